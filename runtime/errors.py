@@ -1,0 +1,17 @@
+"""Verdicts on trouble that is not the record's fault. (A record's own fault is `schemas.errors.InvalidRecord`.)"""
+
+
+class Backpressure(Exception):
+    """A store is down or overloaded: hold the batch, keep the place in the group, and try again.
+
+    `store` names it; `reason` is what it said.
+    """
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"{store}: {reason}")
+        self.store = store
+        self.reason = reason
+
+
+class DeliveryFailed(Exception):
+    """The broker did not confirm a record; nothing that depends on it may be acknowledged."""

@@ -1,0 +1,68 @@
+"""Each process answers for itself: `GET /health` and `GET /metrics` on loopback, from a thread of its own."""
+
+import json
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+HealthCheck = Callable[[], dict[str, Any]]
+"""Returns details to show; an entry `problem` makes the process unhealthy.
+
+Called from another thread; must not block.
+"""
+
+
+class HealthServer:
+    """Serves health and Prometheus metrics while it is entered. Port 0 means: serve nothing."""
+
+    def __init__(self, port: int, check: HealthCheck, bind: str = "127.0.0.1") -> None:
+        self._address = (bind, port)
+        self._check = check
+        self._server: ThreadingHTTPServer | None = None
+
+    def __enter__(self) -> Self:
+        """Bind and serve. Raises OSError if the port is taken."""
+        if self._address[1]:
+            self._server = ThreadingHTTPServer(self._address, _handler(self._check))
+            self._server.daemon_threads = True
+            threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest())
+            elif self.path == "/health":
+                details = check()
+                healthy = "problem" not in details
+                body = json.dumps({"status": "healthy" if healthy else "unhealthy", **details}).encode()
+                status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
+                self._answer(status, "application/json", body)
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"try /health or /metrics\n")
+
+        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Health is asked every few seconds: not worth a line."""
+
+    return Handler

@@ -1,0 +1,129 @@
+"""Every setting of every process, read once at its start and handed down frozen.
+
+Values come from, strongest first: the process's environment, `.env` in the working directory, and the running
+stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`), so a command finds the stack it belongs to.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_HOME = ".headrace"
+STACK_ENV = "stack.env"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the message names each variable, its value and what is expected."""
+
+
+class Settings(BaseSettings):
+    """The settings; a variable has the field's name in capitals, unless an alias is given here."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    # Where things are
+    home: Path = Field(default=Path(DEFAULT_HOME), validation_alias="HEADRACE_HOME")
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    database_url: SecretStr = SecretStr("postgresql://headrace:headrace@127.0.0.1:5432/headrace")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    elasticsearch_url: str | None = "http://127.0.0.1:9200"
+    """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
+    api_url: str = "http://127.0.0.1:8000"
+    mock_url: str = "http://127.0.0.1:5000"
+
+    @field_validator("elasticsearch_url", mode="before")
+    @classmethod
+    def _none_is_a_choice(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.lower() == "none" else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
+            raise ValueError("expected postgresql://user:password@host:port/database")
+        return value
+
+    # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = Field(
+        default="", validation_alias="HEADRACE_NAMESPACE"
+    )
+
+    # Sources
+    sources_file: Path = Field(default=Path("sources.toml"), validation_alias="SOURCES_FILE")
+    api_host: str | None = None
+    """Base URL of the JSON API that the `posts` source reads; the mock server by default."""
+    api_key: SecretStr | None = None
+    """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
+
+    # Topics
+    topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 4
+    topic_replication: Annotated[int, Field(ge=1, le=10)] = 1
+    topic_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+
+    # Batches: a sink writes when it has `sink_batch_records`, or what came within `sink_batch_wait_ms`.
+    sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+
+    # Cache
+    cache_ttl_seconds: Annotated[int, Field(ge=1)] = 300
+    cache_missing_ttl_seconds: Annotated[int, Field(ge=1)] = 10
+    cache_floor_ttl_seconds: Annotated[int, Field(ge=1)] = 60
+    """How long an invalidation refuses older fills; longer than any read of Postgres may take."""
+
+    # API
+    api_bind: str = "127.0.0.1"
+    api_port: Port = 8000
+    database_pool_min: Annotated[int, Field(ge=1)] = 5
+    database_pool_max: Annotated[int, Field(ge=1)] = 20
+    ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+    # Mock server
+    mock_bind: str = "127.0.0.1"
+    mock_port: Port = 5000
+    mock_require_api_key: bool = False
+    """Whether the mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
+
+    # This process
+    worker_id: str = Field(default="0", validation_alias="WORKER_ID")
+    """Static group membership: unique per role on all hosts, stable over restarts."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port on which the process answers `/health` and `/metrics`; 0 means none."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @property
+    def async_database_url(self) -> str:
+        """The database URL in SQLAlchemy's asyncpg form."""
+        return self.plain_database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
+
+    @property
+    def plain_database_url(self) -> str:
+        """The database URL without a driver, as asyncpg and psql take it. Contains the password."""
+        _, _, rest = self.database_url.get_secret_value().partition("://")
+        return f"postgresql://{rest}"
+
+    def named(self, name: str) -> str:
+        """A topic, group, index or cache name inside this pipeline's namespace."""
+        return f"{self.namespace}.{name}" if self.namespace else name
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment and the env files; `overrides` win over both.
+
+    Raises SettingsError with a line per wrong variable.
+    """
+    home = Path(str(overrides.get("home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
+    try:
+        return Settings(_env_file=(home / STACK_ENV, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{_variable(problem['loc'])}={problem['input']!r}: {problem['msg']}" for problem in error.errors()]
+        raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return str(location[0]).upper() if location else "?"

@@ -1,0 +1,131 @@
+"""Every Postgres table, for migrations, the sinks and the API. Dataset tables are derived from their declarations."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
+from sqlalchemy.types import TypeEngine
+
+from schemas.dataset import Dataset, DatasetField
+from schemas.registry import all_datasets
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+row_version = Sequence("row_version", metadata=metadata)
+"""Gives every change of a row its version. Taken under the row's lock, so per key it only grows: see decision 0003."""
+
+OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed")
+"""Where a raw record can end. Exactly one of them counts it."""
+
+
+def _timestamp(name: str, *, default: bool = False, nullable: bool = False) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if default else None)
+
+
+def _raw_table(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger, nullable=False),
+        Column("key", Text),
+        Column("source_name", Text),
+        Column("run_id", Text),
+        Column("payload", LargeBinary),
+        _timestamp("received_at"),
+        PrimaryKeyConstraint("topic", "partition", "offset"),
+    )
+
+
+raw_api_data = _raw_table("raw_api_data")
+raw_csv_data = _raw_table("raw_csv_data")
+
+ingest_failures = Table(
+    "ingest_failures",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("source_name", Text),
+    Column("run_id", Text),
+    Column("key", Text),
+    Column("stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("problems", JSONB, nullable=False),
+    Column("payload", LargeBinary),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    _timestamp("failed_at"),
+    UniqueConstraint("topic", "partition", "offset"),
+    Index(None, "dataset", "reason"),
+)
+
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("ranges", INT8MULTIRANGE, nullable=False),
+    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    PrimaryKeyConstraint("topic", "partition"),
+)
+
+
+@cache
+def dataset_table(dataset: Dataset) -> Table:
+    """The table of a dataset: its fields, when they were stored, and the raw record they came from."""
+    identity = [Column("id", BigInteger, Identity(), primary_key=True)] if dataset.serial_id else []
+    key = UniqueConstraint(*dataset.key) if dataset.serial_id else PrimaryKeyConstraint(*dataset.key)
+    return Table(
+        dataset.table,
+        metadata,
+        *identity,
+        *(Column(field.name, _column_type(field), nullable=not field.required) for field in dataset.fields),
+        _timestamp("created_at", default=True),
+        _timestamp("updated_at", nullable=True),
+        Column("search_text", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("raw_partition", Integer, nullable=False),
+        Column("raw_offset", BigInteger, nullable=False),
+        Column("raw_timestamp", BigInteger, nullable=False),
+        key,
+        *(UniqueConstraint(name) for name in dataset.unique),
+    )
+
+
+def all_tables() -> MetaData:
+    """The metadata with every dataset's table in it."""
+    for dataset in all_datasets():
+        dataset_table(dataset)
+    return metadata
+
+
+def _column_type(field: DatasetField) -> TypeEngine[Any]:
+    name, _, arguments = field.type.column().rstrip(")").partition("(")
+    numbers = [int(argument) for argument in arguments.split(",") if argument]
+    types: dict[str, type[TypeEngine[Any]]] = {"TEXT": Text, "VARCHAR": VARCHAR, "NUMERIC": NUMERIC, "DATE": DATE}
+    return types[name](*numbers)

@@ -1,0 +1,64 @@
+"""Creates the pipeline's topics and reads their ends. Blocking; call it from a thread in async code."""
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from runtime.kafka_clients import MAX_MESSAGE_BYTES
+from runtime.settings import Settings
+from schemas.topics import Topic, all_topics
+
+REQUEST_TIMEOUT_SECONDS = 10.0
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """An admin client; connects on first use."""
+    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 3})
+
+
+def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that do not exist yet; returns their physical names. Idempotent, safe to run in parallel.
+
+    Raises KafkaException when the broker refuses or cannot be reached.
+    """
+    futures = admin_client(settings).create_topics(
+        [_new_topic(topic, settings) for topic in all_topics()], request_timeout=REQUEST_TIMEOUT_SECONDS
+    )
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return sorted(created)
+
+
+def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, int]:
+    """The end offset (next to be written) of every partition of those physical topics; missing topics are left out."""
+    admin = admin_client(settings)
+    metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    wanted = {
+        TopicPartition(name, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for name in topics
+        if name in metadata
+        for partition in metadata[name].partitions
+    }
+    if not wanted:
+        return {}
+    futures = admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
+    return {partition: future.result().offset for partition, future in futures.items()}
+
+
+def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
+    return NewTopic(
+        settings.named(topic.name),
+        num_partitions=settings.topic_partitions,
+        replication_factor=settings.topic_replication,
+        config={
+            "retention.ms": str(settings.topic_retention_hours * 3_600_000),
+            "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "min.insync.replicas": str(max(1, settings.topic_replication - 1)),
+        },
+    )

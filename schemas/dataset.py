@@ -1,0 +1,92 @@
+"""A dataset, declared once: model, key, unique fields, table. Topics, columns and keys are derived from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from pydantic import BaseModel
+
+from schemas.fields import FieldType, FromSource
+
+KEY_SEPARATOR = ":"
+
+
+@dataclass(frozen=True)
+class DatasetField:
+    """One field of a dataset: its name, whether it must be present, and its type."""
+
+    name: str
+    required: bool
+    type: FieldType
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is declared of a dataset in its one file under `schemas/datasets/`.
+
+    `key` names the fields that identify a record; all but the last must not contain the key separator `:`.
+    `unique` names fields that no two records may share: the later arrival goes to failures as `<field>_conflict`.
+    """
+
+    name: str
+    model: type[BaseModel]
+    key: tuple[str, ...]
+    table: str
+    unique: tuple[str, ...] = ()
+    serial_id: bool = False
+    """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
+    title: str = field(default="")
+
+    @property
+    def raw_topic(self) -> str:
+        """Logical name: the source's bytes, untouched."""
+        return f"{self.name}.raw"
+
+    @property
+    def clean_topic(self) -> str:
+        """Logical name: validated and normalized."""
+        return f"{self.name}.clean"
+
+    @property
+    def changed_topic(self) -> str:
+        """Logical name: rows as stored, published after the commit."""
+        return f"{self.name}.changed"
+
+    @cached_property
+    def fields(self) -> tuple[DatasetField, ...]:
+        """The model's fields in order of declaration. Raises TypeError for a field without a field type."""
+        hints = get_type_hints(self.model, include_extras=True)
+        return tuple(_field(name, hint) for name, hint in hints.items() if name in self.model.model_fields)
+
+    @cached_property
+    def search_fields(self) -> tuple[str, ...]:
+        """Fields that a search looks into."""
+        return tuple(f.name for f in self.fields if f.type.search)
+
+    @cached_property
+    def source_fields(self) -> tuple[tuple[str, str], ...]:
+        """(field, part) of fields that the source fills in where the record does not."""
+        return tuple((f.name, f.type.part) for f in self.fields if isinstance(f.type, FromSource))
+
+    def key_text(self, data: Mapping[str, Any]) -> str:
+        """The key as text: Kafka key, document id and cache key, e.g. `CUST001` or `titanic:17`."""
+        if len(self.key) == 1:
+            return str(data[self.key[0]])
+        return KEY_SEPARATOR.join([str(data[name]) for name in self.key])
+
+    def key_fields(self, key_text: str) -> dict[str, str]:
+        """The inverse of `key_text`. Raises ValueError if the text has too few parts."""
+        parts = key_text.split(KEY_SEPARATOR, len(self.key) - 1)
+        if len(parts) != len(self.key):
+            raise ValueError(f"{key_text!r} is no key of {self.name}: expected {KEY_SEPARATOR.join(self.key)}")
+        return dict(zip(self.key, parts, strict=True))
+
+
+def _field(name: str, hint: Any) -> DatasetField:
+    base, *metadata = get_args(hint) or (hint,)
+    types = [m for m in metadata if hasattr(m, "normalize") and hasattr(m, "column")]
+    if len(types) != 1:
+        raise TypeError(f"field {name!r} needs exactly one field type, e.g. Annotated[str, Text(100)]; found {types}")
+    return DatasetField(name, required=NoneType not in get_args(base), type=types[0])

@@ -1,0 +1,74 @@
+"""The messages on the topics, as they are in JSON. Envelopes are typed; `data` passes through as bytes, unparsed.
+
+Raw records have no envelope: their value is the source's bytes, and what is known about them is in headers.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from schemas.errors import FieldProblem
+
+# Headers of raw records, all optional: a foreign producer may set none.
+HEADER_SOURCE = "headrace-source"
+"""Name of the source block, e.g. `titanic`."""
+HEADER_KIND = "headrace-kind"
+"""Kind of the source: api, csv, push, …"""
+HEADER_RUN = "headrace-run"
+"""Run id (UUID) of the ingestion run."""
+HEADER_MAPPING = "headrace-mapping"
+"""Compact JSON object {field: column}: how to read the value. It travels along, so a replay needs no settings."""
+HEADER_CONTENT_TYPE = "content-type"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Coordinates of the raw record that something came from. `timestamp` is the broker's, in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On `<dataset>.clean`: a normalized record. `data` holds every field of the dataset, null where absent."""
+
+    key: str
+    origin: Origin
+    data: msgspec.Raw
+    source: str | None = None
+    kind: str | None = None
+    run: str | None = None
+    unknown: tuple[str, ...] = ()
+    """Names of fields that the record had and the dataset has not."""
+
+
+class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On `<dataset>.changed`: a row as committed. `version` grows with every change of that key and never falls.
+
+    The same version may come again (redelivery), always with the same content.
+    """
+
+    key: str
+    op: Literal["stored", "deleted"]
+    version: int
+    origin: Origin
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On `failures`: a rejected record, with the bytes that were rejected (base64 in JSON)."""
+
+    dataset: str
+    stage: str
+    reason: str
+    message: str
+    origin: Origin
+    failed_at: int
+    """When it was first rejected, in ms since the epoch."""
+    key: str | None = None
+    payload: bytes | None = None
+    problems: tuple[FieldProblem, ...] = ()
+    source: str | None = None
+    kind: str | None = None
+    run: str | None = None

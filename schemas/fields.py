@@ -1,0 +1,275 @@
+"""Field types: each knows its normal form, its Postgres column and its Elasticsearch mapping.
+
+A dataset's model names one per field: `email: Annotated[str, Email(max_length=255)]`. `normalize` is pure and on the
+hot path (once per field and record): it returns the JSON-ready normal form, None for absent, or raises InvalidField.
+Dates become ISO text, decimals become plain text with a fixed number of places, so no precision is lost in JSON.
+"""
+
+import datetime
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, Protocol
+
+from schemas.errors import InvalidField
+from schemas.text import tidy
+
+
+class FieldType(Protocol):
+    """What a dataset needs to know of a field."""
+
+    search: bool
+
+    def normalize(self, value: object) -> str | int | None:
+        """The normal form, JSON-ready; None for absent. Idempotent: normalizing a normal form returns it.
+
+        Raises InvalidField.
+        """
+        ...
+
+    def column(self) -> str:
+        """The Postgres column type."""
+        ...
+
+    def mapping(self) -> dict[str, Any]:
+        """The Elasticsearch field mapping."""
+        ...
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text, trimmed, inner white space collapsed, Unicode NFC; at most `max_length` characters, unbounded if None."""
+
+    max_length: int | None = None
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        text = tidy(value)
+        if text is not None and self.max_length is not None and len(text) > self.max_length:
+            raise InvalidField("too_long", f"{len(text)} characters, at most {self.max_length} fit")
+        return text
+
+    def column(self) -> str:
+        return "TEXT" if self.max_length is None else f"VARCHAR({self.max_length})"
+
+    def mapping(self) -> dict[str, Any]:
+        # Beyond Lucene's limit of 32,766 bytes a term would refuse the document; the text field holds the whole value.
+        exact = {"type": "keyword", "ignore_above": 1024}
+        return {"type": "text", "fields": {"exact": exact}} if self.search else exact
+
+
+_EMAIL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+
+
+@dataclass(frozen=True)
+class Email:
+    """An e-mail address in lower case. Its form is checked (HTML's rule plus a dotted domain), not that it exists."""
+
+    max_length: int = 255
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        text = tidy(value)
+        if text is None:
+            return None
+        text = text.lower()
+        local = text.partition("@")[0]
+        if not _EMAIL.fullmatch(text) or ".." in local or local[0] == "." or local[-1] == ".":
+            raise InvalidField("email_form", f"{text[:80]!r} is not an e-mail address")
+        if len(text) > self.max_length:
+            raise InvalidField("too_long", f"{len(text)} characters, at most {self.max_length} fit")
+        return text
+
+    def column(self) -> str:
+        return f"VARCHAR({self.max_length})"
+
+    def mapping(self) -> dict[str, Any]:
+        exact = {"type": "keyword", "ignore_above": 1024}
+        return {"type": "text", "fields": {"exact": exact}} if self.search else exact
+
+
+_PHONE = re.compile(r"\+?[0-9 ().\-/]+")
+_NOT_DIGITS = re.compile(r"[^0-9]+")
+
+
+@dataclass(frozen=True)
+class Phone:
+    """A telephone number as digits with a leading `+`; a leading 00 is dropped. No country is guessed.
+
+    7 to 15 digits: E.164 allows 15 at most, and fewer than 7 is no subscriber's number.
+    """
+
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        text = tidy(value)
+        if text is None:
+            return None
+        if not _PHONE.fullmatch(text):
+            raise InvalidField("phone_form", f"{text[:40]!r} is not a telephone number")
+        digits = _NOT_DIGITS.sub("", text)
+        if digits.startswith("00") and text[0] != "+":
+            digits = digits[2:]
+        if not 7 <= len(digits) <= 15:
+            raise InvalidField("phone_form", f"{text[:40]!r} has {len(digits)} digits, expected 7 to 15")
+        return f"+{digits}"
+
+    def column(self) -> str:
+        return "VARCHAR(20)"
+
+    def mapping(self) -> dict[str, Any]:
+        return {"type": "keyword"}
+
+
+_ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+_YEAR_FIRST = re.compile(r"([0-9]{4})([-/.]?)([0-9]{1,2})\2([0-9]{1,2})(?:[T ].*)?")
+_YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
+_NAMED_MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y")
+
+
+@dataclass(frozen=True)
+class Date:
+    """A calendar date as ISO text. Understood: 2024-01-31, 2024/1/31, 20240131, ISO date-times, 31.1.2024, 31 Jan 2024.
+
+    In 01/02/2024 `slashes` decides which is the day, unless only one reading is possible. Dotted and dashed
+    year-last forms are day first.
+    """
+
+    slashes: Literal["day_first", "month_first"] = "month_first"
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        text = tidy(value)
+        if text is None:
+            return None
+        try:
+            if _ISO_DATE.fullmatch(text):
+                datetime.date.fromisoformat(text)
+                return text
+            return self._parse(text).isoformat()
+        except ValueError:
+            raise InvalidField("date_form", f"{text[:40]!r} is not a date; expected e.g. 2024-01-31") from None
+
+    def _parse(self, text: str) -> datetime.date:
+        if match := _YEAR_FIRST.fullmatch(text):
+            return datetime.date(int(match[1]), int(match[3]), int(match[4]))
+        if match := _YEAR_LAST.fullmatch(text):
+            first, second, year = int(match[1]), int(match[3]), int(match[4])
+            month_first = match[2] == "/" and self.slashes == "month_first"
+            if first > 12 or (second <= 12 and not month_first):
+                first, second = second, first
+            return datetime.date(year, first, second)
+        for form in _NAMED_MONTHS:
+            try:
+                return datetime.datetime.strptime(text, form).date()
+            except ValueError:
+                continue
+        raise ValueError(text)
+
+    def column(self) -> str:
+        return "DATE"
+
+    def mapping(self) -> dict[str, Any]:
+        return {"type": "date", "format": "yyyy-MM-dd"}
+
+
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A decimal number with `places` places, rounded half even, at most `digits` digits in all; plain text in JSON.
+
+    A currency sign in front, thousands commas and accountants' parentheses for negatives are understood.
+    """
+
+    digits: int = 15
+    places: int = 2
+    minimum: Decimal | None = None
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+            raise InvalidField("wrong_type", f"expected a number, got {type(value).__name__}")
+        number = self._parse(value)
+        if number is None:
+            return None
+        # NaN and the infinities have no place in a NUMERIC(p, s) column; adjusted() bounds the size before rounding.
+        if not number.is_finite():
+            raise InvalidField("number_form", f"{str(value)[:40]!r} is not a finite number")
+        whole = self.digits - self.places
+        if number and number.adjusted() >= whole:
+            raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
+        if number and number.adjusted() < -self.places - 30:
+            number = Decimal(0)
+        rounded = round(number, self.places)
+        if rounded.adjusted() >= whole and rounded:
+            raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
+        if self.minimum is not None and rounded < self.minimum:
+            raise InvalidField("out_of_range", f"{str(value)[:40]!r} is less than {self.minimum}")
+        return format(rounded if rounded else abs(rounded), "f")
+
+    def _parse(self, value: int | float | Decimal | str) -> Decimal | None:
+        if isinstance(value, Decimal):
+            return value
+        if isinstance(value, int):
+            # Integers beyond any column would cost quadratic time to print.
+            if value.bit_length() > 512:
+                raise InvalidField("out_of_range", f"an integer of {value.bit_length()} bits")
+            return Decimal(value)
+        if isinstance(value, float):
+            return Decimal(repr(value))
+        text = tidy(value)
+        if text is None:
+            return None
+        if len(text) > 100:
+            raise InvalidField("number_form", f"{text[:40]!r}… is too long for a number")
+        negative = text[0] == "(" and text[-1] == ")"
+        if negative:
+            text = text[1:-1]
+        text = text.lstrip("$€£ ")
+        if "," in text:
+            if not _THOUSANDS.fullmatch(text):
+                raise InvalidField("number_form", f"{value[:40]!r} is not a number")
+            text = text.replace(",", "")
+        if "_" in text or not text.isascii():
+            raise InvalidField("number_form", f"{value[:40]!r} is not a number")
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            raise InvalidField("number_form", f"{value[:40]!r} is not a number") from None
+        return -number if negative else number
+
+    def column(self) -> str:
+        return f"NUMERIC({self.digits}, {self.places})"
+
+    def mapping(self) -> dict[str, Any]:
+        return {"type": "double"}
+
+
+def Money(digits: int = 15, places: int = 2) -> Number:  # noqa: N802 (reads as a type where it is used)
+    """An amount of money: two places unless said otherwise."""
+    return Number(digits=digits, places=places)
+
+
+@dataclass(frozen=True)
+class FromSource:
+    """Text that the source gives where the record does not: its `kind` (api, csv, …) or its `name` in sources.toml."""
+
+    part: Literal["kind", "name"]
+    max_length: int = 100
+    search: bool = False
+
+    def normalize(self, value: object) -> str | None:
+        text = Text(self.max_length).normalize(value)
+        if text is not None and ":" in text:
+            raise InvalidField("key_separator", f"{text[:40]!r} contains ':', which separates the parts of a key")
+        return text
+
+    def column(self) -> str:
+        return f"VARCHAR({self.max_length})"
+
+    def mapping(self) -> dict[str, Any]:
+        return {"type": "keyword"}

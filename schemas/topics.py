@@ -1,0 +1,40 @@
+"""The registry of topics: what each carries, who writes it, who reads it. Creation, documents and tests read it."""
+
+from dataclasses import dataclass
+
+from schemas.registry import all_datasets
+
+FAILURES_TOPIC = "failures"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic by its logical name (the namespace is put before it at run time)."""
+
+    name: str
+    carries: str
+    written_by: str
+    read_by: tuple[str, ...]
+    log_append_time: bool = False
+    """The broker stamps the records: raw topics, where arrival is what counts."""
+
+
+def all_topics() -> tuple[Topic, ...]:
+    """Every topic of every dataset, and `failures`. All have the same number of partitions: they are co-partitioned."""
+    topics = [
+        Topic(
+            FAILURES_TOPIC, "rejected records, keyed like the original", "normalizer, sink-postgres", ("sink-postgres",)
+        )
+    ]
+    for dataset in all_datasets():
+        topics += [
+            Topic(dataset.raw_topic, "the source's bytes", "producers", ("normalizer", "sink-landing"), True),
+            Topic(dataset.clean_topic, "normalized records with their origin", "normalizer", ("sink-postgres",)),
+            Topic(
+                dataset.changed_topic,
+                "rows as stored, with a version",
+                "sink-postgres",
+                ("sink-elasticsearch", "sink-redis"),
+            ),
+        ]
+    return tuple(sorted(topics, key=lambda topic: topic.name))
