@@ -1,0 +1,84 @@
+"""Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from pydantic import SecretStr
+
+from runtime.kafka_clients import QUIET
+from runtime.settings import Settings
+from runtime.topic_admin import ensure_topics
+from schemas.topics import all_topics
+from tests.servers.contract import Servers
+from tests.servers.databases import create_database, database_url, drop_database
+from tests.servers.native import NativeServers
+
+TEMPLATE = "headrace_template"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real servers for the whole session."""
+    running = NativeServers(Path(tempfile.mkdtemp(prefix="headrace-tests-")))
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(servers: Servers) -> str:
+    """The name of a database with the current schema, to copy from."""
+    from runtime.migrate import migrate
+
+    create_database(servers.addresses["DATABASE_URL"], TEMPLATE)
+    migrate(_settings(servers, "", TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test has."""
+    return f"t-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def settings(servers: Servers, namespace: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings for a pipeline of this test's own, with an empty database and no topics yet."""
+    create_database(servers.addresses["DATABASE_URL"], namespace)
+    yield _settings(servers, namespace, namespace, tmp_path)
+    drop_database(servers.addresses["DATABASE_URL"], namespace)
+
+
+@pytest.fixture
+def migrated_settings(servers: Servers, namespace: str, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    """The same with the current schema in the database, and no topics yet."""
+    create_database(servers.addresses["DATABASE_URL"], namespace, migrated_template)
+    yield _settings(servers, namespace, namespace, tmp_path)
+    drop_database(servers.addresses["DATABASE_URL"], namespace)
+
+
+@pytest.fixture
+def pipeline_settings(migrated_settings: Settings) -> Iterator[Settings]:
+    """The same with all topics: all that a pipeline needs before its first process starts."""
+    ensure_topics(migrated_settings)
+    yield migrated_settings
+    admin = AdminClient({"bootstrap.servers": migrated_settings.kafka_bootstrap_servers, "log_level": QUIET})
+    for deletion in admin.delete_topics([migrated_settings.named(topic.name) for topic in all_topics()]).values():
+        deletion.result()
+
+
+def _settings(servers: Servers, namespace: str, database: str, home: Path = Path()) -> Settings:
+    addresses = servers.addresses
+    return Settings(
+        home=home,
+        namespace=namespace,
+        kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
+        database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),
+        redis_url=addresses["REDIS_URL"],
+        elasticsearch_url=addresses["ELASTICSEARCH_URL"],
+    )

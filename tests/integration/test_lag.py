@@ -1,0 +1,46 @@
+"""Lag, against a real broker."""
+
+import asyncio
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from monitoring.lag import group_topics, read_lag
+from runtime.kafka_clients import producer_config
+from runtime.settings import Settings
+
+
+def produce(settings: Settings, topic: str, partition: int, count: int) -> None:
+    producer = Producer(producer_config(settings))
+    for number in range(count):
+        producer.produce(topic, value=str(number).encode(), partition=partition)
+    assert producer.flush(20) == 0
+
+
+def commit(settings: Settings, group: str, topic: str, partition: int, offset: int) -> None:
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=False)
+    consumer.close()
+
+
+def test_a_group_that_never_committed_lags_by_all_that_there_is(pipeline_settings: Settings) -> None:
+    topic = pipeline_settings.named("customers.raw")
+    produce(pipeline_settings, topic, 1, 7)
+    rows = asyncio.run(read_lag(pipeline_settings))
+    mine = {row.partition: row for row in rows if (row.group, row.topic) == (pipeline_settings.named("normalizer"), topic)}
+    assert sorted(mine) == list(range(pipeline_settings.topic_partitions))
+    assert (mine[1].committed, mine[1].end, mine[1].lag) == (None, 7, 7)
+    assert mine[0].lag == 0
+
+
+def test_lag_counts_from_the_committed_offset(pipeline_settings: Settings) -> None:
+    topic, group = pipeline_settings.named("customers.raw"), pipeline_settings.named("normalizer")
+    produce(pipeline_settings, topic, 2, 10)
+    commit(pipeline_settings, group, topic, 2, 4)
+    rows = asyncio.run(read_lag(pipeline_settings))
+    row = next(row for row in rows if (row.group, row.topic, row.partition) == (group, topic, 2))
+    assert (row.committed, row.end, row.lag) == (4, 10, 6)
+
+
+def test_every_group_of_the_registry_is_reported(pipeline_settings: Settings) -> None:
+    rows = asyncio.run(read_lag(pipeline_settings))
+    assert {row.group for row in rows} == {pipeline_settings.named(group) for group in group_topics()}

@@ -1,0 +1,68 @@
+"""The mock server as a process: it answers on loopback, ends with 0, and says why it cannot start."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+START_SECONDS = 20
+STOP_SECONDS = 10
+RUN = "from runtime.settings import load_settings; from mock_server.main import run; run(load_settings())"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def mock_process(port: int) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN], env={**os.environ, "MOCK_PORT": str(port)}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_healthy(port: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the mock server ended at its start"
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/api/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    pytest.fail(f"not healthy within {START_SECONDS} s")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_it_with_exit_code_0_even_with_a_client_connected(stop: signal.Signals) -> None:
+    port = free_port()
+    with mock_process(port) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        wait_until_healthy(port, process)
+        assert len(client.get("/api/customers", params={"limit": 100}).json()["data"]) == 100
+        process.send_signal(stop)
+        assert process.wait(STOP_SECONDS) == 0
+
+
+def test_a_taken_port_is_named_with_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with mock_process(port) as process:
+            assert process.wait(START_SECONDS) == 1
+            assert process.stderr is not None
+            said = process.stderr.read()
+    assert f"127.0.0.1:{port}: Address already in use" in said
+    assert "MOCK_PORT" in said

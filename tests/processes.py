@@ -1,0 +1,149 @@
+"""Our own processes, run by a test as the supervisor would: as subprocesses that can be killed and restarted."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from runtime.settings import Settings
+from tests.waiting import eventually
+
+PROJECT = Path(__file__).parent.parent
+WORKERS = ("normalizer", "sink postgres", "sink landing", "sink elasticsearch", "sink redis")
+STOP_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Process:
+    """One process of a role. The log goes to a file that a failing test shows."""
+
+    def __init__(self, role: str, settings: Settings, log: Path, number: int = 0) -> None:
+        self.role = role
+        self._log = log
+        self._health = f"http://127.0.0.1:{free_port()}"
+        port = self._health.rpartition(":")[2]
+        self.url = self._health
+        self._environment = environment_of(settings) | {"WORKER_ID": str(number)}
+        if role in {"api", "mock-server"}:
+            self._environment |= {f"{role.partition('-')[0].upper()}_PORT": port}
+            self._health += "/api/health"
+        else:
+            self._environment |= {"HEALTH_PORT": port}
+            self._health += "/health"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id. The process must have been started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; does not wait until it is healthy."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli", *self.role.split()],
+                cwd=PROJECT,
+                env=os.environ | self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_until_healthy(self, within: float = 60.0) -> None:
+        """Block until the process itself says so."""
+        eventually(self._is_healthy, what=f"{self.role} is healthy; its log:\n{self.log_tail()}", within=within)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._send(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._send(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal and do not wait."""
+        os.kill(self.pid, number)
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The end of its log."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _send(self, number: signal.Signals) -> int:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return process.returncode if process else 0
+        process.send_signal(number)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(
+                f"{self.role} did not stop within {STOP_SECONDS} s; its log:\n{self.log_tail()}"
+            ) from None
+
+    def _is_healthy(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"{self.role} ended with {self._process.returncode}:\n{self.log_tail()}")
+        return httpx.get(self._health, timeout=5.0, trust_env=False).is_success
+
+
+class Pipeline:
+    """A set of processes on one pipeline's settings; stops them all in the end."""
+
+    def __init__(self, settings: Settings, logs: Path, roles: tuple[str, ...] = WORKERS) -> None:
+        self.settings = settings
+        self.processes = {role: Process(role, settings, logs / f"{role.replace(' ', '-')}.log") for role in roles}
+
+    def __enter__(self) -> Self:
+        for process in self.processes.values():
+            process.start()
+        try:
+            for process in self.processes.values():
+                process.wait_until_healthy()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getitem__(self, role: str) -> Process:
+        return self.processes[role]
+
+    def close(self) -> None:
+        """Stop all, servers of requests first."""
+        for process in reversed(self.processes.values()):
+            process.stop()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment variables that make a process of ours see these settings."""
+    return {
+        "HEADRACE_HOME": str(settings.home),
+        "HEADRACE_NAMESPACE": settings.namespace,
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "DATABASE_URL": settings.plain_database_url,
+        "REDIS_URL": settings.redis_url,
+        "ELASTICSEARCH_URL": settings.elasticsearch_url or "none",
+        "MOCK_URL": settings.mock_url,
+        "LOG_FORMAT": "json",
+    }

@@ -1,0 +1,66 @@
+"""Settings: where they come from, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for field, info in Settings.model_fields.items():
+        monkeypatch.delenv(str(info.validation_alias or field).upper(), raising=False)
+
+
+def test_the_environment_wins_over_env_files_and_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".headrace").mkdir()
+    (tmp_path / ".headrace" / "stack.env").write_text("API_PORT=1001\nMOCK_PORT=1002\nREDIS_URL=redis://stack\n")
+    (tmp_path / ".env").write_text("API_PORT=2001\nMOCK_PORT=2002\n")
+    monkeypatch.setenv("API_PORT", "3001")
+    settings = load_settings()
+    assert (settings.api_port, settings.mock_port, settings.redis_url) == (3001, 2002, "redis://stack")
+
+
+def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "elsewhere"
+    home.mkdir()
+    (home / "stack.env").write_text("API_PORT=1234\n")
+    monkeypatch.setenv("HEADRACE_HOME", str(home))
+    assert load_settings().api_port == 1234
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("API_PORT", "eighty"), ("TOPIC_PARTITIONS", "0"), ("DATABASE_URL", "mysql://x"), ("LOG_LEVEL", "LOUD")],
+)
+def test_a_wrong_value_is_refused_with_the_name_of_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable):
+        load_settings()
+
+
+def test_a_wrong_database_url_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://me:secret@host/db")
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert "secret" not in str(refusal.value)
+
+
+def test_elasticsearch_may_be_none() -> None:
+    assert load_settings(elasticsearch_url="none").elasticsearch_url is None
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_the_database_url_is_given_to_each_client_in_its_form(scheme: str) -> None:
+    settings = load_settings(database_url=f"{scheme}://me:pw@host:1/db")
+    assert settings.plain_database_url == "postgresql://me:pw@host:1/db"
+    assert settings.async_database_url == "postgresql+asyncpg://me:pw@host:1/db"
+
+
+def test_names_are_put_into_the_namespace() -> None:
+    assert load_settings().named("customers.raw") == "customers.raw"
+    assert load_settings(namespace="blue").named("customers.raw") == "blue.customers.raw"
