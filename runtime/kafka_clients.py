@@ -2,12 +2,24 @@
 
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+
 from runtime.settings import Settings
 
 ClientConfig = dict[str, Any]
 
 MAX_MESSAGE_BYTES = 10_485_760
 """Largest record that clients and topics take: room for a 5 MB value in base64 inside a failure's envelope."""
+
+
+# librdkafka prints a line per connection attempt at its level 3; processes log once per state change instead.
+QUIET = 2
+
+
+def reason(error: KafkaException | KafkaError) -> str:
+    """What went wrong, in librdkafka's words but without its wrapping."""
+    cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
 
 
 def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:
@@ -24,7 +36,7 @@ def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:
         "queue.buffering.max.messages": 200_000,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "delivery.timeout.ms": 120_000,
-        "log_level": 3,
+        "log_level": QUIET,
         **overrides,
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
@@ -45,7 +57,7 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
         "queued.max.messages.kbytes": 16_384,
         "fetch.message.max.bytes": 1_048_576,
         "fetch.wait.max.ms": 50,
-        "log_level": 3,
+        "log_level": QUIET,
         **overrides,
         "group.id": settings.named(group),
         "enable.auto.commit": False,

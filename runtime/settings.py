@@ -121,9 +121,12 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(_env_file=(home / STACK_ENV, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"{_variable(problem['loc'])}={problem['input']!r}: {problem['msg']}" for problem in error.errors()]
+        lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    return str(location[0]).upper() if location else "?"
+def _line(name: str, value: object, message: str) -> str:
+    variables = {str(info.validation_alias or field): info for field, info in Settings.model_fields.items()}
+    field = variables.get(name) or Settings.model_fields.get(name)
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    return f"{name.upper()}={'(hidden)' if secret else repr(value)}: {message}"

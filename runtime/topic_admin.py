@@ -3,7 +3,7 @@
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from runtime.kafka_clients import MAX_MESSAGE_BYTES
+from runtime.kafka_clients import MAX_MESSAGE_BYTES, QUIET
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
@@ -12,7 +12,7 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client; connects on first use."""
-    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 3})
+    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
 
 
 def ensure_topics(settings: Settings) -> list[str]:

@@ -1,0 +1,28 @@
+"""`headrace down`: an orderly stop."""
+
+from commands.output import fail, stdout
+from local_stack.errors import StackError
+from local_stack.progress import Steps
+from local_stack.stack import take_down
+from local_stack.state_folder import StateFolder
+from runtime.settings import load_settings
+
+
+def down() -> None:
+    """Stop every process of the stack, our own first and the servers last. The data stays.
+
+    Returns when the last one has ended; does nothing when nothing runs.
+
+    Examples:
+
+      headrace down
+
+      HEADRACE_HOME=/tmp/second headrace down
+    """
+    state = StateFolder.at(load_settings().home)
+    try:
+        with Steps(stdout) as steps:
+            was_running = take_down(state, steps)
+    except StackError as error:
+        fail(str(error))
+    stdout.print("Stopped; the data stays in" if was_running else "Nothing is running in", str(state.home))

@@ -1,0 +1,69 @@
+"""`headrace lag`: how far each consumer group is behind, by committed offsets."""
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+from confluent_kafka import KafkaException
+from rich.live import Live
+from rich.table import Table
+
+from commands.output import fail, print_json, stdout
+from monitoring.lag import PartitionLag, read_lag
+from runtime.kafka_clients import reason
+from runtime.settings import Settings, load_settings
+
+
+def lag(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts (one document).")] = False,
+) -> None:
+    """Show committed offset, end offset and lag of every group, topic and partition.
+
+    Examples:
+
+      headrace lag
+
+      headrace lag --watch
+
+      headrace lag --json | jq 'map(.lag) | add'
+    """
+    settings = load_settings()
+    if as_json:
+        print_json([row.__dict__ for row in _read(settings)])
+        return
+    if not watch:
+        stdout.print(lag_table(_read(settings)))
+        return
+    try:
+        with Live(lag_table(_read(settings)), console=stdout, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                live.update(lag_table(_read(settings)), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def lag_table(rows: list[PartitionLag]) -> Table:
+    """The rows as people know them from Kafka's own tool, with a total per group."""
+    table = Table("GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        committed = "-" if row.committed is None else f"{row.committed:,}"
+        lag = f"[yellow]{row.lag:,}[/]" if row.lag else "0"
+        table.add_row(row.group, row.topic, str(row.partition), committed, f"{row.end:,}", lag)
+    table.add_section()
+    for group in dict.fromkeys(row.group for row in rows):
+        total = sum(row.lag for row in rows if row.group == group)
+        table.add_row(group, "all", "", "", "", f"{total:,}", style="bold")
+    return table
+
+
+def _read(settings: Settings) -> list[PartitionLag]:
+    try:
+        return asyncio.run(read_lag(settings))
+    except KafkaException as error:
+        fail(f"no lag from Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}; `headrace status` says what is down")

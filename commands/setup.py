@@ -1,0 +1,40 @@
+"""`headrace setup`: migrations, topics and indices, before the first process starts."""
+
+import asyncio
+
+from confluent_kafka import KafkaException
+from elasticsearch import AsyncElasticsearch
+
+from commands.output import fail, stdout
+from runtime.kafka_clients import reason
+from runtime.migrate import migrate
+from runtime.search_index import ensure_indices
+from runtime.settings import Settings, load_settings
+from runtime.topic_admin import ensure_topics
+
+
+def setup() -> None:
+    """Apply the database migrations, create missing topics and search indices. Idempotent; `headrace up` calls it.
+
+    Example:
+
+      headrace setup
+    """
+    settings = load_settings()
+    migrate(settings)
+    stdout.print("postgres: schema is current")
+    try:
+        created = ensure_topics(settings)
+    except KafkaException as error:
+        fail(f"topics could not be created on Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}")
+    stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
+    if settings.elasticsearch_url is None:
+        stdout.print("elasticsearch: none; search answers from Postgres")
+    else:
+        asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
+        stdout.print("elasticsearch: indices are current")
+
+
+async def _ensure_indices(settings: Settings, url: str) -> None:
+    async with AsyncElasticsearch(url) as client:
+        await ensure_indices(client, settings)

@@ -1,0 +1,66 @@
+"""`headrace status`: how every process stands, from its own mouth."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from commands.output import fail, print_json, stdout
+from local_stack.errors import StackError
+from local_stack.state_folder import StateFolder
+from local_stack.watched import Standing, examine
+from runtime.settings import load_settings
+
+
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of {name, pid, state, port, restarts, problem}.")
+    ] = False,
+) -> None:
+    """Ask the supervisor and each process and server itself. Exit code 1 if anything is down.
+
+    A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a PING,
+    Elasticsearch its cluster health, ours /health.
+
+    Examples:
+
+      headrace status
+
+      headrace status --json
+    """
+    state = StateFolder.at(load_settings().home)
+    try:
+        standings = examine(state)
+    except StackError as error:
+        fail(str(error))
+    if as_json:
+        print_json([_row(standing) for standing in standings])
+    elif standings:
+        stdout.print(_table(standings))
+    else:
+        stdout.print(f"No stack has been started in {state.home} yet: headrace up")
+    if not standings or not all(standing.is_well for standing in standings):
+        raise typer.Exit(1)
+
+
+def _row(standing: Standing) -> dict[str, object]:
+    return {
+        "name": standing.name,
+        "pid": standing.pid,
+        "state": standing.state,
+        "port": standing.port,
+        "restarts": standing.restarts,
+        "problem": standing.problem,
+    }
+
+
+def _table(standings: list[Standing]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("process", "state", "pid", "port", "restarts", ""):
+        table.add_column(column, justify="right" if column in ("pid", "port", "restarts") else "left")
+    for one in standings:
+        style = "green" if one.is_well else "red"
+        pid = str(one.pid or "-")
+        name, state = one.name, f"[{style}]{one.state}[/]"
+        table.add_row(name, state, pid, str(one.port), str(one.restarts), one.problem or "")
+    return table

@@ -1,0 +1,87 @@
+"""`headrace up`: the whole stack on this machine, ready to use."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from commands.output import fail, stderr, stdout
+from local_stack.errors import StackError
+from local_stack.progress import Steps
+from local_stack.stack import UpOptions, UpOutcome, bring_up
+from local_stack.state_folder import StateFolder
+from local_stack.summary import count, summary_lines
+from runtime.settings import load_settings
+
+
+def up(
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Use free ports instead of the customary ones, and remember them.")
+    ] = False,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="Start Kafka, Postgres, Redis and Elasticsearch and nothing of ours.")
+    ] = False,
+    ingest: Annotated[
+        bool | None,
+        typer.Option("--ingest/--no-ingest", help="Run the first ingestion, or not. By default: until it succeeded."),
+    ] = None,
+) -> None:
+    """Start Kafka, Postgres, Redis, Elasticsearch and all processes of ours, and wait until each is healthy.
+
+    The first start resolves the servers and ingests the sources; later ones take seconds. When the stack is running
+    already, it is checked and shown. Ctrl-C while it starts stops everything that it had started.
+
+    Ports come from KAFKA_PORT, KAFKA_CONTROLLER_PORT, POSTGRES_PORT, REDIS_PORT, ELASTICSEARCH_PORT,
+    ELASTICSEARCH_TRANSPORT_PORT, API_PORT, MOCK_PORT and HEALTH_PORT_BASE.
+
+    Examples:
+
+      headrace up
+
+      headrace up --free-ports --no-ingest
+
+      HEADRACE_HOME=/tmp/second API_PORT=8001 headrace up --free-ports
+    """
+    state = StateFolder.at(load_settings().home)
+    try:
+        with _interruptible(), Steps(stdout) as steps:
+            outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest), steps)
+    except StackError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        stderr.print("Interrupted; everything that was started has been stopped.")
+        raise typer.Exit(130) from None
+    _show(state, outcome)
+
+
+def _show(state: StateFolder, outcome: UpOutcome) -> None:
+    stdout.print()
+    for line in summary_lines(state, outcome.record, count(outcome.record)):
+        stdout.print(line, markup=False)
+    if outcome.ingestion_exit_code:
+        fail(
+            f"The stack runs, but the first ingestion failed (exit code {outcome.ingestion_exit_code}; its output is "
+            "above). Repeat it with: headrace publish --all --wait",
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the first Ctrl-C, TERM or HUP into an orderly stop, which further ones can't cut short."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
+        stderr.print("Stopping what was started…")
+        raise KeyboardInterrupt
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
