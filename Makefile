@@ -1,0 +1,76 @@
+# What people type. `make` alone lists it.
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+RUNTIME_STAMP := $(VENV)/.runtime-installed
+DEV_STAMP := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs clean build test lint format shell db-shell
+
+help: ## List these commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(RUNTIME_STAMP) ## Start everything, wait until it is healthy, ingest the sources the first time
+	@$(BIN)/headrace up $(ARGS)
+
+down: $(RUNTIME_STAMP) ## Stop everything; the data stays
+	@$(BIN)/headrace down
+
+status: $(RUNTIME_STAMP) ## Ask every process and server how it is
+	@$(BIN)/headrace status $(ARGS)
+
+logs: $(RUNTIME_STAMP) ## Follow the logs of all processes (ARGS="normalizer kafka" for some)
+	@$(BIN)/headrace logs -f $(ARGS)
+
+clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; ARGS=--yes does not)
+	@$(BIN)/headrace clean $(ARGS)
+
+build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
+	@$(BIN)/python -m local_stack.resolve
+
+test: $(DEV_STAMP) ## Run the whole test suite on a stack of its own
+	$(BIN)/pytest $(ARGS)
+
+lint: $(DEV_STAMP) ## Check style, formatting, types and import directions; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
+	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-/bin/sh}
+
+db-shell: $(RUNTIME_STAMP) ## psql in the running stack's database
+	@$(BIN)/python -m local_stack.db_shell $(ARGS)
+
+# The environment: made by uv where it is on PATH, by venv and pip elsewhere, from the same lock files.
+$(BIN)/python:
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python '>=3.11' $(VENV); else \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "Headrace needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+	  $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be made (Debian/Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
+	fi
+
+define install
+	@echo "Installing $(1) into $(VENV) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --python $(BIN)/python -r $(1) && uv pip install --quiet --python $(BIN)/python --no-deps -e . ; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; \
+	fi
+endef
+
+$(RUNTIME_STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	$(call install,requirements.lock)
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(call install,requirements-dev.lock)
+	@touch $(RUNTIME_STAMP) $@

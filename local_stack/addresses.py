@@ -1,0 +1,30 @@
+"""Where a stack is reached, as `runtime.settings` and other programs read it."""
+
+from local_stack.postgres import database_url
+from local_stack.state_folder import StackRecord
+
+PUBLIC = (
+    "DATABASE_URL",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "REDIS_URL",
+    "ELASTICSEARCH_URL",
+    "API_URL",
+    "MOCK_URL",
+)
+"""What `headrace env` prints."""
+
+
+def addresses_of(record: StackRecord) -> dict[str, str]:
+    """Every address of the stack with these ports, and the ports that our own servers bind."""
+    ports = record.ports
+    elasticsearch = f"http://127.0.0.1:{ports['ELASTICSEARCH_PORT']}"
+    return {
+        "DATABASE_URL": database_url(ports["POSTGRES_PORT"]),
+        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports['KAFKA_PORT']}",
+        "REDIS_URL": f"redis://127.0.0.1:{ports['REDIS_PORT']}/0",
+        "ELASTICSEARCH_URL": "none" if record.without_elasticsearch else elasticsearch,
+        "API_URL": f"http://127.0.0.1:{ports['API_PORT']}",
+        "MOCK_URL": f"http://127.0.0.1:{ports['MOCK_PORT']}",
+        "API_PORT": str(ports["API_PORT"]),
+        "MOCK_PORT": str(ports["MOCK_PORT"]),
+    }

@@ -1,0 +1,176 @@
+"""One Elasticsearch node from its Maven artifacts: core features, no security, loopback only."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from local_stack import maven
+from local_stack.errors import StackError
+from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk
+from local_stack.server import LOG_TAIL_LINES, listens
+
+HEAP_MB = 512
+
+NATIVE_MODULES = (
+    "org.elasticsearch.foreign",
+    "org.elasticsearch.nativeaccess",
+    "org.apache.lucene.core",
+    "org.elasticsearch.simdvec",
+)
+
+LIBRARY_FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "lib")
+
+UNSAFE_ACCESS_FLAG_SINCE = 23
+"""Older JDKs refuse to start with --sun-misc-unsafe-memory-access; newer ones warn without it."""
+
+
+@dataclass(frozen=True)
+class ElasticsearchInstallation:
+    """A JDK and the node's folder: `lib`, `modules`, `plugins`, `app` (our launcher)."""
+
+    jdk: Jdk
+    folder: Path
+
+
+def find_elasticsearch() -> ElasticsearchInstallation | str:
+    """Find a JDK and resolve the node (blocking: a minute the first time), or say why there can be none.
+
+    Raises StackError when Maven or the compiler fails: then one was possible.
+    """
+    jdk = find_jdk(ELASTICSEARCH_JAVA)
+    if jdk is None:
+        return f"no JDK {ELASTICSEARCH_JAVA} or newer was found"
+    return ElasticsearchInstallation(jdk, maven.resolve("elasticsearch", lambda folder: _lay_out(folder, jdk)))
+
+
+def _lay_out(folder: Path, jdk: Jdk) -> None:
+    lib, module = folder / "lib", folder / "modules" / "transport-netty4"
+    module.mkdir(parents=True)
+    for pattern in ("netty-*.jar", "transport-netty4-*.jar"):
+        for jar in lib.glob(pattern):
+            jar.rename(module / jar.name)
+    artifacts = maven.ARTIFACTS / "elasticsearch"
+    descriptor = (artifacts / "plugin-descriptor.properties").read_text()
+    (module / "plugin-descriptor.properties").write_text(
+        descriptor.replace("@VERSION@", maven.version_of("elasticsearch"))
+    )
+    (folder / "plugins").mkdir()
+    app = folder / "app"
+    compiler = [jdk.javac, "--release", str(ELASTICSEARCH_JAVA), "-cp", f"{lib}/*", "-d", str(app)]
+    done = subprocess.run(
+        [*compiler, str(artifacts / "EsNode.java")], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        raise StackError(
+            f"The launcher of Elasticsearch did not compile with {jdk.javac}.",
+            log_lines=(done.stdout + done.stderr).splitlines()[:LOG_TAIL_LINES],
+            remedy="Check that JDK, or set JAVA_HOME to another one.",
+        )
+
+
+@dataclass(frozen=True)
+class Elasticsearch:
+    """A single node; implements Server."""
+
+    installation: ElasticsearchInstallation
+    data: Path
+    port: int
+    transport_port: int
+
+    name = "elasticsearch"
+    stop_signal = "TERM"
+
+    def prepare(self) -> None:
+        """Lay out a home of its own around the shared jars. Implements Server.prepare."""
+        for folder in ("config", "logs", "tmp", "store"):
+            (self.data / folder).mkdir(parents=True, exist_ok=True)
+        # path.home must be writable and per node; modules and plugins are the shared, resolved ones.
+        for shared in ("modules", "plugins"):
+            link = self.data / shared
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.installation.folder / shared)
+        self._link_zstd()
+        (self.data / "config" / "elasticsearch.yml").write_text(self.configuration())
+        shutil.copy(maven.ARTIFACTS / "elasticsearch" / "log4j2.properties", self.data / "config")
+
+    def _link_zstd(self) -> None:
+        """Let the node find the system's zstd, which only `best_compression` needs; without it, it logs a warning."""
+        platform = {"x86_64": "linux-x64", "aarch64": "linux-aarch64"}.get(os.uname().machine)
+        library = next((path for folder in LIBRARY_FOLDERS for path in Path("/").glob(f"{folder}/libzstd.so.1")), None)
+        if platform and library:
+            link = self.data / "lib" / "platform" / platform / "libzstd.so"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(library)
+
+    def configuration(self) -> str:
+        """The content of elasticsearch.yml."""
+        return "\n".join(
+            [
+                "cluster.name: headrace",
+                "node.name: headrace-1",
+                "discovery.type: single-node",
+                "network.host: 127.0.0.1",
+                f"http.port: {self.port}",
+                f"transport.port: {self.transport_port}",
+                # A laptop's disk is often 90 % full; the node would make every index read-only.
+                "cluster.routing.allocation.disk.threshold_enabled: false",
+                "",
+            ]
+        )
+
+    def command(self) -> list[str]:
+        jdk, folder = self.installation.jdk, self.installation.folder
+        unsafe = ["--sun-misc-unsafe-memory-access=allow"] if jdk.major >= UNSAFE_ACCESS_FLAG_SINCE else []
+        return [
+            jdk.java,
+            f"-Xms{HEAP_MB}m",
+            f"-Xmx{HEAP_MB}m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            f"-Djava.io.tmpdir={self.data / 'tmp'}",
+            "-Dfile.encoding=UTF-8",
+            "-Djava.awt.headless=true",
+            f"-Des.path.home={self.data}",
+            f"-Des.path.conf={self.data / 'config'}",
+            "-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false",
+            "-Dlog4j.shutdownHookEnabled=false",
+            "-Dlog4j2.disable.jmx=true",
+            *unsafe,
+            "--add-modules=jdk.incubator.vector,jdk.net,jdk.management,ALL-MODULE-PATH",
+            f"--enable-native-access={','.join(NATIVE_MODULES)}",
+            f"--module-path={folder / 'lib'}",
+            "-cp",
+            str(folder / "app"),
+            "EsNode",
+            f"-Epath.data={self.data / 'store'}",
+            f"-Epath.logs={self.data / 'logs'}",
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def addresses(self) -> dict[str, str]:
+        return {"ELASTICSEARCH_URL": f"http://127.0.0.1:{self.port}"}
+
+    def problem(self) -> str | None:
+        return problem(self.port)
+
+
+def problem(port: int) -> str | None:
+    """Ask the node on this port for the cluster's health; see Server.problem.
+
+    Yellow is well: a single node has nowhere to put replicas.
+    """
+    if not listens(port):
+        return f"nothing listens on port {port}"
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/_cluster/health", timeout=2.5, trust_env=False)
+        status = answer.json().get("status")
+    except (httpx.HTTPError, ValueError) as error:
+        return f"does not answer /_cluster/health: {str(error) or type(error).__name__}"
+    return None if status in ("yellow", "green") else f"cluster health is {status or answer.status_code}"

@@ -1,0 +1,70 @@
+"""Where each server's program is on this machine, and the servers built from them."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
+from local_stack.kafka import Kafka, KafkaInstallation, find_kafka
+from local_stack.postgres import Postgres
+from local_stack.postgres_programs import PostgresPrograms, find_postgres
+from local_stack.redis import Redis, find_redis
+from local_stack.server import Server
+
+SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
+"""In order of starting."""
+
+
+@dataclass(frozen=True)
+class Installations:
+    """What was found; None for servers that were not asked for."""
+
+    kafka: KafkaInstallation | None = None
+    postgres: PostgresPrograms | None = None
+    redis: str | None = None
+    elasticsearch: ElasticsearchInstallation | None = None
+    without_elasticsearch: str | None = None
+    """Why there is no Elasticsearch although it was asked for."""
+
+
+def find_installations(
+    names: Collection[str] = SERVER_NAMES, *, data: Path | None = None, starting: Callable[[str], None] = lambda _: None
+) -> Installations:
+    """Find or resolve the programs of these servers; `starting` is called with each name before its search.
+
+    Blocking: two minutes on a new machine, instant afterwards. Raises StackError when one is missing, except
+    Elasticsearch for lack of a JDK, which a stack can do without.
+    """
+    if unknown := set(names) - set(SERVER_NAMES):
+        raise ValueError(f"unknown servers: {', '.join(sorted(unknown))}")
+    found = Installations()
+    if "postgres" in names:
+        starting("postgres")
+        found = replace(found, postgres=find_postgres(data / "postgres" if data else None))
+    if "redis" in names:
+        starting("redis")
+        found = replace(found, redis=find_redis())
+    if "kafka" in names:
+        starting("kafka")
+        found = replace(found, kafka=find_kafka())
+    if "elasticsearch" in names:
+        starting("elasticsearch")
+        answer = find_elasticsearch()
+        why_not, node = (answer, None) if isinstance(answer, str) else (None, answer)
+        found = replace(found, elasticsearch=node, without_elasticsearch=why_not)
+    return found
+
+
+def build_servers(found: Installations, data: Path, ports: Mapping[str, int]) -> list[Server]:
+    """The servers that were found, in order of starting, each with a folder of its own under `data`."""
+    servers: list[Server] = []
+    if found.kafka:
+        servers.append(Kafka(found.kafka, data / "kafka", ports["KAFKA_PORT"], ports["KAFKA_CONTROLLER_PORT"]))
+    if found.postgres:
+        servers.append(Postgres(found.postgres, data / "postgres", ports["POSTGRES_PORT"]))
+    if found.redis:
+        servers.append(Redis(found.redis, data / "redis", ports["REDIS_PORT"]))
+    if found.elasticsearch:
+        http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
+        servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))
+    return servers

@@ -1,0 +1,82 @@
+"""Finds a Java that is new enough, wherever a machine keeps its JDKs."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+KAFKA_JAVA = 17
+"""Kafka 4.x brokers are compiled for Java 17."""
+
+ELASTICSEARCH_JAVA = 21
+"""Elasticsearch 9.x is compiled for Java 21."""
+
+
+@dataclass(frozen=True)
+class Jdk:
+    """One installed JDK (a `javac` beside its `java`)."""
+
+    home: Path
+    major: int
+
+    @property
+    def java(self) -> str:
+        return str(self.home / "bin" / "java")
+
+    @property
+    def javac(self) -> str:
+        return str(self.home / "bin" / "javac")
+
+
+def find_jdk(at_least: int) -> Jdk | None:
+    """The first JDK of this major version or newer: JAVA_HOME, then PATH, then the usual folders, newest first."""
+    return next((jdk for jdk in _installed() if jdk.major >= at_least), None)
+
+
+@cache
+def _installed() -> tuple[Jdk, ...]:
+    preferred = [jdk for home in _named_homes() if (jdk := _inspect(home))]
+    others = [jdk for home in _usual_homes() if (jdk := _inspect(home))]
+    return (*preferred, *sorted(others, key=lambda jdk: -jdk.major))
+
+
+def _named_homes() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home)
+    if java := shutil.which("java"):
+        yield Path(java).resolve().parent.parent
+
+
+def _usual_homes() -> Iterator[Path]:
+    yield from sorted(Path("/usr/lib/jvm").glob("*"))
+    yield from sorted(Path("/opt").glob("*jdk*"))
+    yield from sorted(Path.home().glob(".sdkman/candidates/java/*"))
+    yield from sorted(Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home"))
+    for prefix in ("/opt/homebrew/opt", "/usr/local/opt"):
+        yield from sorted(Path(prefix).glob("openjdk*/libexec/openjdk.jdk/Contents/Home"))
+    if Path("/usr/libexec/java_home").exists():  # macOS; it answers with the newest
+        found = subprocess.run(["/usr/libexec/java_home"], capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            yield Path(found.stdout.strip())
+
+
+def _inspect(home: Path) -> Jdk | None:
+    # macOS has a /usr/bin/java that only offers to install one, so asking javac tells a JDK from everything else.
+    javac = home / "bin" / "javac"
+    if not javac.is_file() or not (home / "bin" / "java").is_file():
+        return None
+    try:
+        answer = subprocess.run([javac, "-version"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Jdk(home, major) if (major := java_major(answer.stdout + answer.stderr)) else None
+
+
+def java_major(version_line: str) -> int | None:
+    """The major version in what `javac -version` prints: 25 of `javac 25.0.1`, 8 of `javac 1.8.0_412`."""
+    found = re.search(r"javac (?:1\.)?(\d+)", version_line)
+    return int(found[1]) if found else None

@@ -1,0 +1,176 @@
+"""One Kafka broker in KRaft mode, broker and controller in one JVM.
+
+A cluster is several of these with the same cluster id and voters; a single node is its own only voter.
+"""
+
+import logging
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from local_stack import maven
+from local_stack.errors import StackError
+from local_stack.java import KAFKA_JAVA, Jdk, find_jdk
+from local_stack.server import LOG_TAIL_LINES, listens
+
+CLUSTER_ID = "aGVhZHJhY2UtbG9jYWwtMQ"
+"""Any 16 bytes in URL-safe base64; the same for every node of the local cluster."""
+
+HEAP_MB = 512
+
+MAX_MESSAGE_BYTES = 10 * 1024 * 1024
+
+_silent = logging.getLogger("local_stack.kafka.client")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
+
+
+@dataclass(frozen=True)
+class KafkaInstallation:
+    """A JDK and the broker's jars."""
+
+    jdk: Jdk
+    folder: Path
+
+
+def find_kafka() -> KafkaInstallation:
+    """Find a JDK and resolve the broker's jars (blocking: a minute the first time).
+
+    Raises StackError when either is missing.
+    """
+    jdk = find_jdk(KAFKA_JAVA)
+    if jdk is None:
+        raise StackError(
+            f"No JDK {KAFKA_JAVA} or newer: looked at JAVA_HOME, PATH and the usual folders. Kafka runs on it.",
+            remedy="Install JDK 21 or newer, which Elasticsearch needs too "
+            "(Debian/Ubuntu: apt install openjdk-21-jdk-headless; macOS: brew install openjdk@21), or set JAVA_HOME.",
+        )
+    return KafkaInstallation(jdk, maven.resolve("kafka", _lay_out))
+
+
+def _lay_out(folder: Path) -> None:
+    shutil.copy(maven.ARTIFACTS / "kafka" / "log4j2.properties", folder)
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A broker; implements Server."""
+
+    installation: KafkaInstallation
+    data: Path
+    port: int
+    controller_port: int
+    node_id: int = 1
+    voters: tuple[tuple[int, int], ...] = ()
+    """(node id, controller port) of every node; empty for a single node."""
+
+    stop_signal = "TERM"
+
+    @property
+    def name(self) -> str:
+        return "kafka" if self.node_id == 1 else f"kafka-{self.node_id}"
+
+    def prepare(self) -> None:
+        """Write the configuration and format the log folder, once. Implements Server.prepare."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._properties_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
+        if (self._log_folder / "meta.properties").exists():
+            return
+        # A format cut short leaves a folder that a broker refuses; without meta.properties it holds no records.
+        shutil.rmtree(self._log_folder, ignore_errors=True)
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties_file)]
+        done = subprocess.run(
+            [*self._java("-XX:TieredStopAtLevel=1"), *tool], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise StackError(
+                f"Kafka could not format its data folder {self._log_folder}.",
+                log_lines=(done.stdout + done.stderr).splitlines()[-LOG_TAIL_LINES:],
+                remedy="Check that the folder is writable; `headrace clean` starts with an empty one.",
+            )
+
+    def properties(self) -> dict[str, str]:
+        """The broker's configuration."""
+        voters = self.voters or ((self.node_id, self.controller_port),)
+        replication = str(min(3, len(voters)))
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": ",".join(f"{node}@127.0.0.1:{port}" for node, port in voters),
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": str(self._log_folder),
+            # Topics are declared (schemas/topics.py); a misspelt name must fail instead of making one.
+            "auto.create.topics.enable": "false",
+            "message.max.bytes": str(MAX_MESSAGE_BYTES),
+            "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+            # Internal topics come with 50 partitions each, which costs a single node seconds at every start.
+            "offsets.topic.num.partitions": "4",
+            "offsets.topic.replication.factor": replication,
+            "transaction.state.log.num.partitions": "4",
+            "transaction.state.log.replication.factor": replication,
+            "transaction.state.log.min.isr": "2" if len(voters) >= 3 else "1",
+            "share.coordinator.state.topic.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": replication,
+            "share.coordinator.state.topic.min.isr": "1",
+            # After a kill -9 the controller refuses the broker's new self until the old one's session has ended.
+            "broker.session.timeout.ms": "4000",
+            "broker.heartbeat.interval.ms": "1000",
+            # The delay gathers members of a large group before the first rebalance; here it only makes starts slower.
+            "group.initial.rebalance.delay.ms": "0",
+        }
+
+    def command(self) -> list[str]:
+        return [*self._java(), "kafka.Kafka", str(self._properties_file)]
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def addresses(self) -> dict[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}"}
+
+    def problem(self) -> str | None:
+        return problem(self.port, self.node_id)
+
+    @property
+    def _properties_file(self) -> Path:
+        return self.data / "server.properties"
+
+    @property
+    def _log_folder(self) -> Path:
+        return self.data / "log"
+
+    def _java(self, *options: str) -> list[str]:
+        folder = self.installation.folder
+        return [
+            self.installation.jdk.java,
+            f"-Xmx{HEAP_MB}m",
+            "-Xms128m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+            *options,
+            "-cp",
+            f"{folder / 'lib'}/*",
+        ]
+
+
+def problem(port: int, node_id: int = 1) -> str | None:
+    """Ask the broker on this port for the cluster's metadata; see Server.problem."""
+    if not listens(port):
+        return f"nothing listens on port {port}"
+    client = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}, logger=_silent)
+    try:
+        brokers = client.list_topics(timeout=2.5).brokers
+    except KafkaException as error:
+        return f"does not answer a metadata request: {error.args[0].str()}"
+    return None if node_id in brokers else f"node {node_id} is not in the cluster yet"

@@ -1,0 +1,115 @@
+"""Resolves the Java servers from the configured Maven repository, once, into a cache outside the state folder.
+
+A resolved folder is complete or absent: it is built beside its final place and renamed there, under a lock, so two
+stacks that start at once resolve it once. Its name ends in a digest of what it was built from, so a changed recipe is
+another folder and a running stack keeps its own.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from local_stack.disk import require_space
+from local_stack.errors import StackError
+from local_stack.server import LOG_TAIL_LINES
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+
+RESOLVE_TIMEOUT_SECONDS = 900
+"""A cold resolve takes under a minute; a repository that trickles for a quarter of an hour is broken."""
+
+
+def servers_folder() -> Path:
+    """Where resolved servers are kept: HEADRACE_SERVERS, by default in the user's cache folder."""
+    if chosen := os.environ.get("HEADRACE_SERVERS"):
+        return Path(chosen).absolute()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache).absolute() / "headrace" / "servers"
+
+
+def version_of(name: str) -> str:
+    """The server's version, from its pom."""
+    found = re.search(r"<server\.version>(.+?)</server\.version>", (ARTIFACTS / name / "pom.xml").read_text())
+    if not found:
+        raise ValueError(f"local_stack/artifacts/{name}/pom.xml has no server.version property")
+    return found[1]
+
+
+def resolved(name: str) -> Path | None:
+    """The folder of an already resolved server, or None."""
+    folder = servers_folder() / _folder_name(name)
+    return folder if folder.is_dir() else None
+
+
+def resolve(name: str, lay_out: Callable[[Path], None]) -> Path:
+    """The folder with the server's jars in `lib/`, resolved now if it is not there yet.
+
+    Blocking: a minute at first, instant afterwards. `lay_out` finishes the folder (in its temporary place).
+    Raises StackError when Maven is missing or fails.
+    """
+    if found := resolved(name):
+        return found
+    root = servers_folder()
+    require_space(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with _lock(root / ".lock"):
+        if found := resolved(name):  # somebody else resolved it while we waited
+            return found
+        building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        try:
+            _copy_dependencies(name, building / "lib")
+            lay_out(building)
+            building.chmod(0o755)
+            final = root / _folder_name(name)
+            building.rename(final)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return final
+
+
+def _folder_name(name: str) -> str:
+    digest = hashlib.sha256()
+    for file in sorted((ARTIFACTS / name).iterdir()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return f"{name}-{version_of(name)}-{digest.hexdigest()[:8]}"
+
+
+def _copy_dependencies(name: str, target: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise StackError(
+            f"Maven (`mvn`) is not on PATH; {name} {version_of(name)} is resolved with it.",
+            remedy="Install Maven (Debian/Ubuntu: apt install maven; macOS: brew install maven) and run this again.",
+        )
+    command = [maven, "-q", "-B", "-f", str(ARTIFACTS / name / "pom.xml"), "dependency:copy-dependencies"]
+    options = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+    try:
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, timeout=RESOLVE_TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(
+            f"Maven did not resolve {name} within {RESOLVE_TIMEOUT_SECONDS} s.",
+            remedy="Check the network and Maven's settings.xml, then run this again; what was fetched is kept.",
+        ) from error
+    if done.returncode != 0 or not any(target.glob("*.jar")):
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise StackError(
+            f"Maven could not resolve {name} {version_of(name)} (exit code {done.returncode}).",
+            log_lines=lines[:LOG_TAIL_LINES],
+            remedy="Check the network and Maven's settings.xml (mirror, proxy), then run this again.",
+        )
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

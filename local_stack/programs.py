@@ -1,0 +1,132 @@
+"""Our own processes: a table of the roles, and what each needs to run as one supervised program."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import httpx
+
+from local_stack.server import listens
+
+PROJECT = Path(__file__).parent.parent
+"""The folder that holds cli.py: the checkout, or site-packages."""
+
+HEALTH_PORT_BASE = 8101
+
+INSTANCES_APART = 10
+"""Instance n of a role answers on its role's health port + 10 n, so that ten roles fit between two instances."""
+
+
+class Tier(IntEnum):
+    """Started in this order and stopped in the opposite one."""
+
+    SERVERS = 1
+    WORKERS = 2
+    FRONT = 3
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of process of ours. `count` instances of it run."""
+
+    name: str
+    arguments: tuple[str, ...]
+    tier: Tier
+    port_variable: str | None = None
+    """The variable of its own port; None for workers, which answer on a health port."""
+    health_path: str = "/health"
+    needs_elasticsearch: bool = False
+    count: int = 1
+
+
+ROLES = (
+    Role("mock-server", ("mock-server",), Tier.FRONT, port_variable="MOCK_PORT", health_path="/api/health"),
+    Role("api", ("api",), Tier.FRONT, port_variable="API_PORT", health_path="/api/health"),
+    Role("normalizer", ("normalizer",), Tier.WORKERS),
+    Role("sink-postgres", ("sink", "postgres"), Tier.WORKERS),
+    Role("sink-landing", ("sink", "landing"), Tier.WORKERS),
+    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs_elasticsearch=True),
+    Role("sink-redis", ("sink", "redis"), Tier.WORKERS),
+)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One process of a role."""
+
+    role: Role
+    number: int
+    port: int
+
+    @property
+    def name(self) -> str:
+        return self.role.name if self.number == 0 else f"{self.role.name}-{self.number}"
+
+    def command(self) -> list[str]:
+        return own_command(*self.role.arguments)
+
+    def environment(self) -> dict[str, str]:
+        own = {"WORKER_ID": str(self.number), "PYTHONUNBUFFERED": "1"}
+        if self.role.port_variable is None:
+            own["HEALTH_PORT"] = str(self.port)
+        return own
+
+    def problem(self) -> str | None:
+        """Ask the process itself: None when it is healthy, otherwise what it says. Blocks 3 s at most."""
+        if not listens(self.port):
+            return f"nothing listens on port {self.port}"
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
+        except httpx.HTTPError as error:
+            return f"does not answer {self.role.health_path}: {str(error) or type(error).__name__}"
+        return None if answer.status_code == 200 else _reason(answer)
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        return f"answers {answer.status_code}"
+    reason = next((body[key] for key in ("reason", "detail", "status") if body.get(key)), body)
+    return f"answers {answer.status_code}: {reason}"
+
+
+def port_defaults(roles: tuple[Role, ...] = ROLES, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
+    """The customary health port of every worker instance, by the name under which it is remembered."""
+    workers = [role for role in roles if role.port_variable is None]
+    return {
+        _port_name(role, number): base + place + INSTANCES_APART * number
+        for place, role in enumerate(workers)
+        for number in range(role.count)
+    }
+
+
+def instances(ports: Mapping[str, int], *, elasticsearch: bool, roles: tuple[Role, ...] = ROLES) -> list[Instance]:
+    """Every process of ours, in order of starting."""
+    wanted = [role for role in roles if elasticsearch or not role.needs_elasticsearch]
+    found = [
+        Instance(role, number, ports[role.port_variable or _port_name(role, number)])
+        for role in wanted
+        for number in range(role.count)
+    ]
+    return sorted(found, key=lambda instance: instance.role.tier)
+
+
+def _port_name(role: Role, number: int) -> str:
+    name = role.name.upper().replace("-", "_")
+    return f"{name}_HEALTH_PORT" if number == 0 else f"{name}_{number}_HEALTH_PORT"
+
+
+def own_command(*arguments: str) -> list[str]:
+    """A command line that runs this installation's `headrace` with these arguments."""
+    # -P: a folder called `api` where headrace was called from must not shadow ours.
+    return [sys.executable, "-P", "-m", "cli", *arguments]
+
+
+def python_path() -> str:
+    """PYTHONPATH under which `own_command` finds this installation, wherever it is called from."""
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([str(PROJECT), *filter(None, known)]))

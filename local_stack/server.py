@@ -1,0 +1,70 @@
+"""What every local server has in common, whoever runs it: the supervisor or a test."""
+
+import os
+import socket
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+LOG_TAIL_LINES = 15
+
+
+class Server(Protocol):
+    """One server process. Building one touches nothing; `prepare` may run programs and write files."""
+
+    @property
+    def name(self) -> str:
+        """Its program name under the supervisor, and the stem of its log file."""
+
+    @property
+    def port(self) -> int:
+        """The loopback TCP port on which clients reach it."""
+
+    @property
+    def stop_signal(self) -> str:
+        """The signal, without SIG, that stops it cleanly while clients are connected."""
+
+    def prepare(self) -> None:
+        """Make its data folder and configuration ready. Blocking (seconds at first), idempotent.
+
+        Raises StackError when the folder can't be used.
+        """
+
+    def command(self) -> list[str]:
+        """Its argument vector; the program runs in the foreground and logs to standard output."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables that it needs besides the inherited ones."""
+
+    def addresses(self) -> dict[str, str]:
+        """The variables under which clients find it, as `runtime.settings` reads them."""
+
+    def problem(self) -> str | None:
+        """Ask the server itself: None when it serves, otherwise what is wrong. Blocks 3 s at most."""
+
+
+def listens(port: int) -> bool:
+    """Whether anything accepts connections on this loopback port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def size_of(log: Path) -> int:
+    """How long a log file is, in bytes; 0 where there is none."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def last_lines(log: Path, count: int = LOG_TAIL_LINES, *, since: int = 0) -> list[str]:
+    """The last lines of a log file, of those after byte `since` if it hasn't been rotated meanwhile; empty where there
+    is none. Reads 64 KB at most.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            end = file.tell()
+            file.seek(max(0, end - 65_536, since if since <= end else 0))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return list(deque((line for line in lines if line.strip()), maxlen=count))

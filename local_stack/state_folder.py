@@ -1,0 +1,184 @@
+"""The state folder: everything one stack keeps, and nothing of any other."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from local_stack.errors import StackError
+from runtime.settings import STACK_ENV
+
+SOCKET_PATH_BYTES = 100
+"""A unix socket's path fits in 108 bytes on Linux and 104 on macOS, with its end mark."""
+
+MARK = ".headrace-state"
+"""A file that only our state folders hold, so `clean` can't be pointed at anything else."""
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """What a stack remembers between its starts."""
+
+    ports: dict[str, int] = field(default_factory=dict)
+    without_elasticsearch: str | None = None
+    """Why there is no Elasticsearch; None when there is one."""
+    servers_only: bool = False
+    """Whether the last start left our own processes out."""
+    ingested: bool = False
+    """Whether the first ingestion has succeeded."""
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Paths inside HEADRACE_HOME; making one of these touches nothing."""
+
+    home: Path
+
+    @classmethod
+    def at(cls, home: Path) -> Self:
+        """The state folder with this path, made absolute."""
+        return cls(Path(os.path.realpath(home)))
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def env_file(self) -> Path:
+        return self.home / STACK_ENV
+
+    @property
+    def supervisor_config(self) -> Path:
+        return self.home / "supervisord.conf"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.logs / "supervisord.log"
+
+    @property
+    def supervisor_pid(self) -> Path:
+        return self.run / "supervisord.pid"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """The supervisor's control socket; in a private temporary folder when our own path is too long for one."""
+        inside = self.run / "supervisor.sock"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        # Not tempfile.gettempdir(): every command must find the same place, whatever its TMPDIR.
+        return Path(f"/tmp/headrace-{os.getuid()}") / f"{digest}.sock"  # noqa: S108 (made with mode 0700)
+
+    def log(self, program: str) -> Path:
+        return self.logs / f"{program}.log"
+
+    def make(self) -> None:
+        """Create the folders. Idempotent. Raises StackError where that is not possible."""
+        try:
+            for folder in (self.home, self.data, self.logs, self.run):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.supervisor_socket.parent.mkdir(mode=0o700, exist_ok=True)
+            (self.home / MARK).touch()
+        except OSError as error:
+            raise StackError(
+                f"The state folder {self.home} can't be made: {error.strerror}.",
+                remedy="Choose another one: HEADRACE_HOME=/some/folder headrace up",
+            ) from error
+        owner = self.supervisor_socket.parent.stat().st_uid
+        if owner != os.getuid():
+            raise StackError(
+                f"{self.supervisor_socket.parent} belongs to another user (uid {owner}).",
+                remedy="Choose a state folder with a shorter path: HEADRACE_HOME=/some/folder headrace up",
+            )
+
+    def is_ours(self) -> bool:
+        """Whether this is a state folder of ours and not something else that HEADRACE_HOME points to."""
+        return (self.home / MARK).is_file()
+
+    def read_record(self) -> StackRecord:
+        """What was remembered; an empty record at the first start. Raises StackError when it is damaged."""
+        try:
+            stored = json.loads(self._record_file.read_text())
+            return StackRecord(**stored)
+        except FileNotFoundError:
+            return StackRecord()
+        except (ValueError, TypeError) as error:
+            raise StackError(
+                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen anew."
+            ) from error
+
+    def write_record(self, record: StackRecord) -> None:
+        """Remember this, atomically."""
+        write_atomically(self._record_file, json.dumps(asdict(record), indent=2) + "\n")
+
+    def remember_ingested(self) -> None:
+        """Remember that the first ingestion has succeeded."""
+        self.write_record(replace(self.read_record(), ingested=True))
+
+    def write_addresses(self, addresses: dict[str, str]) -> None:
+        """Write stack.env, readable by its owner only, since it holds the database's password."""
+        write_atomically(self.env_file, "".join(f"{name}={value}\n" for name, value in addresses.items()))
+
+    def read_addresses(self) -> dict[str, str]:
+        """The addresses of the running stack; empty where none is."""
+        try:
+            lines = self.env_file.read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def delete(self) -> None:
+        """Delete the folder and everything in it."""
+        self.supervisor_socket.unlink(missing_ok=True)
+        shutil.rmtree(self.home)
+
+    @contextmanager
+    def only_one(self, command: str) -> Iterator[None]:
+        """Hold the folder's lock; raises StackError when another command that changes the stack is at work."""
+        path = self.run / "lock"
+        # Opened without truncation: what stands there is the holder's.
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise StackError(
+                    f"{file.read().strip() or 'Another headrace command'} is at work on {self.home}.",
+                    remedy="Wait for it, or press Ctrl-C there; `headrace status` shows how far it is.",
+                ) from error
+            file.truncate(0)
+            file.write(f"`headrace {command}` (pid {os.getpid()})")
+            file.flush()
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    file.truncate(0)
+
+    @property
+    def _record_file(self) -> Path:
+        return self.home / "stack.json"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file's content; a reader sees the old or the new, never half. Mode 0600."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).rename(path)

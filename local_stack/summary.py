@@ -1,0 +1,90 @@
+"""The closing block of `headrace up`: where everything is, what it holds, how to look and how to stop."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from local_stack.addresses import addresses_of
+from local_stack.state_folder import StackRecord, StateFolder
+from runtime.settings import DEFAULT_HOME
+
+COUNTED_TABLES = {
+    "customers": "customers",
+    "records": "normalized_data",
+    "orders": "orders",
+    "users": "users",
+    "failures": "ingest_failures",
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much the stores hold; None where a store did not say."""
+
+    rows: dict[str, int]
+    documents: int | None
+
+
+def count(record: StackRecord) -> Counts:
+    """Ask Postgres and Elasticsearch. Blocking; a store that doesn't answer is left out of this mere summary."""
+    addresses = addresses_of(record)
+    try:
+        rows = asyncio.run(_rows(addresses["DATABASE_URL"]))
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        rows = {}
+    return Counts(rows, None if record.without_elasticsearch else _documents(addresses["ELASTICSEARCH_URL"]))
+
+
+def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> list[str]:
+    """The block, about a dozen lines."""
+    addresses = addresses_of(record)
+    without = record.without_elasticsearch
+    search = f"none ({without}): search answers from Postgres" if without else addresses["ELASTICSEARCH_URL"]
+    lines = [f"Headrace is up in {state.home}" + (" (servers only)" if record.servers_only else "")]
+    if not record.servers_only:
+        lines += [
+            f"  API            {addresses['API_URL']}/docs",
+            f"  customer API   {addresses['MOCK_URL']}/api/customers?page=1&limit=10",
+        ]
+    lines += [
+        f"  Kafka          {addresses['KAFKA_BOOTSTRAP_SERVERS']}",
+        f"  Postgres       {addresses['DATABASE_URL']}",
+        f"  Redis          {addresses['REDIS_URL']}",
+        f"  Elasticsearch  {search}",
+    ]
+    if counts.rows:
+        held = ", ".join(f"{number:,} {name}" for name, number in counts.rows.items())
+        lines.append(f"  holds          {held}" + (f"; {counts.documents:,} searchable" if counts.documents else ""))
+    if not record.servers_only:
+        lines.append(f"  try            curl '{addresses['API_URL']}/api/customers?page=1&limit=3'")
+    prefix = "" if state.home == Path(DEFAULT_HOME).resolve() else f"HEADRACE_HOME={state.home} "
+    lines += [
+        f"  look           {prefix}headrace status, headrace logs -f, headrace lag",
+        f"  stop           {prefix}headrace down (data stays; headrace clean deletes it)",
+    ]
+    return lines
+
+
+async def _rows(url: str) -> dict[str, int]:
+    async with asyncio.timeout(10):
+        connection = await asyncpg.connect(url)
+        try:
+            found: dict[str, int] = {}
+            for name, table in COUNTED_TABLES.items():
+                if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+                    found[name] = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 (a constant)
+            return {name: number for name, number in found.items() if number or name in ("customers", "failures")}
+        finally:
+            await connection.close()
+
+
+def _documents(url: str) -> int | None:
+    try:
+        answer = httpx.get(f"{url}/_count", timeout=5, trust_env=False)
+        answer.raise_for_status()
+        return int(answer.json()["count"])
+    except (httpx.HTTPError, ValueError, KeyError):
+        return None

@@ -1,0 +1,110 @@
+"""Every process of a stack with the question that tells whether it is well."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from local_stack import elasticsearch, kafka, postgres, redis
+from local_stack.programs import Tier, instances
+from local_stack.restarts import History, read_history
+from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.supervisor import ProcessState, Supervisor
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A process: its name, its port, and how to ask it."""
+
+    name: str
+    port: int
+    tier: Tier
+    problem: Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a process stands, from what the supervisor says and what the process itself answers."""
+
+    name: str
+    pid: int | None
+    state: str
+    """running: alive and serving. starting, unhealthy: alive and not serving. Otherwise the supervisor's word:
+    backoff (died, will be tried again), stopped, exited, fatal (given up)."""
+    port: int
+    restarts: int
+    problem: str | None
+    """What is wrong, None when it runs."""
+
+    @property
+    def is_well(self) -> bool:
+        return self.state == "running"
+
+
+def watched_servers(record: StackRecord) -> list[Watched]:
+    """The servers of a stack, in order of starting."""
+    ports = record.ports
+    checks: dict[str, tuple[str, Callable[[int], str | None]]] = {
+        "kafka": ("KAFKA_PORT", kafka.problem),
+        "postgres": ("POSTGRES_PORT", postgres.problem),
+        "redis": ("REDIS_PORT", redis.problem),
+        "elasticsearch": ("ELASTICSEARCH_PORT", elasticsearch.problem),
+    }
+    if record.without_elasticsearch:
+        del checks["elasticsearch"]
+    return [
+        Watched(name, ports[variable], Tier.SERVERS, partial(check, ports[variable]))
+        for name, (variable, check) in checks.items()
+    ]
+
+
+def watched_roles(record: StackRecord) -> list[Watched]:
+    """Our own processes of a stack, in order of starting."""
+    if record.servers_only:
+        return []
+    found = instances(record.ports, elasticsearch=record.without_elasticsearch is None)
+    return [Watched(one.name, one.port, one.role.tier, one.problem) for one in found]
+
+
+def watched_processes(record: StackRecord) -> list[Watched]:
+    """All processes of a stack, in order of starting; none before its first start."""
+    return [*watched_servers(record), *watched_roles(record)] if record.ports else []
+
+
+def examine(state: StateFolder) -> list[Standing]:
+    """How every process of the stack stands now. Blocking: 3 s at most, since all are asked at once."""
+    watched = watched_processes(state.read_record())
+    supervised: dict[str, ProcessState] = {}
+    supervisor = Supervisor(state)
+    if supervisor.is_running():
+        supervised = {process.name: process for process in supervisor.processes()}
+    alive = [one for one in watched if (known := supervised.get(one.name)) and known.pid]
+    problems = ask(alive)
+    history = read_history(state.supervisor_log) if supervised else {}
+    return [_standing(one, supervised.get(one.name), problems, history.get(one.name, History())) for one in watched]
+
+
+def ask(watched: Iterable[Watched]) -> dict[str, str | None]:
+    """Ask these processes, all at once; the answers by name."""
+    asked = list(watched)
+    if not asked:
+        return {}
+    with ThreadPoolExecutor(len(asked)) as threads:
+        answers = list(threads.map(lambda one: one.problem(), asked))
+    return dict(zip((one.name for one in asked), answers, strict=True))
+
+
+def _standing(
+    one: Watched, known: ProcessState | None, problems: Mapping[str, str | None], history: History
+) -> Standing:
+    if known is None or known.pid is None:
+        state = known.state.lower() if known else "stopped"
+        # Between its death and its next start the supervisor may still say RUNNING or STARTING of it.
+        state = "exited" if state in ("running", "starting") else state
+        return Standing(one.name, None, state, one.port, history.restarts, f"the process is not there ({state})")
+    problem = problems[one.name]
+    if problem is None:
+        state = "running" if known.state in ("RUNNING", "STARTING") else known.state.lower()
+    else:
+        state = "unhealthy" if known.state == "RUNNING" else known.state.lower()
+    return Standing(one.name, known.pid, state, one.port, history.restarts, problem)

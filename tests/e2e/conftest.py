@@ -1,0 +1,41 @@
+"""A whole pipeline per test: every process of ours, on real servers, in a namespace of its own."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import Settings
+from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
+
+Headrace = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def pipeline(pipeline_settings: Settings, tmp_path: Path) -> Iterator[Pipeline]:
+    """All workers, the mock server and the API."""
+    with Pipeline(pipeline_settings, tmp_path, ("mock-server", *WORKERS, "api")) as running:
+        yield running
+
+
+@pytest.fixture
+def headrace(pipeline: Pipeline) -> Headrace:
+    """Runs a `headrace` command against the pipeline, as a user would."""
+
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        import os
+
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            cwd=PROJECT,
+            env=os.environ | environment_of(pipeline.settings) | {"MOCK_URL": pipeline["mock-server"].url},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,99 @@
+"""The spine: records flow from their sources to every store and come back through the API, each exactly once."""
+
+import httpx
+
+from tests.e2e.conftest import Headrace
+from tests.e2e.stores import documents, rows, value
+from tests.processes import Pipeline
+from tests.waiting import eventually
+
+CUSTOMERS, PASSENGERS, POSTS = 10_000, 1_313, 100
+
+
+def ingest(api: httpx.Client) -> dict[str, object]:
+    answer = api.post("/api/ingest", timeout=120)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, object] = answer.json()
+    return body
+
+
+def test_ten_thousand_customers_and_the_default_sources_reach_every_store(pipeline: Pipeline, headrace: Headrace) -> None:
+    settings = pipeline.settings
+    published = headrace("publish", "--all", "--wait", "--json")
+    assert published.returncode == 0, published.stdout + published.stderr
+
+    assert value(settings, "SELECT count(*) FROM customers") == CUSTOMERS
+    assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'titanic'") == PASSENGERS
+    assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'posts'") == POSTS
+    assert value(settings, "SELECT count(*) FROM ingest_failures") == 0
+    eventually(lambda: documents(settings, "customers") == CUSTOMERS, what="all customers are indexed")
+    eventually(lambda: documents(settings, "records") == PASSENGERS + POSTS, what="all records are indexed")
+    landed = "SELECT (SELECT count(*) FROM raw_api_data) + (SELECT count(*) FROM raw_csv_data)"
+    eventually(lambda: value(settings, landed) == CUSTOMERS + PASSENGERS + POSTS, what="all raw records have landed")
+
+    with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
+        assert api.get("/api/customers?limit=1").json()["total"] == CUSTOMERS
+        assert api.get("/data?source=csv").json()["total"] == PASSENGERS
+        assert api.get("/data?source=posts").json()["total"] == POSTS
+        served = api.get("/api/customers/CUST001").json()
+    with httpx.Client(base_url=pipeline["mock-server"].url, trust_env=False) as mock:
+        given = mock.get("/api/customers/CUST001").json()
+    assert (served["first_name"], served["last_name"]) == (given["first_name"], given["last_name"])
+    assert served["email"] == given["email"].lower()
+
+
+def test_an_update_is_seen_in_postgres_search_and_the_cached_read_and_a_repeat_changes_nothing(pipeline: Pipeline) -> None:
+    settings = pipeline.settings
+    with (
+        httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api,
+        httpx.Client(base_url=pipeline["mock-server"].url, trust_env=False) as mock,
+    ):
+        assert ingest(api)["records_processed"] == CUSTOMERS
+        first = rows(settings, "SELECT customer_id, created_at, updated_at FROM customers ORDER BY 1")
+        assert all(row["updated_at"] is None for row in first)
+
+        for _ in range(2):
+            cached = api.get("/api/customers/CUST007")
+        assert cached.headers["X-Cache"] == "hit"
+        mock.patch("/api/customers/CUST007", json={"last_name": "Zyxelwood"}).raise_for_status()
+        assert ingest(api)["status"] == "success"
+
+        assert value(settings, "SELECT last_name FROM customers WHERE customer_id = 'CUST007'") == "Zyxelwood"
+        eventually(
+            lambda: api.get("/api/customers/CUST007").json()["last_name"] == "Zyxelwood", what="the cached read follows"
+        )
+        eventually(
+            lambda: [hit["key"] for hit in api.get("/search?q=zyxelwood&dataset=customers").json()["data"]] == ["CUST007"],
+            what="search follows",
+        )
+        second = rows(settings, "SELECT customer_id, created_at, updated_at FROM customers ORDER BY 1")
+        assert [row["created_at"] for row in second] == [row["created_at"] for row in first]
+        assert [row["customer_id"] for row in second if row["updated_at"] is not None] == ["CUST007"]
+
+        assert ingest(api)["records_processed"] == CUSTOMERS
+        assert rows(settings, "SELECT customer_id, created_at, updated_at FROM customers ORDER BY 1") == second
+        eventually(lambda: documents(settings, "customers") == CUSTOMERS, what="nothing is indexed twice")
+
+
+def test_pushed_records_are_stored_or_found_among_the_failures(pipeline: Pipeline, headrace: Headrace) -> None:
+    good = '{"customer_id": "P1", "first_name": "Ada", "last_name": "L", "email": "ada@example.org"}'
+    bad = '{"customer_id": "P2", "first_name": "", "last_name": "L", "email": "nobody"}'
+    pushed = headrace("push", "customers", "-", "--wait", "--json", stdin=f"{good}\n{bad}\nnot json\n")
+    assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+    assert value(pipeline.settings, "SELECT count(*) FROM customers") == 1
+    failures = rows(pipeline.settings, "SELECT reason, payload FROM ingest_failures ORDER BY reason")
+    assert [failure["payload"] for failure in failures] == [b"not json", bad.encode()]
+    assert [failure["reason"] for failure in failures] == ["not_json", "required"]
+
+
+def test_every_group_has_no_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:
+    assert headrace("publish", "titanic", "--wait").returncode == 0
+    with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
+        eventually(lambda: sum(row["lag"] for row in lag_rows(api)) == 0, what="no group lags")
+        assert {row["group"].rpartition(".")[2] for row in lag_rows(api)} >= {"normalizer", "sink-postgres"}
+
+
+def lag_rows(api: httpx.Client) -> list[dict[str, object]]:
+    body = api.get("/lag").raise_for_status().json()
+    found: list[dict[str, object]] = body["data"] if isinstance(body, dict) else body
+    return found

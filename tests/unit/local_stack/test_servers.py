@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation
+from local_stack.java import Jdk, java_major
+from local_stack.kafka import Kafka, KafkaInstallation
+from local_stack.postgres import Postgres
+from local_stack.postgres_programs import PostgresPrograms
+from local_stack.redis import Redis
+from local_stack.server import Server
+
+
+@pytest.mark.parametrize(
+    ("line", "major"), [("javac 25.0.1", 25), ("javac 17.0.15", 17), ("javac 1.8.0_412", 8), ("no java", None)]
+)
+def test_the_major_version_of_a_jdk_is_read_from_its_compiler(line: str, major: int | None) -> None:
+    assert java_major(line) == major
+
+
+def kafka(node: int = 1, voters: tuple[tuple[int, int], ...] = ()) -> Kafka:
+    return Kafka(KafkaInstallation(Jdk(Path("/jdk"), 21), Path("/kafka")), Path("/d/kafka"), 9092, 9093, node, voters)
+
+
+def test_a_single_broker_is_its_own_voter_and_replicates_nothing() -> None:
+    properties = kafka().properties()
+    assert properties["controller.quorum.voters"] == "1@127.0.0.1:9093"
+    assert properties["offsets.topic.replication.factor"] == "1"
+    assert properties["auto.create.topics.enable"] == "false"
+
+
+def test_a_broker_of_three_knows_all_voters_and_replicates_its_own_topics() -> None:
+    properties = kafka(2, ((1, 9093), (2, 9095), (3, 9097))).properties()
+    assert properties["controller.quorum.voters"] == "1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"
+    assert properties["offsets.topic.replication.factor"] == "3"
+    assert properties["transaction.state.log.min.isr"] == "2"
+
+
+def test_older_jdks_are_spared_the_flag_that_they_do_not_know() -> None:
+    def flags(major: int) -> list[str]:
+        installation = ElasticsearchInstallation(Jdk(Path("/jdk"), major), Path("/es"))
+        return Elasticsearch(installation, Path("/d/es"), 9200, 9300).command()
+
+    assert "--sun-misc-unsafe-memory-access=allow" not in flags(21)
+    assert "--sun-misc-unsafe-memory-access=allow" in flags(25)
+
+
+def test_every_server_listens_on_loopback_only(tmp_path: Path) -> None:
+    node = Elasticsearch(ElasticsearchInstallation(Jdk(Path("/jdk"), 21), Path("/es")), tmp_path, 9200, 9300)
+    assert "network.host: 127.0.0.1" in node.configuration()
+    assert all("//127.0.0.1:" in listener for listener in kafka().properties()["listeners"].split(","))
+    assert "--listen_addresses=127.0.0.1" in Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432).command()
+    redis = Redis("redis-server", tmp_path, 6379).command()
+    assert redis[redis.index("--bind") + 1] == "127.0.0.1"
+
+
+def test_each_server_says_under_which_variable_it_is_found(tmp_path: Path) -> None:
+    servers: list[Server] = [
+        kafka(),
+        Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432),
+        Redis("redis-server", tmp_path, 6379),
+    ]
+    assert {name for server in servers for name in server.addresses()} == {
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "DATABASE_URL",
+        "REDIS_URL",
+    }

@@ -1,0 +1,63 @@
+import configparser
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from local_stack.errors import StackError
+from local_stack.programs import ROLES, Instance, Tier, instances, port_defaults
+from local_stack.state_folder import StateFolder
+from local_stack.supervisor_config import Program, render
+
+PORTS = port_defaults() | {"API_PORT": 8000, "MOCK_PORT": 5000}
+
+
+def parse(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
+    parser.read_string(text)
+    return parser
+
+
+def program(role_name: str) -> Program:
+    role = next(role for role in ROLES if role.name == role_name)
+    return Program.of_instance(Instance(role, 0, 8101), Path("/work here/50%"))
+
+
+def test_every_program_is_restarted_logged_and_killed_with_its_children(tmp_path: Path) -> None:
+    section = parse(render(StateFolder.at(tmp_path), [program("normalizer")]))["program:normalizer"]
+    assert section["autorestart"] == "true"
+    assert section["stopsignal"] == "TERM"
+    assert section["killasgroup"] == "true"
+    assert section["stdout_logfile"] == str(tmp_path.resolve() / "logs" / "normalizer.log")
+    assert 'HEALTH_PORT="8101"' in section["environment"]
+    assert 'HEADRACE_PROGRAM="normalizer"' in section["environment"]
+
+
+def test_percent_signs_in_paths_are_not_taken_for_expansions(tmp_path: Path) -> None:
+    section = parse(render(StateFolder.at(tmp_path), [program("api")]))["program:api"]
+    assert section["directory"] == "/work here/50%%"
+
+
+def test_a_path_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="can't be written"):
+        render(StateFolder.at(tmp_path / "a ;b"), [])
+
+
+def test_workers_start_before_what_feeds_them_and_stop_after_it() -> None:
+    tiers = [instance.role.tier for instance in instances(PORTS, elasticsearch=True)]
+    assert tiers == sorted(tiers)
+    assert Tier.SERVERS < Tier.WORKERS < Tier.FRONT
+
+
+def test_without_elasticsearch_its_sink_is_left_out() -> None:
+    names = {instance.name for instance in instances(PORTS, elasticsearch=False)}
+    assert "sink-elasticsearch" not in names
+    assert "sink-postgres" in names
+
+
+def test_instances_of_one_role_have_names_ports_and_worker_ids_of_their_own() -> None:
+    roles = tuple(replace(role, count=3) for role in ROLES if role.name in ("normalizer", "sink-postgres"))
+    found = instances(port_defaults(roles), elasticsearch=True, roles=roles)
+    assert [instance.name for instance in found[:3]] == ["normalizer", "normalizer-1", "normalizer-2"]
+    assert len({instance.port for instance in found}) == 6
+    assert {instance.environment()["WORKER_ID"] for instance in found[:3]} == {"0", "1", "2"}
