@@ -5,13 +5,15 @@ Committed, not read: a worker that reads on but is stuck before its commit would
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
-from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client
+from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client, list_offsets, until_settled
 from schemas.topics import all_topics
 
 Place = tuple[str, int]
@@ -67,18 +69,14 @@ def lag_of(
 def _read_lag(settings: Settings) -> list[PartitionLag]:
     admin = admin_client(settings)
     groups = {settings.named(group): [settings.named(t) for t in topics] for group, topics in group_topics().items()}
-    requests = {
-        group: admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_SECONDS
-        )[group]
-        for group in groups
-    }
-    committed: dict[str, dict[Place, int]] = {}
-    for group, request in requests.items():
-        partitions = request.result().topic_partitions or []
-        committed[group] = {(p.topic, p.partition): p.offset for p in partitions if p.offset >= 0}
-    # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was.
     places = _partitions(admin, {topic for topics in groups.values() for topic in topics})
+    with ThreadPoolExecutor(len(groups)) as threads:
+        read = [
+            threads.submit(_committed, settings, group, [p for p in places if p[0] in groups[group]])
+            for group in groups
+        ]
+        committed = {group: future.result() for group, future in zip(groups, read, strict=True)}
+    # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was.
     beginnings = _offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     rows: list[PartitionLag] = []
@@ -86,6 +84,19 @@ def _read_lag(settings: Settings) -> list[PartitionLag]:
         mine = {place: end for place, end in ends.items() if place[0] in topics}
         rows += lag_of(group, committed[group], beginnings, mine)
     return rows
+
+
+@until_settled
+def _committed(settings: Settings, group: str, places: list[Place]) -> dict[Place, int]:
+    # Through a consumer that never joins: asking an AdminClient crashes the process in librdkafka when the group's
+    # coordinator has only just been elected (confluent-kafka-python #1982).
+    config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group, "log_level": QUIET}
+    consumer = Consumer(config)
+    try:
+        found = consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_SECONDS)
+    finally:
+        consumer.close()
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
 def _partitions(admin: AdminClient, topics: set[str]) -> list[Place]:
@@ -98,5 +109,4 @@ def _partitions(admin: AdminClient, topics: set[str]) -> list[Place]:
 
 def _offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> dict[Place, int]:
     wanted = {TopicPartition(topic, partition): spec for topic, partition in places}
-    futures = admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
-    return {(p.topic, p.partition): future.result().offset for p, future in futures.items()}
+    return {(p.topic, p.partition): offset for p, offset in list_offsets(admin, wanted).items()}

@@ -2,12 +2,30 @@
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.kafka_clients import MAX_MESSAGE_BYTES, QUIET
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
 REQUEST_TIMEOUT_SECONDS = 10.0
+
+
+def _is_settling(error: BaseException) -> bool:
+    cause = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    return isinstance(cause, KafkaError) and (cause.code() in SETTLING or cause.retriable())
+
+
+SETTLING = {KafkaError.NOT_COORDINATOR, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+"""What a broker answers for a moment after a topic was created, a group first heard of, or a leader elected."""
+
+until_settled = retry(
+    retry=retry_if_exception(_is_settling),
+    wait=wait_random_exponential(multiplier=0.1, max=1.0),
+    stop=stop_after_delay(REQUEST_TIMEOUT_SECONDS),
+    reraise=True,
+)
+"""Decorates a read that is repeated while the broker is settling. Blocking."""
 
 
 def admin_client(settings: Settings) -> AdminClient:
@@ -20,7 +38,8 @@ def ensure_topics(settings: Settings) -> list[str]:
 
     Raises KafkaException when the broker refuses or cannot be reached.
     """
-    futures = admin_client(settings).create_topics(
+    admin = admin_client(settings)  # kept until the answers are in: its end would cancel them
+    futures = admin.create_topics(
         [_new_topic(topic, settings) for topic in all_topics()], request_timeout=REQUEST_TIMEOUT_SECONDS
     )
     created = []
@@ -44,6 +63,12 @@ def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, i
         if name in metadata
         for partition in metadata[name].partitions
     }
+    return list_offsets(admin, wanted)
+
+
+@until_settled
+def list_offsets(admin: AdminClient, wanted: dict[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+    """The wanted offset of each partition. Raises KafkaException."""
     if not wanted:
         return {}
     futures = admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)

@@ -26,7 +26,9 @@ def test_a_group_that_never_committed_lags_by_all_that_there_is(pipeline_setting
     topic = pipeline_settings.named("customers.raw")
     produce(pipeline_settings, topic, 1, 7)
     rows = asyncio.run(read_lag(pipeline_settings))
-    mine = {row.partition: row for row in rows if (row.group, row.topic) == (pipeline_settings.named("normalizer"), topic)}
+    mine = {
+        row.partition: row for row in rows if (row.group, row.topic) == (pipeline_settings.named("normalizer"), topic)
+    }
     assert sorted(mine) == list(range(pipeline_settings.topic_partitions))
     assert (mine[1].committed, mine[1].end, mine[1].lag) == (None, 7, 7)
     assert mine[0].lag == 0

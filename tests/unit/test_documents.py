@@ -1,0 +1,55 @@
+"""Documents are true: settings, links and files that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from local_stack.ports import DEFAULT_PORTS
+from runtime.settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("data/*.md")])
+# Set by the supervisor for one process, not by people.
+PER_PROCESS = {"WORKER_ID", "HEALTH_PORT", "API_URL", "MOCK_URL"}
+
+
+def variables() -> set[str]:
+    fields = Settings.model_fields.items()
+    return {str(info.validation_alias or name).upper() for name, info in fields}
+
+
+def test_every_setting_is_in_the_example_and_the_example_has_no_other() -> None:
+    example = set(re.findall(r"^#([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE))
+    assert example == (variables() | set(DEFAULT_PORTS)) - PER_PROCESS
+
+
+def test_the_example_shows_the_defaults() -> None:
+    shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", (PROJECT / ".env.example").read_text(), re.MULTILINE))
+    for name, info in Settings.model_fields.items():
+        variable = str(info.validation_alias or name).upper()
+        if variable in shown and variable != "API_HOST":
+            default = Settings.model_validate({}).__getattribute__(name)
+            value = Settings.model_validate({name: shown[variable]}).__getattribute__(name) if shown[variable] else default
+            assert value == default, variable
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_every_local_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)|src=\"([^\"]+)\"", document.read_text())
+    for link in (first or second for first, second in links):
+        if "://" not in link:
+            assert (document.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    for name in re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|toml|md|csv))`", document.read_text()):
+        assert (PROJECT / name).exists(), name
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE))
+        assert named <= targets, document
