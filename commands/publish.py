@@ -1,0 +1,114 @@
+"""`headrace publish`: read sources and publish their records, or a CSV file that no block declares."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.output import fail
+from commands.publish_runs import PublishRuns
+from producers.source import Source, check_source_name
+from producers.sources import SourcesError, build_source, load_sources
+from runtime.settings import Settings, load_settings
+
+CSV_WORD = "csv"
+WRONG_USAGE = 2
+DEFAULT_TIMEOUT_SECONDS = 120.0
+
+
+def publish(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE… | csv PATH", help="Names in sources.toml, or a CSV file.")
+    ] = None,
+    sources_file: Annotated[
+        Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every source of the file.")] = False,
+    dataset: Annotated[str, typer.Option(help="csv PATH: the dataset that the rows belong to.")] = "records",
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="csv PATH: the source's name; by default the file's.")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="csv PATH: where a field comes from.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="csv PATH: found out if not given.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")
+    ] = DEFAULT_TIMEOUT_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+) -> None:
+    """Publish all records of sources to Kafka. A source that cannot be read stops no other one.
+
+    Exit code 0 only if every record was confirmed (with --wait: taken by Postgres); 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace publish customers_api titanic
+
+      headrace publish --all --wait
+
+      headrace publish csv sales.csv --source sales --map source_id=id --map name=product --wait
+
+      headrace publish csv new.csv --dataset customers --delimiter ';' --json
+    """
+    settings = load_settings()
+    words = words or []
+    try:
+        if words[:1] == [CSV_WORD]:
+            if every or sources_file:
+                fail("--all and --sources belong to sources of a file, not to `csv PATH`", WRONG_USAGE)
+            values: dict[str, object] = {
+                "dataset": dataset,
+                "map": _mapping(mapping),
+                "encoding": encoding,
+                "delimiter": delimiter,
+            }
+            chosen = [_csv_source(words[1:], source, values, settings)]
+        else:
+            if source or mapping or encoding or delimiter:
+                fail("--source, --map, --encoding and --delimiter belong to `headrace publish csv PATH`", WRONG_USAGE)
+            chosen = _declared_sources(words, every, sources_file or settings.sources_file, settings)
+    except SourcesError as error:
+        fail(str(error), WRONG_USAGE)
+    PublishRuns(settings, as_json, wait, timeout).execute(chosen)
+
+
+def _declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:
+    sources = load_sources(file, settings)
+    known = ", ".join(sources) or "none"
+    if every:
+        return list(sources.values())
+    if not names:
+        fail(f"name the sources to publish, or say --all; {file} declares: {known}", WRONG_USAGE)
+    for name in names:
+        if name not in sources:
+            fail(f"{file} declares no source {name!r}; it declares: {known}", WRONG_USAGE)
+    return [sources[name] for name in dict.fromkeys(names)]
+
+
+def _csv_source(paths: Sequence[str], name: str | None, values: dict[str, object], settings: Settings) -> Source:
+    if len(paths) != 1:
+        fail("name one file: headrace publish csv PATH --source NAME --map FIELD=COLUMN …", WRONG_USAGE)
+    path = Path(paths[0])
+    try:
+        chosen = check_source_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem).strip("_.-"))
+    except ValueError as error:
+        fail(f"--source: {error}", WRONG_USAGE)
+    given = {setting: value for setting, value in values.items() if value is not None}
+    return build_source(chosen, {"kind": CSV_WORD, "path": str(path), **given}, settings, Path(), where="csv:")
+
+
+def _mapping(pairs: Sequence[str] | None) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs or []:
+        field, equals, column = pair.partition("=")
+        if not (field and equals and column):
+            fail(f"--map {pair!r}: expected FIELD=COLUMN, e.g. --map name=Title", WRONG_USAGE)
+        mapping[field] = column
+    return mapping

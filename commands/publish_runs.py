@@ -1,0 +1,179 @@
+"""What `publish` and `push` share: run the sources in turn, show progress, wait for Postgres, say the counts."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from commands.output import print_json, stderr, stdout
+from producers.publish import Progress, PublishReport, publish
+from producers.source import Source, SourceFailed
+from runtime.coverage import wait_until_covered
+from runtime.errors import DeliveryFailed
+from runtime.logging import configure_logging
+from runtime.settings import Settings
+
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
+
+@dataclass
+class Run:
+    """One source's run, as it ended or as far as it is. `error` is None while nothing is wrong with it."""
+
+    progress: Progress
+    dataset: str
+    report: PublishReport | None = None
+    error: str | None = None
+    stored: int | None = None
+    failed: int | None = None
+    pending: int | None = None
+
+
+@dataclass
+class PublishRuns:
+    """The runs of one command, in order."""
+
+    settings: Settings
+    as_json: bool
+    wait: bool
+    timeout_seconds: float
+    runs: list[Run] = field(default_factory=list)
+
+    def execute(self, sources: Sequence[Source]) -> None:
+        """Publish all sources; a failing one stops no other. Prints counts, and exits: 0 only if all was confirmed."""
+        configure_logging(_quieter(self.settings), "publish")
+        try:
+            asyncio.run(self._publish_all(sources))
+        except KeyboardInterrupt:
+            for run in self.runs:
+                if run.report is None and run.error is None:
+                    run.error = "interrupted"
+            self._print()
+            raise typer.Exit(INTERRUPTED) from None
+        self._print()
+        if any(run.error for run in self.runs):
+            raise typer.Exit(1)
+
+    async def _publish_all(self, sources: Sequence[Source]) -> None:
+        for source in sources:
+            run = Run(Progress(source.description.name), source.description.dataset.name)
+            self.runs.append(run)
+            with self._bar(run) as bar:
+                await self._publish_one(source, run, bar)
+        if self.wait:
+            deadline = time.monotonic() + self.timeout_seconds
+            engine = create_async_engine(self.settings.async_database_url, pool_size=1)
+            try:
+                for run in self.runs:
+                    if run.report is not None:
+                        await self._wait_for(run, run.report, engine, max(0.0, deadline - time.monotonic()))
+            finally:
+                await engine.dispose()
+
+    async def _publish_one(self, source: Source, run: Run, bar: "_BarOf | None") -> None:
+        def show(progress: Progress) -> None:
+            run.progress = progress
+            if bar:
+                bar.show(progress)
+
+        try:
+            run.report = await publish(source, self.settings, progress=show)
+        except SourceFailed as failure:
+            run.error = failure.reason
+        except DeliveryFailed as failure:
+            run.error = str(failure).removeprefix(f"{source.description.name}: ")
+
+    async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
+        try:
+            outcome = await wait_until_covered(engine, report.offsets, seconds)
+        except (SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            run.error = (
+                f"all records are published, but Postgres cannot be asked for them: {cause}; see `headrace status`"
+            )
+            return
+        run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
+        if outcome.pending:
+            run.error = (
+                f"{outcome.pending:,} of {report.published:,} published records have not reached Postgres within "
+                f"{self.timeout_seconds:g} s; `headrace status` shows what is down, `headrace lag` what is behind"
+            )
+
+    @contextmanager
+    def _bar(self, run: Run) -> "Iterator[_BarOf | None]":
+        if self.as_json or not stderr.is_terminal:
+            yield None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            MofNCompleteColumn(separator=" confirmed of "),
+            TimeElapsedColumn(),
+        )
+        with Bar(*columns, console=stderr, transient=True) as bar:
+            yield _BarOf(bar, run.progress.source)
+
+    def _print(self) -> None:
+        if self.as_json:
+            print_json({"ok": not any(run.error for run in self.runs), "runs": [_as_json(run) for run in self.runs]})
+            return
+        for run in self.runs:
+            (stderr if run.error else stdout).print(describe(run), markup=False)
+
+
+class _BarOf:
+    """A progress bar whose length is estimated from the share of the source that has been read."""
+
+    def __init__(self, bar: Bar, name: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task(name, total=None)
+
+    def show(self, progress: Progress) -> None:
+        total = None if not progress.done else max(progress.sent, round(progress.sent / progress.done))
+        self._bar.update(self._task, completed=progress.confirmed, total=total)
+
+
+def describe(run: Run) -> str:
+    """The line of counts of a run."""
+    progress = run.progress
+    seconds = f" in {run.report.seconds:.1f} s" if run.report else ""
+    line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
+    if progress.rejected_rows:
+        line += f", {progress.rejected_rows:,} of them unreadable (they become failures)"
+    if progress.confirmed < progress.sent:
+        line += f", {progress.sent - progress.confirmed:,} sent but not confirmed"
+    if run.stored is not None:
+        line += f"; in Postgres: {run.stored:,} stored, {run.failed or 0:,} failed"
+    return f"{line}\n  failed: {run.error}" if run.error else line
+
+
+def _as_json(run: Run) -> dict[str, object]:
+    return {
+        "source": run.progress.source,
+        "dataset": run.dataset,
+        "run": run.report.run_id if run.report else None,
+        "published": run.progress.confirmed,
+        "unconfirmed": run.progress.sent - run.progress.confirmed,
+        "rejected_rows": run.progress.rejected_rows,
+        "seconds": round(run.report.seconds, 3) if run.report else None,
+        "stored": run.stored,
+        "failed": run.failed,
+        "pending": run.pending,
+        "error": run.error,
+    }
+
+
+def _quieter(settings: Settings) -> Settings:
+    """A command prints its own lines: its log says only what is wrong, unless LOG_LEVEL asks for more."""
+    return (
+        settings if "log_level" in settings.model_fields_set else settings.model_copy(update={"log_level": "WARNING"})
+    )

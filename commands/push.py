@@ -1,0 +1,42 @@
+"""`headrace push`: records given by hand or by another program, one JSON object a line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.output import fail
+from commands.publish_runs import PublishRuns
+from producers.json_lines_source import JsonLinesSource
+from producers.source import SourceDescription, check_source_name
+from runtime.settings import load_settings
+from schemas.registry import UnknownDataset, dataset_named
+
+PUSH = "push"
+WRONG_USAGE = 2
+
+
+def push(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset that the records belong to.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl|-", help="One JSON object a line; - is standard input.")],
+    source: Annotated[str, typer.Option(metavar="NAME", help="Whom the records come from.")] = PUSH,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+) -> None:
+    """Publish lines of JSON to a dataset, untouched. Blank lines are skipped; one that is no record becomes a failure.
+
+    Exit code 0 only if every record was confirmed (with --wait: taken by Postgres); 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace push customers new.jsonl --wait
+
+      jq -c '.items[]' export.json | headrace push records - --source export
+    """
+    settings = load_settings()
+    try:
+        description = SourceDescription(check_source_name(source), PUSH, dataset_named(dataset))
+    except (UnknownDataset, ValueError) as error:
+        fail(str(error), WRONG_USAGE)
+    PublishRuns(settings, as_json, wait, timeout).execute([JsonLinesSource(description, file)])

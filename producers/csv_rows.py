@@ -1,0 +1,163 @@
+"""Rows of a CSV stream: well-formed ones as lists of text, others with the reason and their bytes. Constant memory."""
+
+import codecs
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, TextIO
+
+LONGEST_LINE = 1_048_576
+"""Characters; a longer line is cut and rejected. Far above any real cell, and as UTF-8 far below Kafka's limit."""
+
+MOST_LINES = 1000
+"""Lines that one row with quoted newlines may have. It bounds what an unclosed quote reads ahead."""
+
+UNDECODABLE = "headrace.keep-undecodable"
+"""Error handler for decoding: an undecodable byte becomes a lone surrogate (0xDC00 + byte), and back when encoding.
+
+Like Python's `surrogateescape`, but for every byte and every codec.
+"""
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read: reason code, message with its line number, and its bytes as they are in the file."""
+
+    reason: str
+    message: str
+    payload: bytes
+
+
+class _Unfinished(Exception):
+    """The row did not end within bounds: most likely its quote is never closed."""
+
+
+class _TooLong(Exception):
+    """The line is longer than LONGEST_LINE."""
+
+
+def _keep_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeDecodeError):
+        end = max(error.end, error.start + 1)
+        return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : end]), end
+    if isinstance(error, UnicodeEncodeError):
+        marks = error.object[error.start : error.end]
+        if all(0xDC00 <= ord(mark) <= 0xDCFF for mark in marks):
+            return bytes(ord(mark) - 0xDC00 for mark in marks), error.end
+    raise error
+
+
+codecs.register_error(UNDECODABLE, _keep_undecodable)
+
+
+class _Lines:
+    """Feeds csv.reader line by line and remembers the lines of the row that it is reading, so that it can go back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._readline = stream.readline
+        self._again: deque[str] = deque()
+        self._size = 0
+        self.row: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._readline(LONGEST_LINE)
+        row = self.row
+        if not line:
+            if row:
+                raise _Unfinished
+            raise StopIteration
+        if not self.number:
+            line = line.removeprefix("\ufeff")
+        self.number += 1
+        row.append(line)
+        if len(row) > 1:
+            self._size += len(line)
+            if len(row) > MOST_LINES or self._size > LONGEST_LINE:
+                raise _Unfinished
+        else:
+            self._size = len(line)
+            if len(line) >= LONGEST_LINE and line[-1] not in "\r\n":
+                raise _TooLong
+        return line
+
+    def first_number(self) -> int:
+        """Line number of the row's first line."""
+        return self.number - len(self.row) + 1
+
+    def go_back(self) -> str:
+        """Give up the row: return its first line, and feed the others again."""
+        first, *rest = self.row
+        self._again.extendleft(reversed(rest))
+        self.number -= len(rest)
+        self.row.clear()
+        return first
+
+    def skip_line(self) -> None:
+        """Read over the rest of a line that was cut."""
+        while (piece := self._readline(LONGEST_LINE)) and piece[-1] not in "\r\n":
+            pass
+
+
+class CsvRows:
+    """Reads a binary stream. Blank lines are no rows. `width` is the number of columns once the header is known.
+
+    A row that is malformed, unfinished, or spans lines and has the wrong width gives up its first line only: reading
+    goes on at the line after it, so a stray quote costs one line and not its neighbours.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str, delimiter: str) -> None:
+        self.encoding = encoding
+        self.width: int | None = None
+        self._delimiter = delimiter
+        self._text = io.TextIOWrapper(stream, encoding=encoding, errors=UNDECODABLE, newline="")
+        self._lines = _Lines(self._text)
+
+    def __iter__(self) -> Iterator[list[str] | BadRow]:
+        # Our own bound on lines is the tighter one; csv's is global and 128 KiB by default.
+        csv.field_size_limit(2 * LONGEST_LINE)
+        lines = self._lines
+        while True:
+            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            try:
+                for values in reader:
+                    if self.width is None or len(values) == self.width or not values:
+                        if values:
+                            yield values
+                        lines.row.clear()
+                    else:
+                        yield self._rejected("ragged_row", f"{len(values)} columns, expected {self.width}")
+            except _TooLong:
+                lines.skip_line()
+                yield self._rejected("row_too_long", f"over {LONGEST_LINE:,} characters, only its beginning is kept")
+            except _Unfinished:
+                yield self._rejected("unclosed_quote", "a quote is opened and not closed")
+            except csv.Error as error:
+                yield self._rejected("malformed_row", f"{error} (a quote inside a quoted value must be doubled)")
+            else:
+                return
+
+    def payload(self) -> bytes:
+        """The current row as it is in the file."""
+        return self._encoded("".join(self._lines.row))
+
+    def line_number(self) -> int:
+        """The current row's first line, from 1."""
+        return self._lines.first_number()
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._text.close()
+
+    def _rejected(self, reason: str, message: str) -> BadRow:
+        number = self._lines.first_number()
+        return BadRow(reason, f"line {number}: {message}", self._encoded(self._lines.go_back()))
+
+    def _encoded(self, text: str) -> bytes:
+        try:
+            return text.encode(self.encoding, UNDECODABLE)
+        except UnicodeError:  # a codec of more than one byte a character cannot hold a single stray byte
+            return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,174 @@
+"""The kind `csv`: a file of any encoding and delimiter, row by row, in constant memory.
+
+A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
+"""
+
+import codecs
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import msgspec
+import structlog
+from pydantic import BeforeValidator, field_validator
+
+from producers.background_reader import read_in_background
+from producers.csv_format import CsvFormat, NotCsv, detect_format
+from producers.csv_rows import BadRow, CsvRows
+from producers.record_key import RecordKey
+from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from runtime.settings import Settings
+from schemas.fields import FromSource
+
+log = structlog.get_logger()
+
+BATCH_ROWS = 2000
+BATCH_BYTES = 1_048_576
+READ_BYTES = 262_144
+
+
+def _tab(value: object) -> object:
+    return "\t" if value in {"tab", "\\t"} else value
+
+
+class CsvBlock(SourceBlock):
+    """A block of kind `csv`."""
+
+    kind: Literal["csv"]
+    path: Path
+    encoding: str | None = None
+    """Found out if not given: byte order mark, UTF-8, else guessed."""
+    delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
+    """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            known = value is None or codecs.lookup(value)._is_text_encoding  # noqa: SLF001 (base64 is a codec too)
+        except LookupError:
+            known = False
+        if not known:
+            raise ValueError("no such encoding; expected e.g. utf-8, cp1252, iso-8859-1, utf-16, shift_jis")
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
+        return value
+
+    def build(self, name: str, settings: Settings, folder: Path) -> "CsvSource":  # noqa: ARG002 (files need no settings)
+        return CsvSource(self.describe(name), folder / self.path, self.encoding, self.delimiter)
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """A CSV file with a header; implements Source. An empty file, or one with a header only, has no records."""
+
+    description: SourceDescription
+    path: Path
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
+        async for batch in read_in_background(self.read):
+            yield batch
+
+    def read(self) -> Iterator[SourceBatch]:
+        """The same, blocking. Raises SourceFailed."""
+        try:
+            found = detect_format(self.path, self.encoding, self.delimiter)
+            log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
+            size = self.path.stat().st_size
+            with self.path.open("rb", buffering=READ_BYTES) as file, closing(_rows(file, found)) as rows:
+                for batch in self._read(rows):
+                    yield SourceBatch(batch, min(1.0, file.tell() / size))
+        except NotCsv as error:
+            raise self._failed(str(error)) from error
+        except OSError as error:
+            raise self._failed(f"cannot be read: {error.strerror or error}") from error
+
+    def _read(self, rows: CsvRows) -> Iterator[list[SourceRecord]]:
+        each = iter(rows)
+        header = next(each, None)
+        if header is None:
+            log.warning("csv_empty", source=self.description.name, path=str(self.path))
+            return
+        if isinstance(header, BadRow):
+            raise self._failed(f"its header cannot be read: {header.message}")
+        columns = column_names(header)
+        self._check_columns(columns, rows.encoding)
+        rows.width = len(columns)
+        key = RecordKey(self.description)
+        positions = [columns.index(column) if column in columns else None for column in key.columns]
+        encode = msgspec.json.Encoder().encode
+        records: list[SourceRecord] = []
+        held = batches = 0
+        for row in each:
+            if isinstance(row, BadRow):
+                record = SourceRecord(row.payload, None, f"{row.reason};{row.message}")
+            else:
+                try:
+                    value = encode(dict(zip(columns, row, strict=True)))
+                except UnicodeEncodeError:
+                    record = _undecodable(rows)
+                else:
+                    record = SourceRecord(value, key.of([None if at is None else row[at] for at in positions]))
+            records.append(record)
+            held += len(record.value)
+            if len(records) >= BATCH_ROWS or held >= BATCH_BYTES:
+                yield records
+                records, held, batches = [], 0, batches + 1
+        if records:
+            yield records
+        elif not batches:
+            log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=columns)
+
+    def _check_columns(self, columns: Sequence[str], encoding: str) -> None:
+        listed = ", ".join(columns)
+        if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
+            raise self._failed(f"its header is not valid {encoding}; set `encoding`")
+        for field, column in self.description.mapping.items():
+            if column not in columns:
+                raise self._failed(f"it has no column {column!r} (mapped to {field}); its columns are: {listed}")
+        given = {field.name for field in self.description.dataset.fields if isinstance(field.type, FromSource)}
+        for field in self.description.dataset.key:
+            if field not in given and self.description.mapping.get(field, field) not in columns:
+                raise self._failed(
+                    f"no column gives {field}, the key of {self.description.dataset.name}; "
+                    f"map one of its columns to it: {listed}"
+                )
+
+    def _failed(self, reason: str) -> SourceFailed:
+        return SourceFailed(self.description.name, f"{self.path}: {reason}")
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Names for all columns: trimmed; one without a name is `column_<number>`; a repeated one gets `_2`, `_3`, …"""
+    names: list[str] = []
+    for number, cell in enumerate(header, start=1):
+        base = name = cell.strip() or f"column_{number}"
+        repeat = 1
+        while name in names:
+            repeat += 1
+            name = f"{base}_{repeat}"
+        names.append(name)
+    return names
+
+
+def _rows(file: BinaryIO, found: CsvFormat) -> CsvRows:
+    return CsvRows(file, found.encoding, found.delimiter)
+
+
+def _undecodable(rows: CsvRows) -> SourceRecord:
+    message = f"line {rows.line_number()}: bytes that are not valid {rows.encoding}"
+    return SourceRecord(rows.payload(), None, f"undecodable_row;{message}")

@@ -1,0 +1,116 @@
+"""One GET with retries: exponential backoff with jitter, `Retry-After` honoured, and failures that say what to do."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from producers.retry_after import retry_after_seconds
+from producers.source import SourceFailed
+
+log = structlog.get_logger()
+
+LONGEST_WAIT_SECONDS = 120.0
+"""A server that asks for more is not waited for: the run fails and says so."""
+
+BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 30.0
+
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+"""Statuses that may pass by themselves; any other one is an answer."""
+
+_HINTS: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "it wants a key: set API_KEY and `api_key = true` in the source's block",
+    HTTPStatus.FORBIDDEN: "it refuses the key: check API_KEY",
+    HTTPStatus.NOT_FOUND: "check `url` in the source's block",
+    HTTPStatus.BAD_REQUEST: "check `pagination` and `page_size` in the source's block",
+    HTTPStatus.TOO_MANY_REQUESTS: "lower `concurrency` in the source's block, or try later",
+}
+
+
+class _TryAgain(Exception):
+    """An attempt failed in a way that may pass. `wait_seconds` is what the server asked for."""
+
+    def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Fetches for one source. `retries` is the number of attempts after the first."""
+
+    source: str
+    client: httpx.AsyncClient
+    retries: int
+
+    async def get(self, url: str, parameters: Mapping[str, str]) -> httpx.Response:
+        """The successful answer with its body read. Raises SourceFailed when the retries are used up or cannot help."""
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(self.retries + 1),
+            wait=_wait,
+            retry=retry_if_exception_type(_TryAgain),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        try:
+            return await attempts(self._attempt, url, parameters)
+        except _TryAgain as error:
+            tries = "once" if not self.retries else f"{self.retries + 1} times"
+            raise SourceFailed(self.source, f"{error.reason} (tried {tries})") from error
+
+    async def _attempt(self, url: str, parameters: Mapping[str, str]) -> httpx.Response:
+        try:
+            # Merged, not replaced: the block's url may carry a query of its own.
+            target = httpx.URL(url).copy_merge_params(dict(parameters))
+            response = await self.client.get(target)
+        except httpx.TimeoutException as error:
+            seconds = self.client.timeout.read
+            raise _TryAgain(f"{url} did not answer within {seconds:g} s ({type(error).__name__})") from error
+        except httpx.TransportError as error:
+            raise _TryAgain(f"{url} cannot be reached: {error or type(error).__name__}; is it running?") from error
+        except (httpx.InvalidURL, httpx.DecodingError) as error:
+            raise SourceFailed(self.source, f"{url}: {error}") from error
+        if response.is_success:
+            return response
+        status = f"{url} answered {response.status_code} {response.reason_phrase}".rstrip()
+        if response.status_code in _RETRIED:
+            wait = retry_after_seconds(response.headers.get("retry-after"), datetime.datetime.now(datetime.UTC))
+            if wait is not None and wait > LONGEST_WAIT_SECONDS:
+                raise SourceFailed(self.source, f"{status} and asks to wait {wait:.0f} s: try again after that")
+            raise _TryAgain(_with_hint(status, response), wait)
+        if response.is_redirect:
+            # Not followed: the API key would go to whatever host the answer names.
+            location = response.headers.get("location")
+            raise SourceFailed(self.source, f"{status} to {location}: put that address into `url`")
+        raise SourceFailed(self.source, _with_hint(status, response))
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning(
+            "source_retry",
+            source=self.source,
+            reason=str(error),
+            attempt=state.attempt_number,
+            wait_seconds=round(state.upcoming_sleep, 2),
+        )
+
+
+_backoff = wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.wait_seconds if isinstance(error, _TryAgain) else None
+    return _backoff(state) if asked is None else asked
+
+
+def _with_hint(status: str, response: httpx.Response) -> str:
+    body = " ".join(response.text[:200].split())
+    hint = _HINTS.get(response.status_code)
+    return status + (f": {body!r}" if body else "") + (f"; {hint}" if hint else "")

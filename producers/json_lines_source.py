@@ -1,0 +1,74 @@
+"""The kind `push`: records given by hand or by another program, one JSON object a line, passed through untouched."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from producers.background_reader import read_in_background
+from producers.record_key import JsonRecordKey
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+
+LONGEST_LINE = 16 * 1_048_576
+"""Bytes. A longer line is cut here, so that memory stays bounded; publishing rejects it for its size in any case."""
+
+READ_BYTES = 262_144
+"""Bytes per read, and so about the size of a batch."""
+
+STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True)
+class JsonLinesSource:
+    """Lines of a file, or of standard input for the path `-`; implements Source. Blank lines are skipped.
+
+    A line that is no JSON object is published too: the normalizer rejects it, and it is accounted for.
+    """
+
+    description: SourceDescription
+    path: Path
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        """Batches of lines, read by a thread. Implements Source.batches."""
+        async for batch in read_in_background(self.read):
+            yield batch
+
+    def read(self) -> Iterator[SourceBatch]:
+        """The same, blocking. Raises SourceFailed."""
+        key = JsonRecordKey(self.description)
+        try:
+            # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
+            # and its own file object, whose lock a reader blocked at exit would hold.
+            with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
+                size = 0 if self.path == STANDARD_INPUT else self.path.stat().st_size
+                done = 0
+                for lines, read in _line_batches(file):
+                    done += read
+                    records = [SourceRecord(line, key.of(line)) for line in lines]
+                    yield SourceBatch(records, done / size if size else None)
+        except OSError as error:
+            reason = f"{self.path} cannot be read: {error.strerror or error}"
+            raise SourceFailed(self.description.name, reason) from error
+
+
+def _line_batches(file: BinaryIO) -> Iterator[tuple[list[bytes], int]]:
+    """Non-blank lines without their ends, as they become available, with the bytes read for them."""
+    rest = b""
+    cutting = False
+    while chunk := file.read(READ_BYTES):
+        *lines, tail = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"" if cutting else rest + lines[0]
+            rest, cutting = tail, False
+        elif not cutting:
+            rest += tail  # a line longer than a chunk, at most LONGEST_LINE / READ_BYTES times
+        if len(rest) > LONGEST_LINE:
+            lines.append(rest)
+            rest, cutting = b"", True
+        yield [line.strip(b"\r") for line in lines if line.strip()], len(chunk)
+    if rest.strip():
+        yield [rest.strip(b"\r")], 0

@@ -1,0 +1,252 @@
+"""One run: every record of a source onto `<dataset>.raw`, published only once the broker has confirmed each of them."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import cast
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from producers.raw_headers import RawHeaders
+from producers.source import Source, SourceBatch, SourceFailed, SourceRecord
+from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import producer_config
+from runtime.offset_ranges import OffsetRanges
+from runtime.settings import Settings
+from runtime.topic_admin import admin_client
+
+log = structlog.get_logger()
+
+CONNECT_SECONDS = 10.0
+TOPIC_SECONDS = 3.0
+"""A topic that has just been created is not in every broker's metadata yet."""
+
+POLL_SECONDS = 0.1
+PROGRESS_EVERY_SECONDS = 0.1
+SLOW_BROKER_SECONDS = 5.0
+"""A full queue that does not move for this long is told once."""
+
+INTERRUPTED_FLUSH_SECONDS = 10.0
+"""How long an interrupted run waits for what it has queued; the rest is given up and counted as unconfirmed."""
+
+LARGEST_VALUE_BYTES = 5 * 1_048_576
+"""A larger one would not fit into the envelope of a failure (base64, see MAX_MESSAGE_BYTES)."""
+
+KEPT_OF_LARGE_VALUE_BYTES = 65_536
+
+
+@dataclass
+class Progress:
+    """How far a run is. `done` is the share of the source that has been read (0 to 1), None if unknown."""
+
+    source: str
+    sent: int = 0
+    confirmed: int = 0
+    unconfirmed: int = 0
+    rejected_rows: int = 0
+    done: float | None = None
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """A run that is published: every record has been confirmed.
+
+    `rejected_rows` of the `published` records carry a problem and will be failures. `offsets` are the confirmed
+    offsets by (physical topic, partition).
+    """
+
+    run_id: str
+    source: str
+    dataset: str
+    published: int
+    rejected_rows: int
+    offsets: dict[tuple[str, int], OffsetRanges]
+    seconds: float
+
+
+async def publish(
+    source: Source,
+    settings: Settings,
+    *,
+    run_id: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> PublishReport:
+    """Publish all records of a source and wait until each is confirmed. `run_id` is a new UUID if not given.
+
+    `progress` is called about ten times a second and once at the end, however the run ends. What was published by a run
+    that failed stays published: running again repeats it, and repeats change nothing. When cancelled, what is queued
+    is flushed for up to INTERRUPTED_FLUSH_SECONDS before CancelledError goes on.
+
+    Raises SourceFailed when the source cannot be read, DeliveryFailed when Kafka is not there or does not confirm all.
+    """
+    started = time.monotonic()
+    run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
+    await asyncio.to_thread(_require_topic, settings, run.topic)
+    log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
+    try:
+        async with aclosing(source.batches()) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                await run.send(batch)
+    except SourceFailed as failure:
+        await run.flush()
+        run.tell(final=True)
+        log.warning("publish_failed", source=failure.source, run=run.run_id, reason=failure.reason)
+        raise
+    except BaseException:
+        await run.flush(INTERRUPTED_FLUSH_SECONDS)
+        run.tell(final=True)
+        raise
+    await run.flush()
+    run.tell(final=True)
+    run.require_all_confirmed()
+    report = run.report(time.monotonic() - started)
+    log.info(
+        "published",
+        source=report.source,
+        run=report.run_id,
+        records=report.published,
+        rejected_rows=report.rejected_rows,
+        seconds=round(report.seconds, 3),
+    )
+    return report
+
+
+@dataclass
+class _Run:
+    source: Source
+    settings: Settings
+    run_id: str
+    listener: Callable[[Progress], None] | None
+    offsets: dict[tuple[str, int], OffsetRanges] = field(default_factory=dict)
+    first_error: KafkaError | None = None
+
+    def __post_init__(self) -> None:
+        description = self.source.description
+        self.topic = self.settings.named(description.dataset.raw_topic)
+        self.progress = Progress(description.name)
+        self._headers = RawHeaders(description, self.source.content_type, self.run_id)
+        # Errors reach us through the deliveries; librdkafka's own lines would repeat them once per connection attempt.
+        self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error))
+        self._told = 0.0
+
+    async def send(self, batch: SourceBatch) -> None:
+        """Queue a batch; waits while the queue is full."""
+        self._headers.start_batch()
+        for record in batch.records:
+            fitting = record if len(record.value) <= LARGEST_VALUE_BYTES else _too_large(record)
+            if not self._try(fitting):
+                await self._wait_for_room(fitting)
+        if batch.done is not None:
+            self.progress.done = batch.done
+        self._producer.poll(0)
+        self.tell()
+        if self.progress.unconfirmed:
+            self.require_all_confirmed(so_far=True)
+
+    async def _wait_for_room(self, record: SourceRecord) -> None:
+        waiting_since, confirmed, told = time.monotonic(), self.progress.confirmed, False
+        while not self._try(record):
+            await asyncio.to_thread(self._producer.poll, POLL_SECONDS)
+            self.tell()
+            if self.progress.confirmed != confirmed:
+                waiting_since, confirmed = time.monotonic(), self.progress.confirmed
+            elif not told and time.monotonic() - waiting_since > SLOW_BROKER_SECONDS:
+                told = True
+                log.warning("publish_waits_for_kafka", source=self.progress.source, queued=len(self._producer))
+
+    def _try(self, record: SourceRecord) -> bool:
+        """Hand a record to the producer; False when its queue is full. Raises DeliveryFailed on a fatal error."""
+        try:
+            self._producer.produce(
+                self.topic,
+                value=record.value,
+                key=record.key,
+                headers=self._headers.of(self.progress.sent, record.problem),
+                on_delivery=self._delivered,
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            raise DeliveryFailed(f"{self.progress.source}: Kafka refused a record: {error.args[0].str()}") from error
+        self.progress.sent += 1
+        if record.problem is not None:
+            self.progress.rejected_rows += 1
+        return True
+
+    async def flush(self, seconds: float | None = None) -> None:
+        """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while len(self._producer):
+            await asyncio.to_thread(self._producer.flush, POLL_SECONDS)
+            self.tell()
+            if deadline is not None and time.monotonic() > deadline:
+                self._producer.purge()
+                deadline = None
+
+    def tell(self, *, final: bool = False) -> None:
+        """Call the listener, at most every PROGRESS_EVERY_SECONDS unless it is the last time."""
+        now = time.monotonic()
+        if self.listener and (final or now - self._told >= PROGRESS_EVERY_SECONDS):
+            self._told = now
+            self.listener(self.progress)
+
+    def require_all_confirmed(self, *, so_far: bool = False) -> None:
+        """Raise DeliveryFailed unless every record sent has been confirmed, or, so far, none been refused."""
+        progress = self.progress
+        if progress.unconfirmed or (not so_far and progress.confirmed != progress.sent):
+            reason = self.first_error.str() if self.first_error else "no delivery report"
+            raise DeliveryFailed(
+                f"{progress.source}: {progress.sent - progress.confirmed:,} of {progress.sent:,} records were not "
+                f"confirmed by Kafka at {self.settings.kafka_bootstrap_servers} ({reason}); publish again: "
+                "records that did arrive are recognised and change nothing"
+            )
+
+    def report(self, seconds: float) -> PublishReport:
+        """The report of a run of which every record is confirmed."""
+        progress, dataset = self.progress, self.source.description.dataset.name
+        return PublishReport(
+            self.run_id, progress.source, dataset, progress.confirmed, progress.rejected_rows, self.offsets, seconds
+        )
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.progress.unconfirmed += 1
+            self.first_error = self.first_error or error
+            return
+        self.progress.confirmed += 1
+        place = (self.topic, cast("int", message.partition()))
+        ranges = self.offsets.get(place)
+        if ranges is None:
+            ranges = self.offsets[place] = OffsetRanges()
+        ranges.add(cast("int", message.offset()))
+
+    def _note_error(self, error: KafkaError) -> None:
+        log.debug("kafka_client_error", source=self.progress.source, error=error.str())
+
+
+def _too_large(record: SourceRecord) -> SourceRecord:
+    size = len(record.value)
+    kept = record.value[:KEPT_OF_LARGE_VALUE_BYTES]
+    message = f"{size:,} bytes, at most {LARGEST_VALUE_BYTES:,} are taken; the first {len(kept):,} are kept"
+    return SourceRecord(kept, record.key, f"record_too_large;{message}")
+
+
+def _require_topic(settings: Settings, topic: str) -> None:
+    """Blocking. Raises DeliveryFailed when Kafka does not answer or the topic does not exist."""
+    admin = admin_client(settings)
+    deadline = time.monotonic() + TOPIC_SECONDS
+    try:
+        # Asked without naming the topic: a broker that creates topics on demand would make it with its own defaults.
+        while topic not in admin.list_topics(timeout=CONNECT_SECONDS).topics:
+            if time.monotonic() > deadline:
+                raise DeliveryFailed(f"topic {topic} does not exist yet; `headrace setup` creates it")
+            time.sleep(POLL_SECONDS)
+    except KafkaException as error:
+        raise DeliveryFailed(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({error.args[0].str()}); "
+            "`headrace up` starts the stack, `headrace status` says what is down"
+        ) from error

@@ -1,0 +1,84 @@
+"""The Kafka key of a raw record: the dataset's key in its normal form, so that one record always has one partition."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from producers.source import SourceDescription
+from schemas.dataset import KEY_SEPARATOR
+from schemas.fields import FieldType, FromSource
+
+LONGEST_KEY = 1000
+"""Characters kept of a key that has no normal form; it only has to keep versions of one record in order."""
+
+
+# What hostile input can raise: InvalidField, msgspec's errors and UnicodeError are ValueErrors, decimal's signals are
+# ArithmeticErrors, deep nesting is a RecursionError.
+_HOSTILE = (ValueError, ArithmeticError, RecursionError)
+
+
+class RecordKey:
+    """Makes the key from the values of `columns`, in that order.
+
+    A column that a record lacks is None. The key is the normalized one where the values have a normal form, else the
+    text as it is (order still holds), else None: the normalizer will reject that record with its coordinates.
+    """
+
+    def __init__(self, source: SourceDescription) -> None:
+        dataset = source.dataset
+        types = {field.name: field.type for field in dataset.fields}
+        self.columns = tuple(source.mapping.get(name, name) for name in dataset.key)
+        self._parts = [(types[name], _default(types[name], source)) for name in dataset.key]
+
+    def of(self, values: Sequence[object]) -> str | None:
+        """The key of one record. Pure; never raises."""
+        parts = []
+        for (field_type, default), value in zip(self._parts, values, strict=True):
+            part = _part(field_type, value) or default
+            if part is None:
+                return None
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else KEY_SEPARATOR.join(parts)
+
+
+class JsonRecordKey:
+    """The same for records that are JSON objects: reads the key's members only."""
+
+    def __init__(self, source: SourceDescription) -> None:
+        self._key = RecordKey(source)
+        columns = dict.fromkeys(self._key.columns)
+        self._attributes = [f"c{list(columns).index(column)}" for column in self._key.columns]
+        names = {f"c{index}": column for index, column in enumerate(columns)}
+        members = msgspec.defstruct("Members", [(name, Any, None) for name in names], rename=names)
+        # As the normalizer reads numbers: 1.10 and 1.1 are two texts, so they must be two keys here too.
+        self._decode = msgspec.json.Decoder(members, float_hook=Decimal).decode
+        self._decode_leniently = msgspec.json.Decoder(members, float_hook=str).decode
+
+    def of(self, value: bytes | msgspec.Raw) -> str | None:
+        """The key of one record; None too where the value is no JSON object. Pure; never raises."""
+        try:
+            try:
+                members = self._decode(value)
+            except ArithmeticError:
+                members = self._decode_leniently(value)
+        except _HOSTILE:
+            return None
+        return self._key.of([getattr(members, attribute) for attribute in self._attributes])
+
+
+def _default(field_type: FieldType, source: SourceDescription) -> str | None:
+    if isinstance(field_type, FromSource):
+        return {"kind": source.kind, "name": source.name}[field_type.part]
+    return None
+
+
+def _part(field_type: FieldType, value: object) -> str | None:
+    try:
+        normal = field_type.normalize(value)
+        return None if normal is None else str(normal)
+    except _HOSTILE:
+        if not isinstance(value, str):
+            return None
+        return value[:LONGEST_KEY].encode("utf-8", "replace").decode()

@@ -1,0 +1,72 @@
+import datetime
+
+import pytest
+
+from producers.pagination import InvalidPage, Pagination
+from producers.retry_after import retry_after_seconds
+
+NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0),
+        (" 120 ", 120),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30),
+        ("Thu, 01 Jan 2026 12:00:30 -0000", 30),
+        ("Thursday, 01-Jan-26 12:00:30 GMT", 30),
+        ("Thu Jan  1 12:00:30 2026", 30),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("²", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(value, NOW) == seconds
+
+
+def test_records_of_an_envelope_are_kept_byte_for_byte() -> None:
+    page = Pagination().read(b'{"data": [ {"a" : 1.10},{"b":"\\u00e9"} , 7 ], "total_pages": 3, "x": {}}')
+    assert page.records == [b'{"a" : 1.10}', b'{"b":"\\u00e9"}', b"7"]
+    assert page.total_pages == 3
+
+
+def test_names_of_members_and_parameters_can_be_chosen() -> None:
+    pagination = Pagination(data_field="items", total_pages_field="pages", page_parameter="p", limit_parameter="n")
+    assert pagination.read(b'{"items": [1], "pages": 2}') == ([b"1"], 2)
+    assert pagination.parameters(4, 50) == {"p": "4", "n": "50"}
+
+
+def test_a_plain_array_has_underscored_parameters_and_no_total() -> None:
+    pagination = Pagination(style="array")
+    assert pagination.read(b"[1, {}]") == ([b"1", b"{}"], None)
+    assert pagination.parameters(1, 10) == {"_page": "1", "_limit": "10"}
+
+
+def test_without_pages_both_shapes_are_understood() -> None:
+    pagination = Pagination(style="none")
+    assert pagination.parameters(1, 10) == {}
+    assert pagination.read(b" [1]").records == [b"1"]
+    assert pagination.read(b'{"data": [2]}').records == [b"2"]
+
+
+@pytest.mark.parametrize(
+    ("style", "body", "message"),
+    [
+        ("envelope", b"<html>", "the body is not what was expected"),
+        ("envelope", b"[]", "the body is not what was expected"),
+        ("envelope", b'{"items": []}', r"no member 'data' \(it has: items\); set pagination.data_field"),
+        ("envelope", b'{"data": 3}', "its member 'data' is not what was expected"),
+        ("envelope", b'{"data": [], "total_pages": "many"}', "total_pages is not what was expected"),
+        ("array", b'{"data": []}', "the body is not what was expected"),
+        ("array", b"", "the body is not what was expected"),
+    ],
+)
+def test_a_body_that_is_no_page_says_why(style: str, body: bytes, message: str) -> None:
+    with pytest.raises(InvalidPage, match=message):
+        Pagination.model_validate({"style": style}).read(body)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from producers import json_lines_source
+from producers.json_lines_source import JsonLinesSource
+from producers.source import SourceDescription, SourceFailed
+from schemas.registry import dataset_named
+
+PUSHED = SourceDescription("push", "push", dataset_named("customers"))
+
+
+def lines(path: Path, content: bytes) -> list[tuple[bytes, str | None]]:
+    path.write_bytes(content)
+    return [(r.value, r.key) for batch in JsonLinesSource(PUSHED, path).read() for r in batch.records]
+
+
+def test_lines_pass_through_untouched_and_blank_ones_are_skipped(tmp_path: Path) -> None:
+    content = b'{"customer_id": "a" }\r\n\n  \n{"customer_id":"b"}\nnot json\n{"customer_id":"c"}'
+    assert lines(tmp_path / "x", content) == [
+        (b'{"customer_id": "a" }', "a"),
+        (b'{"customer_id":"b"}', "b"),
+        (b"not json", None),
+        (b'{"customer_id":"c"}', "c"),
+    ]
+
+
+def test_lines_longer_than_a_read_come_whole(tmp_path: Path) -> None:
+    long = b'{"customer_id":"a","x":"' + b"y" * (3 * json_lines_source.READ_BYTES) + b'"}'
+    assert lines(tmp_path / "x", long + b"\n" + b'{"customer_id":"b"}\n') == [
+        (long, "a"),
+        (b'{"customer_id":"b"}', "b"),
+    ]
+
+
+def test_a_line_without_end_is_cut_and_the_next_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines_source, "LONGEST_LINE", json_lines_source.READ_BYTES)
+    content = b"x" * (5 * json_lines_source.READ_BYTES) + b"\n" + b'{"customer_id":"b"}\n'
+    cut, after = lines(tmp_path / "x", content)
+    assert len(cut[0]) <= 2 * json_lines_source.READ_BYTES
+    assert after == (b'{"customer_id":"b"}', "b")
+
+
+def test_a_missing_file_fails_the_run(tmp_path: Path) -> None:
+    with pytest.raises(SourceFailed, match="cannot be read: No such file"):
+        list(JsonLinesSource(PUSHED, tmp_path / "x").read())

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import pytest
+
+from producers.api_source import ApiSource
+from producers.csv_source import CsvSource
+from producers.sources import SourcesError, load_sources
+from runtime.settings import Settings
+from schemas.registry import dataset_named
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sources.toml"
+
+
+def problem(file: Path, block: str, settings: Settings | None = None) -> str:
+    file.write_text(block)
+    with pytest.raises(SourcesError) as caught:
+        load_sources(file, settings or Settings())
+    return str(caught.value).removeprefix(f"{file}: ")
+
+
+def test_the_shipped_file_declares_customers_titanic_and_posts() -> None:
+    sources = load_sources(REPOSITORY / "sources.toml", Settings(mock_url="http://mock:1"))
+    customers, titanic, posts = sources.values()
+    assert list(sources) == ["customers_api", "titanic", "posts"]
+    assert isinstance(customers, ApiSource)
+    assert customers.block.url == "http://mock:1/api/customers"
+    assert isinstance(titanic, CsvSource)
+    assert titanic.path.is_file()
+    assert isinstance(posts, ApiSource)
+    assert posts.block.url == "http://mock:1/posts"
+
+
+def test_api_host_moves_the_posts_only() -> None:
+    sources = load_sources(REPOSITORY / "sources.toml", Settings(mock_url="http://mock:1", api_host="http://other:2"))
+    posts, customers = sources["posts"], sources["customers_api"]
+    assert isinstance(posts, ApiSource)
+    assert isinstance(customers, ApiSource)
+    assert posts.block.url == "http://other:2/posts"
+    assert customers.block.url == "http://mock:1/api/customers"
+
+
+def test_variables_come_from_the_environment_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_HOST", "https://shop.example")
+    file.write_text('[sources.shop]\nkind = "api"\nurl = "${SHOP_HOST}/items"\ndataset = "records"')
+    shop = load_sources(file, Settings())["shop"]
+    assert isinstance(shop, ApiSource)
+    assert shop.block.url == "https://shop.example/items"
+
+
+def test_key_is_short_for_a_mapping_of_the_last_key_field(file: Path) -> None:
+    file.write_text('[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\nkey = "No"\nmap = { name = "N" }')
+    description = load_sources(file, Settings())["a"].description
+    assert description.mapping == {"name": "N", "source_id": "No"}
+    assert description.dataset is dataset_named("records")
+
+
+def test_paths_are_relative_to_the_file(file: Path) -> None:
+    file.write_text('[sources.a]\nkind = "csv"\npath = "data/a.csv"\ndataset = "records"')
+    source = load_sources(file, Settings())["a"]
+    assert isinstance(source, CsvSource)
+    assert source.path == file.parent / "data/a.csv"
+
+
+API = '[sources.a]\nkind = "api"\nurl = "http://h/x"\ndataset = "records"\n'
+CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv"),
+        ("[sources.a]", "[sources.a] kind = None: expected one of api, csv"),
+        ("sources.a = 3", "[sources.a]: expected a block of settings, got 3"),
+        ("[source.a]", "unknown table [source]; sources are declared as [sources.NAME]"),
+        ('[sources.a]\nkind = "api"\ndataset = "records"', "[sources.a] url is missing: a source of kind api needs it"),
+        ('[sources.csv]\nkind = "csv"', "[sources.csv]: 'csv' is the name of a kind; choose another name"),
+        ('[sources."a:b"]\nkind = "csv"', "[sources.a:b]: source name 'a:b': use 1 to 100 letters"),
+        (API + "page_size = 0", "[sources.a] page_size = 0: Input should be greater than or equal to 1"),
+        (API + "retries = -1", "[sources.a] retries = -1: Input should be greater than or equal to 0"),
+        (API + "pagesize = 1", "[sources.a] pagesize: there is no such setting; known are api_key, concurrency,"),
+        (
+            API + 'pagination = { style = "links" }',
+            "[sources.a] pagination.style = 'links': Input should be 'envelope'",
+        ),
+        (
+            API.replace("http://h/x", "ftp://h"),
+            "[sources.a] url = 'ftp://h': expected an address like https://host/path",
+        ),
+        (API.replace("http://h/x", "${NO_SUCH}/x"), "[sources.a] url = '${NO_SUCH}/x': NO_SUCH is not set"),
+        (
+            API.replace('"records"', '"recods"'),
+            "[sources.a] dataset = 'recods': there is no dataset 'recods'; known are:",
+        ),
+        (
+            API + 'map = { titel = "t" }',
+            "[sources.a]: map: dataset records has no field 'titel'; its fields are: source,",
+        ),
+        (API + 'key = "a"\nmap = { source_id = "b" }', "[sources.a]: key = 'a' contradicts map.source_id = 'b'"),
+        (CSV + 'encoding = "utf-9"', "[sources.a] encoding = 'utf-9': no such encoding; expected e.g. utf-8, cp1252"),
+        (CSV + 'encoding = "base64"', "[sources.a] encoding = 'base64': no such encoding"),
+        (CSV + 'delimiter = ",,"', "[sources.a] delimiter = ',,': expected one character"),
+    ],
+)
+def test_an_error_names_block_setting_value_and_what_is_allowed(file: Path, block: str, expected: str) -> None:
+    assert problem(file, block).startswith(expected)
+
+
+def test_every_problem_of_the_file_is_named_at_once(file: Path) -> None:
+    text = problem(file, '[sources.a]\nkind = "x"\n[sources.b]\nkind = "y"')
+    assert "[sources.a]" in text
+    assert "[sources.b]" in text
+
+
+def test_a_missing_file_says_how_to_name_one(file: Path) -> None:
+    with pytest.raises(SourcesError, match="does not exist: name a file with --sources or SOURCES_FILE"):
+        load_sources(file, Settings())
+
+
+def test_a_file_that_is_no_toml_is_named(file: Path) -> None:
+    assert "cannot be read" in problem(file, "[sources")
+
+
+def test_the_word_tab_is_a_delimiter(file: Path) -> None:
+    file.write_text(CSV + 'delimiter = "tab"')
+    source = load_sources(file, Settings())["a"]
+    assert isinstance(source, CsvSource)
+    assert source.delimiter == "\t"
