@@ -1,13 +1,17 @@
 """How commands speak: results on stdout, remarks and errors on stderr, JSON for scripts."""
 
+import sys
 from typing import Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+WIDE = 240
+"""Characters a line where there is no terminal: a pipe or a file has no edge at which to break a table."""
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
 
 
 def print_json(value: Any) -> None:

@@ -27,7 +27,9 @@ def topics(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     try:
         ends = end_offsets(settings, list(names.values()))
     except KafkaException as error:
-        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({reason(error)}); `headrace status` says why")
+        fail(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({reason(error)}); `headrace status` says why"
+        )
     rows = [
         {
             "name": physical,
@@ -43,11 +45,11 @@ def topics(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     if as_json:
         print_json(rows)
         return
-    table = Table("TOPIC", "PARTITIONS", "WRITTEN", "CARRIES", "WRITTEN BY", "READ BY", box=None)
+    table = Table("TOPIC", "PARTITIONS", "WRITTEN", "READ BY", "CARRIES", box=None)
     for topic, row in zip(all_topics(), rows, strict=True):
         partitions = str(row["partitions"] or "missing")
         written, readers = f"{row['written']:,}", ", ".join(topic.read_by)
-        table.add_row(str(row["name"]), partitions, written, topic.carries, topic.written_by, readers)
+        table.add_row(str(row["name"]), partitions, written, readers, topic.carries)
     stdout.print(table)
     if any(not row["partitions"] for row in rows):
         fail("some topics do not exist yet; `headrace setup` creates them")

@@ -1,6 +1,7 @@
 """The closing block of `headrace up`: where everything is, what it holds, how to look and how to stop."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,12 @@ import httpx
 from local_stack.addresses import addresses_of
 from local_stack.state_folder import StackRecord, StateFolder
 from runtime.settings import DEFAULT_HOME
+from schemas.registry import all_datasets
 
-COUNTED_TABLES = {
-    "customers": "customers",
-    "records": "normalized_data",
-    "orders": "orders",
-    "users": "users",
-    "failures": "ingest_failures",
-}
+FAILURES = "failures"
+
+INDEXED_WITHIN_SECONDS = 20.0
+"""What was stored last may still be on its way into the index: the count waits this long for it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,20 @@ class Counts:
 def count(record: StackRecord) -> Counts:
     """Ask Postgres and Elasticsearch. Blocking; a store that doesn't answer is left out of this mere summary."""
     addresses = addresses_of(record)
+    rows: dict[str, int]
     try:
         rows = asyncio.run(_rows(addresses["DATABASE_URL"]))
     except (OSError, TimeoutError, asyncpg.PostgresError):
         rows = {}
-    return Counts(rows, None if record.without_elasticsearch else _documents(addresses["ELASTICSEARCH_URL"]))
+    if record.without_elasticsearch:
+        return Counts(rows, None)
+    stored = sum(number for name, number in rows.items() if name != FAILURES)
+    deadline = time.monotonic() + (0 if record.servers_only else INDEXED_WITHIN_SECONDS)
+    while (documents := _documents(addresses["ELASTICSEARCH_URL"])) is not None and documents < stored:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return Counts(rows, documents)
 
 
 def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> list[str]:
@@ -73,16 +81,18 @@ async def _rows(url: str) -> dict[str, int]:
         connection = await asyncpg.connect(url)
         try:
             found: dict[str, int] = {}
-            for name, table in COUNTED_TABLES.items():
+            tables = {dataset.name: dataset.table for dataset in all_datasets()} | {FAILURES: "ingest_failures"}
+            for name, table in tables.items():
                 if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
-                    found[name] = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 (a constant)
-            return {name: number for name, number in found.items() if number or name in ("customers", "failures")}
+                    found[name] = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 (our own names)
+            return found
         finally:
             await connection.close()
 
 
 def _documents(url: str) -> int | None:
     try:
+        httpx.post(f"{url}/_refresh", timeout=5, trust_env=False)
         answer = httpx.get(f"{url}/_count", timeout=5, trust_env=False)
         answer.raise_for_status()
         return int(answer.json()["count"])

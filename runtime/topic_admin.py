@@ -39,9 +39,9 @@ def ensure_topics(settings: Settings) -> list[str]:
     Raises KafkaException when the broker refuses or cannot be reached.
     """
     admin = admin_client(settings)  # kept until the answers are in: its end would cancel them
-    futures = admin.create_topics(
-        [_new_topic(topic, settings) for topic in all_topics()], request_timeout=REQUEST_TIMEOUT_SECONDS
-    )
+    existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    missing = [_new_topic(topic, settings) for topic in all_topics() if settings.named(topic.name) not in existing]
+    futures = admin.create_topics(missing, request_timeout=REQUEST_TIMEOUT_SECONDS) if missing else {}
     created = []
     for name, future in futures.items():
         try:

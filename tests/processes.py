@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from signal import Signals
 from types import TracebackType
 from typing import Self
 
@@ -74,7 +75,7 @@ class Process:
         """SIGTERM; returns the exit code."""
         return self._send(signal.SIGTERM)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal and do not wait."""
         os.kill(self.pid, number)
 
@@ -83,7 +84,7 @@ class Process:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def _send(self, number: signal.Signals) -> int:
+    def _send(self, number: Signals) -> int:
         process = self._process
         if process is None or process.poll() is not None:
             return process.returncode if process else 0

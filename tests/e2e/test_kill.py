@@ -75,8 +75,7 @@ def test_every_record_is_stored_exactly_once_whatever_worker_is_killed(
 
         assert value(settings, "SELECT count(*) FROM customers") == RECORDS
         assert value(settings, "SELECT count(*) FROM customers WHERE updated_at IS NOT NULL") == 0
-        outcomes = "SELECT sum(inserted), sum(updated + unchanged + superseded + deleted + failed) FROM coverage"
-        assert value(settings, outcomes) == RECORDS
+        assert value(settings, "SELECT sum(inserted) FROM coverage") == RECORDS
         assert value(settings, "SELECT sum(updated + unchanged + superseded + deleted + failed) FROM coverage") == 0
         eventually(lambda: documents(settings, "customers") == RECORDS, what="all are indexed", within=180)
         eventually(lambda: value(settings, "SELECT count(*) FROM raw_api_data") == RECORDS, what="all landed", within=120)
