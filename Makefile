@@ -7,7 +7,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean build test lint format shell db-shell
+.PHONY: help up down status logs clean build test lint format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ lint: $(DEV_STAMP) ## Check style, formatting, types and import directions; chan
 format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+lock: ## Write the lock files anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	$(LOCK) --extra local -o requirements.lock >/dev/null
+	$(LOCK) --extra local --extra dev -c requirements.lock -o requirements-dev.lock >/dev/null
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
 	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-/bin/sh}

@@ -22,12 +22,12 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The settings; a variable has the field's name in capitals, unless an alias is given here."""
+    """The settings; a variable has the field's name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     # Where things are
-    home: Path = Field(default=Path(DEFAULT_HOME), validation_alias="HEADRACE_HOME")
+    headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     database_url: SecretStr = SecretStr("postgresql://headrace:headrace@127.0.0.1:5432/headrace")
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -49,12 +49,10 @@ class Settings(BaseSettings):
         return value
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
-    namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = Field(
-        default="", validation_alias="HEADRACE_NAMESPACE"
-    )
+    headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""
 
     # Sources
-    sources_file: Path = Field(default=Path("sources.toml"), validation_alias="SOURCES_FILE")
+    sources_file: Path = Path("sources.toml")
     api_host: str | None = None
     """Base URL of the JSON API that the `posts` source reads; the mock server by default."""
     api_key: SecretStr | None = None
@@ -81,6 +79,8 @@ class Settings(BaseSettings):
     database_pool_min: Annotated[int, Field(ge=1)] = 5
     database_pool_max: Annotated[int, Field(ge=1)] = 20
     ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    cors_origins: str = ""
+    """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
 
     # Mock server
     mock_bind: str = "127.0.0.1"
@@ -89,12 +89,22 @@ class Settings(BaseSettings):
     """Whether the mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
 
     # This process
-    worker_id: str = Field(default="0", validation_alias="WORKER_ID")
+    worker_id: str = "0"
     """Static group membership: unique per role on all hosts, stable over restarts."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port on which the process answers `/health` and `/metrics`; 0 means none."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @property
+    def home(self) -> Path:
+        """The state folder of the local stack."""
+        return self.headrace_home
+
+    @property
+    def namespace(self) -> str:
+        """What topics, groups, indices and cache keys begin with; empty for none."""
+        return self.headrace_namespace
 
     @property
     def async_database_url(self) -> str:
@@ -117,7 +127,7 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises SettingsError with a line per wrong variable.
     """
-    home = Path(str(overrides.get("home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
+    home = Path(str(overrides.get("headrace_home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
     try:
         return Settings(_env_file=(home / STACK_ENV, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -126,7 +136,6 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _line(name: str, value: object, message: str) -> str:
-    variables = {str(info.validation_alias or field): info for field, info in Settings.model_fields.items()}
-    field = variables.get(name) or Settings.model_fields.get(name)
+    field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
     return f"{name.upper()}={'(hidden)' if secret else repr(value)}: {message}"

@@ -75,8 +75,8 @@ def pipeline_settings(migrated_settings: Settings) -> Iterator[Settings]:
 def _settings(servers: Servers, namespace: str, database: str, home: Path = Path()) -> Settings:
     addresses = servers.addresses
     return Settings(
-        home=home,
-        namespace=namespace,
+        headrace_home=home,
+        headrace_namespace=namespace,
         kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
         database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),
         redis_url=addresses["REDIS_URL"],

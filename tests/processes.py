@@ -37,12 +37,12 @@ class Process:
         self._health = f"http://127.0.0.1:{free_port()}"
         port = self._health.rpartition(":")[2]
         self.url = self._health
-        self._environment = environment_of(settings) | {"WORKER_ID": str(number)}
+        self.environment = environment_of(settings) | {"WORKER_ID": str(number)}
         if role in {"api", "mock-server"}:
-            self._environment |= {f"{role.partition('-')[0].upper()}_PORT": port}
+            self.environment |= {f"{role.partition('-')[0].upper()}_PORT": port}
             self._health += "/api/health"
         else:
-            self._environment |= {"HEALTH_PORT": port}
+            self.environment |= {"HEALTH_PORT": port}
             self._health += "/health"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,7 +58,7 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cli", *self.role.split()],
                 cwd=PROJECT,
-                env=os.environ | self._environment,
+                env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,
             )
@@ -110,6 +110,9 @@ class Pipeline:
     def __init__(self, settings: Settings, logs: Path, roles: tuple[str, ...] = WORKERS) -> None:
         self.settings = settings
         self.processes = {role: Process(role, settings, logs / f"{role.replace(' ', '-')}.log") for role in roles}
+        if mock := self.processes.get("mock-server"):
+            for process in self.processes.values():
+                process.environment["MOCK_URL"] = mock.url
 
     def __enter__(self) -> Self:
         for process in self.processes.values():

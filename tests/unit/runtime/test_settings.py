@@ -10,8 +10,8 @@ from runtime.settings import Settings, SettingsError, load_settings
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for field, info in Settings.model_fields.items():
-        monkeypatch.delenv(str(info.validation_alias or field).upper(), raising=False)
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
 
 
 def test_the_environment_wins_over_env_files_and_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +63,10 @@ def test_the_database_url_is_given_to_each_client_in_its_form(scheme: str) -> No
 
 def test_names_are_put_into_the_namespace() -> None:
     assert load_settings().named("customers.raw") == "customers.raw"
-    assert load_settings(namespace="blue").named("customers.raw") == "blue.customers.raw"
+    assert load_settings(headrace_namespace="blue").named("customers.raw") == "blue.customers.raw"
+
+
+def test_variables_of_other_programs_are_not_mistaken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.setenv("NAMESPACE", "somebody")
+    assert (load_settings().home, load_settings().namespace) == (Path(".headrace"), "")
