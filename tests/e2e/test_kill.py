@@ -78,7 +78,8 @@ def test_every_record_is_stored_exactly_once_whatever_worker_is_killed(
         assert value(settings, "SELECT sum(inserted) FROM coverage") == RECORDS
         assert value(settings, "SELECT sum(updated + unchanged + superseded + deleted + failed) FROM coverage") == 0
         eventually(lambda: documents(settings, "customers") == RECORDS, what="all are indexed", within=180)
-        eventually(lambda: value(settings, "SELECT count(*) FROM raw_api_data") == RECORDS, what="all landed", within=120)
+        landed = "SELECT count(*) FROM raw_api_data"
+        eventually(lambda: value(settings, landed) == RECORDS, what="all have landed", within=120)
         eventually(lambda: total_lag(settings) == 0, what="every group has committed to the end", within=60)
 
 

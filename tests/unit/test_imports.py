@@ -8,7 +8,18 @@ from pathlib import Path
 from importlinter.cli import lint_imports
 
 PROJECT = Path(__file__).parents[2]
-PACKAGES = ("api", "mock_server", "monitoring", "producers", "runtime", "schemas", "sinks", "stream_processors", "commands", "local_stack")
+PACKAGES = (
+    "schemas",
+    "runtime",
+    "producers",
+    "stream_processors",
+    "sinks",
+    "api",
+    "monitoring",
+    "mock_server",
+    "local_stack",
+    "commands",
+)
 
 REFUSE_SOCKETS = """
 import importlib, socket, sys
@@ -19,7 +30,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_imports_point_inward(monkeypatch: object) -> None:
+def test_imports_point_inward() -> None:
     assert lint_imports(config_filename=str(PROJECT / "pyproject.toml"), cache_dir=None) == 0
 
 
@@ -31,5 +42,6 @@ def test_importing_any_module_opens_no_socket() -> None:
         if "migrations" not in module.name and not module.name.endswith("__main__")
     ]
     assert len(modules) > 50
-    run = subprocess.run([sys.executable, "-c", REFUSE_SOCKETS, *modules], cwd=PROJECT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", REFUSE_SOCKETS, *modules]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]

