@@ -58,7 +58,12 @@ class Text:
         return {"type": "text", "fields": {"exact": exact}} if self.search else exact
 
 
-_EMAIL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+# One expression instead of several checks, because it runs once per record: at most 64 characters before the @, no dot
+# at either end of that part nor two in a row; labels of at most 63 characters.
+_LOCAL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_EMAIL = re.compile(
+    rf"(?=[^@]{{1,64}}@){_LOCAL}(?:\.{_LOCAL})*@(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z0-9-]{{2,63}}"
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,7 @@ class Email:
         if text is None:
             return None
         text = text.lower()
-        local = text.partition("@")[0]
-        if not _EMAIL.fullmatch(text) or ".." in local or local[0] == "." or local[-1] == ".":
+        if not _EMAIL.fullmatch(text):
             raise InvalidField("email_form", f"{text[:80]!r} is not an e-mail address")
         if len(text) > self.max_length:
             raise InvalidField("too_long", f"{len(text)} characters, at most {self.max_length} fit")
@@ -88,8 +92,7 @@ class Email:
         return {"type": "text", "fields": {"exact": exact}} if self.search else exact
 
 
-_PHONE = re.compile(r"\+?[0-9 ().\-/]+")
-_NOT_DIGITS = re.compile(r"[^0-9]+")
+_PHONE_PUNCTUATION = "+ ().-/"
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,13 @@ class Phone:
         text = tidy(value)
         if text is None:
             return None
-        if not _PHONE.fullmatch(text):
+        if text[0] == "+" and 8 <= len(text) <= 16 and (digits := text[1:]).isdigit() and digits.isascii():
+            return text
+        digits = text
+        for character in _PHONE_PUNCTUATION:  # half the time of a translation table or an expression
+            digits = digits.replace(character, "")
+        if not (digits.isdigit() and digits.isascii()) or text.rfind("+") > 0:
             raise InvalidField("phone_form", f"{text[:40]!r} is not a telephone number")
-        digits = _NOT_DIGITS.sub("", text)
         if digits.startswith("00") and text[0] != "+":
             digits = digits[2:]
         if not 7 <= len(digits) <= 15:
@@ -121,7 +128,6 @@ class Phone:
         return {"type": "keyword"}
 
 
-_ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.]?)([0-9]{1,2})\2([0-9]{1,2})(?:[T ].*)?")
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
 _NAMED_MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y")
@@ -143,7 +149,7 @@ class Date:
         if text is None:
             return None
         try:
-            if _ISO_DATE.fullmatch(text):
+            if len(text) == 10 and text[4] == "-" == text[7]:
                 datetime.date.fromisoformat(text)
                 return text
             return self._parse(text).isoformat()
@@ -191,6 +197,8 @@ class Number:
     def normalize(self, value: object) -> str | None:
         if value is None:
             return None
+        if (plain := self._plain(value)) is not None:
+            return plain
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
             raise InvalidField("wrong_type", f"expected a number, got {type(value).__name__}")
         number = self._parse(value)
@@ -210,6 +218,26 @@ class Number:
         if self.minimum is not None and rounded < self.minimum:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} is less than {self.minimum}")
         return format(rounded if rounded else abs(rounded), "f")
+
+    def _plain(self, value: object) -> str | None:
+        """The shortcut for `12`, `12.5` and `12.50`, most of what comes: no arithmetic. None means: look closer."""
+        kind = type(value)
+        if self.minimum is not None or not (kind is str or kind is Decimal):
+            return None
+        text = str(value)
+        whole, _, fraction = text.partition(".")
+        if (
+            not whole.isdigit()
+            or (whole[0] == "0" and whole != "0")
+            or len(whole) > self.digits - self.places
+            or len(fraction) > self.places
+            or (fraction and not fraction.isdigit())
+            or not text.isascii()
+        ):
+            return None
+        if len(fraction) == self.places:
+            return text if fraction else whole
+        return f"{whole}.{fraction:0<{self.places}}"
 
     def _parse(self, value: int | float | Decimal | str) -> Decimal | None:
         if isinstance(value, Decimal):

@@ -5,11 +5,15 @@ from decimal import Decimal
 
 from schemas.errors import InvalidField
 
+MAX_NUMBER_BITS = 4096
+"""Larger integers cost quadratic time to print, and Python refuses beyond 4300 digits."""
+
 
 def tidy(value: object) -> str | None:
     """Trim, collapse runs of white space to one space, empty to None; numbers become their digits.
 
-    Raises InvalidField (`wrong_type`, `nul_character`, `not_unicode`) for what is no text: containers, booleans,
+    Raises InvalidField (`wrong_type`, `too_long`, `nul_character`, `not_unicode`) for what is no text: containers,
+    booleans, giant integers,
     NUL (Postgres cannot hold it) and lone surrogates (not encodable).
     """
     if value is None:
@@ -17,6 +21,8 @@ def tidy(value: object) -> str | None:
     if not isinstance(value, str):
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise InvalidField("wrong_type", f"expected text, got {type(value).__name__}")
+        if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
+            raise InvalidField("too_long", f"an integer of {value.bit_length()} bits is no text")
         value = str(value)
     text = " ".join(value.split())
     if not text:

@@ -1,0 +1,117 @@
+"""The Faust app of the normalizer: one agent per dataset, on the batch transport."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+from confluent_kafka import Producer
+from faust.types.events import EventT
+
+from runtime.kafka_clients import producer_config
+from runtime.settings import Settings
+from schemas.registry import all_datasets
+from schemas.topics import FAILURES_TOPIC
+from stream_processors.batch_transport import Batch, BatchApp, confirm
+from stream_processors.confirmations import Confirmations
+from stream_processors.normalizer import NormalizerStage
+from stream_processors.normalizer_metrics import Progress
+
+GROUP = "normalizer"
+
+MAX_POLL_RECORDS = 2000
+FETCH_BYTES = 524_288
+"""Per partition and request, compressed. With BUFFERED_BATCHES it bounds what a worker holds while records wait."""
+BUFFERED_BATCHES = 4
+"""Batches that Faust holds ready per dataset; its default of 4096 lets latency grow to seconds."""
+OUTSTANDING_BYTES = 16 * 1024 * 1024
+"""Bytes of raw values whose outputs are not confirmed yet."""
+
+SESSION_SECONDS = 10.0
+"""A killed worker's partitions are free after this, unless it comes back sooner under the same WORKER_ID."""
+COMMIT_SECONDS = 1.0
+
+OnFailure = Callable[[BaseException], None]
+
+
+def output_producer(settings: Settings, **overrides: Any) -> Producer:
+    """The producer of normalized records. It waits for a lost broker for ever: the place in the group is kept."""
+    return Producer(
+        producer_config(
+            settings,
+            **{
+                "client.id": f"normalizer-{settings.worker_id}",
+                "queue.buffering.max.kbytes": 32_768,
+                "delivery.timeout.ms": 0,
+                **overrides,
+            },
+        )
+    )
+
+
+def create_app(
+    settings: Settings, producer: Producer, confirmations: Confirmations, progress: Progress, on_failure: OnFailure
+) -> faust.App:
+    """Build the app; it connects when it is started. Call it on the event loop that will run it.
+
+    `on_failure` is called when an agent raises: the caller must end the process then,
+    without acknowledging anything further.
+    """
+    app = BatchApp(
+        settings.named(GROUP),
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        datadir=_data_folder(settings),
+        # Topics are made by ours (runtime.topic_admin), with their own settings.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{settings.named(GROUP)}-{settings.worker_id}",
+        consumer_max_fetch_size=FETCH_BYTES,
+        broker_max_poll_records=MAX_POLL_RECORDS,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=SESSION_SECONDS / 4,
+        broker_commit_interval=COMMIT_SECONDS,
+        stream_buffer_maxsize=BUFFERED_BATCHES,
+        stream_wait_empty=True,
+        web_enabled=False,
+    )
+    for dataset in all_datasets():
+        stage = NormalizerStage(
+            dataset,
+            settings.named(dataset.clean_topic),
+            settings.named(FAILURES_TOPIC),
+            producer,
+            confirmations,
+            progress,
+        )
+        raw = app.topic(
+            settings.named(dataset.raw_topic), key_type=bytes, value_type=bytes, value_serializer="raw", internal=False
+        )
+        app.agent(raw, name=f"normalize_{dataset.name}", concurrency=1)(_agent(stage, on_failure))
+    return app
+
+
+def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any]:
+    async def normalize_batches(stream: Any) -> None:
+        events: AsyncIterator[EventT[Any]] = stream.noack().events()
+        async for event in events:
+            try:
+                await stage.take(cast("Batch", event.value), partial(confirm, event))
+            except BaseException as error:
+                # Faust would start the agent anew and go on behind the batch that it lost; a cancelled one is lost too.
+                on_failure(error)
+                raise
+
+    return normalize_batches
+
+
+def _data_folder(settings: Settings) -> Path:
+    """Faust insists on a folder of its own; nothing that matters is kept in it."""
+    folder = settings.home / "run" / f"faust-{settings.named(GROUP)}-{settings.worker_id}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="headrace-faust-"))
+    return folder.absolute()

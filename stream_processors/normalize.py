@@ -1,0 +1,204 @@
+"""One raw record in, one normalized record or one failure out. Pure: reads no clock, opens nothing, logs nothing.
+
+Whatever a producer sends ends as one of the two. Only classes of error that hostile *input* can cause are turned into
+failures; a TypeError or KeyError is a mistake of ours and stops the worker before anything is acknowledged.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from runtime.kafka_clients import MAX_MESSAGE_BYTES
+from schemas.dataset import Dataset
+from schemas.errors import FieldProblem, InvalidField, InvalidRecord
+from schemas.events import CleanRecord, FailedRecord, Origin
+from stream_processors.reading_plan import ReadingPlan, reading_plan
+from stream_processors.source_context import (
+    BadMapping,
+    Headers,
+    HeaderValues,
+    SourceHeaders,
+    header_text,
+    source_headers,
+)
+
+STAGE = "normalizer"
+
+MAX_UNKNOWN_NAMES = 50
+"""Unknown fields reported per record; a record with ten thousand of them must not grow the clean topic."""
+
+MAX_OUTPUT_BYTES = MAX_MESSAGE_BYTES - 65_536
+"""What the broker takes, less room for a key, headers and the record's framing."""
+
+MAX_KEY_BYTES = 1000
+"""What a failure keeps of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
+
+MAX_PAYLOAD_BYTES = 7_000_000
+"""What a failure keeps of a rejected value: base64 makes 4 bytes of 3, and the whole must fit the broker's limit."""
+
+MAX_SOURCES_CACHED = 1024
+"""Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
+
+# A number out of Decimal's range is still JSON: the second decoder keeps it as text, for its field to judge.
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode_leniently = msgspec.json.Decoder(float_hook=str).decode
+_encode = msgspec.json.Encoder().encode
+
+# What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
+# integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a RecursionError.
+_HOSTILE = (ValueError, ArithmeticError, RecursionError)
+
+
+class RawRecord(Protocol):
+    """A consumed record; aiokafka's ConsumerRecord fulfils it. `timestamp` is in ms since the epoch."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Normalized(msgspec.Struct, gc=False):
+    """A clean record, encoded, with its Kafka key."""
+
+    key: bytes
+    value: bytes
+    unknown: tuple[str, ...]
+
+
+class Rejected(msgspec.Struct, gc=False):
+    """A failure, encoded, keyed like the original."""
+
+    key: bytes | None
+    value: bytes
+    reason: str
+
+
+class RecordNormalizer:
+    """Normalizes the records of one dataset. Remembers how to read each source, nothing else."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._plans: dict[HeaderValues, ReadingPlan] = {}
+
+    def normalize(self, record: RawRecord, now_ms: int) -> Normalized | Rejected:
+        """Never raises for what a producer can send. `now_ms` dates a failure, in ms since the epoch."""
+        headers = source_headers(record.headers)
+        try:
+            plan = self._plans.get(headers) or self._new_plan(SourceHeaders(*headers))
+            data, unknown = self._read(plan, _decode_object(record.value))
+            return self._clean(record, plan, data, unknown)
+        except InvalidRecord as verdict:
+            return self._failure(record, SourceHeaders(*headers), verdict, now_ms)
+
+    def _new_plan(self, headers: SourceHeaders) -> ReadingPlan:
+        if headers.problem:  # never has a plan, so the hot path need not look
+            reason, _, message = (header_text(headers.problem) or "").partition(";")
+            raise InvalidRecord(reason or "unreadable", message or "the producer could not read this record")
+        try:
+            plan = reading_plan(self._dataset, headers)
+        except BadMapping as error:
+            raise InvalidRecord("bad_mapping", str(error)) from None
+        if len(self._plans) >= MAX_SOURCES_CACHED:
+            self._plans.clear()
+        self._plans[headers] = plan
+        return plan
+
+    def _read(self, plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        data: dict[str, Any] = {}
+        problems: list[FieldProblem] | None = None
+        get = record.get
+        for name, column, normalize, required, filled in plan.steps:
+            try:
+                value = normalize(get(column))
+                if value is None:
+                    if filled is not None:
+                        value = normalize(filled)
+                    if required and value is None:
+                        raise InvalidField("required", f"{column!r} is missing or empty")
+                data[name] = value
+            except _HOSTILE as error:
+                problems = problems or []
+                problems.append(_problem(name, error))
+        if problems:
+            message = "; ".join(f"{p.field}: {p.message}" for p in problems)
+            raise InvalidRecord(problems[0].code, message, tuple(problems))
+        return data, () if plan.columns.issuperset(record) else _names(record.keys() - plan.columns)
+
+    def _clean(
+        self, record: RawRecord, plan: ReadingPlan, data: dict[str, Any], unknown: tuple[str, ...]
+    ) -> Normalized:
+        key = self._dataset.key_text(data)
+        value = _encode(
+            CleanRecord(key, _origin(record), msgspec.Raw(_encode(data)), plan.source, plan.kind, plan.run, unknown)
+        )
+        if len(value) > MAX_OUTPUT_BYTES:
+            raise InvalidRecord("too_large", f"{len(value)} bytes when normalized, at most {MAX_OUTPUT_BYTES} fit")
+        return Normalized(key.encode(), value, unknown)
+
+    def _failure(self, record: RawRecord, headers: SourceHeaders, verdict: InvalidRecord, now_ms: int) -> Rejected:
+        message, payload = verdict.message, record.value
+        if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
+            message = f"{message} (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
+            payload = payload[:MAX_PAYLOAD_BYTES]
+        key = record.key[:MAX_KEY_BYTES] if record.key is not None else None
+        failed = FailedRecord(
+            dataset=self._dataset.name,
+            stage=STAGE,
+            reason=verdict.reason,
+            message=message,
+            origin=_origin(record),
+            failed_at=now_ms,
+            key=header_text(key),
+            payload=payload,
+            problems=verdict.problems,
+            source=header_text(headers.name),
+            kind=header_text(headers.kind),
+            run=header_text(headers.run),
+        )
+        return Rejected(key, _encode(failed), verdict.reason)
+
+
+def _decode_object(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        raise InvalidRecord("unsupported_delete", "a record without a value asks to delete; deletes are not supported")
+    try:
+        decoded = _decode(value)
+    except ArithmeticError:
+        decoded = _decode_leniently(value)
+    except _HOSTILE as error:
+        raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
+    if type(decoded) is not dict:
+        raise InvalidRecord("not_an_object", f"the value is JSON, but {_JSON_NAMES[type(decoded)]} and no object")
+    return decoded
+
+
+_JSON_NAMES: dict[type, str] = {
+    list: "an array", str: "a string", int: "a number", Decimal: "a number", bool: "a boolean", type(None): "null",
+}  # fmt: skip
+
+
+def _problem(field: str, error: BaseException) -> FieldProblem:
+    if isinstance(error, InvalidField):
+        return FieldProblem(field, error.code, error.message)
+    return FieldProblem(field, "unreadable_value", f"{type(error).__name__}: {str(error)[:200]}")
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name[:100].replace("\x00", "\ufffd") for name in sorted(names)[:MAX_UNKNOWN_NAMES])
+
+
+def _origin(record: RawRecord) -> Origin:
+    return Origin(record.topic, record.partition, record.offset, record.timestamp)

@@ -1,0 +1,118 @@
+"""`<dataset>.raw` → `<dataset>.clean` or `failures`, batch by batch, into the partition that the record came from."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+
+from schemas.dataset import Dataset
+from stream_processors.batch_transport import Batch
+from stream_processors.confirmations import Confirmations, Outstanding
+from stream_processors.normalize import Normalized, RecordNormalizer
+from stream_processors.normalizer_metrics import (
+    BATCH_RECORDS,
+    FAILURES,
+    RECORDS,
+    BoundedLabels,
+    Progress,
+    UnknownFields,
+)
+
+log = structlog.get_logger()
+
+SLICE_RECORDS = 250
+"""Records between two breaths for the event loop: some 3 ms of work, so heartbeats and acks are never late."""
+
+QUEUE_FULL_SECONDS = 0.005
+"""Wait before another try when librdkafka's queue is full."""
+
+
+class Producing(Protocol):
+    """What a stage needs of confluent-kafka's producer."""
+
+    @property
+    def produce(self) -> Callable[..., None]:
+        """Queue one record: topic, value, key, partition, delivery callback. Raises BufferError when it is full."""
+
+
+class NormalizerStage:
+    """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        clean_topic: str,
+        failures_topic: str,
+        producer: Producing,
+        confirmations: Confirmations,
+        progress: Progress,
+    ) -> None:
+        self._dataset = dataset.name
+        self._clean_topic = clean_topic
+        self._failures_topic = failures_topic
+        self._producer = producer
+        self._confirmations = confirmations
+        self._progress = progress
+        self._normalizer = RecordNormalizer(dataset)
+        self._reasons = BoundedLabels()
+        self._unknown_fields = UnknownFields(dataset.name)
+        self._clean_count = RECORDS.labels(dataset.name, "clean")
+        self._failed_count = RECORDS.labels(dataset.name, "failed")
+        self._batch_records = BATCH_RECORDS.labels(dataset.name)
+
+    async def take(self, batch: Batch, confirm: Callable[[], None]) -> None:
+        """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
+
+        `confirm` is called when it has, and all earlier batches of the partition too. Raises KafkaException when a
+        record cannot be queued at all; nothing of the batch is confirmed then.
+        """
+        size = sum(len(record.value or b"") for record in batch)
+        reasons: Counter[str] = Counter()
+        unknown: Counter[str] = Counter()
+
+        def confirmed() -> None:
+            failed = reasons.total()
+            self._progress.confirmed(len(batch) - failed, failed)
+            confirm()
+
+        outstanding = await self._confirmations.begin((batch[0].topic, batch[0].partition), size, confirmed)
+        self._progress.records_in += len(batch)
+        now_ms = int(time.time() * 1000)
+        for start in range(0, len(batch), SLICE_RECORDS):
+            await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
+            await asyncio.sleep(0)
+        outstanding.expect(len(batch))
+        self._count(len(batch), reasons, unknown)
+
+    async def _take_slice(
+        self, records: Batch, outstanding: Outstanding, now_ms: int, reasons: Counter[str], unknown: Counter[str]
+    ) -> None:
+        normalize, produce, on_delivery = self._normalizer.normalize, self._producer.produce, outstanding.delivered
+        for record in records:
+            outcome: Any = normalize(record, now_ms)
+            if type(outcome) is Normalized:
+                topic = self._clean_topic
+                if outcome.unknown:
+                    unknown.update(outcome.unknown)
+            else:
+                topic = self._failures_topic
+                reasons[outcome.reason] += 1
+            while True:
+                try:
+                    produce(topic, outcome.value, outcome.key, record.partition, on_delivery)
+                    break
+                except BufferError:
+                    await asyncio.sleep(QUEUE_FULL_SECONDS)
+
+    def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
+        self._batch_records.observe(records)
+        self._clean_count.inc(records - reasons.total())
+        if reasons:
+            self._failed_count.inc(reasons.total())
+            for reason, count in reasons.items():
+                FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
+        if unknown and (new := self._unknown_fields.count(unknown)):
+            log.info("unknown_fields", dataset=self._dataset, fields=new)

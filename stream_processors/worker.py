@@ -1,0 +1,145 @@
+"""Runs the normalizer as a process: start, watch, drain on a signal, end at once when something is lost."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from typing import NoReturn
+
+import faust
+import structlog
+from confluent_kafka import KafkaException
+
+from runtime.health import HealthServer
+from runtime.kafka_clients import reason
+from runtime.settings import Settings
+from runtime.topic_admin import ensure_topics
+from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
+from stream_processors.confirmations import Confirmations
+from stream_processors.normalizer_metrics import Progress
+from stream_processors.worker_health import WorkerHealth
+
+log = structlog.get_logger()
+
+EXIT_CRASHED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+DRAIN_SECONDS = 15.0
+"""For confirming and committing what is in work after SIGTERM, within what supervisors usually grant."""
+
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
+
+
+class Verdict:
+    """Why the worker is to end: None for a signal, or the first error that was reported. On the event loop."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """A signal asks to end."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Something is lost; later errors follow from the first."""
+        if not self._future.done():
+            self._future.set_result(error)
+
+    def watch(self, work: Awaitable[object]) -> "asyncio.Future[object]":
+        """Run something whose error ends the worker."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._on_done)
+        return task
+
+    async def reached(self) -> BaseException | None:
+        """Wait for it."""
+        return await asyncio.shield(self._future)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the worker is to go on."""
+        return not self._future.done()
+
+    def _on_done(self, task: "asyncio.Future[object]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain and return. Waits for a Kafka that cannot be reached yet.
+
+    Ends the process with EXIT_CRASHED when an output could not be delivered or anything else broke: what was in work
+    is not acknowledged then, and comes again.
+    """
+    # It prints a line per connection try; WorkerHealth says once when Kafka is lost and when it is back.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    verdict = Verdict()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, verdict.stop)
+    await _ensure_topics(settings, verdict)
+    if not verdict.pending:
+        return
+    producer, progress = output_producer(settings), Progress()
+    confirmations = Confirmations(OUTSTANDING_BYTES, verdict.fail)
+    app = create_app(settings, producer, confirmations, progress, verdict.fail)
+    health = WorkerHealth(app, producer, confirmations, progress)
+    with HealthServer(settings.health_port, health.details):
+        app.in_worker = True
+        _spare_the_collector()
+        serving = verdict.watch(confirmations.serve(producer))
+        starting = verdict.watch(app.start())
+        watching = [verdict.watch(health.watch()), verdict.watch(_until_crashed(app))]
+        error = await verdict.reached()
+        for task in watching:
+            task.cancel()
+        if error is None:
+            log.info("normalizer_draining")
+            try:
+                await asyncio.wait_for(app.stop(), DRAIN_SECONDS)
+            except TimeoutError:
+                error = TimeoutError(f"not drained within {DRAIN_SECONDS:g} s; what was in work comes again")
+        if error is not None:
+            _end_at_once(error)
+        starting.cancel()
+        serving.cancel()
+    log.info("normalizer_stopped", records=progress.records_in)
+
+
+async def _ensure_topics(settings: Settings, verdict: Verdict) -> None:
+    """Wait until Kafka answers and all topics exist, or the worker is to end. Logs once that it waits."""
+    wait, told = FIRST_RETRY_SECONDS, False
+    while verdict.pending:
+        try:
+            await asyncio.to_thread(ensure_topics, settings)
+        except KafkaException as error:
+            if not told:
+                log.warning("waiting_for_kafka", servers=settings.kafka_bootstrap_servers, problem=reason(error))
+                told = True
+            await asyncio.wait([asyncio.ensure_future(verdict.reached())], timeout=wait)
+            wait = min(wait * 2, LAST_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _until_crashed(app: faust.App) -> None:
+    """Raise the reason when a service of the app crashes."""
+    await app.wait_until_stopped()
+    if app.crashed:
+        raise app.crash_reason or RuntimeError("the Faust app crashed without a reason")
+
+
+def _spare_the_collector() -> None:
+    """Batches of records live briefly and form no cycles; looking for some in them costs a twentieth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
+def _end_at_once(error: BaseException) -> NoReturn:
+    """End without the ways that Faust takes when it stops: they wait for acks that must not come."""
+    log.critical("normalizer_crashed", error=repr(error), exc_info=error)
+    sys.stderr.flush()
+    os._exit(EXIT_CRASHED)

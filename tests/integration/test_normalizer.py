@@ -1,0 +1,244 @@
+"""The normalizer as a process on a real broker: what goes in comes out, and survives kill -9."""
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from runtime.kafka_clients import producer_config
+from runtime.settings import Settings
+from runtime.topic_admin import end_offsets, ensure_topics
+from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_SOURCE, CleanRecord, FailedRecord
+from tests.processes import Process
+from tests.waiting import eventually
+
+LOAD = 100_000
+KILLS = 4
+CUSTOMER = (
+    b'{"customer_id":"C%06d","first_name":" Anna ","last_name":"Meyer","email":"Anna.%d@Example.com",'
+    b'"phone":"+49 30 1234567","date_of_birth":"31.1.1980","account_balance":%d.1}'
+)
+
+with_worker = pytest.mark.usefixtures("worker")
+
+Offsets = dict[tuple[str, int], int]
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Settings:
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def worker(topics: Settings, tmp_path: Path) -> Iterator[Process]:
+    process = Process("normalizer", topics, tmp_path / "normalizer.log")
+    process.start()
+    process.wait_until_healthy()
+    yield process
+    process.kill()
+
+
+@with_worker
+def test_a_record_comes_out_normalized_in_its_own_partition(topics: Settings) -> None:
+    producer = Producer(producer_config(topics))
+    producer.produce(topics.named("customers.raw"), CUSTOMER % (1, 1, 7), b"C000001", partition=2)
+    producer.flush()
+
+    (message,) = read(topics, "customers.clean", 1)
+    record = msgspec.json.decode(message.value() or b"", type=CleanRecord)
+    assert message.partition() == 2
+    assert message.key() == b"C000001"
+    assert record.key == "C000001"
+    assert (record.origin.topic, record.origin.partition, record.origin.offset) == (topics.named("customers.raw"), 2, 0)
+    assert (record.source, record.kind) == ("push", "push")
+    assert msgspec.json.decode(record.data) == {
+        "customer_id": "C000001",
+        "first_name": "Anna",
+        "last_name": "Meyer",
+        "email": "anna.1@example.com",
+        "phone": "+49301234567",
+        "address": None,
+        "date_of_birth": "1980-01-31",
+        "account_balance": "7.10",
+    }
+
+
+@with_worker
+def test_garbage_becomes_failures_and_what_follows_goes_on(topics: Settings) -> None:
+    garbage = [b"", b"\xff\xfe", b"[" * 100_000, b"[1]", b'{"customer_id":', b"1" * 50_000, b"{}"]
+    producer = Producer(producer_config(topics))
+    for value in [*garbage, None, CUSTOMER % (1, 1, 7)]:
+        producer.produce(topics.named("customers.raw"), value, b"k", partition=1)
+    producer.produce(
+        topics.named("customers.raw"), b"{}", b"k", partition=1, headers=[(HEADER_MAPPING, b'{"no_such_field":"x"}')]
+    )
+    producer.flush()
+
+    failures = [msgspec.json.decode(m.value() or b"", type=FailedRecord) for m in read(topics, "failures", 9)]
+    assert [failed.payload for failed in failures] == [*garbage, None, b"{}"]
+    reasons = ["not_json", "not_json", "not_json", "not_an_object", "not_json", "not_json", "required"]
+    assert [failed.reason for failed in failures] == [*reasons, "unsupported_delete", "bad_mapping"]
+    assert [failed.origin.offset for failed in failures] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    (clean,) = read(topics, "customers.clean", 1)
+    assert msgspec.json.decode(clean.value() or b"", type=CleanRecord).origin.offset == 8
+
+
+@with_worker
+def test_a_mapping_in_the_headers_decides_how_a_record_is_read(topics: Settings) -> None:
+    headers: list[tuple[str, str | bytes | None]] = [
+        (HEADER_SOURCE, b"titanic"),
+        (HEADER_KIND, b"csv"),
+        (HEADER_MAPPING, b'{"source_id":"PassengerId","name":"Name","value":"Fare"}'),
+    ]
+    value = b'{"PassengerId":"17","Name":"Rice, Master.  Eugene","Fare":"29.125","Cabin":""}'
+    producer = Producer(producer_config(topics))
+    producer.produce(topics.named("records.raw"), value, b"titanic:17", headers=headers)
+    producer.flush()
+
+    (message,) = read(topics, "records.clean", 1)
+    record = msgspec.json.decode(message.value() or b"", type=CleanRecord)
+    assert record.key == "titanic:17"
+    assert record.unknown == ("Cabin",)
+    assert msgspec.json.decode(record.data)["value"] == "29.1250"
+
+
+def test_sigterm_drains_commits_and_exits_with_0(topics: Settings, worker: Process) -> None:
+    load(topics, 20_000)
+    eventually(lambda: end_of(topics, "customers.clean") > 0, what="the worker has begun")
+    assert worker.stop() == 0
+    written, done = end_of(topics, "customers.clean") + end_of(topics, "failures"), sum(committed(topics).values())
+    assert written == done, "what was produced was committed, and nothing else"
+
+
+def test_a_worker_listens_on_its_health_port_only(worker: Process) -> None:
+    listening = [c for c in psutil.Process(worker.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert [f"http://{c.laddr.ip}:{c.laddr.port}" for c in listening] == [worker.url]
+
+
+def test_nothing_is_lost_when_workers_are_killed_under_load(topics: Settings, tmp_path: Path) -> None:
+    workers = [Process("normalizer", topics, tmp_path / f"normalizer-{number}.log", number) for number in (0, 1)]
+    try:
+        for process in workers:
+            process.start()
+        for process in workers:
+            process.wait_until_healthy()
+        for round_ in range(KILLS):
+            # A share of the load per kill, so that each kill falls into work however quick the machine is.
+            loading = threading.Thread(target=load, args=(topics, LOAD // KILLS))
+            before = produced(topics)
+            loading.start()
+            eventually(lambda before=before: produced(topics) > before, what="work goes on", every=0.02)  # type: ignore[misc]
+            workers[round_ % 2].kill()
+            workers[round_ % 2].start()
+            loading.join()
+        wait_until_committed(topics, LOAD)
+        assert_every_offset_came_out(topics)
+
+        # Batches that are taken for gaps after a restart would now never be committed again.
+        workers[0].kill()
+        workers[0].start()
+        assert workers[1].stop() == 0
+        load(topics, 2000)
+        wait_until_committed(topics, LOAD + 2000)
+        assert_every_offset_came_out(topics)
+    finally:
+        for process in workers:
+            process.kill()
+
+
+def load(settings: Settings, count: int) -> None:
+    """Publish `count` customers, one in a hundred broken."""
+    producer = Producer(producer_config(settings))
+    topic = settings.named("customers.raw")
+    for number in range(count):
+        value = b"{broken" if number % 100 == 0 else CUSTOMER % (number, number, number % 1000)
+        while True:
+            try:
+                producer.produce(topic, value, b"C%06d" % number, headers=[(HEADER_SOURCE, b"customers")])
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+def wait_until_committed(settings: Settings, records: int) -> None:
+    topic = settings.named("customers.raw")
+    ends = {(tp.topic, tp.partition): end for tp, end in end_offsets(settings, [topic]).items()}
+    assert sum(ends.values()) == records
+    eventually(lambda: committed(settings) == ends, what=f"every partition is committed to its end: {ends}", within=90)
+
+
+def assert_every_offset_came_out(settings: Settings) -> None:
+    """Each raw offset is the origin of at least one output, and never of both kinds."""
+    clean, failed = origins(settings, "customers.clean"), origins(settings, "failures")
+    for tp, end in end_offsets(settings, [settings.named("customers.raw")]).items():
+        partition = tp.partition
+        assert clean[partition].keys() | failed[partition].keys() == set(range(end))
+        assert not clean[partition].keys() & failed[partition].keys()
+
+
+def origins(settings: Settings, topic: str) -> dict[int, Counter[int]]:
+    found: dict[int, Counter[int]] = defaultdict(Counter)
+    for message in read(settings, topic, end_of(settings, topic)):
+        origin = msgspec.json.decode(message.value() or b"", type=_WithOrigin).origin
+        assert origin.partition == message.partition()
+        found[origin.partition][origin.offset] += 1
+    return found
+
+
+class _WithOrigin(msgspec.Struct):
+    origin: "_Coordinates"
+
+
+class _Coordinates(msgspec.Struct):
+    partition: int
+    offset: int
+
+
+def produced(settings: Settings) -> int:
+    return end_of(settings, "customers.clean") + end_of(settings, "failures")
+
+
+def committed(settings: Settings) -> Offsets:
+    """What the normalizer has committed for the customers' raw topic, 0 where nothing."""
+    group, topic = settings.named("normalizer"), settings.named("customers.raw")
+    partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    futures = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)])
+    return {(tp.topic, tp.partition): max(tp.offset, 0) for tp in futures[group].result().topic_partitions}
+
+
+def end_of(settings: Settings, topic: str) -> int:
+    return sum(end_offsets(settings, [settings.named(topic)]).values())
+
+
+def read(settings: Settings, topic: str, count: int) -> list[Message]:
+    """The first `count` messages of a topic, waiting for them; in order within a partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    consumer.assign([TopicPartition(settings.named(topic), n, 0) for n in range(settings.topic_partitions)])
+    messages: list[Message] = []
+    deadline = time.monotonic() + 60
+    try:
+        while len(messages) < count:
+            assert time.monotonic() < deadline, f"{len(messages)} of {count} messages on {topic} within 60 s"
+            messages += consumer.consume(count - len(messages), timeout=1.0)
+    finally:
+        consumer.close()
+    assert not [message.error() for message in messages if message.error()]
+    return messages

@@ -1,0 +1,81 @@
+"""What is derived from a dataset's declaration."""
+
+from typing import Annotated
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from schemas.dataset import Dataset
+from schemas.errors import InvalidField
+from schemas.fields import FromSource, Text
+from schemas.registry import UnknownDataset, all_datasets, dataset_named
+from schemas.topics import all_topics
+from tests.unit.schemas.json_values import QUICK, values
+
+
+@pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
+@given(data=st.data())
+@QUICK
+def test_a_key_can_be_taken_apart_again(dataset: Dataset, data: st.DataObject) -> None:
+    record = {}
+    for name in dataset.key:
+        field = next(field for field in dataset.fields if field.name == name)
+        try:
+            record[name] = field.type.normalize(data.draw(values))
+        except InvalidField:
+            record[name] = "x"
+    texts = {name: str(value) for name, value in record.items()}
+    assert dataset.key_fields(dataset.key_text(record)) == texts
+
+
+def test_a_key_with_too_few_parts_is_no_key() -> None:
+    with pytest.raises(ValueError, match="source_name:source_id"):
+        dataset_named("records").key_fields("titanic")
+
+
+@pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
+def test_a_declaration_fits_together(dataset: Dataset) -> None:
+    names = [field.name for field in dataset.fields]
+    assert names == list(dataset.model.model_fields)
+    assert set(dataset.key) | set(dataset.unique) | set(dataset.search_fields) <= set(names)
+    assert all(field.required for field in dataset.fields if field.name in dataset.key)
+
+
+@pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
+def test_only_the_last_part_of_a_key_may_contain_the_separator(dataset: Dataset) -> None:
+    types = {field.name: field.type for field in dataset.fields}
+    assert all(isinstance(types[name], FromSource) for name in dataset.key[:-1])
+
+
+def test_topics_are_derived_from_the_name() -> None:
+    customers = dataset_named("customers")
+    assert (customers.raw_topic, customers.clean_topic, customers.changed_topic) == (
+        "customers.raw",
+        "customers.clean",
+        "customers.changed",
+    )
+    assert {customers.raw_topic, customers.clean_topic, "failures"} <= {topic.name for topic in all_topics()}
+
+
+def test_required_fields_are_those_without_none() -> None:
+    required = {field.name for field in dataset_named("customers").fields if field.required}
+    assert required == {"customer_id", "first_name", "last_name", "email"}
+
+
+def test_a_field_without_a_type_of_ours_is_a_mistake() -> None:
+    class Untyped(BaseModel):
+        name: str
+
+    class TwiceTyped(BaseModel):
+        name: Annotated[str, Text(), Text(5)]
+
+    for model in (Untyped, TwiceTyped):
+        with pytest.raises(TypeError, match="exactly one field type"):
+            _ = Dataset(name="x", model=model, key=("name",), table="x").fields
+
+
+def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
+    with pytest.raises(UnknownDataset, match=r"'nope'.*customers, records"):
+        dataset_named("nope")

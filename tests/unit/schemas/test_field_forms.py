@@ -1,0 +1,187 @@
+"""The forms in which people write things, and the one in which we keep them."""
+
+import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import InvalidField
+from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
+from tests.unit.schemas.json_values import QUICK
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("  Anna \t Maria\n", "Anna Maria"),
+        ("e\u0301", "é"),
+        (17, "17"),
+        (Decimal("1.50"), "1.50"),
+    ],
+)
+def test_text_is_trimmed_and_collapsed(written: object, kept: str) -> None:
+    assert Text(20).normalize(written) == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("x" * 21, "too_long"),
+        ("a\x00b", "nul_character"),
+        ("\udc80", "not_unicode"),
+        (True, "wrong_type"),
+        ([], "wrong_type"),
+        pytest.param(10**5000, "too_long", id="a giant integer"),
+    ],
+)
+def test_text_refuses(written: object, code: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Text(20).normalize(written)
+    assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (" Anna.Meyer@Example.COM ", "anna.meyer@example.com"),
+        ("a+b_c'd@sub.example.co", "a+b_c'd@sub.example.co"),
+        ("x@a.xn--p1ai", "x@a.xn--p1ai"),
+        (f"{'l' * 64}@{'d' * 63}.com", f"{'l' * 64}@{'d' * 63}.com"),
+    ],
+)
+def test_an_email_is_kept_in_lower_case(written: str, kept: str) -> None:
+    assert Email().normalize(written) == kept
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["anna", "@example.com", "a@b", "a@@b.com", ".a@b.com", "a.@b.com", "a..b@c.com", "a b@c.com", "a@-b.com",
+     "a@b-.com", "ä@b.com", "a@b..com", f"a@{'d' * 64}.com", "a@b.c", "a@b.com\n@c.de", 5, "a@b.com.",
+     f"{'l' * 65}@d.com"],
+)  # fmt: skip
+def test_what_is_no_email_is_refused(written: object) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Email().normalize(written)
+    assert refusal.value.code == "email_form"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("+49 (30) 1234-567", "+49301234567"),
+        ("0049 30 1234567", "+49301234567"),
+        ("555.123.4567", "+5551234567"),
+        ("+0049301234567", "+0049301234567"),
+        (5551234567, "+5551234567"),
+    ],
+)
+def test_a_phone_number_is_kept_as_plus_and_digits(written: object, kept: str) -> None:
+    assert Phone().normalize(written) == kept
+
+
+@pytest.mark.parametrize(
+    "written", ["12345", "+1" * 9, "1+5551234567", "call me", "555-CALL-NOW", "٠١٢٣٤٥٦٧٨", "()", 1.5e300]
+)
+def test_what_is_no_phone_number_is_refused(written: object) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Phone().normalize(written)
+    assert refusal.value.code == "phone_form"
+
+
+@given(date=st.dates(min_value=datetime.date(1000, 1, 1)))
+@QUICK
+def test_a_date_in_any_common_form_is_that_date(date: datetime.date) -> None:
+    year, month, day = date.year, date.month, date.day
+    forms = [
+        date.isoformat(),
+        f"{date.isoformat()}T12:30:00Z",
+        f"{date.isoformat()} 12:30",
+        f"{year}/{month}/{day}",
+        f"{year}{month:02}{day:02}",
+        f"{day}.{month}.{year}",
+        f"{day:02}-{month:02}-{year}",
+        f"{day} {date:%b} {year}",
+        f"{date:%B} {day}, {year}",
+        f"{day:02}-{date:%b}-{year}",
+    ]
+    assert [Date().normalize(form) for form in forms] == [date.isoformat()] * len(forms)
+    assert Date().normalize(f"{month}/{day}/{year}") == date.isoformat()
+    assert Date(slashes="day_first").normalize(f"{day}/{month}/{year}") == date.isoformat()
+
+
+def test_slashes_are_read_the_only_possible_way_where_there_is_one() -> None:
+    assert Date(slashes="month_first").normalize("31/1/2024") == "2024-01-31"
+    assert Date(slashes="month_first").normalize("1/2/2024") == "2024-01-02"
+    assert Date(slashes="day_first").normalize("1/2/2024") == "2024-02-01"
+    assert Date(slashes="day_first").normalize("1/31/2024") == "2024-01-31"
+
+
+@pytest.mark.parametrize(
+    "written", ["2023-02-29", "31.4.2024", "yesterday", "0000-01-01", "2024-13-01", "13/13/2024", "12"]
+)
+def test_what_is_no_date_is_refused(written: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Date().normalize(written)
+    assert refusal.value.code == "date_form"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("1,234.5", "1234.50"),
+        ("$ 12", "12.00"),
+        ("(12.345)", "-12.34"),
+        (0.1, "0.10"),
+        (Decimal("1E+3"), "1000.00"),
+        ("-0.001", "0.00"),
+        ("9999999999999.99", "9999999999999.99"),
+        ("1e-400000", "0.00"),
+    ],
+)
+def test_money_is_kept_with_two_places(written: object, kept: str) -> None:
+    assert Money(15, 2).normalize(written) == kept
+
+
+@given(number=st.decimals(min_value=-(10**12), max_value=10**12, allow_nan=False, places=6))
+@QUICK
+def test_money_is_rounded_exactly_whether_it_comes_as_number_or_text(number: Decimal) -> None:
+    rounded = number.quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN) + 0
+    assert Decimal(str(Money().normalize(number))) == Decimal(str(Money().normalize(str(number)))) == rounded
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("12,34.5", "number_form"),
+        ("1_000", "number_form"),
+        ("NaN", "number_form"),
+        (float("inf"), "number_form"),
+        ("٣", "number_form"),
+        ("1" * 101, "number_form"),
+        ("()", "number_form"),
+        (True, "wrong_type"),
+        ({}, "wrong_type"),
+        ("10000000000000", "out_of_range"),
+        ("9999999999999.999", "out_of_range"),
+        pytest.param(10**5000, "out_of_range", id="a giant integer"),
+        ("1e400000", "out_of_range"),
+    ],
+)
+def test_what_is_no_money_is_refused(written: object, code: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Money(15, 2).normalize(written)
+    assert refusal.value.code == code
+
+
+def test_a_number_below_its_minimum_is_refused() -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Number(5, 0, minimum=Decimal(0)).normalize("-1")
+    assert refusal.value.code == "out_of_range"
+
+
+def test_a_source_name_must_not_contain_the_key_separator() -> None:
+    with pytest.raises(InvalidField) as refusal:
+        FromSource("name").normalize("a:b")
+    assert refusal.value.code == "key_separator"
