@@ -20,10 +20,7 @@ class Steps:
         self._begun: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._live = Progress(*columns, console=self._console)
-            self._live.start()
+        self._start_live()
         return self
 
     def __exit__(
@@ -62,13 +59,17 @@ class Steps:
     @contextmanager
     def handed_over(self) -> Iterator[None]:
         """Leave the terminal to another program meanwhile."""
-        live = self._live
-        if live:
-            live.stop()
+        if self._live:
+            self._live.stop()
+            self._live = None
         try:
             yield
         finally:
-            if live:
-                for task in live.task_ids:
-                    live.remove_task(task)
-                live.start()
+            # A new one: the old one would draw over what the other program has printed.
+            self._start_live()
+
+    def _start_live(self) -> None:
+        if self._console.is_terminal:
+            columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._live = Progress(*columns, console=self._console)
+            self._live.start()

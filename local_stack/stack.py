@@ -203,8 +203,8 @@ def _start(
 
 
 def _ingest(state: StateFolder, environment: Mapping[str, str], steps: Steps) -> int:
-    steps.note("First ingestion: headrace publish --all --wait")
     with steps.handed_over():
+        steps.note("First ingestion: headrace publish --all --wait")
         code = run_shown(("publish", "--all", "--wait"), environment)
     if code == 0:
         state.remember_ingested()
