@@ -1,6 +1,8 @@
 """The closing block of `headrace up`: where everything is, what it holds, how to look and how to stop."""
 
 import asyncio
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +70,21 @@ def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> li
         lines.append(f"  holds          {held}" + (f"; {counts.documents:,} searchable" if counts.documents else ""))
     if not record.servers_only:
         lines.append(f"  try            curl '{addresses['API_URL']}/api/customers?page=1&limit=3'")
-    prefix = "" if state.home == Path(DEFAULT_HOME).resolve() else f"HEADRACE_HOME={state.home} "
+    here = "" if state.home == Path(DEFAULT_HOME).resolve() else f"HEADRACE_HOME={state.home} "
+    headrace = f"{here}{_command()}"
     lines += [
-        f"  look           {prefix}headrace status, headrace logs -f, headrace lag",
-        f"  stop           {prefix}headrace down (data stays; headrace clean deletes it)",
+        f"  look           {headrace} status, or logs -f, or lag",
+        f"  stop           {headrace} down (data stays; clean deletes it)",
     ]
     return lines
+
+
+def _command() -> str:
+    """What to type for `headrace`: its path where it is not on PATH."""
+    if shutil.which("headrace"):
+        return "headrace"
+    beside = Path(sys.executable).with_name("headrace")
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 async def _rows(url: str) -> dict[str, int]:
