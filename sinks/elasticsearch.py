@@ -1,0 +1,172 @@
+"""`headrace sink elasticsearch`: *.changed → search indices, by bulk requests of raw bytes with external versions."""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from elastic_transport import TransportError
+from elasticsearch import ApiError, AsyncElasticsearch
+
+from runtime.errors import Backpressure
+from runtime.search_index import SEARCH_TEXT, alias_name, ensure_indices
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.events import ChangeEvent, FailedRecord
+from schemas.registry import all_datasets
+from schemas.text import fold
+from sinks.changes import ChangeReader
+from sinks.failed_records import now_ms, outgoing_failure
+from sinks.publisher import Publisher
+from sinks.sink import Message
+
+STORE = "Elasticsearch"
+STAGE = "elasticsearch"
+
+REQUEST_SECONDS = 60.0
+MAX_BULK_BYTES = 8_000_000
+"""Elasticsearch advises 5 to 15 MB; a single larger document goes in a request of its own."""
+
+_OVERLOADED = {429, 502, 503, 504}
+
+# Item errors that are about the index, not the document: somebody deleted or closed it, or the disk is full.
+_INDEX_TROUBLE = {"index_not_found_exception", "cluster_block_exception", "index_closed_exception",
+                  "unavailable_shards_exception", "no_shard_available_action_exception"}  # fmt: skip
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class BulkItem:
+    """One change and its lines in a bulk request."""
+
+    dataset: Dataset
+    change: ChangeEvent
+    lines: bytes
+
+
+class ElasticsearchSink:
+    """Implements Sink. A document that the index knows newer answers 409, which is success."""
+
+    name = "elasticsearch"
+    group = "sink-elasticsearch"
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._client = AsyncElasticsearch(url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
+        self._publisher = Publisher(settings)
+        self._reader = ChangeReader(settings)
+        self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return tuple(dataset.changed_topic for dataset in all_datasets())
+
+    async def setup(self) -> None:
+        try:
+            await ensure_indices(self._client, self._settings)
+        except TransportError as error:
+            raise Backpressure(STORE, _in_words(error)) from error
+        except ApiError as error:
+            if error.meta.status in _OVERLOADED:
+                raise Backpressure(STORE, _in_words(error)) from error
+            raise
+
+    def prepare(self, messages: Sequence[Message]) -> list[BulkItem]:
+        return [
+            BulkItem(dataset, change, bulk_lines(self._aliases[dataset.name], dataset, change))
+            for dataset, change in self._reader.newest(messages)
+        ]
+
+    async def write(self, batch: list[BulkItem]) -> Awaitable[None] | None:
+        refused: list[FailedRecord] = []
+        for items in _requests(batch):
+            refused += await self._bulk(items)
+        if not refused:
+            return None
+        return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in refused])).confirmed()
+
+    async def close(self) -> None:
+        await self._publisher.close()
+        await self._client.close()
+
+    async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:
+        try:
+            response = await self._client.perform_request(
+                "POST",
+                "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
+                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+                body=b"".join([item.lines for item in items]),
+            )
+        except TransportError as error:
+            raise Backpressure(STORE, _in_words(error)) from error
+        except ApiError as error:
+            if error.meta.status in _OVERLOADED:
+                raise Backpressure(STORE, _in_words(error)) from error
+            if error.meta.status == 413 and len(items) > 1:
+                middle = len(items) // 2
+                return await self._bulk(items[:middle]) + await self._bulk(items[middle:])
+            if error.meta.status == 413:
+                return [_refusal(items[0], "the document is larger than Elasticsearch takes")]
+            raise
+        answer: dict[str, Any] = response.body
+        return await self._refusals(items, answer["items"]) if answer["errors"] else []
+
+    async def _refusals(self, items: list[BulkItem], answers: list[dict[str, Any]]) -> list[FailedRecord]:
+        refused = []
+        for item, answer in zip(items, answers, strict=True):
+            [result] = answer.values()
+            status, error = result["status"], result.get("error") or {}
+            if status < 300 or status == 409 or (status == 404 and item.change.op == "deleted" and not error):
+                continue
+            kind, message = error.get("type", str(status)), error.get("reason", "")
+            if kind == "index_not_found_exception":
+                await self.setup()
+            if status >= 500 or status == 429 or kind in _INDEX_TROUBLE:
+                raise Backpressure(STORE, f"{kind}: {message}")
+            cause = (error.get("caused_by") or {}).get("reason")
+            refused.append(_refusal(item, f"{kind}: {message}" + (f" ({cause})" if cause else "")))
+        return refused
+
+
+def bulk_lines(index: str, dataset: Dataset, change: ChangeEvent) -> bytes:
+    """Action and document of a change, each with its line end. Pure. The row's JSON is passed through."""
+    meta = {"_index": index, "_id": change.key, "version": change.version, "version_type": "external"}
+    if change.op == "deleted":
+        return _encode({"delete": meta}) + b"\n"
+    data = bytes(change.data).strip()
+    if b"\n" in data:
+        data = msgspec.json.format(data, indent=-1)
+    searched = msgspec.json.decode(data)
+    folded = fold(" ".join([str(searched[name]) for name in dataset.search_fields if searched.get(name) is not None]))
+    return b'%b\n%b,"%b":%b}\n' % (_encode({"index": meta}), data[:-1], SEARCH_TEXT.encode(), _encode(folded))
+
+
+def _requests(items: Iterable[BulkItem]) -> Iterable[list[BulkItem]]:
+    request: list[BulkItem] = []
+    size = 0
+    for item in items:
+        if request and size + len(item.lines) > MAX_BULK_BYTES:
+            yield request
+            request, size = [], 0
+        request.append(item)
+        size += len(item.lines)
+    if request:
+        yield request
+
+
+def _refusal(item: BulkItem, message: str) -> FailedRecord:
+    return FailedRecord(
+        dataset=item.dataset.name,
+        stage=STAGE,
+        reason="elasticsearch_refused",
+        message=message,
+        origin=item.change.origin,
+        failed_at=now_ms(),
+        key=item.change.key,
+        payload=bytes(item.change.data),
+    )
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

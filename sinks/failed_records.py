@@ -1,0 +1,23 @@
+"""Rejections by sinks, as they go to the `failures` topic: on the raw record's partition, keyed like it."""
+
+import time
+
+import msgspec
+
+from runtime.settings import Settings
+from schemas.events import FailedRecord
+from schemas.topics import FAILURES_TOPIC
+from sinks.publisher import Outgoing
+
+_encode = msgspec.json.Encoder().encode
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def outgoing_failure(failed: FailedRecord, settings: Settings) -> Outgoing:
+    """The message that reports this failure. Pure."""
+    key = failed.key.encode() if failed.key is not None else None
+    return Outgoing(settings.named(FAILURES_TOPIC), failed.origin.partition, key, _encode(failed))

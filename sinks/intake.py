@@ -1,0 +1,165 @@
+"""The consumer's side of a sink: what is polled, paused, committed. Blocking; to be called from a thread."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from runtime.kafka_clients import consumer_config
+from runtime.settings import Settings
+from sinks.sink import Message
+
+log = structlog.get_logger()
+
+Offsets = dict[tuple[str, int], int]
+"""Per (physical topic, partition), the next offset to read."""
+
+SESSION_TIMEOUT_MS = 10_000
+"""A sink that is gone longer than this loses its partitions to the others of its group."""
+
+# The classic protocol, because only it lets a static member that was killed take its place again at once (0.2 s
+# measured). Under KIP-848 the broker refuses the instance id until the dead member's session has timed out (45 s), and
+# librdkafka calls that fatal.
+MEMBERSHIP: dict[str, Any] = {
+    "group.protocol": "classic",
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": SESSION_TIMEOUT_MS,
+    "heartbeat.interval.ms": 2_000,
+    # Topics that are created after the sink has started are found within this time; the default is five minutes.
+    "topic.metadata.refresh.interval.ms": 10_000,
+}
+
+# The group has moved on without us: what we wanted to commit comes again to somebody, and changes nothing then.
+_LOST_PLACE = {
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 (librdkafka's own codes begin with an underscore)
+}
+
+
+class Intake:
+    """A consumer that keeps its place in the group whatever its store does."""
+
+    def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
+        config = consumer_config(settings, group, **MEMBERSHIP, error_cb=self._client_error)
+        self._config = config
+        self._topics = [settings.named(topic) for topic in topics]
+        self._batch_records = settings.sink_batch_records
+        self._batch_seconds = settings.sink_batch_wait_ms / 1000
+        self._consumer: Consumer | None = None
+        self._carried: list[Message] = []
+        self._uncommitted: Offsets = {}
+        self._paused = False
+        self._troubles: set[str] = set()
+        self.assigned: tuple[tuple[str, int], ...] = ()
+
+    def open(self) -> None:
+        """Join the group."""
+        self._consumer = Consumer(self._config)
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_change, on_revoke=self._on_lost, on_lost=self._on_lost
+        )
+
+    def collect(self) -> list[Message]:
+        """The next batch, in order of arrival per partition; empty if nothing came within the batch's waiting time."""
+        messages, self._carried = self._carried, []
+        wanted = self._batch_records - len(messages)
+        if wanted > 0:
+            messages += self._poll(wanted, self._batch_seconds)
+        return messages
+
+    def hold(self, seconds: float) -> None:
+        """Poll while nothing is wanted, to keep the place in the group: partitions are paused, nothing is lost."""
+        # Also those assigned since the last call. What was on its way before the pause is kept for the next batch.
+        if assignment := self._open_consumer().assignment():
+            self._open_consumer().pause(assignment)
+        self._paused = True
+        self._carried += self._poll(self._batch_records, seconds)
+
+    def resume(self) -> None:
+        """Let messages come again after `hold`."""
+        if self._paused:
+            self._paused = False
+            if assignment := self._open_consumer().assignment():
+                self._open_consumer().resume(assignment)
+
+    def commit(self, offsets: Offsets) -> bool:
+        """Commit these and whatever an earlier call could not; False if the broker is away: call again.
+
+        Offsets of partitions that the group has given to somebody else are dropped. Raises KafkaException when fenced.
+        """
+        self._uncommitted |= offsets
+        owned = set(self.assigned)
+        wanted = {place: offset for place, offset in self._uncommitted.items() if place in owned}
+        self._uncommitted = dict(wanted)
+        if not wanted:
+            return True
+        try:
+            done = self._open_consumer().commit(
+                offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in wanted.items()],
+                asynchronous=False,
+            )
+            errors = [place.error for place in done or () if place.error is not None]
+        except KafkaException as error:
+            errors = [error.args[0]]
+        if not errors:
+            self._recovered("commit")
+            self._uncommitted = {}
+            return True
+        if any(error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID for error in errors):
+            raise KafkaException(errors[0])
+        if any(error.code() in _LOST_PLACE for error in errors):
+            log.info("commit_dropped", reason=errors[0].str())
+            self._uncommitted = {}
+            return True
+        self._trouble("commit", errors[0].str())
+        return False
+
+    def close(self) -> None:
+        """Leave; as a static member its partitions wait for its return until the session times out."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _poll(self, count: int, seconds: float) -> list[Message]:
+        messages = []
+        for message in self._open_consumer().consume(count, seconds):
+            error = message.error()
+            if error is None:
+                messages.append(message)
+            elif error.fatal():
+                raise KafkaException(error)
+            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._trouble(f"poll:{error.name()}", error.str())
+        if messages:
+            self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
+        return messages
+
+    def _on_change(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
+        log.info("partitions_assigned", count=len(partitions), total=len(self.assigned))
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = {(p.topic, p.partition) for p in partitions}
+        self.assigned = tuple(place for place in self.assigned if place not in gone)
+        # Their messages in hand come to the new owner; carrying them on here would only write them twice.
+        self._carried = [m for m in self._carried if (m.topic(), m.partition()) not in gone]
+        log.info("partitions_revoked", count=len(partitions), total=len(self.assigned))
+
+    def _client_error(self, error: KafkaError) -> None:
+        self._trouble("client", error.str())
+
+    def _trouble(self, what: str, reason: str) -> None:
+        if what not in self._troubles:
+            self._troubles.add(what)
+            log.warning("kafka_trouble", what=what, reason=reason)
+
+    def _recovered(self, what: str) -> None:
+        self._troubles.discard(what)
+
+    def _open_consumer(self) -> Consumer:
+        if self._consumer is None:
+            raise RuntimeError("open() comes first")
+        return self._consumer

@@ -1,0 +1,107 @@
+"""Decodes `<dataset>.clean` into arrivals: records ready to be staged, with the coordinates that decide their order."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from schemas.dataset import KEY_SEPARATOR, Dataset
+from schemas.errors import InvalidRecord
+from schemas.events import CleanRecord, Origin
+from schemas.text import fold
+from sinks.postgres.copy_text import copy_row
+
+
+class Arrival(msgspec.Struct, eq=False, gc=False):
+    """A clean record. `row` is its line for COPY, without the coordinates; `data` the JSON it came as."""
+
+    dataset: Dataset
+    key: str
+    origin: Origin
+    data: bytes
+    row: str
+    unique: tuple[str | None, ...]
+    """Values of the dataset's unique fields, in their order."""
+    source: str | None = None
+    kind: str | None = None
+    run: str | None = None
+
+
+_decode_clean = msgspec.json.Decoder(CleanRecord).decode
+
+
+def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
+    """The arrival in a message's value. Pure. Raises InvalidRecord (`clean_form`) for what is no clean record."""
+    if value is None:
+        raise InvalidRecord("clean_form", f"a null value on {dataset.clean_topic} names no raw record")
+    try:
+        record = _decode_clean(value)
+        data = bytes(record.data)
+        key, row, unique = _row_builder(dataset)(data)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
+    if key != record.key:
+        raise InvalidRecord("clean_form", f"the key {record.key!r} is not that of its data, {key!r}")
+    return Arrival(dataset, record.key, record.origin, data, row, unique, record.source, record.kind, record.run)
+
+
+RowBuilder = Callable[[bytes], tuple[str, str, tuple[str | None, ...]]]
+
+
+@cache
+def _row_builder(dataset: Dataset) -> RowBuilder:
+    """A function from a record's JSON to its key, its fields and search text as a line for COPY, its unique values."""
+    # `data` travels on into the change event as it is, so it must hold the dataset's fields and nothing else.
+    struct = msgspec.defstruct(
+        f"{dataset.name}_row",
+        [(field.name, str | int | None if not field.required else str | int) for field in dataset.fields],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    decode = msgspec.json.Decoder(struct).decode
+    names = [field.name for field in dataset.fields]
+    search = [names.index(name) for name in dataset.search_fields]
+    unique = [names.index(name) for name in dataset.unique]
+    astuple: Callable[[Any], tuple[str | int | None, ...]] = msgspec.structs.astuple
+
+    key = [names.index(name) for name in dataset.key]
+
+    def build(data: bytes) -> tuple[str, str, tuple[str | None, ...]]:
+        values = astuple(decode(data))
+        searched = fold(" ".join([str(values[i]) for i in search if values[i] is not None]))
+        key_text = KEY_SEPARATOR.join([str(values[i]) for i in key])
+        return key_text, copy_row((*values, searched)), tuple([_text(values[i]) for i in unique])
+
+    return build
+
+
+def _text(value: str | int | None) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def newer(one: Origin, other: Origin) -> bool:
+    """Whether `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
+    if one.partition == other.partition:
+        return one.offset > other.offset
+    return arrival_order(one) > arrival_order(other)
+
+
+def arrival_order(origin: Origin) -> tuple[int, int, int]:
+    """Sorts records of different keys as they arrived."""
+    return origin.timestamp, origin.partition, origin.offset
+
+
+def newest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+    """Split into the newest arrival of each key and those it overtook."""
+    newest: dict[str, Arrival] = {}
+    overtaken = []
+    for arrival in arrivals:
+        held = newest.get(arrival.key)
+        if held is None or newer(arrival.origin, held.origin):
+            newest[arrival.key] = arrival
+            if held is not None:
+                overtaken.append(held)
+        else:
+            overtaken.append(arrival)
+    return list(newest.values()), overtaken

@@ -1,0 +1,52 @@
+"""What `<dataset>.changed` says of a row: its content as JSON, with when it was stored, and its version."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.events import ChangeEvent, Origin
+from sinks.postgres.connection import Connection
+from sinks.postgres.merge import Stored
+from sinks.postgres.statements import statements
+from sinks.publisher import Outgoing
+
+_encode = msgspec.json.Encoder().encode
+
+
+def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings) -> Iterator[Outgoing]:
+    """Events of rows whose content is the arrival's: its JSON is passed through. Pure, lazy."""
+    topic = settings.named(dataset.changed_topic)
+    texts: dict[datetime | None, bytes] = {None: b"null"}  # one transaction, few distinct times
+    for arrival, _, version, created_at, updated_at, identity in stored:
+        for moment in (created_at, updated_at):
+            if moment not in texts:
+                texts[moment] = _encode(moment)
+        head = b"" if identity is None else b',"id":%d' % identity
+        data = b'%b%b,"created_at":%b,"updated_at":%b}' % (
+            arrival.data.rstrip()[:-1],
+            head,
+            texts[created_at],
+            texts[updated_at],
+        )
+        event = ChangeEvent(arrival.key, "stored", version, arrival.origin, msgspec.Raw(data))
+        yield Outgoing(topic, arrival.origin.partition, arrival.key.encode(), _encode(event))
+
+
+async def row_events(
+    connection: Connection, dataset: Dataset, keys: Sequence[str], settings: Settings
+) -> list[Outgoing]:
+    """Events of rows as they stand now, for keys whose arrivals changed nothing; keys without a row are left out."""
+    if not keys:
+        return []
+    fields = [dataset.key_fields(key) for key in keys]
+    columns = [[key[name] for key in fields] for name in dataset.key]
+    raw_topic, topic = settings.named(dataset.raw_topic), settings.named(dataset.changed_topic)
+    events = []
+    for key, version, partition, offset, timestamp, data in await connection.fetch(statements(dataset).rows, *columns):
+        origin = Origin(raw_topic, partition, offset, timestamp)
+        event = ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))
+        events.append(Outgoing(topic, partition, key.encode(), _encode(event)))
+    return events

@@ -1,0 +1,140 @@
+"""Rejected records in `ingest_failures`: those that the normalizer and the other sinks report, and our own."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.errors import FieldProblem, InvalidRecord
+from schemas.events import FailedRecord, Origin
+from sinks.failed_records import now_ms
+from sinks.postgres.arrivals import Arrival
+from sinks.postgres.connection import Connection
+
+STAGE = "postgres"
+
+DOWNSTREAM_STAGES = frozenset({"elasticsearch"})
+"""Stages after Postgres: a record that fails there is stored already. It gets a row in `ingest_failures` so that
+somebody sees it, and no outcome: it has one."""
+
+_COLUMNS = (
+    ("dataset", "text"),
+    ("source_name", "text"),
+    ("run_id", "text"),
+    ("key", "text"),
+    ("stage", "text"),
+    ("reason", "text"),
+    ("message", "text"),
+    ("problems", "text"),
+    ("payload", "bytea"),
+    ("topic", "text"),
+    ("partition", "int"),
+    ("offset", "bigint"),
+    ("failed_at", "timestamptz"),
+)
+
+_NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
+
+_INSERT = f"""
+    INSERT INTO ingest_failures ({_NAMES})
+    SELECT {_NAMES.replace('"problems"', '"problems"::jsonb')}
+    FROM unnest({", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_COLUMNS, 1))}) AS f ({_NAMES})
+    ORDER BY "topic", "partition", "offset"
+    ON CONFLICT DO NOTHING"""  # noqa: S608 (column names of ours)
+
+_FIND = f"""
+    SELECT {_NAMES} FROM ingest_failures
+    JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w ("topic", "partition", "offset")
+        USING ("topic", "partition", "offset")
+    WHERE stage = '{STAGE}'"""  # noqa: S608
+
+_decode = msgspec.json.Decoder(FailedRecord).decode
+
+
+def decode_failed(value: bytes | None) -> FailedRecord:
+    """The failure in a message's value. Pure. Raises InvalidRecord (`failure_form`) for what no stage of ours wrote."""
+    try:
+        return _decode(value or b"")
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
+
+
+def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
+    """An arrival that Postgres does not take. Its payload is the clean data: the raw bytes lie in the landing table."""
+    return FailedRecord(
+        dataset=arrival.dataset.name,
+        stage=STAGE,
+        reason=reason,
+        message=message,
+        origin=arrival.origin,
+        failed_at=now_ms(),
+        key=arrival.key,
+        payload=arrival.data,
+        source=arrival.source,
+        kind=arrival.kind,
+        run=arrival.run,
+    )
+
+
+async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
+    """One row per failed raw record; one that is there already stays as it is."""
+    if failures:
+        rows = [_row(failed) for failed in failures]
+        await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
+
+
+async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -> list[FailedRecord]:
+    """Which of these records this sink itself has rejected earlier."""
+    rows = await connection.fetch(
+        _FIND,
+        [origin.topic for origin in origins],
+        [origin.partition for origin in origins],
+        [origin.offset for origin in origins],
+    )
+    timestamps = {(origin.topic, origin.partition, origin.offset): origin.timestamp for origin in origins}
+    return [
+        FailedRecord(
+            dataset=row["dataset"],
+            stage=row["stage"],
+            reason=row["reason"],
+            message=row["message"],
+            origin=Origin(
+                row["topic"],
+                row["partition"],
+                row["offset"],
+                timestamps[row["topic"], row["partition"], row["offset"]],
+            ),
+            failed_at=round(row["failed_at"].timestamp() * 1000),
+            key=row["key"],
+            payload=row["payload"],
+            problems=msgspec.json.decode(row["problems"], type=tuple[FieldProblem, ...]),
+            source=row["source_name"],
+            run=row["run_id"],
+        )
+        for row in rows
+    ]
+
+
+def _row(failed: FailedRecord) -> tuple[object, ...]:
+    return (
+        _text(failed.dataset),
+        _text(failed.source),
+        _text(failed.run),
+        _text(failed.key),
+        _text(failed.stage),
+        _text(failed.reason),
+        _text(failed.message),
+        msgspec.json.encode(
+            [{"field": _text(p.field), "code": _text(p.code), "message": _text(p.message)} for p in failed.problems]
+        ).decode(),
+        failed.payload,
+        _text(failed.origin.topic),
+        failed.origin.partition,
+        failed.origin.offset,
+        datetime.fromtimestamp(failed.failed_at / 1000, UTC),
+    )
+
+
+def _text(value: str | None) -> str | None:
+    # A rejected record may hold anything, and Postgres no NUL.
+    return None if value is None else value.replace("\x00", "\ufffd")

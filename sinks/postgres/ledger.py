@@ -1,0 +1,93 @@
+"""Keeps the books: which raw offsets have reached an outcome, and how many of each, in the rows' own transaction."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from runtime.offset_ranges import OffsetRanges
+from runtime.tables import OUTCOMES
+from schemas.events import Origin
+from sinks.postgres.connection import Connection
+
+Place = tuple[str, int]
+"""A raw (topic, partition)."""
+
+_LOCK = """
+    SELECT c.topic, c.partition, c.ranges * w.ranges::int8multirange
+    FROM coverage c JOIN unnest($1::text[], $2::int[], $3::text[]) AS w (topic, partition, ranges)
+        ON c.topic = w.topic AND c.partition = w.partition
+    ORDER BY c.topic, c.partition FOR UPDATE OF c"""
+
+_CREATE = """
+    INSERT INTO coverage (topic, partition, ranges) SELECT topic, partition, '{}'
+    FROM unnest($1::text[], $2::int[]) AS w (topic, partition) ORDER BY topic, partition
+    ON CONFLICT DO NOTHING"""
+
+_EXTEND = f"""
+    UPDATE coverage c SET ranges = c.ranges + w.ranges::int8multirange,
+        {", ".join(f"{outcome} = c.{outcome} + w.{outcome}" for outcome in OUTCOMES)}
+    FROM unnest($1::text[], $2::int[], $3::text[], {", ".join(f"${4 + n}::int[]" for n in range(len(OUTCOMES)))})
+        AS w (topic, partition, ranges, {", ".join(OUTCOMES)})
+    WHERE c.topic = w.topic AND c.partition = w.partition"""  # noqa: S608 (column names of ours)
+
+
+class Ledger:
+    """The books of one transaction: opened with the offsets in hand, closed with their outcomes.
+
+    Opening locks the raw partitions, in one order, until the transaction ends: of two writers of the same records (one
+    of them a zombie) the second waits, and then sees that the offsets are covered.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._covered: dict[Place, OffsetRanges] = {}
+        self._reached: dict[Place, set[int]] = defaultdict(set)
+        self._counts: Counter[tuple[Place, str]] = Counter()
+
+    async def open(self, origins: Iterable[Origin]) -> None:
+        """Lock the books of these records' raw partitions and read which of their offsets are covered."""
+        offsets: dict[Place, set[int]] = defaultdict(set)
+        for origin in origins:
+            offsets[origin.topic, origin.partition].add(origin.offset)
+        wanted = {place: _ranges(numbers) for place, numbers in offsets.items()}
+        places = list(wanted)
+        topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
+        ranges = [wanted[place].multirange() for place in places]
+        rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
+        if len(rows) < len(places):
+            await self._connection.execute(_CREATE, topics, partitions)
+            rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
+        for topic, partition, covered in rows:
+            self._covered[topic, partition] = OffsetRanges((part.lower, part.upper) for part in covered)
+
+    def is_covered(self, origin: Origin) -> bool:
+        """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat."""
+        place = (origin.topic, origin.partition)
+        covered = self._covered[place]
+        return bool(covered and origin.offset in covered) or origin.offset in self._reached[place]
+
+    def reached(self, origin: Origin, outcome: str) -> None:
+        """The record has reached an outcome. Call it once per record that is not covered."""
+        place = (origin.topic, origin.partition)
+        self._reached[place].add(origin.offset)
+        self._counts[place, outcome] += 1
+
+    async def close(self) -> None:
+        """Write what was reached."""
+        places = sorted(place for place, offsets in self._reached.items() if offsets)
+        if not places:
+            return
+        counts = [[self._counts[place, outcome] for place in places] for outcome in OUTCOMES]
+        await self._connection.execute(
+            _EXTEND,
+            [topic for topic, _ in places],
+            [partition for _, partition in places],
+            [_ranges(self._reached[place]).multirange() for place in places],
+            *counts,
+        )
+
+
+def _ranges(offsets: set[int]) -> OffsetRanges:
+    ranges = OffsetRanges()
+    for offset in sorted(offsets):
+        ranges.add(offset)
+    return ranges

@@ -1,0 +1,148 @@
+"""Stages arrivals and merges them, set by set; what Postgres refuses is singled out, its neighbours go through."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from asyncpg import UniqueViolationError
+from asyncpg.exceptions import PostgresError
+
+from schemas.dataset import Dataset
+from sinks.postgres.arrivals import Arrival, arrival_order
+from sinks.postgres.claims import Claim, judge
+from sinks.postgres.connection import Connection
+from sinks.postgres.statements import Statements, statements
+from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
+
+
+class Stored(NamedTuple):
+    """An arrival whose content is now its row's content. `outcome`: inserted, updated or unchanged."""
+
+    arrival: Arrival
+    outcome: str
+    version: int
+    created_at: datetime
+    updated_at: datetime | None
+    id: int | None
+
+
+class Refused(NamedTuple):
+    """An arrival that can't be stored."""
+
+    arrival: Arrival
+    reason: str
+    message: str
+
+
+class Merged(NamedTuple):
+    """Where each arrival of a merge ended."""
+
+    stored: list[Stored]
+    superseded: list[Arrival]
+    refused: list[Refused]
+
+    def __add__(self, other: "Merged") -> "Merged":  # type: ignore[override]
+        return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
+
+
+class DatasetMerge:
+    """Merges arrivals of one dataset, each key at most once, inside the caller's transaction."""
+
+    def __init__(self, connection: Connection, dataset: Dataset) -> None:
+        self._connection = connection
+        self._dataset = dataset
+        self._sql: Statements = statements(dataset)
+        self._staged = False
+
+    async def merge(self, arrivals: Sequence[Arrival]) -> Merged:
+        """Merge; on a refusal settle who may have which unique value, or halve the set until the culprit is alone.
+
+        Raises what is no refusal (an outage, a bug).
+        """
+        try:
+            async with self._connection.transaction():
+                await self._stage(arrivals)
+                return await self._merge_staged(arrivals, range(len(arrivals)))
+        except PostgresError as error:
+            if not is_refusal(error):
+                raise
+            if isinstance(error, UniqueViolationError) and self._dataset.unique and len(arrivals) > 1:
+                return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
+            return await self._isolate(arrivals, error)
+
+    async def _merge_by_claims(self, arrivals: Sequence[Arrival]) -> Merged:
+        try:
+            async with self._connection.transaction():
+                await self._stage(arrivals)
+                claims, superseded = await self._claims(arrivals)
+                judgement = judge(claims)
+                merged = Merged([], superseded, [])
+                for ordinals in judgement.rounds:
+                    merged += await self._merge_staged(arrivals, ordinals, some=True)
+                for ordinal, (field, holder) in judgement.lost.items():
+                    merged.refused.append(self._conflict(arrivals[ordinal], field, holder))
+                return merged
+        except PostgresError as error:
+            if not is_refusal(error):
+                raise
+            return await self._isolate(arrivals, error)
+
+    async def _isolate(self, arrivals: Sequence[Arrival], error: PostgresError) -> Merged:
+        if len(arrivals) == 1:
+            reason = reason_of_refusal(error, self._dataset.table, self._dataset.unique)
+            return Merged([], [], [Refused(arrivals[0], reason, in_words(error))])
+        ordered = sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin))
+        middle = len(ordered) // 2
+        return await self.merge(ordered[:middle]) + await self.merge(ordered[middle:])
+
+    async def _stage(self, arrivals: Sequence[Arrival]) -> None:
+        if self._staged:  # by an earlier set of the same transaction
+            await self._connection.execute(f'TRUNCATE "{self._sql.stage}"')
+        lines = [
+            f"{ordinal}\t{arrival.row}\t{arrival.origin.partition}\t{arrival.origin.offset}\t{arrival.origin.timestamp}\n"
+            for ordinal, arrival in enumerate(arrivals)
+        ]
+        await self._connection.copy_to_table(
+            self._sql.stage,
+            source=_chunks("".join(lines).encode()),
+            columns=self._sql.staged_columns,
+            format="text",
+        )
+        self._staged = True
+
+    async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int], some: bool = False) -> Merged:
+        rows = await (
+            self._connection.fetch(self._sql.merge_some, list(ordinals))
+            if some
+            else self._connection.fetch(self._sql.merge)
+        )
+        by_key = {arrivals[ordinal].key: arrivals[ordinal] for ordinal in ordinals}
+        stored = []
+        for key, created_at, updated_at, version, outcome, *identity in rows:
+            row_id = identity[0] if identity else None
+            stored.append(Stored(by_key.pop(key), outcome, version, created_at, updated_at, row_id))
+        return Merged(stored, list(by_key.values()), [])
+
+    async def _claims(self, arrivals: Sequence[Arrival]) -> tuple[list[Claim], list[Arrival]]:
+        claims, superseded = [], []
+        width = len(self._dataset.unique)
+        for row in sorted(await self._connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
+            arrival = arrivals[row["ordinal"]]
+            if row["newer"]:
+                owned = tuple(row[f"own_{number}"] for number in range(width))
+                holders = tuple(row[f"holder_{number}"] for number in range(width))
+                claims.append(Claim(row["ordinal"], arrival.key, arrival.unique, owned, holders))
+            else:
+                superseded.append(arrival)
+        return claims, superseded
+
+    def _conflict(self, arrival: Arrival, field: int, holder: str) -> Refused:
+        name = self._dataset.unique[field]
+        message = f"{name} {arrival.unique[field]!r} belongs to {', '.join(self._dataset.key)} {holder!r}"
+        return Refused(arrival, f"{name}_conflict", message)
+
+
+async def _chunks(data: bytes, size: int = 262_144) -> Any:
+    view = memoryview(data)
+    for start in range(0, len(view), size):
+        yield bytes(view[start : start + size])

@@ -1,0 +1,209 @@
+"""`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from runtime.errors import Backpressure
+from runtime.migrate import is_starting, migrate
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.errors import InvalidRecord
+from schemas.events import FailedRecord, Origin
+from schemas.registry import all_datasets
+from schemas.topics import FAILURES_TOPIC
+from sinks import metrics
+from sinks.failed_records import now_ms, outgoing_failure
+from sinks.postgres.arrivals import Arrival, decode_arrival, newest_per_key
+from sinks.postgres.change_events import row_events, stored_events
+from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.failures import (
+    DOWNSTREAM_STAGES,
+    STAGE,
+    decode_failed,
+    failed_arrival,
+    find_own_failures,
+    insert_failures,
+)
+from sinks.postgres.ledger import Ledger
+from sinks.postgres.merge import DatasetMerge, Merged
+from sinks.postgres.statements import statements
+from sinks.postgres.verdicts import STORE, in_words, is_outage
+from sinks.publisher import Outgoing, Publisher
+from sinks.sink import Message
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Batch:
+    """What was decoded: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet."""
+
+    arrivals: dict[Dataset, list[Arrival]] = field(default_factory=dict)
+    reported: list[FailedRecord] = field(default_factory=list)
+    undecodable: list[FailedRecord] = field(default_factory=list)
+
+    def origins(self) -> list[Origin]:
+        """Coordinates of every raw record in it."""
+        return [
+            *(arrival.origin for arrivals in self.arrivals.values() for arrival in arrivals),
+            *(failed.origin for failed in (*self.reported, *self.undecodable)),
+        ]
+
+
+class PostgresSink:
+    """Implements Sink. One transaction per batch; change events are confirmed before offsets are committed."""
+
+    name = "postgres"
+    group = "sink-postgres"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection = SinkConnection(settings)
+        self._publisher = Publisher(settings)
+        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in all_datasets()}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return (*(dataset.clean_topic for dataset in all_datasets()), FAILURES_TOPIC)
+
+    async def setup(self) -> None:
+        await setup_schema(self._settings)
+
+    def prepare(self, messages: Sequence[Message]) -> Batch:
+        batch = Batch()
+        for message in messages:
+            dataset = self._datasets.get(message.topic())
+            try:
+                if dataset is not None:
+                    batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, message.value()))
+                else:
+                    batch.reported.append(decode_failed(message.value()))
+            except InvalidRecord as error:
+                batch.undecodable.append(_undecodable(message, dataset, error))
+        return batch
+
+    async def write(self, batch: Batch) -> Awaitable[None] | None:
+        try:
+            connection, new = await self._connection.open()
+            if new:
+                for dataset in all_datasets():
+                    await connection.execute(statements(dataset).create_stage)
+            outgoing = await self.store(connection, batch)
+        except Exception as error:
+            self._connection.discard()
+            if is_outage(error):
+                raise Backpressure(STORE, in_words(error)) from error
+            raise
+        return (await self._publisher.publish(outgoing)).confirmed()
+
+    async def store(self, connection: Connection, batch: Batch) -> list[Outgoing]:
+        """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent."""
+        outgoing: list[Outgoing] = []
+        tally: Counter[tuple[str, str]] = Counter()
+        async with connection.transaction():
+            ledger = Ledger(connection)
+            await ledger.open(batch.origins())
+            for dataset, arrivals in batch.arrivals.items():
+                outgoing += await self._store_dataset(connection, ledger, dataset, arrivals, tally)
+            recorded = []
+            for failed in (*batch.reported, *batch.undecodable):
+                fresh = not ledger.is_covered(failed.origin)
+                if failed.stage in DOWNSTREAM_STAGES:
+                    recorded.append(failed)
+                elif fresh:
+                    ledger.reached(failed.origin, "failed")
+                    recorded.append(failed)
+                    tally[failed.dataset, "failed"] += 1
+            await insert_failures(connection, recorded)
+            await ledger.close()
+        outgoing += [outgoing_failure(failed, self._settings) for failed in batch.undecodable]
+        for (dataset_name, outcome), count in tally.items():
+            metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
+        return outgoing
+
+    async def _store_dataset(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        dataset: Dataset,
+        arrivals: list[Arrival],
+        tally: Counter[tuple[str, str]],
+    ) -> list[Outgoing]:
+        fresh, repeats, seen = [], [], set()
+        for arrival in arrivals:
+            place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
+            if place in seen or ledger.is_covered(arrival.origin):
+                repeats.append(arrival)
+            else:
+                seen.add(place)
+                fresh.append(arrival)
+        merged = await _merge_newest_first(DatasetMerge(connection, dataset), fresh)
+        for stored in merged.stored:
+            ledger.reached(stored.arrival.origin, stored.outcome)
+            tally[dataset.name, stored.outcome] += 1
+        for arrival in merged.superseded:
+            ledger.reached(arrival.origin, "superseded")
+            tally[dataset.name, "superseded"] += 1
+        failures = []
+        for refused in merged.refused:
+            ledger.reached(refused.arrival.origin, "failed")
+            tally[dataset.name, "failed"] += 1
+            failures.append(failed_arrival(*refused))
+        await insert_failures(connection, failures)
+        if repeats:
+            # Their events may have been lost in a crash after the commit, so all is said again.
+            failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
+            tally[dataset.name, "repeat"] += len(repeats)
+        told = {stored.arrival.key for stored in merged.stored}
+        others = {arrival.key for arrival in (*merged.superseded, *repeats)} - told
+        return [
+            *stored_events(dataset, merged.stored, self._settings),
+            *await row_events(connection, dataset, sorted(others), self._settings),
+            *(outgoing_failure(failed, self._settings) for failed in failures),
+        ]
+
+    async def close(self) -> None:
+        await self._publisher.close()
+        await self._connection.close()
+
+
+async def _merge_newest_first(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
+    """Merge the newest arrival of each key; where it is refused, the one that it had overtaken gets its turn."""
+    merged = Merged([], [], [])
+    while arrivals:
+        newest, overtaken = newest_per_key(arrivals)
+        result = await merge.merge(newest)
+        merged += result
+        refused = {item.arrival.key for item in result.refused}
+        arrivals = [arrival for arrival in overtaken if arrival.key in refused]
+        merged.superseded.extend(arrival for arrival in overtaken if arrival.key not in refused)
+    return merged
+
+
+async def setup_schema(settings: Settings) -> None:
+    """Bring the schema to date. Raises Backpressure while Postgres is not there."""
+    try:
+        await asyncio.to_thread(migrate, settings)
+    except Exception as error:
+        if is_starting(error) or is_outage(error):
+            raise Backpressure(STORE, in_words(error)) from error
+        raise
+
+
+def _undecodable(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
+    # Nothing is known of its raw record, so it is booked under its own coordinates.
+    key = message.key()
+    return FailedRecord(
+        dataset=dataset.name if dataset else "unknown",
+        stage=STAGE,
+        reason=error.reason,
+        message=error.message,
+        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
+        failed_at=now_ms(),
+        key=key.decode("utf-8", "replace") if key is not None else None,
+        payload=message.value(),
+    )

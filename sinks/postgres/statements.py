@@ -1,0 +1,119 @@
+"""The SQL of a dataset's merge, derived from its declaration: only names of ours are put into it. Pure."""
+
+# ruff: noqa: S608
+
+from dataclasses import dataclass
+from functools import cache
+
+from schemas.dataset import Dataset
+
+TIMESTAMP = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+"""As msgspec writes a time, so that an event that is published again says the same."""
+
+COORDINATES = ("raw_partition", "raw_offset", "raw_timestamp")
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Everything the merge of one dataset says to Postgres."""
+
+    stage: str
+    """Name of the staging table; one per connection, emptied at the end of each transaction."""
+    create_stage: str
+    staged_columns: tuple[str, ...]
+    merge: str
+    """Insert or update everything staged; returns key text, created_at, updated_at, version, outcome, and id if any."""
+    merge_some: str
+    """The same for the ordinals in $1."""
+    holders: str
+    """For everything staged, by ordinal: whether it is newer than its row, its row's unique values, and the keys that
+    hold the values that it wants."""
+    rows: str
+    """The rows of the keys given as one array per key column, as change events show them."""
+
+
+@cache
+def statements(dataset: Dataset) -> Statements:
+    """The statements of a dataset."""
+    names = [field.name for field in dataset.fields]
+    stored = [*names, "search_text", *COORDINATES]
+    stage = f"stage_{dataset.table}"
+    return Statements(
+        stage=stage,
+        create_stage=(
+            f'CREATE TEMP TABLE IF NOT EXISTS "{stage}" ON COMMIT DELETE ROWS AS '
+            f'SELECT 0 AS ordinal, {_list(stored)} FROM "{dataset.table}" WITH NO DATA'
+        ),
+        staged_columns=("ordinal", *stored),
+        merge=_merge(dataset, stage, names, stored, ""),
+        merge_some=_merge(dataset, stage, names, stored, "WHERE ordinal = ANY($1::int[])"),
+        holders=_holders(dataset, stage),
+        rows=_rows(dataset, names),
+    )
+
+
+def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], where: str) -> str:
+    contents = [name for name in names if name not in dataset.key]
+    changed = f"({_list(contents, 't')}) IS DISTINCT FROM ({_list(contents, 'excluded')})"
+    # The second nextval is taken under the row's lock, so the versions of a key never fall whoever else writes it.
+    assignments = [
+        *(f'"{name}" = excluded."{name}"' for name in (*contents, "search_text", *COORDINATES)),
+        f"version = CASE WHEN {changed} THEN nextval('row_version') ELSE t.version END",
+        f"updated_at = CASE WHEN {changed} THEN now() ELSE t.updated_at END",
+    ]
+    identity = ", t.id" if dataset.serial_id else ""
+    # xmax is 0 only for a row version that was inserted; an update in this transaction set updated_at to now().
+    # Sorted by key in one collation, so that two writers lock rows in one order.
+    return f"""
+        INSERT INTO "{dataset.table}" AS t ({_list(stored)}, version)
+        SELECT {_list(stored)}, nextval('row_version') FROM "{stage}" {where}
+        ORDER BY {", ".join(f'"{name}" COLLATE "C"' for name in dataset.key)}
+        ON CONFLICT ({_list(dataset.key)}) DO UPDATE SET {", ".join(assignments)}
+        WHERE {_newer("excluded", "t")}
+        RETURNING {_key_text(dataset, "t")}, t.created_at, t.updated_at, t.version,
+            CASE WHEN t.xmax = 0 THEN 'inserted' WHEN t.updated_at = now() THEN 'updated' ELSE 'unchanged' END
+            AS outcome{identity}"""
+
+
+def _newer(one: str, other: str) -> str:
+    """The order rule: by offset within a raw partition, by the broker's time across partitions."""
+    order = ("raw_timestamp", "raw_partition", "raw_offset")
+    return (
+        f"CASE WHEN {one}.raw_partition = {other}.raw_partition THEN {one}.raw_offset > {other}.raw_offset "
+        f"ELSE ({_list(order, one)}) > ({_list(order, other)}) END"
+    )
+
+
+def _holders(dataset: Dataset, stage: str) -> str:
+    same_key = " AND ".join(f'own."{name}" = s."{name}"' for name in dataset.key)
+    joins, columns = [], []
+    for number, name in enumerate(dataset.unique):
+        joins.append(f'LEFT JOIN "{dataset.table}" h{number} ON h{number}."{name}" = s."{name}"')
+        columns += [f'own."{name}"::text AS own_{number}', f"{_key_text(dataset, f'h{number}')} AS holder_{number}"]
+    return f"""
+        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {_newer("s", "own")} AS newer, {", ".join(columns)}
+        FROM "{stage}" s LEFT JOIN "{dataset.table}" own ON {same_key} {" ".join(joins)}"""
+
+
+def _rows(dataset: Dataset, names: list[str]) -> str:
+    shown = [
+        *(("'id', t.id",) if dataset.serial_id else ()),
+        *(f"'{name}', t.\"{name}\"::text" for name in names),
+        *(f"'{name}', to_char(t.{name} AT TIME ZONE 'UTC', '{TIMESTAMP}')" for name in ("created_at", "updated_at")),
+    ]
+    wanted = ", ".join(f"${number}::text[]" for number in range(1, len(dataset.key) + 1))
+    types = {field.name: field.type.column() for field in dataset.fields}
+    same_key = " AND ".join(f't."{name}" = wanted."{name}"::{types[name]}' for name in dataset.key)
+    return f"""
+        SELECT {_key_text(dataset, "t")} AS key, t.version, t.raw_partition, t.raw_offset, t.raw_timestamp,
+            json_build_object({", ".join(shown)})::text AS data
+        FROM unnest({wanted}) AS wanted ({_list(dataset.key)}) JOIN "{dataset.table}" t ON {same_key}"""
+
+
+def _key_text(dataset: Dataset, table: str) -> str:
+    return " || ':' || ".join(f'{table}."{name}"::text' for name in dataset.key)
+
+
+def _list(names: list[str] | tuple[str, ...], table: str = "") -> str:
+    prefix = f"{table}." if table else ""
+    return ", ".join(f'{prefix}"{name}"' for name in names)

@@ -1,0 +1,86 @@
+"""What a sink's loop tells others about itself: health details, metrics, and one log line per change of state."""
+
+import time
+from typing import Any
+
+import structlog
+
+from runtime.errors import Backpressure
+from sinks import metrics
+
+PATIENCE_SECONDS = 5.0
+"""A store may be away this long (a restart, a failover) before the sink calls itself unhealthy."""
+
+CONFIRM_PATIENCE_SECONDS = 30.0
+"""How long the broker may take to confirm before the sink calls itself unhealthy."""
+
+log = structlog.get_logger()
+
+
+class Progress:
+    """Written by the loop, read by the health server's thread; every attribute is replaced, never mutated."""
+
+    def __init__(self, sink: str) -> None:
+        self._sink = sink
+        self._records = 0
+        self._last_batch_at: float | None = None
+        self._waiting: tuple[float, Backpressure] | None = None
+        self._writing_since: float | None = None
+        self._unconfirmed_since: float | None = None
+
+    def write_began(self) -> None:
+        self._writing_since = time.monotonic()
+
+    def wrote(self, records: int) -> None:
+        """A batch is in the store."""
+        now = time.monotonic()
+        if self._writing_since is not None:
+            metrics.WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
+        metrics.RECORDS.labels(self._sink).inc(records)
+        metrics.BATCHES.labels(self._sink).inc()
+        self._records += records
+        self._last_batch_at, self._writing_since = now, None
+        self._unconfirmed_since = self._unconfirmed_since or now
+        self.store_answers()
+
+    def committed(self) -> None:
+        """Everything written so far is confirmed and committed."""
+        self._unconfirmed_since = None
+
+    def store_is_down(self, verdict: Backpressure) -> None:
+        """Logs at the change of state only."""
+        self._writing_since = None
+        if self._waiting is None:
+            log.warning("waiting_for_store", sink=self._sink, store=verdict.store, reason=verdict.reason)
+            metrics.WAITING.labels(self._sink).set(1)
+        self._waiting = (self._waiting[0] if self._waiting else time.monotonic(), verdict)
+
+    def store_answers(self) -> None:
+        """Logs at the change of state only."""
+        if self._waiting is not None:
+            seconds = round(time.monotonic() - self._waiting[0], 1)
+            log.info("store_is_back", sink=self._sink, store=self._waiting[1].store, waited_seconds=seconds)
+            metrics.WAITING.labels(self._sink).set(0)
+            self._waiting = None
+
+    def details(self) -> dict[str, Any]:
+        """For the health server."""
+        now = time.monotonic()
+        waiting, last, writing, unconfirmed = (
+            self._waiting,
+            self._last_batch_at,
+            self._writing_since,
+            self._unconfirmed_since,
+        )
+        details: dict[str, Any] = {
+            "state": "waiting_for_store" if waiting else "running",
+            "records": self._records,
+            "last_batch_seconds_ago": None if last is None else round(now - last, 1),
+        }
+        if waiting and now - waiting[0] > PATIENCE_SECONDS:
+            details["problem"] = f"waiting {now - waiting[0]:.0f} s for {waiting[1].store}: {waiting[1].reason}"
+        elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:
+            details["problem"] = f"the store has not answered a write for {now - writing:.0f} s"
+        elif unconfirmed and now - unconfirmed > CONFIRM_PATIENCE_SECONDS:
+            details["problem"] = f"Kafka has confirmed nothing for {now - unconfirmed:.0f} s"
+        return details

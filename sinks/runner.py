@@ -1,0 +1,208 @@
+"""The one loop of every sink: poll, prepare, write, confirm, commit.
+
+While a batch is written, the next one is polled and prepared; while its events are confirmed, the next one is written.
+Offsets are committed last, in order. At-least-once delivery meets idempotent writes: the effect is exactly once.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+import uvloop
+
+from runtime.errors import Backpressure
+from runtime.health import HealthServer
+from runtime.settings import Settings
+from sinks.intake import Intake, Offsets
+from sinks.progress import Progress
+from sinks.sink import Batch, Sink
+
+FIRST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 5.0
+"""Backoff while a store is down: doubled each time up to this, each wait drawn from its upper half."""
+
+HOLD_SECONDS = 0.25
+"""One poll while waiting; SIGTERM is noticed between two of them."""
+
+COMMIT_RETRY_SECONDS = 1.0
+
+SWITCH_SECONDS = 0.0005
+"""How long one thread may keep the interpreter from the others. With the default of 5 ms, each of the few exchanges
+with the store would wait that long for the thread that prepares the next batch."""
+
+DRAIN_SECONDS = 6.0
+"""After SIGTERM a batch in hand has this long to be written, confirmed and committed; then it is left to redelivery."""
+
+LEAVE_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """The sink is to stop while it waits for its store: the batch in hand is left to redelivery."""
+
+
+@dataclass(frozen=True)
+class _Prepared(Generic[Batch]):
+    batch: Batch
+    records: int
+    offsets: Offsets
+
+
+def run_sink(sink: Sink[Batch], settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
+    run_in_loop(_until_signal(sink, settings))
+
+
+def run_in_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run on a fast event loop that gets its turn while another thread prepares the next batch."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return uvloop.run(main)
+
+
+async def _until_signal(sink: Sink[Batch], settings: Settings) -> None:
+    runner = Runner(sink, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, runner.stop)
+    with HealthServer(settings.health_port, runner.health):
+        await runner.run()
+
+
+class Runner(Generic[Batch]):
+    """Runs one sink. `stop` may be called at any time from the event loop's thread."""
+
+    def __init__(self, sink: Sink[Batch], settings: Settings) -> None:
+        self._sink = sink
+        self._intake = Intake(settings, sink.group, sink.topics)
+        self._stopping = asyncio.Event()
+        self._progress = Progress(sink.name)
+
+    def stop(self) -> None:
+        """Finish the batch in hand and end `run`."""
+        self._stopping.set()
+
+    def health(self) -> dict[str, Any]:
+        """Details for the health server; callable from any thread."""
+        assigned = [f"{topic}/{partition}" for topic, partition in self._intake.assigned]
+        return {"sink": self._sink.name, "assigned": assigned, **self._progress.details()}
+
+    async def run(self) -> None:
+        """Set the store up, then poll, write and commit until stopped. Raises what calls for a crash."""
+        loop = asyncio.create_task(self._loop())
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({loop, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({loop}, timeout=DRAIN_SECONDS)
+            if loop.done():
+                await loop
+            else:
+                log.warning("batch_abandoned", sink=self._sink.name, consequence="it comes again after the restart")
+        finally:
+            stop.cancel()
+            loop.cancel()
+            await self._sink.close()
+            await _in_daemon_thread(self._intake.close, LEAVE_SECONDS)
+        log.info("sink_stopped", sink=self._sink.name)
+
+    async def _loop(self) -> None:
+        self._intake.open()
+        log.info("sink_started", sink=self._sink.name, topics=list(self._sink.topics))
+        committing: asyncio.Task[None] | None = None
+        try:
+            await self._through_outages(self._sink.setup)
+            polling = asyncio.create_task(self._poll())
+            while not self._stopping.is_set():
+                prepared = await polling
+                polling = asyncio.create_task(self._poll())
+                if prepared is not None:
+                    confirmed = await self._write(prepared, polling)
+                    if committing is not None:
+                        await committing
+                    committing = asyncio.create_task(self._commit(prepared, confirmed))
+                elif committing is not None and committing.done():
+                    await committing
+                    committing = None
+            await polling
+        except _Stopped:
+            pass
+        if committing is not None:
+            await committing
+
+    async def _poll(self) -> _Prepared[Batch] | None:
+        return await asyncio.to_thread(self._collect_and_prepare)
+
+    def _collect_and_prepare(self) -> _Prepared[Batch] | None:
+        messages = self._intake.collect()
+        if not messages:
+            return None
+        offsets = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+        return _Prepared(self._sink.prepare(messages), len(messages), offsets)
+
+    async def _write(self, prepared: _Prepared[Batch], polling: "asyncio.Task[Any]") -> Awaitable[None] | None:
+        async def attempt() -> Awaitable[None] | None:
+            self._progress.write_began()
+            return await self._sink.write(prepared.batch)
+
+        confirmed = await self._through_outages(attempt, polling)
+        self._progress.wrote(prepared.records)
+        return confirmed
+
+    async def _commit(self, prepared: _Prepared[Batch], confirmed: Awaitable[None] | None) -> None:
+        if confirmed is not None:
+            await confirmed
+        # While the broker is away the offsets are tried again: no later batch may come to carry them.
+        while not await asyncio.to_thread(self._intake.commit, prepared.offsets):  # noqa: ASYNC110
+            await asyncio.sleep(COMMIT_RETRY_SECONDS)
+        self._progress.committed()
+
+    async def _through_outages(
+        self, attempt: Callable[[], Awaitable[T]], polling: "asyncio.Task[Any] | None" = None
+    ) -> T:
+        """Try until it succeeds, holding the place in the group meanwhile. Raises _Stopped if the sink is to stop."""
+        failures = 0
+        while True:
+            try:
+                result = await attempt()
+            except Backpressure as verdict:
+                self._progress.store_is_down(verdict)
+            else:
+                if failures:
+                    self._progress.store_answers()
+                    await asyncio.to_thread(self._intake.resume)
+                return result
+            if polling is not None:
+                await asyncio.wait({polling})  # one thread polls at a time
+            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311
+            failures = min(failures + 1, 10)
+            await self._hold(wait)
+
+    async def _hold(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds
+        while (left := deadline - now()) > 0:
+            if self._stopping.is_set():
+                raise _Stopped
+            await asyncio.to_thread(self._intake.hold, min(left, HOLD_SECONDS))
+
+
+async def _in_daemon_thread(work: Callable[[], None], seconds: float) -> None:
+    """Run blocking work that may hang while the broker is away, without keeping the process from ending."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def target() -> None:
+        work()
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=target, daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), seconds)

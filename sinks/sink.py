@@ -1,0 +1,44 @@
+"""What a sink is to the loop that runs it."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol, TypeVar
+
+Batch = TypeVar("Batch")
+
+Message = Any
+"""A confluent-kafka Message without an error."""
+
+
+class Sink(Protocol[Batch]):
+    """Writes batches of messages to one store. Constructors do not connect."""
+
+    @property
+    def name(self) -> str:
+        """As in `headrace sink NAME`; also the label of its metrics."""
+
+    @property
+    def group(self) -> str:
+        """Logical consumer group."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Logical topics that it reads."""
+
+    async def setup(self) -> None:
+        """Make the store ready; idempotent. Raises Backpressure while the store can't be reached."""
+
+    def prepare(self, messages: Sequence[Message]) -> Batch:
+        """Decode messages, in order of arrival. Pure, and called from another thread than `write`.
+
+        Must not raise for bad input: what does not decode becomes a failure in the batch.
+        """
+
+    async def write(self, batch: Batch) -> Awaitable[None] | None:
+        """Bring a batch into the store, durably. Idempotent: a batch may come again, whole or in part.
+
+        What it published meanwhile may still be unconfirmed: then it returns an awaitable that ends once the broker has
+        confirmed all of it. Raises Backpressure when the store is down; the same batch is then written again.
+        """
+
+    async def close(self) -> None:
+        """Release connections; never raises for a store that is gone."""

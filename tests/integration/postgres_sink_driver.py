@@ -1,0 +1,118 @@
+"""Drives the Postgres sink's write step directly: real Postgres, batches made by hand, events caught, not sent."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from runtime.settings import Settings
+from schemas.events import ChangeEvent, CleanRecord, FailedRecord, Origin
+from schemas.registry import all_datasets, dataset_named
+from sinks.postgres.arrivals import decode_arrival
+from sinks.postgres.sink import Batch, PostgresSink
+from sinks.postgres.statements import statements
+from sinks.publisher import Outgoing
+
+CUSTOMERS = dataset_named("customers")
+RECORDS = dataset_named("records")
+
+
+def customer(key: str, offset: int, *, partition: int = 0, timestamp: int | None = None, **fields: Any) -> CleanRecord:
+    data: dict[str, Any] = {
+        "customer_id": key,
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "email": f"{key.lower()}@example.org",
+        "phone": None,
+        "address": None,
+        "date_of_birth": "1815-12-10",
+        "account_balance": "12.50",
+    }
+    origin = Origin("customers.raw", partition, offset, 1_000 + offset if timestamp is None else timestamp)
+    return CleanRecord(key, origin, msgspec.Raw(msgspec.json.encode(data | fields)), source="api", kind="api")
+
+
+def record(source_id: str, offset: int, **fields: Any) -> CleanRecord:
+    data = {"source": "csv", "source_name": "titanic", "source_id": source_id, "name": "Passenger", "value": "7.2500"}
+    origin = Origin("records.raw", 0, offset, 1_000 + offset)
+    raw = msgspec.Raw(msgspec.json.encode(data | {"description": None} | fields))
+    return CleanRecord(f"titanic:{source_id}", origin, raw, source="titanic", kind="csv")
+
+
+class Driver:
+    """Writes batches and looks at what they left."""
+
+    def __init__(self, settings: Settings, connection: Any) -> None:
+        self.sink = PostgresSink(settings)
+        self.connection = connection
+
+    async def write(self, *items: CleanRecord | FailedRecord) -> list[Outgoing]:
+        """Store a batch, as the sink does between poll and publish; returns what it would publish."""
+        return await self.sink.store(self.connection, batch_of(items))
+
+    async def row(self, key: str) -> Any:
+        return await self.connection.fetchrow("SELECT * FROM customers WHERE customer_id = $1", key)
+
+    async def counts(self) -> dict[str, int]:
+        """Outcomes over all partitions, zeros left out."""
+        row = await self.connection.fetchrow(
+            "SELECT sum(inserted)::int inserted, sum(updated)::int updated, sum(unchanged)::int unchanged,"
+            " sum(superseded)::int superseded, sum(failed)::int failed FROM coverage"
+        )
+        return {name: count for name, count in row.items() if count}
+
+    async def covered(self, partition: int = 0, topic: str = "customers.raw") -> str:
+        return str(
+            await self.connection.fetchval(
+                "SELECT ranges::text FROM coverage WHERE topic = $1 AND partition = $2", topic, partition
+            )
+        )
+
+    async def failures(self) -> list[tuple[str, str]]:
+        rows = await self.connection.fetch('SELECT key, reason FROM ingest_failures ORDER BY "offset"')
+        return [(row["key"] or "", row["reason"]) for row in rows]
+
+
+def batch_of(items: Sequence[CleanRecord | FailedRecord]) -> Batch:
+    batch = Batch()
+    for item in items:
+        if isinstance(item, FailedRecord):
+            batch.reported.append(item)
+        else:
+            dataset = RECORDS if item.origin.topic.endswith("records.raw") else CUSTOMERS
+            batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
+    return batch
+
+
+def changes(outgoing: Sequence[Outgoing]) -> dict[str, ChangeEvent]:
+    """The change events among what is to be published, by key."""
+    return {
+        event.key: event
+        for event in (
+            msgspec.json.decode(message.value, type=ChangeEvent)
+            for message in outgoing
+            if message.topic.endswith(".changed")
+        )
+    }
+
+
+def failures(outgoing: Sequence[Outgoing]) -> list[FailedRecord]:
+    return [
+        msgspec.json.decode(message.value, type=FailedRecord)
+        for message in outgoing
+        if message.topic.endswith("failures")
+    ]
+
+
+@asynccontextmanager
+async def driver(settings: Settings) -> AsyncIterator[Driver]:
+    connect: Any = asyncpg.connect
+    connection = await connect(settings.plain_database_url)
+    try:
+        for dataset in all_datasets():
+            await connection.execute(statements(dataset).create_stage)
+        yield Driver(settings, connection)
+    finally:
+        await connection.close()

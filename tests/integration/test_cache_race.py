@@ -1,0 +1,72 @@
+"""No reader who read before a commit can leave the old row in Redis once the invalidation has come."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from runtime.cache import ABSENT, Invalidation, VersionedCache
+from runtime.settings import Settings
+
+
+@pytest.fixture
+async def cache(settings: Settings) -> AsyncIterator[VersionedCache]:
+    async with Redis.from_url(settings.redis_url) as client:
+        yield VersionedCache(client, settings)
+
+
+async def test_a_reader_of_the_old_row_cannot_fill_after_the_invalidation(cache: VersionedCache) -> None:
+    # The reader has read version 1; then version 2 is committed, announced and invalidated; then the reader fills.
+    await cache.invalidate([Invalidation("customers", "C1", 2)])
+    assert not await cache.fill("customers", "C1", 1, b"old")
+    assert await cache.get("customers", "C1") is None
+
+
+async def test_a_reader_who_found_no_row_cannot_hide_the_one_inserted_meanwhile(cache: VersionedCache) -> None:
+    await cache.invalidate([Invalidation("customers", "C1", 1)])
+    assert not await cache.fill("customers", "C1", 0, ABSENT)
+    assert await cache.get("customers", "C1") is None
+
+
+async def test_an_absence_that_is_cached_goes_when_the_row_is_inserted(cache: VersionedCache) -> None:
+    assert await cache.fill("customers", "C1", 0, ABSENT)
+    assert await cache.get("customers", "C1") == ABSENT
+    await cache.invalidate([Invalidation("customers", "C1", 1)])
+    assert await cache.get("customers", "C1") is None
+
+
+async def test_in_every_order_of_fills_and_invalidations_nothing_old_stays(cache: VersionedCache) -> None:
+    steps = [("fill", 1), ("fill", 2), ("fill", 3), ("invalidate", 2), ("invalidate", 3)]
+    for number, order in enumerate(itertools.permutations(steps)):
+        key = f"C{number}"
+        for step, version in order:
+            if step == "fill":
+                await cache.fill("customers", key, version, b"%d" % version)
+            else:
+                await cache.invalidate([Invalidation("customers", key, version)])
+        # Version 3 was filled at some time, and nothing is newer: it is what remains.
+        assert await cache.get("customers", key) == b"3", order
+
+
+async def test_under_concurrent_fills_and_invalidations_the_newest_remains(cache: VersionedCache) -> None:
+    versions = list(range(1, 200))
+    random.Random(7).shuffle(versions)
+    fills = [cache.fill("customers", "C1", version, b"%d" % version) for version in versions]
+    floors = [cache.invalidate([Invalidation("customers", "C1", version)]) for version in versions]
+    work: list[Coroutine[Any, Any, object]] = [*fills, *floors]
+    random.Random(8).shuffle(work)
+    busy = asyncio.Semaphore(32)  # connections at once
+
+    async def do(step: Coroutine[Any, Any, object]) -> None:
+        async with busy:
+            await step
+
+    await asyncio.gather(*(do(step) for step in work))
+    assert await cache.get("customers", "C1") in {None, b"199"}
+    assert await cache.fill("customers", "C1", 199, b"199")
+    assert not await cache.fill("customers", "C1", 198, b"198")
+    assert await cache.get("customers", "C1") == b"199"

@@ -1,0 +1,84 @@
+"""The Elasticsearch sink on a real node."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer
+from elasticsearch import AsyncElasticsearch
+
+from runtime.kafka_clients import consumer_config
+from runtime.search_index import alias_name, ensure_indices, index_name
+from runtime.settings import Settings
+from schemas.events import FailedRecord
+from schemas.registry import all_datasets, dataset_named
+from sinks.elasticsearch import ElasticsearchSink
+from tests.integration.sink_events import change, publish, running
+from tests.waiting import eventually_async
+
+CUSTOMERS = dataset_named("customers")
+
+
+@pytest.fixture
+async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearch]:
+    assert pipeline_settings.elasticsearch_url
+    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
+        yield client
+        for dataset in all_datasets():
+            await client.indices.delete(index=index_name(dataset, pipeline_settings), ignore_unavailable=True)
+
+
+def sink(settings: Settings) -> ElasticsearchSink:
+    assert settings.elasticsearch_url
+    return ElasticsearchSink(settings, settings.elasticsearch_url)
+
+
+async def document(client: AsyncElasticsearch, settings: Settings, key: str) -> dict[str, Any]:
+    answer = await client.get(index=alias_name(CUSTOMERS, settings), id=key)
+    return dict(answer.body)
+
+
+async def test_indices_and_aliases_are_made_once_however_often_asked(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    await ensure_indices(client, pipeline_settings)
+    await ensure_indices(client, pipeline_settings)
+    alias, index = alias_name(CUSTOMERS, pipeline_settings), index_name(CUSTOMERS, pipeline_settings)
+    assert list((await client.indices.get_alias(name=alias)).body) == [index]
+    settings = (await client.indices.get_settings(index=index)).body[index]["settings"]["index"]
+    assert (settings["number_of_replicas"], settings["gc_deletes"]) == ("0", "1h")
+
+
+async def test_changes_are_found_by_folded_prefix_and_an_older_version_changes_nothing(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    publish(pipeline_settings, "customers.changed", change("C1", 5, first_name="Newer"), change("C2", 6))
+    async with running(sink(pipeline_settings), pipeline_settings):
+        await eventually_async(lambda: document(client, pipeline_settings, "C2"), what="C2 is indexed")
+        publish(pipeline_settings, "customers.changed", change("C1", 4, first_name="Older"), change("C3", 7))
+        await eventually_async(lambda: document(client, pipeline_settings, "C3"), what="C3 is indexed")
+    found = await document(client, pipeline_settings, "C1")
+    assert (found["_source"]["first_name"], found["_version"]) == ("Newer", 5)
+    alias = alias_name(CUSTOMERS, pipeline_settings)
+    await client.indices.refresh(index=alias)
+    hits = await client.search(index=alias, query={"prefix": {"search_text": "mun"}})
+    assert {hit["_id"] for hit in hits["hits"]["hits"]} == {"C1", "C2", "C3"}
+
+
+async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_are_indexed(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    bad = change("BAD", 2, date_of_birth="not a date")
+    publish(pipeline_settings, "customers.changed", change("C1", 1), bad, change("C3", 3))
+    async with running(sink(pipeline_settings), pipeline_settings):
+        await eventually_async(lambda: document(client, pipeline_settings, "C3"), what="C3 is indexed")
+    consumer = Consumer(consumer_config(pipeline_settings, "failures-reader"))
+    consumer.subscribe([pipeline_settings.named("failures")])
+    try:
+        [message] = consumer.consume(1, 20)
+        failed = msgspec.json.decode(message.value() or b"", type=FailedRecord)
+    finally:
+        consumer.close()
+    assert (failed.key, failed.stage, failed.reason) == ("BAD", "elasticsearch", "elasticsearch_refused")
+    assert "date_of_birth" in failed.message

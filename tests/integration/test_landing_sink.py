@@ -1,0 +1,70 @@
+"""The landing sink: raw records lie in their table, byte for byte, once."""
+
+from typing import Any
+
+import asyncpg
+
+from runtime.settings import Settings
+from sinks.landing import LandingSink
+from tests.integration.sink_events import publish, running
+from tests.servers.contract import Servers
+from tests.waiting import eventually_async
+
+
+async def rows(settings: Settings, table: str) -> list[Any]:
+    connect: Any = asyncpg.connect
+    connection = await connect(settings.plain_database_url)
+    try:
+        return list(await connection.fetch(f'SELECT * FROM {table} ORDER BY "offset"'))  # noqa: S608
+    finally:
+        await connection.close()
+
+
+async def test_any_bytes_are_kept_untouched_in_the_table_of_their_kind(pipeline_settings: Settings) -> None:
+    payloads = [b'{"a": 1}', b"\xff\xfe\x00 not text", None]
+    publish(pipeline_settings, "customers.raw", *((b"\xffkey\x00", payload) for payload in payloads))
+    publish(
+        pipeline_settings,
+        "records.raw",
+        ("t:1", b'{"row": "1"}'),
+        headers={"headrace-kind": b"csv", "headrace-source": b"titanic", "headrace-run": b"r1"},
+    )
+    async with running(LandingSink(pipeline_settings), pipeline_settings):
+
+        async def landed() -> bool:
+            counts = [len(await rows(pipeline_settings, table)) for table in ("raw_csv_data", "raw_api_data")]
+            return counts == [1, 3]
+
+        await eventually_async(landed, what="four records have landed")
+    api = await rows(pipeline_settings, "raw_api_data")
+    assert [row["payload"] for row in api] == payloads
+    assert api[0]["key"] == "\\xffkey\\x00"
+    [csv] = await rows(pipeline_settings, "raw_csv_data")
+    assert (csv["source_name"], csv["run_id"], csv["payload"]) == ("titanic", "r1", b'{"row": "1"}')
+
+
+async def test_a_frozen_postgres_makes_it_wait_and_a_restarted_one_gets_everything(
+    pipeline_settings: Settings, servers: Servers
+) -> None:
+    async with running(LandingSink(pipeline_settings), pipeline_settings) as runner:
+        publish(pipeline_settings, "customers.raw", ("first", b"1"))
+
+        async def first() -> bool:
+            return len(await rows(pipeline_settings, "raw_api_data")) == 1
+
+        await eventually_async(first, what="the first record has landed")
+        servers.stop("postgres")
+        try:
+            publish(pipeline_settings, "customers.raw", ("second", b"2"))
+
+            async def waiting() -> bool:
+                return str(runner.health()["state"]) == "waiting_for_store"
+
+            await eventually_async(waiting, what="the sink waits for Postgres")
+        finally:
+            servers.start("postgres")
+
+        async def both() -> bool:
+            return [row["payload"] for row in await rows(pipeline_settings, "raw_api_data")] == [b"1", b"2"]
+
+        await eventually_async(both, what="the second record has landed")

@@ -1,0 +1,50 @@
+"""The Redis sink: what changed is forgotten, and older fills are refused, also after an outage of Redis."""
+
+from redis.asyncio import Redis
+
+from runtime.cache import VersionedCache
+from runtime.settings import Settings
+from sinks.redis_invalidation import RedisInvalidationSink
+from tests.integration.sink_events import change, publish, running
+from tests.servers.contract import Servers
+from tests.waiting import eventually_async
+
+
+async def test_a_change_invalidates_what_is_cached_and_refuses_an_older_fill(pipeline_settings: Settings) -> None:
+    async with Redis.from_url(pipeline_settings.redis_url) as client:
+        cache = VersionedCache(client, pipeline_settings)
+        await cache.fill("customers", "C1", 1, b"old")
+
+        async def forgotten() -> bool:
+            return await cache.get("customers", "C1") is None
+
+        publish(pipeline_settings, "customers.changed", change("C1", 2))
+        async with running(RedisInvalidationSink(pipeline_settings), pipeline_settings):
+            await eventually_async(forgotten, what="the old entry is gone")
+        assert not await cache.fill("customers", "C1", 1, b"old")
+        assert await cache.fill("customers", "C1", 2, b"new")
+
+
+async def test_while_redis_is_down_the_sink_waits_and_then_catches_up(
+    pipeline_settings: Settings, servers: Servers
+) -> None:
+    async with running(RedisInvalidationSink(pipeline_settings), pipeline_settings) as runner:
+        servers.stop("redis")
+        try:
+            publish(pipeline_settings, "customers.changed", change("C1", 7))
+
+            async def waiting() -> bool:
+                return str(runner.health()["state"]) == "waiting_for_store"
+
+            await eventually_async(waiting, what="the sink waits for Redis")
+        finally:
+            servers.start("redis")
+
+        async with Redis.from_url(pipeline_settings.redis_url) as client:
+            cache = VersionedCache(client, pipeline_settings)
+
+            async def floor() -> bool:
+                return bool(await client.hget(cache.entry("customers", "C1"), "floor") == b"7")
+
+            await eventually_async(floor, what="the invalidation arrives")
+        assert runner.health()["state"] == "running"
