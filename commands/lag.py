@@ -66,6 +66,5 @@ def _read(settings: Settings) -> list[PartitionLag]:
     try:
         return asyncio.run(read_lag(settings))
     except KafkaException as error:
-        fail(
-            f"no lag from Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}; `headrace status` says what is down"
-        )
+        address = settings.kafka_bootstrap_servers
+        fail(f"no lag from Kafka at {address}: {reason(error)}; `headrace status` says what is down")

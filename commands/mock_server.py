@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from commands.output import fail
+from mock_server.app import create_app
 from mock_server.data_files import DataFileError
-from mock_server.main import CannotListen, run
+from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
 
@@ -22,12 +23,18 @@ def mock_server(
     """Serve 10,000 customers and 100 posts over HTTP until stopped.
 
     Changes to customers (PATCH /api/customers/ID) live in memory and end with the process.
-    To run one beside the stack's own: headrace mock-server --port 5050
+
+    Examples:
+
+      headrace mock-server
+
+      headrace mock-server --port 5050
     """
     options = {"mock_port": port, "mock_bind": bind}
+    settings = load_settings(**{name: value for name, value in options.items() if value is not None})
+    configure_logging(settings, "mock-server")
     try:
-        settings = load_settings(**{name: value for name, value in options.items() if value is not None})
-        configure_logging(settings, "mock-server")
-        run(settings)
+        app = create_app(settings)
+        serve(app, settings.mock_bind, settings.mock_port, name="mock server", variable="MOCK_PORT")
     except (DataFileError, CannotListen) as error:
         fail(str(error))

@@ -14,7 +14,6 @@ import pytest
 
 START_SECONDS = 20
 STOP_SECONDS = 10
-RUN = "from runtime.settings import load_settings; from mock_server.main import run; run(load_settings())"
 
 
 def free_port() -> int:
@@ -26,7 +25,10 @@ def free_port() -> int:
 @contextmanager
 def mock_process(port: int) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN], env={**os.environ, "MOCK_PORT": str(port)}, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cli", "mock-server"],
+        env={**os.environ, "MOCK_PORT": str(port)},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process

@@ -1,0 +1,1 @@
+"""The read side and its front door: what the stores hold, over HTTP."""

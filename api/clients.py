@@ -1,0 +1,86 @@
+"""The clients of the stores, made when the application starts and closed when it stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from confluent_kafka.admin import AdminClient
+from elasticsearch import AsyncElasticsearch
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.breaker import Breaker
+from api.database import read_engine, reading
+from api.single_flight import SingleFlight
+from api.unavailable import Unavailable
+from runtime.cache import VersionedCache
+from runtime.settings import Settings
+from runtime.topic_admin import admin_client
+
+REDIS_SECONDS = 0.5
+"""A cache that is slower than the database it spares is of no use."""
+
+REDIS_CONNECTIONS = 100
+
+ELASTICSEARCH_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Everything that endpoints ask. `elasticsearch` is None where there is none."""
+
+    settings: Settings
+    engine: AsyncEngine
+    redis: Redis
+    cache: VersionedCache
+    elasticsearch: AsyncElasticsearch | None
+    kafka: AdminClient
+    redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
+    elasticsearch_breaker: Breaker = field(default_factory=lambda: Breaker("elasticsearch"))
+    record_loads: SingleFlight[bytes] = field(default_factory=SingleFlight)
+
+
+@asynccontextmanager
+async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
+    """The clients, with the pool filled to its minimum if Postgres answers. A store that is down is no error."""
+    redis = Redis.from_url(
+        settings.redis_url,
+        max_connections=REDIS_CONNECTIONS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
+        retry=Retry(NoBackoff(), 1),
+    )
+    elasticsearch = (
+        AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
+        if settings.elasticsearch_url
+        else None
+    )
+    engine = read_engine(settings)
+    try:
+        await _fill_pool(engine, settings.database_pool_min)
+        yield Clients(settings, engine, redis, VersionedCache(redis, settings), elasticsearch, admin_client(settings))
+    finally:
+        await engine.dispose()
+        await redis.aclose()
+        if elasticsearch:
+            await elasticsearch.close()
+
+
+async def _fill_pool(engine: AsyncEngine, connections: int) -> None:
+    """Open this many connections, so that the first requests don't wait for them."""
+    all_open = asyncio.Barrier(connections)
+
+    async def hold_one() -> None:
+        async with reading(engine):
+            await all_open.wait()
+
+    try:
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            for _ in range(connections):
+                group.create_task(hold_one())
+    except (ExceptionGroup, Unavailable, TimeoutError):
+        return  # Postgres is down: /api/health says so, and requests open connections when it is back.

@@ -1,0 +1,53 @@
+"""The pool of Postgres connections that reads use."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from api.timing import measured
+from api.unavailable import Unavailable, postgres_trouble
+from runtime.settings import Settings
+
+CONNECT_SECONDS = 3
+POOL_WAIT_SECONDS = 3
+STATEMENT_SECONDS = 10
+"""Longer than any read of one page takes; shorter than the floor that guards the cache (cache_floor_ttl_seconds)."""
+
+
+def read_engine(settings: Settings) -> AsyncEngine:
+    """An engine for reads; connects on first use.
+
+    Statements commit by themselves: a read is one statement, and BEGIN and ROLLBACK would triple its round trips.
+    """
+    return create_async_engine(
+        settings.async_database_url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=settings.database_pool_min,
+        max_overflow=max(0, settings.database_pool_max - settings.database_pool_min),
+        pool_pre_ping=True,
+        pool_timeout=POOL_WAIT_SECONDS,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            # The client's limit is for a server that no longer answers, so it is the longer one.
+            "command_timeout": STATEMENT_SECONDS + 2,
+            "server_settings": {
+                "application_name": "headrace-api",
+                "timezone": "UTC",
+                "statement_timeout": str(STATEMENT_SECONDS * 1000),
+            },
+        },
+    )
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection from the pool. Raises Unavailable if Postgres does not answer, there or in the body."""
+    try:
+        with measured("postgres"):
+            async with engine.connect() as connection:
+                yield connection
+    except Exception as error:
+        if reason := postgres_trouble(error):
+            raise Unavailable("postgres", reason) from error
+        raise

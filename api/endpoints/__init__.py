@@ -1,0 +1,1 @@
+"""HTTP endpoints: parse, ask one query function, wrap its answer."""

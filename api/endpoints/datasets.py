@@ -1,0 +1,73 @@
+"""Read endpoints for every dataset, made from its declaration; and the same for customers under their own path."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.cached_records import read_record
+from api.endpoints.services import OurClients
+from api.etag import etag_of, names
+from api.parameters import Cursor, Limit, OptionalPage
+from api.problems import ProblemAnswer
+from api.record_pages import read_page
+from api.served_json import encode
+from api.served_model import page_model, served_model
+from schemas.dataset import KEY_SEPARATOR, Dataset
+from schemas.registry import all_datasets
+
+JSON = "application/json"
+
+
+def dataset_routers() -> list[APIRouter]:
+    """`/datasets`, and `/datasets/{name}` with `/datasets/{name}/{key}` of each."""
+    index = APIRouter(tags=["datasets"])
+
+    @index.get("/datasets", summary="Which datasets there are")
+    async def list_datasets() -> Response:
+        described = [
+            {
+                "name": dataset.name,
+                "key": list(dataset.key),
+                "fields": [field.name for field in dataset.fields],
+                "search_fields": list(dataset.search_fields),
+                "url": f"/datasets/{dataset.name}",
+            }
+            for dataset in all_datasets()
+        ]
+        return Response(encode({"data": described}), media_type=JSON)
+
+    return [index, *(reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())]
+
+
+def reads_of(dataset: Dataset, path: str) -> APIRouter:
+    """`GET path` (a page) and `GET path/{key}` (one record) of a dataset."""
+    router = APIRouter(tags=[dataset.name])
+    key_form = KEY_SEPARATOR.join(dataset.key)
+
+    @router.get(
+        path, response_model=page_model(dataset), summary=f"A page of {dataset.name}, by {', '.join(dataset.key)}"
+    )
+    async def list_records(
+        clients: OurClients, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
+    ) -> Response:
+        return Response(await read_page(clients, dataset, page, limit, cursor), media_type=JSON)
+
+    # A key may hold slashes.
+    @router.get(
+        path + "/{key:path}", response_model=served_model(dataset), summary=f"One of {dataset.name}, by {key_form}"
+    )
+    async def get_record(
+        request: Request, clients: OurClients, key: Annotated[str, Path(description=f"The record's {key_form}.")]
+    ) -> Response:
+        read = await read_record(clients, dataset, key)
+        headers: dict[str, str] = {"X-Cache": read.cache}
+        if read.content is None:
+            detail = f"There is no record {key[:200]!r} in {dataset.name}"
+            raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
+        headers["ETag"] = etag_of(read.content)
+        if names(request.headers.get("if-none-match"), headers["ETag"]):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(read.content, headers=headers, media_type=JSON)
+
+    return router

@@ -1,0 +1,24 @@
+"""`GET /`: where to begin."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["entry points"])
+
+ENTRY_POINTS = {
+    "/docs": "this API, to read and to try",
+    "/openapi.json": "this API, for machines",
+    "/api/health": "how Postgres, Redis, Elasticsearch and Kafka are",
+    "/api/ingest": "POST: take all customers from their source",
+    "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
+    "/api/customers/CUST001": "one customer",
+    "/data?page=1&page_size=10": "records; also source=titanic, search=text",
+    "/search?q=text": "full-text search; also dataset=customers",
+    "/datasets": "every dataset and where to read it",
+    "/lag": "how far each consumer group is behind",
+}
+
+
+@router.get("/")
+async def entry_points() -> dict[str, str | dict[str, str]]:
+    """Where to begin."""
+    return {"name": "headrace", "entry_points": ENTRY_POINTS}

@@ -1,0 +1,57 @@
+"""`GET /lag`: how far each consumer group is behind, per topic and partition, from committed offsets."""
+
+from confluent_kafka import KafkaException
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.endpoints.services import OurClients, OurLagReader
+from api.probes import require
+from api.unavailable import Unavailable
+from runtime.kafka_clients import reason
+
+router = APIRouter(tags=["lag"])
+
+
+class LagRow(BaseModel):
+    """One group in one partition. Offsets in records; `committed` is null before the group's first commit."""
+
+    group: str
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+    lag: int
+
+
+class LagAnswer(BaseModel):
+    """Every group, topic and partition; `groups` sums the lag per group, `total` all of it."""
+
+    total: int
+    groups: dict[str, int]
+    data: list[LagRow]
+
+
+@router.get("/lag")
+async def lag(clients: OurClients, read_lag: OurLagReader) -> LagAnswer:
+    """How far each consumer group is behind."""
+    # The reader waits longer for a broker than a caller of this endpoint should.
+    await require(clients, "kafka")
+    try:
+        rows = await read_lag()
+    except KafkaException as error:
+        raise Unavailable("kafka", reason(error)) from error
+    groups: dict[str, int] = {}
+    for row in rows:
+        groups[row.group] = groups.get(row.group, 0) + row.lag
+    data = [
+        LagRow(
+            group=row.group,
+            topic=row.topic,
+            partition=row.partition,
+            committed=row.committed,
+            end=row.end,
+            lag=row.lag,
+        )
+        for row in rows
+    ]
+    return LagAnswer(total=sum(groups.values()), groups=groups, data=data)

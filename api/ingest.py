@@ -1,0 +1,55 @@
+"""What the API needs in order to ingest and to show lag; the entry point gives it, so that no stage imports another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.offset_ranges import OffsetRanges
+
+
+class SourceUnavailable(Exception):
+    """The source could not be read. `url` names it; `reason` is what it answered."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Published:
+    """A run whose every record the broker has confirmed: where they are, per (physical raw topic, partition)."""
+
+    records: int
+    offsets: Mapping[tuple[str, int], OffsetRanges]
+
+
+class IngestRunner(Protocol):
+    """Publishes all customers from their source."""
+
+    async def __call__(self, run_id: str) -> Published:
+        """Publish under this run id. Raises SourceUnavailable, or Unavailable for Kafka."""
+        ...
+
+
+class PartitionLag(Protocol):
+    """How far a consumer group is in one partition. Offsets in records; `committed` is None before the first commit."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def committed(self) -> int | None: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def lag(self) -> int: ...
+
+
+class LagReader(Protocol):
+    """Reads the lag of every group. Raises KafkaException when the broker does not answer."""
+
+    async def __call__(self) -> Sequence[PartitionLag]: ...

@@ -1,0 +1,65 @@
+"""The entry point: puts the application together from the other stages. `uvicorn api.main:app` finds it here too."""
+
+import asyncio
+from functools import cache
+
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.ingest import Published, SourceUnavailable
+from api.unavailable import Unavailable
+from monitoring.lag import PartitionLag, read_lag
+from producers.api_source import ApiSource
+from producers.publish import publish
+from producers.source import Source, SourceFailed
+from producers.sources import SourcesError, load_sources
+from runtime.errors import DeliveryFailed
+from runtime.settings import Settings, load_settings
+
+CUSTOMERS_SOURCE = "customers_api"
+"""The block of sources.toml that `POST /api/ingest` publishes."""
+
+
+def assemble(settings: Settings) -> FastAPI:
+    """The application with the real producers and the real lag. Opens nothing."""
+
+    async def publish_customers(run_id: str) -> Published:
+        source = await asyncio.to_thread(_customers_source, settings)
+        try:
+            report = await publish(source, settings, run_id=run_id)
+        except SourceFailed as error:
+            raise SourceUnavailable(_address(source), error.reason) from error
+        except DeliveryFailed as error:
+            raise Unavailable("kafka", str(error)) from error
+        return Published(report.published, report.offsets)
+
+    async def lag() -> list[PartitionLag]:
+        return await read_lag(settings)
+
+    return create_app(settings, ingest=publish_customers, lag=lag)
+
+
+def _customers_source(settings: Settings) -> Source:
+    try:
+        return load_sources(settings.sources_file, settings)[CUSTOMERS_SOURCE]
+    except SourcesError as error:
+        raise SourceUnavailable(str(settings.sources_file), str(error)) from error
+    except KeyError:
+        message = f"there is no block [sources.{CUSTOMERS_SOURCE}] in it; add one, with kind and url"
+        raise SourceUnavailable(str(settings.sources_file), message) from None
+
+
+def _address(source: Source) -> str:
+    return source.block.url if isinstance(source, ApiSource) else source.description.name
+
+
+@cache
+def _app() -> FastAPI:
+    return assemble(load_settings())
+
+
+def __getattr__(name: str) -> FastAPI:
+    # Made when it is asked for, so that importing this module reads no settings.
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,55 @@
+"""Query parameters with their checks."""
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+MAX_LIMIT = 100
+
+MAX_PAGE = 10**12
+"""Far beyond any table, and a hundred times it still fits Postgres' BIGINT offset."""
+
+MAX_TEXT = 200
+
+
+def digits_only(value: Any) -> Any:
+    """Pydantic would also take `1.0`, `+1`, ` 1 ` and `1_000`; a page number is plain ASCII digits."""
+    if isinstance(value, str):
+        unsigned = value.removeprefix("-")
+        if not (unsigned.isascii() and unsigned.isdecimal()):
+            raise PydanticCustomError("not_an_integer", "must be an integer")
+    return value
+
+
+def without_nul(value: str | None) -> str | None:
+    """Postgres holds no NUL character and refuses a statement with one."""
+    if value is not None and "\x00" in value:
+        raise PydanticCustomError("nul_character", "must not contain a NUL character")
+    return value
+
+
+def not_blank(value: str) -> str:
+    """A search for nothing is a mistake."""
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(digits_only)]
+
+Page = Annotated[WholeNumber, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1.")]
+OptionalPage = Annotated[
+    WholeNumber | None, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1 (the default).")
+]
+Limit = Annotated[WholeNumber, Query(ge=1, le=MAX_LIMIT, description="Records per page.")]
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=2000,
+        description="Go on after the record that the last answer ended with: its `next_cursor`; empty: from the start.",
+    ),
+]
+OptionalText = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
+SearchText = Annotated[str, AfterValidator(without_nul), AfterValidator(not_blank), Query(max_length=MAX_TEXT)]

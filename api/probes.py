@@ -1,0 +1,92 @@
+"""Asks each store for a sign of life, in short time."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from confluent_kafka import KafkaException
+from elastic_transport import TransportError
+from elasticsearch import ApiError
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from api.clients import Clients
+from api.database import reading
+from api.unavailable import Unavailable
+from runtime.kafka_clients import reason as kafka_reason
+
+PROBE_SECONDS = 2.0
+
+Store = Literal["postgres", "redis", "elasticsearch", "kafka"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a store said: up, down with a reason, or disabled because there is none. `ms` is how long it took."""
+
+    status: Literal["up", "down", "disabled"]
+    ms: float | None = None
+    reason: str | None = None
+
+
+async def probe_all(clients: Clients) -> dict[Store, Finding]:
+    """Ask all at once; takes PROBE_SECONDS at most."""
+    stores: tuple[Store, ...] = ("postgres", "redis", "elasticsearch", "kafka")
+    found = await asyncio.gather(*(probe(clients, store) for store in stores))
+    return dict(zip(stores, found, strict=True))
+
+
+async def probe(clients: Clients, store: Store) -> Finding:
+    """Ask one."""
+    if store == "elasticsearch" and clients.elasticsearch is None:
+        return Finding("disabled")
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await _QUESTIONS[store](clients)
+    except TimeoutError:
+        return Finding("down", reason=f"no answer within {PROBE_SECONDS:g} s")
+    except KafkaException as error:
+        return Finding("down", reason=kafka_reason(error))
+    except Unavailable as error:
+        return Finding("down", reason=error.reason)
+    except (RedisError, ApiError, TransportError, OSError) as error:
+        return Finding("down", reason=str(error) or type(error).__name__)
+    return Finding("up", ms=round((time.perf_counter() - started) * 1000, 2))
+
+
+async def require(clients: Clients, *stores: Store) -> None:
+    """Raises Unavailable for the first of the stores that does not answer."""
+    for store, finding in zip(stores, await asyncio.gather(*(probe(clients, s) for s in stores)), strict=True):
+        if finding.status == "down":
+            raise Unavailable(store, finding.reason or "no answer")
+
+
+async def _ask_postgres(clients: Clients) -> None:
+    async with reading(clients.engine) as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def _ask_redis(clients: Clients) -> None:
+    await clients.redis.ping()
+
+
+async def _ask_elasticsearch(clients: Clients) -> None:
+    assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
+    health = await clients.elasticsearch.options(request_timeout=PROBE_SECONDS).cluster.health()
+    if health["status"] == "red":
+        raise Unavailable("elasticsearch", "the cluster's status is red: some shards are not allocated")
+
+
+async def _ask_kafka(clients: Clients) -> None:
+    await asyncio.to_thread(clients.kafka.list_topics, timeout=PROBE_SECONDS)
+
+
+_QUESTIONS: dict[Store, Callable[[Clients], Awaitable[None]]] = {
+    "postgres": _ask_postgres,
+    "redis": _ask_redis,
+    "elasticsearch": _ask_elasticsearch,
+    "kafka": _ask_kafka,
+}

@@ -1,0 +1,140 @@
+"""Every error as a problem document (RFC 9457), with the id of its request."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from api.request_id import current_request_id
+from api.served_json import encode
+from api.unavailable import Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+class Problem(BaseModel):
+    """A problem document. `code` is the last part of `type`; `errors` has an entry per wrong parameter."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+
+
+class ProblemAnswer(Exception):
+    """Raised by an endpoint to answer with a problem. `code` is stable; `detail` says what to change."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **extensions: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+
+def problem_body(status: int, code: str, detail: str, path: str, **extensions: Any) -> bytes:
+    """The document itself."""
+    return encode(
+        {
+            "type": f"urn:headrace:problem:{code}",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+            "instance": path,
+            "request_id": current_request_id(),
+            **extensions,
+        }
+    )
+
+
+def bad_parameter(name: str, value: object, message: str) -> ProblemAnswer:
+    """A 400 that names the parameter, for what only the endpoint can judge."""
+    detail = f"{name}={_shortened(value)}: {message}"
+    return ProblemAnswer(
+        HTTPStatus.BAD_REQUEST, "invalid-parameter", detail, errors=[{"parameter": name, "message": message}]
+    )
+
+
+def unavailable_problem(error: Unavailable) -> ProblemAnswer:
+    """A 503 that names the store and says when to try again."""
+    return ProblemAnswer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "store-unavailable",
+        f"{error.store} does not answer: {error.reason}. Try again in {RETRY_AFTER_SECONDS} s",
+        {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        store=error.store,
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every exception that this module knows with its problem document."""
+    app.add_exception_handler(ProblemAnswer, _answer_problem)
+    app.add_exception_handler(Unavailable, _answer_unavailable)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+
+
+def _respond(request: Request, problem: ProblemAnswer) -> Response:
+    body = problem_body(problem.status, problem.code, problem.detail, request.url.path, **problem.extensions)
+    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemAnswer)  # noqa: S101 (registered for this class only)
+    return _respond(request, error)
+
+
+async def _answer_unavailable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Unavailable)  # noqa: S101 (registered for this class only)
+    return _respond(request, unavailable_problem(error))
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """What the router refuses: an unknown path, a method that a path does not take."""
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class only)
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "-")
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return _respond(request, ProblemAnswer(status, code, detail, error.headers))
+
+
+async def _answer_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this class only)
+    wrong = error.errors()
+    in_body = any(problem["loc"][0] == "body" for problem in wrong)
+    errors = [{"parameter": _parameter(problem), "message": problem["msg"]} for problem in wrong]
+    detail = "; ".join(_sentence(problem) for problem in wrong)
+    if in_body:
+        return _respond(request, ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", detail, errors=errors))
+    return _respond(request, ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-parameter", detail, errors=errors))
+
+
+def _parameter(problem: Mapping[str, Any]) -> str:
+    location: Sequence[str | int] = problem["loc"]
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "missing":
+        return f"{_parameter(problem)}: {problem['msg']}"
+    return f"{_parameter(problem)}={_shortened(problem['input'])}: {problem['msg']}"
+
+
+def _shortened(value: object, longest: int = 80) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

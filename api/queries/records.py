@@ -1,0 +1,86 @@
+"""Single records and pages of a dataset's table, in the order of its key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Select, Table, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runtime.tables import dataset_table
+from schemas.dataset import Dataset
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class VersionedRow:
+    """A row as served, and the version of it that was read."""
+
+    row: Row
+    version: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some consecutive rows; `more` says whether others follow."""
+
+    rows: list[Row]
+    more: bool
+
+
+def served_columns(dataset: Dataset) -> list[Column[Any]]:
+    """The columns that answers carry, in their order: id if there is one, the fields, created_at, updated_at."""
+    columns = dataset_table(dataset).c
+    names = [*(["id"] if dataset.serial_id else []), *(field.name for field in dataset.fields)]
+    return [columns[name] for name in (*names, "created_at", "updated_at")]
+
+
+async def read_one(connection: AsyncConnection, dataset: Dataset, key: Mapping[str, str]) -> VersionedRow | None:
+    """The record with this key."""
+    table = dataset_table(dataset)
+    query = select(*served_columns(dataset), table.c.version).where(*(table.c[k] == value for k, value in key.items()))
+    found = (await connection.execute(query)).mappings().one_or_none()
+    if found is None:
+        return None
+    row = dict(found)
+    return VersionedRow(version=row.pop("version"), row=row)
+
+
+async def count(connection: AsyncConnection, dataset: Dataset, *conditions: ColumnElement[bool]) -> int:
+    """How many records satisfy all conditions."""
+    query = select(func.count()).select_from(dataset_table(dataset)).where(*conditions)
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def slice_at(
+    connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
+) -> Slice:
+    """`limit` records from `offset` on."""
+    return await _slice(connection, _in_order(dataset).where(*conditions).offset(offset), limit)
+
+
+async def slice_after(connection: AsyncConnection, dataset: Dataset, key: tuple[str, ...], limit: int) -> Slice:
+    """`limit` records after `key`, which need not exist; from the start for an empty key.
+
+    Costs the same however far into the table it is, unlike an offset.
+    """
+    query = _in_order(dataset)
+    if key:
+        query = query.where(tuple_(*_key_columns(dataset)) > tuple_(*key))
+    return await _slice(connection, query, limit)
+
+
+async def _slice(connection: AsyncConnection, query: Select[Any], limit: int) -> Slice:
+    # One more than asked for tells whether others follow, without counting.
+    rows: list[Row] = [dict(row) for row in (await connection.execute(query.limit(limit + 1))).mappings()]
+    return Slice(rows[:limit], more=len(rows) > limit)
+
+
+def _in_order(dataset: Dataset) -> Select[Any]:
+    return select(*served_columns(dataset)).order_by(*_key_columns(dataset))
+
+
+def _key_columns(dataset: Dataset) -> list[Column[Any]]:
+    table: Table = dataset_table(dataset)
+    return [table.c[name] for name in dataset.key]

@@ -1,0 +1,53 @@
+"""Search in Postgres, for when Elasticsearch does not answer: every word somewhere in the record, or its exact key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.queries.records import Row, count, slice_at
+from runtime.tables import dataset_table
+from schemas.dataset import Dataset
+from schemas.text import fold
+
+
+@dataclass(frozen=True)
+class Match:
+    """A record that was found."""
+
+    dataset: Dataset
+    row: Row
+
+
+async def search_text(
+    connection: AsyncConnection, datasets: Sequence[Dataset], query: str, offset: int, limit: int
+) -> tuple[list[Match], int]:
+    """The matches from `offset` on, by dataset and key, and how many there are in all."""
+    conditions = {dataset.name: matches(dataset, query) for dataset in datasets}
+    counts = [await count(connection, dataset, conditions[dataset.name]) for dataset in datasets]
+    found: list[Match] = []
+    for dataset, (start, size) in zip(datasets, windows(counts, offset, limit), strict=True):
+        if size:
+            part = await slice_at(connection, dataset, start, size, conditions[dataset.name])
+            found += [Match(dataset, row) for row in part.rows]
+    return found, sum(counts)
+
+
+def matches(dataset: Dataset, query: str) -> ColumnElement[bool]:
+    """Every word of the query is in the searched fields, or the query is a field of the key; case does not matter."""
+    columns = dataset_table(dataset).c
+    words = [columns.search_text.contains(word, autoescape=True) for word in fold(query).split()]
+    keys = [func.lower(columns[name]) == query.strip().lower() for name in dataset.key]
+    return or_(and_(*words), *keys)
+
+
+def windows(counts: Sequence[int], offset: int, limit: int) -> list[tuple[int, int]]:
+    """Which (offset, limit) to read of each of several lists, to read a window of all of them in a row."""
+    parts = []
+    for size in counts:
+        start = min(offset, size)
+        taken = min(limit, size - start)
+        parts.append((start, taken))
+        offset, limit = offset - start, limit - taken
+    return parts

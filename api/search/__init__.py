@@ -1,0 +1,1 @@
+"""Full-text search: Elasticsearch first, Postgres where it does not answer."""

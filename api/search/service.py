@@ -1,0 +1,94 @@
+"""Search: asks Elasticsearch; where it is not or does not answer, Postgres, and says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from elastic_transport import TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
+
+from api.clients import Clients
+from api.database import reading
+from api.queries.text_search import Match, search_text
+from api.search.elasticsearch_query import dataset_of, match_of, search_body
+from api.search.highlight import highlight
+from api.served_json import encode
+from api.timing import measured
+from runtime.search_index import alias_name
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+
+
+async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> bytes:
+    """A page of matches as JSON. Raises Unavailable if neither store answers."""
+    offset = (page - 1) * page_size
+    found = await _in_elasticsearch(clients, datasets, query, offset, page_size)
+    degraded = found is None
+    if found is None:
+        async with reading(clients.engine) as connection:
+            found = await search_text(connection, datasets, query, offset, page_size)
+    matches, total = found
+    return encode(
+        {
+            "data": [_hit(match, query) for match in matches],
+            "total": total,
+            "page": page,
+            "page_size": page_size,
+            "has_more": offset + len(matches) < total and bool(matches),
+            "backend": "postgres" if degraded else "elasticsearch",
+            "degraded": degraded,
+        }
+    )
+
+
+async def _in_elasticsearch(
+    clients: Clients, datasets: Sequence[Dataset], query: str, offset: int, limit: int
+) -> tuple[list[Match], int] | None:
+    """Matches and their number, or None if it does not answer."""
+    breaker = clients.elasticsearch_breaker
+    if clients.elasticsearch is None or not breaker.closed:
+        return None
+    try:
+        with measured("elasticsearch"):
+            answer = await _ask(clients.elasticsearch, clients.settings, datasets, query, offset, limit)
+    except (TransportError, UnsupportedProductError, OSError) as error:
+        breaker.failed(error)
+        return None
+    except ApiError as error:
+        # A 4xx other than "too many requests" means that our query is wrong: no reason to hide it.
+        if error.status_code < 500 and error.status_code != 429:
+            raise
+        breaker.failed(error)
+        return None
+    if answer["timed_out"] or answer["_shards"]["failed"]:
+        breaker.failed(RuntimeError(f"{answer['_shards']['failed']} shards failed; timed out: {answer['timed_out']}"))
+        return None
+    breaker.succeeded()
+    hits = answer["hits"]
+    matches = [match_of(dataset_of(clients.settings, hit["_index"], datasets), hit["_source"]) for hit in hits["hits"]]
+    return matches, hits["total"]["value"]
+
+
+async def _ask(
+    client: AsyncElasticsearch, settings: Settings, datasets: Sequence[Dataset], query: str, offset: int, limit: int
+) -> Any:
+    # An index that does not exist yet holds no records; that is no error.
+    return await client.search(
+        index=[alias_name(dataset, settings) for dataset in datasets],
+        body=search_body(datasets, query, offset, limit),
+        ignore_unavailable=True,
+        allow_no_indices=True,
+    )
+
+
+def _hit(match: Match, query: str) -> dict[str, Any]:
+    marked = {
+        name: text
+        for name in match.dataset.search_fields
+        if match.row[name] is not None and (text := highlight(str(match.row[name]), query))
+    }
+    return {
+        "dataset": match.dataset.name,
+        "key": match.dataset.key_text(match.row),
+        "record": match.row,
+        "highlights": marked,
+    }

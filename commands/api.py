@@ -1,0 +1,36 @@
+"""`headrace api`: the HTTP API."""
+
+from typing import Annotated
+
+import typer
+
+from api.main import assemble
+from commands.output import fail
+from runtime.http_server import CannotListen, serve
+from runtime.logging import configure_logging
+from runtime.settings import load_settings
+
+
+def api(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on instead of API_PORT.", show_default=False)
+    ] = None,
+    bind: Annotated[
+        str | None, typer.Option(help="Address to listen on instead of API_BIND.", show_default=False)
+    ] = None,
+) -> None:
+    """Serve the API over HTTP until stopped; its documentation is at /docs.
+
+    Examples:
+
+      headrace api
+
+      headrace api --bind 0.0.0.0 --port 8080
+    """
+    options = {"api_port": port, "api_bind": bind}
+    settings = load_settings(**{name: value for name, value in options.items() if value is not None})
+    configure_logging(settings, "api")
+    try:
+        serve(assemble(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
+    except CannotListen as error:
+        fail(str(error))

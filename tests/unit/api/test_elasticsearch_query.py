@@ -1,0 +1,38 @@
+"""What is sent to Elasticsearch, and how its hits become records again."""
+
+from decimal import Decimal
+
+import pytest
+
+from api.search.elasticsearch_query import dataset_of, match_of, search_body
+from api.served_json import encode
+from runtime.settings import Settings
+from schemas.registry import all_datasets, dataset_named
+
+CUSTOMERS = dataset_named("customers")
+
+
+def test_the_query_asks_the_folded_text_and_the_key() -> None:
+    body = search_body([CUSTOMERS], " Müller ", 20, 10)
+    assert (body["from"], body["size"], body["track_total_hits"]) == (20, 10, True)
+    clauses = body["query"]["bool"]["should"]
+    assert clauses[0]["term"]["customer_id"]["value"] == "Müller"
+    assert {clause["match"]["search_text"]["query"] for clause in clauses if "match" in clause} == {" muller "}
+    assert all("wildcard" not in clause and "query_string" not in clause for clause in clauses)
+
+
+def test_a_hit_becomes_the_record_with_decimals_as_exact_numbers() -> None:
+    row = match_of(CUSTOMERS, {"customer_id": "C1", "account_balance": "1234567890123.10", "updated_at": None}).row
+    assert row["account_balance"] == Decimal("1234567890123.10")
+    assert b'"account_balance":1234567890123.10' in encode(row)
+    assert list(row) == [*(field.name for field in CUSTOMERS.fields), "updated_at"]
+
+
+@pytest.mark.parametrize("namespace", ["", "t-1"])
+def test_an_index_leads_back_to_its_dataset(namespace: str) -> None:
+    settings = Settings(headrace_namespace=namespace)
+    name = settings.named("customers")
+    for index in (name, f"{name}-000001", f"{name}-v1"):
+        assert dataset_of(settings, index, all_datasets()) is CUSTOMERS
+    with pytest.raises(LookupError):
+        dataset_of(settings, f"{name}archive", all_datasets())

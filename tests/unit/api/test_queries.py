@@ -1,0 +1,44 @@
+"""The SQL of searches, and the arithmetic of paging over several tables."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
+
+from api.queries.data import containing
+from api.queries.records import served_columns
+from api.queries.text_search import matches, windows
+from schemas.registry import dataset_named
+
+RECORDS = dataset_named("records")
+CUSTOMERS = dataset_named("customers")
+DIALECT = postgresql.asyncpg.dialect()  # type: ignore[no-untyped-call]
+
+
+def test_a_search_is_folded_and_its_wildcards_are_escaped() -> None:
+    compiled = containing(RECORDS, "  100%  Caf\u00e9_O'Brien/ ").compile(dialect=DIALECT)
+    assert list(compiled.params.values()) == ["100/% cafe/_o'brien//"]
+    assert "ESCAPE '/'" in str(compiled)
+
+
+def test_a_fallback_search_wants_every_word_or_the_key() -> None:
+    compiled = matches(CUSTOMERS, "Müller 50%").compile(dialect=DIALECT)
+    assert list(compiled.params.values()) == ["muller", "50/%", "müller 50%"]
+    assert " AND " in str(compiled)
+    assert "lower(customers.customer_id)" in str(compiled)
+
+
+def test_answers_carry_the_fields_and_no_bookkeeping() -> None:
+    assert [column.name for column in served_columns(RECORDS)] == [
+        *("id", "source", "source_name", "source_id", "name", "value", "description", "created_at", "updated_at")
+    ]
+
+
+@given(st.lists(st.integers(0, 7), max_size=4), st.integers(0, 30), st.integers(1, 10))
+def test_a_window_over_several_lists_is_a_window_of_their_concatenation(
+    counts: list[int], offset: int, limit: int
+) -> None:
+    everything = [(i, n) for i, size in enumerate(counts) for n in range(size)]
+    taken = [
+        (i, n) for i, (start, size) in enumerate(windows(counts, offset, limit)) for n in range(start, start + size)
+    ]
+    assert taken == everything[offset : offset + limit]
