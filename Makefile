@@ -30,8 +30,8 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
 	@$(BIN)/python -m local_stack.resolve
 
-test: $(DEV_STAMP) ## Run the whole test suite on a stack of its own
-	$(BIN)/pytest $(ARGS)
+test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part, without coverage)
+	$(BIN)/pytest $(or $(ARGS),--cov --cov-report=term --cov-fail-under=90 --durations=15)
 
 lint: $(DEV_STAMP) ## Check style, formatting, types and import directions; changes nothing
 	$(BIN)/ruff check .

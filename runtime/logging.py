@@ -8,7 +8,18 @@ import structlog
 from runtime.settings import Settings
 
 # Clients that print a line per connection attempt; our own processes log once per state change instead.
-_CHATTY = ("aiokafka", "alembic", "asyncio", "elastic_transport", "faust", "httpcore", "httpx", "kafka", "mode", "uvicorn")
+_CHATTY = (
+    "aiokafka",
+    "alembic",
+    "asyncio",
+    "elastic_transport",
+    "faust",
+    "httpcore",
+    "httpx",
+    "kafka",
+    "mode",
+    "uvicorn",
+)
 
 
 def configure_logging(settings: Settings, role: str) -> None:
