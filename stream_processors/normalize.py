@@ -5,7 +5,6 @@ failures; a TypeError or KeyError is a mistake of ours and stops the worker befo
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
@@ -41,9 +40,8 @@ MAX_PAYLOAD_BYTES = 7_000_000
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
 
-# A number out of Decimal's range is still JSON: the second decoder keeps it as text, for its field to judge.
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_decode_leniently = msgspec.json.Decoder(float_hook=str).decode
+# Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
+_decode = msgspec.json.Decoder(float_hook=str).decode
 _encode = msgspec.json.Encoder().encode
 
 # What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
@@ -176,8 +174,6 @@ def _decode_object(value: bytes | None) -> dict[str, Any]:
         raise InvalidRecord("unsupported_delete", "a record without a value asks to delete; deletes are not supported")
     try:
         decoded = _decode(value)
-    except ArithmeticError:
-        decoded = _decode_leniently(value)
     except _HOSTILE as error:
         raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
     if type(decoded) is not dict:
@@ -186,7 +182,7 @@ def _decode_object(value: bytes | None) -> dict[str, Any]:
 
 
 _JSON_NAMES: dict[type, str] = {
-    list: "an array", str: "a string", int: "a number", Decimal: "a number", bool: "a boolean", type(None): "null",
+    list: "an array", str: "a string or a number", int: "a number", bool: "a boolean", type(None): "null",
 }  # fmt: skip
 
 
