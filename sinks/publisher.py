@@ -1,11 +1,10 @@
 """Publishes what a sink has to say, and knows when the broker has confirmed it."""
 
 import asyncio
-import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from confluent_kafka import KafkaError, Producer
 
 from runtime.errors import DeliveryFailed
@@ -15,8 +14,7 @@ from runtime.settings import Settings
 POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message to publish. `topic` is physical; `partition` that of the raw record it follows from."""
 
     topic: str
@@ -28,24 +26,22 @@ class Outgoing:
 class _Deliveries:
     """Counts the delivery reports of one call of `publish`.
 
-    Queueing and reporting happen in different threads, so each has a counter of its own.
+    Queueing and reporting happen in different threads, and reports in several: appending is atomic, adding is not.
     """
 
     def __init__(self) -> None:
         self.queued = 0
         self.error: KafkaError | None = None
-        self._reported = 0
-        self._lock = threading.Lock()
+        self._reports: list[None] = []
 
     @property
     def outstanding(self) -> int:
-        return self.queued - self._reported
+        return self.queued - len(self._reports)
 
     def report(self, error: KafkaError | None, _message: Any) -> None:
-        with self._lock:
-            self._reported += 1
         if error is not None and self.error is None:
             self.error = error
+        self._reports.append(None)
 
 
 class Publisher:

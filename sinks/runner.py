@@ -125,9 +125,12 @@ class Runner(Generic[Batch]):
                 polling = asyncio.create_task(self._poll())
                 if prepared is not None:
                     confirmed = await self._write(prepared, polling)
-                    if committing is not None:
-                        await committing
-                    committing = asyncio.create_task(self._commit(prepared, confirmed))
+                    earlier, committing = (
+                        committing,
+                        asyncio.create_task(self._commit(prepared, confirmed, after=committing)),
+                    )
+                    if earlier is not None:
+                        await earlier
                 elif committing is not None and committing.done():
                     await committing
                     committing = None
@@ -156,9 +159,16 @@ class Runner(Generic[Batch]):
         self._progress.wrote(prepared.records)
         return confirmed
 
-    async def _commit(self, prepared: _Prepared[Batch], confirmed: Awaitable[None] | None) -> None:
-        if confirmed is not None:
-            await confirmed
+    async def _commit(
+        self, prepared: _Prepared[Batch], confirmed: Awaitable[None] | None, after: "asyncio.Task[None] | None"
+    ) -> None:
+        """Publish and confirm what follows from the batch, then commit its offsets; all after the batch before it."""
+        try:
+            if after is not None:
+                await after
+        finally:
+            if confirmed is not None:
+                await confirmed
         # While the broker is away the offsets are tried again: no later batch may come to carry them.
         while not await asyncio.to_thread(self._intake.commit, prepared.offsets):  # noqa: ASYNC110
             await asyncio.sleep(COMMIT_RETRY_SECONDS)

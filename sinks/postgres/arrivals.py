@@ -70,8 +70,10 @@ def _row_builder(dataset: Dataset) -> RowBuilder:
     def build(data: bytes) -> tuple[str, str, tuple[str | None, ...]]:
         values = astuple(decode(data))
         searched = fold(" ".join([str(values[i]) for i in search if values[i] is not None]))
-        key_text = KEY_SEPARATOR.join([str(values[i]) for i in key])
-        return key_text, copy_row((*values, searched)), tuple([_text(values[i]) for i in unique])
+        key_text = str(values[key[0]]) if len(key) == 1 else KEY_SEPARATOR.join([str(values[i]) for i in key])
+        # In JSON, whatever COPY would have escaped is written with a backslash: one look at the bytes is enough.
+        row = copy_row((*values, searched), escape=b"\\" in data)
+        return key_text, row, tuple([_text(values[i]) for i in unique])
 
     return build
 
@@ -94,7 +96,10 @@ def arrival_order(origin: Origin) -> tuple[int, int, int]:
 
 def newest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into the newest arrival of each key and those it overtook."""
-    newest: dict[str, Arrival] = {}
+    newest: dict[str, Arrival] = {arrival.key: arrival for arrival in arrivals}
+    if len(newest) == len(arrivals):
+        return arrivals, []
+    newest.clear()
     overtaken = []
     for arrival in arrivals:
         held = newest.get(arrival.key)

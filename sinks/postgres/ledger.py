@@ -1,7 +1,7 @@
 """Keeps the books: which raw offsets have reached an outcome, and how many of each, in the rows' own transaction."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from runtime.offset_ranges import OffsetRanges
 from runtime.tables import OUTCOMES
@@ -42,12 +42,15 @@ class Ledger:
         self._covered: dict[Place, OffsetRanges] = {}
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
+        self.all_new = False
+        """Whether no record in hand is a repeat, of an earlier transaction or of another one in hand."""
 
-    async def open(self, origins: Iterable[Origin]) -> None:
+    async def open(self, origins: Sequence[Origin]) -> None:
         """Lock the books of these records' raw partitions and read which of their offsets are covered."""
         offsets: dict[Place, set[int]] = defaultdict(set)
         for origin in origins:
             offsets[origin.topic, origin.partition].add(origin.offset)
+        distinct = sum(len(numbers) for numbers in offsets.values())
         wanted = {place: _ranges(numbers) for place, numbers in offsets.items()}
         places = list(wanted)
         topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
@@ -58,6 +61,7 @@ class Ledger:
             rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
         for topic, partition, covered in rows:
             self._covered[topic, partition] = OffsetRanges((part.lower, part.upper) for part in covered)
+        self.all_new = distinct == len(origins) and not any(self._covered.values())
 
     def is_covered(self, origin: Origin) -> bool:
         """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat."""
@@ -65,11 +69,14 @@ class Ledger:
         covered = self._covered[place]
         return bool(covered and origin.offset in covered) or origin.offset in self._reached[place]
 
-    def reached(self, origin: Origin, outcome: str) -> None:
-        """The record has reached an outcome. Call it once per record that is not covered."""
-        place = (origin.topic, origin.partition)
-        self._reached[place].add(origin.offset)
-        self._counts[place, outcome] += 1
+    def reached(self, outcome: str, origins: Iterable[Origin]) -> None:
+        """These records have reached an outcome. Name each once, and none that is covered."""
+        offsets: dict[Place, list[int]] = defaultdict(list)
+        for origin in origins:
+            offsets[origin.topic, origin.partition].append(origin.offset)
+        for place, numbers in offsets.items():
+            self._reached[place].update(numbers)
+            self._counts[place, outcome] += len(numbers)
 
     async def close(self) -> None:
         """Write what was reached."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from asyncpg import UniqueViolationError
@@ -11,7 +12,7 @@ from schemas.dataset import Dataset
 from sinks.postgres.arrivals import Arrival, arrival_order
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection
-from sinks.postgres.statements import Statements, statements
+from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
 from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
 
 
@@ -111,16 +112,23 @@ class DatasetMerge:
         self._staged = True
 
     async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int], some: bool = False) -> Merged:
-        rows = await (
-            self._connection.fetch(self._sql.merge_some, list(ordinals))
+        now, keys, versions, outcomes, created, updated, ids = await (
+            self._connection.fetchrow(self._sql.merge_some, list(ordinals))
             if some
-            else self._connection.fetch(self._sql.merge)
+            else self._connection.fetchrow(self._sql.merge)
         )
         by_key = {arrivals[ordinal].key: arrivals[ordinal] for ordinal in ordinals}
+        earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
         stored = []
-        for key, created_at, updated_at, version, outcome, *identity in rows:
-            row_id = identity[0] if identity else None
-            stored.append(Stored(by_key.pop(key), outcome, version, created_at, updated_at, row_id))
+        for key, version, outcome, row_id in zip(keys or (), versions or (), outcomes or (), ids or repeat(None)):
+            arrival = by_key.pop(key)
+            if outcome == INSERTED:
+                stored.append(Stored(arrival, "inserted", version, now, None, row_id))
+            elif outcome == UPDATED:
+                stored.append(Stored(arrival, "updated", version, next(earlier_created), now, row_id))
+            else:
+                times = next(earlier_created), next(earlier_updated)
+                stored.append(Stored(arrival, "unchanged", version, *times, row_id))
         return Merged(stored, list(by_key.values()), [])
 
     async def _claims(self, arrivals: Sequence[Arrival]) -> tuple[list[Claim], list[Arrival]]:

@@ -1,6 +1,7 @@
 """`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
 
 import asyncio
+from collections import Counter, defaultdict
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,10 @@ class PostgresSink:
             if is_outage(error):
                 raise Backpressure(STORE, in_words(error)) from error
             raise
-        return (await self._publisher.publish(outgoing)).confirmed()
+        return self._tell(outgoing)
+
+    async def _tell(self, outgoing: list[Outgoing]) -> None:
+        await (await self._publisher.publish(outgoing)).confirmed()
 
     async def store(self, connection: Connection, batch: Batch) -> list[Outgoing]:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent."""
@@ -115,7 +119,7 @@ class PostgresSink:
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
                 elif fresh:
-                    ledger.reached(failed.origin, "failed")
+                    ledger.reached("failed", [failed.origin])
                     recorded.append(failed)
                     tally[failed.dataset, "failed"] += 1
             await insert_failures(connection, recorded)
@@ -133,33 +137,20 @@ class PostgresSink:
         arrivals: list[Arrival],
         tally: Counter[tuple[str, str]],
     ) -> list[Outgoing]:
-        fresh, repeats, seen = [], [], set()
-        for arrival in arrivals:
-            place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
-            if place in seen or ledger.is_covered(arrival.origin):
-                repeats.append(arrival)
-            else:
-                seen.add(place)
-                fresh.append(arrival)
+        fresh, repeats = _without_repeats(ledger, arrivals)
         merged = await _merge_newest_first(DatasetMerge(connection, dataset), fresh)
-        for stored in merged.stored:
-            ledger.reached(stored.arrival.origin, stored.outcome)
-            tally[dataset.name, stored.outcome] += 1
-        for arrival in merged.superseded:
-            ledger.reached(arrival.origin, "superseded")
-            tally[dataset.name, "superseded"] += 1
-        failures = []
-        for refused in merged.refused:
-            ledger.reached(refused.arrival.origin, "failed")
-            tally[dataset.name, "failed"] += 1
-            failures.append(failed_arrival(*refused))
+        for outcome, origins in _outcomes(merged).items():
+            ledger.reached(outcome, origins)
+            tally[dataset.name, outcome] += len(origins)
+        failures = [failed_arrival(*refused) for refused in merged.refused]
         await insert_failures(connection, failures)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
             failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
             tally[dataset.name, "repeat"] += len(repeats)
-        told = {stored.arrival.key for stored in merged.stored}
-        others = {arrival.key for arrival in (*merged.superseded, *repeats)} - told
+        others = {arrival.key for arrival in (*merged.superseded, *repeats)}
+        if others:
+            others -= {stored.arrival.key for stored in merged.stored}
         return [
             *stored_events(dataset, merged.stored, self._settings),
             *await row_events(connection, dataset, sorted(others), self._settings),
@@ -169,6 +160,31 @@ class PostgresSink:
     async def close(self) -> None:
         await self._publisher.close()
         await self._connection.close()
+
+
+def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+    """Split into those that are new and those that have reached an outcome already."""
+    if ledger.all_new:
+        return arrivals, []
+    fresh, repeats, seen = [], [], set()
+    for arrival in arrivals:
+        place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
+        if place in seen or ledger.is_covered(arrival.origin):
+            repeats.append(arrival)
+        else:
+            seen.add(place)
+            fresh.append(arrival)
+    return fresh, repeats
+
+
+def _outcomes(merged: Merged) -> dict[str, list[Origin]]:
+    """The coordinates of the records by where they ended."""
+    ended = defaultdict(list)
+    for stored in merged.stored:
+        ended[stored.outcome].append(stored.arrival.origin)
+    ended["superseded"] = [arrival.origin for arrival in merged.superseded]
+    ended["failed"] = [refused.arrival.origin for refused in merged.refused]
+    return ended
 
 
 async def _merge_newest_first(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
