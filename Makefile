@@ -7,7 +7,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean build test lint format lock shell db-shell
+.PHONY: help up down status logs clean build test bench lint format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the server
 
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part, without coverage)
 	$(BIN)/pytest $(or $(ARGS),--cov --cov-report=term --cov-fail-under=90 --durations=15)
+
+bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
+	$(BIN)/python -m benchmarks.faust_stage
+	$(BIN)/python -m benchmarks.faust_stage --memory
+	$(BIN)/python -m benchmarks.postgres_sink
 
 lint: $(DEV_STAMP) ## Check style, formatting, types and import directions; changes nothing
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The pool of Postgres connections that reads use."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,8 @@ from runtime.settings import Settings
 
 CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3
+"""For a connection that is fit for use, whether from the pool or new."""
+
 STATEMENT_SECONDS = 10
 """Longer than any read of one page takes; shorter than the floor that guards the cache (cache_floor_ttl_seconds)."""
 
@@ -19,12 +22,15 @@ def read_engine(settings: Settings) -> AsyncEngine:
     """An engine for reads; connects on first use.
 
     Statements commit by themselves: a read is one statement, and BEGIN and ROLLBACK would triple its round trips.
+    The pool keeps every connection up to its maximum, the last used first: SQLAlchemy closes those of its "overflow"
+    after each use, and opening one costs more than ten reads.
     """
     return create_async_engine(
         settings.async_database_url,
         isolation_level="AUTOCOMMIT",
-        pool_size=settings.database_pool_min,
-        max_overflow=max(0, settings.database_pool_max - settings.database_pool_min),
+        pool_size=max(settings.database_pool_min, settings.database_pool_max),
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_pre_ping=True,
         pool_timeout=POOL_WAIT_SECONDS,
         connect_args={
@@ -45,8 +51,14 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection from the pool. Raises Unavailable if Postgres does not answer, there or in the body."""
     try:
         with measured("postgres"):
-            async with engine.connect() as connection:
+            connection = engine.connect()
+            # Bounds the pool's ping too: a server that is frozen would hold it for the whole command timeout.
+            async with asyncio.timeout(POOL_WAIT_SECONDS):
+                await connection.start()
+            try:
                 yield connection
+            finally:
+                await connection.close()
     except Exception as error:
         if reason := postgres_trouble(error):
             raise Unavailable("postgres", reason) from error

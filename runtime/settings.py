@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     topic_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
 
     # Batches: a sink writes when it has `sink_batch_records`, or what came within `sink_batch_wait_ms`.
-    sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     # Cache

@@ -1,7 +1,6 @@
 """The consumer's side of a sink: what is polled, paused, committed. Blocking; to be called from a thread."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -14,21 +13,6 @@ log = structlog.get_logger()
 
 Offsets = dict[tuple[str, int], int]
 """Per (physical topic, partition), the next offset to read."""
-
-SESSION_TIMEOUT_MS = 10_000
-"""A sink that is gone longer than this loses its partitions to the others of its group."""
-
-# The classic protocol, because only it lets a static member that was killed take its place again at once (0.2 s
-# measured). Under KIP-848 the broker refuses the instance id until the dead member's session has timed out (45 s), and
-# librdkafka calls that fatal.
-MEMBERSHIP: dict[str, Any] = {
-    "group.protocol": "classic",
-    "partition.assignment.strategy": "cooperative-sticky",
-    "session.timeout.ms": SESSION_TIMEOUT_MS,
-    "heartbeat.interval.ms": 2_000,
-    # Topics that are created after the sink has started are found within this time; the default is five minutes.
-    "topic.metadata.refresh.interval.ms": 10_000,
-}
 
 # The group has moved on without us: what we wanted to commit comes again to somebody, and changes nothing then.
 _LOST_PLACE = {
@@ -44,7 +28,7 @@ class Intake:
     """A consumer that keeps its place in the group whatever its store does."""
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
-        config = consumer_config(settings, group, **MEMBERSHIP, error_cb=self._client_error)
+        config = consumer_config(settings, group, error_cb=self._client_error)
         self._config = config
         self._topics = [settings.named(topic) for topic in topics]
         self._batch_records = settings.sink_batch_records

@@ -120,7 +120,8 @@ class DatasetMerge:
         by_key = {arrivals[ordinal].key: arrivals[ordinal] for ordinal in ordinals}
         earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
         stored = []
-        for key, version, outcome, row_id in zip(keys or (), versions or (), outcomes or (), ids or repeat(None)):
+        ids = ids or repeat(None)  # endless, where the table has none
+        for key, version, outcome, row_id in zip(keys or (), versions or (), outcomes or (), ids, strict=False):
             arrival = by_key.pop(key)
             if outcome == INSERTED:
                 stored.append(Stored(arrival, "inserted", version, now, None, row_id))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
