@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -32,7 +33,7 @@ EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-Af
 
 def create_app(settings: Settings, *, ingest: IngestRunner, lag: LagReader) -> FastAPI:
     """The application over these settings' stores; it connects when it starts, and starts without them too."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Headrace",
         description="What the pipeline has stored, and a way to ingest. Errors are problem documents (RFC 9457).",
         version="0.1.0",

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from mock_server.answers import REFUSALS, Refusal, answer_http_exception, answer_invalid_request, answer_refusal, tagged
@@ -23,7 +24,7 @@ def create_app(settings: Settings, customers: CustomerStore | None = None, posts
 
     Raises DataFileError if a file cannot be served, SettingsError if a key is required and none is set.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Headrace mock server",
         description="A customer API to ingest from. Changes live in memory and end with the process.",
         exception_handlers={

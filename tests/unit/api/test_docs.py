@@ -1,0 +1,34 @@
+"""`/docs` works on a machine without a network."""
+
+import re
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.ingest import PartitionLag, Published
+from mock_server.app import create_app as create_mock_server
+from runtime.settings import Settings
+
+
+async def publishes_nothing(run_id: str) -> Published:
+    return Published(0, {})
+
+
+async def no_lag() -> Sequence[PartitionLag]:
+    return []
+
+
+@pytest.mark.parametrize(
+    "app", [create_app(Settings(), ingest=publishes_nothing, lag=no_lag), create_mock_server(Settings())]
+)
+async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
+        page = await client.get("/docs")
+        loaded = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
+        assert any(address.endswith(".js") for address in loaded)
+        for address in loaded:
+            assert address.startswith("/")
+            assert (await client.get(address)).status_code == 200
