@@ -1,0 +1,55 @@
+"""A machine that lacks something: what runs all the same, and what the message says to do."""
+
+from pathlib import Path
+
+import pytest
+
+from local_stack import java
+from local_stack.disk import require_space
+from local_stack.errors import StackError
+from local_stack.installations import find_installations
+from local_stack.java import Jdk
+from local_stack.ports import DEFAULT_PORTS
+from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.summary import Counts, summary_lines
+
+
+def with_jdks(monkeypatch: pytest.MonkeyPatch, *majors: int) -> None:
+    monkeypatch.setattr(java, "_installed", lambda: tuple(Jdk(Path(f"/jdk-{major}"), major) for major in majors))
+
+
+def test_without_a_jdk_21_there_is_no_elasticsearch_and_the_reason_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_jdks(monkeypatch, 17)
+    found = find_installations({"elasticsearch"})
+    assert found.elasticsearch is None
+    assert found.without_elasticsearch == "no JDK 21 or newer was found"
+
+
+def test_the_summary_says_that_search_answers_from_postgres(tmp_path: Path) -> None:
+    record = StackRecord(
+        ports={variable: 1000 + number for number, variable in enumerate(DEFAULT_PORTS)},
+        without_elasticsearch="no JDK 21 or newer was found",
+    )
+    lines = summary_lines(StateFolder.at(tmp_path), record, Counts({}, None))
+    assert any("no JDK 21" in line and "search answers from Postgres" in line for line in lines)
+
+
+def test_without_any_jdk_kafka_cannot_run_and_the_message_names_the_jdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_jdks(monkeypatch, 11)
+    with pytest.raises(StackError, match="JDK 17"):
+        find_installations({"kafka"})
+
+
+def test_without_maven_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_SERVERS", str(tmp_path / "servers"))
+    with_jdks(monkeypatch, 17)
+    with pytest.raises(StackError, match="[Mm]aven"):
+        find_installations({"kafka"})
+
+
+def test_a_full_disk_is_said_before_a_server_dies_of_it(tmp_path: Path) -> None:
+    require_space(tmp_path / "not" / "there" / "yet", required_bytes=1)
+    with pytest.raises(StackError, match="The disk is full") as refusal:
+        require_space(tmp_path / "not" / "there" / "yet", required_bytes=1 << 60)
+    assert "HEADRACE_HOME" in str(refusal.value)
