@@ -14,7 +14,7 @@ from api.endpoints import data, entry_points, health, search
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints.datasets import dataset_routers, reads_of
-from api.ingest import IngestRunner, LagReader
+from api.ingest import IngestRunner, LagReader, RecordDeleter
 from api.ingest_runs import IngestRuns
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_context import RequestContext
@@ -31,13 +31,13 @@ _PROBLEM = Problem.model_json_schema()
 EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
 
 
-def create_app(settings: Settings, *, ingest: IngestRunner, lag: LagReader) -> FastAPI:
+def create_app(settings: Settings, *, ingest: IngestRunner, delete: RecordDeleter, lag: LagReader) -> FastAPI:
     """The application over these settings' stores; it connects when it starts, and starts without them too."""
     app = FastAPIOffline(
         title="Headrace",
         description="What the pipeline has stored, and a way to ingest. Errors are problem documents (RFC 9457).",
         version="0.1.0",
-        lifespan=lambda app: _lifespan(app, settings, ingest, lag),
+        lifespan=lambda app: _lifespan(app, settings, ingest, delete, lag),
         middleware=_middleware(settings),
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
@@ -59,7 +59,10 @@ def _middleware(settings: Settings) -> list[Middleware]:
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         layers.append(
             Middleware(
-                CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], expose_headers=EXPOSED_HEADERS
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                expose_headers=EXPOSED_HEADERS,
             )
         )
     layers.append(Middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=GZIP_LEVEL))
@@ -67,10 +70,13 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings, runner: IngestRunner, lag: LagReader) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI, settings: Settings, runner: IngestRunner, delete: RecordDeleter, lag: LagReader
+) -> AsyncIterator[None]:
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.lag = lag
+        app.state.delete = delete
         app.state.runs = IngestRuns(runner, clients.engine)
         try:
             yield

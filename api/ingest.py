@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.offset_ranges import OffsetRanges
+from schemas.dataset import Dataset
 
 
 class SourceUnavailable(Exception):
@@ -29,6 +30,14 @@ class IngestRunner(Protocol):
 
     async def __call__(self, run_id: str) -> Published:
         """Publish under this run id. Raises SourceUnavailable, or Unavailable for Kafka."""
+        ...
+
+
+class RecordDeleter(Protocol):
+    """Publishes the delete of one record."""
+
+    async def __call__(self, dataset: Dataset, key: str) -> Published:
+        """Publish a tombstone for this key. Raises Unavailable for Kafka."""
         ...
 
 

@@ -82,7 +82,7 @@ class IngestRuns:
         try:
             published = await self._publish(run.run_id)
             run.published = published.records
-            run.outcome = await self._outcome(published.offsets)
+            run.outcome = await self.taken(published.offsets)
         except Exception as error:  # noqa: BLE001 (kept with the run, and raised again to whoever waits for it)
             run.error = error
             log.warning("ingest_failed", run_id=run.run_id, reason=str(error), kind=type(error).__name__)
@@ -97,7 +97,7 @@ class IngestRuns:
             seconds=seconds,
         )
 
-    async def _outcome(self, wanted: Wanted) -> Outcome:
+    async def taken(self, wanted: Wanted) -> Outcome:
         """Wait, as long as it takes, until Postgres has taken every record; an outage only makes it longer."""
         while True:
             try:

@@ -10,11 +10,13 @@ from api.ingest import Published, SourceUnavailable
 from api.unavailable import Unavailable
 from monitoring.lag import PartitionLag, read_lag
 from producers.api_source import ApiSource
+from producers.deleted_keys_source import DeletedKeysSource
 from producers.publish import publish
-from producers.source import Source, SourceFailed
+from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings, load_settings
+from schemas.dataset import Dataset
 
 CUSTOMERS_SOURCE = "customers_api"
 """The block of sources.toml that `POST /api/ingest` publishes."""
@@ -33,10 +35,18 @@ def assemble(settings: Settings) -> FastAPI:
             raise Unavailable("kafka", str(error)) from error
         return Published(report.published, report.offsets)
 
+    async def delete_record(dataset: Dataset, key: str) -> Published:
+        source = DeletedKeysSource(SourceDescription("api", "push", dataset), (key,))
+        try:
+            report = await publish(source, settings)
+        except DeliveryFailed as error:
+            raise Unavailable("kafka", str(error)) from error
+        return Published(report.published, report.offsets)
+
     async def lag() -> list[PartitionLag]:
         return await read_lag(settings)
 
-    return create_app(settings, ingest=publish_customers, lag=lag)
+    return create_app(settings, ingest=publish_customers, delete=delete_record, lag=lag)
 
 
 def _customers_source(settings: Settings) -> Source:

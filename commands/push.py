@@ -7,7 +7,8 @@ import typer
 
 from commands.output import fail
 from commands.publish_runs import PublishRuns
-from producers.json_lines_source import JsonLinesSource
+from producers.deleted_keys_source import DeletedKeysSource
+from producers.json_lines_source import JsonLinesSource, Lines
 from producers.source import SourceDescription, check_source_name
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
@@ -19,6 +20,7 @@ WRONG_USAGE = 2
 def push(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset that the records belong to.")],
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl|-", help="One JSON object a line; - is standard input.")],
+    delete: Annotated[bool, typer.Option("--delete", help="The lines are keys of records to delete.")] = False,
     source: Annotated[str, typer.Option(metavar="NAME", help="Whom the records come from.")] = PUSH,
     wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
     timeout: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")] = 120.0,
@@ -32,6 +34,8 @@ def push(
 
       headrace push customers new.jsonl --wait
 
+      echo CUST001 | headrace push customers - --delete --wait
+
       jq -c '.items[]' export.json | headrace push records - --source export
     """
     settings = load_settings()
@@ -39,4 +43,5 @@ def push(
         description = SourceDescription(check_source_name(source), PUSH, dataset_named(dataset))
     except (UnknownDataset, ValueError) as error:
         fail(str(error), WRONG_USAGE)
-    PublishRuns(settings, as_json, wait, timeout).execute([JsonLinesSource(description, file)])
+    lines = DeletedKeysSource(description, Lines(file)) if delete else JsonLinesSource(description, file)
+    PublishRuns(settings, as_json, wait, timeout).execute([lines])

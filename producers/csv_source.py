@@ -124,7 +124,7 @@ class CsvSource:
                 else:
                     record = SourceRecord(value, key.of([None if at is None else row[at] for at in positions]))
             records.append(record)
-            held += len(record.value)
+            held += len(record.value or b"")
             if len(records) >= BATCH_ROWS or held >= BATCH_BYTES:
                 yield records
                 records, held, batches = [], 0, batches + 1

@@ -19,6 +19,30 @@ STANDARD_INPUT = Path("-")
 
 
 @dataclass(frozen=True)
+class Lines:
+    """The non-blank lines of a file, or of standard input for the path `-`."""
+
+    path: Path
+
+    def read(self, source: str) -> Iterator[tuple[list[bytes], float | None]]:
+        """Lines as they become available, with the share of the file read so far. Blocking.
+
+        Raises SourceFailed in the name of `source`.
+        """
+        try:
+            # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
+            # and its own file object, whose lock a reader blocked at exit would hold.
+            with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
+                size = 0 if self.path == STANDARD_INPUT else self.path.stat().st_size
+                done = 0
+                for lines, read in _line_batches(file):
+                    done += read
+                    yield lines, done / size if size else None
+        except OSError as error:
+            raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
 class JsonLinesSource:
     """Lines of a file, or of standard input for the path `-`; implements Source. Blank lines are skipped.
 
@@ -40,19 +64,8 @@ class JsonLinesSource:
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""
         key = JsonRecordKey(self.description)
-        try:
-            # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
-            # and its own file object, whose lock a reader blocked at exit would hold.
-            with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
-                size = 0 if self.path == STANDARD_INPUT else self.path.stat().st_size
-                done = 0
-                for lines, read in _line_batches(file):
-                    done += read
-                    records = [SourceRecord(line, key.of(line)) for line in lines]
-                    yield SourceBatch(records, done / size if size else None)
-        except OSError as error:
-            reason = f"{self.path} cannot be read: {error.strerror or error}"
-            raise SourceFailed(self.description.name, reason) from error
+        for lines, done in Lines(self.path).read(self.description.name):
+            yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
 
 
 def _line_batches(file: BinaryIO) -> Iterator[tuple[list[bytes], int]]:

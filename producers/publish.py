@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeGuard, cast
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -137,7 +137,7 @@ class _Run:
         """Queue a batch; waits while the queue is full."""
         self._headers.start_batch()
         for record in batch.records:
-            fitting = record if len(record.value) <= LARGEST_VALUE_BYTES else _too_large(record)
+            fitting = _too_large(record, record.value) if _is_too_large(record.value) else record
             if not self._try(fitting):
                 await self._wait_for_room(fitting)
         if batch.done is not None:
@@ -228,9 +228,13 @@ class _Run:
         log.debug("kafka_client_error", source=self.progress.source, error=error.str())
 
 
-def _too_large(record: SourceRecord) -> SourceRecord:
-    size = len(record.value)
-    kept = record.value[:KEPT_OF_LARGE_VALUE_BYTES]
+def _is_too_large(value: bytes | None) -> TypeGuard[bytes]:
+    return value is not None and len(value) > LARGEST_VALUE_BYTES
+
+
+def _too_large(record: SourceRecord, value: bytes) -> SourceRecord:
+    size = len(value)
+    kept = value[:KEPT_OF_LARGE_VALUE_BYTES]
     message = f"{size:,} bytes, at most {LARGEST_VALUE_BYTES:,} are taken; the first {len(kept):,} are kept"
     return SourceRecord(kept, record.key, f"record_too_large;{message}")
 

@@ -1,7 +1,6 @@
 """The Kafka key of a raw record: the dataset's key in its normal form, so that one record always has one partition."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -53,16 +52,12 @@ class JsonRecordKey:
         names = {f"c{index}": column for index, column in enumerate(columns)}
         members = msgspec.defstruct("Members", [(name, Any, None) for name in names], rename=names)
         # As the normalizer reads numbers: 1.10 and 1.1 are two texts, so they must be two keys here too.
-        self._decode = msgspec.json.Decoder(members, float_hook=Decimal).decode
-        self._decode_leniently = msgspec.json.Decoder(members, float_hook=str).decode
+        self._decode = msgspec.json.Decoder(members, float_hook=str).decode
 
     def of(self, value: bytes | msgspec.Raw) -> str | None:
         """The key of one record; None too where the value is no JSON object. Pure; never raises."""
         try:
-            try:
-                members = self._decode(value)
-            except ArithmeticError:
-                members = self._decode_leniently(value)
+            members = self._decode(value)
         except _HOSTILE:
             return None
         return self._key.of([getattr(members, attribute) for attribute in self._attributes])

@@ -35,11 +35,13 @@ class SourceFailed(Exception):
 class SourceRecord(NamedTuple):
     """One record as it will be published. `problem` is a reason code with an optional `;message`.
 
+    Without a value it deletes the record of that key.
+
     A record with a problem is published like any other, so that it has coordinates; the normalizer then rejects it
     with that reason.
     """
 
-    value: bytes
+    value: bytes | None
     key: str | None
     problem: str | None = None
 

@@ -16,10 +16,6 @@ from schemas.registry import all_datasets
 INDEX_VERSION = 1
 """Raise it when a mapping changes in a way that Elasticsearch can't apply to an existing index."""
 
-GC_DELETES = "1h"
-"""How long the versions of deleted documents are remembered. After the default of 60 s a write that was held up longer
-would bring a deleted document back."""
-
 SEARCH_TEXT = "search_text"
 
 
@@ -61,7 +57,9 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
                 "number_of_shards": 1,
                 "number_of_replicas": 0,
                 "refresh_interval": "1s",
-                "index.gc_deletes": GC_DELETES,
+                # The versions of deleted documents are remembered as long as the tombstones in Postgres. After the
+                # default of 60 s a write that was held up longer would bring a deleted document back.
+                "index.gc_deletes": f"{settings.tombstone_retention_hours}h",
             },
             "mappings": index_mapping(dataset),
         },

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
+    # Deletes
+    tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    """How long a delete is remembered, so that an older record which comes late does not undo it."""
+
     # Cache
     cache_ttl_seconds: Annotated[int, Field(ge=1)] = 300
     cache_missing_ttl_seconds: Annotated[int, Field(ge=1)] = 10

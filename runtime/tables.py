@@ -95,6 +95,22 @@ coverage = Table(
 )
 
 
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("dataset", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("raw_partition", Integer, nullable=False),
+    Column("raw_offset", BigInteger, nullable=False),
+    Column("raw_timestamp", BigInteger, nullable=False),
+    _timestamp("deleted_at"),
+    PrimaryKeyConstraint("dataset", "key"),
+    Index(None, "deleted_at"),
+)
+"""Deleted records, remembered for a while: an older record that comes late must not bring one back."""
+
+
 @cache
 def dataset_table(dataset: Dataset) -> Table:
     """The table of a dataset: its fields, when they were stored, and the raw record they came from."""

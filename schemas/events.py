@@ -34,8 +34,15 @@ class Origin(msgspec.Struct, frozen=True):
     timestamp: int
 
 
+DELETED = b"null"
+"""What `data` is where there is no record any more."""
+
+
 class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """On `<dataset>.clean`: a normalized record. `data` holds every field of the dataset, null where absent."""
+    """On `<dataset>.clean`: a normalized record. `data` holds every field of the dataset, null where absent.
+
+    A `data` that is null itself deletes the record with that key.
+    """
 
     key: str
     origin: Origin

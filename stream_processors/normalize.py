@@ -12,7 +12,7 @@ import msgspec
 from runtime.kafka_clients import MAX_MESSAGE_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidField, InvalidRecord
-from schemas.events import CleanRecord, FailedRecord, Origin
+from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
 from stream_processors.reading_plan import ReadingPlan, reading_plan
 from stream_processors.source_context import (
     BadMapping,
@@ -96,10 +96,30 @@ class RecordNormalizer:
         headers = source_headers(record.headers)
         try:
             plan = self._plans.get(headers) or self._new_plan(SourceHeaders(*headers))
+            if record.value is None:
+                return self._delete(record, plan)
             data, unknown = self._read(plan, _decode_object(record.value))
             return self._clean(record, plan, data, unknown)
         except InvalidRecord as verdict:
             return self._failure(record, SourceHeaders(*headers), verdict, now_ms)
+
+    def _delete(self, record: RawRecord, plan: ReadingPlan) -> Normalized:
+        """A record without a value deletes the one that its Kafka key names. Raises InvalidRecord for no such key."""
+        key = self._key_to_delete(record.key)
+        clean = CleanRecord(key, _origin(record), msgspec.Raw(DELETED), plan.source, plan.kind, plan.run)
+        return Normalized(key.encode(), _encode(clean), ())
+
+    def _key_to_delete(self, key: bytes | None) -> str:
+        if not key:
+            raise InvalidRecord("delete_without_key", "a record without a value deletes by its key, and has none")
+        try:
+            given = self._dataset.key_fields(key.decode())
+            fields = {f.name: f.type.normalize(given[f.name]) for f in self._dataset.fields if f.name in given}
+        except _HOSTILE as error:
+            raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: {str(error)[:200]}") from None
+        if None in fields.values():
+            raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: a part of it is empty")
+        return self._dataset.key_text(fields)
 
     def _new_plan(self, headers: SourceHeaders) -> ReadingPlan:
         if headers.problem:  # never has a plan, so the hot path need not look
@@ -169,9 +189,7 @@ class RecordNormalizer:
         return Rejected(key, _encode(failed), verdict.reason)
 
 
-def _decode_object(value: bytes | None) -> dict[str, Any]:
-    if value is None:
-        raise InvalidRecord("unsupported_delete", "a record without a value asks to delete; deletes are not supported")
+def _decode_object(value: bytes) -> dict[str, Any]:
     try:
         decoded = _decode(value)
     except _HOSTILE as error:

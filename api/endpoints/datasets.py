@@ -1,14 +1,16 @@
 """Read endpoints for every dataset, made from its declaration; and the same for customers under their own path."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from api.cached_records import read_record
-from api.endpoints.services import OurClients
+from api.cached_records import MAX_KEY_LENGTH, read_record
+from api.endpoints.services import OurClients, OurDeleter, OurRuns
 from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
+from api.probes import require
 from api.problems import ProblemAnswer
 from api.record_pages import read_page
 from api.served_json import encode
@@ -17,6 +19,9 @@ from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.registry import all_datasets
 
 JSON = "application/json"
+
+DELETE_SECONDS = 10.0
+"""How long a delete waits for Postgres before it answers 202."""
 
 
 def dataset_routers() -> list[APIRouter]:
@@ -69,5 +74,32 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         if names(request.headers.get("if-none-match"), headers["ETag"]):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         return Response(read.content, headers=headers, media_type=JSON)
+
+    @router.delete(
+        path + "/{key:path}",
+        status_code=HTTPStatus.NO_CONTENT,
+        summary=f"Delete one of {dataset.name}",
+        responses={202: {"description": "Published; Postgres has not taken it yet"}},
+    )
+    async def delete_record(
+        clients: OurClients,
+        runs: OurRuns,
+        delete: OurDeleter,
+        key: Annotated[str, Path(description=f"The record's {key_form}.", max_length=MAX_KEY_LENGTH)],
+    ) -> Response:
+        """Publishes a tombstone and waits until Postgres has taken it. Idempotent: deleting nothing is no error."""
+        await require(clients, "postgres", "kafka")
+        try:
+            dataset.key_fields(key)
+        except ValueError as error:
+            raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
+        published = await delete(dataset, key)
+        try:
+            outcome = await asyncio.wait_for(runs.taken(published.offsets), DELETE_SECONDS)
+        except TimeoutError:
+            return Response(status_code=HTTPStatus.ACCEPTED)
+        if outcome.failed:
+            raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", f"{key[:200]!r} is no key of {dataset.name}")
+        return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return router

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.clients import Clients
-from api.ingest import LagReader
+from api.ingest import LagReader, RecordDeleter
 from api.ingest_runs import IngestRuns
 
 # `async` although nothing is awaited: FastAPI sends plain functions to a thread, which costs more than most reads.
@@ -26,6 +26,12 @@ async def _lag_reader(request: Request) -> LagReader:
     return reader
 
 
+async def _deleter(request: Request) -> RecordDeleter:
+    deleter: RecordDeleter = request.app.state.delete
+    return deleter
+
+
 OurClients = Annotated[Clients, Depends(_clients)]
 OurRuns = Annotated[IngestRuns, Depends(_runs)]
+OurDeleter = Annotated[RecordDeleter, Depends(_deleter)]
 OurLagReader = Annotated[LagReader, Depends(_lag_reader)]

@@ -8,13 +8,16 @@ import msgspec
 
 from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.errors import InvalidRecord
-from schemas.events import CleanRecord, Origin
+from schemas.events import DELETED, CleanRecord, Origin
 from schemas.text import fold
 from sinks.postgres.copy_text import copy_row
 
 
 class Arrival(msgspec.Struct, eq=False, gc=False):
-    """A clean record. `row` is its line for COPY, without the coordinates; `data` the JSON it came as."""
+    """A clean record. `row` is its line for COPY, without the coordinates; `data` the JSON it came as.
+
+    A delete has no content: its `row` is empty and its `data` is `null`.
+    """
 
     dataset: Dataset
     key: str
@@ -27,6 +30,11 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
     kind: str | None = None
     run: str | None = None
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it asks to delete its record."""
+        return not self.row
+
 
 _decode_clean = msgspec.json.Decoder(CleanRecord).decode
 
@@ -38,8 +46,11 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
     try:
         record = _decode_clean(value)
         data = bytes(record.data)
+        if data == DELETED:
+            dataset.key_fields(record.key)
+            return Arrival(dataset, record.key, record.origin, data, "", ())
         key, row, unique = _row_builder(dataset)(data)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
     if key != record.key:
         raise InvalidRecord("clean_form", f"the key {record.key!r} is not that of its data, {key!r}")

@@ -9,6 +9,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.connection import Connection
+from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from sinks.postgres.statements import statements
 from sinks.publisher import Outgoing
@@ -21,7 +22,10 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
     # Written as bytes, since data and times are bytes already; the same as encoding a ChangeEvent, at half the cost.
     topic = settings.named(dataset.changed_topic)
     texts: dict[datetime | None, bytes] = {None: b"null"}  # one transaction, few distinct times
-    for arrival, _, version, created_at, updated_at, identity in stored:
+    for arrival, outcome, version, created_at, updated_at, identity in stored:
+        if outcome == "deleted":
+            yield deleted_event(topic, ChangeEvent(arrival.key, "deleted", version, arrival.origin))
+            continue
         for moment in (created_at, updated_at):
             if moment not in texts:
                 texts[moment] = _encode(moment)
@@ -38,10 +42,15 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
         yield Outgoing(topic, arrival.origin.partition, arrival.key.encode(), value)
 
 
+def deleted_event(topic: str, event: ChangeEvent) -> Outgoing:
+    """The message that tells of a delete. Pure."""
+    return Outgoing(topic, event.origin.partition, event.key.encode(), _encode(event))
+
+
 async def row_events(
     connection: Connection, dataset: Dataset, keys: Sequence[str], settings: Settings
 ) -> list[Outgoing]:
-    """Events of rows as they stand now, for keys whose arrivals changed nothing; keys without a row are left out."""
+    """Events of rows, or tombstones, as they stand now, for keys whose arrivals changed nothing."""
     if not keys:
         return []
     fields = [dataset.key_fields(key) for key in keys]
@@ -52,4 +61,7 @@ async def row_events(
         origin = Origin(raw_topic, partition, offset, timestamp)
         event = ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))
         events.append(Outgoing(topic, partition, key.encode(), _encode(event)))
+    if len(events) < len(keys):
+        for key, version, *place in (await Deletions(connection, dataset).tombstones(keys)).values():
+            events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, Origin(raw_topic, *place))))
     return events

@@ -17,12 +17,15 @@ from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
 
 
 class Stored(NamedTuple):
-    """An arrival whose content is now its row's content. `outcome`: inserted, updated or unchanged."""
+    """An arrival whose content is now its row's content. `outcome`: inserted, updated or unchanged.
+
+    Or a delete that left no row: `outcome` is deleted, and there are no times.
+    """
 
     arrival: Arrival
     outcome: str
     version: int
-    created_at: datetime
+    created_at: datetime | None
     updated_at: datetime | None
     id: int | None
 

@@ -1,6 +1,7 @@
 """`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sinks.failed_records import now_ms, outgoing_failure
 from sinks.postgres.arrivals import Arrival, decode_arrival, newest_per_key
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.deletions import Deletions, overtaken_by, purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
     STAGE,
@@ -29,13 +31,15 @@ from sinks.postgres.failures import (
     insert_failures,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, Merged
+from sinks.postgres.merge import DatasetMerge, Merged, Stored
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.publisher import Outgoing, Publisher
 from sinks.sink import Message
 
 log = structlog.get_logger()
+
+PURGE_EVERY_SECONDS = 3600.0
 
 
 @dataclass
@@ -64,6 +68,7 @@ class PostgresSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
+        self._purged_at = 0.0
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in all_datasets()}
 
     @property
@@ -93,6 +98,7 @@ class PostgresSink:
                 for dataset in all_datasets():
                     await connection.execute(statements(dataset).create_stage)
             outgoing = await self.store(connection, batch)
+            await self._purge(connection)
         except Exception as error:
             self._connection.discard()
             if is_outage(error):
@@ -102,6 +108,11 @@ class PostgresSink:
 
     async def _tell(self, outgoing: list[Outgoing]) -> None:
         await (await self._publisher.publish(outgoing)).confirmed()
+
+    async def _purge(self, connection: Connection) -> None:
+        if time.monotonic() - self._purged_at > PURGE_EVERY_SECONDS:
+            await purge_tombstones(connection, self._settings.tombstone_retention_hours)
+            self._purged_at = time.monotonic()
 
     async def store(self, connection: Connection, batch: Batch) -> list[Outgoing]:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent."""
@@ -137,7 +148,7 @@ class PostgresSink:
         tally: Counter[tuple[str, str]],
     ) -> list[Outgoing]:
         fresh, repeats = _without_repeats(ledger, arrivals)
-        merged = await _merge_newest_first(DatasetMerge(connection, dataset), fresh)
+        merged = await _merge_newest_first(DatasetMerge(connection, dataset), Deletions(connection, dataset), fresh)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)
@@ -186,16 +197,44 @@ def _outcomes(merged: Merged) -> dict[str, list[Origin]]:
     return ended
 
 
-async def _merge_newest_first(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
+async def _merge_newest_first(merge: DatasetMerge, deletions: Deletions, arrivals: list[Arrival]) -> Merged:
     """Merge the newest arrival of each key; where it is refused, the one that it had overtaken gets its turn."""
     merged = Merged([], [], [])
     while arrivals:
         newest, overtaken = newest_per_key(arrivals)
-        result = await merge.merge(newest)
+        result = await _apply(merge, deletions, newest)
         merged += result
         refused = {item.arrival.key for item in result.refused}
         arrivals = [arrival for arrival in overtaken if arrival.key in refused]
         merged.superseded.extend(arrival for arrival in overtaken if arrival.key not in refused)
+    return merged
+
+
+async def _apply(merge: DatasetMerge, deletions: Deletions, newest: list[Arrival]) -> Merged:
+    """Delete and store, each key once, what is newer than its tombstone.
+
+    Deletes come first, so that a unique value which they free can be taken by a record of the same batch.
+    """
+    tombstones = await deletions.tombstones([arrival.key for arrival in newest])
+    superseded = []
+    if tombstones:
+        superseded = [a for a in newest if (known := tombstones.get(a.key)) and overtaken_by(known, a)]
+        late = {arrival.key for arrival in superseded}
+        newest = [arrival for arrival in newest if arrival.key not in late]
+    merged = Merged([], superseded, [])
+    if deletes := [arrival for arrival in newest if arrival.deletes]:
+        versions = await deletions.delete(deletes)
+        for arrival in deletes:
+            if version := versions.get(arrival.key):
+                merged.stored.append(Stored(arrival, "deleted", version, None, None, None))
+            else:
+                merged.superseded.append(arrival)
+        newest = [arrival for arrival in newest if not arrival.deletes]
+    if newest:
+        result = await merge.merge(newest)
+        merged += result
+        if tombstones:
+            await deletions.forget([stored.arrival.key for stored in result.stored])
     return merged
 
 

@@ -32,6 +32,10 @@ class Statements:
     holders: str
     """For everything staged, by ordinal: whether it is newer than its row, its row's unique values, and the keys that
     hold the values that it wants."""
+    delete: str
+    """Delete the rows of the keys given as one array per key column, where the coordinates behind them are newer."""
+    alive: str
+    """The key texts of those keys that have a row."""
     rows: str
     """The rows of the keys given as one array per key column, as change events show them."""
 
@@ -52,6 +56,9 @@ def statements(dataset: Dataset) -> Statements:
         merge=_merge(dataset, stage, names, stored, ""),
         merge_some=_merge(dataset, stage, names, stored, "WHERE ordinal = ANY($1::int[])"),
         holders=_holders(dataset, stage),
+        delete=_delete(dataset),
+        alive=f"""SELECT {_key_text(dataset, "t")} FROM unnest({_key_arrays(dataset)}) AS d ({_list(dataset.key)})
+            JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}""",
         rows=_rows(dataset, names),
     )
 
@@ -75,7 +82,7 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
         SELECT {_list(stored)}, nextval('row_version') FROM "{stage}" {where}
         ORDER BY {", ".join(f'"{name}" COLLATE "C"' for name in dataset.key)}
         ON CONFLICT ({_list(dataset.key)}) DO UPDATE SET {", ".join(assignments)}
-        WHERE {_newer("excluded", "t")}
+        WHERE {newer_than("excluded", "t")}
         RETURNING {_key_text(dataset, "t")} AS key, t.created_at, t.updated_at, t.version,
             CASE WHEN t.xmax = 0 THEN {INSERTED} WHEN t.updated_at = now() THEN {UPDATED} ELSE {UNCHANGED} END::int2
             AS outcome{identity})
@@ -85,7 +92,7 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
         FROM merged"""
 
 
-def _newer(one: str, other: str) -> str:
+def newer_than(one: str, other: str) -> str:
     """The order rule: by offset within a raw partition, by the broker's time across partitions."""
     order = ("raw_timestamp", "raw_partition", "raw_offset")
     return (
@@ -101,7 +108,7 @@ def _holders(dataset: Dataset, stage: str) -> str:
         joins.append(f'LEFT JOIN "{dataset.table}" h{number} ON h{number}."{name}" = s."{name}"')
         columns += [f'own."{name}"::text AS own_{number}', f"{_key_text(dataset, f'h{number}')} AS holder_{number}"]
     return f"""
-        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {_newer("s", "own")} AS newer, {", ".join(columns)}
+        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {newer_than("s", "own")} AS newer, {", ".join(columns)}
         FROM "{stage}" s LEFT JOIN "{dataset.table}" own ON {same_key} {" ".join(joins)}"""
 
 
@@ -111,13 +118,29 @@ def _rows(dataset: Dataset, names: list[str]) -> str:
         *(f"'{name}', t.\"{name}\"::text" for name in names),
         *(f"'{name}', to_char(t.{name} AT TIME ZONE 'UTC', '{TIMESTAMP}')" for name in ("created_at", "updated_at")),
     ]
-    wanted = ", ".join(f"${number}::text[]" for number in range(1, len(dataset.key) + 1))
-    types = {field.name: field.type.column() for field in dataset.fields}
-    same_key = " AND ".join(f't."{name}" = wanted."{name}"::{types[name]}' for name in dataset.key)
     return f"""
         SELECT {_key_text(dataset, "t")} AS key, t.version, t.raw_partition, t.raw_offset, t.raw_timestamp,
             json_build_object({", ".join(shown)})::text AS data
-        FROM unnest({wanted}) AS wanted ({_list(dataset.key)}) JOIN "{dataset.table}" t ON {same_key}"""
+        FROM unnest({_key_arrays(dataset)}) AS wanted ({_list(dataset.key)})
+        JOIN "{dataset.table}" t ON {_same_key(dataset, "wanted")}"""
+
+
+def _delete(dataset: Dataset) -> str:
+    first = len(dataset.key) + 1
+    coordinates = f"${first}::int[], ${first + 1}::bigint[], ${first + 2}::bigint[]"
+    return f"""
+        DELETE FROM "{dataset.table}" t
+        USING unnest({_key_arrays(dataset)}, {coordinates}) AS d ({_list([*dataset.key, *COORDINATES])})
+        WHERE {_same_key(dataset, "d")} AND {newer_than("d", "t")}"""
+
+
+def _key_arrays(dataset: Dataset) -> str:
+    return ", ".join(f"${number}::text[]" for number in range(1, len(dataset.key) + 1))
+
+
+def _same_key(dataset: Dataset, other: str) -> str:
+    types = {field.name: field.type.column() for field in dataset.fields}
+    return " AND ".join(f't."{name}" = {other}."{name}"::{types[name]}' for name in dataset.key)
 
 
 def _key_text(dataset: Dataset, table: str) -> str:

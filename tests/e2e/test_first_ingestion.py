@@ -87,6 +87,31 @@ def test_pushed_records_are_stored_or_found_among_the_failures(pipeline: Pipelin
     assert [failure["reason"] for failure in failures] == ["not_json", "required"]
 
 
+def test_a_deleted_record_is_gone_everywhere_and_may_come_again(pipeline: Pipeline, headrace: Headrace) -> None:
+    settings = pipeline.settings
+    lines = [
+        f'{{"customer_id": "D{n}", "first_name": "Dee", "last_name": "Leted", "email": "d{n}@example.org"}}'
+        for n in range(3)
+    ]
+    assert headrace("push", "customers", "-", "--wait", stdin="\n".join(lines)).returncode == 0
+    with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
+        eventually(lambda: documents(settings, "customers") == 3, what="all are indexed")
+        assert api.get("/api/customers/D0").status_code == 200
+        assert api.delete("/api/customers/D0").status_code == 204
+        assert headrace("push", "customers", "-", "--delete", "--wait", stdin="D1\n").returncode == 0
+        assert api.delete("/api/customers/nobody").status_code == 204
+
+        eventually(lambda: api.get("/api/customers/D0").status_code == 404, what="the cached read follows")
+        assert api.get("/api/customers").json()["total"] == 1
+        eventually(lambda: documents(settings, "customers") == 1, what="the documents are gone")
+
+        assert headrace("push", "customers", "-", "--wait", stdin=lines[0]).returncode == 0
+        eventually(lambda: api.get("/api/customers/D0").status_code == 200, what="a newer record lives again")
+        eventually(lambda: documents(settings, "customers") == 2, what="it is indexed again")
+    assert value(settings, "SELECT sum(deleted) FROM coverage") == 3
+    assert value(settings, "SELECT count(*) FROM ingest_failures") == 0
+
+
 def test_every_group_has_no_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:
     assert headrace("publish", "titanic", "--wait").returncode == 0
     with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:

@@ -30,6 +30,11 @@ async def publishes_nothing(run_id: str) -> Published:
     return Published(0, {})
 
 
+async def deletes_nothing(dataset: Dataset, key: str) -> Published:
+    """A delete that has no need to be taken by anybody."""
+    return Published(0, {})
+
+
 @asynccontextmanager
 async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothing) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has been started, and is stopped in the end."""
@@ -37,7 +42,7 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
     async def lag() -> Sequence[PartitionLag]:
         return await read_lag(settings)
 
-    app = create_app(settings, ingest=ingest, lag=lag)
+    app = create_app(settings, ingest=ingest, delete=deletes_nothing, lag=lag)
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

@@ -11,9 +11,14 @@ from api.app import create_app
 from api.ingest import PartitionLag, Published
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
+from schemas.dataset import Dataset
 
 
 async def publishes_nothing(run_id: str) -> Published:
+    return Published(0, {})
+
+
+async def deletes_nothing(dataset: Dataset, key: str) -> Published:
     return Published(0, {})
 
 
@@ -22,7 +27,11 @@ async def no_lag() -> Sequence[PartitionLag]:
 
 
 @pytest.mark.parametrize(
-    "app", [create_app(Settings(), ingest=publishes_nothing, lag=no_lag), create_mock_server(Settings())]
+    "app",
+    [
+        create_app(Settings(), ingest=publishes_nothing, delete=deletes_nothing, lag=no_lag),
+        create_mock_server(Settings()),
+    ],
 )
 async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:

@@ -12,7 +12,7 @@ PUSHED = SourceDescription("push", "push", dataset_named("customers"))
 
 def lines(path: Path, content: bytes) -> list[tuple[bytes, str | None]]:
     path.write_bytes(content)
-    return [(r.value, r.key) for batch in JsonLinesSource(PUSHED, path).read() for r in batch.records]
+    return [(r.value or b"", r.key) for batch in JsonLinesSource(PUSHED, path).read() for r in batch.records]
 
 
 def test_lines_pass_through_untouched_and_blank_ones_are_skipped(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Keys to delete, one a line or given directly: each becomes a record without a value, Kafka's tombstone."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from producers.background_reader import read_in_background
+from producers.json_lines_source import Lines
+from producers.source import SourceBatch, SourceDescription, SourceRecord
+
+
+@dataclass(frozen=True)
+class DeletedKeysSource:
+    """Deletes records by their keys, as `CUST001` or `titanic:17`; implements Source.
+
+    What is no key of the dataset is published too: the normalizer rejects it, and it is accounted for.
+    """
+
+    description: SourceDescription
+    keys: Lines | tuple[str, ...]
+
+    @property
+    def content_type(self) -> str:
+        return "application/octet-stream"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        """Batches of tombstones. Implements Source.batches."""
+        async for batch in read_in_background(self.read):
+            yield batch
+
+    def read(self) -> Iterator[SourceBatch]:
+        """The same, blocking. Raises SourceFailed."""
+        if isinstance(self.keys, tuple):
+            yield SourceBatch([SourceRecord(None, key) for key in self.keys], 1.0)
+            return
+        for lines, done in self.keys.read(self.description.name):
+            yield SourceBatch([SourceRecord(None, line.decode("utf-8", "replace").strip()) for line in lines], done)

@@ -1,0 +1,85 @@
+"""Deletes, and the tombstones that they leave so that a late older record does not bring a deleted one back."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from schemas.dataset import Dataset
+from schemas.events import Origin
+from sinks.postgres.arrivals import Arrival, newer
+from sinks.postgres.connection import Connection
+from sinks.postgres.statements import COORDINATES, newer_than, statements
+
+_FIND = """
+    SELECT key, version, raw_partition, raw_offset, raw_timestamp FROM tombstones
+    WHERE dataset = $1 AND key = ANY($2::text[])"""
+
+_FORGET = "DELETE FROM tombstones WHERE dataset = $1 AND key = ANY($2::text[])"
+
+_BURY = f"""
+    INSERT INTO tombstones AS t (dataset, key, version, {", ".join(COORDINATES)}, deleted_at)
+    SELECT $1, d.key, nextval('row_version'), {", ".join(f"d.{name}" for name in COORDINATES)}, now()
+    FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS d (key, {", ".join(COORDINATES)})
+    ON CONFLICT (dataset, key) DO UPDATE SET version = nextval('row_version'), deleted_at = now(),
+        {", ".join(f"{name} = excluded.{name}" for name in COORDINATES)}
+    WHERE {newer_than("excluded", "t")}
+    RETURNING key, version"""  # noqa: S608 (column names of ours)
+
+_PURGE = "DELETE FROM tombstones WHERE deleted_at < now() - make_interval(hours => $1)"
+
+
+class Tombstone(NamedTuple):
+    """What is left of a deleted record."""
+
+    key: str
+    version: int
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Deletions:
+    """Deletes records of one dataset inside the caller's transaction."""
+
+    def __init__(self, connection: Connection, dataset: Dataset) -> None:
+        self._connection = connection
+        self._dataset = dataset
+
+    async def tombstones(self, keys: Sequence[str]) -> dict[str, Tombstone]:
+        """The tombstones of these keys; most have none."""
+        rows = await self._connection.fetch(_FIND, self._dataset.name, list(keys))
+        return {row["key"]: Tombstone(*row) for row in rows}
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Remove the tombstones of keys that live again."""
+        await self._connection.execute(_FORGET, self._dataset.name, list(keys))
+
+    async def delete(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
+        """Delete the rows that are older than these arrivals, one per key, and leave tombstones, also where there was
+        no row. Returns the version of each key that is now deleted; for the others something newer is known.
+        """
+        fields = [self._dataset.key_fields(arrival.key) for arrival in arrivals]
+        keys = [[key[name] for key in fields] for name in self._dataset.key]
+        sql = statements(self._dataset)
+        await self._connection.execute(sql.delete, *keys, *_coordinates(arrivals))
+        alive = {row[0] for row in await self._connection.fetch(sql.alive, *keys)}
+        gone = [arrival for arrival in arrivals if arrival.key not in alive]
+        rows = await self._connection.fetch(
+            _BURY, self._dataset.name, [arrival.key for arrival in gone], *_coordinates(gone)
+        )
+        return dict(rows)
+
+
+async def purge_tombstones(connection: Connection, hours: int) -> None:
+    """Forget deletes that are older than that. Idempotent."""
+    await connection.execute(_PURGE, hours)
+
+
+def overtaken_by(tombstone: Tombstone, arrival: Arrival) -> bool:
+    """Whether the arrival is older than the delete, or is that delete itself."""
+    deleted = Origin(arrival.origin.topic, tombstone.partition, tombstone.offset, tombstone.timestamp)
+    return not newer(arrival.origin, deleted)
+
+
+def _coordinates(arrivals: Sequence[Arrival]) -> tuple[list[int], list[int], list[int]]:
+    origins = [arrival.origin for arrival in arrivals]
+    return [o.partition for o in origins], [o.offset for o in origins], [o.timestamp for o in origins]
