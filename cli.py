@@ -11,7 +11,7 @@ from runtime.settings import SettingsError
 
 PANELS = {
     "The stack": ("up", "down", "status", "logs", "env", "clean"),
-    "Data": ("publish", "push", "lag", "topics"),
+    "Data": ("publish", "push", "audit", "lag", "topics"),
     "Single processes": ("setup", "normalizer", "sink", "api", "mock-server"),
 }
 

@@ -10,14 +10,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
+from api.endpoints import audit as audit_endpoint
 from api.endpoints import data, entry_points, health, search
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints.datasets import dataset_routers, reads_of
-from api.ingest import IngestRunner, LagReader, RecordDeleter
 from api.ingest_runs import IngestRuns
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_context import RequestContext
+from api.stages import Stages
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 
@@ -31,13 +32,13 @@ _PROBLEM = Problem.model_json_schema()
 EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
 
 
-def create_app(settings: Settings, *, ingest: IngestRunner, delete: RecordDeleter, lag: LagReader) -> FastAPI:
+def create_app(settings: Settings, stages: Stages) -> FastAPI:
     """The application over these settings' stores; it connects when it starts, and starts without them too."""
     app = FastAPIOffline(
         title="Headrace",
         description="What the pipeline has stored, and a way to ingest. Errors are problem documents (RFC 9457).",
         version="0.1.0",
-        lifespan=lambda app: _lifespan(app, settings, ingest, delete, lag),
+        lifespan=lambda app: _lifespan(app, settings, stages),
         middleware=_middleware(settings),
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
@@ -49,7 +50,9 @@ def create_app(settings: Settings, *, ingest: IngestRunner, delete: RecordDelete
 
 def _routers() -> list[APIRouter]:
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    plain = [module.router for module in (entry_points, health, ingest_endpoints, data, search, lag_endpoint)]
+    plain = [
+        module.router for module in (entry_points, health, ingest_endpoints, data, search, lag_endpoint, audit_endpoint)
+    ]
     return [*plain, customers, *dataset_routers()]
 
 
@@ -70,14 +73,11 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def _lifespan(
-    app: FastAPI, settings: Settings, runner: IngestRunner, delete: RecordDeleter, lag: LagReader
-) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIterator[None]:
     async with open_clients(settings) as clients:
         app.state.clients = clients
-        app.state.lag = lag
-        app.state.delete = delete
-        app.state.runs = IngestRuns(runner, clients.engine)
+        app.state.stages = stages
+        app.state.runs = IngestRuns(stages.ingest, clients.engine)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import reading
-from api.ingest import IngestRunner
+from api.stages import IngestRunner
 from api.unavailable import Unavailable
 from runtime.coverage import Outcome, Wanted, outcome
 

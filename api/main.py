@@ -2,12 +2,16 @@
 
 import asyncio
 from functools import cache
+from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app
-from api.ingest import Published, SourceUnavailable
+from api.stages import Published, SourceUnavailable, Stages
 from api.unavailable import Unavailable
+from monitoring.audit import audit as audit_records
+from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
@@ -46,7 +50,10 @@ def assemble(settings: Settings) -> FastAPI:
     async def lag() -> list[PartitionLag]:
         return await read_lag(settings)
 
-    return create_app(settings, ingest=publish_customers, delete=delete_record, lag=lag)
+    async def audit(engine: AsyncEngine) -> dict[str, Any]:
+        return audit_json(await audit_records(settings, engine))
+
+    return create_app(settings, Stages(publish_customers, delete_record, lag, audit))
 
 
 def _customers_source(settings: Settings) -> Source:

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, Text, bindparam, text
+from sqlalchemy import Integer, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.offset_ranges import OffsetRanges
+from runtime.tables import OUTCOMES, coverage
 
 Wanted = Mapping[tuple[str, int], OffsetRanges]
 """Per (physical raw topic, partition), the offsets in question: as a producer's delivery reports name them."""
@@ -94,4 +95,24 @@ def _arguments(wanted: Wanted) -> dict[str, object]:
         "topics": [topic for topic, _ in places],
         "partitions": [partition for _, partition in places],
         "ranges": [wanted[place].multirange() for place in places],
+    }
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the Postgres sink has booked of one raw partition: covered offsets, and how many ended where."""
+
+    covered: OffsetRanges
+    outcomes: Mapping[str, int]
+
+
+async def read_books(connection: AsyncConnection) -> dict[tuple[str, int], Books]:
+    """The books of every partition that has any, by physical topic and partition. One query."""
+    rows = (await connection.execute(select(coverage))).mappings()
+    return {
+        (row["topic"], row["partition"]): Books(
+            OffsetRanges((part.lower, part.upper) for part in row["ranges"]),
+            {outcome: row[outcome] for outcome in OUTCOMES},
+        )
+        for row in rows
     }

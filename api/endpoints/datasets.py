@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from api.cached_records import MAX_KEY_LENGTH, read_record
-from api.endpoints.services import OurClients, OurDeleter, OurRuns
+from api.endpoints.services import OurClients, OurRuns, OurStages
 from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
 from api.probes import require
@@ -84,7 +84,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     async def delete_record(
         clients: OurClients,
         runs: OurRuns,
-        delete: OurDeleter,
+        stages: OurStages,
         key: Annotated[str, Path(description=f"The record's {key_form}.", max_length=MAX_KEY_LENGTH)],
     ) -> Response:
         """Publishes a tombstone and waits until Postgres has taken it. Idempotent: deleting nothing is no error."""
@@ -93,7 +93,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
             dataset.key_fields(key)
         except ValueError as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
-        published = await delete(dataset, key)
+        published = await stages.delete(dataset, key)
         try:
             outcome = await asyncio.wait_for(runs.taken(published.offsets), DELETE_SECONDS)
         except TimeoutError:

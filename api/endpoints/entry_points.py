@@ -14,6 +14,7 @@ ENTRY_POINTS = {
     "/data?page=1&page_size=10": "records; also source=titanic, search=text",
     "/search?q=text": "full-text search; also dataset=customers",
     "/datasets": "every dataset and where to read it",
+    "/audit": "is every record accounted for",
     "/lag": "how far each consumer group is behind",
 }
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api.endpoints.services import OurClients, OurRuns
-from api.ingest import SourceUnavailable
 from api.ingest_runs import Run, RunUnderWay
 from api.probes import require
 from api.problems import ProblemAnswer
 from api.served_json import encode
+from api.stages import SourceUnavailable
 from api.unavailable import Unavailable
 
 router = APIRouter(tags=["ingest"])

@@ -4,7 +4,7 @@ from confluent_kafka import KafkaException
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients, OurLagReader
+from api.endpoints.services import OurClients, OurStages
 from api.probes import require
 from api.unavailable import Unavailable
 from runtime.kafka_clients import reason
@@ -32,12 +32,12 @@ class LagAnswer(BaseModel):
 
 
 @router.get("/lag")
-async def lag(clients: OurClients, read_lag: OurLagReader) -> LagAnswer:
+async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
     """How far each consumer group is behind."""
     # The reader waits longer for a broker than a caller of this endpoint should.
     await require(clients, "kafka")
     try:
-        rows = await read_lag()
+        rows = await stages.lag()
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
     groups: dict[str, int] = {}

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.clients import Clients
-from api.ingest import LagReader, RecordDeleter
 from api.ingest_runs import IngestRuns
+from api.stages import Stages
 
 # `async` although nothing is awaited: FastAPI sends plain functions to a thread, which costs more than most reads.
 
@@ -21,17 +21,11 @@ async def _runs(request: Request) -> IngestRuns:
     return runs
 
 
-async def _lag_reader(request: Request) -> LagReader:
-    reader: LagReader = request.app.state.lag
-    return reader
-
-
-async def _deleter(request: Request) -> RecordDeleter:
-    deleter: RecordDeleter = request.app.state.delete
-    return deleter
+async def _stages(request: Request) -> Stages:
+    stages: Stages = request.app.state.stages
+    return stages
 
 
 OurClients = Annotated[Clients, Depends(_clients)]
 OurRuns = Annotated[IngestRuns, Depends(_runs)]
-OurDeleter = Annotated[RecordDeleter, Depends(_deleter)]
-OurLagReader = Annotated[LagReader, Depends(_lag_reader)]
+OurStages = Annotated[Stages, Depends(_stages)]

@@ -1,5 +1,6 @@
 """The spine: records flow from their sources to every store and come back through the API, each exactly once."""
 
+import json
 from typing import Any
 
 import httpx
@@ -110,6 +111,27 @@ def test_a_deleted_record_is_gone_everywhere_and_may_come_again(pipeline: Pipeli
         eventually(lambda: documents(settings, "customers") == 2, what="it is indexed again")
     assert value(settings, "SELECT sum(deleted) FROM coverage") == 3
     assert value(settings, "SELECT count(*) FROM ingest_failures") == 0
+
+
+def test_the_audit_accounts_for_every_record_and_finds_a_hole(pipeline: Pipeline, headrace: Headrace) -> None:
+    settings = pipeline.settings
+    assert headrace("publish", "titanic", "--wait").returncode == 0
+    clean = headrace("audit", "--wait", "60", "--json")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    partitions = json.loads(clean.stdout)["partitions"]
+    assert sum(row["covered"] for row in partitions) == PASSENGERS
+    with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
+        assert api.get("/audit").json()["clean"] is True
+
+        lost = (
+            "UPDATE coverage SET ranges = ranges - '{[1,2)}', inserted = inserted - 1 WHERE partition = 0 RETURNING 1"
+        )
+        assert value(settings, lost) == 1
+        dirty = headrace("audit")
+        assert dirty.returncode == 1
+        assert "1 LOST" in dirty.stdout
+        assert "[1,2)" in dirty.stdout
+        assert api.get("/audit").json()["clean"] is False
 
 
 def test_every_group_has_no_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:

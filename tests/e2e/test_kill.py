@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 from confluent_kafka import Producer
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from monitoring.audit import PartitionAudit, audit
 from monitoring.lag import read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
@@ -81,6 +83,17 @@ def test_every_record_is_stored_exactly_once_whatever_worker_is_killed(
         landed = "SELECT count(*) FROM raw_api_data"
         eventually(lambda: value(settings, landed) == RECORDS, what="all have landed", within=120)
         eventually(lambda: total_lag(settings) == 0, what="every group has committed to the end", within=60)
+        audited = asyncio.run(audit_of(settings))
+        assert all(row.clean and not row.in_flight for row in audited)
+        assert sum(row.covered for row in audited) == RECORDS
+
+
+async def audit_of(settings: Settings) -> list[PartitionAudit]:
+    engine = create_async_engine(settings.async_database_url)
+    try:
+        return await audit(settings, engine)
+    finally:
+        await engine.dispose()
 
 
 def total_lag(settings: Settings) -> int:

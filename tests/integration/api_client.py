@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 from asgi_lifespan import LifespanManager
 from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.app import create_app
-from api.ingest import IngestRunner, PartitionLag, Published
+from api.stages import IngestRunner, PartitionLag, Published, Stages
+from monitoring.audit import audit as audit_records
+from monitoring.audit import audit_json
 from monitoring.lag import read_lag
 from runtime.settings import Settings
 from runtime.tables import dataset_table
@@ -42,7 +44,10 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
     async def lag() -> Sequence[PartitionLag]:
         return await read_lag(settings)
 
-    app = create_app(settings, ingest=ingest, delete=deletes_nothing, lag=lag)
+    async def audit(engine: AsyncEngine) -> dict[str, Any]:
+        return audit_json(await audit_records(settings, engine))
+
+    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

@@ -14,8 +14,8 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.ingest import Published
 from api.main import assemble
+from api.stages import Published
 from mock_server.app import create_app as create_mock
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app
-from api.ingest import PartitionLag, Published
+from api.stages import PartitionLag, Published, Stages
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -26,10 +28,17 @@ async def no_lag() -> Sequence[PartitionLag]:
     return []
 
 
+async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
+    return {}
+
+
+STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit)
+
+
 @pytest.mark.parametrize(
     "app",
     [
-        create_app(Settings(), ingest=publishes_nothing, delete=deletes_nothing, lag=no_lag),
+        create_app(Settings(), STAGES),
         create_mock_server(Settings()),
     ],
 )

@@ -1,8 +1,10 @@
-"""What the API needs in order to ingest and to show lag; the entry point gives it, so that no stage imports another."""
+"""What the API needs of the other stages; the entry point gives it, so that no stage imports another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.offset_ranges import OffsetRanges
 from schemas.dataset import Dataset
@@ -62,3 +64,21 @@ class LagReader(Protocol):
     """Reads the lag of every group. Raises KafkaException when the broker does not answer."""
 
     async def __call__(self) -> Sequence[PartitionLag]: ...
+
+
+class AuditReader(Protocol):
+    """Audits every raw partition. Raises KafkaException when the broker does not answer."""
+
+    async def __call__(self, engine: AsyncEngine) -> Mapping[str, Any]:
+        """The audit as JSON: `clean`, and `partitions` with what is covered, in flight and lost."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The other stages, as the API calls them."""
+
+    ingest: IngestRunner
+    delete: RecordDeleter
+    lag: LagReader
+    audit: AuditReader

@@ -1,0 +1,23 @@
+"""`GET /audit`: is every record accounted for."""
+
+from confluent_kafka import KafkaException
+from fastapi import APIRouter, Response
+
+from api.endpoints.services import OurClients, OurStages
+from api.probes import require
+from api.served_json import encode
+from api.unavailable import Unavailable
+from runtime.kafka_clients import reason
+
+router = APIRouter(tags=["audit"])
+
+
+@router.get("/audit", summary="Is every record accounted for")
+async def audit(clients: OurClients, stages: OurStages) -> Response:
+    """What Postgres has booked against what the raw topics hold, per partition: covered, in flight, and holes."""
+    await require(clients, "postgres", "kafka")
+    try:
+        found = await stages.audit(clients.engine)
+    except KafkaException as error:
+        raise Unavailable("kafka", reason(error)) from error
+    return Response(encode(found), media_type="application/json")

@@ -1,0 +1,99 @@
+"""`headrace audit`: is every record accounted for?"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from confluent_kafka import KafkaException
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from commands.output import fail, print_json, stdout
+from monitoring.audit import PartitionAudit, audit_json
+from monitoring.audit import audit as run_audit
+from runtime.kafka_clients import reason
+from runtime.settings import Settings, load_settings
+
+POLL_SECONDS = 0.5
+
+
+def audit(
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait until nothing is in flight; fail if it still is then.")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
+
+    Exit code 0 if all are accounted for or in flight, 1 on a hole, on counts that do not add up, or if --wait runs out.
+
+    Examples:
+
+      headrace audit
+
+      headrace audit --wait 60
+
+      headrace audit --json | jq '.partitions[] | select(.clean | not)'
+    """
+    settings = load_settings()
+    try:
+        rows = asyncio.run(_audit(settings, wait))
+    except KafkaException as error:
+        address = settings.kafka_bootstrap_servers
+        fail(f"Kafka at {address} does not answer: {reason(error)}; `headrace status` says why")
+    except (SQLAlchemyError, OSError) as error:
+        fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
+    if as_json:
+        print_json(audit_json(rows))
+    else:
+        stdout.print(_table(rows))
+        stdout.print(verdict(rows))
+    if not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
+        raise typer.Exit(1)
+
+
+def verdict(rows: Sequence[PartitionAudit]) -> str:
+    """The last line."""
+    holes = sum(stop - start for row in rows for start, stop in row.holes)
+    unbalanced = [f"{row.topic}/{row.partition}" for row in rows if not row.balanced]
+    outcomes: Counter[str] = Counter()
+    for row in rows:
+        outcomes.update(row.outcomes)
+    counted = ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items() if count) or "none yet"
+    covered, in_flight = sum(row.covered for row in rows), sum(row.in_flight for row in rows)
+    judgement = f"{holes:,} LOST" if holes else "all accounted for"
+    if unbalanced:
+        judgement += f"; counts that do NOT ADD UP in {', '.join(unbalanced)}"
+    return f"audit: {covered:,} records in {len(rows)} partitions, {judgement} ({counted}); {in_flight:,} in flight"
+
+
+async def _audit(settings: Settings, wait: float) -> list[PartitionAudit]:
+    deadline = time.monotonic() + wait
+    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    try:
+        while True:
+            rows = await run_audit(settings, engine)
+            if time.monotonic() >= deadline or not any(row.in_flight for row in rows):
+                return rows
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await engine.dispose()
+
+
+def _table(rows: Sequence[PartitionAudit]) -> Table:
+    table = Table("TOPIC", "PARTITION", "BEGIN", "END", "COVERED", "IN FLIGHT", "HOLES", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        holes = ", ".join(f"[{start},{stop})" for start, stop in row.holes)
+        table.add_row(
+            row.topic,
+            str(row.partition),
+            *(f"{number:,}" for number in (row.begin, row.end, row.covered, row.in_flight)),
+            f"[bold red]\\{holes}[/]" if holes else "none",
+        )
+    return table
