@@ -47,7 +47,7 @@ async def test_indices_and_aliases_are_made_once_however_often_asked(
     alias, index = alias_name(CUSTOMERS, pipeline_settings), index_name(CUSTOMERS, pipeline_settings)
     assert list((await client.indices.get_alias(name=alias)).body) == [index]
     settings = (await client.indices.get_settings(index=index)).body[index]["settings"]["index"]
-    assert (settings["number_of_replicas"], settings["gc_deletes"]) == ("0", "1h")
+    assert (settings["number_of_replicas"], settings["gc_deletes"]) == ("0", "168h")
 
 
 async def test_changes_are_found_by_folded_prefix_and_an_older_version_changes_nothing(

@@ -76,7 +76,7 @@ def test_garbage_becomes_failures_and_what_follows_goes_on(topics: Settings) -> 
     garbage = [b"", b"\xff\xfe", b"[" * 100_000, b"[1]", b'{"customer_id":', b"1" * 50_000, b"{}"]
     producer = Producer(producer_config(topics))
     for value in [*garbage, None, CUSTOMER % (1, 1, 7)]:
-        producer.produce(topics.named("customers.raw"), value, b"k", partition=1)
+        producer.produce(topics.named("customers.raw"), value, b"k" if value is not None else None, partition=1)
     producer.produce(
         topics.named("customers.raw"), b"{}", b"k", partition=1, headers=[(HEADER_MAPPING, b'{"no_such_field":"x"}')]
     )
