@@ -8,7 +8,7 @@ from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
 from schemas.registry import all_datasets
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.sink import setup_schema
+from sinks.postgres.schema import setup_schema
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.sink import Message
 

@@ -22,22 +22,23 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
     # Written as bytes, since data and times are bytes already; the same as encoding a ChangeEvent, at half the cost.
     topic = settings.named(dataset.changed_topic)
     texts: dict[datetime | None, bytes] = {None: b"null"}  # one transaction, few distinct times
-    for arrival, outcome, version, created_at, updated_at, identity in stored:
-        if outcome == "deleted":
-            yield deleted_event(topic, ChangeEvent(arrival.key, "deleted", version, arrival.origin))
+    for item in stored:
+        arrival = item.arrival
+        if item.outcome == "deleted":
+            yield deleted_event(topic, ChangeEvent(arrival.key, "deleted", item.version, arrival.origin))
             continue
-        for moment in (created_at, updated_at):
+        for moment in (item.created_at, item.updated_at):
             if moment not in texts:
                 texts[moment] = _encode(moment)
-        head = b"" if identity is None else b',"id":%d' % identity
+        identity = b"" if item.id is None else b',"id":%d' % item.id
         value = b'{"key":%b,"op":"stored","version":%d,"origin":%b,"data":%b%b,"created_at":%b,"updated_at":%b}}' % (
             _encode(arrival.key),
-            version,
+            item.version,
             _encode(arrival.origin),
             arrival.data.rstrip()[:-1],
-            head,
-            texts[created_at],
-            texts[updated_at],
+            identity,
+            texts[item.created_at],
+            texts[item.updated_at],
         )
         yield Outgoing(topic, arrival.origin.partition, arrival.key.encode(), value)
 

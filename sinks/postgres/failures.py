@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidRecord
 from schemas.events import FailedRecord, Origin
 from sinks.failed_records import now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
+from sinks.sink import Message
 
 STAGE = "postgres"
 
@@ -57,6 +59,21 @@ def decode_failed(value: bytes | None) -> FailedRecord:
         return _decode(value or b"")
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
+
+
+def undecodable(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
+    """A message that does not decode. Its raw record is unknown, so it is booked under its own coordinates."""
+    key = message.key()
+    return FailedRecord(
+        dataset=dataset.name if dataset else "unknown",
+        stage=STAGE,
+        reason=error.reason,
+        message=error.message,
+        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
+        failed_at=now_ms(),
+        key=key.decode("utf-8", "replace") if key is not None else None,
+        payload=message.value(),
+    )
 
 
 def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:

@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import msgspec
 from asyncpg import UniqueViolationError
 from asyncpg.exceptions import PostgresError
 
@@ -16,7 +17,7 @@ from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
 from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, eq=False, gc=False):
     """An arrival whose content is now its row's content. `outcome`: inserted, updated or unchanged.
 
     Or a delete that left no row: `outcome` is deleted, and there are no times.
@@ -66,7 +67,7 @@ class DatasetMerge:
         try:
             async with self._connection.transaction():
                 await self._stage(arrivals)
-                return await self._merge_staged(arrivals, range(len(arrivals)))
+                return await self._merge_staged(arrivals)
         except PostgresError as error:
             if not is_refusal(error):
                 raise
@@ -82,7 +83,7 @@ class DatasetMerge:
                 judgement = judge(claims)
                 merged = Merged([], superseded, [])
                 for ordinals in judgement.rounds:
-                    merged += await self._merge_staged(arrivals, ordinals, some=True)
+                    merged += await self._merge_staged([arrivals[ordinal] for ordinal in ordinals], ordinals)
                 for ordinal, (field, holder) in judgement.lost.items():
                     merged.refused.append(self._conflict(arrivals[ordinal], field, holder))
                 return merged
@@ -114,13 +115,14 @@ class DatasetMerge:
         )
         self._staged = True
 
-    async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int], some: bool = False) -> Merged:
+    async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int] | None = None) -> Merged:
+        """Merge these arrivals, which are all that is staged or have these ordinals there."""
         now, keys, versions, outcomes, created, updated, ids = await (
-            self._connection.fetchrow(self._sql.merge_some, list(ordinals))
-            if some
-            else self._connection.fetchrow(self._sql.merge)
+            self._connection.fetchrow(self._sql.merge)
+            if ordinals is None
+            else self._connection.fetchrow(self._sql.merge_some, list(ordinals))
         )
-        by_key = {arrivals[ordinal].key: arrivals[ordinal] for ordinal in ordinals}
+        by_key = {arrival.key: arrival for arrival in arrivals}
         earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
         stored = []
         ids = ids or repeat(None)  # endless, where the table has none

@@ -1,6 +1,5 @@
 """`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
 
-import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Sequence
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from runtime.errors import Backpressure
-from runtime.migrate import is_starting, migrate
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
@@ -17,21 +15,23 @@ from schemas.events import FailedRecord, Origin
 from schemas.registry import all_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
-from sinks.failed_records import now_ms, outgoing_failure
-from sinks.postgres.arrivals import Arrival, decode_arrival, newest_per_key
+from sinks.failed_records import outgoing_failure
+from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.deletions import Deletions, overtaken_by, purge_tombstones
+from sinks.postgres.deletions import Deletions, purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
-    STAGE,
     decode_failed,
     failed_arrival,
     find_own_failures,
     insert_failures,
+    undecodable,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, Merged, Stored
+from sinks.postgres.merge import DatasetMerge, Merged
+from sinks.postgres.newest_first import merge_newest_first
+from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.publisher import Outgoing, Publisher
@@ -88,7 +88,7 @@ class PostgresSink:
                 else:
                     batch.reported.append(decode_failed(message.value()))
             except InvalidRecord as error:
-                batch.undecodable.append(_undecodable(message, dataset, error))
+                batch.undecodable.append(undecodable(message, dataset, error))
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
@@ -148,7 +148,7 @@ class PostgresSink:
         tally: Counter[tuple[str, str]],
     ) -> list[Outgoing]:
         fresh, repeats = _without_repeats(ledger, arrivals)
-        merged = await _merge_newest_first(DatasetMerge(connection, dataset), Deletions(connection, dataset), fresh)
+        merged = await merge_newest_first(DatasetMerge(connection, dataset), Deletions(connection, dataset), fresh)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)
@@ -195,69 +195,3 @@ def _outcomes(merged: Merged) -> dict[str, list[Origin]]:
     ended["superseded"] = [arrival.origin for arrival in merged.superseded]
     ended["failed"] = [refused.arrival.origin for refused in merged.refused]
     return ended
-
-
-async def _merge_newest_first(merge: DatasetMerge, deletions: Deletions, arrivals: list[Arrival]) -> Merged:
-    """Merge the newest arrival of each key; where it is refused, the one that it had overtaken gets its turn."""
-    merged = Merged([], [], [])
-    while arrivals:
-        newest, overtaken = newest_per_key(arrivals)
-        result = await _apply(merge, deletions, newest)
-        merged += result
-        refused = {item.arrival.key for item in result.refused}
-        arrivals = [arrival for arrival in overtaken if arrival.key in refused]
-        merged.superseded.extend(arrival for arrival in overtaken if arrival.key not in refused)
-    return merged
-
-
-async def _apply(merge: DatasetMerge, deletions: Deletions, newest: list[Arrival]) -> Merged:
-    """Delete and store, each key once, what is newer than its tombstone.
-
-    Deletes come first, so that a unique value which they free can be taken by a record of the same batch.
-    """
-    tombstones = await deletions.tombstones([arrival.key for arrival in newest])
-    superseded = []
-    if tombstones:
-        superseded = [a for a in newest if (known := tombstones.get(a.key)) and overtaken_by(known, a)]
-        late = {arrival.key for arrival in superseded}
-        newest = [arrival for arrival in newest if arrival.key not in late]
-    merged = Merged([], superseded, [])
-    if deletes := [arrival for arrival in newest if arrival.deletes]:
-        versions = await deletions.delete(deletes)
-        for arrival in deletes:
-            if version := versions.get(arrival.key):
-                merged.stored.append(Stored(arrival, "deleted", version, None, None, None))
-            else:
-                merged.superseded.append(arrival)
-        newest = [arrival for arrival in newest if not arrival.deletes]
-    if newest:
-        result = await merge.merge(newest)
-        merged += result
-        if tombstones:
-            await deletions.forget([stored.arrival.key for stored in result.stored])
-    return merged
-
-
-async def setup_schema(settings: Settings) -> None:
-    """Bring the schema to date. Raises Backpressure while Postgres is not there."""
-    try:
-        await asyncio.to_thread(migrate, settings)
-    except Exception as error:
-        if is_starting(error) or is_outage(error):
-            raise Backpressure(STORE, in_words(error)) from error
-        raise
-
-
-def _undecodable(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
-    # Nothing is known of its raw record, so it is booked under its own coordinates.
-    key = message.key()
-    return FailedRecord(
-        dataset=dataset.name if dataset else "unknown",
-        stage=STAGE,
-        reason=error.reason,
-        message=error.message,
-        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
-        failed_at=now_ms(),
-        key=key.decode("utf-8", "replace") if key is not None else None,
-        payload=message.value(),
-    )

@@ -43,7 +43,7 @@ async def test_any_bytes_are_kept_untouched_in_the_table_of_their_kind(pipeline_
     assert (csv["source_name"], csv["run_id"], csv["payload"]) == ("titanic", "r1", b'{"row": "1"}')
 
 
-async def test_a_frozen_postgres_makes_it_wait_and_a_restarted_one_gets_everything(
+async def test_a_stopped_postgres_makes_it_wait_and_a_restarted_one_gets_everything(
     pipeline_settings: Settings, servers: Servers
 ) -> None:
     async with running(LandingSink(pipeline_settings), pipeline_settings) as runner:

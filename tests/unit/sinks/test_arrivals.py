@@ -35,6 +35,12 @@ def test_every_text_comes_back_out_of_its_copy_line(values: list[str | None]) ->
     assert [unescape(field) for field in line.split("\t")] == values
 
 
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\x00")))
+def test_the_line_of_an_arrival_is_escaped_where_its_text_needs_it(text: str) -> None:
+    row = decode_arrival(RECORDS, clean(DATA | {"name": text})).row
+    assert [unescape(field) for field in row.split("\t")][:6] == ["csv", "s", "1", text, "1.0000", None]
+
+
 def test_an_arrival_has_its_row_and_the_bytes_it_came_as() -> None:
     arrival = decode_arrival(RECORDS, clean(DATA))
     assert arrival.row == "csv\ts\t1\tØ\t1.0000\t\\N\tø"

@@ -1,0 +1,18 @@
+"""Brings the schema to date before a sink starts to write."""
+
+import asyncio
+
+from runtime.errors import Backpressure
+from runtime.migrate import is_starting, migrate
+from runtime.settings import Settings
+from sinks.postgres.verdicts import STORE, in_words, is_outage
+
+
+async def setup_schema(settings: Settings) -> None:
+    """Bring the schema to date. Raises Backpressure while Postgres is not there."""
+    try:
+        await asyncio.to_thread(migrate, settings)
+    except Exception as error:
+        if is_starting(error) or is_outage(error):
+            raise Backpressure(STORE, in_words(error)) from error
+        raise
