@@ -11,10 +11,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
 from api.endpoints import audit as audit_endpoint
-from api.endpoints import data, entry_points, health, search
+from api.endpoints import data, entry_points, failures, health, search
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints.datasets import dataset_routers, reads_of
+from api.failure_replays import FailureReplays
 from api.ingest_runs import IngestRuns
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_context import RequestContext
@@ -50,9 +51,8 @@ def create_app(settings: Settings, stages: Stages) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    plain = [
-        module.router for module in (entry_points, health, ingest_endpoints, data, search, lag_endpoint, audit_endpoint)
-    ]
+    modules = (entry_points, health, ingest_endpoints, data, search, lag_endpoint, audit_endpoint, failures)
+    plain = [module.router for module in modules]
     return [*plain, customers, *dataset_routers()]
 
 
@@ -78,7 +78,9 @@ async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIt
         app.state.clients = clients
         app.state.stages = stages
         app.state.runs = IngestRuns(stages.ingest, clients.engine)
+        app.state.replays = FailureReplays(stages.failures)
         try:
             yield
         finally:
+            await app.state.replays.close()
             await app.state.runs.close()

@@ -63,3 +63,10 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if reason := postgres_trouble(error):
             raise Unavailable("postgres", reason) from error
         raise
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """The same with a transaction around the body, for the few answers that change something."""
+    async with reading(engine.execution_options(isolation_level="READ COMMITTED")) as connection, connection.begin():
+        yield connection

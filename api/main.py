@@ -15,12 +15,14 @@ from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
+from producers.failure_desk import FailureDesk
 from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
+from stream_processors.trial import try_record
 
 CUSTOMERS_SOURCE = "customers_api"
 """The block of sources.toml that `POST /api/ingest` publishes."""
@@ -53,7 +55,8 @@ def assemble(settings: Settings) -> FastAPI:
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
         return audit_json(await audit_records(settings, engine))
 
-    return create_app(settings, Stages(publish_customers, delete_record, lag, audit))
+    desk = FailureDesk(settings, try_record)
+    return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk))
 
 
 def _customers_source(settings: Settings) -> Source:

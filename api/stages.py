@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.failures.desk import Desk
 from runtime.offset_ranges import OffsetRanges
 from schemas.dataset import Dataset
 
@@ -82,3 +83,4 @@ class Stages:
     delete: RecordDeleter
     lag: LagReader
     audit: AuditReader
+    failures: Desk

@@ -5,8 +5,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
+    Double,
     Identity,
     Index,
     Integer,
@@ -80,9 +82,59 @@ ingest_failures = Table(
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     _timestamp("failed_at"),
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("replay_of", BigInteger),
+    Column("failed_again_as", BigInteger),
+    Column("replay_job", Integer),
+    Column("edited_payload", LargeBinary),
+    Column("raw_headers", JSONB),
+    Column("replayed_key", Text),
+    Column("replayed_topic", Text),
+    Column("replayed_partition", Integer),
+    Column("replayed_offset", BigInteger),
+    _timestamp("updated_at", nullable=True),
     UniqueConstraint("topic", "partition", "offset"),
     Index(None, "dataset", "reason"),
+    Index(None, "state", "id"),
+    Index("ix_ingest_failures_replayed", "replayed_topic", "replayed_partition", "replayed_offset"),
 )
+"""Rejected records. The sink writes them; from `state` on, columns tell what people did about them: see
+`runtime/failures/`. `attempts` counts the replays of the record, over all its failures (`replay_of` chains them).
+"""
+
+failure_replays = Table(
+    "failure_replays",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("selection", JSONB, nullable=False),
+    Column("rate", Double),
+    Column("forced", Boolean, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("sent", BigInteger, nullable=False, server_default="0"),
+    Column("skipped", BigInteger, nullable=False, server_default="0"),
+    Column("who", Text, nullable=False),
+    _timestamp("started_at"),
+    _timestamp("ended_at", nullable=True),
+)
+"""Replay jobs. The failures of a job are those `queued` with its id in `replay_job`. `rate` in records/s."""
+
+failure_actions = Table(
+    "failure_actions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("failure_id", BigInteger),
+    Column("job_id", Integer),
+    Column("action", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    _timestamp("at", default=True),
+    Column("note", Text),
+    Column("before", LargeBinary),
+    Column("after", LargeBinary),
+    Index(None, "failure_id"),
+)
+"""What was done about a failure, or to a job as a whole, by whom, when. `before` and `after` are an edit's payloads."""
 
 coverage = Table(
     "coverage",

@@ -23,6 +23,10 @@ HEADER_PROBLEM = "headrace-problem"
 """Set by a producer that could not read a record: `reason_code` or `reason_code;message`. The value is then the
 source's bytes as they are, and the normalizer turns the record into a failure with that reason.
 """
+HEADER_REPLAY_OF = "headrace-replay-of"
+"""Id of the failure (`ingest_failures`) that is sent again with this record."""
+HEADER_REPLAY_COUNT = "headrace-replay-count"
+"""Which replay of the record this is, counted from 1 over all its failures."""
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.clients import Clients
+from api.failure_replays import FailureReplays
 from api.ingest_runs import IngestRuns
 from api.stages import Stages
 
@@ -26,6 +27,12 @@ async def _stages(request: Request) -> Stages:
     return stages
 
 
+async def _replays(request: Request) -> FailureReplays:
+    replays: FailureReplays = request.app.state.replays
+    return replays
+
+
 OurClients = Annotated[Clients, Depends(_clients)]
 OurRuns = Annotated[IngestRuns, Depends(_runs)]
 OurStages = Annotated[Stages, Depends(_stages)]
+OurReplays = Annotated[FailureReplays, Depends(_replays)]

@@ -16,11 +16,13 @@ from api.stages import IngestRunner, PartitionLag, Published, Stages
 from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
 from monitoring.lag import read_lag
+from producers.failure_desk import FailureDesk
 from runtime.settings import Settings
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from schemas.text import fold
+from stream_processors.trial import try_record
 
 CUSTOMERS = dataset_named("customers")
 RECORDS = dataset_named("records")
@@ -47,7 +49,8 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
         return audit_json(await audit_records(settings, engine))
 
-    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit))
+    desk = FailureDesk(settings, try_record)
+    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.app import create_app
 from api.stages import PartitionLag, Published, Stages
 from mock_server.app import create_app as create_mock_server
+from producers.failure_desk import FailureDesk
 from runtime.settings import Settings
 from schemas.dataset import Dataset
+from stream_processors.trial import try_record
 
 
 async def publishes_nothing(run_id: str) -> Published:
@@ -32,15 +34,12 @@ async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
     return {}
 
 
-STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit)
+STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, FailureDesk(Settings(), try_record))
 
 
 @pytest.mark.parametrize(
     "app",
-    [
-        create_app(Settings(), STAGES),
-        create_mock_server(Settings()),
-    ],
+    [create_app(Settings(), STAGES), create_mock_server(Settings())],
 )
 async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:

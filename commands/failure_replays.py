@@ -1,0 +1,163 @@
+"""`headrace failures retry`, and the jobs that it makes: `jobs`, `pause`, `cancel`."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from commands.failure_access import ask, desk, run, who
+from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_tables import jobs_table, plan_table
+from commands.output import fail, print_json, stderr, stdout
+from runtime.failures import replays
+from runtime.failures.actions import MOST_IDS
+from runtime.failures.replays import Job
+from runtime.failures.selection import Selection
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings
+
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
+ASK_AGAIN_SECONDS = 0.1
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")]
+JobId = Annotated[int, typer.Argument(metavar="JOB")]
+
+
+def retry(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Failures, or a filter instead.")] = None,
+    dataset: Datasets = None,
+    source: Sources = None,
+    reason: Reasons = None,
+    key: Keys = None,
+    since: Since = None,
+    until: Until = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="Send at most N records a second.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send parked ones too, and those of which a newer record is stored.")
+    ] = False,
+    resume: Annotated[int | None, typer.Option(metavar="JOB", help="Go on with a job that was paused.")] = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for the outcomes.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Send failures again, corrected if they were edited. Ctrl-C pauses; the job can be taken up again anywhere.
+
+    Exit code 0 only if the job is done and nothing was skipped or failed again; 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace failures retry 17 18
+
+      headrace failures retry --reason required --dataset customers --dry-run
+
+      headrace failures retry --reason email_conflict --rate 500
+
+      headrace failures retry --resume 3
+    """
+    settings = load_settings()
+    chosen = selection(ids=ids, datasets=dataset, sources=source, reasons=reason, keys=key, since=since, until=until)
+    if (resume is None) == chosen.is_empty:
+        fail("name failures by id, or by a filter such as --reason, or a job with --resume", WRONG_USAGE)
+    if len(chosen.ids) > MOST_IDS:
+        fail(f"at most {MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
+    if dry_run:
+        _plan(settings, chosen, force, as_json)
+        return
+    configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "failures")
+    if resume is None:
+        resume = run(desk(settings).start(chosen, who(), rate=rate, force=force)).id
+    job = _run(settings, resume, as_json)
+    ended = _outcomes(settings, job, wait)
+    if as_json:
+        print_json({"job": job._asdict(), "outcomes": ended})
+    else:
+        words = ", ".join(f"{count:,} {state}" for state, count in ended.items()) or "nothing sent"
+        stdout.print(f"Job {job.id} is {job.state}: {job.sent:,} sent, {job.skipped:,} skipped. Now: {words}.")
+        if "failed_again" in ended:
+            stdout.print("`headrace failures list` shows what failed again.", style="dim", markup=False)
+    if job.state != "done" or job.skipped or "failed_again" in ended:
+        raise typer.Exit(1)
+
+
+def jobs(as_json: AsJson = False) -> None:
+    """Show the latest replay jobs.
+
+    Example:
+
+      headrace failures jobs
+    """
+    found = ask(load_settings(), replays.jobs)
+    if as_json:
+        print_json([job._asdict() for job in found])
+    else:
+        stdout.print(jobs_table(found))
+
+
+def pause(job: JobId, as_json: AsJson = False) -> None:
+    """Pause a replay job, whichever process runs it; `retry --resume JOB` goes on.
+
+    Example:
+
+      headrace failures pause 3
+    """
+    _change(job, "paused", as_json)
+
+
+def cancel(job: JobId, as_json: AsJson = False) -> None:
+    """Cancel a replay job: what it has not sent is open again.
+
+    Example:
+
+      headrace failures cancel 3
+    """
+    _change(job, "cancelled", as_json)
+
+
+def _change(job_id: int, state: Any, as_json: bool) -> None:
+    settings = load_settings()
+    limit = settings.replay_limit
+    job = ask(settings, lambda connection: replays.change_state(connection, job_id, state, who(), replay_limit=limit))
+    if as_json:
+        print_json(job._asdict())
+    else:
+        stdout.print(f"Job {job.id} is {job.state}: {job.sent:,} of {job.total:,} sent.")
+
+
+def _plan(settings: Settings, chosen: Selection, force: bool, as_json: bool) -> None:
+    plan = run(desk(settings).plan(chosen, force=force))
+    if as_json:
+        print_json(plan)
+        return
+    stdout.print(plan_table(plan))
+    stdout.print(f"{plan.total:,} selected; {plan.ready:,} would be sent and are valid. Nothing was sent.")
+
+
+def _run(settings: Settings, job_id: int, as_json: bool) -> Job:
+    columns = (TextColumn("job {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=stderr, disable=as_json or not stderr.is_terminal, transient=True) as bar:
+            task = bar.add_task(str(job_id), total=None)
+
+            def tell(job: Job) -> None:
+                bar.update(task, completed=job.sent + job.skipped, total=job.total)
+
+            return run(desk(settings).run(job_id, who(), tell))
+    except KeyboardInterrupt:
+        again = f"`headrace failures retry --resume {job_id}` goes on, `headrace failures cancel {job_id}` ends it"
+        stderr.print(f"Job {job_id} is paused; {again}.", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _outcomes(settings: Settings, job: Job, seconds: float) -> dict[str, int]:
+    ask_job: Callable[[AsyncConnection], Any] = lambda connection: replays.outcomes(connection, job.id)  # noqa: E731
+    deadline = time.monotonic() + seconds
+    while True:
+        found: dict[str, int] = ask(settings, ask_job)
+        if "replayed" not in found or time.monotonic() > deadline:
+            return found
+        time.sleep(ASK_AGAIN_SECONDS)

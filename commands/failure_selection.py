@@ -1,0 +1,62 @@
+"""The options by which `failures list` and `failures retry` select."""
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from commands.output import fail
+from runtime.failures.selection import InvalidSelection, Selection
+
+WRONG_USAGE = 2
+
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", metavar="NAME", help="Of this dataset (repeatable).")]
+Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Of this source (repeatable).")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="CODE", help="With this reason (repeatable).")]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="Of this key (repeatable).")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Failed then or later: 30m, 2h, 1d ago, or ISO 8601.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Failed before that.")]
+
+
+def selection(
+    *,
+    ids: Sequence[int] | None = None,
+    datasets: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    reasons: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    states: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+) -> Selection:
+    """What the options select. Exits with code 2 for a wrong value."""
+    try:
+        return Selection(
+            ids=tuple(ids or ()),
+            datasets=tuple(datasets or ()),
+            sources=tuple(sources or ()),
+            reasons=tuple(reasons or ()),
+            keys=tuple(keys or ()),
+            states=tuple(states),
+            since=_time("--since", since),
+            until=_time("--until", until),
+        )
+    except InvalidSelection as error:
+        fail(str(error), WRONG_USAGE)
+
+
+def _time(option: str, text: str | None) -> datetime.datetime | None:
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option} {text!r}: expected e.g. 30m, 2h, 1d or 2025-03-01T12:00", WRONG_USAGE)
+    return time if time.tzinfo else time.astimezone()

@@ -1,0 +1,187 @@
+"""`headrace failures …`: look at rejected records, correct them, send them again, or decide against them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from commands.failure_access import ask, desk, run, who
+from commands.failure_replays import cancel, jobs, pause, retry
+from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_tables import groups_table, items_table, time_text
+from commands.output import fail, print_json, stdout
+from runtime.failures import actions, queries
+from runtime.failures.desk import Edited
+from runtime.failures.presented import payload_text, presented
+from runtime.failures.states import UNSETTLED, StillInvalid
+from runtime.settings import load_settings
+
+failures = typer.Typer(
+    no_args_is_help=True,
+    help="Rejected records: list, show, edit, retry or discard them. Postgres keeps them, whatever topics forget.",
+)
+for command in (retry, jobs, pause, cancel):
+    failures.command()(command)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+FailureIds = Annotated[list[int], typer.Argument(metavar="ID…")]
+
+
+@failures.command("list")
+def list_failures(
+    dataset: Datasets = None,
+    source: Sources = None,
+    reason: Reasons = None,
+    key: Keys = None,
+    since: Since = None,
+    until: Until = None,
+    state: Annotated[
+        list[str] | None, typer.Option(metavar="STATE", help="In this state (repeatable); `all` for every state.")
+    ] = None,
+    flat: Annotated[bool, typer.Option("--flat", help="Single failures, newest first, instead of groups.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="--flat: how many.")] = 50,
+    before: Annotated[int | None, typer.Option(metavar="ID", help="--flat: only those older than this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show failures by dataset, stage and reason code; those that are settled only with --state.
+
+    Examples:
+
+      headrace failures list
+
+      headrace failures list --dataset customers --since 2h
+
+      headrace failures list --flat --reason required --limit 20
+    """
+    settings = load_settings()
+    chosen = selection(
+        datasets=dataset,
+        sources=source,
+        reasons=reason,
+        keys=key,
+        states=() if state == ["all"] else state or UNSETTLED,
+        since=since,
+        until=until,
+    )
+    if not flat:
+        groups = ask(settings, lambda connection: queries.groups(connection, chosen))
+        if as_json:
+            print_json(groups)
+        elif groups:
+            stdout.print(groups_table(groups))
+        else:
+            stdout.print("No failures are selected.")
+        return
+    rows = ask(settings, lambda connection: queries.page(connection, chosen, limit, before))
+    if as_json:
+        print_json(rows)
+        return
+    stdout.print(items_table(rows))
+    if len(rows) == limit:
+        stdout.print(f"Older ones: --before {rows[-1]['id']}", style="dim")
+
+
+@failures.command()
+def show(failure_id: Annotated[int, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show everything about a failure: its bytes, each field's problem, where it came from, what was done about it.
+
+    Example:
+
+      headrace failures show 17
+    """
+
+    async def read(connection: AsyncConnection) -> dict[str, Any]:
+        found = await queries.one(connection, failure_id)
+        return presented(found, await queries.history(connection, failure_id))
+
+    shown = ask(load_settings(), read)
+    if as_json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        if name not in ("problems", "payload", "edited_payload", "history") and value is not None:
+            stdout.print(f"[bold]{name:<19}[/] {escape(str(value))}")
+    for problem in shown["problems"]:
+        stdout.print(f"  [yellow]{escape(problem['field'])}[/] {problem['code']}: {escape(problem['message'])}")
+    for name in ("payload", "edited_payload"):
+        if content := shown[name]:
+            stdout.print(f"[bold]{name}[/] ({content['encoding']})")
+            stdout.print(content["content"], markup=False)
+    for entry in shown["history"]:
+        text = f": {entry['note']}" if entry["note"] else ""
+        stdout.print(f"{time_text(entry['at'])}  {entry['action']} by {entry['who']}{text}", markup=False)
+
+
+@failures.command()
+def edit(
+    failure_id: Annotated[int, typer.Argument(metavar="ID")],
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field (repeatable); empty: none.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="The whole payload, as it is to be sent.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Keep it although it would fail again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Correct the payload that a retry sends. It must be valid now; the payload before and after are kept.
+
+    Examples:
+
+      headrace failures edit 17 --set email=ada@example.org --set last_name=Lovelace
+
+      headrace failures edit 17 --file corrected.json
+    """
+    if bool(values) == bool(file):
+        fail("say either --set FIELD=VALUE or --file FILE", WRONG_USAGE)
+    try:
+        payload = file.read_bytes() if file else None
+    except OSError as error:
+        fail(f"--file {file}: {error.strerror}", WRONG_USAGE)
+    settings = load_settings()
+    pairs = _pairs(values or [])
+
+    async def change() -> Edited | StillInvalid:
+        try:
+            return await desk(settings).edit(failure_id, who(), values=pairs, payload=payload, force=force)
+        except StillInvalid as error:
+            return error
+
+    edited = run(change())
+    if isinstance(edited, StillInvalid):
+        lines = [f"  {problem.field} {problem.code}: {problem.message}" for problem in edited.problems]
+        hint = "nothing was changed; correct it, or keep it as it is with --force"
+        fail("\n".join([f"failure {failure_id} would fail again ({edited.reason}): {hint}", *lines]))
+    if as_json:
+        after = payload_text(edited.after)
+        print_json({"before": payload_text(edited.before), "after": after, "valid": edited.valid})
+        return
+    verdict = "It is valid now" if edited.valid else "It is still not valid"
+    stdout.print(f"{verdict}; `headrace failures retry {failure_id}` sends it.", markup=False)
+
+
+@failures.command()
+def discard(
+    ids: FailureIds,
+    reason_text: Annotated[str, typer.Option("--reason-text", metavar="TEXT", help="Why; it is kept.")],
+) -> None:
+    """Decide against failures: they are no longer listed, and stay in Postgres with the reason.
+
+    Example:
+
+      headrace failures discard 17 18 --reason-text 'test data of the supplier'
+    """
+    if len(ids) > actions.MOST_IDS:
+        fail(f"at most {actions.MOST_IDS:,} ids at once", WRONG_USAGE)
+    ask(load_settings(), lambda connection: actions.discard(connection, ids, who(), reason_text))
+    stdout.print(f"Discarded {len(set(ids)):,}.")
+
+
+def _pairs(values: list[str]) -> dict[str, object]:
+    pairs: dict[str, object] = {}
+    for text in values:
+        field, equals, value = text.partition("=")
+        if not (field and equals):
+            fail(f"--set {text!r}: expected FIELD=VALUE", WRONG_USAGE)
+        pairs[field] = value or None
+    return pairs

@@ -1,0 +1,39 @@
+"""An edited payload from field values. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from producers.originals import Headers
+from runtime.failures.states import CannotEdit
+from schemas.dataset import Dataset
+from schemas.events import HEADER_MAPPING
+
+_decode = msgspec.json.Decoder(float_hook=str).decode
+
+
+def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, object], dataset: Dataset) -> bytes:
+    """The payload with values set, all else as it is. A field is written to the column that the record's mapping names.
+
+    Raises CannotEdit for a payload that is no JSON object, and for a name that is neither field nor column.
+    """
+    try:
+        record = _decode(payload or b"")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise CannotEdit("the payload is no JSON object, so no field can be set; give all of it, with --file")
+    mapping = _mapping(headers)
+    fields = [field.name for field in dataset.fields]
+    for name, value in values.items():
+        if name not in fields and name not in record:
+            raise CannotEdit(f"{name!r} is no field of {dataset.name}; its fields are: {', '.join(fields)}")
+        record[mapping.get(name, name) if name in fields else name] = value
+    return msgspec.json.encode(record)
+
+
+def _mapping(headers: Headers) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(dict(headers).get(HEADER_MAPPING) or b"{}", type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeError):
+        return {}

@@ -1,0 +1,171 @@
+"""Sends failures again: each to the raw topic that it came from, done only when the broker has confirmed it."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from producers.raw_lookup import RawLookup
+from producers.replay_candidates import Candidate, RecordCheck, examine
+from runtime.errors import DeliveryFailed
+from runtime.failures import replays
+from runtime.failures.replays import Delivered, Job
+from runtime.failures.states import ActionRefused, JobState
+from runtime.kafka_clients import producer_config, reason
+from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+LARGEST_STEP = 500
+STEPS_PER_SECOND = 2
+"""How often a capped job sends, and looks whether it has been paused. Looking records up costs most per step."""
+
+DELIVERY_TIMEOUT_MS = 30_000
+
+ANY_PARTITION = -1
+"""librdkafka's word for: the partitioner decides."""
+
+
+class Replay:
+    """Runs one job until it is through, paused or cancelled. `engine` must not be in autocommit mode."""
+
+    def __init__(self, settings: Settings, engine: AsyncEngine, check: RecordCheck, job_id: int, who: str) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._check = check
+        self._job_id = job_id
+        self._who = who
+
+    async def run(self, progress: Callable[[Job], None] | None = None) -> Job:
+        """The job as it stands when this run ends. `progress` is called after every step.
+
+        Cancelling the task pauses the job, after the step that it is in. So does a broker that does not confirm:
+        raises DeliveryFailed then; what it has not confirmed stays queued. Raises ActionRefused when another process
+        runs the job, or it has ended.
+        """
+        async with self._attending():
+            job = await self._change("running")
+            lookup = RawLookup(self._settings)
+            producer = Producer(
+                producer_config(self._settings, log_level=0, **{"delivery.timeout.ms": DELIVERY_TIMEOUT_MS})
+            )
+            started, sent_before = time.monotonic(), job.sent
+            size = LARGEST_STEP if job.rate is None else min(LARGEST_STEP, math.ceil(job.rate / STEPS_PER_SECOND))
+            try:
+                while (job := await _to_its_end(self._step(lookup, producer, size))).state == "running":
+                    if progress:
+                        progress(job)
+                    if job.rate is not None:
+                        await asyncio.sleep(started + (job.sent - sent_before) / job.rate - time.monotonic())
+            except (asyncio.CancelledError, DeliveryFailed):
+                await self._pause()
+                raise
+            finally:
+                await asyncio.to_thread(lookup.close)
+            if progress:
+                progress(job)
+            log.info("replay_ended", job=job.id, state=job.state, sent=job.sent, skipped=job.skipped)
+            return job
+
+    async def _step(self, lookup: RawLookup, producer: Producer, size: int) -> Job:
+        async with self._engine.begin() as connection:
+            job = await replays.job(connection, self._job_id)
+            if job.state != "running":
+                return job
+            failures = await replays.next_failures(connection, self._job_id, size)
+            candidates = await examine(connection, lookup, self._check, failures)
+        if not failures:
+            return await self._change("done")
+        skipped = {c.failure["id"]: c.obstacle for c in candidates if c.obstacle and not (c.overridable and job.forced)}
+        wanted = [candidate for candidate in candidates if candidate.failure["id"] not in skipped]
+        delivered, error = await asyncio.to_thread(_send, producer, wanted)
+        async with self._engine.begin() as connection:
+            await replays.record_delivered(connection, self._job_id, self._who, delivered)
+            await replays.record_skipped(connection, self._job_id, self._who, skipped)
+            job = await replays.job(connection, self._job_id)
+        if error is not None:
+            raise DeliveryFailed(
+                f"replay job {job.id} is paused: Kafka at {self._settings.kafka_bootstrap_servers} confirmed "
+                f"{len(delivered)} of {len(wanted)} records ({error}); "
+                f"`headrace failures retry --resume {job.id}` goes on"
+            )
+        return job
+
+    @asynccontextmanager
+    async def _attending(self) -> AsyncIterator[None]:
+        autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with autocommit.connect() as connection:
+            if not await replays.attend(connection, self._job_id):
+                raise ActionRefused(f"replay job {self._job_id} is being run by another process")
+            try:
+                yield
+            finally:
+                await asyncio.shield(replays.leave(connection, self._job_id))
+
+    async def _change(self, state: JobState) -> Job:
+        async with self._engine.begin() as connection:
+            return await replays.change_state(
+                connection, self._job_id, state, self._who, replay_limit=self._settings.replay_limit
+            )
+
+    async def _pause(self) -> None:
+        async with self._engine.begin() as connection:
+            job = await replays.job(connection, self._job_id)
+        if job.state == "running":
+            await self._change("paused")
+
+
+def _send(producer: Producer, candidates: Sequence[Candidate]) -> tuple[list[Delivered], str | None]:
+    """What the broker has confirmed, and the first error. Blocking, until each has its delivery report."""
+    delivered: list[Delivered] = []
+    errors: list[str] = []
+    for candidate in candidates:
+
+        def report(error: KafkaError | None, message: Message, candidate: Candidate = candidate) -> None:
+            if error is not None:
+                errors.append(reason(error))
+                return
+            place = cast("tuple[str, int, int]", (message.topic(), message.partition(), message.offset()))
+            delivered.append(Delivered(candidate.failure["id"], *place, candidate.valid_key))
+
+        try:
+            while not _produce(producer, candidate, report):
+                producer.poll(0.1)
+        except KafkaException as error:
+            errors.append(reason(error))
+            break
+    producer.flush()
+    return delivered, errors[0] if errors else None
+
+
+def _produce(producer: Producer, candidate: Candidate, report: Any) -> bool:
+    try:
+        producer.produce(
+            candidate.failure["topic"],
+            value=candidate.value,
+            key=candidate.key,
+            headers=list(candidate.headers),
+            on_delivery=report,
+            partition=ANY_PARTITION if candidate.partition is None else candidate.partition,
+        )
+    except BufferError:
+        return False
+    return True
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; cancelled meanwhile, let it end first: what has been sent must be noted."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

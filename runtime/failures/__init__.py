@@ -1,0 +1,1 @@
+"""Failures as they lie in Postgres: asked, changed, queued for a replay, settled. SQL only: sending is elsewhere."""

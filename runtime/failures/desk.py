@@ -1,0 +1,73 @@
+"""What people can have done with failures, as the API and the commands see it. Producers carry it out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runtime.failures.replays import Job
+from runtime.failures.selection import Selection
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit that has been kept. `valid` is False only if it was forced."""
+
+    before: bytes | None
+    after: bytes
+    valid: bool
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """Failures of one dataset and reason. `expected`: `valid`, `invalid`, `newer_record`, `original_gone` or, for one
+    that a replay does not take, its state.
+    """
+
+    dataset: str
+    reason: str
+    expected: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would do."""
+
+    total: int
+    lines: list[PlanLine] = field(default_factory=list)
+
+    @property
+    def ready(self) -> int:
+        """How many would be sent and are valid."""
+        return sum(line.count for line in self.lines if line.expected == "valid")
+
+
+class Desk(Protocol):
+    """Edits, plans and replays. `who` is kept with every action.
+
+    Raises ActionRefused, UnknownFailure, DeliveryFailed for Kafka, and what SQLAlchemy raises when Postgres is gone.
+    """
+
+    async def edit(
+        self,
+        failure_id: int,
+        who: str,
+        *,
+        values: Mapping[str, object] | None = None,
+        payload: bytes | None = None,
+        force: bool = False,
+    ) -> Edited:
+        """Keep another payload for the next retry. Raises StillInvalid (unless forced) and CannotEdit."""
+        ...
+
+    async def plan(self, selection: Selection, *, force: bool = False) -> Plan:
+        """What `start` with the same arguments would do; sends and changes nothing."""
+        ...
+
+    async def start(self, selection: Selection, who: str, *, rate: float | None = None, force: bool = False) -> Job:
+        """Queue the selected failures as a job; `run` sends them. `rate` in records/s, None for no cap."""
+        ...
+
+    async def run(self, job_id: int, who: str, progress: Callable[[Job], None] | None = None) -> Job:
+        """Send what the job has queued. When the task is cancelled, the job is paused."""
+        ...

@@ -1,0 +1,62 @@
+"""Which failures: a filter that lists, replays and jobs share."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import ColumnElement
+
+from runtime.failures.states import STATES
+from runtime.tables import ingest_failures
+
+
+class InvalidSelection(ValueError):
+    """A value of the filter is wrong; the message names it."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All conditions hold together; an empty one holds for every failure. Times bound `failed_at`: [since, until)."""
+
+    ids: tuple[int, ...] = ()
+    datasets: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for state in self.states:
+            if state not in STATES:
+                raise InvalidSelection(f"there is no state {state!r}; known are: {', '.join(STATES)}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds for every failure."""
+        return self == Selection()
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The WHERE clause's parts."""
+        columns = ingest_failures.c
+        lists = (
+            (columns.id, self.ids),
+            (columns.dataset, self.datasets),
+            (columns.source_name, self.sources),
+            (columns.reason, self.reasons),
+            (columns.key, self.keys),
+            (columns.state, self.states),
+        )
+        found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
+        if self.since is not None:
+            found.append(columns.failed_at >= self.since)
+        if self.until is not None:
+            found.append(columns.failed_at < self.until)
+        return found
+
+    def as_json(self) -> dict[str, object]:
+        """What a job keeps of it: the conditions that were given."""
+        given = {name: value for name, value in vars(self).items() if value}
+        kept: dict[str, object] = msgspec.json.decode(msgspec.json.encode(given))
+        return kept

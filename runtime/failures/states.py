@@ -1,0 +1,49 @@
+"""The states of a failure and of a replay job, and why an action is refused."""
+
+from typing import Literal, get_args
+
+from schemas.errors import FieldProblem
+
+State = Literal["open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded"]
+"""open: nobody has acted. queued: a replay job will send it. replayed: sent and confirmed by the broker, outcome not
+known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but a newer record of its
+key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
+"""
+
+STATES: tuple[State, ...] = get_args(State)
+
+UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked")
+"""What a list shows unless asked otherwise: those that somebody, or the pipeline, still has to deal with."""
+
+JobState = Literal["running", "paused", "cancelled", "done"]
+
+
+class UnknownFailure(LookupError):
+    """No failure, or no job, has that id."""
+
+
+class ActionRefused(Exception):
+    """The action would do harm or nothing. `refusals` has the reason per failure id; `--force` overrides some."""
+
+    def __init__(self, message: str, refusals: dict[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.refusals = refusals or {}
+
+
+class StillInvalid(ActionRefused):
+    """An edited record that would fail again; `problems` has every field's error."""
+
+    def __init__(self, failure_id: int, reason: str, message: str, problems: tuple[FieldProblem, ...]) -> None:
+        super().__init__(f"failure {failure_id} would fail again ({reason}): {message}", {failure_id: message})
+        self.reason = reason
+        self.problems = problems
+
+
+class CannotEdit(ValueError):
+    """The values cannot be set; the message says why and what to do instead."""
+
+
+def refuse_all(refusals: dict[int, str]) -> ActionRefused:
+    """One refusal that names each failure and its reason."""
+    lines = [f"failure {number}: {reason}" for number, reason in refusals.items()]
+    return ActionRefused("\n".join(lines), refusals)

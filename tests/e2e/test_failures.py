@@ -1,0 +1,197 @@
+"""Rejected records are worked on until each has an end: corrected, sent again, parked, or discarded."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.settings import Settings
+from tests.e2e.stores import rows, value
+from tests.processes import PROJECT, Pipeline, environment_of
+from tests.waiting import eventually
+
+Headrace = Callable[..., subprocess.CompletedProcess[str]]
+
+CSV = "id,full name,price\n7,,12.50\n8,Saw,oops\n"
+
+
+@pytest.fixture
+def short_pipeline(pipeline_settings: Settings, tmp_path: Path) -> Iterator[Pipeline]:
+    """What leads from a raw topic to Postgres, and the API."""
+    with Pipeline(pipeline_settings, tmp_path, ("normalizer", "sink postgres", "api")) as running:
+        yield running
+
+
+@pytest.fixture
+def failures(short_pipeline: Pipeline) -> Headrace:
+    """Runs `headrace` against it."""
+
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            cwd=PROJECT,
+            env=os.environ | environment_of(short_pipeline.settings),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def customer(key: str, **fields: Any) -> str:
+    data = {"customer_id": key, "first_name": "Ada", "last_name": "L", "email": f"{key.lower()}@example.org"}
+    return json.dumps(data | fields)
+
+
+def answer(run: subprocess.CompletedProcess[str]) -> Any:
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads(run.stdout)
+
+
+def push(headrace: Headrace, *lines: str) -> None:
+    run = headrace("push", "customers", "-", "--wait", "--json", stdin="\n".join(lines) + "\n")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def listed(headrace: Headrace, *options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer(headrace("failures", "list", "--flat", "--json", *options))
+    return found
+
+
+def test_a_record_is_corrected_and_stored_and_one_that_stays_wrong_is_parked(
+    short_pipeline: Pipeline, failures: Headrace
+) -> None:
+    settings = short_pipeline.settings
+    push(failures, customer("P1", email="nobody"), customer("P2", email="nowhere"), "not json")
+    groups = answer(failures("failures", "list", "--json"))
+    assert {(group["dataset"], group["reason"], group["count"]) for group in groups} == {
+        ("customers", "email_form", 2),
+        ("customers", "not_json", 1),
+    }
+    by_key = {row["key"]: row["id"] for row in listed(failures)}
+
+    refused = failures("failures", "edit", str(by_key["P1"]), "--set", "email=still wrong")
+    assert refused.returncode == 1
+    assert "email" in refused.stderr
+    assert value(settings, "SELECT count(*) FROM ingest_failures WHERE edited_payload IS NOT NULL") == 0
+    edited = answer(failures("failures", "edit", str(by_key["P1"]), "--set", "email=p1@example.org", "--json"))
+    assert (edited["valid"], json.loads(edited["after"]["content"])["email"]) == (True, "p1@example.org")
+
+    plan = answer(failures("failures", "retry", "--dataset", "customers", "--dry-run", "--json"))
+    expected = {(line["reason"], line["expected"]): line["count"] for line in plan["lines"]}
+    assert expected == {("email_form", "valid"): 1, ("email_form", "invalid"): 1, ("not_json", "invalid"): 1}
+    assert value(settings, "SELECT count(*) FROM failure_replays") == 0
+
+    retried = answer(failures("failures", "retry", str(by_key["P1"]), "--json"))
+    assert retried["outcomes"] == {"stored": 1}
+    assert value(settings, "SELECT email FROM customers WHERE customer_id = 'P1'") == "p1@example.org"
+    shown = answer(failures("failures", "show", str(by_key["P1"]), "--json"))
+    assert [entry["action"] for entry in shown["history"]] == ["edited", "retried", "stored"]
+    assert json.loads(shown["history"][0]["before"]["content"])["email"] == "nobody"
+
+    current = by_key["P2"]
+    for attempt in range(1, settings.replay_limit + 1):
+        again = failures("failures", "retry", str(current), "--json")
+        assert again.returncode == 1
+        assert json.loads(again.stdout)["outcomes"] == {"failed_again": 1}
+        current = answer(failures("failures", "show", str(current), "--json"))["failed_again_as"]
+        successor = answer(failures("failures", "show", str(current), "--json"))
+        assert (successor["attempts"], successor["key"]) == (attempt, "P2")
+    assert successor["state"] == "parked"
+    parked = failures("failures", "retry", str(current))
+    assert parked.returncode == 1
+    assert "--force" in parked.stderr
+    assert "failure" in failures("failures", "retry", str(by_key["P2"])).stderr
+
+    discarded = failures("failures", "discard", str(current), "--reason-text", "a test of the supplier")
+    assert discarded.returncode == 0, discarded.stderr
+    assert [row["reason"] for row in listed(failures)] == ["not_json"]
+    traces = rows(settings, "SELECT who, note FROM failure_actions WHERE action = 'discarded'")
+    assert [trace["note"] for trace in traces] == ["a test of the supplier"]
+    assert "@" in traces[0]["who"]
+
+
+def test_a_newer_record_is_not_overwritten_unless_forced(short_pipeline: Pipeline, failures: Headrace) -> None:
+    settings = short_pipeline.settings
+    push(failures, customer("N1", email="nobody"))
+    push(failures, customer("N1", last_name="Newer"))
+    (failure,) = listed(failures)
+    number = str(failure["id"])
+    older = answer(failures("failures", "edit", number, "--set", "email=n1@example.org", "--json"))
+    assert older["valid"]
+    refused = failures("failures", "retry", number)
+    assert refused.returncode == 1
+    assert "newer record" in refused.stderr
+    skipped = json.loads(failures("failures", "retry", "--key", "N1", "--json").stdout)
+    assert (skipped["job"]["sent"], skipped["job"]["skipped"]) == (0, 1)
+    assert value(settings, "SELECT last_name FROM customers") == "Newer"
+    forced = answer(failures("failures", "retry", number, "--force", "--json"))
+    assert forced["outcomes"] == {"stored": 1}
+    assert value(settings, "SELECT last_name FROM customers") == "L"
+
+
+def test_the_mapping_of_a_csv_goes_with_its_replay(
+    short_pipeline: Pipeline, failures: Headrace, tmp_path: Path
+) -> None:
+    settings = short_pipeline.settings
+    file = tmp_path / "sales.csv"
+    file.write_text(CSV)
+    mapping = ("--map", "source_id=id", "--map", "name=full name", "--map", "value=price")
+    published = failures("publish", "csv", str(file), *mapping, "--wait", "--json")
+    assert published.returncode == 0, published.stdout + published.stderr
+    ids = {row["key"]: str(row["id"]) for row in listed(failures)}
+    assert set(ids) == {"sales:7", "sales:8"}
+    for key, correction in (("sales:7", "name=Hammer"), ("sales:8", "value=9.90")):
+        edited = answer(failures("failures", "edit", ids[key], "--set", correction, "--json"))
+        assert edited["valid"]
+    retried = answer(failures("failures", "retry", "--source", "sales", "--json"))
+    assert retried["outcomes"] == {"stored": 2}
+    stored = rows(settings, "SELECT source, source_name, source_id, name FROM normalized_data ORDER BY source_id")
+    assert [tuple(row.values()) for row in stored] == [("csv", "sales", "7", "Hammer"), ("csv", "sales", "8", "Saw")]
+
+
+def test_the_api_lists_edits_retries_and_refuses(short_pipeline: Pipeline, failures: Headrace) -> None:
+    push(failures, customer("A1", email="nobody"), customer("A2", email="nobody"))
+    push(failures, customer("A3", email="taken@example.org"), customer("A4", email="taken@example.org"))
+    with httpx.Client(base_url=short_pipeline["api"].url, trust_env=False, timeout=30) as api:
+        groups = api.get("/failures").raise_for_status().json()["data"]
+        assert {(group["stage"], group["reason"], group["count"]) for group in groups} == {
+            ("normalizer", "email_form", 2),
+            ("postgres", "email_conflict", 1),
+        }
+        items = api.get("/failures/items", params={"reason": "email_form", "limit": 1}).json()
+        assert (items["total"], len(items["data"])) == (2, 1)
+        older = api.get("/failures/items", params={"reason": "email_form", "before": items["next_before"]}).json()
+        second, first = items["data"][0]["id"], older["data"][0]["id"]
+
+        wrong = api.post(f"/failures/{first}/edit", json={"set": {"email": "wrong"}})
+        assert (wrong.status_code, wrong.json()["problems"][0]["field"]) == (409, "email")
+        api.post(f"/failures/{first}/edit", json={"set": {"email": "a1@example.org"}}).raise_for_status()
+        started = api.post(f"/failures/{first}/retry")
+        assert started.status_code == 202, started.text
+        location = started.headers["location"]
+        eventually(lambda: api.get(location).json()["outcomes"] == {"stored": 1}, what="the job's record is stored")
+        repeated = api.post(f"/failures/{first}/retry")
+        assert (repeated.status_code, repeated.headers["content-type"]) == (409, "application/problem+json")
+
+        request_id = {"X-Request-ID": "a-clerk"}
+        gone = api.post(f"/failures/{second}/discard", json={"reason_text": "test"}, headers=request_id).json()
+        assert (gone["state"], gone["history"][-1]["who"]) == ("discarded", "api:a-clerk")
+
+        (conflict,) = api.get("/failures/items", params={"reason": "email_conflict"}).json()["data"]
+        api.post(f"/failures/{conflict['id']}/edit", json={"set": {"email": "a4@example.org"}}).raise_for_status()
+        job = api.post("/failures/retry", json={"reasons": ["email_conflict"]}).json()
+        outcome = f"/failures/jobs/{job['id']}"
+        eventually(lambda: api.get(outcome).json()["outcomes"] == {"stored": 1}, what="the conflict is solved")
+        assert value(short_pipeline.settings, "SELECT count(*) FROM customers") == 3
+        assert api.get("/failures/999999").status_code == 404
+        assert api.post("/failures/retry", json={}).status_code == 422

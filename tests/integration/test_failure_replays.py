@@ -1,0 +1,263 @@
+"""Replay jobs on a real broker: their pace, pausing, and what they send. No pipeline takes the records here."""
+
+import asyncio
+import datetime
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from sqlalchemy import insert, text, update
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from producers.failure_desk import FailureDesk
+from producers.raw_lookup import RawLookup, RawMessage
+from runtime.failures import queries, replays
+from runtime.failures.outcomes import settle
+from runtime.failures.replays import Job
+from runtime.failures.selection import Selection
+from runtime.failures.states import ActionRefused
+from runtime.kafka_clients import producer_config
+from runtime.settings import Settings
+from runtime.tables import ingest_failures, raw_csv_data
+from runtime.topic_admin import end_offsets
+from stream_processors.trial import try_record
+
+ALL = Selection(datasets=("customers",))
+HEADERS: list[tuple[str, str | bytes | None]] = [
+    ("headrace-source", b"shop"),
+    ("headrace-kind", b"csv"),
+    ("headrace-mapping", b'{"email":"mail"}'),
+]
+
+
+@pytest.fixture
+async def engine(pipeline_settings: Settings) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(pipeline_settings.async_database_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def desk(pipeline_settings: Settings) -> FailureDesk:
+    return FailureDesk(pipeline_settings, try_record)
+
+
+def value_of(number: int) -> bytes:
+    return json.dumps({"customer_id": f"C{number}", "first_name": "A", "last_name": "B", "mail": "wrong"}).encode()
+
+
+async def fail_records(settings: Settings, engine: AsyncEngine, count: int, **fields: Any) -> list[int]:
+    """Publish records, and note each as a failure of the normalizer; returns the failures' ids."""
+    rows: list[dict[str, Any]] = []
+    producer = Producer(producer_config(settings))
+
+    def delivered(error: Any, message: Any) -> None:
+        assert error is None
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        about = {"dataset": "customers", "stage": "normalizer", "reason": "email_form", "message": "x", "problems": []}
+        when = datetime.datetime.now(datetime.UTC)
+        key = message.key().decode()
+        row = {**about, **place, "key": key, "payload": message.value(), "source_name": "shop", "failed_at": when}
+        rows.append(row | fields)
+
+    for number in range(count):
+        topic = settings.named("customers.raw")
+        producer.produce(topic, value_of(number), f"C{number}", headers=HEADERS, on_delivery=delivered)
+        producer.poll(0)
+    await asyncio.to_thread(producer.flush)
+    async with engine.begin() as connection:
+        inserted = await connection.execute(insert(ingest_failures).returning(ingest_failures.c.id), rows)
+        return sorted(inserted.scalars())
+
+
+async def replayed(settings: Settings, engine: AsyncEngine) -> dict[int, RawMessage]:
+    """What was sent again, by the failure's id."""
+    columns = "replayed_topic, replayed_partition, replayed_offset"
+    async with engine.connect() as connection:
+        query = text(f"SELECT id, {columns} FROM ingest_failures WHERE replayed_topic IS NOT NULL")  # noqa: S608
+        places = {row[0]: (row[1], row[2], row[3]) for row in await connection.execute(query)}
+    lookup = RawLookup(settings)
+    try:
+        found = await asyncio.to_thread(lookup.read, list(places.values()))
+    finally:
+        lookup.close()
+    return {number: found[place] for number, place in places.items()}
+
+
+async def raw_records(settings: Settings) -> int:
+    ends = await asyncio.to_thread(end_offsets, settings, [settings.named("customers.raw")])
+    return sum(ends.values())
+
+
+async def test_a_thousand_failures_at_five_hundred_a_second_take_two_seconds(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 1000)
+    job = await desk.start(ALL, "tester", rate=500)
+    started = time.monotonic()
+    done = await desk.run(job.id, "tester")
+    seconds = time.monotonic() - started
+    assert (done.state, done.sent, done.skipped) == ("done", 1000, 0)
+    # Never faster; slower only where others keep the machine busy.
+    assert 2.0 <= seconds < 5.0
+    assert await raw_records(pipeline_settings) == 2000
+
+
+async def test_a_job_is_paused_by_another_process_and_goes_on_without_sending_anything_twice(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 300)
+    job = await desk.start(ALL, "tester", rate=200)
+    under_way = asyncio.Event()
+    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    await under_way.wait()
+    with pytest.raises(ActionRefused, match="another process"):
+        await desk.run(job.id, "somebody else")
+    async with engine.begin() as connection:
+        assert (await replays.job(connection, job.id)).attended
+        await replays.change_state(connection, job.id, "paused", "somebody", replay_limit=3)
+    paused = await running
+    assert paused.state == "paused"
+    assert 0 < paused.sent < 300
+    assert (await desk.run(job.id, "tester")).sent == 300
+    assert await raw_records(pipeline_settings) == 600
+
+
+async def test_ctrl_c_pauses_after_the_step_that_is_under_way_and_cancel_opens_the_rest(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 200)
+    job = await desk.start(ALL, "tester", rate=100)
+    under_way = asyncio.Event()
+    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    await under_way.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with engine.begin() as connection:
+        paused = await replays.job(connection, job.id)
+        assert (paused.state, paused.attended) == ("paused", False)
+        await replays.change_state(connection, job.id, "cancelled", "tester", replay_limit=3)
+        opened = await queries.count(connection, Selection(states=("open",)))
+        sent = await queries.count(connection, Selection(states=("replayed",)))
+    assert (opened, sent) == (200 - paused.sent, paused.sent)
+    assert await raw_records(pipeline_settings) == 200 + paused.sent
+    with pytest.raises(ActionRefused, match="cancelled already"):
+        await desk.run(job.id, "tester")
+
+
+async def test_a_replay_is_the_original_record_with_two_headers_more(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1, attempts=1)
+    await run_one(desk, number)
+    (sent,) = (await replayed(pipeline_settings, engine)).values()
+    assert (sent.key, sent.value) == (b"C0", value_of(0))
+    assert dict(sent.headers) == {
+        **dict(HEADERS),
+        "headrace-replay-of": str(number).encode(),
+        "headrace-replay-count": b"2",
+    }
+
+
+async def test_an_edit_is_written_to_the_column_that_the_mapping_names(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1)
+    edited = await desk.edit(number, "tester", values={"email": "c0@example.org"})
+    assert json.loads(edited.after) == {**json.loads(value_of(0)), "mail": "c0@example.org"}
+    await run_one(desk, number)
+    (sent,) = (await replayed(pipeline_settings, engine)).values()
+    assert sent.value == edited.after
+    assert dict(sent.headers)["headrace-mapping"] == b'{"email":"mail"}'
+
+
+async def test_bytes_that_the_topic_no_longer_holds_come_from_the_landing_table(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1, stage="postgres", payload=b'{"clean": "data"}')
+    async with engine.begin() as connection:
+        await connection.execute(update(ingest_failures).values(offset=70_000))
+        row = await queries.one(connection, number)
+        place = {name: row[name] for name in ("topic", "partition", "offset")}
+        landed = {**place, "payload": b"landed", "received_at": row["failed_at"]}
+        await connection.execute(insert(raw_csv_data).values(landed))
+    await run_one(desk, number)
+    (sent,) = (await replayed(pipeline_settings, engine)).values()
+    assert (sent.key, sent.value) == (b"C0", b"landed")
+    assert dict(sent.headers)["headrace-source"] == b"shop"
+
+
+async def test_of_two_jobs_only_one_takes_a_failure(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    ids = await fail_records(pipeline_settings, engine, 3)
+    assert (await desk.start(Selection(ids=tuple(ids[:2])), "one")).total == 2
+    assert (await desk.start(ALL, "two")).total == 1
+    with pytest.raises(ActionRefused, match="job 1"):
+        await desk.start(Selection(ids=(ids[0],)), "three")
+
+
+async def test_a_replayed_failure_is_settled_by_coverage_and_a_newer_row_supersedes_it(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    ids = await fail_records(pipeline_settings, engine, 2)
+    for number, key in zip(ids, ("C0", "C1"), strict=True):
+        await desk.edit(number, "tester", payload=value_of(int(key[1:])).replace(b"wrong", b"%s@e.org" % key.encode()))
+        await run_one(desk, number)
+    async with engine.begin() as connection:
+        assert await settle(connection, 3) == 0
+        for later, number in enumerate(ids):
+            await take(connection, await queries.one(connection, number), later)
+        assert await settle(connection, 3) == 2
+        states = [(await queries.one(connection, number))["state"] for number in ids]
+    assert states == ["stored", "superseded"]
+
+
+async def take(connection: Any, failure: Any, later: int) -> None:
+    """Cover a replayed record, with a row of its key that came `later` in its partition."""
+    place = {"topic": failure["replayed_topic"], "p": failure["replayed_partition"], "o": failure["replayed_offset"]}
+    await connection.execute(
+        text(
+            'INSERT INTO coverage (topic, "partition", ranges)'
+            " VALUES (:topic, :p, int8multirange(int8range(:o, CAST(:o AS bigint) + 1)))"
+            ' ON CONFLICT (topic, "partition") DO UPDATE SET ranges = coverage.ranges + excluded.ranges'
+        ),
+        place,
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO customers (customer_id, first_name, last_name, email, search_text,"
+            " version, raw_partition, raw_offset, raw_timestamp)"
+            " VALUES (CAST(:key AS text), 'A', 'B', CAST(:key AS text) || '@e.org', '',"
+            " 1, :p, :o + CAST(:later AS bigint), 0)"
+        ),
+        {"key": failure["key"], "p": place["p"], "o": place["o"], "later": later},
+    )
+
+
+async def run_one(desk: FailureDesk, number: int) -> Job:
+    job = await desk.run((await desk.start(Selection(ids=(number,)), "tester")).id, "tester")
+    assert (job.state, job.sent) == ("done", 1)
+    return job
+
+
+async def test_single_records_are_read_back_wherever_they_lie(pipeline_settings: Settings, engine: AsyncEngine) -> None:
+    await fail_records(pipeline_settings, engine, 8000)
+    topic = pipeline_settings.named("customers.raw")
+    ends = await asyncio.to_thread(end_offsets, pipeline_settings, [topic])
+    wanted: Sequence[tuple[str, int, int]] = [
+        (topic, place.partition, offset) for place, end in ends.items() for offset in (0, 1, end // 2, end - 1)
+    ]
+    lookup = RawLookup(pipeline_settings)
+    try:
+        found = await asyncio.to_thread(lookup.read, [*wanted, (topic, 0, 10**9), (topic, 99, 0), ("nowhere", 0, 0)])
+        again = await asyncio.to_thread(lookup.read, wanted[:1])
+    finally:
+        lookup.close()
+    assert set(found) == set(wanted)
+    assert all(json.loads(message.value or b"")["customer_id"].encode() == message.key for message in found.values())
+    assert again == {wanted[0]: found[wanted[0]]}

@@ -1,0 +1,46 @@
+"""Setting fields in the payload of a failure."""
+
+import json
+
+import pytest
+
+from producers.originals import repaired
+from producers.payload_edit import with_fields
+from runtime.failures.states import CannotEdit
+from schemas.registry import dataset_named
+from stream_processors.trial import try_record
+
+CUSTOMERS = dataset_named("customers")
+MAPPING = (("headrace-mapping", b'{"email":"E-Mail"}'),)
+
+
+def test_a_field_is_written_to_the_column_that_the_mapping_names() -> None:
+    edited = with_fields(b'{"E-Mail":"x","n":1.10}', MAPPING, {"email": "a@b.org"}, CUSTOMERS)
+    assert json.loads(edited) == {"E-Mail": "a@b.org", "n": "1.10"}
+
+
+def test_a_column_of_the_record_can_be_named_too() -> None:
+    assert json.loads(with_fields(b'{"E-Mail":"x"}', MAPPING, {"E-Mail": None}, CUSTOMERS)) == {"E-Mail": None}
+
+
+@pytest.mark.parametrize("payload", [None, b"", b"not json", b"[1]", b"\xff\xfe"])
+def test_in_what_is_no_object_no_field_can_be_set(payload: bytes | None) -> None:
+    with pytest.raises(CannotEdit, match="--file"):
+        with_fields(payload, (), {"email": "a@b.org"}, CUSTOMERS)
+
+
+def test_a_name_that_nothing_has_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(CannotEdit, match="customer_id"):
+        with_fields(b"{}", (), {"emial": "a@b.org"}, CUSTOMERS)
+
+
+def test_a_replaced_value_is_readable_again_and_keeps_its_mapping() -> None:
+    headers = (*MAPPING, ("headrace-problem", b"row_form"), ("content-type", b"application/octet-stream"))
+    assert repaired(headers) == (*MAPPING, ("content-type", b"application/json"))
+
+
+def test_a_trial_names_every_problem_or_the_key() -> None:
+    wrong = try_record(CUSTOMERS, None, b'{"customer_id":"A","first_name":"","last_name":"","email":"x"}', ())
+    assert (wrong.key, {problem.field for problem in wrong.problems}) == (None, {"first_name", "last_name", "email"})
+    right = b'{"customer_id":"A","first_name":"B","last_name":"C","E-Mail":"a@b.org"}'
+    assert try_record(CUSTOMERS, None, right, MAPPING).key == "A"

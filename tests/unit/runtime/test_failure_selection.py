@@ -1,0 +1,39 @@
+"""Selections of failures, and the order of arrival that guards a replay."""
+
+import datetime
+
+import pytest
+
+from runtime.failures.places import Place
+from runtime.failures.presented import payload_text
+from runtime.failures.selection import InvalidSelection, Selection
+
+
+def test_a_selection_without_conditions_is_empty_and_holds_for_all() -> None:
+    assert Selection().is_empty
+    assert Selection().conditions() == []
+
+
+def test_a_job_keeps_only_the_conditions_that_were_given() -> None:
+    since = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)
+    assert Selection(reasons=("required",), since=since).as_json() == {
+        "reasons": ["required"],
+        "since": "2025-03-01T00:00:00Z",
+    }
+
+
+def test_a_state_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(InvalidSelection, match="parked"):
+        Selection(states=("opened",))
+
+
+def test_within_a_partition_the_offset_decides_and_across_partitions_the_time() -> None:
+    assert Place(1, 5, 10).is_newer_than(Place(1, 4, 99))
+    assert not Place(1, 5, 10).is_newer_than(Place(1, 5, 10))
+    assert Place(2, 1, 11).is_newer_than(Place(1, 900, 10))
+    assert not Place(2, 900, 9).is_newer_than(Place(1, 1, 10))
+
+
+def test_bytes_that_are_no_text_are_shown_in_base64() -> None:
+    assert payload_text("ä".encode()) == {"encoding": "utf-8", "content": "ä"}
+    assert payload_text(b"\xff") == {"encoding": "base64", "content": "/w=="}
