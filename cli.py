@@ -10,9 +10,9 @@ from commands.output import stderr
 from runtime.settings import SettingsError
 
 PANELS = {
-    "The stack": ("up", "down", "status", "logs", "env", "clean"),
-    "Data": ("publish", "push", "audit", "lag", "topics"),
-    "Single processes": ("setup", "normalizer", "sink", "api", "mock-server"),
+    "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
+    "Data": ("publish", "push", "failures", "audit", "lag", "topics"),
+    "Single processes": ("setup", "normalizer", "sink", "api", "mock-server", "watchdog"),
 }
 
 

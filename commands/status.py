@@ -14,7 +14,8 @@ from runtime.settings import load_settings
 
 def status(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of {name, pid, state, port, restarts, problem}.")
+        bool,
+        typer.Option("--json", help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem}."),
     ] = False,
 ) -> None:
     """Ask the supervisor and each process and server itself. Exit code 1 if anything is down.
@@ -50,6 +51,7 @@ def _row(standing: Standing) -> dict[str, object]:
         "state": standing.state,
         "port": standing.port,
         "restarts": standing.restarts,
+        "watchdog_restarts": standing.watchdog_restarts,
         "problem": standing.problem,
     }
 
@@ -62,5 +64,6 @@ def _table(standings: list[Standing]) -> Table:
         style = "green" if one.is_well else "red"
         pid = str(one.pid or "-")
         name, state = one.name, f"[{style}]{one.state}[/]"
-        table.add_row(name, state, pid, str(one.port), str(one.restarts), one.problem or "")
+        restarts = f"{one.restarts} ({one.watchdog_restarts} stalled)" if one.watchdog_restarts else str(one.restarts)
+        table.add_row(name, state, pid, str(one.port), restarts, one.problem or "")
     return table

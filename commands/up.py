@@ -28,6 +28,10 @@ def up(
         bool | None,
         typer.Option("--ingest/--no-ingest", help="Run the first ingestion, or not. By default: until it succeeded."),
     ] = None,
+    brokers: Annotated[
+        int | None,
+        typer.Option(help="Kafka nodes of a new stack: 1, 3 or 5. With 3 or more every topic has three copies."),
+    ] = None,
 ) -> None:
     """Start Kafka, Postgres, Redis, Elasticsearch and all processes of ours, and wait until each is healthy.
 
@@ -35,7 +39,8 @@ def up(
     already, it is checked and shown. Ctrl-C while it starts stops everything that it had started.
 
     Ports come from KAFKA_PORT, KAFKA_CONTROLLER_PORT, POSTGRES_PORT, REDIS_PORT, ELASTICSEARCH_PORT,
-    ELASTICSEARCH_TRANSPORT_PORT, API_PORT, MOCK_PORT and HEALTH_PORT_BASE.
+    ELASTICSEARCH_TRANSPORT_PORT, API_PORT, MOCK_PORT and HEALTH_PORT_BASE; those of further brokers from KAFKA_2_PORT,
+    KAFKA_2_CONTROLLER_PORT and so on.
 
     Examples:
 
@@ -43,12 +48,14 @@ def up(
 
       headrace up --free-ports --no-ingest
 
+      headrace up --brokers 3
+
       HEADRACE_HOME=/tmp/second API_PORT=8001 headrace up --free-ports
     """
     state = StateFolder.at(load_settings().home)
     try:
         with _interruptible(), Steps(stdout) as steps:
-            outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest), steps)
+            outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest, brokers), steps)
     except StackError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Where a stack is reached, as `runtime.settings` and other programs read it."""
 
+from local_stack.kafka import bootstrap_servers, node_ports
 from local_stack.postgres import database_url
 from local_stack.state_folder import StackRecord
 
@@ -17,10 +18,11 @@ PUBLIC = (
 def addresses_of(record: StackRecord) -> dict[str, str]:
     """Every address of the stack with these ports, and the ports that our own servers bind."""
     ports = record.ports
+    brokers = [ports[node_ports(node)[0]] for node in range(1, record.brokers + 1)]
     elasticsearch = f"http://127.0.0.1:{ports['ELASTICSEARCH_PORT']}"
     return {
         "DATABASE_URL": database_url(ports["POSTGRES_PORT"]),
-        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports['KAFKA_PORT']}",
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers),
         "REDIS_URL": f"redis://127.0.0.1:{ports['REDIS_PORT']}/0",
         "ELASTICSEARCH_URL": "none" if record.without_elasticsearch else elasticsearch,
         "API_URL": f"http://127.0.0.1:{ports['API_PORT']}",
@@ -28,3 +30,8 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
         "API_PORT": str(ports["API_PORT"]),
         "MOCK_PORT": str(ports["MOCK_PORT"]),
     }
+
+
+def defaults_of(record: StackRecord) -> dict[str, str]:
+    """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
+    return {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}

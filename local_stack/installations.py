@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
-from local_stack.kafka import Kafka, KafkaInstallation, find_kafka
+from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import PostgresPrograms, find_postgres
 from local_stack.redis import Redis, find_redis
@@ -13,6 +13,11 @@ from local_stack.server import Server
 
 SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
 """In order of starting."""
+
+
+def is_server(program: str) -> bool:
+    """Whether this is the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
+    return program in SERVER_NAMES or program.startswith("kafka-")
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,11 @@ def find_installations(
     return found
 
 
-def build_servers(found: Installations, data: Path, ports: Mapping[str, int]) -> list[Server]:
+def build_servers(found: Installations, data: Path, ports: Mapping[str, int], brokers: int = 1) -> list[Server]:
     """The servers that were found, in order of starting, each with a folder of its own under `data`."""
     servers: list[Server] = []
     if found.kafka:
-        servers.append(Kafka(found.kafka, data / "kafka", ports["KAFKA_PORT"], ports["KAFKA_CONTROLLER_PORT"]))
+        servers += build_nodes(found.kafka, data, ports, brokers)
     if found.postgres:
         servers.append(Postgres(found.postgres, data / "postgres", ports["POSTGRES_PORT"]))
     if found.redis:

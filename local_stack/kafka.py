@@ -6,6 +6,7 @@ A cluster is several of these with the same cluster id and voters; a single node
 import logging
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +68,14 @@ class Kafka:
     node_id: int = 1
     voters: tuple[tuple[int, int], ...] = ()
     """(node id, controller port) of every node; empty for a single node."""
+    broker_ports: tuple[int, ...] = ()
+    """The ports of every node, by which clients find the cluster; empty for a single node."""
 
     stop_signal = "TERM"
 
     @property
     def name(self) -> str:
-        return "kafka" if self.node_id == 1 else f"kafka-{self.node_id}"
+        return node_name(self.node_id)
 
     def prepare(self) -> None:
         """Write the configuration and format the log folder, once. Implements Server.prepare."""
@@ -114,6 +117,8 @@ class Kafka:
             # Internal topics come with 50 partitions each, which costs a single node seconds at every start.
             "offsets.topic.num.partitions": "4",
             "offsets.topic.replication.factor": replication,
+            # Of three copies two must have a record before it counts as written: either of them may then be lost.
+            "min.insync.replicas": "2" if len(voters) >= 3 else "1",
             "transaction.state.log.num.partitions": "4",
             "transaction.state.log.replication.factor": replication,
             "transaction.state.log.min.isr": "2" if len(voters) >= 3 else "1",
@@ -134,7 +139,7 @@ class Kafka:
         return {}
 
     def addresses(self) -> dict[str, str]:
-        return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}"}
+        return {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(self.broker_ports or (self.port,))}
 
     def problem(self) -> str | None:
         return problem(self.port, self.node_id)
@@ -162,6 +167,34 @@ class Kafka:
             "-cp",
             f"{folder / 'lib'}/*",
         ]
+
+
+def build_nodes(installation: KafkaInstallation, data: Path, ports: Mapping[str, int], brokers: int = 1) -> list[Kafka]:
+    """The nodes of a cluster, each with a folder of its own under `data`. The ports are those of `node_ports`."""
+    nodes = range(1, brokers + 1)
+    named = {node: node_ports(node) for node in nodes}
+    voters = tuple((node, ports[controller]) for node, (_, controller) in named.items())
+    broker_ports = tuple(ports[broker] for broker, _ in named.values())
+    return [
+        Kafka(installation, data / node_name(node), ports[broker], ports[controller], node, voters, broker_ports)
+        for node, (broker, controller) in named.items()
+    ]
+
+
+def node_name(node_id: int) -> str:
+    """The program name of a node; the first is just `kafka`."""
+    return "kafka" if node_id == 1 else f"kafka-{node_id}"
+
+
+def node_ports(node_id: int) -> tuple[str, str]:
+    """The variables of a node's ports: for clients, and for the controllers among each other."""
+    number = "" if node_id == 1 else f"_{node_id}"
+    return f"KAFKA{number}_PORT", f"KAFKA{number}_CONTROLLER_PORT"
+
+
+def bootstrap_servers(ports: Iterable[int]) -> str:
+    """The addresses of these nodes, as clients take them."""
+    return ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 def problem(port: int, node_id: int = 1) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from local_stack.installations import SERVER_NAMES
+from local_stack.installations import is_server
 from local_stack.reaper import kill_tree
 from local_stack.restarts import read_history
 from local_stack.state_folder import StateFolder
@@ -47,8 +47,9 @@ def find_orphans(state: StateFolder) -> list[Orphan]:
 
 def stop_orphans(orphans: Iterable[Orphan]) -> None:
     """End them as the supervisor would have: our processes first, then the servers; a kill for those that stay."""
-    servers = [orphan for orphan in orphans if orphan.name in SERVER_NAMES]
-    roles = [orphan for orphan in orphans if orphan.name not in SERVER_NAMES]
+    found = list(orphans)
+    servers = [orphan for orphan in found if is_server(orphan.name)]
+    roles = [orphan for orphan in found if not is_server(orphan.name)]
     _stop(roles, ROLE_STOP_SECONDS)
     _stop(servers, SERVER_STOP_SECONDS)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from local_stack.errors import StackError
+from local_stack.kafka import node_ports
 from local_stack.server import listens
 
 DEFAULT_PORTS = {
@@ -21,6 +22,16 @@ DEFAULT_PORTS = {
     "API_PORT": 8000,
     "MOCK_PORT": 5000,
 }
+
+
+def cluster_ports(brokers: int) -> dict[str, int]:
+    """The customary ports of the nodes of a Kafka cluster beyond the first: 9094 and 9095, 9096 and 9097, …"""
+    return {
+        variable: DEFAULT_PORTS["KAFKA_PORT"] + 2 * (node - 1) + place
+        for node in range(2, brokers + 1)
+        for place, variable in enumerate(node_ports(node))
+    }
+
 
 FREE_RANGE = range(20_000, 32_000)
 """Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
@@ -66,6 +77,23 @@ def assign_ports(
             chosen[variable] = next(port for port in candidates if port not in chosen.values())
     _refuse_twins(chosen)
     return {variable: chosen[variable] for variable in defaults}
+
+
+def add_ports(
+    known: Mapping[str, int], defaults: Mapping[str, int], available: Callable[[int], bool] | None = None
+) -> dict[str, int]:
+    """The known ports of a running stack, and a port for each further variable of `defaults`: its default, or a free
+    one where that is taken.
+    """
+    available = available or is_free
+    ports = {variable: known[variable] for variable in defaults if variable in known}
+    candidates = (port for port in _shuffled(FREE_RANGE) if available(port))
+    for variable, default in defaults.items():
+        if variable in ports:
+            continue
+        fits = default not in ports.values() and available(default)
+        ports[variable] = default if fits else next(port for port in candidates if port not in ports.values())
+    return ports
 
 
 def _shuffled(ports: range) -> Iterator[int]:

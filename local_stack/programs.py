@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
 import httpx
 
 from local_stack.server import listens
+from local_stack.state_folder import StackRecord
 
 PROJECT = Path(__file__).parent.parent
 """The folder that holds cli.py: the checkout, or site-packages."""
@@ -50,7 +51,12 @@ ROLES = (
     Role("sink-landing", ("sink", "landing"), Tier.WORKERS),
     Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs_elasticsearch=True),
     Role("sink-redis", ("sink", "redis"), Tier.WORKERS),
+    # It is stopped before the workers, so that it starts none of them again while they are being stopped.
+    Role("watchdog", ("watchdog",), Tier.FRONT),
 )
+
+SCALABLE = tuple(role.name for role in ROLES if role.tier is Tier.WORKERS)
+"""Roles of which several may run: members of a consumer group, named like the role."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,11 @@ def _reason(answer: httpx.Response) -> str:
     return f"answers {answer.status_code}: {reason}"
 
 
+def scaled(counts: Mapping[str, int]) -> tuple[Role, ...]:
+    """The roles with as many instances as `counts` says, one where it says nothing."""
+    return tuple(replace(role, count=counts.get(role.name, 1)) for role in ROLES)
+
+
 def port_defaults(roles: tuple[Role, ...] = ROLES, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
     """The customary health port of every worker instance, by the name under which it is remembered."""
     workers = [role for role in roles if role.port_variable is None]
@@ -113,6 +124,12 @@ def instances(ports: Mapping[str, int], *, elasticsearch: bool, roles: tuple[Rol
         for number in range(role.count)
     ]
     return sorted(found, key=lambda instance: instance.role.tier)
+
+
+def role_instances(record: StackRecord) -> list[Instance]:
+    """Every process of ours in a stack, in order of starting."""
+    with_elasticsearch = record.without_elasticsearch is None
+    return instances(record.ports, elasticsearch=with_elasticsearch, roles=scaled(record.counts))
 
 
 def _port_name(role: Role, number: int) -> str:

@@ -14,7 +14,7 @@ import psutil
 
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, build_servers, find_installations
-from local_stack.ports import DEFAULT_PORTS, assign_ports
+from local_stack.ports import DEFAULT_PORTS, assign_ports, cluster_ports
 from local_stack.reaper import Reaper, kill_tree
 from local_stack.server import Server, last_lines
 
@@ -154,19 +154,20 @@ class RunningServers:
 
 
 @contextmanager
-def start_servers(home: Path, names: Collection[str] = SERVER_NAMES) -> Iterator[RunningServers]:
+def start_servers(home: Path, names: Collection[str] = SERVER_NAMES, *, brokers: int = 1) -> Iterator[RunningServers]:
     """Run these servers on free ports with their data and logs under `home`, and stop them at the end.
 
-    Blocking: some 10 s for all four. Raises StackError when one can't start; Elasticsearch is left out, with the reason
-    in `without_elasticsearch`, on a machine that can't run it. Should this process be killed, the servers are too.
+    Kafka is a cluster of `brokers` nodes: kafka, kafka-2, kafka-3. Blocking: some 10 s for all four servers. Raises
+    StackError when one can't start; Elasticsearch is left out, with the reason in `without_elasticsearch`, on a machine
+    that can't run it. Should this process be killed, the servers are too.
     """
     home = home.absolute()
     data, logs = home / "data", home / "logs"
     data.mkdir(parents=True, exist_ok=True)
     logs.mkdir(parents=True, exist_ok=True)
     found = find_installations(names, data=data)
-    ports = assign_ports(DEFAULT_PORTS, environment={}, remembered={}, free=True)
-    running = RunningServers(build_servers(found, data, ports), logs, found.without_elasticsearch)
+    ports = assign_ports(DEFAULT_PORTS | cluster_ports(brokers), environment={}, remembered={}, free=True)
+    running = RunningServers(build_servers(found, data, ports, brokers), logs, found.without_elasticsearch)
     try:
         running.start()
         yield running

@@ -2,26 +2,30 @@
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from dotenv import dotenv_values
-
-from local_stack.addresses import addresses_of
+from local_stack.addresses import addresses_of, defaults_of
 from local_stack.disk import require_space
-from local_stack.errors import StackError
-from local_stack.installations import SERVER_NAMES, Installations, build_servers, find_installations
+from local_stack.installations import SERVER_NAMES, Installations, find_installations
+from local_stack.layout import (
+    brokers_of,
+    ports_in_use,
+    record_at_start,
+    record_while_running,
+    servers_of,
+    write_programs,
+)
 from local_stack.leftovers import clear_traces, find_orphans, stop_orphans
 from local_stack.own_command import run_logged, run_shown
-from local_stack.ports import DEFAULT_PORTS, assign_ports, port_variables, require_free
-from local_stack.programs import HEALTH_PORT_BASE, Tier, instances, port_defaults, python_path
+from local_stack.ports import require_free
+from local_stack.programs import Tier, python_path
 from local_stack.progress import Steps
-from local_stack.server import size_of
-from local_stack.state_folder import StackRecord, StateFolder, write_atomically
+from local_stack.server import Server
+from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import Supervisor
-from local_stack.supervisor_config import Program, render
-from local_stack.waiting import wait_until_well
-from local_stack.watched import Watched, watched_processes, watched_roles, watched_servers
+from local_stack.waiting import start_and_wait
+from local_stack.watched import watched_processes, watched_roles, watched_servers
 
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
@@ -37,6 +41,8 @@ class UpOptions:
     servers_only: bool = False
     ingest: bool | None = None
     """None: only if no first ingestion has succeeded yet."""
+    brokers: int | None = None
+    """None: as many as the stack had, one at first."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +83,39 @@ def take_down(state: StateFolder, steps: Steps) -> bool:
 def _bring_up(
     state: StateFolder, supervisor: Supervisor, options: UpOptions, steps: Steps, *, joined: bool
 ) -> UpOutcome:
+    known = state.read_record()
+    brokers_of(known, options.brokers)
     if joined:
         steps.note(f"The stack in {state.home} is running; checking it.")
     else:
         _clear_leftovers(state, supervisor, steps)
         require_space(state.home)
     found = _find_installations(state, steps)
-    record = _record(state, options, found, joined=joined)
+    record = _record(known, options, found, joined=joined)
     environment = _environment(state, record)
-    _prepare(state, found, record, steps, joined=joined)
+    servers = servers_of(state, found, record)
+    if not joined:
+        _prepare(servers, state, steps)
+    write_programs(state, servers, record)
 
     if joined:
         supervisor.reload()
     else:
-        require_free(_ports_in_use(record))
+        require_free(ports_in_use(record))
+        state.watchdog_log.unlink(missing_ok=True)
         supervisor.start(environment)
     state.write_record(record)
-    state.write_addresses(addresses_of(record))
+    state.write_addresses(addresses_of(record) | defaults_of(record))
 
-    servers = watched_servers(record)
-    _start(state, supervisor, servers, steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0)
+    start_and_wait(
+        state, supervisor, watched_servers(record), steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0
+    )
     if record.servers_only:
         return UpOutcome(record, None)
     with steps.step("setup", "tables, topics and indices", "tables, topics and indices are there"):
         run_logged(("setup",), environment, state.log("setup"))
     roles = watched_roles(record)
-    _start(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
+    start_and_wait(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
 
     wanted = options.ingest if options.ingest is not None else not record.ingested
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
@@ -132,74 +145,32 @@ def _find_installations(state: StateFolder, steps: Steps) -> Installations:
     return found
 
 
-def _record(state: StateFolder, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
-    """What this start remembers. The ports of a running stack stay what they are."""
-    known = state.read_record()
-    variables = port_variables(dotenv_values(".env"))
-    base = assign_ports({"HEALTH_PORT_BASE": HEALTH_PORT_BASE}, environment=variables, remembered={}, free=False)
-    defaults = DEFAULT_PORTS | port_defaults(base=base["HEALTH_PORT_BASE"])
+def _record(known: StackRecord, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
+    """What this start remembers. A running stack keeps its ports."""
     if joined:
-        for name, port in known.ports.items():
-            if variables.get(name, str(port)) != str(port):
-                raise StackError(
-                    f"The running stack has {name}={port}, not {variables[name]}.",
-                    remedy="Stop it first: headrace down",
-                )
-        return replace(known, servers_only=known.servers_only and options.servers_only)
-    if "HEALTH_PORT_BASE" in variables:
-        variables |= {name: str(port) for name, port in port_defaults(base=base["HEALTH_PORT_BASE"]).items()}
-    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=options.free_ports)
-    return StackRecord(ports, found.without_elasticsearch, options.servers_only, known.ingested)
+        record = record_while_running(known, known.counts)
+        return replace(record, servers_only=known.servers_only and options.servers_only)
+    return record_at_start(
+        known,
+        without_elasticsearch=found.without_elasticsearch,
+        servers_only=options.servers_only,
+        brokers=options.brokers,
+        free_ports=options.free_ports,
+    )
+
+
+def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
+    with (
+        steps.step("data folders", f"preparing {state.data}", f"{state.data}"),
+        ThreadPoolExecutor(len(servers)) as threads,
+    ):
+        list(threads.map(lambda server: server.prepare(), servers))
 
 
 def _environment(state: StateFolder, record: StackRecord) -> dict[str, str]:
     """What every process of the stack inherits. Its addresses win over the caller's and over `.env`."""
     own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
     return os.environ | addresses_of(record) | own
-
-
-def _prepare(state: StateFolder, found: Installations, record: StackRecord, steps: Steps, *, joined: bool) -> None:
-    if record.without_elasticsearch:
-        found = replace(found, elasticsearch=None)
-    servers = build_servers(found, state.data, record.ports)
-    if not joined:
-        with steps.step("data folders", f"preparing {state.data}", f"{state.data}"):
-            for server in servers:
-                server.prepare()
-    programs = [Program.of_server(server, state.data / server.name) for server in servers]
-    if not record.servers_only:
-        ours = instances(record.ports, elasticsearch=record.without_elasticsearch is None)
-        programs += [Program.of_instance(instance, Path.cwd()) for instance in ours]
-    write_atomically(state.supervisor_config, render(state, programs))
-
-
-def _ports_in_use(record: StackRecord) -> Mapping[str, int]:
-    watched = {one.port for one in watched_processes(record)}
-    beside = {"KAFKA_CONTROLLER_PORT"} | (set() if record.without_elasticsearch else {"ELASTICSEARCH_TRANSPORT_PORT"})
-    return {name: port for name, port in record.ports.items() if port in watched or name in beside}
-
-
-def _start(
-    state: StateFolder,
-    supervisor: Supervisor,
-    watched: list[Watched],
-    steps: Steps,
-    *,
-    timeout_seconds: float,
-    restarts_allowed: int,
-) -> None:
-    for one in watched:
-        steps.begin(one.name, "starting")
-    log_sizes = {one.name: size_of(state.log(one.name)) for one in watched}
-    supervisor.start_programs([one.name for one in watched])
-    wait_until_well(
-        state,
-        watched,
-        timeout_seconds=timeout_seconds,
-        restarts_allowed=restarts_allowed,
-        log_sizes=log_sizes,
-        well=lambda one: steps.done(one.name, f"healthy on port {one.port}"),
-    )
 
 
 def _ingest(state: StateFolder, environment: Mapping[str, str], steps: Steps) -> int:

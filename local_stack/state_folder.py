@@ -34,6 +34,12 @@ class StackRecord:
     """Whether the last start left our own processes out."""
     ingested: bool = False
     """Whether the first ingestion has succeeded."""
+    brokers: int = 1
+    """Kafka nodes; fixed once there is data, since topics and quorum were laid out for them."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many instances of a role run; roles that are not named have one."""
+    folder: str = ""
+    """Where `headrace up` was called: processes that are added later find the same .env and sources.toml there."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class StateFolder:
     @property
     def supervisor_log(self) -> Path:
         return self.logs / "supervisord.log"
+
+    @property
+    def watchdog_log(self) -> Path:
+        """A JSON line per process that the watchdog restarted since the stack was started."""
+        return self.logs / "watchdog-restarts.jsonl"
 
     @property
     def supervisor_pid(self) -> Path:
@@ -148,12 +159,22 @@ class StateFolder:
         self.supervisor_socket.unlink(missing_ok=True)
         shutil.rmtree(self.home)
 
+    def is_being_changed(self) -> bool:
+        """Whether `up`, `down` or `scale` is at work on this stack at the moment."""
+        try:
+            with self._lock.open("a+") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     @contextmanager
     def only_one(self, command: str) -> Iterator[None]:
         """Hold the folder's lock; raises StackError when another command that changes the stack is at work."""
-        path = self.run / "lock"
         # Opened without truncation: what stands there is the holder's.
-        with path.open("a+") as file:
+        with self._lock.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -170,6 +191,10 @@ class StateFolder:
             finally:
                 with contextlib.suppress(OSError):
                     file.truncate(0)
+
+    @property
+    def _lock(self) -> Path:
+        return self.run / "lock"
 
     @property
     def _record_file(self) -> Path:

@@ -25,6 +25,9 @@ START_SECONDS = 20.0
 ALREADY_DONE = frozenset({60, 70, 90})
 """Faults of supervisord that mean: already started, not running, already added."""
 
+BAD_NAME = 10
+"""The fault for a program that the supervisor does not know."""
+
 
 @dataclass(frozen=True)
 class ProcessState:
@@ -116,6 +119,13 @@ class Supervisor:
         while any(p.name in names and (p.pid or p.state == "STOPPING") for p in self.processes()):
             time.sleep(0.05)
 
+    def remove_programs(self, names: Sequence[str]) -> None:
+        """Take stopped programs out of the supervisor. Those that it does not know are left out."""
+        with self._rpc() as rpc:
+            for name in names:
+                with _done_already(BAD_NAME):
+                    rpc.removeProcessGroup(name)
+
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
         """End the supervisor, and with it every program still running. Idempotent; kills it at the timeout."""
         process = self.process()
@@ -152,11 +162,11 @@ class Supervisor:
 
 
 @contextmanager
-def _done_already() -> Iterator[None]:
+def _done_already(*more: int) -> Iterator[None]:
     try:
         yield
     except xmlrpc.client.Fault as fault:
-        if fault.faultCode not in ALREADY_DONE:
+        if fault.faultCode not in ALREADY_DONE.union(more):
             raise
 
 

@@ -4,13 +4,38 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from local_stack.errors import StackError
+from local_stack.progress import Steps
 from local_stack.restarts import History, read_history
-from local_stack.server import last_lines
+from local_stack.server import last_lines, size_of
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from local_stack.watched import Watched, ask
 
 POLL_SECONDS = 0.2
+
+
+def start_and_wait(
+    state: StateFolder,
+    supervisor: Supervisor,
+    watched: list[Watched],
+    steps: Steps,
+    *,
+    timeout_seconds: float,
+    restarts_allowed: int,
+) -> None:
+    """Start these programs and return when each serves; shows each as a step. Raises as `wait_until_well` does."""
+    for one in watched:
+        steps.begin(one.name, "starting")
+    log_sizes = {one.name: size_of(state.log(one.name)) for one in watched}
+    supervisor.start_programs([one.name for one in watched])
+    wait_until_well(
+        state,
+        watched,
+        timeout_seconds=timeout_seconds,
+        restarts_allowed=restarts_allowed,
+        log_sizes=log_sizes,
+        well=lambda one: steps.done(one.name, f"healthy on port {one.port}"),
+    )
 
 
 def wait_until_well(

@@ -1,15 +1,17 @@
 """Every process of a stack with the question that tells whether it is well."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from local_stack import elasticsearch, kafka, postgres, redis
-from local_stack.programs import Tier, instances
+from local_stack.programs import Tier, role_instances
 from local_stack.restarts import History, read_history
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import ProcessState, Supervisor
+from local_stack.watchdog_restarts import restarts_by_name
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Standing:
     backoff (died, will be tried again), stopped, exited, fatal (given up)."""
     port: int
     restarts: int
+    """Since the stack was started: after it had died, or because it had stalled."""
+    watchdog_restarts: int
+    """Those of them that the watchdog asked for."""
     problem: str | None
     """What is wrong, None when it runs."""
 
@@ -45,7 +50,10 @@ def watched_servers(record: StackRecord) -> list[Watched]:
     """The servers of a stack, in order of starting."""
     ports = record.ports
     checks: dict[str, tuple[str, Callable[[int], str | None]]] = {
-        "kafka": ("KAFKA_PORT", kafka.problem),
+        **{
+            kafka.node_name(node): (kafka.node_ports(node)[0], partial(kafka.problem, node_id=node))
+            for node in range(1, record.brokers + 1)
+        },
         "postgres": ("POSTGRES_PORT", postgres.problem),
         "redis": ("REDIS_PORT", redis.problem),
         "elasticsearch": ("ELASTICSEARCH_PORT", elasticsearch.problem),
@@ -62,7 +70,7 @@ def watched_roles(record: StackRecord) -> list[Watched]:
     """Our own processes of a stack, in order of starting."""
     if record.servers_only:
         return []
-    found = instances(record.ports, elasticsearch=record.without_elasticsearch is None)
+    found = role_instances(record)
     return [Watched(one.name, one.port, one.role.tier, one.problem) for one in found]
 
 
@@ -81,7 +89,11 @@ def examine(state: StateFolder) -> list[Standing]:
     alive = [one for one in watched if (known := supervised.get(one.name)) and known.pid]
     problems = ask(alive)
     history = read_history(state.supervisor_log) if supervised else {}
-    return [_standing(one, supervised.get(one.name), problems, history.get(one.name, History())) for one in watched]
+    stalls = restarts_by_name(state) if supervised else Counter()
+    return [
+        _standing(one, supervised.get(one.name), problems, history.get(one.name, History()).restarts, stalls[one.name])
+        for one in watched
+    ]
 
 
 def ask(watched: Iterable[Watched]) -> dict[str, str | None]:
@@ -95,16 +107,17 @@ def ask(watched: Iterable[Watched]) -> dict[str, str | None]:
 
 
 def _standing(
-    one: Watched, known: ProcessState | None, problems: Mapping[str, str | None], history: History
+    one: Watched, known: ProcessState | None, problems: Mapping[str, str | None], deaths: int, stalls: int
 ) -> Standing:
+    restarts = deaths + stalls
     if known is None or known.pid is None:
         state = known.state.lower() if known else "stopped"
         # Between its death and its next start the supervisor may still say RUNNING or STARTING of it.
         state = "exited" if state in ("running", "starting") else state
-        return Standing(one.name, None, state, one.port, history.restarts, f"the process is not there ({state})")
+        return Standing(one.name, None, state, one.port, restarts, stalls, f"the process is not there ({state})")
     problem = problems[one.name]
     if problem is None:
         state = "running" if known.state in ("RUNNING", "STARTING") else known.state.lower()
     else:
         state = "unhealthy" if known.state == "RUNNING" else known.state.lower()
-    return Standing(one.name, known.pid, state, one.port, history.restarts, problem)
+    return Standing(one.name, known.pid, state, one.port, restarts, stalls, problem)

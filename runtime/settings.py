@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
     """How long a delete is remembered, so that an older record which comes late does not undo it."""
 
+    # Failures
+    replay_limit: Annotated[int, Field(ge=1)] = 3
+    """A record that has failed again this often is parked: it is not retried unless somebody insists."""
+
+    # Watchdog
+    watchdog_stall_seconds: Annotated[int, Field(ge=0)] = 120
+    """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
+
     # Cache
     cache_ttl_seconds: Annotated[int, Field(ge=1)] = 300
     cache_missing_ttl_seconds: Annotated[int, Field(ge=1)] = 10

@@ -53,6 +53,12 @@ def ensure_topics(settings: Settings) -> list[str]:
     return sorted(created)
 
 
+def partition_counts(settings: Settings) -> dict[str, int]:
+    """How many partitions each topic has, by physical name. Raises KafkaException when the broker cannot be reached."""
+    topics = admin_client(settings).list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
 def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, int]:
     """The end offset (next to be written) of every partition of those physical topics; missing topics are left out."""
     admin = admin_client(settings)

@@ -7,44 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from local_stack.programs import python_path
+from tests.e2e.command_line import CommandLine
 
 UP = ("up", "--free-ports", "--no-ingest")
-
-
-@dataclass(frozen=True)
-class CommandLine:
-    """`headrace` with a state folder of its own."""
-
-    home: Path
-
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"HEADRACE_HOME": str(self.home), "PYTHONPATH": python_path()}
-
-    def __call__(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.words(*arguments), env=self.environment(), capture_output=True, text=True, timeout=240, check=False
-        )
-        assert expect is None or done.returncode == expect, done.stdout + done.stderr
-        return done
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self.words(*arguments), env=self.environment(), stdout=pipe, stderr=pipe, text=True)
-
-    def status(self) -> dict[str, Any]:
-        return {row["name"]: row for row in json.loads(self("status", "--json", expect=None).stdout)}
-
-    @staticmethod
-    def words(*arguments: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "cli", *arguments]
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> None:

@@ -1,0 +1,104 @@
+"""What a stack consists of: decided when it starts, remembered, and written down for the supervisor."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from local_stack.errors import StackError
+from local_stack.installations import Installations, build_servers
+from local_stack.kafka import node_ports
+from local_stack.ports import DEFAULT_PORTS, add_ports, assign_ports, cluster_ports, port_variables
+from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
+from local_stack.server import Server
+from local_stack.state_folder import StackRecord, StateFolder, write_atomically
+from local_stack.supervisor_config import Program, render
+from local_stack.watched import watched_processes
+
+QUORUMS = (1, 3, 5)
+"""Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
+
+
+def record_at_start(
+    known: StackRecord, *, without_elasticsearch: str | None, servers_only: bool, brokers: int | None, free_ports: bool
+) -> StackRecord:
+    """What a stack that is about to start remembers from now on.
+
+    Raises StackError when a port is none, or the number of brokers can't be had.
+    """
+    count = brokers_of(known, brokers)
+    variables = port_variables(dotenv_values(".env"))
+    health = _health_ports(variables, known.counts)
+    if "HEALTH_PORT_BASE" in variables:
+        variables |= {name: str(port) for name, port in health.items()}
+    defaults = DEFAULT_PORTS | cluster_ports(count) | health
+    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=free_ports)
+    return StackRecord(ports, without_elasticsearch, servers_only, known.ingested, count, known.counts, str(Path.cwd()))
+
+
+def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> StackRecord:
+    """What a running stack remembers once it has these numbers of instances. Its ports stay; further ones are added.
+
+    Raises StackError when a variable asks for another port than the running one.
+    """
+    variables = port_variables(dotenv_values(".env"))
+    for name, port in known.ports.items():
+        if variables.get(name, str(port)) != str(port):
+            raise StackError(
+                f"The running stack has {name}={port}, not {variables[name]}.",
+                remedy="Stop it first: headrace down",
+            )
+    defaults = DEFAULT_PORTS | cluster_ports(known.brokers) | _health_ports(variables, counts)
+    several = {role: count for role, count in counts.items() if count > 1}
+    return replace(known, ports=add_ports(known.ports, defaults), counts=several)
+
+
+def brokers_of(known: StackRecord, asked: int | None) -> int:
+    """How many Kafka nodes a stack has. Raises StackError when there is data that was laid out for another number."""
+    if asked is not None and asked not in QUORUMS:
+        raise StackError(
+            f"A cluster of {asked} brokers is not offered.",
+            remedy="Choose 1, 3 or 5: a majority of the nodes must live, so an even number endures no more losses.",
+        )
+    if asked is not None and known.ports and asked != known.brokers:
+        raise StackError(
+            f"This stack's data was laid out for {_brokers(known.brokers)}, not for {asked}.",
+            remedy="Delete it first (headrace clean), or use another state folder: "
+            f"HEADRACE_HOME=/some/folder headrace up --brokers {asked} --free-ports",
+        )
+    return asked or known.brokers
+
+
+def servers_of(state: StateFolder, found: Installations, record: StackRecord) -> list[Server]:
+    """The servers of this stack, in order of starting."""
+    if record.without_elasticsearch:
+        found = replace(found, elasticsearch=None)
+    return build_servers(found, state.data, record.ports, record.brokers)
+
+
+def write_programs(state: StateFolder, servers: list[Server], record: StackRecord) -> None:
+    """Write the supervisor's configuration for these servers and our own processes."""
+    programs = [Program.of_server(server, state.data / server.name) for server in servers]
+    if not record.servers_only:
+        folder = Path(record.folder) if record.folder else Path.cwd()
+        programs += [Program.of_instance(instance, folder) for instance in role_instances(record)]
+    write_atomically(state.supervisor_config, render(state, programs))
+
+
+def ports_in_use(record: StackRecord) -> dict[str, int]:
+    """The ports on which this stack's processes listen, by their variables."""
+    watched = {one.port for one in watched_processes(record)}
+    beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
+    if not record.without_elasticsearch:
+        beside.add("ELASTICSEARCH_TRANSPORT_PORT")
+    return {name: port for name, port in record.ports.items() if port in watched or name in beside}
+
+
+def _health_ports(variables: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
+    base = assign_ports({"HEALTH_PORT_BASE": HEALTH_PORT_BASE}, environment=variables, remembered={}, free=False)
+    return port_defaults(scaled(counts), base["HEALTH_PORT_BASE"])
+
+
+def _brokers(count: int) -> str:
+    return "1 broker" if count == 1 else f"{count} brokers"

@@ -1,0 +1,71 @@
+"""Restarts single processes for the watchdog, and keeps a line of each, for `headrace status`."""
+
+import json
+import xmlrpc.client
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import httpx
+
+from local_stack.programs import SCALABLE, role_instances
+from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.supervisor import Supervisor
+
+ANSWER_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class WatchdogRestart:
+    """One process that the watchdog had restarted."""
+
+    at: str
+    """ISO 8601, UTC."""
+    name: str
+    group: str
+    reason: str
+
+
+def health_of_group(record: StackRecord, role: str) -> dict[str, dict[str, object] | None]:
+    """What each process of this role answers to /health, by its name; None for one that does not. Blocking."""
+    ports = {one.name: one.port for one in role_instances(record) if one.role.name == role and role in SCALABLE}
+    return {name: _health(port) for name, port in ports.items()}
+
+
+def restart(state: StateFolder, names: Sequence[str]) -> bool:
+    """Stop these processes (the supervisor kills those that do not end) and start them again. Blocking: some 20 s.
+
+    False, and nothing is done, while `up`, `down` or `scale` changes the stack, or when the supervisor does not answer.
+    """
+    supervisor = Supervisor(state)
+    if state.is_being_changed():
+        return False
+    try:
+        supervisor.stop_programs(names)
+        supervisor.start_programs(names)
+    except (OSError, xmlrpc.client.Fault):
+        return False
+    return True
+
+
+def remember(state: StateFolder, event: WatchdogRestart) -> None:
+    """Keep it until the stack is started anew."""
+    with state.watchdog_log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(event)) + "\n")
+
+
+def restarts_by_name(state: StateFolder) -> Counter[str]:
+    """How often the watchdog restarted each process since the stack was started."""
+    try:
+        lines = state.watchdog_log.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return Counter()
+    return Counter(str(json.loads(line)["name"]) for line in lines)
+
+
+def _health(port: int) -> dict[str, object] | None:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=ANSWER_SECONDS, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None

@@ -1,0 +1,47 @@
+"""`headrace` as a user calls it, with a state folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local_stack.programs import python_path
+from runtime.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`headrace` with a state folder of its own."""
+
+    home: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Set for every command, besides the inherited ones."""
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"HEADRACE_HOME": str(self.home), "PYTHONPATH": python_path(), **self.variables}
+
+    def __call__(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.words(*arguments), env=self.environment(), capture_output=True, text=True, timeout=240, check=False
+        )
+        assert expect is None or done.returncode == expect, done.stdout + done.stderr
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self.words(*arguments), env=self.environment(), stdout=pipe, stderr=pipe, text=True)
+
+    def status(self) -> dict[str, Any]:
+        return {row["name"]: row for row in json.loads(self("status", "--json", expect=None).stdout)}
+
+    def settings(self) -> Settings:
+        """What a process sees that is started in this stack."""
+        return load_settings(headrace_home=self.home)
+
+    @staticmethod
+    def words(*arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "cli", *arguments]

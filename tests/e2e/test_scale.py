@@ -1,0 +1,169 @@
+"""A stack of its own under load: more workers, fewer workers, and one that freezes."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from local_stack.state_folder import StateFolder
+from local_stack.supervisor import Supervisor
+from monitoring.lag import read_lag
+from runtime.kafka_clients import QUIET, producer_config
+from runtime.settings import Settings
+from tests.e2e.command_line import CommandLine
+from tests.e2e.stores import value
+from tests.waiting import eventually
+
+PARTITIONS = 2
+STALL_SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    variables = {"TOPIC_PARTITIONS": str(PARTITIONS), "WATCHDOG_STALL_SECONDS": str(STALL_SECONDS)}
+    variables["LOG_FORMAT"] = "json"
+    # Search plays no part here, and Elasticsearch is the slowest to start.
+    variables["ELASTICSEARCH_URL"] = "none"
+    command_line = CommandLine(tmp_path_factory.mktemp("stack") / ".headrace", variables)
+    try:
+        command_line("up", "--free-ports", "--no-ingest")
+        yield command_line
+    finally:
+        command_line("clean", "--yes", expect=None)
+
+
+@pytest.fixture(scope="module")
+def settings(headrace: CommandLine) -> Settings:
+    return headrace.settings()
+
+
+def test_workers_come_and_go_under_load_and_every_record_is_stored_once(
+    headrace: CommandLine, settings: Settings
+) -> None:
+    with load(settings, "S") as sent:
+        done = json.loads(headrace("scale", "normalizer=3", "postgres=2", "--json").stdout)
+        assert done["counts"] == {"normalizer": 3, "sink-postgres": 2}
+        assert done["added"] == ["normalizer-1", "normalizer-2", "sink-postgres-1"]
+        assert [warning.partition(":")[0] for warning in done["warnings"]] == ["1 of 3 normalizer workers will idle"]
+        rows = headrace.status()
+        instances = [rows[name] for name in rows if name.startswith(("normalizer", "sink-postgres"))]
+        assert len(instances) == 5
+        assert all(row["state"] == "running" for row in instances)
+        assert len({row["port"] for row in rows.values()}) == len(rows)
+        eventually(lambda: members(settings, "normalizer") == 3, what="three normalizers share the work")
+
+        down = json.loads(headrace("scale", "normalizer=1", "sink-postgres=1", "--json").stdout)
+        assert down["removed"] == ["normalizer-1", "normalizer-2", "sink-postgres-1"]
+        assert down["warnings"] == []
+        assert "normalizer-1" not in headrace.status()
+    eventually(lambda: stored(settings, "S") == sent(), what="every record is stored", within=60)
+    assert value(settings, "SELECT sum(inserted) FROM coverage") == sent()
+
+
+def test_a_removed_worker_leaves_its_group_at_once(headrace: CommandLine, settings: Settings) -> None:
+    headrace("scale", "landing=2")
+    eventually(lambda: members(settings, "sink-landing") == 2, what="both are in the group")
+    headrace("scale", "landing=1")
+    # A static member that had merely stopped would stay until its session ends, 10 s later.
+    eventually(lambda: members(settings, "sink-landing") == 1, what="the removed one is out", within=4)
+
+
+def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: CommandLine) -> None:
+    headrace("scale", "redis=2")
+    assert "healthy" in next(
+        line for line in headrace("up", "--no-ingest").stdout.splitlines() if line.startswith("sink-redis-1")
+    )
+    refused = headrace("up", "--no-ingest", "--brokers", "3", expect=1).stderr
+    assert "laid out for 1 broker, not for 3" in refused
+    headrace("scale", "redis=1")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("normalizer=0", "Give at least 1"), ("api=2", "can't be scaled"), ("elasticsearch=2", "no E")],
+)
+def test_what_cannot_be_scaled_is_refused(headrace: CommandLine, word: str, told: str) -> None:
+    assert told in headrace("scale", word, expect=1).stderr
+
+
+def test_a_frozen_normalizer_is_restarted_and_the_load_completes(headrace: CommandLine, settings: Settings) -> None:
+    before = headrace.status()["normalizer"]
+    with load(settings, "W") as sent:
+        eventually(lambda: stored(settings, "W") > 0, what="the load is under way")
+        os.kill(before["pid"], signal.SIGSTOP)
+    eventually(lambda: headrace.status()["normalizer"]["watchdog_restarts"] == 1, what="it is restarted", every=1.0)
+    eventually(lambda: stored(settings, "W") == sent(), what="every record is stored")
+    after = headrace.status()
+    assert after["normalizer"]["pid"] != before["pid"]
+    assert after["normalizer"]["restarts"] >= 1
+    assert {name for name, row in after.items() if row["watchdog_restarts"]} == {"normalizer"}
+
+
+def test_a_sink_that_waits_for_its_store_is_left_alone(headrace: CommandLine, settings: Settings) -> None:
+    state = StateFolder.at(headrace.home)
+    supervisor = Supervisor(state)
+    before = headrace.status()["sink-redis"]
+    supervisor.stop_programs(["redis"])
+    try:
+        with load(settings, "R"):
+            spared = '"group":"sink-redis"'
+            eventually(lambda: spared in stall_explained(state), what="the watchdog sees why nothing is committed")
+    finally:
+        supervisor.start_programs(["redis"])
+    eventually(lambda: lag(settings, "sink-redis") == 0, what="the sink goes on by itself")
+    after = headrace.status()["sink-redis"]
+    assert (after["pid"], after["watchdog_restarts"]) == (before["pid"], 0)
+
+
+@contextmanager
+def load(settings: Settings, prefix: str) -> Iterator[Callable[[], int]]:
+    """Some 2,000 customers a second while the block runs; what it yields tells how many were confirmed."""
+    stop = threading.Event()
+    producer = Producer(producer_config(settings))
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            for _ in range(100):
+                key = f"{prefix}{sent:07}"
+                record = {"customer_id": key, "first_name": "Lo", "last_name": "Ad", "email": f"{key}@example.org"}
+                producer.produce(settings.named("customers.raw"), json.dumps(record), key)
+                sent += 1
+            producer.poll(0)
+            stop.wait(0.05)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield lambda: sent
+    finally:
+        stop.set()
+        thread.join()
+        assert producer.flush(30) == 0
+
+
+def stored(settings: Settings, prefix: str) -> int:
+    return int(value(settings, "SELECT count(*) FROM customers WHERE customer_id LIKE $1", f"{prefix}%"))
+
+
+def members(settings: Settings, group: str) -> int:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    answer = admin.describe_consumer_groups([settings.named(group)], request_timeout=10)
+    return len(answer[settings.named(group)].result().members)
+
+
+def lag(settings: Settings, group: str) -> int:
+    return sum(row.lag for row in asyncio.run(read_lag(settings)) if row.group == settings.named(group))
+
+
+def stall_explained(state: StateFolder) -> str:
+    lines = state.log("watchdog").read_text().splitlines()
+    return "\n".join(line.replace(" ", "") for line in lines if "stall_explained" in line)
