@@ -178,7 +178,10 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (the path says where)
-        return _UnixConnection(self._path)
+        self.close()
+        connection = _UnixConnection(self._path)
+        self._connection = (str(host), connection)  # where `close`, and so the proxy's end, finds it
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
