@@ -177,7 +177,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (the path says where)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
         self.close()
         connection = _UnixConnection(self._path)
         self._connection = (str(host), connection)  # where `close`, and so the proxy's end, finds it

@@ -195,3 +195,72 @@ def test_the_api_lists_edits_retries_and_refuses(short_pipeline: Pipeline, failu
         assert value(short_pipeline.settings, "SELECT count(*) FROM customers") == 3
         assert api.get("/failures/999999").status_code == 404
         assert api.post("/failures/retry", json={}).status_code == 422
+
+
+def test_a_replay_job_is_paused_resumed_and_cancelled_over_http(short_pipeline: Pipeline, failures: Headrace) -> None:
+    push(failures, *[customer(f"J{number}", email="nobody") for number in range(60)])
+    with httpx.Client(base_url=short_pipeline["api"].url, trust_env=False, timeout=30) as api:
+        begun = api.post("/failures/retry", json={"reasons": ["email_form"], "rate": 10})
+        assert begun.status_code == 202, begun.text
+        job = begun.headers["location"]
+        eventually(lambda: api.get(job).json()["sent"] > 0, what="the job is under way")
+        assert api.post(f"{job}/resume").status_code == 409, "it is being run already"
+
+        api.post(f"{job}/pause").raise_for_status()
+        eventually(lambda: not api.get(job).json()["attended"], what="the job stands still")
+        paused = api.get(job).json()
+        assert paused["state"] == "paused"
+        assert paused["sent"] < 60
+
+        assert api.post(f"{job}/resume").status_code == 202
+        eventually(lambda: api.get(job).json()["sent"] > paused["sent"], what="the job goes on")
+        cancelled = api.post(f"{job}/cancel").raise_for_status().json()
+        assert cancelled["state"] == "cancelled"
+        eventually(lambda: not api.get(job).json()["attended"], what="nobody runs it any more")
+        assert api.post(f"{job}/pause").status_code == 409
+
+        ended = api.get(job).json()
+        failed_again = eventually_failed_again(api, job, ended["sent"])
+        assert ended["outcomes"].get("queued", 0) == 0
+        # What was sent has failed once more, as a failure of its own; the others are open as they were.
+        assert api.get("/failures/items", params={"limit": 1}).json()["total"] == 60 - ended["sent"] + failed_again
+
+
+def eventually_failed_again(api: httpx.Client, job: str, sent: int) -> int:
+    eventually(
+        lambda: api.get(job).json()["outcomes"].get("failed_again", 0) == sent,
+        what="all that was sent has failed again",
+    )
+    return sent
+
+
+def test_a_job_whose_process_was_killed_is_taken_up_again_and_every_failure_is_sent(
+    short_pipeline: Pipeline, failures: Headrace
+) -> None:
+    push(failures, *[customer(f"K{number}", email="nobody") for number in range(60)])
+    retry = [sys.executable, "-m", "cli", "failures", "retry", "--reason", "email_form", "--rate", "10", "--json"]
+    process = subprocess.Popen(
+        retry, cwd=PROJECT, env=os.environ | environment_of(short_pipeline.settings), stdout=subprocess.DEVNULL
+    )
+    try:
+        sent = "SELECT coalesce(max(sent), 0) FROM failure_replays"
+        eventually(lambda: value(short_pipeline.settings, sent) > 0, what="the job is under way")
+    finally:
+        process.kill()
+        process.wait()
+    (job,) = answer(failures("failures", "jobs", "--json"))
+    eventually(
+        lambda: not answer(failures("failures", "jobs", "--json"))[0]["attended"], what="Postgres sees that it is gone"
+    )
+    assert job["sent"] < 60
+
+    resumed = failures("failures", "retry", "--resume", str(job["id"]), "--json")
+    assert resumed.returncode == 1, "none of them is right yet, and scripts must see it"
+    done = json.loads(resumed.stdout)
+    assert (done["job"]["state"], done["job"]["sent"]) == ("done", 60)
+    assert done["outcomes"] == {"failed_again": 60}
+    ids = value(
+        short_pipeline.settings,
+        "SELECT count(DISTINCT replayed_offset::text || replayed_partition) FROM ingest_failures",
+    )
+    assert ids == 60

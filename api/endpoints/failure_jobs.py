@@ -1,0 +1,59 @@
+"""`/failures/jobs`: replays as they run; any process may pause, cancel or take up any of them."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+
+from api.clients import Clients
+from api.endpoints.services import OurClients, OurReplays
+from api.failure_answers import json_answer, settled, started, who
+from api.failure_bodies import JobId
+from api.problems import ProblemAnswer
+from runtime.failures import replays
+from runtime.failures.states import JobState
+
+router = APIRouter(prefix="/failures/jobs", tags=["failures"])
+
+
+@router.get("", summary="The latest replay jobs")
+async def replay_jobs(clients: OurClients) -> Response:
+    """Newest first."""
+    async with settled(clients) as connection:
+        return json_answer({"data": [job._asdict() for job in await replays.jobs(connection)]})
+
+
+@router.get("/{job_id}", summary="How a replay job stands")
+async def replay_job(clients: OurClients, job_id: JobId) -> Response:
+    """With the states of its failures now."""
+    async with settled(clients) as connection:
+        job = await replays.job(connection, job_id)
+        return json_answer({**job._asdict(), "outcomes": await replays.outcomes(connection, job_id)})
+
+
+@router.post("/{job_id}/pause", summary="Pause a replay job")
+async def pause_job(clients: OurClients, job_id: JobId) -> Response:
+    """Whichever process runs it."""
+    return await _change(clients, job_id, "paused")
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a replay job")
+async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
+    """What it has not sent is open again."""
+    return await _change(clients, job_id, "cancelled")
+
+
+@router.post("/{job_id}/resume", status_code=202, summary="Go on with a replay job")
+async def resume_job(clients: OurClients, running: OurReplays, job_id: JobId) -> Response:
+    """In this process."""
+    async with settled(clients) as connection:
+        job = await replays.job(connection, job_id)
+    if job.attended or job.state in ("done", "cancelled"):
+        detail = f"Replay job {job_id} is being run already" if job.attended else f"Replay job {job_id} is {job.state}"
+        raise ProblemAnswer(HTTPStatus.CONFLICT, "action-refused", detail)
+    return started(running, job)
+
+
+async def _change(clients: Clients, job_id: int, state: JobState) -> Response:
+    async with settled(clients) as connection:
+        limit = clients.settings.replay_limit
+        return json_answer((await replays.change_state(connection, job_id, state, who(), replay_limit=limit))._asdict())

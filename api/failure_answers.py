@@ -1,0 +1,72 @@
+"""What every endpoint of `/failures` answers with: outcomes settled first, refusals as problem documents."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.clients import Clients
+from api.database import writing
+from api.failure_replays import FailureReplays
+from api.problems import ProblemAnswer
+from api.request_id import current_request_id
+from api.served_json import encode
+from api.unavailable import Unavailable, postgres_trouble
+from runtime.errors import DeliveryFailed
+from runtime.failures.outcomes import settle
+from runtime.failures.replays import Job
+from runtime.failures.states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
+
+
+@asynccontextmanager
+async def settled(clients: Clients) -> AsyncIterator[AsyncConnection]:
+    """A transaction in which replayed failures have their outcomes. Errors become problem documents."""
+    async with answering(), writing(clients.engine) as connection:
+        await settle(connection, clients.settings.replay_limit)
+        yield connection
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """What is refused, unknown or out of reach, as its problem document."""
+    try:
+        yield
+    except UnknownFailure as error:
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", str(error)) from None
+    except StillInvalid as error:
+        problems = [msgspec.to_builtins(problem) for problem in error.problems]
+        raise ProblemAnswer(HTTPStatus.CONFLICT, "still-invalid", str(error), problems=problems) from None
+    except ActionRefused as error:
+        refusals = {str(number): reason for number, reason in error.refusals.items()}
+        raise ProblemAnswer(HTTPStatus.CONFLICT, "action-refused", str(error), refusals=refusals) from None
+    except CannotEdit as error:
+        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
+    except DeliveryFailed as error:
+        raise Unavailable("kafka", str(error)) from error
+    except (ProblemAnswer, Unavailable):
+        raise
+    except Exception as error:
+        if reason := postgres_trouble(error):
+            raise Unavailable("postgres", reason) from error
+        raise
+
+
+def who() -> str:
+    """Who acts, for the record: the request, by its id."""
+    return f"api:{current_request_id()}"
+
+
+def json_answer(value: Any) -> Response:
+    """An answer with this value."""
+    return Response(encode(value), media_type="application/json")
+
+
+def started(running: FailureReplays, job: Job) -> Response:
+    """Let the job run in the background; the answer says where to look how it stands."""
+    running.run(job.id, who())
+    headers = {"Location": f"/failures/jobs/{job.id}"}
+    return Response(encode(job._asdict()), HTTPStatus.ACCEPTED, headers, "application/json")
