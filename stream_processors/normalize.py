@@ -13,6 +13,7 @@ from runtime.kafka_clients import MAX_MESSAGE_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidField, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
+from stream_processors.decode_object import HOSTILE, decode_object
 from stream_processors.reading_plan import ReadingPlan, reading_plan
 from stream_processors.source_context import (
     BadMapping,
@@ -40,13 +41,7 @@ MAX_PAYLOAD_BYTES = 7_000_000
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
 
-# Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
-_decode = msgspec.json.Decoder(float_hook=str).decode
 _encode = msgspec.json.Encoder().encode
-
-# What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
-# integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a RecursionError.
-_HOSTILE = (ValueError, ArithmeticError, RecursionError)
 
 
 class RawRecord(Protocol):
@@ -98,7 +93,7 @@ class RecordNormalizer:
             plan = self._plans.get(headers) or self._new_plan(SourceHeaders(*headers))
             if record.value is None:
                 return self._delete(record, plan)
-            data, unknown = self._read(plan, _decode_object(record.value))
+            data, unknown = self._read(plan, decode_object(record.value))
             return self._clean(record, plan, data, unknown)
         except InvalidRecord as verdict:
             return self._failure(record, SourceHeaders(*headers), verdict, now_ms)
@@ -115,7 +110,7 @@ class RecordNormalizer:
         try:
             given = self._dataset.key_fields(key.decode())
             fields = {f.name: f.type.normalize(given[f.name]) for f in self._dataset.fields if f.name in given}
-        except _HOSTILE as error:
+        except HOSTILE as error:
             raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: {str(error)[:200]}") from None
         if None in fields.values():
             raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: a part of it is empty")
@@ -147,7 +142,7 @@ class RecordNormalizer:
                     if required and value is None:
                         raise InvalidField("required", f"{column!r} is missing or empty")
                 data[name] = value
-            except _HOSTILE as error:
+            except HOSTILE as error:
                 problems = problems or []
                 problems.append(_problem(name, error))
         if problems:
@@ -187,21 +182,6 @@ class RecordNormalizer:
             run=header_text(headers.run),
         )
         return Rejected(key, _encode(failed), verdict.reason)
-
-
-def _decode_object(value: bytes) -> dict[str, Any]:
-    try:
-        decoded = _decode(value)
-    except _HOSTILE as error:
-        raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
-    if type(decoded) is not dict:
-        raise InvalidRecord("not_an_object", f"the value is JSON, but {_JSON_NAMES[type(decoded)]} and no object")
-    return decoded
-
-
-_JSON_NAMES: dict[type, str] = {
-    list: "an array", str: "a string or a number", int: "a number", bool: "a boolean", type(None): "null",
-}  # fmt: skip
 
 
 def _problem(field: str, error: BaseException) -> FieldProblem:

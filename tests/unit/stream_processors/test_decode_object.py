@@ -1,0 +1,66 @@
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import InvalidRecord
+from stream_processors.decode_object import decode_object
+
+texts = st.text(st.characters(codec="utf-8")) | st.sampled_from([":", '":', "\\u003a", "12:30:00", "a:b"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def pairs_as_json(pairs: list[tuple[str, Any]], ascii_only: bool) -> bytes:
+    inner = ", ".join(f"{json.dumps(k, ensure_ascii=ascii_only)} :{json.dumps(v)}" for k, v in pairs)
+    return f"{{{inner}}}".encode()
+
+
+@given(st.lists(st.tuples(texts, values), max_size=6, unique_by=lambda pair: pair[0]), st.booleans())
+def test_an_object_without_duplicates_is_decoded(pairs: list[tuple[str, Any]], ascii_only: bool) -> None:
+    assert decode_object(pairs_as_json(pairs, ascii_only)) == dict(pairs)
+
+
+@given(st.lists(st.tuples(texts, values), min_size=1, max_size=5), values, st.data())
+def test_a_key_that_occurs_twice_is_found_wherever_it_is(
+    pairs: list[tuple[str, Any]], value: Any, data: st.DataObject
+) -> None:
+    key, _ = data.draw(st.sampled_from(pairs))
+    doubled = pairs_as_json([*pairs, (key, value)], ascii_only=True)
+    for nested in (doubled, b'{"inside": %b}' % doubled, b'{"inside": [1, %b]}' % doubled):
+        with pytest.raises(InvalidRecord) as verdict:
+            decode_object(nested)
+        assert verdict.value.reason == "duplicate_key"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        rb'{"a": 1, "a": "\u003a"}',
+        rb'{"a": 1, "\u0061": 2}',
+        b'{"a": {"b": ":"}, "a": {"c": 1, "d": 2}}',
+        b'{"a" : 1, "a" : 2, "b": "x"}',
+    ],
+)
+def test_escapes_and_dropped_values_hide_no_duplicate(value: bytes) -> None:
+    with pytest.raises(InvalidRecord, match="occurs twice"):
+        decode_object(value)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 5_000, 1_000_000])
+def test_nesting_of_any_depth_ends_in_an_object_or_a_verdict(depth: int) -> None:
+    value = b'{"a":' * depth + b'":"' + b"}" * depth
+    if depth <= 100:
+        assert decode_object(value)
+    else:
+        with contextlib.suppress(InvalidRecord):
+            decode_object(value)
+    arrays = b'{"a": ":", "b": ' + b"[" * depth + b"]" * depth + b"}"
+    with contextlib.suppress(InvalidRecord):
+        decode_object(arrays)
