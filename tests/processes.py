@@ -52,6 +52,11 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it has ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Start it; does not wait until it is healthy."""
         with self._log.open("ab") as log:

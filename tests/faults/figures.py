@@ -1,0 +1,41 @@
+"""What a fault test has measured: printed, and kept for the table in `docs/reliability.md`."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = "HEADRACE_FIGURES"
+"""The environment variable that names the folder to keep figures in; without it they are only printed."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table."""
+
+    fault: str
+    times: int
+    """How often the fault happened."""
+    records: int
+    """Records that were published meanwhile."""
+    lost: int
+    double: int
+    recovery_seconds: float
+    """From the end of the (last) fault until every record had its outcome in every store."""
+    note: str = ""
+
+
+def record_figure(figure: Figure) -> None:
+    """Print it, and keep it where the figures are wanted. A later figure of the same fault replaces it."""
+    sys.stdout.write(f"\n{figure}\n")
+    if folder := os.environ.get(FOLDER):
+        name = "".join(character if character.isalnum() else "-" for character in figure.fault.lower())
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{name}.json").write_text(json.dumps(asdict(figure)))
+
+
+def read_figures(folder: Path) -> list[Figure]:
+    """The figures kept in this folder, by fault."""
+    return [Figure(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]

@@ -1,0 +1,30 @@
+"""How big the fault tests are: `FAULTS=long` as in `make test-faults`, or short, as in the gate."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the fault tests."""
+
+    records: int
+    kills: int
+    kill_every_seconds: float
+    outage_seconds: float
+    """How long Postgres, Redis and the broker are away; Elasticsearch twice as long."""
+    cache_updates: int
+
+
+LONG = Scale(records=500_000, kills=40, kill_every_seconds=4.0, outage_seconds=60.0, cache_updates=10_000)
+SHORT = Scale(records=40_000, kills=10, kill_every_seconds=2.5, outage_seconds=8.0, cache_updates=2_000)
+
+SCALES = {"long": LONG, "short": SHORT}
+
+
+def scale() -> Scale:
+    """The size that `FAULTS` asks for; short if it says nothing. Raises ValueError for another word."""
+    wanted = os.environ.get("FAULTS", "short")
+    if wanted not in SCALES:
+        raise ValueError(f"FAULTS={wanted}: expected {' or '.join(SCALES)}")
+    return SCALES[wanted]

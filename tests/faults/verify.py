@@ -1,0 +1,178 @@
+"""Compares Postgres, Elasticsearch and the cache, key by key, with what the oracle makes of the raw topic."""
+
+import asyncio
+import datetime
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import redis
+from confluent_kafka import Consumer, TopicPartition
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from monitoring.audit import PartitionAudit, audit
+from monitoring.lag import read_lag
+from runtime.kafka_clients import consumer_config
+from runtime.settings import Settings
+from schemas.registry import dataset_named
+from tests.e2e.stores import rows
+from tests.faults.oracle import Content, Oracle, Place
+from tests.waiting import eventually
+
+CUSTOMERS = dataset_named("customers")
+FIELDS = [field.name for field in CUSTOMERS.fields]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was lost and what counted twice, of so many raw records."""
+
+    records: int
+    lost: int
+    double: int
+    oracle: Oracle
+
+
+def wait_until_settled(settings: Settings, within: float = 180.0) -> float:
+    """Block until no group has anything left to do and every raw record has its outcome; the seconds it took."""
+    began = time.monotonic()
+    eventually(lambda: _unsettled(settings) == 0, what="every record has reached every store", within=within, every=0.5)
+    return time.monotonic() - began
+
+
+def verify(settings: Settings) -> Verdict:
+    """Fail the test unless every store holds what the oracle says, and the audit is clean. Call it when settled."""
+    records = list(_raw_records(settings))
+    oracle = Oracle()
+    for place, key, value in records:
+        oracle.feed(place, key, value)
+    audited = [row for row in asyncio.run(_audit(settings)) if row.topic == settings.named(CUSTOMERS.raw_topic)]
+    lost = sum(stop - start for row in audited for start, stop in row.holes)
+    double = sum(sum(row.outcomes.values()) - row.covered for row in audited)
+
+    wanted = oracle.rows()
+    stored = {row.pop("customer_id"): row for row in rows(settings, "SELECT * FROM customers")}
+    assert_rows("Postgres", wanted, {key: {"customer_id": key, **row} for key, row in stored.items()})
+    found = {
+        (row["partition"], row["offset"]) for row in rows(settings, 'SELECT "partition", "offset" FROM ingest_failures')
+    }
+    assert found == oracle.rejected, f"failures: {_difference(oracle.rejected, found)}"
+    versions = {key: row["version"] for key, row in stored.items()}
+    if settings.elasticsearch_url:
+        documents = dict(_documents(settings))
+        assert_rows("Elasticsearch", wanted, {key: source for key, (_, source) in documents.items()})
+        assert {key: version for key, (version, _) in documents.items()} == versions, "versions in Elasticsearch"
+    for cached, version, data in _cached(settings):
+        if data:
+            held = versions.get(cached)
+            assert version == held, f"the cache has version {version} of {cached}, Postgres {held}"
+            assert_rows("the cache", {cached: wanted[cached]}, {cached: data})
+        else:
+            assert cached not in wanted, f"the cache says that {cached} does not exist"
+
+    assert all(row.clean and not row.in_flight for row in audited), audited
+    assert sum(row.covered for row in audited) == len(records)
+    assert sum(row.outcomes["failed"] for row in audited) == len(oracle.rejected)
+    return Verdict(len(records), lost, double, oracle)
+
+
+def read_oracle(settings: Settings) -> Oracle:
+    """The oracle, fed with what is in the raw topic now."""
+    oracle = Oracle()
+    for place, key, value in _raw_records(settings):
+        oracle.feed(place, key, value)
+    return oracle
+
+
+def _unsettled(settings: Settings) -> int:
+    lag = sum(row.lag for row in asyncio.run(read_lag(settings)))
+    return lag + sum(row.in_flight for row in asyncio.run(_audit(settings)))
+
+
+async def _audit(settings: Settings) -> list[PartitionAudit]:
+    engine = create_async_engine(settings.async_database_url)
+    try:
+        return await audit(settings, engine)
+    finally:
+        await engine.dispose()
+
+
+def _raw_records(settings: Settings) -> Iterator[tuple[Place, bytes | None, bytes | None]]:
+    """Every record of the raw topic, by a consumer without a group."""
+    consumer = Consumer(consumer_config(settings, "oracle"))
+    topic = settings.named(CUSTOMERS.raw_topic)
+    try:
+        metadata = consumer.list_topics(topic, timeout=30).topics[topic]
+        ends = {}
+        for number in metadata.partitions:
+            begin, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)
+            if end > begin:
+                ends[number] = end
+        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+        while ends:
+            messages = consumer.consume(10_000, 30.0)
+            assert messages, f"{topic} has no more records although {ends} are its ends"
+            for message in messages:
+                assert message.error() is None, message.error()
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None
+                assert offset is not None
+                yield Place(message.timestamp()[1], partition, offset), message.key(), message.value()
+                if offset + 1 == ends[partition]:
+                    del ends[partition]
+    finally:
+        consumer.close()
+
+
+def _documents(settings: Settings) -> Iterator[tuple[str, tuple[int, Content]]]:
+    """Every document: id, version, source."""
+    url = settings.elasticsearch_url
+    alias = settings.named(CUSTOMERS.name)
+    with httpx.Client(base_url=str(url), timeout=60, trust_env=False) as client:
+        client.post(f"/{alias}/_refresh").raise_for_status()
+        after: list[Any] | None = None
+        while True:
+            body = {"size": 5000, "version": True, "sort": [{"customer_id": "asc"}], "query": {"match_all": {}}}
+            answer = client.post(f"/{alias}/_search", json=body | ({"search_after": after} if after else {}))
+            hits = answer.raise_for_status().json()["hits"]["hits"]
+            for hit in hits:
+                yield hit["_id"], (hit["_version"], hit["_source"])
+            if not hits:
+                return
+            after = hits[-1]["sort"]
+
+
+def _cached(settings: Settings) -> Iterator[tuple[str, int, Content]]:
+    """Every entry of the cache that answers reads: key, version, content; no content for a record that is missing."""
+    prefix = f"{settings.named('cache')}:{CUSTOMERS.name}:"
+    with redis.Redis.from_url(settings.redis_url) as client:
+        for name in client.scan_iter(f"{prefix}*", count=1000):
+            entry = client.hgetall(name)
+            if b"data" in entry:
+                data = json.loads(entry[b"data"], parse_float=Decimal) if entry[b"data"] else {}
+                yield name.decode().removeprefix(prefix), int(entry[b"version"]), data
+
+
+def assert_rows(store: str, wanted: dict[str, Content], found: dict[str, Content]) -> None:
+    """Fail the test unless both have the same keys and, of every field, the same values."""
+    assert wanted.keys() == found.keys(), f"{store}: {_difference(set(wanted), set(found))}"
+    for key, content in wanted.items():
+        expected = [_as_text(content[name]) for name in FIELDS]
+        actual = [_as_text(found[key][name]) for name in FIELDS]
+        assert expected == actual, f"{store} has of {key} {actual}, expected {expected}"
+
+
+def _as_text(value: Any) -> str | None:
+    """Dates and decimals are typed in some stores and text in others."""
+    if isinstance(value, Decimal | int):
+        return f"{Decimal(value):.2f}"
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def _difference(wanted: set[Any], found: set[Any]) -> str:
+    missing, extra = sorted(wanted - found), sorted(found - wanted)
+    return f"{len(missing)} missing, such as {missing[:3]}; {len(extra)} too many, such as {extra[:3]}"
