@@ -1,5 +1,6 @@
 """Single records: Redis first, then Postgres, which fills Redis."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,10 @@ CacheUse = Literal["hit", "miss", "bypass"]
 
 MAX_KEY_LENGTH = 1000
 """Longer than the key of any record; not worth asking a store for."""
+
+
+MOST_READS = 5
+"""Reads of Postgres for one answer. Two are needed when a record changes in between, more only if it does so again."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,37 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
             use = "miss"
 
     async def load() -> bytes:
-        async with reading(clients.engine) as connection:
-            found = await read_one(connection, dataset, fields)
-        content, version = (encode(found.row), found.version) if found else (ABSENT, 0)
         if use == "miss":
-            await _fill(clients, dataset, key, version, content)
+            return await _read_and_fill(clients, dataset, key, fields)
+        content, _ = await _read(clients, dataset, fields)
         return content
 
-    content = await clients.record_loads.load(f"{dataset.name}:{key}", load)
+    content = await clients.record_loads.load(f"{dataset.name}:{key}:{use}", load)
     return CachedRead(content or None, use)
 
 
-async def _fill(clients: Clients, dataset: Dataset, key: str, version: int, content: bytes) -> None:
-    """Best effort: a fill that is refused or fails costs the next reader a read, nothing else."""
-    try:
-        await clients.cache.fill(dataset.name, key, version, content)
-    except (RedisError, OSError) as error:
-        clients.redis_breaker.failed(error)
+async def _read(clients: Clients, dataset: Dataset, fields: Mapping[str, str]) -> tuple[bytes, int]:
+    async with reading(clients.engine) as connection:
+        found = await read_one(connection, dataset, fields)
+    return (encode(found.row), found.version) if found else (ABSENT, 0)
+
+
+async def _read_and_fill(clients: Clients, dataset: Dataset, key: str, fields: Mapping[str, str]) -> bytes:
+    """Read until what was read is taken by the cache: what it refuses may be older than what others have seen.
+
+    Without Redis the first read counts. So does the last, where a record changes faster than it can be read.
+    """
+    content = ABSENT
+    for _ in range(MOST_READS):
+        try:
+            lease = await clients.cache.get_or_lease(dataset.name, key)
+            if isinstance(lease, bytes):
+                return lease
+            content, version = await _read(clients, dataset, fields)
+            if await clients.cache.fill(lease, version, content):
+                return content
+        except (RedisError, OSError) as error:
+            clients.redis_breaker.failed(error)
+            content, _ = await _read(clients, dataset, fields)
+            return content
+    return content

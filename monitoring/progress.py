@@ -63,16 +63,17 @@ def forget_before(samples: Iterable[Sample], moment: float) -> list[Sample]:
 def to_restart(stalls: Iterable[Stall], answers: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Which of a group's processes to restart. `answers` are their /health by name; None: it did not answer.
 
-    A process that says that it waits for its store is left alone: it goes on by itself when the store is back. Of the
-    others those that hold a stalled partition or do not answer; all of them when none holds it.
+    A process that says what holds it up is left alone: one that waits for its store goes on by itself, and one that has
+    stopped at the failure limit is not helped by a restart. Of the others those that hold a stalled partition or do not
+    answer; all of them when none holds it.
     """
     places = {stall.place for stall in stalls}
     if not places:
         return []
-    able = {name: answer for name, answer in answers.items() if not _waits_for_store(answer)}
+    able = {name: answer for name, answer in answers.items() if not _says_why(answer)}
     guilty = [name for name, answer in able.items() if answer is None or places & _partitions(answer)]
     held = any(places & _partitions(answer) for answer in answers.values() if answer)
-    # A stalled partition that is held by a process that waits for its store is explained.
+    # A stalled partition that is held by a process that says why is explained.
     return guilty or ([] if held else list(able))
 
 
@@ -86,8 +87,8 @@ def _since_the_last_outage(samples: Sequence[Sample]) -> list[tuple[float, dict[
     return window
 
 
-def _waits_for_store(answer: Mapping[str, Any] | None) -> bool:
-    return answer is not None and answer.get("state") == "waiting_for_store"
+def _says_why(answer: Mapping[str, Any] | None) -> bool:
+    return answer is not None and answer.get("state") in ("waiting_for_store", "failure_limit_reached")
 
 
 def _partitions(answer: Mapping[str, Any]) -> set[str]:

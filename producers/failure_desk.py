@@ -10,7 +10,6 @@ from sqlalchemy.pool import NullPool
 
 from producers.originals import find_originals
 from producers.payload_edit import with_fields
-from producers.raw_lookup import RawLookup
 from producers.replay import Replay
 from producers.replay_candidates import Candidate, RecordCheck, content_of, examine
 from runtime.failures import actions, queries, replays
@@ -19,6 +18,7 @@ from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
 from runtime.failures.states import ActionRefused, StillInvalid, refuse_all
+from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 

@@ -8,16 +8,14 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from producers.raw_lookup import Coordinates, RawLookup, RawMessage
+from runtime.kafka_clients import MAX_PAYLOAD_BYTES
+from runtime.raw_lookup import Coordinates, RawLookup, RawMessage
 from runtime.tables import raw_api_data, raw_csv_data
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_KIND, HEADER_PROBLEM, HEADER_RUN, HEADER_SOURCE
 
 NORMALIZER_STAGE = "normalizer"
 CLOCK_SLACK_MS = 60_000
 """Failed times come from other clocks than the broker's."""
-
-TRUNCATED_FROM_BYTES = 7_000_000
-"""A failure's payload of this size is the beginning of a larger value: the normalizer keeps no more."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 Failure = Mapping[str, Any]
@@ -87,8 +85,8 @@ def _from_postgres(failure: Failure, landed: Landed | None) -> Original | None:
     if landed is not None:
         payload, kind = landed
         where = "landing"
-    elif payload is not None and len(payload) >= TRUNCATED_FROM_BYTES:
-        return None
+    elif payload is not None and len(payload) >= MAX_PAYLOAD_BYTES:
+        return None  # It is the beginning of a larger value.
     else:
         where = "failure"  # Of the Postgres stage this is the clean data, which normalizes to itself.
     given = ((HEADER_SOURCE, failure["source_name"]), (HEADER_KIND, kind), (HEADER_RUN, failure["run_id"]))

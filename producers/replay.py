@@ -11,13 +11,13 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from producers.raw_lookup import RawLookup
 from producers.replay_candidates import Candidate, RecordCheck, examine
 from runtime.errors import DeliveryFailed
 from runtime.failures import replays
 from runtime.failures.replays import Delivered, Job
 from runtime.failures.states import ActionRefused, JobState
 from runtime.kafka_clients import producer_config, reason
+from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 
 log = structlog.get_logger()

@@ -9,8 +9,8 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from producers.originals import Headers, Original, find_originals, repaired
-from producers.raw_lookup import RawLookup
 from runtime.failures.places import Place, stored_places
+from runtime.raw_lookup import RawLookup
 from runtime.tables import ingest_failures
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem

@@ -1,11 +1,16 @@
 """The read cache in Redis: filled by readers, invalidated by the sink, and never stale.
 
 One hash per record, `{data, version, floor}`. An invalidation leaves the version it announced as a *floor*; a fill with
-an older version is refused, so a reader who read Postgres before a commit cannot fill the cache after it. Both are one
-Lua script, atomic in Redis. Absence is cached too, as version 0 with empty data.
+an older version is refused, so a reader who read Postgres before a commit cannot fill the cache after it. Absence is
+cached too, as version 0 with empty data.
+
+Floors can be lost: they expire, and Redis may restart empty. So a reader who finds nothing takes a *lease* before it
+asks Postgres, and a fill is taken only while that lease is known: whatever lost the floor has lost the lease with it.
+Each step is one Lua script, atomic in Redis.
 """
 
 import random
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,11 +31,22 @@ redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[2]), redis.call('PTTL', KE
 return 1
 """
 
-# KEYS[1] entry; ARGV: version, data, time to live in ms. Returns 1 if taken, 0 if a newer version is known.
+# KEYS[1] entry; ARGV: a new lease, its time to live in ms. Returns what is cached (false if nothing is) and the lease.
+LEASE = """
+local found = redis.call('HMGET', KEYS[1], 'data', 'lease')
+if found[1] then return {found[1], ''} end
+if not found[2] then redis.call('HSET', KEYS[1], 'lease', ARGV[1]) end
+redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1])))
+return {false, found[2] or ARGV[1]}
+"""
+
+# KEYS[1] entry; ARGV: version, data, time to live in ms, lease. Returns 1 if taken, 0 if it may be too old.
 FILL = """
 local version = tonumber(ARGV[1])
-if version < tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') then return 0 end
-if version < tonumber(redis.call('HGET', KEYS[1], 'version') or '-1') then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'lease', 'floor', 'version')
+if known[1] ~= ARGV[4] then return 0 end
+if version < tonumber(known[2] or '0') then return 0 end
+if version < tonumber(known[3] or '-1') then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'data', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), redis.call('PTTL', KEYS[1])))
 return 1
@@ -46,6 +62,14 @@ class Invalidation:
     version: int
 
 
+@dataclass(frozen=True)
+class Lease:
+    """The right to fill an entry. Readers who miss it at the same time have the same one."""
+
+    entry: str
+    token: bytes
+
+
 class VersionedCache:
     """Reads, fills and invalidates. Raises redis.exceptions.RedisError when Redis is gone; callers decide."""
 
@@ -55,6 +79,7 @@ class VersionedCache:
         self._ttl_ms = settings.cache_ttl_seconds * 1000
         self._missing_ttl_ms = settings.cache_missing_ttl_seconds * 1000
         self._floor_ttl_ms = settings.cache_floor_ttl_seconds * 1000
+        self._lease = client.register_script(LEASE)
         self._fill = client.register_script(FILL)
         self._invalidate = client.register_script(INVALIDATE)
 
@@ -65,22 +90,35 @@ class VersionedCache:
     async def get(self, dataset: str, key: str) -> bytes | None:
         """The cached JSON, ABSENT (empty) if the record is known not to exist, None if nothing is cached."""
         data = await self._client.hget(self.entry(dataset, key), "data")
-        return data.encode() if isinstance(data, str) else data
+        return None if data is None else _as_bytes(data)
 
-    async def fill(self, dataset: str, key: str, version: int, data: bytes) -> bool:
-        """Cache what was read from Postgres; ABSENT with version 0 for a missing record. False if refused as stale.
+    async def get_or_lease(self, dataset: str, key: str) -> bytes | Lease:
+        """What `get` finds, or a lease to fill the entry with what Postgres is asked for from now on."""
+        entry, lease = self.entry(dataset, key), secrets.token_hex(8)
+        data, held = await self._lease(keys=[entry], args=[lease, self._floor_ttl_ms])
+        if data is None:
+            return Lease(entry, _as_bytes(held))
+        return _as_bytes(data)
 
-        The time to live is spread by a tenth, so entries filled together do not expire together.
+    async def fill(self, lease: Lease, version: int, data: bytes) -> bool:
+        """Cache what was read from Postgres under this lease; ABSENT with version 0 for a missing record.
+
+        False if refused: a newer version is known by now, or nobody can tell any more. The time to live is spread by a
+        tenth, so entries filled together do not expire together.
         """
         ttl = self._ttl_ms if data else self._missing_ttl_ms
         spread = round(ttl * random.uniform(0.9, 1.1))  # noqa: S311 (spreads load, guards no secret)
-        return bool(await self._fill(keys=[self.entry(dataset, key)], args=[version, data, spread]))
+        return bool(await self._fill(keys=[lease.entry], args=[version, data, spread, lease.token]))
 
     async def invalidate(self, invalidations: Iterable[Invalidation]) -> None:
         """Forget older versions and refuse them for the floor's time. Idempotent, in any order."""
-        pipeline = self._client.pipeline(transaction=False)
-        for item in invalidations:
-            await self._invalidate(
-                keys=[self.entry(item.dataset, item.key)], args=[item.version, self._floor_ttl_ms], client=pipeline
-            )
-        await pipeline.execute()
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for item in invalidations:
+                await self._invalidate(
+                    keys=[self.entry(item.dataset, item.key)], args=[item.version, self._floor_ttl_ms], client=pipeline
+                )
+            await pipeline.execute()
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -7,6 +7,9 @@ class Backpressure(Exception):
     `store` names it; `reason` is what it said.
     """
 
+    state = "waiting_for_store"
+    """What a stage that is held up by this calls itself in /health."""
+
     def __init__(self, store: str, reason: str) -> None:
         super().__init__(f"{store}: {reason}")
         self.store = store

@@ -11,6 +11,9 @@ ClientConfig = dict[str, Any]
 MAX_MESSAGE_BYTES = 10_485_760
 """Largest record that clients and topics take: room for a 5 MB value in base64 inside a failure's envelope."""
 
+MAX_PAYLOAD_BYTES = 7_000_000
+"""What a failure keeps of a rejected value: base64 makes 4 bytes of 3, and the whole must fit a message."""
+
 
 SESSION_TIMEOUT_MS = 10_000
 """A consumer that is gone longer than this loses its partitions to the others of its group."""

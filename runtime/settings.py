@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     """How long a delete is remembered, so that an older record which comes late does not undo it."""
 
     # Failures
+    failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90
+    """A stage stops when so large a share of the latest records of a dataset failed; 0 switches this off."""
+    failure_limit_records: Annotated[int, Field(ge=1)] = 1_000
+    """How many records it takes to judge by: fewer may all fail."""
     replay_limit: Annotated[int, Field(ge=1)] = 3
     """A record that has failed again this often is parked: it is not retried unless somebody insists."""
 

@@ -18,6 +18,7 @@ from schemas.text import fold
 from sinks.changes import ChangeReader
 from sinks.failed_records import now_ms, outgoing_failure
 from sinks.publisher import Publisher
+from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 
 STORE = "Elasticsearch"
@@ -55,6 +56,7 @@ class ElasticsearchSink:
         self._settings = settings
         self._client = AsyncElasticsearch(url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
         self._publisher = Publisher(settings)
+        self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
 
@@ -84,10 +86,12 @@ class ElasticsearchSink:
             refused += await self._bulk(items)
         if not refused:
             return None
-        return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in refused])).confirmed()
+        failures = await self._originals.attach(refused)
+        return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in failures])).confirmed()
 
     async def close(self) -> None:
         await self._publisher.close()
+        await self._originals.close()
         await self._client.close()
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:

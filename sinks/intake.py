@@ -1,5 +1,7 @@
 """The consumer's side of a sink: what is polled, paused, committed. Blocking; to be called from a thread."""
 
+import threading
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -23,9 +25,17 @@ _LOST_PLACE = {
     KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 (librdkafka's own codes begin with an underscore)
 }
 
+FENCES = 5
+FENCES_WITHIN_SECONDS = 60.0
+"""A group coordinator that fails over can take a member for its own double, now and then. One that is fenced so often
+in so short a time has a real double."""
+
 
 class Intake:
-    """A consumer that keeps its place in the group whatever its store does."""
+    """A consumer that keeps its place in the group whatever its store does.
+
+    One thread at a time may poll (`collect`, `hold`, `resume`), while another one commits.
+    """
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
         config = consumer_config(settings, group, error_cb=self._client_error)
@@ -38,6 +48,9 @@ class Intake:
         self._uncommitted: Offsets = {}
         self._paused = False
         self._troubles: set[str] = set()
+        self._fenced = False
+        self._fences: list[float] = []
+        self._committing = threading.Lock()
         self.assigned: tuple[tuple[str, int], ...] = ()
 
     def open(self) -> None:
@@ -73,8 +86,17 @@ class Intake:
     def commit(self, offsets: Offsets) -> bool:
         """Commit these and whatever an earlier call could not; False if the broker is away: call again.
 
-        Offsets of partitions that the group has given to somebody else are dropped. Raises KafkaException when fenced.
+        Offsets of partitions that the group has given to somebody else are dropped.
         """
+        with self._committing:
+            return self._commit(offsets)
+
+    def close(self) -> None:
+        """Leave; as a static member its partitions wait for its return until the session times out."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _commit(self, offsets: Offsets) -> bool:
         self._uncommitted |= offsets
         owned = set(self.assigned)
         wanted = {place: offset for place, offset in self._uncommitted.items() if place in owned}
@@ -93,33 +115,49 @@ class Intake:
             self._recovered("commit")
             self._uncommitted = {}
             return True
-        if any(error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID for error in errors):
-            raise KafkaException(errors[0])
-        if any(error.code() in _LOST_PLACE for error in errors):
+        if any(_is_fence(error) for error in errors):
+            self._fenced = True
+        if self._fenced or any(error.code() in _LOST_PLACE for error in errors):
             log.info("commit_dropped", reason=errors[0].str())
             self._uncommitted = {}
             return True
         self._trouble("commit", errors[0].str())
         return False
 
-    def close(self) -> None:
-        """Leave; as a static member its partitions wait for its return until the session times out."""
-        if self._consumer is not None:
-            self._consumer.close()
-
     def _poll(self, count: int, seconds: float) -> list[Message]:
+        if self._fenced:
+            self._join_again()
         messages = []
         for message in self._open_consumer().consume(count, seconds):
             error = message.error()
             if error is None:
                 messages.append(message)
-            elif error.fatal():
-                raise KafkaException(error)
+            elif _is_fence(error):
+                self._fenced = True
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._trouble(f"poll:{error.name()}", error.str())
         if messages:
             self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
         return messages
+
+    def _join_again(self) -> None:
+        """As a new member: a fenced consumer of librdkafka does nothing more. What is uncommitted comes again."""
+        now = time.monotonic()
+        self._fences = [moment for moment in self._fences if now - moment < FENCES_WITHIN_SECONDS] + [now]
+        member = self._config["group.instance.id"]
+        if len(self._fences) > FENCES:
+            raise KafkaException(
+                KafkaError(
+                    KafkaError.FENCED_INSTANCE_ID,
+                    f"another process is in the group as {member}; give each one a WORKER_ID of its own",
+                )
+            )
+        log.warning("fenced", member=member, consequence="joining the group again")
+        with self._committing:
+            self.close()
+            self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
+            self._fenced = False
+            self.open()
 
     def _on_change(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
@@ -147,3 +185,7 @@ class Intake:
         if self._consumer is None:
             raise RuntimeError("open() comes first")
         return self._consumer
+
+
+def _is_fence(error: KafkaError) -> bool:
+    return error.fatal() or error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)  # noqa: SLF001 (its name)

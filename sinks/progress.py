@@ -51,7 +51,7 @@ class Progress:
         """Logs at the change of state only."""
         self._writing_since = None
         if self._waiting is None:
-            log.warning("waiting_for_store", sink=self._sink, store=verdict.store, reason=verdict.reason)
+            log.warning(verdict.state, sink=self._sink, store=verdict.store, reason=verdict.reason)
             metrics.WAITING.labels(self._sink).set(1)
         self._waiting = (self._waiting[0] if self._waiting else time.monotonic(), verdict)
 
@@ -73,12 +73,12 @@ class Progress:
             self._unconfirmed_since,
         )
         details: dict[str, Any] = {
-            "state": "waiting_for_store" if waiting else "running",
+            "state": waiting[1].state if waiting else "running",
             "records": self._records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
         if waiting and now - waiting[0] > PATIENCE_SECONDS:
-            details["problem"] = f"waiting {now - waiting[0]:.0f} s for {waiting[1].store}: {waiting[1].reason}"
+            details["problem"] = f"held up {now - waiting[0]:.0f} s by {waiting[1].store}: {waiting[1].reason}"
         elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:
             details["problem"] = f"the store has not answered a write for {now - writing:.0f} s"
         elif unconfirmed and now - unconfirmed > CONFIRM_PATIENCE_SECONDS:

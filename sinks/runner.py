@@ -119,15 +119,15 @@ class Runner(Generic[Batch]):
         committing: asyncio.Task[None] | None = None
         try:
             await self._through_outages(self._sink.setup)
-            polling = asyncio.create_task(self._poll())
+            polling = _started(self._poll())
             while not self._stopping.is_set():
                 prepared = await polling
-                polling = asyncio.create_task(self._poll())
+                polling = _started(self._poll())
                 if prepared is not None:
                     confirmed = await self._write(prepared, polling)
                     earlier, committing = (
                         committing,
-                        asyncio.create_task(self._commit(prepared, confirmed, after=committing)),
+                        _started(self._commit(prepared, confirmed, after=committing)),
                     )
                     if earlier is not None:
                         await earlier
@@ -202,6 +202,13 @@ class Runner(Generic[Batch]):
             if self._stopping.is_set():
                 raise _Stopped
             await asyncio.to_thread(self._intake.hold, min(left, HOLD_SECONDS))
+
+
+def _started(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """A task whose error is not complained of when the loop has ended for another one before it was awaited."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 async def _in_daemon_thread(work: Callable[[], None], seconds: float) -> None:

@@ -10,6 +10,7 @@ import faust
 from confluent_kafka import Producer
 from faust.types.events import EventT
 
+from runtime.failure_limit import FailureLimit
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from schemas.registry import all_datasets
@@ -77,6 +78,7 @@ def create_app(
         stream_wait_empty=True,
         web_enabled=False,
     )
+    limit = FailureLimit(settings)
     for dataset in all_datasets():
         stage = NormalizerStage(
             dataset,
@@ -85,6 +87,7 @@ def create_app(
             producer,
             confirmations,
             progress,
+            limit,
         )
         raw = app.topic(
             settings.named(dataset.raw_topic), key_type=bytes, value_type=bytes, value_serializer="raw", internal=False

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runtime.kafka_clients import MAX_MESSAGE_BYTES
+from runtime.kafka_clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidField, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
@@ -34,9 +34,6 @@ MAX_OUTPUT_BYTES = MAX_MESSAGE_BYTES - 65_536
 
 MAX_KEY_BYTES = 1000
 """What a failure keeps of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
-
-MAX_PAYLOAD_BYTES = 7_000_000
-"""What a failure keeps of a rejected value: base64 makes 4 bytes of 3, and the whole must fit the broker's limit."""
 
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""

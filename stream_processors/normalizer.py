@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 import structlog
 
+from runtime.failure_limit import FailureLimit, FailureLimitReached
 from schemas.dataset import Dataset
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
-from stream_processors.normalize import Normalized, RecordNormalizer
+from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
+    FAILURE_LIMIT,
     FAILURES,
     RECORDS,
     BoundedLabels,
@@ -49,6 +51,7 @@ class NormalizerStage:
         producer: Producing,
         confirmations: Confirmations,
         progress: Progress,
+        limit: FailureLimit,
     ) -> None:
         self._dataset = dataset.name
         self._clean_topic = clean_topic
@@ -56,6 +59,7 @@ class NormalizerStage:
         self._producer = producer
         self._confirmations = confirmations
         self._progress = progress
+        self._limit = limit
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
@@ -67,7 +71,8 @@ class NormalizerStage:
         """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
 
         `confirm` is called when it has, and all earlier batches of the partition too. Raises KafkaException when a
-        record cannot be queued at all; nothing of the batch is confirmed then.
+        record cannot be queued at all; nothing of the batch is confirmed then. Once the failure limit is reached it does
+        not return: the worker keeps its place in the group, says so in /health, and waits to be stopped.
         """
         size = sum(len(record.value or b"") for record in batch)
         reasons: Counter[str] = Counter()
@@ -91,8 +96,13 @@ class NormalizerStage:
         self, records: Batch, outstanding: Outstanding, now_ms: int, reasons: Counter[str], unknown: Counter[str]
     ) -> None:
         normalize, produce, on_delivery = self._normalizer.normalize, self._producer.produce, outstanding.delivered
-        for record in records:
-            outcome: Any = normalize(record, now_ms)
+        outcomes: list[Any] = [normalize(record, now_ms) for record in records]
+        failed = sum([type(outcome) is Rejected for outcome in outcomes])
+        try:
+            self._limit.check(self._dataset, failed, len(records))
+        except FailureLimitReached as verdict:
+            await self._stop_here(verdict)
+        for record, outcome in zip(records, outcomes, strict=True):
             if type(outcome) is Normalized:
                 topic = self._clean_topic
                 if outcome.unknown:
@@ -106,6 +116,12 @@ class NormalizerStage:
                     break
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
+
+    async def _stop_here(self, verdict: FailureLimitReached) -> None:
+        log.error(verdict.state, dataset=self._dataset, reason=verdict.reason)
+        FAILURE_LIMIT.labels(self._dataset).set(1)
+        self._progress.stopped = verdict
+        await asyncio.Event().wait()
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
         self._batch_records.observe(records)

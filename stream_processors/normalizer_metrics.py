@@ -2,10 +2,13 @@
 
 import time
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+
+from runtime.errors import Backpressure
 
 RECORDS = Counter("headrace_normalizer_records", "Records by what became of them", ["dataset", "outcome"])
 FAILURES = Counter("headrace_normalizer_failures", "Rejected records by reason code", ["dataset", "reason"])
+FAILURE_LIMIT = Gauge("headrace_normalizer_failure_limit_reached", "1 once the normalizer has stopped", ["dataset"])
 UNKNOWN_FIELDS = Counter(
     "headrace_normalizer_unknown_fields", "Records with a field that the dataset does not have", ["dataset", "field"]
 )
@@ -65,6 +68,8 @@ class Progress:
         self.records_out = 0
         self.records_failed = 0
         self.confirmed_at: float | None = None
+        self.stopped: Backpressure | None = None
+        """Why the stage takes no more records of a dataset."""
 
     def confirmed(self, clean: int, failed: int) -> None:
         """A batch's outputs are safe."""

@@ -68,6 +68,8 @@ class WorkerHealth:
             "oldest_unconfirmed_seconds": round(self._confirmations.oldest_seconds, 1),
             "last_commit_seconds_ago": None if committed_at is None else round(time.monotonic() - committed_at, 1),
         }
+        if stopped := self._progress.stopped:
+            details["state"] = stopped.state
         if problem := self._problem():
             details["problem"] = problem
         return details
@@ -83,6 +85,8 @@ class WorkerHealth:
     def _problem(self) -> str | None:
         if self._app.crashed:
             return f"crashed: {self._app.crash_reason!r}"
+        if self._progress.stopped:
+            return self._progress.stopped.reason
         if self._kafka_problem:
             return f"kafka: {self._kafka_problem}"
         if self._partitions is None:
@@ -108,7 +112,7 @@ class WorkerHealth:
             [f"{tp.topic}/{tp.partition}" for tp in self._consumer.waiting_partitions()] if self._partitions else []
         )
         confirmed = self._progress.records_out + self._progress.records_failed
-        if confirmed != self._confirmed_seen or not self._waiting or self._kafka_problem:
+        if confirmed != self._confirmed_seen or not self._waiting or self._kafka_problem or self._progress.stopped:
             self._confirmed_seen = confirmed
             self._moved_at = time.monotonic()
 

@@ -77,7 +77,7 @@ def undecodable(message: Message, dataset: Dataset | None, error: InvalidRecord)
 
 
 def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
-    """An arrival that Postgres does not take. Its payload is the clean data: the raw bytes lie in the landing table."""
+    """An arrival that Postgres does not take, in its normal form; `RawOriginals` has the bytes that were published."""
     return FailedRecord(
         dataset=arrival.dataset.name,
         stage=STAGE,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from runtime.errors import Backpressure
+from runtime.failure_limit import FailureLimit
+from runtime.fault_points import crash_here
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
@@ -35,6 +37,7 @@ from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.publisher import Outgoing, Publisher
+from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 
 log = structlog.get_logger()
@@ -58,6 +61,9 @@ class Batch:
         ]
 
 
+UNDECODABLE = "messages that no stage of ours wrote"
+
+
 class PostgresSink:
     """Implements Sink. One transaction per batch; change events are confirmed before offsets are committed."""
 
@@ -68,6 +74,8 @@ class PostgresSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
+        self._originals = RawOriginals(settings)
+        self._limit = FailureLimit(settings)
         self._purged_at = 0.0
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in all_datasets()}
 
@@ -107,7 +115,9 @@ class PostgresSink:
         return self._tell(outgoing)
 
     async def _tell(self, outgoing: list[Outgoing]) -> None:
+        crash_here("rows_committed")
         await (await self._publisher.publish(outgoing)).confirmed()
+        crash_here("changes_confirmed")
 
     async def _purge(self, connection: Connection) -> None:
         if time.monotonic() - self._purged_at > PURGE_EVERY_SECONDS:
@@ -123,6 +133,8 @@ class PostgresSink:
             await ledger.open(batch.origins())
             for dataset, arrivals in batch.arrivals.items():
                 outgoing += await self._store_dataset(connection, ledger, dataset, arrivals, tally)
+            if batch.undecodable:
+                self._limit.check(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
             recorded = []
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not ledger.is_covered(failed.origin)
@@ -152,7 +164,8 @@ class PostgresSink:
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)
-        failures = [failed_arrival(*refused) for refused in merged.refused]
+        self._limit.check(dataset.name, len(merged.refused), len(fresh))
+        failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
         await insert_failures(connection, failures)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
@@ -169,6 +182,7 @@ class PostgresSink:
 
     async def close(self) -> None:
         await self._publisher.close()
+        await self._originals.close()
         await self._connection.close()
 
 

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 DELETED_SHARE, DUPLICATE_SHARE, GARBAGE_SHARE = 0.05, 0.05, 0.02
 
+ENDLESS = 2**62
+"""Records, for a test that stops when it has seen enough."""
+
 
 class Sent(NamedTuple):
     """A record to publish."""

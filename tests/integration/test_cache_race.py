@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from runtime.cache import ABSENT, Invalidation, VersionedCache
+from runtime.cache import ABSENT, Invalidation, Lease, VersionedCache
 from runtime.settings import Settings
 
 
@@ -19,21 +19,30 @@ async def cache(settings: Settings) -> AsyncIterator[VersionedCache]:
         yield VersionedCache(client, settings)
 
 
+async def miss(cache: VersionedCache, key: str = "C1") -> Lease:
+    """A reader finds nothing and will ask Postgres."""
+    lease = await cache.get_or_lease("customers", key)
+    assert isinstance(lease, Lease)
+    return lease
+
+
 async def test_a_reader_of_the_old_row_cannot_fill_after_the_invalidation(cache: VersionedCache) -> None:
     # The reader has read version 1; then version 2 is committed, announced and invalidated; then the reader fills.
+    lease = await miss(cache)
     await cache.invalidate([Invalidation("customers", "C1", 2)])
-    assert not await cache.fill("customers", "C1", 1, b"old")
+    assert not await cache.fill(lease, 1, b"old")
     assert await cache.get("customers", "C1") is None
 
 
 async def test_a_reader_who_found_no_row_cannot_hide_the_one_inserted_meanwhile(cache: VersionedCache) -> None:
+    lease = await miss(cache)
     await cache.invalidate([Invalidation("customers", "C1", 1)])
-    assert not await cache.fill("customers", "C1", 0, ABSENT)
+    assert not await cache.fill(lease, 0, ABSENT)
     assert await cache.get("customers", "C1") is None
 
 
 async def test_an_absence_that_is_cached_goes_when_the_row_is_inserted(cache: VersionedCache) -> None:
-    assert await cache.fill("customers", "C1", 0, ABSENT)
+    assert await cache.fill(await miss(cache), 0, ABSENT)
     assert await cache.get("customers", "C1") == ABSENT
     await cache.invalidate([Invalidation("customers", "C1", 1)])
     assert await cache.get("customers", "C1") is None
@@ -43,9 +52,10 @@ async def test_in_every_order_of_fills_and_invalidations_nothing_old_stays(cache
     steps = [("fill", 1), ("fill", 2), ("fill", 3), ("invalidate", 2), ("invalidate", 3)]
     for number, order in enumerate(itertools.permutations(steps)):
         key = f"C{number}"
+        lease = await miss(cache, key)
         for step, version in order:
             if step == "fill":
-                await cache.fill("customers", key, version, b"%d" % version)
+                await cache.fill(lease, version, b"%d" % version)
             else:
                 await cache.invalidate([Invalidation("customers", key, version)])
         # Version 3 was filled at some time, and nothing is newer: it is what remains.
@@ -55,7 +65,8 @@ async def test_in_every_order_of_fills_and_invalidations_nothing_old_stays(cache
 async def test_under_concurrent_fills_and_invalidations_the_newest_remains(cache: VersionedCache) -> None:
     versions = list(range(1, 200))
     random.Random(7).shuffle(versions)
-    fills = [cache.fill("customers", "C1", version, b"%d" % version) for version in versions]
+    lease = await miss(cache)
+    fills = [cache.fill(lease, version, b"%d" % version) for version in versions]
     floors = [cache.invalidate([Invalidation("customers", "C1", version)]) for version in versions]
     work: list[Coroutine[Any, Any, object]] = [*fills, *floors]
     random.Random(8).shuffle(work)
@@ -67,6 +78,29 @@ async def test_under_concurrent_fills_and_invalidations_the_newest_remains(cache
 
     await asyncio.gather(*(do(step) for step in work))
     assert await cache.get("customers", "C1") in {None, b"199"}
-    assert await cache.fill("customers", "C1", 199, b"199")
-    assert not await cache.fill("customers", "C1", 198, b"198")
+    assert await cache.fill(lease, 199, b"199")
+    assert not await cache.fill(lease, 198, b"198")
     assert await cache.get("customers", "C1") == b"199"
+
+
+async def test_readers_who_miss_at_the_same_time_have_the_same_lease_and_later_ones_the_data(
+    cache: VersionedCache,
+) -> None:
+    first, second = await miss(cache), await miss(cache)
+    assert first == second
+    assert await cache.fill(first, 1, b"one")
+    assert await cache.get_or_lease("customers", "C1") == b"one"
+    assert await cache.fill(second, 2, b"two")
+
+
+async def test_what_was_read_before_redis_lost_its_memory_is_not_filled_after_it(
+    cache: VersionedCache, settings: Settings
+) -> None:
+    lease = await miss(cache)
+    await cache.invalidate([Invalidation("customers", "C1", 2)])
+    async with Redis.from_url(settings.redis_url) as client:
+        await client.delete(lease.entry)  # as by a restart without a disk, or by the floor's time to live
+    assert not await cache.fill(lease, 1, b"old")
+    # Nor when another reader has made the entry anew meanwhile.
+    assert await miss(cache) != lease
+    assert not await cache.fill(lease, 1, b"old")

@@ -13,13 +13,13 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from producers.failure_desk import FailureDesk
-from producers.raw_lookup import RawLookup, RawMessage
 from runtime.failures import queries, replays
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
 from runtime.failures.states import ActionRefused
 from runtime.kafka_clients import producer_config
+from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from runtime.tables import ingest_failures, raw_csv_data
 from runtime.topic_admin import end_offsets

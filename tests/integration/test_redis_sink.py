@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from runtime.cache import VersionedCache
+from runtime.cache import Lease, VersionedCache
 from runtime.settings import Settings
 from sinks.redis_invalidation import RedisInvalidationSink
 from tests.integration.sink_events import change, publish, running
@@ -13,7 +13,9 @@ from tests.waiting import eventually_async
 async def test_a_change_invalidates_what_is_cached_and_refuses_an_older_fill(pipeline_settings: Settings) -> None:
     async with Redis.from_url(pipeline_settings.redis_url) as client:
         cache = VersionedCache(client, pipeline_settings)
-        await cache.fill("customers", "C1", 1, b"old")
+        lease = await cache.get_or_lease("customers", "C1")
+        assert isinstance(lease, Lease)
+        await cache.fill(lease, 1, b"old")
 
         async def forgotten() -> bool:
             return await cache.get("customers", "C1") is None
@@ -21,8 +23,8 @@ async def test_a_change_invalidates_what_is_cached_and_refuses_an_older_fill(pip
         publish(pipeline_settings, "customers.changed", change("C1", 2))
         async with running(RedisInvalidationSink(pipeline_settings), pipeline_settings):
             await eventually_async(forgotten, what="the old entry is gone")
-        assert not await cache.fill("customers", "C1", 1, b"old")
-        assert await cache.fill("customers", "C1", 2, b"new")
+        assert not await cache.fill(lease, 1, b"old")
+        assert await cache.fill(lease, 2, b"new")
 
 
 async def test_while_redis_is_down_the_sink_waits_and_then_catches_up(

@@ -1,4 +1,4 @@
-"""Callers who ask for one key at one time share one load."""
+"""Callers who ask for one key at one time share one load, which begins after they have asked."""
 
 import asyncio
 
@@ -58,3 +58,50 @@ async def test_a_caller_that_gives_up_does_not_stop_the_others() -> None:
         await impatient
     go.set()
     assert await patient == "loaded"
+
+
+async def test_who_asks_while_a_load_is_under_way_shares_the_next_one() -> None:
+    begun, go = 0, asyncio.Event()
+    state = "old"
+
+    async def load() -> str:
+        nonlocal begun
+        begun += 1
+        read = state
+        await go.wait()
+        return read
+
+    flights: SingleFlight[str] = SingleFlight()
+    early = asyncio.create_task(flights.load("k", load))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun == 1
+    state = "new"
+    late = [asyncio.create_task(flights.load("k", load)) for _ in range(5)]
+    await asyncio.sleep(0)
+    go.set()
+    assert await early == "old"
+    assert await asyncio.gather(*late) == ["new"] * 5
+    assert begun == 2
+
+
+async def test_a_load_that_fails_does_not_fail_the_next_one() -> None:
+    go = asyncio.Event()
+
+    async def fail() -> int:
+        await go.wait()
+        raise OSError("down")
+
+    async def succeed() -> int:
+        return 1
+
+    flights: SingleFlight[int] = SingleFlight()
+    early = asyncio.create_task(flights.load("k", fail))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    late = asyncio.create_task(flights.load("k", succeed))
+    await asyncio.sleep(0)
+    go.set()
+    assert await late == 1
+    with pytest.raises(OSError, match="down"):
+        await early

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runtime.kafka_clients import MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.events import (
     HEADER_KIND,
@@ -21,7 +22,7 @@ from schemas.events import (
 from schemas.fields import Text
 from schemas.registry import all_datasets, dataset_named
 from stream_processors import normalize as module
-from stream_processors.normalize import MAX_PAYLOAD_BYTES, Normalized, RecordNormalizer, Rejected
+from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from tests.unit.schemas.json_values import QUICK
 from tests.unit.stream_processors.raw_records import RawRecord, customer
 

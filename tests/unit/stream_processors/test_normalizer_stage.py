@@ -8,6 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from runtime.errors import DeliveryFailed
+from runtime.failure_limit import FailureLimit
+from runtime.settings import Settings
 from schemas.events import CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
@@ -24,7 +26,13 @@ class Scene:
         self.confirmed: list[int] = []
         confirmations = Confirmations(1_000_000, self.failed.append)
         self.stage = NormalizerStage(
-            dataset_named("customers"), "ns.customers.clean", "ns.failures", self.producer, confirmations, self.progress
+            dataset_named("customers"),
+            "ns.customers.clean",
+            "ns.failures",
+            self.producer,
+            confirmations,
+            self.progress,
+            FailureLimit(Settings()),
         )
 
     async def take(self, *records: Any) -> None:
@@ -131,3 +139,14 @@ async def test_a_record_that_cannot_be_queued_stops_the_batch() -> None:
         await scene.take(RawRecord(customer()))
     await turn()
     assert scene.confirmed == []
+
+
+async def test_a_stage_that_would_send_everything_to_failures_stops_before_it_does() -> None:
+    scene = Scene()
+    stopping = asyncio.create_task(scene.take(*[RawRecord(b"no JSON")] * 1_100))
+    await turn()
+    assert scene.progress.stopped is not None
+    assert "1000 of the latest 1000 records of customers failed" in scene.progress.stopped.reason
+    assert len(scene.producer.produced) == 1_000 - SLICE_RECORDS
+    assert (stopping.done(), scene.confirmed) == (False, [])
+    stopping.cancel()

@@ -1,0 +1,56 @@
+"""Gives a rejection by a store the bytes that were published: sinks themselves see records in normal form only."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from runtime.errors import Backpressure, DeliveryFailed
+from runtime.kafka_clients import MAX_PAYLOAD_BYTES
+from runtime.raw_lookup import RawLookup, RawMessage
+from runtime.settings import Settings
+from schemas.events import FailedRecord
+
+STORE = "Kafka"
+
+GONE = "; its original is in the topic no more, this is its normal form"
+
+
+class RawOriginals:
+    """Reads originals back from the raw topics. Connects at the first rejection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lookup = RawLookup(settings)
+
+    async def attach(self, failures: Sequence[FailedRecord]) -> list[FailedRecord]:
+        """The same failures with their original bytes, or a word in the message where retention has taken them.
+
+        Raises Backpressure when Kafka does not answer.
+        """
+        if not failures:
+            return []
+        places = [_place(failed) for failed in failures]
+        try:
+            found = await asyncio.to_thread(self._lookup.read, places)
+        except DeliveryFailed as error:
+            raise Backpressure(STORE, str(error)) from error
+        return [_with_original(failed, found.get(place)) for failed, place in zip(failures, places, strict=True)]
+
+    async def close(self) -> None:
+        """Close the consumer, if there is one."""
+        await asyncio.to_thread(self._lookup.close)
+
+
+def _with_original(failed: FailedRecord, message: RawMessage | None) -> FailedRecord:
+    # A topic that was deleted and made anew has another record at the same coordinates.
+    if message is None or message.timestamp != failed.origin.timestamp:
+        return msgspec.structs.replace(failed, message=failed.message + GONE)
+    payload = message.value
+    if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
+        kept = f" (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
+        return msgspec.structs.replace(failed, payload=payload[:MAX_PAYLOAD_BYTES], message=failed.message + kept)
+    return msgspec.structs.replace(failed, payload=payload)
+
+
+def _place(failed: FailedRecord) -> tuple[str, int, int]:
+    return failed.origin.topic, failed.origin.partition, failed.origin.offset

@@ -1,0 +1,84 @@
+"""One broker of three is killed under load, with the whole pipeline on the cluster."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from pydantic import SecretStr
+
+from local_stack.servers import RunningServers, start_servers
+from runtime.kafka_clients import QUIET
+from runtime.migrate import migrate
+from runtime.settings import Settings
+from runtime.topic_admin import ensure_topics
+from tests.faults.figures import Figure, record_figure
+from tests.faults.load import load
+from tests.faults.verify import verify, wait_until_settled
+from tests.faults.workload import ENDLESS, workload
+from tests.processes import Pipeline
+from tests.servers.contract import Servers
+from tests.servers.databases import create_database, database_url, drop_database
+from tests.waiting import eventually
+
+PER_SECOND = 2_000
+BROKERS = ("kafka", "kafka-2", "kafka-3")
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
+    with start_servers(tmp_path_factory.mktemp("cluster"), names={"kafka"}, brokers=3) as running:
+        yield running
+
+
+@pytest.fixture
+def clustered(servers: Servers, cluster: RunningServers, tmp_path: Path, namespace: str) -> Iterator[Settings]:
+    """Kafka is the cluster; Postgres, Redis and Elasticsearch are those of the other tests."""
+    addresses = servers.addresses | cluster.addresses
+    create_database(addresses["DATABASE_URL"], namespace)
+    settings = Settings(
+        headrace_home=tmp_path,
+        headrace_namespace=namespace,
+        kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
+        database_url=SecretStr(database_url(addresses["DATABASE_URL"], namespace)),
+        redis_url=addresses["REDIS_URL"],
+        elasticsearch_url=addresses["ELASTICSEARCH_URL"],
+        topic_replication=3,
+    )
+    migrate(settings)
+    eventually(lambda: ensure_topics(settings) or True, what="the cluster takes topics")
+    yield settings
+    drop_database(addresses["DATABASE_URL"], namespace)
+
+
+def test_each_broker_in_turn_is_killed_and_nothing_is_lost(
+    cluster: RunningServers, clustered: Settings, tmp_path: Path
+) -> None:
+    records = workload(ENDLESS, 2_000, seed=5)
+    with Pipeline(clustered, tmp_path) as pipeline:
+        with load(clustered, records, PER_SECOND) as running:
+            for broker in BROKERS:
+                before = running.published
+                cluster.kill(broker)
+                eventually(lambda seen=before: running.published > seen + PER_SECOND, what="two brokers carry on")  # type: ignore[misc]
+                cluster.start(broker)
+                eventually(lambda: all_in_sync(clustered), what=f"{broker} has caught up")
+            published = running.stop()
+        ended = time.monotonic()
+        wait_until_settled(clustered)
+        recovery = time.monotonic() - ended
+        verdict = verify(clustered)
+        assert [role for role, process in pipeline.processes.items() if process.exit_code is not None] == []
+    assert verdict.records == published
+    assert (verdict.lost, verdict.double) == (0, 0)
+    fault = "kill -9 of one broker of three, each in turn"
+    record_figure(Figure(fault, len(BROKERS), published, verdict.lost, verdict.double, recovery))
+
+
+def all_in_sync(settings: Settings) -> bool:
+    """Whether every partition has its three replicas in sync."""
+    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    topics = client.list_topics(timeout=10).topics.values()
+    ours = [topic for topic in topics if str(topic.topic).startswith(settings.namespace)]
+    return all(len(partition.isrs) == 3 for topic in ours for partition in topic.partitions.values())
