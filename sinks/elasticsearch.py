@@ -29,6 +29,7 @@ MAX_BULK_BYTES = 8_000_000
 """Elasticsearch advises 5 to 15 MB; a single larger document goes in a request of its own."""
 
 _OVERLOADED = {429, 502, 503, 504}
+_REFUSED_WHOLE = {400, 413}
 
 # Item errors that are about the index, not the document: somebody deleted or closed it, or the disk is full.
 _INDEX_TROUBLE = {"index_not_found_exception", "cluster_block_exception", "index_closed_exception",
@@ -107,12 +108,13 @@ class ElasticsearchSink:
         except ApiError as error:
             if error.meta.status in _OVERLOADED:
                 raise Backpressure(STORE, _in_words(error)) from error
-            if error.meta.status == 413 and len(items) > 1:
+            if error.meta.status not in _REFUSED_WHOLE:
+                raise
+            # Too large, or one item of it (an id of more than 512 bytes) makes Elasticsearch refuse the whole request.
+            if len(items) > 1:
                 middle = len(items) // 2
                 return await self._bulk(items[:middle]) + await self._bulk(items[middle:])
-            if error.meta.status == 413:
-                return [_refusal(items[0], "the document is larger than Elasticsearch takes")]
-            raise
+            return [_refusal(items[0], _in_words(error))]
         answer: dict[str, Any] = response.body
         return await self._refusals(items, answer["items"]) if answer["errors"] else []
 

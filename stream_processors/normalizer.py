@@ -71,8 +71,8 @@ class NormalizerStage:
         """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
 
         `confirm` is called when it has, and all earlier batches of the partition too. Raises KafkaException when a
-        record cannot be queued at all; nothing of the batch is confirmed then. Once the failure limit is reached it does
-        not return: the worker keeps its place in the group, says so in /health, and waits to be stopped.
+        record cannot be queued at all; nothing of the batch is confirmed then. Once the failure limit is reached
+        it does not return: the worker keeps its place in the group, says so in /health, and waits to be stopped.
         """
         size = sum(len(record.value or b"") for record in batch)
         reasons: Counter[str] = Counter()
