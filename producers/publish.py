@@ -130,7 +130,8 @@ class _Run:
         self.progress = Progress(description.name)
         self._headers = RawHeaders(description, self.source.content_type, self.run_id)
         # Errors reach us through the deliveries; librdkafka's own lines would repeat them once per connection attempt.
-        self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error))
+        timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
+        self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))
         self._told = 0.0
 
     async def send(self, batch: SourceBatch) -> None:
@@ -199,6 +200,8 @@ class _Run:
         progress = self.progress
         if progress.unconfirmed or (not so_far and progress.confirmed != progress.sent):
             reason = self.first_error.str() if self.first_error else "no delivery report"
+            if self.first_error and self.first_error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001 (its public name)
+                reason = f"no answer within {self.settings.publish_timeout_seconds} s, see PUBLISH_TIMEOUT_SECONDS"
             raise DeliveryFailed(
                 f"{progress.source}: {progress.sent - progress.confirmed:,} of {progress.sent:,} records were not "
                 f"confirmed by Kafka at {self.settings.kafka_bootstrap_servers} ({reason}); publish again: "

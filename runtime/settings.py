@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
+    # Publishing
+    publish_timeout_seconds: Annotated[int, Field(ge=1)] = 120
+    """How long a record that was queued waits for the broker's confirmation before its run fails."""
+
     # Deletes
     tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
     """How long a delete is remembered, so that an older record which comes late does not undo it."""
