@@ -78,7 +78,7 @@ async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIt
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.stages = stages
-        app.state.runs = IngestRuns(stages.ingest, clients.engine)
+        app.state.runs = IngestRuns(stages.ingest, clients.engine, settings)
         app.state.replays = FailureReplays(stages.failures)
         try:
             yield

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
+from confluent_kafka import KafkaException
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import reading
 from api.stages import IngestRunner
-from api.unavailable import Unavailable
+from api.unavailable import Unavailable, postgres_trouble
 from runtime.coverage import Outcome, Wanted, outcome
+from runtime.epochs import note_epochs
+from runtime.kafka_clients import reason
+from runtime.settings import Settings
 
 log = structlog.get_logger()
 
@@ -49,8 +53,9 @@ class Run:
 class IngestRuns:
     """Starts runs and keeps them. Two processes may each run one: ingesting twice changes nothing twice."""
 
-    def __init__(self, publish: IngestRunner, engine: AsyncEngine) -> None:
+    def __init__(self, publish: IngestRunner, engine: AsyncEngine, settings: Settings) -> None:
         self._publish = publish
+        self._settings = settings
         self._engine = engine
         self._runs: dict[str, Run] = {}
 
@@ -99,11 +104,26 @@ class IngestRuns:
 
     async def taken(self, wanted: Wanted) -> Outcome:
         """Wait, as long as it takes, until Postgres has taken every record; an outage only makes it longer."""
+        noted = False
         while True:
             try:
+                if not noted:
+                    await self._note_epochs()
+                    noted = True
                 async with reading(self._engine) as connection:
                     if (now := await outcome(connection, wanted)).pending == 0:
                         return now
             except Unavailable as error:
                 log.debug("outcome_unknown", store=error.store, reason=error.reason)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _note_epochs(self) -> None:
+        """Before the books are asked: those of a topic that was made anew would have new records covered already."""
+        try:
+            await note_epochs(self._settings)
+        except KafkaException as error:
+            raise Unavailable("kafka", reason(error)) from error
+        except Exception as error:
+            if trouble := postgres_trouble(error):
+                raise Unavailable("postgres", trouble) from error
+            raise

@@ -13,6 +13,7 @@ from api.unavailable import Unavailable
 from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
+from monitoring.moved_keys import moved_keys
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
 from producers.failure_desk import FailureDesk
@@ -53,7 +54,7 @@ def assemble(settings: Settings) -> FastAPI:
         return await read_lag(settings)
 
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
-        return audit_json(await audit_records(settings, engine))
+        return audit_json(await audit_records(settings, engine), await moved_keys(engine))
 
     desk = FailureDesk(settings, try_record)
     return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk))

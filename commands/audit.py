@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from commands.output import fail, print_json, stdout
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
+from monitoring.moved_keys import MovedKeys, moved_keys
 from runtime.kafka_clients import reason
 from runtime.settings import Settings, load_settings
 
@@ -41,17 +42,19 @@ def audit(
     """
     settings = load_settings()
     try:
-        rows = asyncio.run(_audit(settings, wait))
+        rows, moved = asyncio.run(_audit(settings, wait))
     except KafkaException as error:
         address = settings.kafka_bootstrap_servers
         fail(f"Kafka at {address} does not answer: {reason(error)}; `headrace status` says why")
     except (SQLAlchemyError, OSError) as error:
         fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
     if as_json:
-        print_json(audit_json(rows))
+        print_json(audit_json(rows, moved))
     else:
         stdout.print(_table(rows))
         stdout.print(verdict(rows))
+        for one in moved:
+            stdout.print(remark(one))
     if not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
         raise typer.Exit(1)
 
@@ -71,14 +74,22 @@ def verdict(rows: Sequence[PartitionAudit]) -> str:
     return f"audit: {covered:,} records in {len(rows)} partitions, {judgement} ({counted}); {in_flight:,} in flight"
 
 
-async def _audit(settings: Settings, wait: float) -> list[PartitionAudit]:
+def remark(moved: MovedKeys) -> str:
+    """What is worth knowing of a dataset whose keys came in several partitions."""
+    return (
+        f"{moved.dataset}: {moved.records:,} records of {moved.keys:,} keys came in another partition than the record "
+        "before, and were ordered by time. Were partitions added, or has a foreign producer another partitioner?"
+    )
+
+
+async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit], list[MovedKeys]]:
     deadline = time.monotonic() + wait
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     try:
         while True:
             rows = await run_audit(settings, engine)
             if time.monotonic() >= deadline or not any(row.in_flight for row in rows):
-                return rows
+                return rows, await moved_keys(engine)
             await asyncio.sleep(POLL_SECONDS)
     finally:
         await engine.dispose()

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import typer
+from asyncpg.exceptions import PostgresError
+from confluent_kafka import KafkaException
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +18,9 @@ from commands.output import print_json, stderr, stdout
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source, SourceFailed
 from runtime.coverage import wait_until_covered
+from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import reason
 from runtime.logging import configure_logging
 from runtime.settings import Settings
 
@@ -93,12 +97,16 @@ class PublishRuns:
 
     async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
         try:
+            await note_epochs(self.settings)
             outcome = await wait_until_covered(engine, report.offsets, seconds)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, PostgresError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             run.error = (
                 f"all records are published, but Postgres cannot be asked for them: {cause}; see `headrace status`"
             )
+            return
+        except KafkaException as error:
+            run.error = f"all records are published, but Kafka does not answer any more: {reason(error)}"
             return
         run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
         if outcome.pending:

@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
 from commands.output import fail, stdout
+from runtime.epochs import note_epochs
 from runtime.kafka_clients import reason
 from runtime.migrate import migrate
 from runtime.search_index import ensure_indices
@@ -28,6 +29,7 @@ def setup() -> None:
     except KafkaException as error:
         fail(f"topics could not be created on Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}")
     stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
+    asyncio.run(note_epochs(settings))
     if settings.elasticsearch_url is None:
         stdout.print("elasticsearch: none; search answers from Postgres")
     else:

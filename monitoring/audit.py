@@ -14,10 +14,12 @@ from confluent_kafka.admin import OffsetSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.lag import PartitionLag, Place, read_lag
+from monitoring.moved_keys import MovedKeys
 from runtime.coverage import Books, read_books
+from runtime.epochs import raw_topics, read_epochs
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets, list_offsets
+from runtime.topic_admin import admin_client, end_offsets, incarnations, list_offsets
 from schemas.registry import all_datasets
 from schemas.topics import FAILURES_TOPIC
 
@@ -58,21 +60,27 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     """
     # In this order: what was below the ends when a group had no lag must be in the books that are read afterwards.
     begins, ends = await asyncio.to_thread(_raw_offsets, settings)
+    now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
     settled = settled_partitions(await read_lag(settings), settings)
     async with engine.connect() as connection:
         books = await read_books(connection)
+        known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
+    anew = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
+    # Of a topic that was made anew, and that the sink has not met yet, nothing is booked.
+    books = {place: kept for place, kept in books.items() if place[0] not in anew}
     return [
         audit_partition(place, begins.get(place, 0), end, books.get(place, NO_BOOKS), settled=place in settled)
         for place, end in sorted(ends.items())
     ]
 
 
-def audit_json(rows: Sequence[PartitionAudit]) -> dict[str, Any]:
+def audit_json(rows: Sequence[PartitionAudit], moved: Sequence[MovedKeys] = ()) -> dict[str, Any]:
     """The audit for scripts. Pure."""
     partitions = [
         {**row.__dict__, "outcomes": dict(row.outcomes), "balanced": row.balanced, "clean": row.clean} for row in rows
     ]
-    return {"clean": all(row.clean for row in rows), "partitions": partitions}
+    moves = {one.dataset: {"keys": one.keys, "records": one.records} for one in moved}
+    return {"clean": all(row.clean for row in rows), "partitions": partitions, "moved": moves}
 
 
 def audit_partition(place: Place, begin: int, end: int, books: Books, *, settled: bool) -> PartitionAudit:

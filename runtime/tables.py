@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
 from sqlalchemy.types import TypeEngine
@@ -147,6 +148,18 @@ coverage = Table(
 )
 
 
+topic_epochs = Table(
+    "topic_epochs",
+    metadata,
+    Column("topic", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "epoch"),
+)
+"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See runtime/epochs."""
+
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -180,6 +193,9 @@ def dataset_table(dataset: Dataset) -> Table:
         Column("raw_partition", Integer, nullable=False),
         Column("raw_offset", BigInteger, nullable=False),
         Column("raw_timestamp", BigInteger, nullable=False),
+        # How often the row was replaced by a record of another raw partition: see decision 0013.
+        Column("raw_moves", Integer, nullable=False, server_default="0"),
+        Index(f"ix_{dataset.table}_raw_moves", "raw_moves", postgresql_where=text("raw_moves > 0")),
         key,
         *(UniqueConstraint(name) for name in dataset.unique),
     )

@@ -1,7 +1,10 @@
 """Creates the pipeline's topics and reads their ends. Blocking; call it from a thread in async code."""
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.kafka_clients import MAX_MESSAGE_BYTES, QUIET
@@ -36,7 +39,8 @@ def admin_client(settings: Settings) -> AdminClient:
 def ensure_topics(settings: Settings) -> list[str]:
     """Create the topics that do not exist yet; returns their physical names. Idempotent, safe to run in parallel.
 
-    Raises KafkaException when the broker refuses or cannot be reached.
+    Existing ones get partitions up to TOPIC_PARTITIONS (none is ever taken away), all the same number: stages write to
+    the partition that they read from. Raises KafkaException when the broker refuses or cannot be reached.
     """
     admin = admin_client(settings)  # kept until the answers are in: its end would cancel them
     existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
@@ -50,7 +54,24 @@ def ensure_topics(settings: Settings) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    _add_partitions(admin, settings)
     return sorted(created)
+
+
+def _add_partitions(admin: AdminClient, settings: Settings) -> None:
+    existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    names = [settings.named(topic.name) for topic in all_topics()]
+    counts = {name: len(existing[name].partitions) for name in names if name in existing}
+    wanted = max([settings.topic_partitions, *counts.values()])
+    # Raw topics last: no record may come in a partition that the topics behind have not.
+    short = sorted((name for name, count in counts.items() if count < wanted), key=lambda name: name.endswith(".raw"))
+    for name in short:
+        more = admin.create_partitions([NewPartitions(name, wanted)], request_timeout=REQUEST_TIMEOUT_SECONDS)
+        try:
+            more[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was first
+                raise
 
 
 def partition_counts(settings: Settings) -> dict[str, int]:
@@ -79,6 +100,45 @@ def list_offsets(admin: AdminClient, wanted: dict[TopicPartition, OffsetSpec]) -
         return {}
     futures = admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
     return {partition: future.result().offset for partition, future in futures.items()}
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """A topic as it is now. A topic that is deleted and made anew has another id.
+
+    `first_at` is the time of its earliest record, in ms since the epoch; None while it is empty.
+    """
+
+    topic_id: str
+    first_at: int | None
+
+
+@until_settled
+def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarnation]:
+    """The incarnation of each of these physical topics that exists. Raises KafkaException."""
+    admin = admin_client(settings)
+    metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    existing = [name for name in topics if name in metadata]
+    if not existing:
+        return {}
+    ids = topic_ids(admin, existing)
+    since_ever = {
+        TopicPartition(name, partition): OffsetSpec.for_timestamp(0)
+        for name in existing
+        for partition in metadata[name].partitions
+    }
+    first: dict[str, int] = {}
+    for place, future in admin.list_offsets(since_ever, request_timeout=REQUEST_TIMEOUT_SECONDS).items():
+        found = future.result()
+        if found.offset >= 0:
+            first[place.topic] = min(found.timestamp, first.get(place.topic, found.timestamp))
+    return {name: Incarnation(ids[name], first.get(name)) for name in existing}
+
+
+def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
+    """The broker's id of each of these physical topics. Raises KafkaException, also for one that does not exist."""
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_SECONDS)
+    return {name: str(description.result().topic_id) for name, description in described.items()}
 
 
 def _new_topic(topic: Topic, settings: Settings) -> NewTopic:

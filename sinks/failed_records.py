@@ -4,6 +4,7 @@ import time
 
 import msgspec
 
+from runtime.epochs import real_partition
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 from schemas.topics import FAILURES_TOPIC
@@ -20,4 +21,4 @@ def now_ms() -> int:
 def outgoing_failure(failed: FailedRecord, settings: Settings) -> Outgoing:
     """The message that reports this failure. Pure."""
     key = failed.key.encode() if failed.key is not None else None
-    return Outgoing(settings.named(FAILURES_TOPIC), failed.origin.partition, key, _encode(failed))
+    return Outgoing(settings.named(FAILURES_TOPIC), real_partition(failed.origin.partition), key, _encode(failed))

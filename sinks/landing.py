@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 
 from runtime.errors import Backpressure
 from runtime.settings import Settings
-from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
+from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import all_datasets
+from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.verdicts import STORE, in_words, is_outage
@@ -28,6 +30,7 @@ class LandingSink:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection = SinkConnection(settings)
+        self._epochs = EpochWatch(settings)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -48,6 +51,9 @@ class LandingSink:
             connection, new = await self._connection.open()
             if new:
                 await _create_stages(connection)
+            if await self._epochs.look(connection, map(_origin, chain(*batch.values()))):
+                for rows in batch.values():
+                    rows[:] = [self._rebased(row) for row in rows]
             async with connection.transaction():
                 for table, rows in batch.items():
                     if rows:
@@ -61,6 +67,15 @@ class LandingSink:
 
     async def close(self) -> None:
         await self._connection.close()
+
+    def _rebased(self, row: LandedRow) -> LandedRow:
+        origin = self._epochs.rebased(_origin(row))
+        return (origin.topic, origin.partition, *row[2:])
+
+
+def _origin(row: LandedRow) -> Origin:
+    topic, partition, offset, *_, received_at = row
+    return Origin(topic, partition, offset, round(received_at.timestamp() * 1000))
 
 
 def landed_row(message: Message) -> tuple[str, LandedRow]:

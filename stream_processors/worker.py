@@ -20,6 +20,7 @@ from runtime.topic_admin import ensure_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer_metrics import Progress
+from stream_processors.topic_watch import watch_topics
 from stream_processors.worker_health import WorkerHealth
 
 log = structlog.get_logger()
@@ -92,7 +93,8 @@ async def run_worker(settings: Settings) -> None:
         _spare_the_collector()
         serving = verdict.watch(confirmations.serve(producer))
         starting = verdict.watch(app.start())
-        watching = [verdict.watch(health.watch()), verdict.watch(_until_crashed(app))]
+        watches = (health.watch(), watch_topics(settings), _until_crashed(app))
+        watching = [verdict.watch(one) for one in watches]
         error = await verdict.reached()
         for task in watching:
             task.cancel()

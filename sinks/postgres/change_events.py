@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from runtime.epochs import real_partition
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
@@ -40,12 +41,12 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
             texts[item.created_at],
             texts[item.updated_at],
         )
-        yield Outgoing(topic, arrival.origin.partition, arrival.key.encode(), value)
+        yield Outgoing(topic, real_partition(arrival.origin.partition), arrival.key.encode(), value)
 
 
 def deleted_event(topic: str, event: ChangeEvent) -> Outgoing:
     """The message that tells of a delete. Pure."""
-    return Outgoing(topic, event.origin.partition, event.key.encode(), _encode(event))
+    return Outgoing(topic, real_partition(event.origin.partition), event.key.encode(), _encode(event))
 
 
 async def row_events(
@@ -61,7 +62,7 @@ async def row_events(
     for key, version, partition, offset, timestamp, data in await connection.fetch(statements(dataset).rows, *columns):
         origin = Origin(raw_topic, partition, offset, timestamp)
         event = ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))
-        events.append(Outgoing(topic, partition, key.encode(), _encode(event)))
+        events.append(Outgoing(topic, real_partition(partition), key.encode(), _encode(event)))
     if len(events) < len(keys):
         for key, version, *place in (await Deletions(connection, dataset).tombstones(keys)).values():
             events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, Origin(raw_topic, *place))))

@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from msgspec import structs
 
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
@@ -17,6 +18,7 @@ from schemas.events import FailedRecord, Origin
 from schemas.registry import all_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
+from sinks.epoch_watch import EpochWatch
 from sinks.failed_records import outgoing_failure
 from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.change_events import row_events, stored_events
@@ -60,6 +62,13 @@ class Batch:
             *(failed.origin for failed in (*self.reported, *self.undecodable)),
         ]
 
+    def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
+        """Give every record the coordinates to book it under."""
+        for arrivals in self.arrivals.values():
+            for arrival in arrivals:
+                arrival.origin = rebased(arrival.origin)
+        self.reported = [structs.replace(failed, origin=rebased(failed.origin)) for failed in self.reported]
+
 
 UNDECODABLE = "messages that no stage of ours wrote"
 
@@ -76,6 +85,7 @@ class PostgresSink:
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._limit = FailureLimit(settings)
+        self._epochs = EpochWatch(settings)
         self._purged_at = 0.0
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in all_datasets()}
 
@@ -105,6 +115,8 @@ class PostgresSink:
             if new:
                 for dataset in all_datasets():
                     await connection.execute(statements(dataset).create_stage)
+            if await self._epochs.look(connection, batch.origins()):
+                batch.rebase(self._epochs.rebased)
             outgoing = await self.store(connection, batch)
             await self._purge(connection)
         except Exception as error:

@@ -13,6 +13,9 @@ TIMESTAMP = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 INSERTED, UPDATED, UNCHANGED = range(3)
 """Codes of outcomes in the merge's answer."""
 
+MOVED = "t.raw_partition >= 0 AND excluded.raw_partition >= 0 AND t.raw_partition <> excluded.raw_partition"
+"""The record is of another partition than the row's: a foreign producer's partitioner, or partitions were added."""
+
 COORDINATES = ("raw_partition", "raw_offset", "raw_timestamp")
 
 
@@ -70,6 +73,7 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
     assignments = [
         *(f'"{name}" = excluded."{name}"' for name in (*contents, "search_text", *COORDINATES)),
         f"version = CASE WHEN {changed} THEN nextval('row_version') ELSE t.version END",
+        f"raw_moves = t.raw_moves + ({MOVED})::int",
         f"updated_at = CASE WHEN {changed} THEN now() ELSE t.updated_at END",
     ]
     identity = ", t.id" if dataset.serial_id else ""
