@@ -7,10 +7,10 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean build test bench lint format lock shell db-shell
+.PHONY: help up down status logs clean build test test-faults bench lint format lock shell db-shell
 
 help: ## List these commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(RUNTIME_STAMP) ## Start everything, wait until it is healthy, ingest the sources the first time
 	@$(BIN)/headrace up $(ARGS)
@@ -32,6 +32,9 @@ build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the server
 
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part, without coverage)
 	$(BIN)/pytest $(or $(ARGS),--cov --cov-report=term --cov-fail-under=90 --durations=15)
+
+test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
+	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
 
 bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
 	$(BIN)/python -m benchmarks.faust_stage

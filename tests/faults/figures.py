@@ -3,8 +3,10 @@
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from tests.faults.scale import scale_name
 
 FOLDER = "HEADRACE_FIGURES"
 """The environment variable that names the folder to keep figures in; without it they are only printed."""
@@ -24,10 +26,13 @@ class Figure:
     recovery_seconds: float
     """From the end of the (last) fault until every record had its outcome in every store."""
     note: str = ""
+    form: str = ""
+    """long or short, see `tests.faults.scale`; filled in by `record_figure`."""
 
 
 def record_figure(figure: Figure) -> None:
     """Print it, and keep it where the figures are wanted. A later figure of the same fault replaces it."""
+    figure = replace(figure, form=scale_name())
     sys.stdout.write(f"\n{figure}\n")
     if folder := os.environ.get(FOLDER):
         name = "".join(character if character.isalnum() else "-" for character in figure.fault.lower())

@@ -130,7 +130,10 @@ def _money(value: Any) -> Decimal | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Rejected("not a number")
-    amount = Decimal(str(value))
-    if abs(amount) >= LARGEST_BALANCE:
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError as error:
+        raise Rejected(str(error)) from None
+    if not amount.is_finite() or abs(amount) >= LARGEST_BALANCE:
         raise Rejected("out of range")
     return amount.quantize(Decimal("0.01"))

@@ -22,9 +22,14 @@ SHORT = Scale(records=40_000, kills=10, kill_every_seconds=2.5, outage_seconds=8
 SCALES = {"long": LONG, "short": SHORT}
 
 
-def scale() -> Scale:
-    """The size that `FAULTS` asks for; short if it says nothing. Raises ValueError for another word."""
+def scale_name() -> str:
+    """What `FAULTS` asks for; short if it says nothing. Raises ValueError for another word."""
     wanted = os.environ.get("FAULTS", "short")
     if wanted not in SCALES:
         raise ValueError(f"FAULTS={wanted}: expected {' or '.join(SCALES)}")
-    return SCALES[wanted]
+    return wanted
+
+
+def scale() -> Scale:
+    """The sizes of that form."""
+    return SCALES[scale_name()]
