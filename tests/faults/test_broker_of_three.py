@@ -63,9 +63,9 @@ def test_each_broker_in_turn_is_killed_and_nothing_is_lost(
                 cluster.kill(broker)
                 eventually(lambda seen=before: running.published > seen + PER_SECOND, what="two brokers carry on")  # type: ignore[misc]
                 cluster.start(broker)
+                ended = time.monotonic()
                 eventually(lambda: all_in_sync(clustered), what=f"{broker} has caught up")
             published = running.stop()
-        ended = time.monotonic()
         wait_until_settled(clustered)
         recovery = time.monotonic() - ended
         verdict = verify(clustered)

@@ -9,9 +9,10 @@ import httpx
 from runtime.settings import Settings
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
+from tests.faults.reads import verify_reads
 from tests.faults.scale import scale
 from tests.faults.supervision import Supervision
-from tests.faults.verify import verify, wait_until_settled
+from tests.faults.verify import read_oracle, verify, wait_until_settled
 from tests.faults.workload import workload
 from tests.processes import WORKERS, Pipeline
 from tests.servers.contract import Servers
@@ -26,6 +27,7 @@ def test_nothing_is_lost_whatever_is_killed(servers: Servers, pipeline_settings:
     records = workload(size.records, customers, SEED)
     per_second = size.records / (size.kills * size.kill_every_seconds)
     killed: list[str] = []
+    last_kill = 0.0
     with Pipeline(settings, tmp_path, (*WORKERS, "api")) as pipeline, Supervision(pipeline, servers) as supervision:
         with load(settings, records, per_second) as running:
             # Each thing once, then whatever chance says.
@@ -38,20 +40,21 @@ def test_nothing_is_lost_whatever_is_killed(servers: Servers, pipeline_settings:
                         due.remove(victim)
                     supervision.kill(victim)
                     killed.append(victim)
+                    last_kill = time.monotonic()
                 read_some(pipeline["api"].url, chance, customers)
                 time.sleep(size.kill_every_seconds)
             published = running.finish()
-        ended = time.monotonic()
         supervision.wait_until_all_run()
-        read_some(pipeline["api"].url, chance, customers)
         wait_until_settled(settings, within=600)
-        recovery = time.monotonic() - ended
+        recovery = time.monotonic() - last_kill
+        answers = verify_reads(pipeline["api"].url, read_oracle(settings))
         verdict = verify(settings)
     assert verdict.records == published == size.records
     assert (verdict.lost, verdict.double) == (0, 0)
     assert len(killed) >= size.kills
     assert set(killed) >= {*WORKERS, "api", "kafka", "postgres", "elasticsearch", "redis"}
-    note = f"{len(supervision.crashes)} more ended by themselves, for want of a server"
+    assert sum(answers.values()) == len(verdict.oracle.latest)
+    note = f"the rest of the load included; {len(supervision.crashes)} processes ended by themselves"
     fault = "kill -9 of any process or server"
     record_figure(Figure(fault, len(killed), published, verdict.lost, verdict.double, recovery, note))
 

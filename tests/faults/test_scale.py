@@ -42,8 +42,8 @@ def test_workers_come_and_go_and_nothing_is_lost(pipeline_settings: Settings, tm
                     assert process.stop() == 0
                 for group in GROUPS.values():
                     eventually(has_members(settings, group, 1), what=f"one is left in {group}")
+                ended = time.monotonic()
                 published = running.stop()
-            ended = time.monotonic()
             wait_until_settled(settings)
             recovery = time.monotonic() - ended
         finally:

@@ -48,8 +48,8 @@ def test_a_zombie_writes_nothing_over(pipeline_settings: Settings, tmp_path: Pat
                         what="newer versions are on their way",
                     )
                     sleeper.signal(signal.SIGCONT)
+                ended = time.monotonic()
                 published = running.stop()
-            ended = time.monotonic()
             wait_until_settled(settings)
             recovery = time.monotonic() - ended
             assert sleeper.exit_code is None, sleeper.log_tail()
