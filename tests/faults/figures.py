@@ -24,7 +24,10 @@ class Figure:
     lost: int
     double: int
     recovery_seconds: float
-    """From the end of the (last) fault until every record had its outcome in every store, the rest of the load included."""
+    """From the end of the (last) fault until every record had its outcome in every store.
+
+    Where the load went on after the fault, the rest of it is included.
+    """
     note: str = ""
     form: str = ""
     """long or short, see `tests.faults.scale`; filled in by `record_figure`."""
