@@ -18,8 +18,11 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
+from confluent_kafka.admin import AdminClient
 
+from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
+from schemas.topics import all_topics
 
 TIMEOUT_SECONDS = 10.0
 
@@ -79,6 +82,23 @@ async def remove_members(settings: Settings, group: str, worker_ids: Sequence[st
                 await asyncio.sleep(0.2)
     finally:
         await client.close()
+
+
+def end_memberships(settings: Settings) -> None:
+    """Take all members out of all groups: whoever is there or comes back joins anew, and partitions are dealt out anew.
+
+    A static member that comes back within its session would only be handed the partitions that it had. Blocking.
+    Raises KafkaException, and what `remove_members` raises.
+    """
+    groups = sorted({group for topic in all_topics() for group in topic.read_by})
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    described = admin.describe_consumer_groups([settings.named(group) for group in groups])
+    for group in groups:
+        prefix = f"{settings.named(group)}-"
+        members = described[settings.named(group)].result().members
+        workers = [str(member.group_instance_id).removeprefix(prefix) for member in members]
+        if workers:
+            asyncio.run(remove_members(settings, group, workers))
 
 
 async def _leave(client: AIOKafkaClient, group: str, members: list[tuple[str, str]]) -> bool:

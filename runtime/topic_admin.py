@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from runtime.group_members import end_memberships
 from runtime.kafka_clients import MAX_MESSAGE_BYTES, QUIET
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
@@ -72,6 +73,8 @@ def _add_partitions(admin: AdminClient, settings: Settings) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was first
                 raise
+    if short:
+        end_memberships(settings)
 
 
 def partition_counts(settings: Settings) -> dict[str, int]:

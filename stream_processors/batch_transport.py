@@ -10,7 +10,7 @@ either must pass `tests/integration/test_normalizer.py`.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import faust
@@ -178,6 +178,10 @@ class BatchConsumer(driver.Consumer):
         if committed:
             self.committed_at = time.monotonic()
         return committed
+
+    async def rewind(self, topics: Collection[str]) -> None:
+        """Commit the first offset of every partition of these topics that is assigned; what is read stays as it is."""
+        await self._commit({tp: 0 for tp in self.assignment() if tp.topic in topics})
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keep no account of gaps: it would grow with every batch and nothing reads it."""

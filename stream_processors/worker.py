@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import faust
 import structlog
@@ -18,6 +18,7 @@ from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from runtime.topic_admin import ensure_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
+from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer_metrics import Progress
 from stream_processors.topic_watch import watch_topics
@@ -93,7 +94,11 @@ async def run_worker(settings: Settings) -> None:
         _spare_the_collector()
         serving = verdict.watch(confirmations.serve(producer))
         starting = verdict.watch(app.start())
-        watches = (health.watch(), watch_topics(settings), _until_crashed(app))
+        watches = (
+            health.watch(),
+            watch_topics(settings, cast("BatchConsumer", app.consumer).rewind),
+            _until_crashed(app),
+        )
         watching = [verdict.watch(one) for one in watches]
         error = await verdict.reached()
         for task in watching:
