@@ -12,9 +12,11 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from commands.deep_audit import compare_stores, print_stores
 from commands.output import fail, print_json, stdout
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
+from monitoring.deep_audit import deep_audit_json
 from runtime.kafka_clients import reason
 from runtime.settings import Settings, load_settings
 
@@ -26,16 +28,25 @@ def audit(
         float, typer.Option(min=0, metavar="SECONDS", help="Wait until nothing is in flight; fail if it still is then.")
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare every key's version in Postgres, Elasticsearch and the cache too.")
+    ] = False,
+    settle: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="With --deep: look again that long at what differs.")
+    ] = 15.0,
 ) -> None:
     """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
 
     Exit code 0 if all are accounted for or in flight, 1 on a hole, on counts that do not add up, or if --wait runs out.
+    With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row.
 
     Examples:
 
       headrace audit
 
       headrace audit --wait 60
+
+      headrace audit --deep --settle 30
 
       headrace audit --json | jq '.partitions[] | select(.clean | not)'
     """
@@ -47,12 +58,16 @@ def audit(
         fail(f"Kafka at {address} does not answer: {reason(error)}; `headrace status` says why")
     except (SQLAlchemyError, OSError) as error:
         fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
+    stores = compare_stores(settings, settle) if deep else []
     if as_json:
-        print_json(audit_json(rows))
+        print_json(audit_json(rows) | ({"deep": deep_audit_json(stores)} if deep else {}))
     else:
         stdout.print(_table(rows))
         stdout.print(verdict(rows))
-    if not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
+        if deep:
+            print_stores(stores)
+    differing = not all(row.clean for row in rows) or not all(store.clean for store in stores)
+    if differing or (wait and any(row.in_flight for row in rows)):
         raise typer.Exit(1)
 
 
