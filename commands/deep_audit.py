@@ -3,7 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
 
+from asyncpg.exceptions import InterfaceError, PostgresError
+from confluent_kafka import KafkaException
 from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 from redis.asyncio import Redis
@@ -14,8 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import fail, stderr, stdout
-from monitoring.deep_audit import KINDS, StoreAudit, audit_store, counts
-from monitoring.store_versions import CacheEntries, Documents, Follower, Rows
+from commands.store_repair import Difference, Repair, differences, repair
+from monitoring.caught_up import caught_up
+from monitoring.deep_audit import KINDS, StoreAudit, audit_store, counts, deep_audit_json
+from monitoring.store_versions import CacheEntries, Documents, Follower, Rows, StoreTrouble
+from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from schemas.registry import all_datasets
 
@@ -25,16 +34,49 @@ SHOWN_KEYS = 10
 REQUEST_SECONDS = 60.0
 
 
-def compare_stores(settings: Settings, settle: float) -> list[StoreAudit]:
-    """Compare every dataset in every store. Exits with a message if a store does not answer."""
+@dataclass
+class DeepAudit:
+    """How the stores are, and how they came to be so."""
+
+    stores: list[StoreAudit]
+    found: list[StoreAudit] = field(default_factory=list)
+    """How they were before the repair; empty if nothing was to be repaired."""
+    repairs: list[Repair] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """For scripts."""
+        done = {"found": deep_audit_json(self.found)["stores"], "repairs": [asdict(one) for one in self.repairs]}
+        return deep_audit_json(self.stores) | (done if self.found else {})
+
+
+def deep_audit(settings: Settings, settle: float, *, repairing: bool) -> DeepAudit:
+    """Compare every dataset in every store, and repair what differs if asked to.
+
+    Exits with a message if a store does not answer.
+    """
     try:
-        return asyncio.run(_compare(settings, settle))
-    except (ApiError, TransportError) as error:
+        return asyncio.run(_deep_audit(settings, settle, repairing=repairing))
+    except (ApiError, TransportError, StoreTrouble) as error:
         fail(f"Elasticsearch can't be compared: {error}; `headrace status` says why")
     except RedisError as error:
         fail(f"Redis can't be compared: {error}; `headrace status` says why")
-    except (SQLAlchemyError, OSError) as error:
+    except (KafkaException, DeliveryFailed, TimeoutError) as error:
+        said = reason(error) if isinstance(error, KafkaException) else str(error) or "no confirmation"
+        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {said}; `headrace status` says why")
+    except (SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
         fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
+
+
+def print_deep_audit(audited: DeepAudit) -> None:
+    """What was found, what was done about it, and how it is now."""
+    if audited.found:
+        print_stores(audited.found)
+        for one in audited.repairs:
+            stdout.print(
+                f"repair of {one.dataset}: {one.republished:,} rows published again, {one.renumbered:,} given a new "
+                f"version, {one.deleted:,} deletes published"
+            )
+    print_stores(audited.stores)
 
 
 def print_stores(results: Sequence[StoreAudit]) -> None:
@@ -52,7 +94,24 @@ def print_stores(results: Sequence[StoreAudit]) -> None:
         if one.cut_short:
             stdout.print(f"{one.dataset} in {one.store}: too many differences, more may follow", markup=False)
     differing = sum(len(one.differences) for one in results)
-    stdout.print(f"stores: {f'{differing:,} DIFFER' if differing else 'all follow Postgres'}")
+    in_flight = sum(one.in_flight for one in results)
+    verdict = "all follow Postgres" if all(one.clean for one in results) else f"{differing:,} DIFFER"
+    stdout.print(f"stores: {verdict}; {in_flight:,} in flight")
+
+
+async def _deep_audit(settings: Settings, settle: float, *, repairing: bool) -> DeepAudit:
+    result = DeepAudit(await _compare(settings, settle))
+    tried: list[set[Difference]] = []
+    while repairing and (differing := differences(result.stores)):
+        result.found = result.found or result.stores
+        # The first try keeps versions, the second does not; what differs after that is not ours to repair.
+        if len(tried) > 1 and differing <= tried[-1] & tried[-2]:
+            break
+        done = await repair(settings, result.stores, differing & (tried[-1] if tried else set()))
+        result.repairs += done
+        tried.append(differing)
+        result.stores = await _compare(settings, settle)
+    return result
 
 
 async def _compare(settings: Settings, settle: float) -> list[StoreAudit]:
@@ -79,6 +138,7 @@ async def _compare(settings: Settings, settle: float) -> list[StoreAudit]:
                 def told(rows: int, what: str = f"{dataset.name} in {store.name}", at: TaskID = task) -> None:
                     progress.update(at, description=f"{what}: {rows:,} rows")
 
-                results.append(await audit_store(Rows(engine), store, dataset, settle, told))
+                arrived = partial(caught_up, settings, dataset, store.group)
+                results.append(await audit_store(Rows(engine), store, dataset, arrived, settle, told))
                 progress.remove_task(task)
     return results

@@ -18,6 +18,8 @@ from schemas.dataset import Dataset
 PAGE = 2_000
 """Keys per question: what bounds the memory."""
 
+NO_INDEX = "index_not_found_exception"
+
 Versions = dict[str, int]
 """Key text → version."""
 
@@ -39,6 +41,8 @@ class Follower(Protocol):
     """A store that follows Postgres."""
 
     name: str
+    group: str
+    """The consumer group that fills it."""
     complete: bool
     """Whether it must hold every row; a cache holds what was asked for."""
 
@@ -96,11 +100,23 @@ class Rows:
             rows = (await connection.execute(statement, values)).all()
         return {dataset.key_text(dict(zip(dataset.key, row[1:], strict=True))): row[0] for row in rows}
 
+    async def tombstones(self, dataset: Dataset, keys: Sequence[str]) -> Versions:
+        """The versions of those of the keys that have been deleted and are remembered as such."""
+        statement = text("SELECT key, version FROM tombstones WHERE dataset = :dataset AND key = ANY(:keys)")
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(statement, {"dataset": dataset.name, "keys": list(keys)})).all()
+        return {row.key: row.version for row in rows}
+
+
+class StoreTrouble(Exception):
+    """A store answers, but not with what was asked for."""
+
 
 class Documents:
     """The documents in Elasticsearch: their external versions are those of the rows."""
 
     name = "elasticsearch"
+    group = "sink-elasticsearch"
     complete = True
 
     def __init__(self, client: AsyncElasticsearch, settings: Settings) -> None:
@@ -112,13 +128,19 @@ class Documents:
             return {}
         index = alias_name(dataset, self._settings)
         answer = await self._client.mget(index=index, ids=list(keys), source=False)
+        held: Holdings = {}
         for document in answer["docs"]:
-            if "error" in document:
-                raise RuntimeError(f"Elasticsearch can't read {index}/{document['_id']}: {document['error']}")
-        return {document["_id"]: Held(document["_version"]) for document in answer["docs"] if document["found"]}
+            error = document.get("error")
+            if error and error["type"] != NO_INDEX:
+                raise StoreTrouble(f"can't read {index}/{document['_id']}: {error['type']}: {error['reason']}")
+            if document.get("found"):
+                held[document["_id"]] = Held(document["_version"])
+        return held
 
     async def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
         index = alias_name(dataset, self._settings)
+        if not await self._client.indices.exists(index=index):
+            return  # the sink makes it with its next batch, and so does its restart
         await self._client.indices.refresh(index=index)
         pit = (await self._client.open_point_in_time(index=index, keep_alive="2m"))["id"]
         after: list[Any] | None = None
@@ -141,6 +163,7 @@ class CacheEntries:
     """The entries in the Redis cache, and its floors: one above the row keeps the row out of the cache."""
 
     name = "redis"
+    group = "sink-redis"
     complete = False
 
     def __init__(self, client: Redis, settings: Settings) -> None:
