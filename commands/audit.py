@@ -12,6 +12,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from commands.deep_audit import deep_audit, print_deep_audit
 from commands.output import fail, print_json, stdout
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
@@ -27,16 +28,31 @@ def audit(
         float, typer.Option(min=0, metavar="SECONDS", help="Wait until nothing is in flight; fail if it still is then.")
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare every key's version in Postgres, Elasticsearch and the cache too.")
+    ] = False,
+    settle: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="With --deep: wait that long for stores that lag.")
+    ] = 15.0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With --deep: publish what differs again, so that the sinks repair it.")
+    ] = False,
 ) -> None:
     """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
 
     Exit code 0 if all are accounted for or in flight, 1 on a hole, on counts that do not add up, or if --wait runs out.
+    With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row.
+    With --repair, which means --deep, such keys are published and compared again: 0 if all stores follow in the end.
 
     Examples:
 
       headrace audit
 
       headrace audit --wait 60
+
+      headrace audit --deep --settle 30
+
+      headrace audit --deep --repair
 
       headrace audit --json | jq '.partitions[] | select(.clean | not)'
     """
@@ -48,14 +64,18 @@ def audit(
         fail(f"Kafka at {address} does not answer: {reason(error)}; `headrace status` says why")
     except (SQLAlchemyError, OSError) as error:
         fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
+    stores = deep_audit(settings, settle, repairing=repair) if deep or repair else None
     if as_json:
-        print_json(audit_json(rows, moved))
+        print_json(audit_json(rows, moved) | ({"deep": stores.json()} if stores else {}))
     else:
         stdout.print(_table(rows))
         stdout.print(verdict(rows))
         for one in moved:
             stdout.print(remark(one))
-    if not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
+        if stores:
+            print_deep_audit(stores)
+    follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)
+    if not follow or not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import NoReturn, cast
 
 import faust
@@ -94,11 +94,12 @@ async def run_worker(settings: Settings) -> None:
         _spare_the_collector()
         serving = verdict.watch(confirmations.serve(producer))
         starting = verdict.watch(app.start())
-        watches = (
-            health.watch(),
-            watch_topics(settings, cast("BatchConsumer", app.consumer).rewind),
-            _until_crashed(app),
-        )
+
+        async def rewind(topics: Collection[str]) -> None:
+            # Faust makes its consumer at the first look, and that must be on the event loop that it has started.
+            await cast("BatchConsumer", app.consumer).rewind(topics)
+
+        watches = (health.watch(), watch_topics(settings, rewind), _until_crashed(app))
         watching = [verdict.watch(one) for one in watches]
         error = await verdict.reached()
         for task in watching:

@@ -114,9 +114,10 @@ def _raw_records(settings: Settings) -> Iterator[tuple[Place, bytes | None, byte
                 ends[number] = end
         consumer.assign([TopicPartition(topic, number, 0) for number in ends])
         while ends:
-            messages = consumer.consume(10_000, 30.0)
-            assert messages, f"{topic} has no more records although {ends} are its ends"
-            for message in messages:
+            first = consumer.poll(30.0)
+            assert first, f"{topic} has no more records although {ends} are its ends"
+            # `consume` with a timeout would wait for a full batch.
+            for message in [first, *consumer.consume(10_000, 0)]:
                 assert message.error() is None, message.error()
                 partition, offset = message.partition(), message.offset()
                 assert partition is not None

@@ -1,0 +1,122 @@
+"""`headrace audit --repair`: publishes change events anew, so that the sinks repair what differs by the normal path."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from elasticsearch import AsyncElasticsearch
+
+from commands.deleted_documents import highest_deleted_version
+from monitoring.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
+from monitoring.store_versions import Documents
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.registry import dataset_named
+from sinks.postgres.change_events import row_events
+from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.repairs import delete_again, raise_versions, renumber
+from sinks.publisher import Outgoing, Publisher
+
+KEYS_AT_ONCE = 5_000
+"""Bounds the memory, and how long writers are held up by a change of versions: some tenths of a second."""
+
+CONFIRM_SECONDS = 60.0
+REQUEST_SECONDS = 60.0
+
+Difference = tuple[str, str, str]
+"""Dataset, store, key."""
+
+
+@dataclass
+class Repair:
+    """What was done for one dataset, in keys."""
+
+    dataset: str
+    republished: int = 0
+    """Rows that were said again as they are."""
+    renumbered: int = 0
+    """Rows that were given a new version, above what a store held, and then said again."""
+    deleted: int = 0
+    """Deletes that were said, again or for the first time."""
+
+
+def differences(results: Iterable[StoreAudit]) -> set[Difference]:
+    """Every difference in every store. Pure."""
+    return {(one.dataset, one.store, key) for one in results for key in one.differences}
+
+
+async def repair(settings: Settings, results: Sequence[StoreAudit], again: set[Difference]) -> list[Repair]:
+    """Publish an event for every difference, confirmed; what the sinks make of it is theirs.
+
+    `again`: differences that an event with the row's version did not repair. Elasticsearch remembers the versions of
+    documents that were deleted, where nobody sees them; these get a new version. Raises what asyncpg raises, and
+    TimeoutError or DeliveryFailed if the broker does not confirm.
+    """
+    above = max(max(one.highest for one in results), await _hidden(settings, results, again))
+    by_dataset: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in results:
+        for key, kind in one.differences.items():
+            renumbered = kind == NEWER or (kind != ORPHANED and (one.dataset, one.store, key) in again)
+            # A key may differ in two stores: what also repairs the other one wins.
+            if renumbered or kind == ORPHANED or key not in by_dataset[one.dataset]:
+                by_dataset[one.dataset][key] = NEWER if renumbered else kind
+    async with AsyncExitStack() as stack:
+        database, publisher = SinkConnection(settings), Publisher(settings)
+        stack.push_async_callback(database.close)
+        stack.push_async_callback(publisher.close)
+        connection, _ = await database.open()
+        if any(kind in {NEWER, ORPHANED} for kinds in by_dataset.values() for kind in kinds.values()):
+            await raise_versions(connection, above)
+        return [
+            await _repair_dataset(settings, connection, publisher, dataset_named(name), kinds, above)
+            for name, kinds in by_dataset.items()
+            if kinds
+        ]
+
+
+async def _hidden(settings: Settings, results: Sequence[StoreAudit], again: set[Difference]) -> int:
+    """The highest version that Elasticsearch remembers of documents that are missing still."""
+    if not settings.elasticsearch_url or not again:
+        return 0
+    highest = 0
+    async with AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS) as client:
+        for one in results:
+            missing = [
+                key
+                for key, kind in one.differences.items()
+                if kind == MISSING and one.store == Documents.name and (one.dataset, one.store, key) in again
+            ]
+            for keys in _paged(missing):
+                found = await highest_deleted_version(client, settings, dataset_named(one.dataset), keys)
+                highest = max(highest, found)
+    return highest
+
+
+async def _repair_dataset(
+    settings: Settings,
+    connection: Connection,
+    publisher: Publisher,
+    dataset: Dataset,
+    kinds: dict[str, str],
+    above: int,
+) -> Repair:
+    done = Repair(dataset.name)
+    for keys in _paged([key for key, kind in kinds.items() if kind == ORPHANED]):
+        done.deleted += await _say(publisher, await delete_again(connection, dataset, keys, settings))
+    for keys in _paged([key for key, kind in kinds.items() if kind == NEWER]):
+        done.renumbered += await _say(publisher, await renumber(connection, dataset, keys, above, settings))
+    for keys in _paged([key for key, kind in kinds.items() if kind not in {NEWER, ORPHANED}]):
+        done.republished += await _say(publisher, await row_events(connection, dataset, keys, settings))
+    return done
+
+
+async def _say(publisher: Publisher, events: list[Outgoing]) -> int:
+    async with asyncio.timeout(CONFIRM_SECONDS):
+        await (await publisher.publish(events)).confirmed()
+    return len(events)
+
+
+def _paged(keys: Sequence[str]) -> list[Sequence[str]]:
+    return [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]

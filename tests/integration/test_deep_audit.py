@@ -1,0 +1,158 @@
+"""Each store is damaged by hand in every way; the deep audit names the key and the way."""
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from monitoring.caught_up import caught_up
+from monitoring.deep_audit import StoreAudit, audit_store
+from monitoring.store_versions import CacheEntries, Documents, Holdings, Rows
+from runtime.cache import ABSENT, Invalidation, Lease, VersionedCache
+from runtime.search_index import alias_name, ensure_indices, index_name
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.registry import all_datasets, dataset_named
+from tests.integration.postgres_sink_driver import Driver, customer, driver
+from tests.integration.sink_events import publish
+from tests.integration.test_lag import commit
+
+CUSTOMERS = dataset_named("customers")
+
+
+@pytest.fixture
+async def sink(pipeline_settings: Settings) -> AsyncIterator[Driver]:
+    async with driver(pipeline_settings) as sink:
+        await sink.write(*(customer(f"C{number}", number) for number in range(5)))
+        yield sink
+
+
+@pytest.fixture
+async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearch]:
+    assert pipeline_settings.elasticsearch_url
+    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
+        await ensure_indices(client, pipeline_settings)
+        yield client
+        for dataset in all_datasets():
+            await client.indices.delete(index=index_name(dataset, pipeline_settings), ignore_unavailable=True)
+
+
+async def compared(settings: Settings, store: Documents | CacheEntries, wait: float = 0) -> StoreAudit:
+    engine = create_async_engine(settings.async_database_url)
+    try:
+        arrived = partial(caught_up, settings, CUSTOMERS, store.group)
+        return await audit_store(Rows(engine), store, CUSTOMERS, arrived, wait, lambda _: None)
+    finally:
+        await engine.dispose()
+
+
+async def fill(cache: VersionedCache, key: str, version: int, data: bytes) -> None:
+    lease = await cache.get_or_lease("customers", key)
+    assert isinstance(lease, Lease)
+    assert await cache.fill(lease, version, data)
+
+
+async def test_documents_that_do_not_follow_their_rows_are_named(
+    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.store_versions.PAGE", 2)
+    index = alias_name(CUSTOMERS, pipeline_settings)
+    versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
+
+    async def put(key: str, version: int) -> None:
+        await client.index(index=index, id=key, document={}, version=version, version_type="external")
+
+    for key, version in versions.items():
+        await put(key, version + {"C1": -1, "C2": 1}.get(key, 0))
+    store = Documents(client, pipeline_settings)
+    await client.delete(index=index, id="C3")
+    await put("GONE", 1)
+    result = await compared(pipeline_settings, store)
+    assert result.differences == {"C1": "stale", "C2": "newer", "C3": "missing", "GONE": "orphaned"}
+    assert (result.compared, result.clean) == (5, False)
+
+
+async def test_cache_entries_that_do_not_follow_their_rows_are_named_and_right_ones_are_not(
+    pipeline_settings: Settings, sink: Driver
+) -> None:
+    versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
+    async with Redis.from_url(pipeline_settings.redis_url) as redis:
+        cache = VersionedCache(redis, pipeline_settings)
+        await fill(cache, "C0", versions["C0"], b"{}")
+        await fill(cache, "C1", versions["C1"] - 1, b"{}")
+        await fill(cache, "C2", 0, ABSENT)
+        await cache.invalidate([Invalidation("customers", "C3", versions["C3"] + 1)])
+        await cache.invalidate([Invalidation("customers", "C4", versions["C4"] - 1)])
+        await fill(cache, "GONE", 1, b"{}")
+        await fill(cache, "NEVER", 0, ABSENT)
+        await cache.invalidate([Invalidation("customers", "DELETED", 9)])
+        result = await compared(pipeline_settings, CacheEntries(redis, pipeline_settings))
+    assert result.differences == {"C1": "stale", "C2": "stale", "C3": "newer", "GONE": "orphaned"}
+
+
+async def test_what_catches_up_while_it_is_looked_at_again_is_no_difference(
+    pipeline_settings: Settings, sink: Driver
+) -> None:
+    version = (await sink.row("C0"))["version"]
+    async with Redis.from_url(pipeline_settings.redis_url) as redis:
+        cache = VersionedCache(redis, pipeline_settings)
+        await fill(cache, "C0", version - 1, b"{}")
+
+        class CatchesUp(CacheEntries):
+            asked = 0
+
+            async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
+                self.asked += 1
+                if self.asked == 2:
+                    await cache.invalidate([Invalidation("customers", "C0", version)])
+                return await super().versions(dataset, keys)
+
+        result = await compared(pipeline_settings, CatchesUp(redis, pipeline_settings), wait=30)
+    assert result.clean
+
+
+async def test_an_index_that_does_not_exist_holds_none_of_the_rows(pipeline_settings: Settings, sink: Driver) -> None:
+    assert pipeline_settings.elasticsearch_url
+    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
+        result = await compared(pipeline_settings, Documents(client, pipeline_settings))
+    assert result.differences == dict.fromkeys(("C0", "C1", "C2", "C3", "C4"), "missing")
+
+
+async def test_with_too_many_differences_the_walk_ends_and_the_result_is_not_clean_although_they_are_gone(
+    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.store_versions.PAGE", 2)
+    monkeypatch.setattr("monitoring.deep_audit.MAX_SUSPECTS", 2)
+    index = alias_name(CUSTOMERS, pipeline_settings)
+    versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1")}
+
+    class CatchesUp(Documents):
+        asked = 0
+
+        async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
+            self.asked += 1
+            if self.asked == 2:
+                for key, version in versions.items():
+                    await client.index(index=index, id=key, document={}, version=version, version_type="external")
+            return await super().versions(dataset, keys)
+
+    result = await compared(pipeline_settings, CatchesUp(client, pipeline_settings))
+    assert (result.compared, result.differences, result.cut_short, result.clean) == (2, {}, True, False)
+
+
+async def test_what_a_follower_has_not_taken_yet_is_in_flight_and_what_it_passed_over_is_missing(
+    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch
+) -> None:
+    store = Documents(client, pipeline_settings)
+    publish(pipeline_settings, "customers.changed", ("C0", b"an event that waits for the sink"))
+    behind = await compared(pipeline_settings, store, wait=0.1)
+    assert (behind.differences, behind.in_flight, behind.clean) == ({}, 5, True)
+    group, topic = pipeline_settings.named(store.group), pipeline_settings.named("customers.changed")
+    commit(pipeline_settings, group, topic, 0, 1)
+    assert set((await compared(pipeline_settings, store)).differences.values()) == {"missing"}
+    # Whose events the Postgres sink has not confirmed may be anywhere.
+    publish(pipeline_settings, "customers.clean", ("C0", b"a record that waits for the sink"))
+    assert (await compared(pipeline_settings, store)).in_flight == 5
