@@ -60,8 +60,8 @@ def deep_audit(settings: Settings, settle: float, *, repairing: bool) -> DeepAud
         fail(f"Elasticsearch can't be compared: {error}; `headrace status` says why")
     except RedisError as error:
         fail(f"Redis can't be compared: {error}; `headrace status` says why")
-    except (KafkaException, DeliveryFailed, TimeoutError) as error:
-        said = reason(error) if isinstance(error, KafkaException) else str(error) or "no confirmation"
+    except (KafkaException, DeliveryFailed) as error:
+        said = reason(error) if isinstance(error, KafkaException) else str(error)
         fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {said}; `headrace status` says why")
     except (SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
         fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")

@@ -11,6 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from commands.deleted_documents import highest_deleted_version
 from monitoring.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
 from monitoring.store_versions import Documents
+from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -52,7 +53,7 @@ async def repair(settings: Settings, results: Sequence[StoreAudit], again: set[D
 
     `again`: differences that an event with the row's version did not repair. Elasticsearch remembers the versions of
     documents that were deleted, where nobody sees them; these get a new version. Raises what asyncpg raises, and
-    TimeoutError or DeliveryFailed if the broker does not confirm.
+    DeliveryFailed if the broker does not confirm.
     """
     above = max(max(one.highest for one in results), await _hidden(settings, results, again))
     by_dataset: dict[str, dict[str, str]] = defaultdict(dict)
@@ -113,8 +114,11 @@ async def _repair_dataset(
 
 
 async def _say(publisher: Publisher, events: list[Outgoing]) -> int:
-    async with asyncio.timeout(CONFIRM_SECONDS):
-        await (await publisher.publish(events)).confirmed()
+    try:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            await (await publisher.publish(events)).confirmed()
+    except TimeoutError as error:
+        raise DeliveryFailed(f"no confirmation within {CONFIRM_SECONDS:.0f} s") from error
     return len(events)
 
 
