@@ -14,6 +14,7 @@ from monitoring.audit import PartitionAudit, audit
 from monitoring.lag import read_lag
 from monitoring.moved_keys import MovedKeys, moved_keys
 from runtime.epochs import note_epochs
+from runtime.group_members import end_memberships
 from runtime.kafka_clients import QUIET, consumer_config, producer_config
 from runtime.settings import Settings
 from runtime.topic_admin import ensure_topics, incarnations, partition_counts
@@ -150,8 +151,9 @@ def recreate(settings: Settings, topic: str) -> None:
 
 
 def reset(settings: Settings, group: str, topics: list[str]) -> None:
-    """Commit offset 0 for the whole group, which nobody is in."""
-    consumer = Consumer(consumer_config(settings, group))
+    """Commit offset 0 for the whole group, when nobody is in it, as `kafka-consumer-groups --reset-offsets` does."""
+    end_memberships(settings)
+    consumer = Consumer(consumer_config(settings, group, **{"group.instance.id": ""}))
     places = [TopicPartition(settings.named(t), p, 0) for t in topics for p in range(settings.topic_partitions)]
     eventually(lambda: consumer.commit(offsets=places, asynchronous=False), what="the group is empty")
     consumer.close()
