@@ -14,10 +14,12 @@ class Scale:
     outage_seconds: float
     """How long Postgres, Redis and the broker are away; Elasticsearch twice as long."""
     cache_updates: int
+    brokers: int
+    """How many of the three nodes are killed, in turn."""
 
 
-LONG = Scale(records=500_000, kills=40, kill_every_seconds=4.0, outage_seconds=60.0, cache_updates=10_000)
-SHORT = Scale(records=40_000, kills=10, kill_every_seconds=2.5, outage_seconds=8.0, cache_updates=2_000)
+LONG = Scale(records=500_000, kills=40, kill_every_seconds=4.0, outage_seconds=60.0, cache_updates=10_000, brokers=3)
+SHORT = Scale(records=40_000, kills=10, kill_every_seconds=2.5, outage_seconds=8.0, cache_updates=2_000, brokers=1)
 
 SCALES = {"long": LONG, "short": SHORT}
 
