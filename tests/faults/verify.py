@@ -115,7 +115,7 @@ def _raw_records(settings: Settings) -> Iterator[tuple[Place, bytes | None, byte
         consumer.assign([TopicPartition(topic, number, 0) for number in ends])
         while ends:
             first = consumer.poll(30.0)
-            assert first, f"{topic} has no more records although {ends} are its ends"
+            assert first is not None, f"{topic} has no more records although {ends} are its ends"
             # `consume` with a timeout would wait for a full batch.
             for message in [first, *consumer.consume(10_000, 0)]:
                 assert message.error() is None, message.error()
