@@ -16,6 +16,7 @@ from typing import Any, cast
 import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from faust.types.events import EventT
@@ -178,6 +179,15 @@ class BatchConsumer(driver.Consumer):
         if committed:
             self.committed_at = time.monotonic()
         return committed
+
+    def assignment(self) -> set[TP]:
+        """The partitions held. None before the consumer's thread has begun, which a busy machine may start late: other
+        services of Faust ask at once, and would end the process.
+        """
+        try:
+            return super().assignment()
+        except ConsumerNotStarted:
+            return set()
 
     async def rewind(self, topics: Collection[str]) -> None:
         """Commit the first offset of every partition of these topics that is assigned; what is read stays as it is."""

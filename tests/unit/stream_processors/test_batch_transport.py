@@ -50,6 +50,10 @@ def committable(consumer: BatchConsumer) -> dict[TP, int]:
     return dict(consumer._filter_committable_offsets(list(consumer._filter_tps_with_pending_acks())))
 
 
+async def test_a_consumer_whose_thread_has_not_begun_holds_nothing(consumer: BatchConsumer) -> None:
+    assert consumer.assignment() == set()
+
+
 async def test_a_confirmed_batch_commits_behind_its_last_offset(consumer: BatchConsumer) -> None:
     confirm(batch(consumer, 10, 11, 14))
     assert committable(consumer) == {RAW: 15}
