@@ -10,6 +10,12 @@ class Backpressure(Exception):
     state = "waiting_for_store"
     """What a stage that is held up by this calls itself in /health."""
 
+    patience_seconds = 5.0
+    """It may last so long (a restart, a failover) before the stage calls itself unhealthy."""
+
+    longest_wait_seconds = 5.0
+    """Between two tries, in the end."""
+
     def __init__(self, store: str, reason: str) -> None:
         super().__init__(f"{store}: {reason}")
         self.store = store

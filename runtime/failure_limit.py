@@ -10,11 +10,13 @@ class FailureLimitReached(Backpressure):
     """So large a share of the latest records failed that the stage must not go on by itself."""
 
     state = "failure_limit_reached"
+    patience_seconds = 0.0
+    longest_wait_seconds = 60.0
 
     def __init__(self, dataset: str, failed: int, records: int, percent: int) -> None:
         reason = (
             f"{failed} of the latest {records} records of {dataset} failed, and FAILURE_LIMIT_PERCENT is {percent}; "
-            "correct what changed (a deploy, a mapping, the table) and restart, "
+            "nothing of this has been acknowledged: correct what changed (a deploy, a mapping, the table) and restart, "
             "or restart with FAILURE_LIMIT_PERCENT=0 if the records are to blame"
         )
         super().__init__("the failure limit", reason)
@@ -28,10 +30,10 @@ class FailureLimit:
         self._records = settings.failure_limit_records
         self._batches: defaultdict[str, deque[tuple[int, int]]] = defaultdict(deque)
 
-    def check(self, dataset: str, failed: int, records: int) -> None:
-        """Count a batch in, before anything of it is published or stored.
+    def judge(self, dataset: str, failed: int, records: int) -> None:
+        """Look at a batch before anything of it is published or stored. Does not count it.
 
-        Raises FailureLimitReached, and does not count it, if the share of failures has reached the limit.
+        Raises FailureLimitReached if with it the share of failures reaches the limit.
         """
         batches = self._batches[dataset]
         all_records = records + sum(count for _, count in batches)
@@ -39,6 +41,13 @@ class FailureLimit:
         enough = all_records >= self._records
         if failed and self._percent and enough and all_failed * 100 >= self._percent * all_records:
             raise FailureLimitReached(dataset, all_failed, all_records, self._percent)
+
+    def count(self, dataset: str, failed: int, records: int) -> None:
+        """Count a batch in, once however often it had to be tried."""
+        if not records:
+            return
+        batches = self._batches[dataset]
         batches.append((failed, records))
+        all_records = sum(count for _, count in batches)
         while all_records - batches[0][1] >= self._records:
             all_records -= batches.popleft()[1]

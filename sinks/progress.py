@@ -6,10 +6,8 @@ from typing import Any
 import structlog
 
 from runtime.errors import Backpressure
+from runtime.failure_limit import FailureLimitReached
 from sinks import metrics
-
-PATIENCE_SECONDS = 5.0
-"""A store may be away this long (a restart, a failover) before the sink calls itself unhealthy."""
 
 CONFIRM_PATIENCE_SECONDS = 30.0
 """How long the broker may take to confirm before the sink calls itself unhealthy."""
@@ -50,9 +48,9 @@ class Progress:
     def store_is_down(self, verdict: Backpressure) -> None:
         """Logs at the change of state only."""
         self._writing_since = None
-        if self._waiting is None:
+        if self._waiting is None or self._waiting[1].state != verdict.state:
             log.warning(verdict.state, sink=self._sink, store=verdict.store, reason=verdict.reason)
-            metrics.WAITING.labels(self._sink).set(1)
+            self._show(verdict.state)
         self._waiting = (self._waiting[0] if self._waiting else time.monotonic(), verdict)
 
     def store_answers(self) -> None:
@@ -60,8 +58,12 @@ class Progress:
         if self._waiting is not None:
             seconds = round(time.monotonic() - self._waiting[0], 1)
             log.info("store_is_back", sink=self._sink, store=self._waiting[1].store, waited_seconds=seconds)
-            metrics.WAITING.labels(self._sink).set(0)
+            self._show(None)
             self._waiting = None
+
+    def _show(self, state: str | None) -> None:
+        metrics.WAITING.labels(self._sink).set(state == Backpressure.state)
+        metrics.FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
 
     def details(self) -> dict[str, Any]:
         """For the health server."""
@@ -77,7 +79,7 @@ class Progress:
             "records": self._records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
-        if waiting and now - waiting[0] > PATIENCE_SECONDS:
+        if waiting and now - waiting[0] >= waiting[1].patience_seconds:
             details["problem"] = f"held up {now - waiting[0]:.0f} s by {waiting[1].store}: {waiting[1].reason}"
         elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:
             details["problem"] = f"the store has not answered a write for {now - writing:.0f} s"

@@ -25,8 +25,7 @@ from sinks.progress import Progress
 from sinks.sink import Batch, Sink
 
 FIRST_WAIT_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 5.0
-"""Backoff while a store is down: doubled each time up to this, each wait drawn from its upper half."""
+"""Backoff while a store is down: doubled each time up to what the verdict says, each wait drawn from its upper half."""
 
 HOLD_SECONDS = 0.25
 """One poll while waiting; SIGTERM is noticed between two of them."""
@@ -184,6 +183,7 @@ class Runner(Generic[Batch]):
                 result = await attempt()
             except Backpressure as verdict:
                 self._progress.store_is_down(verdict)
+                longest = verdict.longest_wait_seconds
             else:
                 if failures:
                     self._progress.store_answers()
@@ -191,7 +191,7 @@ class Runner(Generic[Batch]):
                 return result
             if polling is not None:
                 await asyncio.wait({polling})  # one thread polls at a time
-            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311
+            wait = min(longest, FIRST_WAIT_SECONDS * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311
             failures = min(failures + 1, 10)
             await self._hold(wait)
 

@@ -10,12 +10,12 @@ import faust
 from confluent_kafka import Producer
 from faust.types.events import EventT
 
-from runtime.failure_limit import FailureLimit
+from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from schemas.registry import all_datasets
 from schemas.topics import FAILURES_TOPIC
-from stream_processors.batch_transport import Batch, BatchApp, confirm
+from stream_processors.batch_transport import Batch, BatchApp, confirm, set_aside
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
@@ -102,6 +102,8 @@ def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any
         async for event in events:
             try:
                 await stage.take(cast("Batch", event.value), partial(confirm, event))
+            except FailureLimitReached:
+                set_aside(event)
             except BaseException as error:
                 # Faust would start the agent anew and go on behind the batch that it lost; a cancelled one is lost too.
                 on_failure(error)

@@ -60,6 +60,7 @@ class NormalizerStage:
         self._confirmations = confirmations
         self._progress = progress
         self._limit = limit
+        self._stopped: FailureLimitReached | None = None
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
@@ -71,9 +72,11 @@ class NormalizerStage:
         """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
 
         `confirm` is called when it has, and all earlier batches of the partition too. Raises KafkaException when a
-        record cannot be queued at all; nothing of the batch is confirmed then. Once the failure limit is reached
-        it does not return: the worker keeps its place in the group, says so in /health, and waits to be stopped.
+        record cannot be queued at all; nothing of the batch is confirmed then. Raises FailureLimitReached for the
+        batch with which the limit is reached and for every later one: none of them is ever confirmed.
         """
+        if self._stopped is not None:
+            raise self._stopped
         size = sum(len(record.value or b"") for record in batch)
         reasons: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
@@ -83,12 +86,18 @@ class NormalizerStage:
             self._progress.confirmed(len(batch) - failed, failed)
             confirm()
 
-        outstanding = await self._confirmations.begin((batch[0].topic, batch[0].partition), size, confirmed)
+        partition = batch[0].topic, batch[0].partition
+        outstanding = await self._confirmations.begin(partition, size, confirmed)
         self._progress.records_in += len(batch)
         now_ms = int(time.time() * 1000)
-        for start in range(0, len(batch), SLICE_RECORDS):
-            await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
-            await asyncio.sleep(0)
+        try:
+            for start in range(0, len(batch), SLICE_RECORDS):
+                await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
+                await asyncio.sleep(0)
+        except FailureLimitReached as verdict:
+            self._confirmations.abandon(partition, outstanding)
+            self._stop(batch[0].topic, verdict)
+            raise
         outstanding.expect(len(batch))
         self._count(len(batch), reasons, unknown)
 
@@ -98,10 +107,8 @@ class NormalizerStage:
         normalize, produce, on_delivery = self._normalizer.normalize, self._producer.produce, outstanding.delivered
         outcomes: list[Any] = [normalize(record, now_ms) for record in records]
         failed = sum([type(outcome) is Rejected for outcome in outcomes])
-        try:
-            self._limit.check(self._dataset, failed, len(records))
-        except FailureLimitReached as verdict:
-            await self._stop_here(verdict)
+        self._limit.judge(self._dataset, failed, len(records))
+        self._limit.count(self._dataset, failed, len(records))
         for record, outcome in zip(records, outcomes, strict=True):
             if type(outcome) is Normalized:
                 topic = self._clean_topic
@@ -117,11 +124,11 @@ class NormalizerStage:
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
 
-    async def _stop_here(self, verdict: FailureLimitReached) -> None:
+    def _stop(self, topic: str, verdict: FailureLimitReached) -> None:
         log.error(verdict.state, dataset=self._dataset, reason=verdict.reason)
         FAILURE_LIMIT.labels(self._dataset).set(1)
-        self._progress.stopped = verdict
-        await asyncio.Event().wait()
+        self._stopped = verdict
+        self._progress.stopped = self._progress.stopped | {topic: verdict}
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
         self._batch_records.observe(records)

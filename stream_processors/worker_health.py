@@ -68,8 +68,8 @@ class WorkerHealth:
             "oldest_unconfirmed_seconds": round(self._confirmations.oldest_seconds, 1),
             "last_commit_seconds_ago": None if committed_at is None else round(time.monotonic() - committed_at, 1),
         }
-        if stopped := self._progress.stopped:
-            details["state"] = stopped.state
+        for verdict in self._progress.stopped.values():
+            details["state"] = verdict.state
         if problem := self._problem():
             details["problem"] = problem
         return details
@@ -85,8 +85,8 @@ class WorkerHealth:
     def _problem(self) -> str | None:
         if self._app.crashed:
             return f"crashed: {self._app.crash_reason!r}"
-        if self._progress.stopped:
-            return self._progress.stopped.reason
+        if stopped := self._progress.stopped:
+            return "; ".join(str(verdict) for verdict in stopped.values())
         if self._kafka_problem:
             return f"kafka: {self._kafka_problem}"
         if self._partitions is None:
@@ -108,11 +108,11 @@ class WorkerHealth:
         self._kafka_problem = problem
 
     def _look_for_progress(self) -> None:
-        self._waiting = (
-            [f"{tp.topic}/{tp.partition}" for tp in self._consumer.waiting_partitions()] if self._partitions else []
-        )
+        waiting = self._consumer.waiting_partitions() if self._partitions else []
+        # Of a topic that has been stopped at the failure limit records wait for good reason.
+        self._waiting = [f"{tp.topic}/{tp.partition}" for tp in waiting if tp.topic not in self._progress.stopped]
         confirmed = self._progress.records_out + self._progress.records_failed
-        if confirmed != self._confirmed_seen or not self._waiting or self._kafka_problem or self._progress.stopped:
+        if confirmed != self._confirmed_seen or not self._waiting or self._kafka_problem:
             self._confirmed_seen = confirmed
             self._moved_at = time.monotonic()
 

@@ -140,13 +140,15 @@ class PostgresSink:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent."""
         outgoing: list[Outgoing] = []
         tally: Counter[tuple[str, str]] = Counter()
+        judged: dict[str, tuple[int, int]] = {}
         async with connection.transaction():
             ledger = Ledger(connection)
             await ledger.open(batch.origins())
             for dataset, arrivals in batch.arrivals.items():
-                outgoing += await self._store_dataset(connection, ledger, dataset, arrivals, tally)
+                outgoing += await self._store_dataset(connection, ledger, dataset, arrivals, tally, judged)
             if batch.undecodable:
-                self._limit.check(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
+                self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
+                judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = []
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not ledger.is_covered(failed.origin)
@@ -158,6 +160,8 @@ class PostgresSink:
                     tally[failed.dataset, "failed"] += 1
             await insert_failures(connection, recorded)
             await ledger.close()
+        for name, counts in judged.items():
+            self._limit.count(name, *counts)
         outgoing += [outgoing_failure(failed, self._settings) for failed in batch.undecodable]
         for (dataset_name, outcome), count in tally.items():
             metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
@@ -170,13 +174,15 @@ class PostgresSink:
         dataset: Dataset,
         arrivals: list[Arrival],
         tally: Counter[tuple[str, str]],
+        judged: dict[str, tuple[int, int]],
     ) -> list[Outgoing]:
         fresh, repeats = _without_repeats(ledger, arrivals)
         merged = await merge_newest_first(DatasetMerge(connection, dataset), Deletions(connection, dataset), fresh)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)
-        self._limit.check(dataset.name, len(merged.refused), len(fresh))
+        self._limit.judge(dataset.name, len(merged.refused), len(fresh))
+        judged[dataset.name] = len(merged.refused), len(fresh)
         failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
         await insert_failures(connection, failures)
         if repeats:

@@ -6,38 +6,56 @@ from runtime.settings import Settings
 SETTINGS = Settings(failure_limit_percent=90, failure_limit_records=1000)
 
 
+def take(limit: FailureLimit, dataset: str, failed: int, records: int) -> None:
+    limit.judge(dataset, failed, records)
+    limit.count(dataset, failed, records)
+
+
 def test_a_small_file_of_garbage_alone_goes_to_failures() -> None:
     limit = FailureLimit(SETTINGS)
     for _ in range(3):
-        limit.check("customers", 300, 300)
+        take(limit, "customers", 300, 300)
 
 
 def test_the_batch_with_which_the_limit_is_reached_is_stopped_and_again_when_it_is_tried_again() -> None:
     limit = FailureLimit(SETTINGS)
-    limit.check("customers", 999, 999)
+    take(limit, "customers", 999, 999)
     for _ in range(2):
         with pytest.raises(FailureLimitReached, match="1000 of the latest 1000 records of customers failed"):
-            limit.check("customers", 1, 1)
-    limit.check("customers", 0, 200)
+            take(limit, "customers", 1, 1)
+    take(limit, "customers", 0, 200)
+
+
+def test_a_batch_that_is_tried_again_after_an_outage_is_not_counted_twice() -> None:
+    limit = FailureLimit(SETTINGS)
+    for _ in range(10):
+        limit.judge("customers", 300, 300)
 
 
 def test_what_was_long_ago_does_not_count() -> None:
     limit = FailureLimit(SETTINGS)
-    limit.check("customers", 0, 1000)
-    limit.check("customers", 900, 900)
+    take(limit, "customers", 0, 1000)
+    take(limit, "customers", 900, 900)
     with pytest.raises(FailureLimitReached):
-        limit.check("customers", 10_000, 10_000)
-    limit.check("customers", 100, 1000)
+        take(limit, "customers", 10_000, 10_000)
+    take(limit, "customers", 100, 1000)
     with pytest.raises(FailureLimitReached):
-        limit.check("customers", 9_000, 9_000)
+        take(limit, "customers", 9_000, 9_000)
 
 
 def test_datasets_are_judged_apart_and_good_batches_are_never_stopped() -> None:
     limit = FailureLimit(SETTINGS)
-    limit.check("records", 999, 999)
-    limit.check("customers", 1, 1)
-    limit.check("records", 0, 1)
+    take(limit, "records", 999, 999)
+    take(limit, "customers", 1, 1)
+    take(limit, "records", 0, 1)
+
+
+def test_batches_that_hold_only_repeats_leave_no_trace() -> None:
+    limit = FailureLimit(SETTINGS)
+    for _ in range(10_000):
+        take(limit, "customers", 0, 0)
+    assert not limit._batches["customers"]
 
 
 def test_zero_percent_switches_it_off() -> None:
-    FailureLimit(Settings(failure_limit_percent=0)).check("customers", 10**6, 10**6)
+    take(FailureLimit(Settings(failure_limit_percent=0)), "customers", 10**6, 10**6)

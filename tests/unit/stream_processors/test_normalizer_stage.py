@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from runtime.errors import DeliveryFailed
-from runtime.failure_limit import FailureLimit
+from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.settings import Settings
 from schemas.events import CleanRecord, FailedRecord
 from schemas.registry import dataset_named
@@ -19,18 +19,18 @@ from tests.unit.stream_processors.raw_records import RawRecord, RecordingProduce
 
 
 class Scene:
-    def __init__(self, producer: RecordingProducer | None = None) -> None:
+    def __init__(self, producer: RecordingProducer | None = None, most_bytes: int = 1_000_000) -> None:
         self.producer = producer or RecordingProducer()
         self.failed: list[DeliveryFailed] = []
         self.progress = Progress()
         self.confirmed: list[int] = []
-        confirmations = Confirmations(1_000_000, self.failed.append)
+        self.confirmations = Confirmations(most_bytes, self.failed.append)
         self.stage = NormalizerStage(
             dataset_named("customers"),
             "ns.customers.clean",
             "ns.failures",
             self.producer,
-            confirmations,
+            self.confirmations,
             self.progress,
             FailureLimit(Settings()),
         )
@@ -143,10 +143,32 @@ async def test_a_record_that_cannot_be_queued_stops_the_batch() -> None:
 
 async def test_a_stage_that_would_send_everything_to_failures_stops_before_it_does() -> None:
     scene = Scene()
-    stopping = asyncio.create_task(scene.take(*[RawRecord(b"no JSON")] * 1_100))
+    await scene.take(RawRecord(customer()))
+    with pytest.raises(FailureLimitReached):
+        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
+    assert len(scene.producer.produced) == 1 + 1_000 - SLICE_RECORDS
+    (stopped,) = scene.progress.stopped.values()
+    assert "1000 of the latest 1001 records of customers failed" in stopped.reason
+    scene.producer.answer()
     await turn()
-    assert scene.progress.stopped is not None
-    assert "1000 of the latest 1000 records of customers failed" in scene.progress.stopped.reason
-    assert len(scene.producer.produced) == 1_000 - SLICE_RECORDS
-    assert (stopping.done(), scene.confirmed) == (False, [])
-    stopping.cancel()
+    assert scene.confirmed == [1], "what came before is confirmed, the batch that reached the limit is not"
+
+
+async def test_a_stage_that_has_stopped_takes_nothing_more_however_good_it_is() -> None:
+    scene = Scene()
+    with pytest.raises(FailureLimitReached):
+        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
+    produced = len(scene.producer.produced)
+    with pytest.raises(FailureLimitReached):
+        await scene.take(RawRecord(customer()))
+    scene.producer.answer()
+    await turn()
+    assert (scene.confirmed, len(scene.producer.produced)) == ([], produced)
+
+
+async def test_batches_that_reached_the_limit_leave_room_for_the_other_datasets() -> None:
+    scene = Scene(most_bytes=10_000)
+    with pytest.raises(FailureLimitReached):
+        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
+    begun = scene.confirmations.begin(("records.raw", 0), 10_000, lambda: None)
+    await asyncio.wait_for(begun, 5)
