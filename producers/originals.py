@@ -88,7 +88,9 @@ def _from_postgres(failure: Failure, landed: Landed | None) -> Original | None:
     elif payload is not None and len(payload) >= MAX_PAYLOAD_BYTES:
         return None  # It is the beginning of a larger value.
     else:
-        where = "failure"  # Of the Postgres stage this is the clean data, which normalizes to itself.
+        where = (
+            "failure"  # Where a sink could not read the original this is its normal form, which normalizes to itself.
+        )
     given = ((HEADER_SOURCE, failure["source_name"]), (HEADER_KIND, kind), (HEADER_RUN, failure["run_id"]))
     headers = tuple((name, value.encode()) for name, value in given if value)
     key = failure["key"].encode() if failure["key"] is not None else None

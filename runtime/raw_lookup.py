@@ -1,7 +1,7 @@
 """Reads single raw records back from their topics, by coordinates, as long as the broker keeps them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,11 +16,18 @@ Coordinates = tuple[str, int, int]
 READ_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 
+MOST_BYTES = 134_217_728
+"""Of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
+
 NEAR_RECORDS = 2_000
 """Reading over so many records costs less than another seek, which throws away what has been fetched."""
 
 BATCH_RECORDS = 500
 POLL_SECONDS = 0.2
+
+
+Places = dict[tuple[str, int], list[int]]
+"""Offsets by physical topic and partition, ascending."""
 
 
 class RawMessage(NamedTuple):
@@ -40,14 +47,38 @@ class RawLookup:
         self._consumer: Consumer | None = None
 
     def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
-        """What is still there of the wanted records. Blocking. Raises DeliveryFailed when Kafka does not answer."""
+        """What is still there of the wanted records. Blocking. Raises DeliveryFailed when not all of it can be read."""
+        found, problem = self.read_some(wanted)
+        if problem is not None:
+            raise DeliveryFailed(f"{problem}; try again")
+        return found
+
+    def read_some(self, wanted: Iterable[Coordinates]) -> tuple[dict[Coordinates, RawMessage], str | None]:
+        """What could be read of the wanted records within READ_SECONDS, and what kept the rest of them.
+
+        No such problem means that the topics hold no more of them. Blocking. Raises DeliveryFailed when Kafka does not
+        answer at all.
+        """
+        found: dict[Coordinates, RawMessage] = {}
+        consumer = self._opened()
         try:
-            return self._read(sorted(set(wanted)))
+            topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
+            deadline = time.monotonic() + READ_SECONDS
+            there = {name: set(topic.partitions) for name, topic in topics.items()}
+            try:
+                remaining = _kept(consumer, _by_place(wanted, there), deadline)
+                problem = _read(consumer, remaining, found, deadline)
+            except KafkaException as error:
+                problem = f"Kafka does not give the raw records: {reason(error)}"
+            if problem is not None:
+                consumer.unassign()
+                consumer.list_topics(timeout=ANSWER_SECONDS)  # was it Kafka that went away?
         except KafkaException as error:
             address = self._settings.kafka_bootstrap_servers
             raise DeliveryFailed(
                 f"cannot read raw records from Kafka at {address}: {reason(error)}; `headrace status` says what is down"
             ) from error
+        return found, problem
 
     def close(self) -> None:
         """Close the consumer. Idempotent."""
@@ -55,8 +86,8 @@ class RawLookup:
             self._consumer.close()
             self._consumer = None
 
-    def _read(self, wanted: list[Coordinates]) -> dict[Coordinates, RawMessage]:
-        consumer = self._consumer = self._consumer or Consumer(
+    def _opened(self) -> Consumer:
+        self._consumer = self._consumer or Consumer(
             {
                 "bootstrap.servers": self._settings.kafka_bootstrap_servers,
                 "group.id": self._settings.named("failure-lookup"),
@@ -68,54 +99,73 @@ class RawLookup:
                 "log_level": QUIET,
             }
         )
-        remaining = self._kept(consumer, wanted)
-        found: dict[Coordinates, RawMessage] = {}
-        deadline = time.monotonic() + READ_SECONDS
-        consumer.assign([TopicPartition(*place, offsets[0]) for place, offsets in remaining.items()])
-        # A partition that an earlier read has paused would stay so.
-        consumer.resume([TopicPartition(*place) for place in remaining])
-        while remaining:
-            if time.monotonic() > deadline:
-                raise DeliveryFailed(
-                    f"Kafka gave {len(found)} of {len(wanted)} raw records in {READ_SECONDS:g} s; try again"
-                )
-            for message in _arrived(consumer):
-                place = cast("str", message.topic()), cast("int", message.partition())
-                if (error := message.error()) is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
-                        raise KafkaException(error)
-                    remaining.pop(place, None)
-                    continue
-                if (offsets := remaining.get(place)) is None:
-                    continue
-                offset = cast("int", message.offset())
-                # A record between two others may be gone: compacted, or a transaction's marker.
-                while offsets and offsets[0] < offset:
-                    offsets.pop(0)
-                if offsets and offsets[0] == offset:
-                    offsets.pop(0)
-                    headers = cast("tuple[tuple[str, bytes | None], ...]", tuple(message.headers() or ()))
-                    found[*place, offset] = RawMessage(message.key(), message.value(), headers, message.timestamp()[1])
-                if not offsets:
-                    del remaining[place]
-                    consumer.pause([TopicPartition(*place)])
-                elif offsets[0] > offset + NEAR_RECORDS:
-                    consumer.seek(TopicPartition(*place, offsets[0]))
-        return found
+        return self._consumer
 
-    def _kept(self, consumer: Consumer, wanted: list[Coordinates]) -> dict[tuple[str, int], list[int]]:
-        by_place: dict[tuple[str, int], list[int]] = {}
-        for topic, partition, offset in wanted:
-            by_place.setdefault((topic, partition), []).append(offset)
-        kept = {}
-        topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
-        for (topic, partition), offsets in by_place.items():
-            if topic not in topics or partition not in topics[topic].partitions:
+
+def _by_place(wanted: Iterable[Coordinates], there: Mapping[str, Collection[int]]) -> Places:
+    places: Places = {}
+    for topic, partition, offset in sorted(set(wanted)):
+        if partition in there.get(topic, ()):
+            places.setdefault((topic, partition), []).append(offset)
+    return places
+
+
+def _kept(consumer: Consumer, places: Places, deadline: float) -> Places:
+    """Those that retention has left. Raises KafkaException."""
+    kept = {}
+    for place, offsets in places.items():
+        low, high = _watermarks(consumer, TopicPartition(*place), deadline)
+        if there := [offset for offset in offsets if low <= offset < high]:
+            kept[place] = there
+    return kept
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            # A partition whose leader has died has none for some seconds.
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
+def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMessage], deadline: float) -> str | None:
+    """Read all that remains into `found`. Returns what kept it from that, if anything. Raises KafkaException."""
+    wanted, size = sum(map(len, remaining.values())), 0
+    consumer.assign([TopicPartition(*place, offsets[0]) for place, offsets in remaining.items()])
+    # A partition that an earlier read has paused would stay so.
+    consumer.resume([TopicPartition(*place) for place in remaining])
+    while remaining:
+        if time.monotonic() > deadline:
+            return f"Kafka gave {len(found)} of {wanted} raw records in {READ_SECONDS:g} s"
+        if size > MOST_BYTES:
+            return f"{len(found)} of {wanted} raw records are more than {MOST_BYTES:,} bytes"
+        for message in _arrived(consumer):
+            place = cast("str", message.topic()), cast("int", message.partition())
+            if (error := message.error()) is not None:
+                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+                    raise KafkaException(error)
+                remaining.pop(place, None)
                 continue
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_SECONDS)
-            if there := [offset for offset in offsets if low <= offset < high]:
-                kept[topic, partition] = there
-        return kept
+            if (offsets := remaining.get(place)) is None:
+                continue
+            offset = cast("int", message.offset())
+            # A record between two others may be gone: compacted, or a transaction's marker.
+            while offsets and offsets[0] < offset:
+                offsets.pop(0)
+            if offsets and offsets[0] == offset:
+                offsets.pop(0)
+                headers = cast("tuple[tuple[str, bytes | None], ...]", tuple(message.headers() or ()))
+                found[*place, offset] = RawMessage(message.key(), message.value(), headers, message.timestamp()[1])
+                size += len(message.value() or b"")
+            if not offsets:
+                del remaining[place]
+                consumer.pause([TopicPartition(*place)])
+            elif offsets[0] > offset + NEAR_RECORDS:
+                consumer.seek(TopicPartition(*place, offsets[0]))
+    return None
 
 
 def _arrived(consumer: Consumer) -> list[Message]:

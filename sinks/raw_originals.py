@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from runtime.errors import Backpressure, DeliveryFailed
 from runtime.kafka_clients import MAX_PAYLOAD_BYTES
@@ -11,9 +12,12 @@ from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 
+log = structlog.get_logger()
+
 STORE = "Kafka"
 
-GONE = "; its original is in the topic no more, this is its normal form"
+GONE = "its original is in the topic no more"
+KEPT = "this is its normal form"
 
 
 class RawOriginals:
@@ -23,28 +27,33 @@ class RawOriginals:
         self._lookup = RawLookup(settings)
 
     async def attach(self, failures: Sequence[FailedRecord]) -> list[FailedRecord]:
-        """The same failures with their original bytes, or a word in the message where retention has taken them.
+        """The same failures with their original bytes, or a word in the message where those are not to be had.
 
-        Raises Backpressure when Kafka does not answer.
+        Takes half a minute at most. Raises Backpressure when Kafka does not answer at all: nothing could be published
+        or committed then either.
         """
         if not failures:
             return []
         places = [_place(failed) for failed in failures]
         try:
-            found = await asyncio.to_thread(self._lookup.read, places)
+            found, problem = await asyncio.to_thread(self._lookup.read_some, places)
         except DeliveryFailed as error:
             raise Backpressure(STORE, str(error)) from error
-        return [_with_original(failed, found.get(place)) for failed, place in zip(failures, places, strict=True)]
+        if problem is not None:
+            log.warning("originals_not_read", reason=problem, failures=len(failures), found=len(found))
+        why = GONE if problem is None else f"its original could not be read ({problem})"
+        return [_with_original(failed, found.get(place), why) for failed, place in zip(failures, places, strict=True)]
 
     async def close(self) -> None:
         """Close the consumer, if there is one."""
         await asyncio.to_thread(self._lookup.close)
 
 
-def _with_original(failed: FailedRecord, message: RawMessage | None) -> FailedRecord:
+def _with_original(failed: FailedRecord, message: RawMessage | None, why_not: str) -> FailedRecord:
     # A topic that was deleted and made anew has another record at the same coordinates.
     if message is None or message.timestamp != failed.origin.timestamp:
-        return msgspec.structs.replace(failed, message=failed.message + GONE)
+        why = why_not if message is None else GONE
+        return msgspec.structs.replace(failed, message=f"{failed.message}; {why}, {KEPT}")
     payload = message.value
     if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
         kept = f" (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
