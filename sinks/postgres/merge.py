@@ -1,5 +1,6 @@
 """Stages arrivals and merges them, set by set; what Postgres refuses is singled out, its neighbours go through."""
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import repeat
@@ -13,6 +14,7 @@ from schemas.dataset import Dataset
 from sinks.postgres.arrivals import Arrival, arrival_order
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection
+from sinks.postgres.savepoint import savepoint
 from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
 from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
 
@@ -50,34 +52,43 @@ class Merged(NamedTuple):
         return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
 
 
-class DatasetMerge:
-    """Merges arrivals of one dataset, each key at most once, inside the caller's transaction."""
+class ManyRefused(Exception):
+    """Postgres refuses so many records of this transaction that it should be made smaller."""
 
-    def __init__(self, connection: Connection, dataset: Dataset) -> None:
-        self._connection = connection
-        self._dataset = dataset
+
+class DatasetMerge:
+    """Merges arrivals of one dataset, each key at most once, inside the caller's transaction.
+
+    Raises ManyRefused once more than `most_refused` have been singled out. Each neighbour of one that goes through
+    alone takes a place in Postgres's lock table until the transaction ends, and the table may have 6,400 places.
+    """
+
+    def __init__(self, connection: Connection, dataset: Dataset, most_refused: int = sys.maxsize) -> None:
+        self.connection = connection
+        self.dataset = dataset
         self._sql: Statements = statements(dataset)
         self._staged = False
+        self._still_refused = most_refused
 
     async def merge(self, arrivals: Sequence[Arrival]) -> Merged:
         """Merge; on a refusal settle who may have which unique value, or halve the set until the culprit is alone.
 
-        Raises what is no refusal (an outage, a bug).
+        Raises what is no refusal (an outage, a bug), and ManyRefused.
         """
         try:
-            async with self._connection.transaction():
+            async with savepoint(self.connection):
                 await self._stage(arrivals)
                 return await self._merge_staged(arrivals)
         except PostgresError as error:
             if not is_refusal(error):
                 raise
-            if isinstance(error, UniqueViolationError) and self._dataset.unique and len(arrivals) > 1:
+            if isinstance(error, UniqueViolationError) and self.dataset.unique and len(arrivals) > 1:
                 return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
             return await self._isolate(arrivals, error)
 
     async def _merge_by_claims(self, arrivals: Sequence[Arrival]) -> Merged:
         try:
-            async with self._connection.transaction():
+            async with savepoint(self.connection):
                 await self._stage(arrivals)
                 claims, superseded = await self._claims(arrivals)
                 judgement = judge(claims)
@@ -94,7 +105,10 @@ class DatasetMerge:
 
     async def _isolate(self, arrivals: Sequence[Arrival], error: PostgresError) -> Merged:
         if len(arrivals) == 1:
-            reason = reason_of_refusal(error, self._dataset.table, self._dataset.unique)
+            self._still_refused -= 1
+            if self._still_refused < 0:
+                raise ManyRefused
+            reason = reason_of_refusal(error, self.dataset.table, self.dataset.unique)
             return Merged([], [], [Refused(arrivals[0], reason, in_words(error))])
         ordered = sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin))
         middle = len(ordered) // 2
@@ -102,12 +116,12 @@ class DatasetMerge:
 
     async def _stage(self, arrivals: Sequence[Arrival]) -> None:
         if self._staged:  # by an earlier set of the same transaction
-            await self._connection.execute(f'TRUNCATE "{self._sql.stage}"')
+            await self.connection.execute(f'TRUNCATE "{self._sql.stage}"')
         lines = [
             f"{ordinal}\t{arrival.row}\t{arrival.origin.partition}\t{arrival.origin.offset}\t{arrival.origin.timestamp}\n"
             for ordinal, arrival in enumerate(arrivals)
         ]
-        await self._connection.copy_to_table(
+        await self.connection.copy_to_table(
             self._sql.stage,
             source=_chunks("".join(lines).encode()),
             columns=self._sql.staged_columns,
@@ -118,9 +132,9 @@ class DatasetMerge:
     async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int] | None = None) -> Merged:
         """Merge these arrivals, which are all that is staged or have these ordinals there."""
         now, keys, versions, outcomes, created, updated, ids = await (
-            self._connection.fetchrow(self._sql.merge)
+            self.connection.fetchrow(self._sql.merge)
             if ordinals is None
-            else self._connection.fetchrow(self._sql.merge_some, list(ordinals))
+            else self.connection.fetchrow(self._sql.merge_some, list(ordinals))
         )
         by_key = {arrival.key: arrival for arrival in arrivals}
         earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
@@ -139,8 +153,8 @@ class DatasetMerge:
 
     async def _claims(self, arrivals: Sequence[Arrival]) -> tuple[list[Claim], list[Arrival]]:
         claims, superseded = [], []
-        width = len(self._dataset.unique)
-        for row in sorted(await self._connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
+        width = len(self.dataset.unique)
+        for row in sorted(await self.connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
             arrival = arrivals[row["ordinal"]]
             if row["newer"]:
                 owned = tuple(row[f"own_{number}"] for number in range(width))
@@ -151,8 +165,8 @@ class DatasetMerge:
         return claims, superseded
 
     def _conflict(self, arrival: Arrival, field: int, holder: str) -> Refused:
-        name = self._dataset.unique[field]
-        message = f"{name} {arrival.unique[field]!r} belongs to {', '.join(self._dataset.key)} {holder!r}"
+        name = self.dataset.unique[field]
+        message = f"{name} {arrival.unique[field]!r} belongs to {', '.join(self.dataset.key)} {holder!r}"
         return Refused(arrival, f"{name}_conflict", message)
 
 

@@ -1,26 +1,25 @@
 """`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
 
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
 
 import structlog
-from msgspec import structs
 
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.settings import Settings
-from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
-from schemas.events import FailedRecord, Origin
+from schemas.events import Origin
 from schemas.registry import all_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
 from sinks.failed_records import outgoing_failure
 from sinks.postgres.arrivals import Arrival, decode_arrival
+from sinks.postgres.batch import Batch
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.deletions import Deletions, purge_tombstones
@@ -33,7 +32,7 @@ from sinks.postgres.failures import (
     undecodable,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, Merged
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
@@ -46,28 +45,10 @@ log = structlog.get_logger()
 
 PURGE_EVERY_SECONDS = 3600.0
 
+MOST_REFUSED = 500
+"""Records that are singled out within one transaction; with more of them the batch is stored in parts."""
 
-@dataclass
-class Batch:
-    """What was decoded: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet."""
-
-    arrivals: dict[Dataset, list[Arrival]] = field(default_factory=dict)
-    reported: list[FailedRecord] = field(default_factory=list)
-    undecodable: list[FailedRecord] = field(default_factory=list)
-
-    def origins(self) -> list[Origin]:
-        """Coordinates of every raw record in it."""
-        return [
-            *(arrival.origin for arrivals in self.arrivals.values() for arrival in arrivals),
-            *(failed.origin for failed in (*self.reported, *self.undecodable)),
-        ]
-
-    def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
-        """Give every record the coordinates to book it under."""
-        for arrivals in self.arrivals.values():
-            for arrival in arrivals:
-                arrival.origin = rebased(arrival.origin)
-        self.reported = [structs.replace(failed, origin=rebased(failed.origin)) for failed in self.reported]
+PART_RECORDS = 1_000
 
 
 UNDECODABLE = "messages that no stage of ours wrote"
@@ -117,7 +98,13 @@ class PostgresSink:
                     await connection.execute(statements(dataset).create_stage)
             if await self._epochs.look(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)
-            outgoing = await self.store(connection, batch)
+            try:
+                outgoing = await self.store(connection, batch, MOST_REFUSED)
+            except ManyRefused:
+                outgoing = []
+                for part in batch.parts(PART_RECORDS):
+                    # What is in the table is told of even if the failure limit is reached with the next part.
+                    await self._tell(await self.store(connection, part))
             await self._purge(connection)
         except Exception as error:
             self._connection.discard()
@@ -136,8 +123,11 @@ class PostgresSink:
             await purge_tombstones(connection, self._settings.tombstone_retention_hours)
             self._purged_at = time.monotonic()
 
-    async def store(self, connection: Connection, batch: Batch) -> list[Outgoing]:
-        """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent."""
+    async def store(self, connection: Connection, batch: Batch, most_refused: int = sys.maxsize) -> list[Outgoing]:
+        """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent.
+
+        Raises ManyRefused when more than `most_refused` of a dataset have to be singled out, and FailureLimitReached.
+        """
         outgoing: list[Outgoing] = []
         tally: Counter[tuple[str, str]] = Counter()
         judged: dict[str, tuple[int, int]] = {}
@@ -145,7 +135,9 @@ class PostgresSink:
             ledger = Ledger(connection)
             await ledger.open(batch.origins())
             for dataset, arrivals in batch.arrivals.items():
-                outgoing += await self._store_dataset(connection, ledger, dataset, arrivals, tally, judged)
+                outgoing += await self._store_dataset(
+                    ledger, DatasetMerge(connection, dataset, most_refused), arrivals, tally, judged
+                )
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
                 judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
@@ -169,15 +161,15 @@ class PostgresSink:
 
     async def _store_dataset(
         self,
-        connection: Connection,
         ledger: Ledger,
-        dataset: Dataset,
+        merge: DatasetMerge,
         arrivals: list[Arrival],
         tally: Counter[tuple[str, str]],
         judged: dict[str, tuple[int, int]],
     ) -> list[Outgoing]:
+        connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(ledger, arrivals)
-        merged = await merge_newest_first(DatasetMerge(connection, dataset), Deletions(connection, dataset), fresh)
+        merged = await merge_newest_first(merge, Deletions(connection, dataset), fresh)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)

@@ -11,7 +11,8 @@ from runtime.settings import Settings
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord, Origin
 from schemas.registry import all_datasets, dataset_named
 from sinks.postgres.arrivals import decode_arrival
-from sinks.postgres.sink import Batch, PostgresSink
+from sinks.postgres.batch import Batch
+from sinks.postgres.sink import PostgresSink
 from sinks.postgres.statements import statements
 from sinks.publisher import Outgoing
 
