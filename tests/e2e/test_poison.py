@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from monitoring.lag import read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from tests.e2e.stores import documents, rows, value
-from tests.processes import Pipeline
+from tests.processes import PROJECT, Pipeline, environment_of
 from tests.waiting import eventually
 
 ROLES = ("normalizer", "sink postgres", "sink elasticsearch")
@@ -118,6 +121,31 @@ def test_what_only_elasticsearch_refuses_is_stored_and_a_failure_of_that_stage(
     assert (row["stage"], row["reason"], row["payload"]) == ("elasticsearch", "elasticsearch_refused", batch[1][1])
     assert value(settings, "SELECT count(*) FROM normalized_data") == 3
     assert sum(part.outcomes.get("inserted", 0) for part in audited) == 3, "each record counts once: it is stored"
+    assert all(part.clean for part in audited)
+
+
+def test_pushed_values_of_many_megabytes_are_accounted_for_and_their_neighbours_stored(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
+    settings = pipeline_settings
+    five = spoilt(first_name="x" * 5_000_000)("five")
+    six, twenty = spoilt(first_name="x" * 6_000_000)("six"), spoilt(first_name="x" * 20_000_000)("twenty")
+    lines = [encoded("good-0"), five, encoded("good-1"), six, twenty, b"5 of 5", encoded("good-2")]
+    (tmp_path / "large.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    with Pipeline(settings, tmp_path, ROLES):
+        push = [sys.executable, "-m", "cli", "push", "customers", str(tmp_path / "large.jsonl"), "--wait"]
+        done = subprocess.run(
+            push, cwd=PROJECT, env=os.environ | environment_of(settings), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "3 stored, 4 failed" in done.stdout
+        audited = asyncio.run(audited_partitions(settings))
+    failures = rows(settings, "SELECT * FROM ingest_failures")
+    found = {(row["reason"], row["payload"]) for row in failures}
+    cut = {("record_too_large", value[:65_536]) for value in (six, twenty)}
+    assert found == {("too_long", five), ("not_json", b"5 of 5"), *cut}
+    assert [row["message"] for row in failures if "6,000," in row["message"]], "how large it was"
+    assert value(settings, "SELECT count(*) FROM customers") == 3
     assert all(part.clean for part in audited)
 
 

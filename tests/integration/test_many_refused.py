@@ -52,11 +52,11 @@ async def test_savepoints_that_failed_leave_no_locks(pipeline_settings: Settings
 async def test_the_limit_is_reached_before_the_whole_batch_has_been_tried(pipeline_settings: Settings) -> None:
     async with driver(pipeline_settings) as sink:
         await sink.connection.execute(NOBODY)
-        good = [customer(f"G{number}", number) for number in range(100)]
-        bad = [customer(f"C{number}", number, first_name="Nobody") for number in range(100, RECORDS)]
+        good = [customer(f"G{number}", number) for number in range(150)]
+        bad = [customer(f"C{number}", number, first_name="Nobody") for number in range(150, RECORDS)]
         for _ in range(2):  # and no nearer to it, nor further from it, when it is tried again
             with pytest.raises(FailureLimitReached):
                 await sink.sink.write(batch_of([*good, *bad]))
         counts = await sink.counts()
-        assert counts == {"inserted": 100, "failed": 900}, "the first part is below the limit, and stored"
+        assert counts == {"inserted": 150, "failed": 850}, "the first part is below the limit, and stored"
         await sink.sink.close()

@@ -67,6 +67,9 @@ HOLDS_ANOTHER = {"state": "running", "assigned": ["customers.raw/1"]}
 WAITS = {"state": "waiting_for_store", "assigned": ["customers.raw/0"], "problem": "waiting 30 s for postgres"}
 
 
+STOPPED = {"state": "failure_limit_reached", "partitions": ["customers.raw/0"], "problem": "1000 of the latest 1000"}
+
+
 @pytest.mark.parametrize(
     ("answers", "names"),
     [
@@ -74,6 +77,9 @@ WAITS = {"state": "waiting_for_store", "assigned": ["customers.raw/0"], "problem
         pytest.param({"a": HOLDS, "b": HOLDS_ANOTHER}, ["a"], id="its neighbour is left alone"),
         pytest.param({"a": None, "b": HOLDS_ANOTHER}, ["a"], id="the one that does not answer"),
         pytest.param({"a": WAITS}, [], id="it waits for its store"),
+        pytest.param(
+            {"a": STOPPED, "b": HOLDS_ANOTHER}, [], id="a restart would hide that it has stopped at the limit"
+        ),
         pytest.param({"a": WAITS, "b": HOLDS_ANOTHER}, [], id="the store explains it, the neighbour is not to blame"),
         pytest.param({"a": {"partitions": ["customers.raw/0"]}}, ["a"], id="the normalizer's word for it"),
         pytest.param({"a": {"partitions": None}, "b": HOLDS_ANOTHER}, ["a", "b"], id="nobody holds it: all"),
