@@ -96,7 +96,7 @@ def _reason(answer: httpx.Response) -> str:
         body = answer.json()
     except ValueError:
         return f"answers {answer.status_code}"
-    reason = next((body[key] for key in ("reason", "detail", "status") if body.get(key)), body)
+    reason = next((body[key] for key in ("problem", "reason", "detail", "status") if body.get(key)), body)
     return f"answers {answer.status_code}: {reason}"
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from local_stack.programs import ROLES, Instance
 from monitoring.lag import PartitionLag, read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
@@ -77,6 +78,9 @@ def test_the_normalizer_stops_one_dataset_and_goes_on_with_the_others(
     assert "customers" in problem
     assert "FAILURE_LIMIT_PERCENT=0" in problem, "the way out"
     assert ends(settings, "failures") < LIMIT
+    (role,) = [role for role in ROLES if role.name == "normalizer"]
+    shown = Instance(role, 0, int(normalizer.url.rpartition(":")[2])).problem()
+    assert problem in (shown or ""), "`headrace status` shows it"
 
     # More than Faust buffers per dataset, so that a queue that is full would hold back the others.
     for partition in (0, 1):
