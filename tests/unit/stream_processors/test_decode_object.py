@@ -46,6 +46,9 @@ def test_a_key_that_occurs_twice_is_found_wherever_it_is(
         rb'{"a": 1, "\u0061": 2}',
         b'{"a": {"b": ":"}, "a": {"c": 1, "d": 2}}',
         b'{"a" : 1, "a" : 2, "b": "x"}',
+        b'{"a"\t:1, "a"\n:2, "b"\r:"https://x.org"}',
+        b'{"a": 1, "a": "12:30", "b": {}}',
+        b'{"a": [{"b": 1, "b": 2}], "t": "12:30"}',
     ],
 )
 def test_escapes_and_dropped_values_hide_no_duplicate(value: bytes) -> None:
