@@ -15,6 +15,7 @@ from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.raw_originals import RawOriginals
 from tests.servers.contract import Servers
+from tests.waiting import eventually
 
 TOPIC = "customers.raw"
 
@@ -114,4 +115,7 @@ async def test_a_broker_that_does_not_answer_is_an_outage_and_no_reason_to_keep_
         assert time.monotonic() - began < 60
     finally:
         servers.resume("kafka")
+    # The controller has fenced the broker meanwhile, and takes no request until it is back.
+    admin = AdminClient({"bootstrap.servers": pipeline_settings.kafka_bootstrap_servers})
+    eventually(lambda: admin.list_topics(timeout=5).controller_id >= 0, what="the cluster has a controller again")
     assert [failed.payload for failed in await originals.attach(failures)] == [b"x"]
