@@ -26,6 +26,8 @@ BATCH_RECORDS = 500
 POLL_SECONDS = 0.2
 
 
+_PERMANENT = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
+
 Places = dict[tuple[str, int], list[int]]
 """Offsets by physical topic and partition, ascending."""
 
@@ -59,17 +61,23 @@ class RawLookup:
         No such problem means that the topics hold no more of them. Blocking. Raises DeliveryFailed when Kafka does not
         answer at all.
         """
+        asked = set(wanted)
         found: dict[Coordinates, RawMessage] = {}
         consumer = self._opened()
+        deadline = time.monotonic() + READ_SECONDS
         try:
-            topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
-            deadline = time.monotonic() + READ_SECONDS
-            there = {name: set(topic.partitions) for name, topic in topics.items()}
-            try:
-                remaining = _kept(consumer, _by_place(wanted, there), deadline)
-                problem = _read(consumer, remaining, found, deadline)
-            except KafkaException as error:
-                problem = f"Kafka does not give the raw records: {reason(error)}"
+            while True:
+                there = _partitions(consumer)
+                try:
+                    remaining = _kept(consumer, _by_place(asked - found.keys(), there))
+                    problem = _read(consumer, remaining, found, deadline)
+                    break
+                except KafkaException as error:
+                    problem = f"Kafka does not give the raw records: {reason(error)}"
+                    # Anything else may pass: a broker that has just come back knows no partitions for a moment.
+                    if error.args[0].code() in _PERMANENT or time.monotonic() > deadline:
+                        break
+                    time.sleep(POLL_SECONDS)
             if problem is not None:
                 consumer.unassign()
                 consumer.list_topics(timeout=ANSWER_SECONDS)  # was it Kafka that went away?
@@ -110,30 +118,26 @@ def _by_place(wanted: Iterable[Coordinates], there: Mapping[str, Collection[int]
     return places
 
 
-def _kept(consumer: Consumer, places: Places, deadline: float) -> Places:
+def _partitions(consumer: Consumer) -> dict[str, set[int]]:
+    """The partitions of every topic. Raises KafkaException when Kafka does not answer."""
+    topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
+    return {name: set(topic.partitions) for name, topic in topics.items()}
+
+
+def _kept(consumer: Consumer, places: Places) -> Places:
     """Those that retention has left. Raises KafkaException."""
     kept = {}
     for place, offsets in places.items():
-        low, high = _watermarks(consumer, TopicPartition(*place), deadline)
+        low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=ANSWER_SECONDS)
         if there := [offset for offset in offsets if low <= offset < high]:
             kept[place] = there
     return kept
 
 
-def _watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
-    while True:
-        try:
-            return consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            # A partition whose leader has died has none for some seconds.
-            if not error.args[0].retriable() or time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
-
-
 def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMessage], deadline: float) -> str | None:
     """Read all that remains into `found`. Returns what kept it from that, if anything. Raises KafkaException."""
-    wanted, size = sum(map(len, remaining.values())), 0
+    wanted = len(found) + sum(map(len, remaining.values()))
+    size = sum(len(message.value or b"") for message in found.values())
     consumer.assign([TopicPartition(*place, offsets[0]) for place, offsets in remaining.items()])
     # A partition that an earlier read has paused would stay so.
     consumer.resume([TopicPartition(*place) for place in remaining])

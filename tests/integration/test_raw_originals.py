@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -15,7 +16,7 @@ from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.raw_originals import RawOriginals
 from tests.servers.contract import Servers
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_async
 
 TOPIC = "customers.raw"
 
@@ -115,7 +116,15 @@ async def test_a_broker_that_does_not_answer_is_an_outage_and_no_reason_to_keep_
         assert time.monotonic() - began < 60
     finally:
         servers.resume("kafka")
-    # The controller has fenced the broker meanwhile, and takes no request until it is back.
+
+    async def read() -> list[FailedRecord]:
+        with suppress(Backpressure):
+            return await originals.attach(failures)
+        return []
+
+    # A broker that has just come back says for a moment that it has no such partition.
+    (found,) = await eventually_async(read, what="Kafka answers again")
+    assert (found.payload, found.message) == (b"x", "no")
+    # Its controller has fenced it meanwhile, and takes no request until it is back.
     admin = AdminClient({"bootstrap.servers": pipeline_settings.kafka_bootstrap_servers})
     eventually(lambda: admin.list_topics(timeout=5).controller_id >= 0, what="the cluster has a controller again")
-    assert [failed.payload for failed in await originals.attach(failures)] == [b"x"]
