@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ class Watchdog:
         self._samples: list[Sample] = []
         self._kafka_problem: str | None = None
         self._spared: set[str] = set()
+        self._explained_at: dict[str, float] = {}
         self._restarts = 0
         # Offsets that a group had before it was restarted say nothing about its new processes.
         self._groups = {settings.named(group): group for group in group_topics()}
@@ -124,7 +126,10 @@ class Watchdog:
             if group not in self._spared:
                 log.info("stall_explained", group=group, reason=why, health=answers)
             self._spared.add(group)
+            self._explained_at[group] = time.monotonic()
             return
+        if time.monotonic() - self._explained_at.get(group, -math.inf) < self._limit:
+            return  # what held it up has only just ended; its first commit is still to come
         log.warning("restarting_stalled", group=group, processes=names, reason=why, health=answers)
         if not await asyncio.to_thread(restart, self._state, names):
             log.warning("restart_postponed", group=group, processes=names)

@@ -13,6 +13,8 @@ from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
 REQUEST_TIMEOUT_SECONDS = 10.0
+LOOK_TIMEOUT_SECONDS = 4.0
+"""For what workers and sinks ask while they run, and ask again: they must be able to stop in between."""
 
 
 def _is_settling(error: BaseException) -> bool:
@@ -120,7 +122,7 @@ class Incarnation:
 def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarnation]:
     """The incarnation of each of these physical topics that exists. Raises KafkaException."""
     admin = admin_client(settings)
-    metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    metadata = admin.list_topics(timeout=LOOK_TIMEOUT_SECONDS).topics
     existing = [name for name in topics if name in metadata]
     if not existing:
         return {}
@@ -131,7 +133,7 @@ def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarna
         for partition in metadata[name].partitions
     }
     first: dict[str, int] = {}
-    for place, future in admin.list_offsets(since_ever, request_timeout=REQUEST_TIMEOUT_SECONDS).items():
+    for place, future in admin.list_offsets(since_ever, request_timeout=LOOK_TIMEOUT_SECONDS).items():
         found = future.result()
         if found.offset >= 0:
             first[place.topic] = min(found.timestamp, first.get(place.topic, found.timestamp))
@@ -140,7 +142,7 @@ def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarna
 
 def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     """The broker's id of each of these physical topics. Raises KafkaException, also for one that does not exist."""
-    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_SECONDS)
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=LOOK_TIMEOUT_SECONDS)
     return {name: str(description.result().topic_id) for name, description in described.items()}
 
 

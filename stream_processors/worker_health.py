@@ -59,7 +59,8 @@ class WorkerHealth:
 
     def details(self) -> dict[str, Any]:
         """What to show, with `problem` if something is wrong. Does not block."""
-        committed_at = self._consumer.committed_at
+        # Faust makes its consumer at the first look, and that must not be here: it belongs to the loop of the app.
+        committed_at = self._consumer.committed_at if self._partitions is not None else None
         details: dict[str, Any] = {
             "partitions": self._partitions,
             "records_in": self._progress.records_in,

@@ -1,5 +1,6 @@
 """Our own processes, run by a test as the supervisor would: as subprocesses that can be killed and restarted."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -144,9 +145,10 @@ class Pipeline:
         return self.processes[role]
 
     def close(self) -> None:
-        """Stop all, servers of requests first."""
-        for process in reversed(self.processes.values()):
-            process.stop()
+        """Stop all, servers of requests first; raises what the first failure was when all have been stopped."""
+        with contextlib.ExitStack() as stack:
+            for process in self.processes.values():
+                stack.callback(process.stop)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
