@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -51,6 +51,7 @@ class Intake:
         self._fenced = False
         self._fences: list[float] = []
         self._committing = threading.Lock()
+        self._rewound = False
         self.assigned: tuple[tuple[str, int], ...] = ()
 
     def open(self) -> None:
@@ -89,7 +90,17 @@ class Intake:
         Offsets of partitions that the group has given to somebody else are dropped.
         """
         with self._committing:
-            return self._commit(offsets)
+            return self._rewound or self._commit(offsets)
+
+    def rewind(self, topics: Collection[str]) -> None:
+        """Commit the first offset of every partition of these physical topics that is assigned, and none after it.
+
+        For a process that is to end: what it has in hand is not committed any more. Raises KafkaException.
+        """
+        with self._committing:
+            self._rewound = True
+            if places := [TopicPartition(topic, part, 0) for topic, part in self.assigned if topic in topics]:
+                self._open_consumer().commit(offsets=places, asynchronous=False)
 
     def close(self) -> None:
         """Leave; as a static member its partitions wait for its return until the session times out."""

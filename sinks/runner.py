@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ import uvloop
 from runtime.errors import Backpressure
 from runtime.health import HealthServer
 from runtime.settings import Settings
+from runtime.topic_watch import watch_topics
 from sinks.intake import Intake, Offsets
 from sinks.progress import Progress
 from sinks.sink import Batch, Sink
@@ -81,6 +82,8 @@ class Runner(Generic[Batch]):
 
     def __init__(self, sink: Sink[Batch], settings: Settings) -> None:
         self._sink = sink
+        self._settings = settings
+        self._topics = [settings.named(topic) for topic in sink.topics]
         self._intake = Intake(settings, sink.group, sink.topics)
         self._stopping = asyncio.Event()
         self._progress = Progress(sink.name)
@@ -98,16 +101,19 @@ class Runner(Generic[Batch]):
         """Set the store up, then poll, write and commit until stopped. Raises what calls for a crash."""
         loop = asyncio.create_task(self._loop())
         stop = asyncio.create_task(self._stopping.wait())
+        watch = asyncio.create_task(watch_topics(self._settings, self._topics, self._rewind))
         try:
-            await asyncio.wait({loop, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({loop, stop, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                await watch
             await asyncio.wait({loop}, timeout=DRAIN_SECONDS)
             if loop.done():
                 await loop
             else:
                 log.warning("batch_abandoned", sink=self._sink.name, consequence="it comes again after the restart")
         finally:
-            stop.cancel()
-            loop.cancel()
+            for task in (stop, watch, loop):
+                task.cancel()
             await self._sink.close()
             await _in_daemon_thread(self._intake.close, LEAVE_SECONDS)
         log.info("sink_stopped", sink=self._sink.name)
@@ -138,6 +144,9 @@ class Runner(Generic[Batch]):
             pass
         if committing is not None:
             await committing
+
+    async def _rewind(self, topics: Collection[str]) -> None:
+        await asyncio.to_thread(self._intake.rewind, topics)
 
     async def _poll(self) -> _Prepared[Batch] | None:
         return await asyncio.to_thread(self._collect_and_prepare)

@@ -13,15 +13,16 @@ import faust
 import structlog
 from confluent_kafka import KafkaException
 
+from runtime.epochs import raw_topics
 from runtime.health import HealthServer
 from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from runtime.topic_admin import ensure_topics
+from runtime.topic_watch import watch_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer_metrics import Progress
-from stream_processors.topic_watch import watch_topics
 from stream_processors.worker_health import WorkerHealth
 
 log = structlog.get_logger()
@@ -99,7 +100,7 @@ async def run_worker(settings: Settings) -> None:
             # Faust makes its consumer at the first look, and that must be on the event loop that it has started.
             await cast("BatchConsumer", app.consumer).rewind(topics)
 
-        watches = (health.watch(), watch_topics(settings, rewind), _until_crashed(app))
+        watches = (health.watch(), watch_topics(settings, list(raw_topics(settings)), rewind), _until_crashed(app))
         watching = [verdict.watch(one) for one in watches]
         error = await verdict.reached()
         for task in watching:
