@@ -22,7 +22,12 @@ def _is_settling(error: BaseException) -> bool:
     return isinstance(cause, KafkaError) and (cause.code() in SETTLING or cause.retriable())
 
 
-SETTLING = {KafkaError.NOT_COORDINATOR, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+SETTLING = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._NOENT,  # noqa: SLF001 (librdkafka's own code for a topic whose leaders it has not heard of)
+}
 """What a broker answers for a moment after a topic was created, a group first heard of, or a leader elected."""
 
 until_settled = retry(

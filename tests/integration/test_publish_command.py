@@ -163,19 +163,22 @@ def test_a_postgres_that_is_gone_is_said_after_publishing(pipeline_settings: Set
 
 def test_ctrl_c_flushes_what_is_queued_says_the_counts_and_exits_130(pipeline_settings: Settings) -> None:
     command = [sys.executable, "-m", "cli", "push", "customers", "-", "--json"]
-    pushing = subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment(pipeline_settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
-    )
-    try:
-        assert pushing.stdin
-        pushing.stdin.write(b'{"customer_id": "A1"}\n')
-        pushing.stdin.flush()
-        # Standard input stays open: the command waits for more.
-        eventually(lambda: consume_all(pipeline_settings, "customers.raw"), what="the first line is published")
-        pushing.send_signal(signal.SIGINT)
-        output, _ = pushing.communicate(timeout=30)
-    finally:
-        pushing.kill()
+    ) as pushing:
+        try:
+            assert pushing.stdin
+            assert pushing.stdout
+            pushing.stdin.write(b'{"customer_id": "A1"}\n')
+            pushing.stdin.flush()
+            # Standard input stays open: the command waits for more.
+            eventually(lambda: consume_all(pipeline_settings, "customers.raw"), what="the first line is published")
+            pushing.send_signal(signal.SIGINT)
+            # Not communicate(), which would close its standard input: an end like any other.
+            output = pushing.stdout.read()
+            pushing.wait(30)
+        finally:
+            pushing.kill()
     (ended,) = json.loads(output)["runs"]
     assert pushing.returncode == 130
     assert (ended["published"], ended["unconfirmed"], ended["error"]) == (1, 0, "interrupted")
