@@ -1,0 +1,33 @@
+"""One real stack for all contracts: started as a user starts it, asked over HTTP and on the command line."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from runtime.settings import Settings
+from tests.e2e.command_line import CommandLine
+
+
+@pytest.fixture(scope="session")
+def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """`headrace` on a running stack that has ingested nothing yet. Tests share it: use keys and sources of your own."""
+    command_line = CommandLine(tmp_path_factory.mktemp("contract") / ".headrace", {"TOPIC_PARTITIONS": "2"})
+    try:
+        command_line("up", "--free-ports", "--no-ingest")
+        yield command_line
+    finally:
+        command_line("clean", "--yes", expect=None)
+
+
+@pytest.fixture(scope="session")
+def settings(headrace: CommandLine) -> Settings:
+    """What a process in this stack sees."""
+    return headrace.settings()
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of the stack's API."""
+    with httpx.Client(base_url=settings.api_url, timeout=90, trust_env=False) as client:
+        yield client
