@@ -77,5 +77,5 @@ def test_a_field_without_a_type_of_ours_is_a_mistake() -> None:
 
 
 def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
-    with pytest.raises(UnknownDataset, match=r"'nope'.*customers, records"):
+    with pytest.raises(UnknownDataset, match=r"'nope'.*customers, orders, records"):
         dataset_named("nope")
