@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
 from commands.output import fail, stdout
+from data.generate import RAW_FILE, make_raw_file
 from runtime.epochs import note_epochs
 from runtime.kafka_clients import reason
 from runtime.migrate import migrate
@@ -15,13 +16,20 @@ from runtime.topic_admin import ensure_topics
 
 
 def setup() -> None:
-    """Apply the database migrations, create missing topics and search indices. Idempotent; `headrace up` calls it.
+    """Apply the database migrations, create missing topics and search indices, make the sample sales (data/raw.csv).
+
+    Idempotent; `headrace up` calls it.
 
     Example:
 
       headrace setup
     """
     settings = load_settings()
+    try:
+        made = make_raw_file()
+    except OSError as error:
+        fail(f"{RAW_FILE} could not be made: {error.strerror or error}")
+    stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
     migrate(settings)
     stdout.print("postgres: schema is current")
     try:
