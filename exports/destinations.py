@@ -1,0 +1,196 @@
+"""Where files go: a folder, a bucket of an object store, or, without credentials, a folder that stands in for one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
+
+from exports.errors import ExportError
+from runtime.settings import Settings
+
+if TYPE_CHECKING:  # the library has them for type checkers only
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+S3 = "s3"
+REMOTE = (S3, "gs", "az")
+"""Schemes of object stores; gs and az take their credentials from the environment as their own tools do."""
+
+AMBIENT_CREDENTIALS = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""Variables by which a platform lends credentials to its processes."""
+
+MAX_RETRIES = 3
+"""With backoff some seconds: who exports waits for the answer."""
+
+
+class Destination(Protocol):
+    """Takes finished files. Building one touches nothing."""
+
+    verb: str
+    """What the log line says was done to a file, up to its address."""
+
+    @property
+    def remark(self) -> str | None:
+        """What a person should know of it besides."""
+
+    def check(self) -> None:
+        """Raise ExportError if files cannot go there; called before the work begins. Blocking."""
+
+    def workspace(self) -> AbstractContextManager[Path]:
+        """A folder to write the files in, removed in the end."""
+
+    def deliver(self, path: Path) -> str:
+        """Put a file there under its name, atomically, and return its address. Blocking. Raises ExportError."""
+
+
+class Folder:
+    """A folder of this machine; implements Destination."""
+
+    verb = "written to"
+    remark = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self) -> None:
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExportError(f"{self._path} is no folder to export to: {error.strerror or error}") from error
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        # Within the folder, so that the last step is a rename and not a copy.
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=self._path)
+        except OSError as error:
+            raise ExportError(f"{self._path} cannot be written to: {error.strerror or error}") from error
+        with scratch as name:
+            yield Path(name)
+
+    def deliver(self, path: Path) -> str:
+        _sync(path)
+        path.chmod(0o644)
+        target = path.replace(self._path / path.name)
+        _sync(self._path)
+        return str(target)
+
+
+class Bucket:
+    """A prefix within a bucket of an object store; implements Destination."""
+
+    verb = "uploaded to"
+
+    def __init__(self, store: ObjectStore, url: str, remark: str | None = None) -> None:
+        self._store = store
+        self._url = url.rstrip("/")
+        self.remark = remark
+
+    def check(self) -> None:
+        try:
+            next(iter(obstore.list(self._store, chunk_size=1)), None)
+        except (BaseError, OSError) as error:
+            # Who may write need not be allowed to list.
+            if not isinstance(error, PermissionError) and "403" not in str(error):
+                raise self._failed(error) from error
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="headrace-export-") as name:
+            yield Path(name)
+
+    def deliver(self, path: Path) -> str:
+        try:
+            # In parts from 5 MiB on. The object appears when the last part is in; of a failed upload nothing does.
+            obstore.put(self._store, path.name, path)
+        except (BaseError, OSError) as error:
+            raise self._failed(error) from error
+        scheme, _, rest = self._url.partition("://")
+        return f"{scheme.upper()}://{rest}/{path.name}"
+
+    def _failed(self, error: Exception) -> ExportError:
+        text = str(error)
+        bucket = urlsplit(self._url).netloc
+        if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
+            return ExportError(f"there is no bucket {bucket!r}: make it, or name another one")
+        if "403" in text or "401" in text:
+            return ExportError(f"{self._url} refuses these credentials: {_first_line(text)}")
+        return ExportError(f"{self._url} cannot be reached: {_first_line(text)}")
+
+
+def destination_at(to: str, settings: Settings) -> Destination:
+    """The destination that `to` names: a folder's path or an object store's URL. Connects to nothing.
+
+    Raises ExportError for a URL that is none, and for half of a pair of credentials.
+    """
+    scheme, separator, _ = to.partition("://")
+    if not separator:
+        return Folder(Path(to))
+    if scheme not in REMOTE:
+        raise ExportError(f"{to!r}: expected a folder, or a URL that begins with {'://, '.join(REMOTE)}://")
+    if not urlsplit(to).netloc:
+        raise ExportError(f"{to!r} names no bucket: expected e.g. {scheme}://bucket/prefix")
+    try:
+        return _bucket(to, scheme, settings)
+    except (BaseError, ValueError) as error:
+        raise ExportError(f"{to!r}: {_first_line(str(error))}") from error
+
+
+def _bucket(to: str, scheme: str, settings: Settings) -> Bucket:
+    options: ClientConfig = {"timeout": "60s", "connect_timeout": "5s"}
+    retry: RetryConfig = {"max_retries": MAX_RETRIES}
+    if scheme != S3:
+        return Bucket(from_url(to, client_options=options, retry_config=retry), to)
+    config = _s3_config(settings)
+    if settings.object_store == "local" or (settings.object_store == "auto" and not _has_credentials(settings)):
+        parts = urlsplit(to)
+        folder = (settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute()
+        remark = f"No S3 credentials: {parts.scheme}://{parts.netloc} is the folder {folder}"
+        return Bucket(LocalStore(folder, mkdir=True), to, remark)
+    options["allow_http"] = (settings.aws_endpoint_url or "").startswith("http://")
+    return Bucket(S3Store.from_url(to, config=config, client_options=options, retry_config=retry), to)
+
+
+def _s3_config(settings: Settings) -> "S3Config":
+    """What the settings say; the library finds the rest, such as a region or a platform's credentials, by itself."""
+    key, secret, token = settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token
+    if (key is None) != (secret is None):
+        missing = "AWS_SECRET_ACCESS_KEY" if secret is None else "AWS_ACCESS_KEY_ID"
+        raise ExportError(f"{missing} is not set although the other half of the credentials is")
+    config: S3Config = {}
+    if key is not None and secret is not None:
+        config |= {"access_key_id": key, "secret_access_key": secret.get_secret_value()}
+    if token is not None:
+        config["session_token"] = token.get_secret_value()
+    if settings.aws_region is not None:
+        config["region"] = settings.aws_region
+    if settings.aws_endpoint_url is not None:
+        config["endpoint"] = settings.aws_endpoint_url
+    return config
+
+
+def _has_credentials(settings: Settings) -> bool:
+    return settings.aws_access_key_id is not None or any(os.environ.get(name) for name in AMBIENT_CREDENTIALS)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:400]
+
+
+def _sync(path: Path) -> None:
+    """Have the file, or the folder's names, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
