@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     role gives it credentials. `local`: always."""
     object_store_dir: Path = Path("object-store")
     """The folder that stands in: a folder per bucket."""
-    s3_bucket: str = "test-bucket"
+    object_store_bucket: str = "test-bucket"
     """Where `python -m data.etl` puts its files."""
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
