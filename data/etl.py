@@ -73,7 +73,7 @@ def clean_file(path: Path, dataset: Dataset) -> Cleaned:
 
 def etl(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The CSV file.", show_default=False)] = RAW_FILE,
-    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="The S3 bucket; by default OBJECT_STORE_BUCKET.")] = None,
+    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="By default OBJECT_STORE_BUCKET.")] = None,
     to: Annotated[str | None, typer.Option(metavar="DIR|URL", help="Another destination than a bucket.")] = None,
     formats: Annotated[str, typer.Option("--format", metavar="csv,parquet")] = "csv,parquet",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,

@@ -42,6 +42,19 @@ def record(source_id: str, offset: int, **fields: Any) -> CleanRecord:
     return CleanRecord(f"titanic:{source_id}", origin, raw, source="titanic", kind="csv")
 
 
+def order(key: str, offset: int, *, partition: int = 0, timestamp: int | None = None, **fields: Any) -> CleanRecord:
+    data: dict[str, Any] = {
+        "order_id": key,
+        "customer_id": "CUST001",
+        "product": "Pen",
+        "quantity": 1,
+        "price": "1.99",
+        "order_date": "2024-01-31",
+    }
+    origin = Origin("orders.raw", partition, offset, 1_000 + offset if timestamp is None else timestamp)
+    return CleanRecord(key, origin, msgspec.Raw(msgspec.json.encode(data | fields)), source="orders", kind="csv")
+
+
 class Driver:
     """Writes batches and looks at what they left."""
 
@@ -82,7 +95,7 @@ def batch_of(items: Sequence[CleanRecord | FailedRecord]) -> Batch:
         if isinstance(item, FailedRecord):
             batch.reported.append(item)
         else:
-            dataset = RECORDS if item.origin.topic.endswith("records.raw") else CUSTOMERS
+            dataset = next(one for one in all_datasets() if item.origin.topic.endswith(one.raw_topic))
             batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
     return batch
 
