@@ -17,6 +17,7 @@ from sinks.postgres.statements import statements
 from sinks.publisher import Outgoing
 
 CUSTOMERS = dataset_named("customers")
+ORDERS = dataset_named("orders")
 RECORDS = dataset_named("records")
 
 
