@@ -1,6 +1,7 @@
 """Where files go: a folder, a bucket of an object store, or, without credentials, a folder that stands in for one."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, S3Store, from_url
+from obstore.store import ObjectStore, S3Store, from_url
 
 from exports.errors import ExportError
 from runtime.settings import Settings
@@ -57,7 +58,7 @@ class Folder:
     """A folder of this machine; implements Destination."""
 
     verb = "written to"
-    remark = None
+    remark: str | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -86,22 +87,37 @@ class Folder:
         return str(target)
 
 
+class StandIn(Folder):
+    """A folder that stands in for a prefix within a bucket; implements Destination."""
+
+    verb = "uploaded to"
+
+    def __init__(self, path: Path, url: str) -> None:
+        super().__init__(path)
+        self._url = url
+        self.remark = f"No S3 credentials: {url} is the folder {path}"
+
+    def deliver(self, path: Path) -> str:
+        super().deliver(path)
+        return _address(self._url, path.name)
+
+
 class Bucket:
     """A prefix within a bucket of an object store; implements Destination."""
 
     verb = "uploaded to"
+    remark: str | None = None
 
-    def __init__(self, store: ObjectStore, url: str, remark: str | None = None) -> None:
+    def __init__(self, store: ObjectStore, url: str) -> None:
         self._store = store
-        self._url = url.rstrip("/")
-        self.remark = remark
+        self._url = url
 
     def check(self) -> None:
         try:
             next(iter(obstore.list(self._store, chunk_size=1)), None)
         except (BaseError, OSError) as error:
             # Who may write need not be allowed to list.
-            if not isinstance(error, PermissionError) and "403" not in str(error):
+            if "<Code>AccessDenied</Code>" not in str(error):
                 raise self._failed(error) from error
 
     @contextmanager
@@ -115,15 +131,14 @@ class Bucket:
             obstore.put(self._store, path.name, path)
         except (BaseError, OSError) as error:
             raise self._failed(error) from error
-        scheme, _, rest = self._url.partition("://")
-        return f"{scheme.upper()}://{rest}/{path.name}"
+        return _address(self._url, path.name)
 
     def _failed(self, error: Exception) -> ExportError:
         text = str(error)
         bucket = urlsplit(self._url).netloc
         if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
             return ExportError(f"there is no bucket {bucket!r}: make it, or name another one")
-        if "403" in text or "401" in text:
+        if re.search(r"status code: 40[13]", text):
             return ExportError(f"{self._url} refuses these credentials: {_first_line(text)}")
         return ExportError(f"{self._url} cannot be reached: {_first_line(text)}")
 
@@ -141,24 +156,22 @@ def destination_at(to: str, settings: Settings) -> Destination:
     if not urlsplit(to).netloc:
         raise ExportError(f"{to!r} names no bucket: expected e.g. {scheme}://bucket/prefix")
     try:
-        return _bucket(to, scheme, settings)
+        return _in_object_store(to.rstrip("/"), scheme, settings)
     except (BaseError, ValueError) as error:
         raise ExportError(f"{to!r}: {_first_line(str(error))}") from error
 
 
-def _bucket(to: str, scheme: str, settings: Settings) -> Bucket:
+def _in_object_store(url: str, scheme: str, settings: Settings) -> Destination:
     options: ClientConfig = {"timeout": "60s", "connect_timeout": "5s"}
     retry: RetryConfig = {"max_retries": MAX_RETRIES}
     if scheme != S3:
-        return Bucket(from_url(to, client_options=options, retry_config=retry), to)
+        return Bucket(from_url(url, client_options=options, retry_config=retry), url)
     config = _s3_config(settings)
     if settings.object_store == "local" or (settings.object_store == "auto" and not _has_credentials(settings)):
-        parts = urlsplit(to)
-        folder = (settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute()
-        remark = f"No S3 credentials: {parts.scheme}://{parts.netloc} is the folder {folder}"
-        return Bucket(LocalStore(folder, mkdir=True), to, remark)
+        parts = urlsplit(url)
+        return StandIn((settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute(), url)
     options["allow_http"] = (settings.aws_endpoint_url or "").startswith("http://")
-    return Bucket(S3Store.from_url(to, config=config, client_options=options, retry_config=retry), to)
+    return Bucket(S3Store.from_url(url, config=config, client_options=options, retry_config=retry), url)
 
 
 def _s3_config(settings: Settings) -> "S3Config":
@@ -181,6 +194,12 @@ def _s3_config(settings: Settings) -> "S3Config":
 
 def _has_credentials(settings: Settings) -> bool:
     return settings.aws_access_key_id is not None or any(os.environ.get(name) for name in AMBIENT_CREDENTIALS)
+
+
+def _address(url: str, name: str) -> str:
+    """As the log line has it: S3://bucket/prefix/name."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.upper()}://{rest}/{name}"
 
 
 def _first_line(text: str) -> str:

@@ -46,6 +46,8 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
 def test_without_credentials_a_folder_stands_in_for_the_bucket_and_says_so(tmp_path: Path) -> None:
     destination = destination_at("s3://test-bucket/daily", Settings(object_store_dir=tmp_path))
     assert destination.remark == f"No S3 credentials: s3://test-bucket is the folder {tmp_path}/test-bucket/daily"
+    assert list(tmp_path.iterdir()) == []
+    destination.check()
     with export_files(destination, "orders", ["csv"], SCHEMA) as files:
         (delivered,) = files.deliver()
     assert delivered.line == "File orders.csv successfully uploaded to S3://test-bucket/daily/orders.csv"
