@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exports.arrow_types import arrow_schema, batch_of_rows
-from exports.destinations import Destination
+from exports.destination import Destination
 from exports.files import Delivered, export_files
 from exports.stored_rows import stored_rows
 from runtime.settings import Settings

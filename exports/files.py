@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from exports.destinations import Destination
+from exports.destination import Destination
 from exports.errors import ExportError
 from exports.formats import FORMATS, FileWriter
 

@@ -6,9 +6,11 @@ import pytest
 from pydantic import SecretStr
 
 from exports.arrow_types import arrow_schema
-from exports.destinations import AMBIENT_CREDENTIALS, Bucket, Folder, destination_at
+from exports.bucket import Bucket
+from exports.destinations import AMBIENT_CREDENTIALS, destination_at
 from exports.errors import ExportError
 from exports.files import export_files
+from exports.folder import Folder
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 
@@ -45,7 +47,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
 
 def test_without_credentials_a_folder_stands_in_for_the_bucket_and_says_so(tmp_path: Path) -> None:
     destination = destination_at("s3://test-bucket/daily", Settings(object_store_dir=tmp_path))
-    assert destination.remark == f"No S3 credentials: s3://test-bucket is the folder {tmp_path}/test-bucket/daily"
+    assert destination.remark == f"No S3 credentials: s3://test-bucket/daily is the folder {tmp_path}/test-bucket/daily"
     assert list(tmp_path.iterdir()) == []
     destination.check()
     with export_files(destination, "orders", ["csv"], SCHEMA) as files:
