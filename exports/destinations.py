@@ -1,4 +1,4 @@
-"""Which destination is meant: a folder, an object store's URL, or, without credentials, a folder in a bucket's place."""
+"""Which destination is meant: a folder, an object store, or, without credentials, a folder in a bucket's place."""
 
 import os
 from pathlib import Path

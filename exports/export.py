@@ -40,11 +40,12 @@ async def export_dataset(
     """
     destination.check()
     schema = arrow_schema(dataset)
-    async with stored_rows(settings, dataset) as source:
-        initial = await source.initial_rows()
-        with export_files(destination, stem, formats, schema) as files:
+    with export_files(destination, stem, formats, schema) as files:
+        # A slow upload must not hold the snapshot, which keeps Postgres from cleaning up.
+        async with stored_rows(settings, dataset) as source:
+            initial = await source.initial_rows()
             async for rows in source.batches():
                 files.write(batch_of_rows(schema, rows))
-            written(Exported(initial, files.rows))
-            for one in files.deliver():
-                delivered(one)
+        written(Exported(initial, files.rows))
+        for one in files.deliver():
+            delivered(one)

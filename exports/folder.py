@@ -36,10 +36,12 @@ class Folder:
             yield Path(name)
 
     def deliver(self, path: Path) -> str:
-        _sync(path)
-        path.chmod(0o644)
-        target = path.replace(self._path / path.name)
-        _sync(self._path)
+        try:
+            _sync(path)
+            target = path.replace(self._path / path.name)
+            _sync(self._path)
+        except OSError as error:
+            raise ExportError(f"{self._path / path.name} cannot be written: {error.strerror or error}") from error
         return str(target)
 
 

@@ -98,6 +98,15 @@ def test_half_of_the_credentials_is_a_mistake() -> None:
         destination_at("s3://test-bucket", Settings(aws_access_key_id="key"))
 
 
+def test_a_file_that_cannot_take_its_name_is_told(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv" / "in the way").mkdir(parents=True)
+    with (
+        export_files(Folder(tmp_path), "orders", ["csv"], SCHEMA) as files,
+        pytest.raises(ExportError, match=r"orders\.csv cannot be written"),
+    ):
+        list(files.deliver())
+
+
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="is no folder to export to"):
