@@ -48,8 +48,7 @@ async def totals(
     connection: AsyncConnection, by: By, conditions: Sequence[ColumnElement[bool]], offset: int, limit: int
 ) -> Slice:
     """Orders, pieces and revenue of each product, by name, or of each month, by time. All in exact numbers."""
-    table = dataset_table(ORDERS)
-    group = table.c.product if by == "product" else func.to_char(table.c.order_date, "YYYY-MM")
+    group = _group(by)
     query = _sums(group.label(by)).where(*conditions).group_by(group).order_by(group).offset(offset).limit(limit + 1)
     rows: list[Row] = [dict(row) for row in (await connection.execute(query)).mappings()]
     return Slice(rows[:limit], more=len(rows) > limit)
@@ -57,10 +56,14 @@ async def totals(
 
 async def grand_total(connection: AsyncConnection, by: By, conditions: Sequence[ColumnElement[bool]]) -> Row:
     """The same of all together, and how many `groups` there are."""
-    columns = dataset_table(ORDERS).c
-    group = columns.product if by == "product" else func.date_trunc("month", columns.order_date)
-    query = _sums(func.count(group.distinct()).label("groups")).where(*conditions)
+    query = _sums(func.count(_group(by).distinct()).label("groups")).where(*conditions)
     return dict((await connection.execute(query)).mappings().one())
+
+
+def _group(by: By) -> ColumnElement[str]:
+    columns = dataset_table(ORDERS).c
+    month: ColumnElement[str] = func.to_char(columns.order_date, "YYYY-MM")
+    return columns.product if by == "product" else month
 
 
 def _sums(*columns: ColumnElement[Any]) -> Select[Any]:
