@@ -5,7 +5,7 @@ import asyncio
 from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
-from commands.output import fail, stdout
+from commands.output import fail, stderr, stdout
 from data.generate import RAW_FILE, make_raw_file
 from runtime.epochs import note_epochs
 from runtime.kafka_clients import reason
@@ -25,11 +25,6 @@ def setup() -> None:
       headrace setup
     """
     settings = load_settings()
-    try:
-        made = make_raw_file()
-    except OSError as error:
-        fail(f"{RAW_FILE} could not be made: {error.strerror or error}")
-    stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
     migrate(settings)
     stdout.print("postgres: schema is current")
     try:
@@ -43,6 +38,16 @@ def setup() -> None:
     else:
         asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
         stdout.print("elasticsearch: indices are current")
+    _make_sample()
+
+
+def _make_sample() -> None:
+    try:
+        made = make_raw_file()
+    except OSError as error:  # an installation that may not be written to; only the source `orders` wants the file
+        stderr.print(f"data: {RAW_FILE} cannot be made: {error.strerror or error}", markup=False)
+    else:
+        stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
 async def _ensure_indices(settings: Settings, url: str) -> None:

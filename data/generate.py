@@ -6,6 +6,7 @@ every run: the seed is fixed and no date depends on today.
 
 import csv
 import io
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def make_raw_file(path: Path = RAW_FILE) -> bool:
     """Write the file if it is not there; whether it was written. A file that is there is somebody's: it stays."""
     if path.exists():
         return False
-    building = path.with_name(f".{path.name}.new")
+    building = path.with_name(f".{path.name}.{os.getpid()}")  # two stacks may start at once
     building.write_bytes(raw_csv())
     building.rename(path)
     return True
