@@ -1,5 +1,8 @@
 """Query parameters with their checks."""
 
+import datetime
+import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -20,6 +23,20 @@ def digits_only(value: Any) -> Any:
         unsigned = value.removeprefix("-")
         if not (unsigned.isascii() and unsigned.isdecimal()):
             raise PydanticCustomError("not_an_integer", "must be an integer")
+    return value
+
+
+def iso_date(value: Any) -> Any:
+    """Pydantic would also take a number, as seconds since 1970."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise PydanticCustomError("not_a_date", "must be a date such as 2024-01-31")
+    return value
+
+
+def plain_amount(value: Any) -> Any:
+    """Pydantic would also take `1e3`, `+1` and ` 1 `; an amount is digits with at most two places."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", value):
+        raise PydanticCustomError("not_an_amount", "must be an amount such as 19.90")
     return value
 
 
@@ -51,5 +68,7 @@ Cursor = Annotated[
         description="Go on after the record that the last answer ended with: its `next_cursor`; empty: from the start.",
     ),
 ]
+OptionalDate = Annotated[datetime.date | None, BeforeValidator(iso_date)]
+OptionalAmount = Annotated[Decimal | None, BeforeValidator(plain_amount)]
 OptionalText = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
 SearchText = Annotated[str, AfterValidator(without_nul), AfterValidator(not_blank), Query(max_length=MAX_TEXT)]

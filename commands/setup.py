@@ -5,7 +5,8 @@ import asyncio
 from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
-from commands.output import fail, stdout
+from commands.output import fail, stderr, stdout
+from data.generate import RAW_FILE, make_raw_file
 from runtime.epochs import note_epochs
 from runtime.kafka_clients import reason
 from runtime.migrate import migrate
@@ -15,7 +16,9 @@ from runtime.topic_admin import ensure_topics
 
 
 def setup() -> None:
-    """Apply the database migrations, create missing topics and search indices. Idempotent; `headrace up` calls it.
+    """Apply the database migrations, create missing topics and search indices, make the sample sales (data/raw.csv).
+
+    Idempotent; `headrace up` calls it.
 
     Example:
 
@@ -35,6 +38,16 @@ def setup() -> None:
     else:
         asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
         stdout.print("elasticsearch: indices are current")
+    _make_sample()
+
+
+def _make_sample() -> None:
+    try:
+        made = make_raw_file()
+    except OSError as error:  # an installation that may not be written to; only the source `orders` wants the file
+        stderr.print(f"data: {RAW_FILE} cannot be made: {error.strerror or error}", markup=False)
+    else:
+        stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
 async def _ensure_indices(settings: Settings, url: str) -> None:

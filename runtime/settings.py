@@ -93,6 +93,22 @@ class Settings(BaseSettings):
     cache_floor_ttl_seconds: Annotated[int, Field(ge=1)] = 60
     """How long an invalidation refuses older fills; longer than any read of Postgres may take."""
 
+    # Object stores, for exports
+    object_store: Literal["auto", "local", "remote"] = "auto"
+    """`auto`: s3:// is a folder of this machine where no credentials are set. `remote`: never, as on a machine whose
+    role gives it credentials. `local`: always."""
+    object_store_dir: Path = Path("object-store")
+    """The folder that stands in: a folder per bucket."""
+    object_store_bucket: str = "test-bucket"
+    """Where `python -m data.etl` puts its files."""
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_region: str | None = None
+    """AWS_DEFAULT_REGION, else us-east-1, unless set."""
+    aws_endpoint_url: str | None = None
+    """Of an S3-compatible server; Amazon's unless set."""
+
     # API
     api_bind: str = "127.0.0.1"
     api_port: Port = 8000

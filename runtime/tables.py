@@ -198,6 +198,7 @@ def dataset_table(dataset: Dataset) -> Table:
         Index(f"ix_{dataset.table}_raw_moves", "raw_moves", postgresql_where=text("raw_moves > 0")),
         key,
         *(UniqueConstraint(name) for name in dataset.unique),
+        *(Index(None, name) for name in dataset.indexed),
     )
 
 
@@ -211,5 +212,11 @@ def all_tables() -> MetaData:
 def _column_type(field: DatasetField) -> TypeEngine[Any]:
     name, _, arguments = field.type.column().rstrip(")").partition("(")
     numbers = [int(argument) for argument in arguments.split(",") if argument]
-    types: dict[str, type[TypeEngine[Any]]] = {"TEXT": Text, "VARCHAR": VARCHAR, "NUMERIC": NUMERIC, "DATE": DATE}
+    types: dict[str, type[TypeEngine[Any]]] = {
+        "TEXT": Text,
+        "VARCHAR": VARCHAR,
+        "NUMERIC": NUMERIC,
+        "DATE": DATE,
+        "INTEGER": Integer,
+    }
     return types[name](*numbers)

@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from schemas.fields import FieldType, FromSource
 
@@ -20,6 +21,8 @@ class DatasetField:
     name: str
     required: bool
     type: FieldType
+    default: str | int | None = None
+    """What a record gets that lacks the field or leaves it empty, as it would come from a source; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Dataset:
     key: tuple[str, ...]
     table: str
     unique: tuple[str, ...] = ()
+    first_wins: bool = False
+    """Of a key's records the first to arrive is stored and later ones are superseded; otherwise the latest is stored.
+    After a delete the next to arrive is the first: see decision 0015."""
+    indexed: tuple[str, ...] = ()
+    """Fields that reads filter by, each with an index of its own."""
     serial_id: bool = False
     """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
     title: str = field(default="")
@@ -58,7 +66,8 @@ class Dataset:
     def fields(self) -> tuple[DatasetField, ...]:
         """The model's fields in order of declaration. Raises TypeError for a field without a field type."""
         hints = get_type_hints(self.model, include_extras=True)
-        return tuple(_field(name, hint) for name, hint in hints.items() if name in self.model.model_fields)
+        infos = self.model.model_fields
+        return tuple(_field(name, hint, infos[name].default) for name, hint in hints.items() if name in infos)
 
     @cached_property
     def search_fields(self) -> tuple[str, ...]:
@@ -84,9 +93,10 @@ class Dataset:
         return dict(zip(self.key, parts, strict=True))
 
 
-def _field(name: str, hint: Any) -> DatasetField:
+def _field(name: str, hint: Any, default: Any) -> DatasetField:
     base, *metadata = get_args(hint) or (hint,)
     types = [m for m in metadata if hasattr(m, "normalize") and hasattr(m, "column")]
     if len(types) != 1:
         raise TypeError(f"field {name!r} needs exactly one field type, e.g. Annotated[str, Text(100)]; found {types}")
-    return DatasetField(name, required=NoneType not in get_args(base), type=types[0])
+    default = None if default is PydanticUndefined else default
+    return DatasetField(name, required=NoneType not in get_args(base), type=types[0], default=default)

@@ -186,12 +186,14 @@ _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 class Number:
     """A decimal number with `places` places, rounded half even, at most `digits` digits in all; plain text in JSON.
 
+    `exact` refuses what would have to be rounded.
     A currency sign in front, thousands commas and accountants' parentheses for negatives are understood.
     """
 
     digits: int = 15
     places: int = 2
     minimum: Decimal | None = None
+    exact: bool = False
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
@@ -210,11 +212,11 @@ class Number:
         whole = self.digits - self.places
         if number and number.adjusted() >= whole:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
-        if number and number.adjusted() < -self.places - 30:
-            number = Decimal(0)
-        rounded = round(number, self.places)
+        rounded = round(number if number.adjusted() >= -self.places - 30 else Decimal(0), self.places)
         if rounded.adjusted() >= whole and rounded:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
+        if self.exact and rounded != number:
+            raise InvalidField("too_precise", f"{str(value)[:40]!r} has more than {self.places} places after the point")
         if self.minimum is not None and rounded < self.minimum:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} is less than {self.minimum}")
         return format(rounded if rounded else abs(rounded), "f")

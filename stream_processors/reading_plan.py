@@ -6,8 +6,8 @@ from typing import NamedTuple
 from schemas.dataset import Dataset
 from stream_processors.source_context import PUSHED, SourceHeaders, header_text, parse_mapping
 
-FieldStep = tuple[str, str, Callable[[object], str | int | None], bool, str | None]
-"""Field, column to take it from, its normalize, whether it is required, and what the source fills in."""
+FieldStep = tuple[str, str, Callable[[object], str | int | None], bool, str | int | None]
+"""Field, column to take it from, its normalize, whether it is required, and what the source or the default fills in."""
 
 
 class ReadingPlan(NamedTuple):
@@ -29,7 +29,7 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     names = [field.name for field in dataset.fields]
     mapping = parse_mapping(headers.mapping, names)
     parts = {"name": header_text(headers.name) or PUSHED, "kind": header_text(headers.kind) or PUSHED}
-    filled = {name: parts[part] for name, part in dataset.source_fields}
+    filled = {f.name: f.default for f in dataset.fields} | {name: parts[part] for name, part in dataset.source_fields}
     return ReadingPlan(
         source=parts["name"],
         kind=parts["kind"],

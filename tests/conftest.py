@@ -1,5 +1,6 @@
 """Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,13 +10,17 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from local_stack.servers import RunningServers
 from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
 from runtime.topic_admin import ensure_topics
 from schemas.topics import all_topics
+from tests.object_store import TestBucket
+from tests.processes import free_port
 from tests.servers.contract import Servers
 from tests.servers.databases import create_database, database_url, drop_database
 from tests.servers.native import NativeServers
+from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 
 TEMPLATE = "headrace_template"
 
@@ -38,6 +43,26 @@ def migrated_template(servers: Servers) -> str:
     create_database(servers.addresses["DATABASE_URL"], TEMPLATE)
     migrate(_settings(servers, "", TEMPLATE))
     return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[tuple[VersityGateway, RunningServers]]:
+    """A real S3 server for the session."""
+    home = Path(tempfile.mkdtemp(prefix="headrace-s3-"))
+    gateway = VersityGateway(find_versity_gateway(), home, free_port())
+    running = RunningServers([gateway], home)
+    try:
+        running.start()
+        yield gateway, running
+    finally:
+        running.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def bucket(object_store: tuple[VersityGateway, RunningServers]) -> TestBucket:
+    """An empty bucket that no other test has, on a real S3 server."""
+    return TestBucket(f"b-{uuid.uuid4().hex[:10]}", *object_store).make()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ ENTRY_POINTS = {
     "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
     "/api/customers/CUST001": "one customer",
     "/data?page=1&page_size=10": "records; also source=titanic, search=text",
+    "/orders?page=1&limit=10": "orders; also product=, customer_id=, from=, to=, min_price=, max_price=",
+    "/orders/totals?by=month": "what was sold, by month or by=product, with the same filters",
     "/search?q=text": "full-text search; also dataset=customers",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",

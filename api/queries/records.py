@@ -60,12 +60,14 @@ async def slice_at(
     return await _slice(connection, _in_order(dataset).where(*conditions).offset(offset), limit)
 
 
-async def slice_after(connection: AsyncConnection, dataset: Dataset, key: tuple[str, ...], limit: int) -> Slice:
+async def slice_after(
+    connection: AsyncConnection, dataset: Dataset, key: tuple[str, ...], limit: int, *conditions: ColumnElement[bool]
+) -> Slice:
     """`limit` records after `key`, which need not exist; from the start for an empty key.
 
     Costs the same however far into the table it is, unlike an offset.
     """
-    query = _in_order(dataset)
+    query = _in_order(dataset).where(*conditions)
     if key:
         query = query.where(tuple_(*_key_columns(dataset)) > tuple_(*key))
     return await _slice(connection, query, limit)

@@ -6,7 +6,7 @@ from schemas.errors import FieldProblem
 
 State = Literal["open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded"]
 """open: nobody has acted. queued: a replay job will send it. replayed: sent and confirmed by the broker, outcome not
-known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but a newer record of its
+known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but another record of its
 key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
 """
 

@@ -107,17 +107,28 @@ def arrival_order(origin: Origin) -> tuple[int, int, int]:
 
 def newest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into the newest arrival of each key and those it overtook."""
-    newest: dict[str, Arrival] = {arrival.key: arrival for arrival in arrivals}
-    if len(newest) == len(arrivals):
+    return _one_per_key(arrivals, newer)
+
+
+def oldest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+    """Split into the oldest arrival of each key and those that came after it."""
+    return _one_per_key(arrivals, lambda one, other: newer(other, one))
+
+
+def _one_per_key(
+    arrivals: list[Arrival], wins: Callable[[Origin, Origin], bool]
+) -> tuple[list[Arrival], list[Arrival]]:
+    chosen: dict[str, Arrival] = {arrival.key: arrival for arrival in arrivals}
+    if len(chosen) == len(arrivals):
         return arrivals, []
-    newest.clear()
-    overtaken = []
+    chosen.clear()
+    others = []
     for arrival in arrivals:
-        held = newest.get(arrival.key)
-        if held is None or newer(arrival.origin, held.origin):
-            newest[arrival.key] = arrival
+        held = chosen.get(arrival.key)
+        if held is None or wins(arrival.origin, held.origin):
+            chosen[arrival.key] = arrival
             if held is not None:
-                overtaken.append(held)
+                others.append(held)
         else:
-            overtaken.append(arrival)
-    return list(newest.values()), overtaken
+            others.append(arrival)
+    return list(chosen.values()), others

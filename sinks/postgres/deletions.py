@@ -60,18 +60,19 @@ class Deletions:
 
     async def delete(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
         """Delete the rows that are older than these arrivals, one per key, and leave tombstones, also where there was
-        no row. Returns the version of each key that is now deleted; for the others something newer is known.
+        no row; where the first record wins, beside a newer row too. Returns the version of each key that is now
+        deleted; for the others something newer is known.
         """
         fields = [self._dataset.key_fields(arrival.key) for arrival in arrivals]
         keys = [[key[name] for key in fields] for name in self._dataset.key]
         sql = statements(self._dataset)
         await self._connection.execute(sql.delete, *keys, *_coordinates(arrivals))
         alive = {row[0] for row in await self._connection.fetch(sql.alive, *keys)}
-        gone = [arrival for arrival in arrivals if arrival.key not in alive]
+        buried = [arrival for arrival in arrivals if self._dataset.first_wins or arrival.key not in alive]
         rows = await self._connection.fetch(
-            _BURY, self._dataset.name, [arrival.key for arrival in gone], *_coordinates(gone)
+            _BURY, self._dataset.name, [arrival.key for arrival in buried], *_coordinates(buried)
         )
-        return dict(rows)
+        return {key: version for key, version in rows if key not in alive}
 
 
 async def purge_tombstones(connection: Connection, hours: int) -> None:

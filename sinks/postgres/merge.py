@@ -156,7 +156,7 @@ class DatasetMerge:
         width = len(self.dataset.unique)
         for row in sorted(await self.connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
             arrival = arrivals[row["ordinal"]]
-            if row["newer"]:
+            if row["wins"]:
                 owned = tuple(row[f"own_{number}"] for number in range(width))
                 holders = tuple(row[f"holder_{number}"] for number in range(width))
                 claims.append(Claim(row["ordinal"], arrival.key, arrival.unique, owned, holders))

@@ -34,6 +34,7 @@ from sinks.postgres.failures import (
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged
 from sinks.postgres.newest_first import merge_newest_first
+from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
@@ -169,7 +170,8 @@ class PostgresSink:
     ) -> list[Outgoing]:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(ledger, arrivals)
-        merged = await merge_newest_first(merge, Deletions(connection, dataset), fresh)
+        merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
+        merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)

@@ -33,7 +33,7 @@ class Statements:
     merge_some: str
     """The same for the ordinals in $1."""
     holders: str
-    """For everything staged, by ordinal: whether it is newer than its row, its row's unique values, and the keys that
+    """For everything staged, by ordinal: whether it wins against its row, its row's unique values, and the keys that
     hold the values that it wants."""
     delete: str
     """Delete the rows of the keys given as one array per key column, where the coordinates behind them are newer."""
@@ -62,7 +62,7 @@ def statements(dataset: Dataset) -> Statements:
         delete=_delete(dataset),
         alive=f"""SELECT {_key_text(dataset, "t")} FROM unnest({_key_arrays(dataset)}) AS d ({_list(dataset.key)})
             JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}""",
-        rows=_rows(dataset, names),
+        rows=_rows(dataset),
     )
 
 
@@ -86,7 +86,7 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
         SELECT {_list(stored)}, nextval('row_version') FROM "{stage}" {where}
         ORDER BY {", ".join(f'"{name}" COLLATE "C"' for name in dataset.key)}
         ON CONFLICT ({_list(dataset.key)}) DO UPDATE SET {", ".join(assignments)}
-        WHERE {newer_than("excluded", "t")}
+        WHERE {_wins(dataset, "excluded", "t")}
         RETURNING {_key_text(dataset, "t")} AS key, t.created_at, t.updated_at, t.version,
             CASE WHEN t.xmax = 0 THEN {INSERTED} WHEN t.updated_at = now() THEN {UPDATED} ELSE {UNCHANGED} END::int2
             AS outcome{identity})
@@ -94,6 +94,11 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
             array_agg(created_at) FILTER (WHERE outcome <> {INSERTED}),
             array_agg(updated_at) FILTER (WHERE outcome = {UNCHANGED}){", array_agg(id)" if identity else ", NULL"}
         FROM merged"""
+
+
+def _wins(dataset: Dataset, one: str, other: str) -> str:
+    """Whether `one` is to be the row of the key that `other` has too."""
+    return newer_than(other, one) if dataset.first_wins else newer_than(one, other)
 
 
 def newer_than(one: str, other: str) -> str:
@@ -112,14 +117,15 @@ def _holders(dataset: Dataset, stage: str) -> str:
         joins.append(f'LEFT JOIN "{dataset.table}" h{number} ON h{number}."{name}" = s."{name}"')
         columns += [f'own."{name}"::text AS own_{number}', f"{_key_text(dataset, f'h{number}')} AS holder_{number}"]
     return f"""
-        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {newer_than("s", "own")} AS newer, {", ".join(columns)}
+        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {_wins(dataset, "s", "own")} AS wins, {", ".join(columns)}
         FROM "{stage}" s LEFT JOIN "{dataset.table}" own ON {same_key} {" ".join(joins)}"""
 
 
-def _rows(dataset: Dataset, names: list[str]) -> str:
+def _rows(dataset: Dataset) -> str:
     shown = [
         *(("'id', t.id",) if dataset.serial_id else ()),
-        *(f"'{name}', t.\"{name}\"::text" for name in names),
+        # As in the records themselves: dates and decimals are text, whole numbers are numbers.
+        *(f"'{f.name}', t.\"{f.name}\"{'' if f.type.column() == 'INTEGER' else '::text'}" for f in dataset.fields),
         *(f"'{name}', to_char(t.{name} AT TIME ZONE 'UTC', '{TIMESTAMP}')" for name in ("created_at", "updated_at")),
     ]
     return f"""

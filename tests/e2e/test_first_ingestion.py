@@ -5,12 +5,14 @@ from typing import Any
 
 import httpx
 
+from data.generate import make_raw_file
 from tests.e2e.conftest import Headrace
 from tests.e2e.stores import documents, rows, value
 from tests.processes import Pipeline
 from tests.waiting import eventually
 
 CUSTOMERS, PASSENGERS, POSTS = 10_000, 1_313, 100
+SALES, ORDERS, SPOILT_SALES = 5_200, 4_680, 260
 
 
 def ingest(api: httpx.Client) -> dict[str, object]:
@@ -24,20 +26,27 @@ def test_ten_thousand_customers_and_the_default_sources_reach_every_store(
     pipeline: Pipeline, headrace: Headrace
 ) -> None:
     settings = pipeline.settings
+    make_raw_file()
     published = headrace("publish", "--all", "--wait", "--json")
     assert published.returncode == 0, published.stdout + published.stderr
 
     assert value(settings, "SELECT count(*) FROM customers") == CUSTOMERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'titanic'") == PASSENGERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'posts'") == POSTS
-    assert value(settings, "SELECT count(*) FROM ingest_failures") == 0
+    assert value(settings, "SELECT count(*) FROM orders") == ORDERS
+    failed = rows(settings, "SELECT dataset, count(*) AS failures FROM ingest_failures GROUP BY dataset")
+    assert failed == [{"dataset": "orders", "failures": SPOILT_SALES}]
     eventually(lambda: documents(settings, "customers") == CUSTOMERS, what="all customers are indexed")
+    eventually(lambda: documents(settings, "orders") == ORDERS, what="all orders are indexed")
     eventually(lambda: documents(settings, "records") == PASSENGERS + POSTS, what="all records are indexed")
     landed = "SELECT (SELECT count(*) FROM raw_api_data) + (SELECT count(*) FROM raw_csv_data)"
-    eventually(lambda: value(settings, landed) == CUSTOMERS + PASSENGERS + POSTS, what="all raw records have landed")
+    eventually(
+        lambda: value(settings, landed) == CUSTOMERS + PASSENGERS + POSTS + SALES, what="all raw records have landed"
+    )
 
     with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
         assert api.get("/api/customers?limit=1").json()["total"] == CUSTOMERS
+        assert api.get("/orders?limit=1").json()["total"] == ORDERS
         assert api.get("/data?source=csv").json()["total"] == PASSENGERS
         assert api.get("/data?source=posts").json()["total"] == POSTS
         served = api.get("/api/customers/CUST001").json()

@@ -24,6 +24,8 @@ class Shell:
         bin_folder = str(Path(sys.executable).parent)
         self._environment = os.environ | {
             "HEADRACE_HOME": str(home),
+            "OBJECT_STORE": "local",
+            "OBJECT_STORE_DIR": str(home / "object-store"),
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
         }
         self._replace: dict[str, str] = {}

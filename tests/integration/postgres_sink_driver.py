@@ -17,6 +17,7 @@ from sinks.postgres.statements import statements
 from sinks.publisher import Outgoing
 
 CUSTOMERS = dataset_named("customers")
+ORDERS = dataset_named("orders")
 RECORDS = dataset_named("records")
 
 
@@ -40,6 +41,19 @@ def record(source_id: str, offset: int, **fields: Any) -> CleanRecord:
     origin = Origin("records.raw", 0, offset, 1_000 + offset)
     raw = msgspec.Raw(msgspec.json.encode(data | {"description": None} | fields))
     return CleanRecord(f"titanic:{source_id}", origin, raw, source="titanic", kind="csv")
+
+
+def order(key: str, offset: int, *, partition: int = 0, timestamp: int | None = None, **fields: Any) -> CleanRecord:
+    data: dict[str, Any] = {
+        "order_id": key,
+        "customer_id": "CUST001",
+        "product": "Pen",
+        "quantity": 1,
+        "price": "1.99",
+        "order_date": "2024-01-31",
+    }
+    origin = Origin("orders.raw", partition, offset, 1_000 + offset if timestamp is None else timestamp)
+    return CleanRecord(key, origin, msgspec.Raw(msgspec.json.encode(data | fields)), source="orders", kind="csv")
 
 
 class Driver:
@@ -82,7 +96,7 @@ def batch_of(items: Sequence[CleanRecord | FailedRecord]) -> Batch:
         if isinstance(item, FailedRecord):
             batch.reported.append(item)
         else:
-            dataset = RECORDS if item.origin.topic.endswith("records.raw") else CUSTOMERS
+            dataset = next(one for one in all_datasets() if item.origin.topic.endswith(one.raw_topic))
             batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
     return batch
 

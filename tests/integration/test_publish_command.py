@@ -112,7 +112,7 @@ def test_a_value_too_large_for_kafka_is_cut_and_marked(pipeline_settings: Settin
     ("words", "message"),
     [
         (["publish"], b"name the sources to publish, or say --all"),
-        (["publish", "nobody"], b"declares no source 'nobody'; it declares: customers_api, titanic, posts"),
+        (["publish", "nobody"], b"declares no source 'nobody'; it declares: customers_api, titanic, posts, orders"),
         (["publish", "titanic", "--map", "a=b"], b"belong to `headrace publish csv PATH`"),
         (["publish", "csv"], b"name one file"),
         (["publish", "csv", "x.csv", "--map", "name"], b"expected FIELD=COLUMN"),

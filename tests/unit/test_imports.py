@@ -19,6 +19,8 @@ PACKAGES = (
     "mock_server",
     "local_stack",
     "commands",
+    "data",
+    "exports",
 )
 
 REFUSE_SOCKETS = """

@@ -23,4 +23,4 @@ def test_a_commit_read_after_the_end_does_not_make_lag_negative() -> None:
 def test_groups_and_what_they_read_come_from_the_topic_registry() -> None:
     groups = group_topics()
     assert set(groups) == {"normalizer", "sink-postgres", "sink-landing", "sink-elasticsearch", "sink-redis"}
-    assert groups["sink-postgres"] == ["customers.clean", "failures", "records.clean"]
+    assert groups["sink-postgres"] == ["customers.clean", "failures", "orders.clean", "records.clean"]

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from data.generate import RAW_FILE
 from producers.api_source import ApiSource
 from producers.csv_source import CsvSource
 from producers.sources import SourcesError, load_sources
@@ -23,16 +24,18 @@ def problem(file: Path, block: str, settings: Settings | None = None) -> str:
     return str(caught.value).removeprefix(f"{file}: ")
 
 
-def test_the_shipped_file_declares_customers_titanic_and_posts() -> None:
+def test_the_shipped_file_declares_customers_titanic_posts_and_orders() -> None:
     sources = load_sources(REPOSITORY / "sources.toml", Settings(mock_url="http://mock:1"))
-    customers, titanic, posts = sources.values()
-    assert list(sources) == ["customers_api", "titanic", "posts"]
+    customers, titanic, posts, orders = sources.values()
+    assert list(sources) == ["customers_api", "titanic", "posts", "orders"]
     assert isinstance(customers, ApiSource)
     assert customers.block.url == "http://mock:1/api/customers"
     assert isinstance(titanic, CsvSource)
     assert titanic.path.is_file()
     assert isinstance(posts, ApiSource)
     assert posts.block.url == "http://mock:1/posts"
+    assert isinstance(orders, CsvSource)
+    assert orders.path == RAW_FILE
 
 
 def test_api_host_moves_the_posts_only() -> None:

@@ -64,6 +64,14 @@ def test_required_fields_are_those_without_none() -> None:
     assert required == {"customer_id", "first_name", "last_name", "email"}
 
 
+def test_a_default_is_declared_as_pydantic_declares_it_and_has_a_normal_form() -> None:
+    defaults = {field.name: field.default for field in dataset_named("orders").fields}
+    assert defaults == {"quantity": 1} | dict.fromkeys(defaults.keys() - {"quantity"})
+    for dataset in all_datasets():
+        for field in dataset.fields:
+            assert field.default is None or field.type.normalize(field.default) is not None
+
+
 def test_a_field_without_a_type_of_ours_is_a_mistake() -> None:
     class Untyped(BaseModel):
         name: str
@@ -77,5 +85,5 @@ def test_a_field_without_a_type_of_ours_is_a_mistake() -> None:
 
 
 def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
-    with pytest.raises(UnknownDataset, match=r"'nope'.*customers, records"):
+    with pytest.raises(UnknownDataset, match=r"'nope'.*customers, orders, records"):
         dataset_named("nope")

@@ -22,6 +22,7 @@ FIELDS = [
     Money(15, 2),
     Number(20, 4),
     Number(5, 0, minimum=Decimal(0)),
+    Number(12, 2, minimum=Decimal(0), exact=True),
     FromSource("kind"),
     FromSource("name", max_length=10),
 ]

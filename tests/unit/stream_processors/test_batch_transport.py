@@ -127,9 +127,9 @@ async def test_a_message_carries_the_generation_without_which_streams_skip_it(co
 
 
 async def test_the_app_has_one_agent_per_dataset_and_no_web_server(app: faust.App) -> None:
-    assert sorted(app.agents) == ["normalize_customers", "normalize_records"]
+    assert sorted(app.agents) == ["normalize_customers", "normalize_orders", "normalize_records"]
     topics = [agent.get_topic_names() for _, agent in sorted(app.agents.items())]
-    assert topics == [("customers.raw",), ("records.raw",)]
+    assert topics == [("customers.raw",), ("orders.raw",), ("records.raw",)]
     strategy: Any = app.boot_strategy
     assert list(strategy.web_server()) == []
     assert app.conf.consumer_group_instance_id == "normalizer-7"

@@ -1,0 +1,89 @@
+"""`GET /orders`: sales by what, whose, when and for how much; `GET /orders/totals`: what they come to."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from api.database import reading
+from api.endpoints.services import OurClients
+from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page
+from api.problems import bad_parameter
+from api.queries.orders import ORDERS, By, OrderFilter, grand_total, totals
+from api.record_pages import read_page
+from api.served_json import encode
+from api.served_model import page_model
+from schemas.text import tidy
+
+JSON = "application/json"
+
+router = APIRouter(tags=[ORDERS.name])
+
+
+class Total(BaseModel):
+    """What the orders of a product or a month come to: their number, pieces, and price times quantity."""
+
+    product: str | None = None
+    month: str | None = None
+    orders: int
+    quantity: int
+    revenue: float
+
+
+class AllTotals(BaseModel):
+    """A page of totals; `orders`, `quantity` and `revenue` are those of all groups, on this page or not."""
+
+    by: By
+    data: list[Total]
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+    orders: int
+    quantity: int
+    revenue: float
+
+
+def order_filter(
+    product: OptionalText = None,
+    customer_id: OptionalText = None,
+    first_date: Annotated[
+        OptionalDate, Query(alias="from", description="The first order_date, e.g. 2024-01-31.")
+    ] = None,
+    last_date: Annotated[OptionalDate, Query(alias="to", description="The last order_date, included.")] = None,
+    min_price: Annotated[OptionalAmount, Query(description="The least price of a piece.")] = None,
+    max_price: Annotated[OptionalAmount, Query(description="The highest price of a piece, included.")] = None,
+) -> OrderFilter:
+    """The filters of a request. Raises ProblemAnswer for a range that ends before it begins."""
+    if first_date and last_date and last_date < first_date:
+        raise bad_parameter("to", last_date.isoformat(), f"is before from={first_date}")
+    if min_price is not None and max_price is not None and max_price < min_price:
+        raise bad_parameter("max_price", str(max_price), f"is less than min_price={min_price}")
+    # White space counts as little as in the records themselves.
+    return OrderFilter(tidy(product), tidy(customer_id), first_date, last_date, min_price, max_price)
+
+
+Filtered = Annotated[OrderFilter, Depends(order_filter)]
+
+
+@router.get("/orders", response_model=page_model(ORDERS), summary="A page of orders, by order_id")
+async def list_orders(
+    clients: OurClients, wanted: Filtered, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
+) -> Response:
+    """All filters together. One order by its id: `/datasets/orders/{order_id}`."""
+    answer = await read_page(clients, ORDERS, page, limit, cursor, *wanted.conditions())
+    return Response(answer, media_type=JSON)
+
+
+@router.get("/orders/totals", response_model=AllTotals, summary="Orders, pieces and revenue by product or by month")
+async def order_totals(
+    clients: OurClients, wanted: Filtered, by: By = "product", page: Page = 1, limit: Limit = 100
+) -> Response:
+    """Exact decimal sums over the orders that satisfy all filters."""
+    conditions = wanted.conditions()
+    async with reading(clients.engine) as connection:
+        whole = dict(await grand_total(connection, by, conditions))
+        groups = whole.pop("groups")
+        part = await totals(connection, by, conditions, (page - 1) * limit, limit)
+    pages = {"total": groups, "page": page, "limit": limit, "total_pages": -(-groups // limit)}
+    return Response(encode({"by": by, "data": part.rows, **pages, **whole}), media_type=JSON)

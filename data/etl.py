@@ -1,0 +1,126 @@
+"""The way of a sales file without the pipeline: read, clean, write, upload. `python -m data.etl [FILE]`.
+
+The rules are those of the dataset `orders`: the reader, the normalizer and the file formats are the pipeline's own. All
+rows are held in memory, which for the pipeline is Postgres's task: `headrace export orders`.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from data.generate import RAW_FILE
+from exports.arrow_types import arrow_schema, table_of_records
+from exports.destinations import destination_at
+from exports.errors import ExportError
+from exports.export import DEFAULT_STEM, Exported
+from exports.files import export_files
+from exports.formats import formats_named
+from exports.report import Report
+from producers.csv_source import CsvSource
+from producers.source import SourceDescription, SourceFailed
+from runtime.logging import configure_logging
+from runtime.settings import SettingsError, load_settings
+from schemas.dataset import Dataset
+from schemas.events import HEADER_PROBLEM, CleanRecord
+from schemas.registry import dataset_named
+from stream_processors.normalize import RecordNormalizer, Rejected
+
+_decode_clean = msgspec.json.Decoder(CleanRecord).decode
+_decode_data = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A row as the normalizer takes it; it has been in no topic."""
+
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    key: bytes | None = None
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+
+@dataclass
+class Cleaned:
+    """The records of a file by key, how many rows there were, and how many were no records, by reason."""
+
+    initial_rows: int = 0
+    records: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+def clean_file(path: Path, dataset: Dataset) -> Cleaned:
+    """Read a CSV file and apply the dataset's rules row by row. Blocking. Raises SourceFailed."""
+    source = CsvSource(SourceDescription(path.stem, "csv", dataset), path)
+    normalizer, cleaned = RecordNormalizer(dataset), Cleaned()
+    for batch in source.read():
+        for record in batch.records:
+            cleaned.initial_rows += 1
+            problem = ((HEADER_PROBLEM, record.problem.encode("utf-8", "replace")),) if record.problem else ()
+            outcome = normalizer.normalize(_Raw(record.value, problem), now_ms=0)
+            if isinstance(outcome, Rejected):
+                cleaned.failed[outcome.reason] += 1
+            elif not dataset.first_wins or outcome.key not in cleaned.records:
+                cleaned.records[outcome.key] = _decode_data(_decode_clean(outcome.value).data)
+    return cleaned
+
+
+def etl(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The CSV file.", show_default=False)] = RAW_FILE,
+    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="By default OBJECT_STORE_BUCKET.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="DIR|URL", help="Another destination than a bucket.")] = None,
+    formats: Annotated[str, typer.Option("--format", metavar="csv,parquet")] = "csv,parquet",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Clean a file of sales and upload the result. On any error nothing is uploaded.
+
+    Example: python -m data.etl data/raw.csv --bucket test-bucket
+    """
+    settings = load_settings()
+    configure_logging(settings.model_copy(update={"log_level": "WARNING"}), "etl")
+    orders = dataset_named("orders")
+    report = Report(None if as_json else typer.echo)
+    try:
+        wanted = formats_named(formats)
+        destination = destination_at(to or f"s3://{bucket or settings.object_store_bucket}", settings)
+        cleaned = clean_file(file, orders)
+        if destination.remark:
+            typer.echo(destination.remark, err=True)
+        destination.check()
+        schema = arrow_schema(orders)
+        table = table_of_records(schema, list(cleaned.records.values())).sort_by(
+            [(name, "ascending") for name in orders.key]
+        )
+        with export_files(destination, DEFAULT_STEM, wanted, schema) as files:
+            for batch in table.to_batches():
+                files.write(batch)
+            report.written(Exported(cleaned.initial_rows, files.rows))
+            for one in files.deliver():
+                report.delivered(one)
+    except SourceFailed as error:
+        typer.echo(f"Error: {error.reason}; nothing was uploaded", err=True)
+        raise typer.Exit(1) from None
+    except ExportError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(msgspec.json.encode(report.as_json() | {"failed": dict(cleaned.failed)}).decode())
+
+
+def main() -> None:
+    """Run it. Wrong settings are said in a line each; exit code 2."""
+    try:
+        typer.run(etl)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A dataset's fields as Arrow types, and records as Arrow batches: decimals stay exact, dates are dates. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.dataset import Dataset
+
+
+def arrow_schema(dataset: Dataset) -> pa.Schema:
+    """The dataset's fields in their order, each with the Arrow type of its Postgres column."""
+    return pa.schema([pa.field(f.name, _arrow_type(f.type.column()), nullable=not f.required) for f in dataset.fields])
+
+
+def batch_of_rows(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Rows of Python values in the order of the schema, at least one, as one batch."""
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def table_of_records(schema: pa.Schema, records: Sequence[dict[str, Any]]) -> pa.Table:
+    """Records in their JSON normal form (decimals and dates are text) as one table."""
+    arrays = []
+    for field in schema:
+        values = [record[field.name] for record in records]
+        arrays.append(
+            pa.array(values, type=field.type)
+            if pa.types.is_integer(field.type)
+            else pa.array(values, type=pa.string()).cast(field.type)
+        )
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _arrow_type(column: str) -> pa.DataType:
+    name, _, arguments = column.rstrip(")").partition("(")
+    if name == "NUMERIC":
+        return pa.decimal128(*(int(argument) for argument in arguments.split(",")))
+    return {"TEXT": pa.string(), "VARCHAR": pa.string(), "DATE": pa.date32(), "INTEGER": pa.int32()}[name]

@@ -1,0 +1,32 @@
+"""Orders: sales, from CSV files. The first valid record of an order_id is the order; later ones change nothing."""
+
+import datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel
+
+from schemas.dataset import Dataset
+from schemas.fields import Date, Number, Text
+from schemas.whole_number import WholeNumber
+
+
+class Order(BaseModel):
+    """A sold product as it is stored and served. `price` is that of one piece."""
+
+    order_id: Annotated[str, Text(50)]
+    customer_id: Annotated[str, Text(50)]
+    product: Annotated[str, Text(200, search=True)]
+    quantity: Annotated[int, WholeNumber(minimum=1)] = 1
+    price: Annotated[Decimal, Number(12, 2, minimum=Decimal(0), exact=True)]
+    order_date: Annotated[datetime.date, Date()]
+
+
+DATASET = Dataset(
+    name="orders",
+    model=Order,
+    key=("order_id",),
+    table="orders",
+    first_wins=True,
+    indexed=("customer_id", "product", "order_date"),
+)

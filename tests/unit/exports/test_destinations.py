@@ -1,0 +1,113 @@
+"""Where files go: whole or not at all, in a folder, or in the folder that stands in for a bucket."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from exports.arrow_types import arrow_schema
+from exports.bucket import Bucket
+from exports.destinations import AMBIENT_CREDENTIALS, destination_at
+from exports.errors import ExportError
+from exports.files import export_files
+from exports.folder import Folder
+from runtime.settings import Settings
+from schemas.registry import dataset_named
+
+SCHEMA = arrow_schema(dataset_named("orders"))
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*AMBIENT_CREDENTIALS, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_file_is_seen_when_it_is_whole_and_not_before(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with export_files(folder, "orders", ["csv", "parquet"], SCHEMA) as files:
+        assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+        delivered = list(files.deliver())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["orders.csv", "orders.parquet"]
+    assert delivered[0].line == f"File orders.csv successfully written to {tmp_path}/orders.csv"
+
+
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text("of yesterday")
+
+    def interrupted() -> None:
+        with export_files(Folder(tmp_path), "orders", ["csv"], SCHEMA):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["orders.csv"]
+    assert (tmp_path / "orders.csv").read_text() == "of yesterday"
+
+
+def test_without_credentials_a_folder_stands_in_for_the_bucket_and_says_so(tmp_path: Path) -> None:
+    destination = destination_at("s3://test-bucket/daily", Settings(object_store_dir=tmp_path))
+    assert destination.remark == f"No S3 credentials: s3://test-bucket/daily is the folder {tmp_path}/test-bucket/daily"
+    assert list(tmp_path.iterdir()) == []
+    destination.check()
+    with export_files(destination, "orders", ["csv"], SCHEMA) as files:
+        (delivered,) = files.deliver()
+    assert delivered.line == "File orders.csv successfully uploaded to S3://test-bucket/daily/orders.csv"
+    assert (tmp_path / "test-bucket/daily/orders.csv").read_text().startswith("order_id,")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(aws_access_key_id="key", aws_secret_access_key=SecretStr("secret")),
+        Settings(object_store="remote"),
+    ],
+)
+def test_with_credentials_or_if_told_so_s3_is_s3(settings: Settings) -> None:
+    destination = destination_at("s3://test-bucket", settings)
+    assert isinstance(destination, Bucket)
+    assert destination.remark is None
+
+
+def test_a_platforms_credentials_are_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(AMBIENT_CREDENTIALS[0], "/var/run/token")
+    assert destination_at("s3://test-bucket", Settings()).remark is None
+
+
+@pytest.mark.parametrize("to", ["gs://bucket/prefix", "az://container/prefix"])
+def test_other_clouds_are_reached_by_url(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    assert isinstance(destination_at(to, Settings()), Bucket)
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ("ftp://host/x", "expected a folder, or a URL that begins with s3://, gs://, az://"),
+        ("s3://", "names no bucket"),
+        ("s3:///prefix", "names no bucket"),
+    ],
+)
+def test_a_url_that_is_none_is_refused(to: str, told: str) -> None:
+    with pytest.raises(ExportError, match=told):
+        destination_at(to, Settings())
+
+
+def test_half_of_the_credentials_is_a_mistake() -> None:
+    with pytest.raises(ExportError, match="AWS_SECRET_ACCESS_KEY is not set"):
+        destination_at("s3://test-bucket", Settings(aws_access_key_id="key"))
+
+
+def test_a_file_that_cannot_take_its_name_is_told(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv" / "in the way").mkdir(parents=True)
+    with (
+        export_files(Folder(tmp_path), "orders", ["csv"], SCHEMA) as files,
+        pytest.raises(ExportError, match=r"orders\.csv cannot be written"),
+    ):
+        list(files.deliver())
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="is no folder to export to"):
+        Folder(tmp_path / "file").check()
