@@ -105,7 +105,7 @@ def test_users_come_by_no_other_way(api: httpx.Client, headrace: CommandLine, tm
 
 
 def test_the_operator_sees_users_like_everything_else(api: httpx.Client, headrace: CommandLine) -> None:
-    assert api.post("/users/", json={**GRACE, "email": "seen@example.org"}).status_code == 201
+    assert api.post("/users/", json={"name": "Seen", "email": "seen@example.org", "role": "user"}).status_code == 201
     assert headrace.status()["relay"]["state"] == "running"
     topics = {row["name"]: row for row in json.loads(headrace("topics", "--json").stdout)}
     assert topics["users.changed"]["written_by"] == "relay"
@@ -121,7 +121,7 @@ def test_the_operator_sees_users_like_everything_else(api: httpx.Client, headrac
 
 
 def test_a_document_that_was_lost_is_repaired(api: httpx.Client, headrace: CommandLine, settings: Settings) -> None:
-    assert api.post("/users/", json={**GRACE, "email": "lost@example.org"}).status_code == 201
+    assert api.post("/users/", json={"name": "Lost", "email": "lost@example.org", "role": "user"}).status_code == 201
     eventually(lambda: found(api, "lost@example.org") == ["lost@example.org"], what="the user is indexed")
     url = f"{settings.elasticsearch_url}/{settings.named('users')}/_doc"
     httpx.delete(f"{url}/lost@example.org?refresh=true", trust_env=False).raise_for_status()

@@ -129,8 +129,8 @@ async def test_an_absence_is_cached_for_a_shorter_time_than_a_user(
         user, absence = [
             await redis.ttl(cache.entry("users", email)) for email in ("ada@example.org", "nobody@example.org")
         ]
-    assert absence <= max(migrated_settings.cache_missing_ttl_seconds, migrated_settings.cache_floor_ttl_seconds)
-    assert absence < user <= migrated_settings.cache_ttl_seconds * 1.1
+    assert 0 <= absence <= migrated_settings.cache_missing_ttl_seconds * 1.1
+    assert migrated_settings.cache_missing_ttl_seconds * 1.1 < user <= migrated_settings.cache_ttl_seconds * 1.1
 
 
 @pytest.mark.parametrize("email", ["nobody", "a b@c.org", "a%00@b.org", "%F0%9F%98%80@b.org", "a@b", "a/b"])
@@ -231,7 +231,13 @@ async def test_whatever_happens_to_an_address_at_once_its_last_version_tells_its
             answer = await client.post("/users/", json=ADA)
         return answer.status_code
 
-    codes = await asyncio.gather(*(step(number) for number in range(120)))
+    ten_at_once = asyncio.Semaphore(10)
+
+    async def in_turn(number: int) -> int:
+        async with ten_at_once:
+            return await step(number)
+
+    codes = await asyncio.gather(*(in_turn(number) for number in range(120)))
     assert set(codes) <= {200, 201, 204, 404, 409}
     event = outbox(migrated_settings)[email]
     stored = rows(migrated_settings, "SELECT version, role FROM users WHERE email = $1", email)
