@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,16 +14,20 @@ import structlog
 from confluent_kafka import Consumer
 from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import sinks.outbox_relay
+from monitoring.caught_up import caught_up
+from monitoring.deep_audit import StoreAudit, audit_store
+from monitoring.store_versions import Documents, Rows
 from runtime.cache import VersionedCache
 from runtime.fault_points import VARIABLE
 from runtime.kafka_clients import QUIET
-from runtime.search_index import alias_name
+from runtime.search_index import alias_name, ensure_indices, index_name
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets
 from schemas.events import ChangeEvent, FailedRecord
-from schemas.registry import dataset_named
+from schemas.registry import all_datasets, dataset_named
 from sinks.elasticsearch import ElasticsearchSink
 from sinks.outbox_relay import OutboxRelay
 from sinks.postgres.outbox import Outbox
@@ -87,6 +92,11 @@ def events(settings: Settings, topic: str = "users.changed") -> list[ChangeEvent
     finally:
         consumer.close()
     return found
+
+
+async def drop_indices(search: AsyncElasticsearch, settings: Settings) -> None:
+    for dataset in all_datasets():
+        await search.indices.delete(index=index_name(dataset, settings), ignore_unavailable=True)
 
 
 def waiting(settings: Settings) -> int:
@@ -301,9 +311,39 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
                 await eventually_async(floor, what="the cache knows the last version")
             assert (await client.get("/users/ada@example.org")).json() == changed.json()
             assert "problem" not in relay.health()
-            await search.indices.delete(index=[f"{settings.namespace}.*"], ignore_unavailable=True)
+            await drop_indices(search, settings)
     from_relay = [line["event"] for line in logs if line.get("sink") == "relay"]
     assert from_relay == ["waiting_for_store", "store_is_back"]
+
+
+async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
+    pipeline_settings: Settings, client: httpx.AsyncClient
+) -> None:
+    settings = pipeline_settings
+    assert settings.elasticsearch_url
+    engine = create_async_engine(settings.async_database_url)
+    async with AsyncElasticsearch(settings.elasticsearch_url) as search:
+        await ensure_indices(search, settings)
+        store = Documents(search, settings)
+
+        async def audited(wait: float) -> StoreAudit:
+            arrived = partial(caught_up, settings, engine, USERS, store.group)
+            return await audit_store(Rows(engine), store, USERS, arrived, wait, lambda _: None)
+
+        try:
+            await create(client, "ada", "bob", "eve")
+            unpublished = await audited(0)
+            async with relaying(settings):
+                await emptied(settings)
+            unread = await audited(0)
+            async with running(ElasticsearchSink(settings, settings.elasticsearch_url), settings):
+                done = await audited(30)
+        finally:
+            await engine.dispose()
+            await drop_indices(search, settings)
+    for result in (unpublished, unread):
+        assert (result.compared, result.differences, result.in_flight) == (3, {}, 3)
+    assert (done.compared, done.differences, done.in_flight) == (3, {}, 0)
 
 
 async def test_a_user_whom_the_index_refuses_is_a_failure_with_his_content(pipeline_settings: Settings) -> None:
@@ -329,4 +369,4 @@ async def test_a_user_whom_the_index_refuses_is_a_failure_with_his_content(pipel
     assert (failed.origin.topic, failed.origin.partition, failed.origin.offset) == ("users.changed", -1, 7)
     assert failed.payload == bytes(bad.data)
     async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as search:
-        await search.indices.delete(index=[f"{pipeline_settings.namespace}.*"], ignore_unavailable=True)
+        await drop_indices(search, pipeline_settings)
