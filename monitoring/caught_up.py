@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.lag import PartitionLag, read_lag
@@ -51,17 +52,17 @@ async def _passed(settings: Settings, group: str, topic: str, deadline: float) -
 async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, deadline: float) -> bool:
     """Whether all that the outbox holds now of the dataset is published, or overtaken by something newer of its key."""
     own = outbox.c.dataset == dataset.name
-    async with engine.connect() as connection:
-        newest = (await connection.execute(select(func.max(outbox.c.version)).where(own))).scalar_one()
-    waits = select(exists().where(own, outbox.c.version <= newest))
-    while newest is not None:
-        async with engine.connect() as connection:
-            if not (await connection.execute(waits)).scalar_one():
-                break
+    newest = int(await _ask(engine, select(func.coalesce(func.max(outbox.c.version), 0)).where(own)))
+    while await _ask(engine, select(exists().where(own, outbox.c.version <= newest))):
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(LOOK_EVERY_SECONDS)
     return True
+
+
+async def _ask(engine: AsyncEngine, question: Select[Any]) -> Any:
+    async with engine.connect() as connection:
+        return (await connection.execute(question)).scalar_one()
 
 
 def _position(row: PartitionLag) -> int:
