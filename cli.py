@@ -12,7 +12,7 @@ from runtime.settings import SettingsError
 PANELS = {
     "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
     "Data": ("publish", "push", "export", "failures", "audit", "lag", "topics"),
-    "Single processes": ("setup", "normalizer", "sink", "api", "mock-server", "watchdog"),
+    "Single processes": ("setup", "normalizer", "sink", "relay", "api", "mock-server", "watchdog"),
 }
 
 

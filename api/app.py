@@ -14,6 +14,7 @@ from api.endpoints import audit as audit_endpoint
 from api.endpoints import data, entry_points, failure_jobs, failures, health, orders, search
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
+from api.endpoints import users as user_endpoints
 from api.endpoints.datasets import dataset_routers, reads_of
 from api.failure_replays import FailureReplays
 from api.ingest_runs import IngestRuns
@@ -51,7 +52,7 @@ def create_app(settings: Settings, stages: Stages) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    modules = (entry_points, health, ingest_endpoints, data, orders, search, lag_endpoint, audit_endpoint)
+    modules = (entry_points, health, ingest_endpoints, data, orders, search, user_endpoints, lag_endpoint, audit_endpoint)
     # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
     plain = [module.router for module in (*modules, failure_jobs, failures)]
     return [*plain, customers, *dataset_routers()]
@@ -65,7 +66,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=origins,
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 expose_headers=EXPOSED_HEADERS,
             )
         )

@@ -11,7 +11,7 @@ from api.database import reading
 from api.queries.records import read_one
 from api.served_json import encode
 from api.timing import measured
-from runtime.cache import ABSENT
+from runtime.cache import ABSENT, Invalidation
 from schemas.dataset import Dataset
 
 CacheUse = Literal["hit", "miss", "bypass"]
@@ -64,6 +64,22 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
 
     content = await clients.record_loads.load(f"{dataset.name}:{key}:{use}", load)
     return CachedRead(content or None, use)
+
+
+async def forget(clients: Clients, dataset: Dataset, versions: Mapping[str, int]) -> None:
+    """Have the cache forget these keys' older versions now, so that who has changed a record reads what he wrote.
+
+    Best effort: the Redis sink does the same when the event comes, and without Redis reads come from Postgres anyway.
+    """
+    if not versions or not clients.redis_breaker.closed:
+        return
+    try:
+        with measured("redis"):
+            await clients.cache.invalidate(Invalidation(dataset.name, *item) for item in versions.items())
+    except (RedisError, OSError) as error:
+        clients.redis_breaker.failed(error)
+    else:
+        clients.redis_breaker.succeeded()
 
 
 async def _read(clients: Clients, dataset: Dataset, fields: Mapping[str, str]) -> tuple[bytes, int]:

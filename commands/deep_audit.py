@@ -138,7 +138,7 @@ async def _compare(settings: Settings, settle: float) -> list[StoreAudit]:
                 def told(rows: int, what: str = f"{dataset.name} in {store.name}", at: TaskID = task) -> None:
                     progress.update(at, description=f"{what}: {rows:,} rows")
 
-                arrived = partial(caught_up, settings, dataset, store.group)
+                arrived = partial(caught_up, settings, engine, dataset, store.group)
                 results.append(await audit_store(Rows(engine), store, dataset, arrived, settle, told))
                 progress.remove_task(task)
     return results

@@ -9,7 +9,7 @@ from commands.output import fail
 from commands.publish_runs import PublishRuns
 from producers.deleted_keys_source import DeletedKeysSource
 from producers.json_lines_source import JsonLinesSource, Lines
-from producers.source import SourceDescription, check_source_name
+from producers.source import SourceDescription, check_source_name, check_takes_records
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -40,7 +40,7 @@ def push(
     """
     settings = load_settings()
     try:
-        description = SourceDescription(check_source_name(source), PUSH, dataset_named(dataset))
+        description = SourceDescription(check_source_name(source), PUSH, check_takes_records(dataset_named(dataset)))
     except (UnknownDataset, ValueError) as error:
         fail(str(error), WRONG_USAGE)
     lines = DeletedKeysSource(description, Lines(file)) if delete else JsonLinesSource(description, file)

@@ -40,23 +40,25 @@ class Role:
     """The variable of its own port; None for workers, which answer on a health port."""
     health_path: str = "/health"
     needs_elasticsearch: bool = False
+    scalable: bool = False
+    """Several may share the work, as members of a consumer group that is named like the role."""
     count: int = 1
 
 
 ROLES = (
     Role("mock-server", ("mock-server",), Tier.FRONT, port_variable="MOCK_PORT", health_path="/api/health"),
     Role("api", ("api",), Tier.FRONT, port_variable="API_PORT", health_path="/api/health"),
-    Role("normalizer", ("normalizer",), Tier.WORKERS),
-    Role("sink-postgres", ("sink", "postgres"), Tier.WORKERS),
-    Role("sink-landing", ("sink", "landing"), Tier.WORKERS),
-    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs_elasticsearch=True),
-    Role("sink-redis", ("sink", "redis"), Tier.WORKERS),
+    Role("normalizer", ("normalizer",), Tier.WORKERS, scalable=True),
+    Role("sink-postgres", ("sink", "postgres"), Tier.WORKERS, scalable=True),
+    Role("sink-landing", ("sink", "landing"), Tier.WORKERS, scalable=True),
+    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs_elasticsearch=True, scalable=True),
+    Role("sink-redis", ("sink", "redis"), Tier.WORKERS, scalable=True),
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
     Role("watchdog", ("watchdog",), Tier.FRONT),
+    Role("relay", ("relay",), Tier.WORKERS),
 )
 
-SCALABLE = tuple(role.name for role in ROLES if role.tier is Tier.WORKERS)
-"""Roles of which several may run: members of a consumer group, named like the role."""
+SCALABLE = tuple(role.name for role in ROLES if role.scalable)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from runtime.epochs import raw_topics, read_epochs
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from runtime.topic_admin import admin_client, end_offsets, incarnations, list_offsets
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 
 NO_BOOKS = Books(OffsetRanges(), {})
@@ -116,7 +116,7 @@ def settled_partitions(lags: Iterable[PartitionLag], settings: Settings) -> set[
     behind = {(row.topic, row.partition) for row in lags if row.lag}
     seen = {(row.topic, row.partition) for row in lags}
     settled = set()
-    for dataset in all_datasets():
+    for dataset in ingested_datasets():
         raw, *others = (settings.named(topic) for topic in (dataset.raw_topic, dataset.clean_topic, FAILURES_TOPIC))
         settled |= {
             (topic, partition)
@@ -127,7 +127,7 @@ def settled_partitions(lags: Iterable[PartitionLag], settings: Settings) -> set[
 
 
 def _raw_offsets(settings: Settings) -> tuple[dict[Place, int], dict[Place, int]]:
-    topics = [settings.named(dataset.raw_topic) for dataset in all_datasets()]
+    topics = [settings.named(dataset.raw_topic) for dataset in ingested_datasets()]
     ends = end_offsets(settings, topics)
     earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
     begins = list_offsets(admin_client(settings), earliest)

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.tables import dataset_table
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ async def moved_keys(engine: AsyncEngine) -> list[MovedKeys]:
     """Every dataset that has any. One query each, on an index of such rows alone. Raises SQLAlchemyError."""
     found = []
     async with engine.connect() as connection:
-        for dataset in all_datasets():
+        for dataset in ingested_datasets():
             moves = dataset_table(dataset).c.raw_moves
             query = select(func.count(), func.coalesce(func.sum(moves), 0)).where(moves > 0)
             keys, records = (await connection.execute(query)).one()

@@ -15,7 +15,7 @@ from runtime.tables import ingest_failures
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
 from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 
 Failure = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ async def examine(
     connection: AsyncConnection, lookup: RawLookup, check: RecordCheck, failures: Sequence[Failure]
 ) -> list[Candidate]:
     """A candidate per failure, in their order. Changes nothing. Raises DeliveryFailed when Kafka does not answer."""
-    datasets = {dataset.name: dataset for dataset in all_datasets()}
+    datasets = {dataset.name: dataset for dataset in ingested_datasets()}
     originals = await find_originals(connection, lookup, failures)
     newer = await _overtaken(connection, datasets, failures, originals, check)
     candidates = []
@@ -73,7 +73,7 @@ async def examine(
         dataset = datasets.get(failure["dataset"])
         original = originals.get(failure["id"])
         if dataset is None:
-            candidates.append(Candidate(failure, obstacle=f"there is no dataset {failure['dataset']!r} any more"))
+            candidates.append(Candidate(failure, obstacle=f"no dataset {failure['dataset']!r} takes records"))
         elif original is None:
             candidates.append(Candidate(failure, obstacle=GONE))
         else:

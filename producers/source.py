@@ -97,7 +97,7 @@ class SourceBlock(BaseModel, abc.ABC):
     @classmethod
     def _is_declared(cls, value: str) -> str:
         try:
-            return dataset_named(value).name
+            return check_takes_records(dataset_named(value)).name
         except UnknownDataset as error:
             raise ValueError(str(error)) from None
 
@@ -122,6 +122,13 @@ class SourceBlock(BaseModel, abc.ABC):
     @abc.abstractmethod
     def build(self, name: str, settings: Settings, folder: Path) -> Source:
         """The source. Opens nothing; relative paths are relative to `folder`."""
+
+
+def check_takes_records(dataset: Dataset) -> Dataset:
+    """The dataset itself. Raises ValueError for one that is written by requests to the API."""
+    if dataset.written_by == "api":
+        raise ValueError(f"{dataset.name} takes no records from sources: POST /{dataset.name}/ writes them")
+    return dataset
 
 
 def check_source_name(name: str) -> str:

@@ -40,7 +40,8 @@ redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[2]), redis.call('PTTL', KE
 return {false, found[2] or ARGV[1]}
 """
 
-# KEYS[1] entry; ARGV: version, data, time to live in ms, lease. Returns 1 if taken, 0 if it may be too old.
+# KEYS[1] entry; ARGV: version, data, time to live in ms, lease. Returns 1 if taken, 0 if it may be too old. A floor
+# lives on as long as it must; a lease alone does not make an absence be remembered for longer.
 FILL = """
 local version = tonumber(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'lease', 'floor', 'version')
@@ -48,7 +49,8 @@ if known[1] ~= ARGV[4] then return 0 end
 if version < tonumber(known[2] or '0') then return 0 end
 if version < tonumber(known[3] or '-1') then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'data', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), redis.call('PTTL', KEYS[1])))
+local kept = known[2] and redis.call('PTTL', KEYS[1]) or 0
+redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), kept))
 return 1
 """
 

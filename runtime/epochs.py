@@ -19,7 +19,7 @@ from runtime.tables import ingest_failures, raw_api_data, raw_csv_data, tombston
 from runtime.topic_admin import Incarnation, incarnations
 from schemas.dataset import Dataset
 from schemas.events import Origin
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 
 Connection = Any
 """An asyncpg.Connection; the library ships no types."""
@@ -68,7 +68,7 @@ def archived(origin: Origin, epoch: int) -> Origin:
 
 def raw_topics(settings: Settings) -> dict[str, Dataset]:
     """Each dataset by its physical raw topic. Pure."""
-    return {settings.named(dataset.raw_topic): dataset for dataset in all_datasets()}
+    return {settings.named(dataset.raw_topic): dataset for dataset in ingested_datasets()}
 
 
 async def refresh_epochs(connection: Connection, settings: Settings) -> dict[str, list[Epoch]]:

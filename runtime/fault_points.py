@@ -6,8 +6,9 @@ from typing import Literal
 
 VARIABLE = "HEADRACE_CRASH_AT"
 
-FaultPoint = Literal["rows_committed", "changes_confirmed"]
-"""After the Postgres commit and before the change events; after these and before the offsets are committed."""
+FaultPoint = Literal["rows_committed", "changes_confirmed", "outbox_published"]
+"""After the Postgres commit and before the change events; after these and before the offsets are committed; after the
+broker has confirmed what the outbox held and before it is taken out."""
 
 
 def crash_here(point: FaultPoint) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
+from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from schemas.dataset import Dataset, DatasetField
@@ -176,9 +177,24 @@ tombstones = Table(
 """Deleted records, remembered for a while: an older record that comes late must not bring one back."""
 
 
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("dataset", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, unique=True),
+    Column("event", LargeBinary, nullable=False),
+    _timestamp("written_at", default=True),
+    PrimaryKeyConstraint("dataset", "key"),
+)
+"""Change events that are still to be published, of rows that the API writes: see runtime/outbox. At most one per key,
+the newest: so it has no more entries than keys have changed since Kafka was last there.
+"""
+
+
 @cache
 def dataset_table(dataset: Dataset) -> Table:
-    """The table of a dataset: its fields, when they were stored, and the raw record they came from."""
+    """The table of a dataset: its fields, when they were stored, and the raw record they came from, if there is one."""
     identity = [Column("id", BigInteger, Identity(), primary_key=True)] if dataset.serial_id else []
     key = UniqueConstraint(*dataset.key) if dataset.serial_id else PrimaryKeyConstraint(*dataset.key)
     return Table(
@@ -190,16 +206,22 @@ def dataset_table(dataset: Dataset) -> Table:
         _timestamp("updated_at", nullable=True),
         Column("search_text", Text, nullable=False),
         Column("version", BigInteger, nullable=False),
+        *(_raw_record(dataset) if dataset.written_by == "pipeline" else ()),
+        key,
+        *(UniqueConstraint(name) for name in dataset.unique),
+        *(Index(None, name) for name in dataset.indexed),
+    )
+
+
+def _raw_record(dataset: Dataset) -> list[SchemaItem]:
+    return [
         Column("raw_partition", Integer, nullable=False),
         Column("raw_offset", BigInteger, nullable=False),
         Column("raw_timestamp", BigInteger, nullable=False),
         # How often the row was replaced by a record of another raw partition: see decision 0013.
         Column("raw_moves", Integer, nullable=False, server_default="0"),
         Index(f"ix_{dataset.table}_raw_moves", "raw_moves", postgresql_where=text("raw_moves > 0")),
-        key,
-        *(UniqueConstraint(name) for name in dataset.unique),
-        *(Index(None, name) for name in dataset.indexed),
-    )
+    ]
 
 
 def all_tables() -> MetaData:

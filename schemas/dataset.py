@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from schemas.fields import FieldType, FromSource
+from schemas.text import fold
 
 KEY_SEPARATOR = ":"
 
@@ -46,6 +47,8 @@ class Dataset:
     serial_id: bool = False
     """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
     title: str = field(default="")
+    written_by: Literal["pipeline", "api"] = "pipeline"
+    """`api`: requests write the rows, and the outbox tells of them. There are no raw and no clean topic then."""
 
     @property
     def raw_topic(self) -> str:
@@ -78,6 +81,10 @@ class Dataset:
     def source_fields(self) -> tuple[tuple[str, str], ...]:
         """(field, part) of fields that the source fills in where the record does not."""
         return tuple((f.name, f.type.part) for f in self.fields if isinstance(f.type, FromSource))
+
+    def search_text(self, data: Mapping[str, Any]) -> str:
+        """What a search looks into: the values of the searched fields, folded."""
+        return fold(" ".join([str(data[name]) for name in self.search_fields if data.get(name) is not None]))
 
     def key_text(self, data: Mapping[str, Any]) -> str:
         """The key as text: Kafka key, document id and cache key, e.g. `CUST001` or `titanic:17`."""

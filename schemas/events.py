@@ -61,13 +61,14 @@ class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """On `<dataset>.changed`: a row as committed. `version` grows with every change of that key and never falls.
 
-    The same version may come again (redelivery), always with the same content.
+    The same version may come again (redelivery), always with the same content. Behind a row that the API has written
+    there is no raw record, so it has no `origin`.
     """
 
     key: str
     op: Literal["stored", "deleted"]
     version: int
-    origin: Origin
+    origin: Origin | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 

@@ -21,6 +21,11 @@ def all_datasets() -> tuple[Dataset, ...]:
     return tuple(sorted((module.DATASET for module in modules), key=lambda dataset: dataset.name))
 
 
+def ingested_datasets() -> tuple[Dataset, ...]:
+    """Those that come through the pipeline: they have raw and clean topics."""
+    return tuple(dataset for dataset in all_datasets() if dataset.written_by == "pipeline")
+
+
 def dataset_named(name: str) -> Dataset:
     """The dataset of that name. Raises UnknownDataset."""
     for dataset in all_datasets():

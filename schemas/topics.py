@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.registry import all_datasets
+from schemas.registry import all_datasets, ingested_datasets
 
 FAILURES_TOPIC = "failures"
 
@@ -26,15 +26,13 @@ def all_topics() -> tuple[Topic, ...]:
             FAILURES_TOPIC, "rejected records, keyed like the original", "normalizer, sink-postgres", ("sink-postgres",)
         )
     ]
-    for dataset in all_datasets():
+    for dataset in ingested_datasets():
         topics += [
             Topic(dataset.raw_topic, "the source's bytes", "producers", ("normalizer", "sink-landing"), True),
             Topic(dataset.clean_topic, "normalized records with their origin", "normalizer", ("sink-postgres",)),
-            Topic(
-                dataset.changed_topic,
-                "rows as stored, with a version",
-                "sink-postgres",
-                ("sink-elasticsearch", "sink-redis"),
-            ),
         ]
+    for dataset in all_datasets():
+        writer = "relay" if dataset.written_by == "api" else "sink-postgres"
+        followers = ("sink-elasticsearch", "sink-redis")
+        topics.append(Topic(dataset.changed_topic, "rows as stored, with a version", writer, followers))
     return tuple(sorted(topics, key=lambda topic: topic.name))

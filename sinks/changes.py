@@ -25,8 +25,8 @@ class ChangeReader:
     def newest(self, messages: Iterable[Message]) -> list[tuple[Dataset, ChangeEvent]]:
         """The change with the highest version of each key. Pure but for a log line.
 
-        Only the Postgres sink writes these topics. What it did not write names no row and is passed over, with its
-        coordinates in the log: nothing would be repaired by stopping at it.
+        Only the Postgres sink and the relay write these topics. What they did not write names no row and is passed
+        over, with its coordinates in the log: nothing would be repaired by stopping at it.
         """
         newest: dict[tuple[Dataset, str], ChangeEvent] = {}
         for message in messages:

@@ -12,9 +12,8 @@ from runtime.errors import Backpressure
 from runtime.search_index import SEARCH_TEXT, alias_name, ensure_indices
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import ChangeEvent, FailedRecord
-from schemas.registry import all_datasets
-from schemas.text import fold
+from schemas.events import ChangeEvent, FailedRecord, Origin
+from schemas.registry import all_datasets, ingested_datasets
 from sinks.changes import ChangeReader
 from sinks.failed_records import now_ms, outgoing_failure
 from sinks.publisher import Publisher
@@ -27,6 +26,9 @@ STAGE = "elasticsearch"
 REQUEST_SECONDS = 60.0
 MAX_BULK_BYTES = 8_000_000
 """Elasticsearch advises 5 to 15 MB; a single larger document goes in a request of its own."""
+
+NO_PARTITION = -1
+"""In the origin of a failure of a row that the API has written; its version stands in the offset's place."""
 
 _OVERLOADED = {429, 502, 503, 504}
 _REFUSED_WHOLE = {400, 413}
@@ -59,6 +61,7 @@ class ElasticsearchSink:
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
+        self._ingested = {dataset.name for dataset in ingested_datasets()}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
 
     @property
@@ -87,7 +90,10 @@ class ElasticsearchSink:
             refused += await self._bulk(items)
         if not refused:
             return None
-        failures = await self._originals.attach(refused)
+        # Behind a row that the API has written there is no record to read back.
+        came = [failed for failed in refused if failed.dataset in self._ingested]
+        written = [failed for failed in refused if failed.dataset not in self._ingested]
+        failures = [*await self._originals.attach(came), *written]
         return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in failures])).confirmed()
 
     async def close(self) -> None:
@@ -143,8 +149,7 @@ def bulk_lines(index: str, dataset: Dataset, change: ChangeEvent) -> bytes:
     data = bytes(change.data).strip()
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
-    searched = msgspec.json.decode(data)
-    folded = fold(" ".join([str(searched[name]) for name in dataset.search_fields if searched.get(name) is not None]))
+    folded = dataset.search_text(msgspec.json.decode(data))
     return b'%b\n%b,"%b":%b}\n' % (_encode({"index": meta}), data[:-1], SEARCH_TEXT.encode(), _encode(folded))
 
 
@@ -167,7 +172,7 @@ def _refusal(item: BulkItem, message: str) -> FailedRecord:
         stage=STAGE,
         reason="elasticsearch_refused",
         message=message,
-        origin=item.change.origin,
+        origin=item.change.origin or Origin(item.dataset.changed_topic, NO_PARTITION, item.change.version, now_ms()),
         failed_at=now_ms(),
         key=item.change.key,
         payload=bytes(item.change.data),

@@ -7,7 +7,7 @@ from itertools import chain
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.schema import setup_schema
@@ -34,7 +34,7 @@ class LandingSink:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return tuple(dataset.raw_topic for dataset in all_datasets())
+        return tuple(dataset.raw_topic for dataset in ingested_datasets())
 
     async def setup(self) -> None:
         await setup_schema(self._settings)

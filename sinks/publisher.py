@@ -13,9 +13,12 @@ from runtime.settings import Settings
 
 POLL_SECONDS = 0.1
 
+BY_KEY = -1
+"""The partition of a message whose key decides where it goes."""
+
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A message to publish. `topic` is physical; `partition` that of the raw record it follows from."""
+    """A message to publish. `topic` is physical; `partition` that of the raw record it follows from, or BY_KEY."""
 
     topic: str
     partition: int

@@ -13,7 +13,7 @@ from faust.types.events import EventT
 from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch, BatchApp, confirm, set_aside
 from stream_processors.confirmations import Confirmations
@@ -79,7 +79,7 @@ def create_app(
         web_enabled=False,
     )
     limit = FailureLimit(settings)
-    for dataset in all_datasets():
+    for dataset in ingested_datasets():
         stage = NormalizerStage(
             dataset,
             settings.named(dataset.clean_topic),

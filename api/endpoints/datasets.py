@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from api.cached_records import MAX_KEY_LENGTH, read_record
+from api.clients import Clients
 from api.endpoints.services import OurClients, OurRuns, OurStages
 from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
@@ -65,15 +66,10 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     async def get_record(
         request: Request, clients: OurClients, key: Annotated[str, Path(description=f"The record's {key_form}.")]
     ) -> Response:
-        read = await read_record(clients, dataset, key)
-        headers: dict[str, str] = {"X-Cache": read.cache}
-        if read.content is None:
-            detail = f"There is no record {key[:200]!r} in {dataset.name}"
-            raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
-        headers["ETag"] = etag_of(read.content)
-        if names(request.headers.get("if-none-match"), headers["ETag"]):
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(read.content, headers=headers, media_type=JSON)
+        return await serve_record(request, clients, dataset, key)
+
+    if dataset.written_by == "api":
+        return router  # its own endpoints write it
 
     @router.delete(
         path + "/{key:path}",
@@ -103,3 +99,16 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return router
+
+
+async def serve_record(request: Request, clients: Clients, dataset: Dataset, key: str) -> Response:
+    """One record, from the cache if it is there; 304 if the caller has it. Raises ProblemAnswer where there is none."""
+    read = await read_record(clients, dataset, key)
+    headers: dict[str, str] = {"X-Cache": read.cache}
+    if read.content is None:
+        detail = f"There is no record {key[:200]!r} in {dataset.name}"
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
+    headers["ETag"] = etag_of(read.content)
+    if names(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(read.content, headers=headers, media_type=JSON)

@@ -1,6 +1,7 @@
 """Is it alive (`/livez`), can it serve (`/readyz`), and how are the stores (`/api/health`)."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -16,6 +17,12 @@ router = APIRouter(tags=["health"])
 async def live() -> dict[str, str]:
     """Whether the process answers; asks nobody else."""
     return {"status": "alive"}
+
+
+@router.get("/status", summary="Whether it runs, and its clock")
+async def running() -> dict[str, str]:
+    """Asks nobody else. The time is UTC, to the second."""
+    return {"status": "running", "timestamp": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
 
 
 @router.get("/readyz")

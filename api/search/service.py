@@ -1,6 +1,7 @@
 """Search: asks Elasticsearch; where it is not or does not answer, Postgres, and says so."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from elastic_transport import TransportError
@@ -18,26 +19,45 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 
 
+@dataclass(frozen=True)
+class Found:
+    """A page of matches, how many there are in all, and whether Postgres had to stand in for Elasticsearch."""
+
+    matches: list[Match]
+    total: int
+    degraded: bool
+
+    @property
+    def backend(self) -> str:
+        """Who answered."""
+        return "postgres" if self.degraded else "elasticsearch"
+
+
 async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> bytes:
     """A page of matches as JSON. Raises Unavailable if neither store answers."""
-    offset = (page - 1) * page_size
-    found = await _in_elasticsearch(clients, datasets, query, offset, page_size)
-    degraded = found is None
-    if found is None:
-        async with reading(clients.engine) as connection:
-            found = await search_text(connection, datasets, query, offset, page_size)
-    matches, total = found
+    found = await find(clients, datasets, query, page, page_size)
+    seen = (page - 1) * page_size + len(found.matches)
     return encode(
         {
-            "data": [_hit(match, query) for match in matches],
-            "total": total,
+            "data": [_hit(match, query) for match in found.matches],
+            "total": found.total,
             "page": page,
             "page_size": page_size,
-            "has_more": offset + len(matches) < total and bool(matches),
-            "backend": "postgres" if degraded else "elasticsearch",
-            "degraded": degraded,
+            "has_more": seen < found.total and bool(found.matches),
+            "backend": found.backend,
+            "degraded": found.degraded,
         }
     )
+
+
+async def find(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> Found:
+    """A page of matches. Raises Unavailable if neither store answers."""
+    offset = (page - 1) * page_size
+    answer = await _in_elasticsearch(clients, datasets, query, offset, page_size)
+    if answer is not None:
+        return Found(*answer, degraded=False)
+    async with reading(clients.engine) as connection:
+        return Found(*await search_text(connection, datasets, query, offset, page_size), degraded=True)
 
 
 async def _in_elasticsearch(

@@ -13,7 +13,7 @@ from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from sinks.postgres.statements import statements
-from sinks.publisher import Outgoing
+from sinks.publisher import BY_KEY, Outgoing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,7 +46,7 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
 
 def deleted_event(topic: str, event: ChangeEvent) -> Outgoing:
     """The message that tells of a delete. Pure."""
-    return Outgoing(topic, real_partition(event.origin.partition), event.key.encode(), _encode(event))
+    return _outgoing(topic, event)
 
 
 async def row_events(
@@ -57,13 +57,25 @@ async def row_events(
         return []
     fields = [dataset.key_fields(key) for key in keys]
     columns = [[key[name] for key in fields] for name in dataset.key]
-    raw_topic, topic = settings.named(dataset.raw_topic), settings.named(dataset.changed_topic)
+    topic = settings.named(dataset.changed_topic)
     events = []
-    for key, version, partition, offset, timestamp, data in await connection.fetch(statements(dataset).rows, *columns):
-        origin = Origin(raw_topic, partition, offset, timestamp)
-        event = ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))
-        events.append(Outgoing(topic, real_partition(partition), key.encode(), _encode(event)))
+    for key, version, *place, data in await connection.fetch(statements(dataset).rows, *columns):
+        origin = origin_at(dataset, settings, *place)
+        events.append(_outgoing(topic, ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))))
     if len(events) < len(keys):
         for key, version, *place in (await Deletions(connection, dataset).tombstones(keys)).values():
-            events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, Origin(raw_topic, *place))))
+            origin = origin_at(dataset, settings, *place)
+            events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, origin)))
     return events
+
+
+def origin_at(dataset: Dataset, settings: Settings, partition: int, offset: int, timestamp: int) -> Origin | None:
+    """The origin that these coordinates tell of; None where the API writes the rows. Pure."""
+    if dataset.written_by == "api":
+        return None
+    return Origin(settings.named(dataset.raw_topic), partition, offset, timestamp)
+
+
+def _outgoing(topic: str, event: ChangeEvent) -> Outgoing:
+    partition = real_partition(event.origin.partition) if event.origin else BY_KEY
+    return Outgoing(topic, partition, event.key.encode(), _encode(event))

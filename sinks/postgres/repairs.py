@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import ChangeEvent, Origin
-from sinks.postgres.change_events import deleted_event, row_events
+from schemas.events import ChangeEvent
+from sinks.postgres.change_events import deleted_event, origin_at, row_events
 from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import statements
@@ -62,13 +62,14 @@ async def delete_again(
         gone = [key for key in keys if key not in alive]
         versions = await connection.fetch("SELECT nextval('row_version') FROM generate_series(1, $1)", len(gone))
         tombstones = await Deletions(connection, dataset).tombstones(gone)
-    raw_topic, topic = settings.named(dataset.raw_topic), settings.named(dataset.changed_topic)
+    topic = settings.named(dataset.changed_topic)
     now = round(time.time() * 1000)
     events = []
     for key, (version,) in zip(gone, versions, strict=True):
         known = tombstones.get(key)
         place = (known.partition, known.offset, known.timestamp) if known else (NO_PLACE, NO_PLACE, now)
-        events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, Origin(raw_topic, *place))))
+        origin = origin_at(dataset, settings, *place)
+        events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, origin)))
     return events
 
 

@@ -13,7 +13,7 @@ from runtime.fault_points import crash_here
 from runtime.settings import Settings
 from schemas.errors import InvalidRecord
 from schemas.events import Origin
-from schemas.registry import all_datasets
+from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
@@ -69,11 +69,11 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._purged_at = 0.0
-        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in all_datasets()}
+        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (*(dataset.clean_topic for dataset in all_datasets()), FAILURES_TOPIC)
+        return (*(dataset.clean_topic for dataset in ingested_datasets()), FAILURES_TOPIC)
 
     async def setup(self) -> None:
         await setup_schema(self._settings)
@@ -95,7 +95,7 @@ class PostgresSink:
         try:
             connection, new = await self._connection.open()
             if new:
-                for dataset in all_datasets():
+                for dataset in ingested_datasets():
                     await connection.execute(statements(dataset).create_stage)
             if await self._epochs.look(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)

@@ -40,7 +40,8 @@ class Statements:
     alive: str
     """The key texts of those keys that have a row."""
     rows: str
-    """The rows of the keys given as one array per key column, as change events show them."""
+    """The rows of the keys given as one array per key column, as change events show them; a row that the API has
+    written has no coordinates."""
 
 
 @cache
@@ -128,8 +129,9 @@ def _rows(dataset: Dataset) -> str:
         *(f"'{f.name}', t.\"{f.name}\"{'' if f.type.column() == 'INTEGER' else '::text'}" for f in dataset.fields),
         *(f"'{name}', to_char(t.{name} AT TIME ZONE 'UTC', '{TIMESTAMP}')" for name in ("created_at", "updated_at")),
     ]
+    places = _list(COORDINATES, "t") if dataset.written_by == "pipeline" else "NULL, NULL, NULL"
     return f"""
-        SELECT {_key_text(dataset, "t")} AS key, t.version, t.raw_partition, t.raw_offset, t.raw_timestamp,
+        SELECT {_key_text(dataset, "t")} AS key, t.version, {places},
             json_build_object({", ".join(shown)})::text AS data
         FROM unnest({_key_arrays(dataset)}) AS wanted ({_list(dataset.key)})
         JOIN "{dataset.table}" t ON {_same_key(dataset, "wanted")}"""

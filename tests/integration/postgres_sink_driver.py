@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord, Origin
-from schemas.registry import all_datasets, dataset_named
+from schemas.registry import dataset_named, ingested_datasets
 from sinks.postgres.arrivals import decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.sink import PostgresSink
@@ -126,7 +126,7 @@ async def driver(settings: Settings) -> AsyncIterator[Driver]:
     connect: Any = asyncpg.connect
     connection = await connect(settings.plain_database_url)
     try:
-        for dataset in all_datasets():
+        for dataset in ingested_datasets():
             await connection.execute(statements(dataset).create_stage)
         yield Driver(settings, connection)
     finally:

@@ -43,7 +43,7 @@ async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearc
 async def compared(settings: Settings, store: Documents | CacheEntries, wait: float = 0) -> StoreAudit:
     engine = create_async_engine(settings.async_database_url)
     try:
-        arrived = partial(caught_up, settings, CUSTOMERS, store.group)
+        arrived = partial(caught_up, settings, engine, CUSTOMERS, store.group)
         return await audit_store(Rows(engine), store, CUSTOMERS, arrived, wait, lambda _: None)
     finally:
         await engine.dispose()

@@ -27,6 +27,7 @@ def test_sinks_are_named_shortly_or_as_status_names_them() -> None:
     [
         ("api=2", "'api' can't be scaled"),
         ("watchdog=2", "'watchdog' can't be scaled"),
+        ("relay=2", "'relay' can't be scaled"),
         ("kafka=3", "'kafka' can't be scaled"),
         ("normalizer=0", "'normalizer=0' is not a number of instances"),
         ("normalizer=-1", "'normalizer=-1' is not a number"),

@@ -78,6 +78,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
     [
         ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv"),
         ("[sources.a]", "[sources.a] kind = None: expected one of api, csv"),
+        (
+            API.replace("records", "users"),
+            "[sources.a] dataset = 'users': users takes no records from sources: POST /users/ writes them",
+        ),
         ("sources.a = 3", "[sources.a]: expected a block of settings, got 3"),
         ("[source.a]", "unknown table [source]; sources are declared as [sources.NAME]"),
         ('[sources.a]\nkind = "api"\ndataset = "records"', "[sources.a] url is missing: a source of kind api needs it"),

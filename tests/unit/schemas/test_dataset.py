@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.fields import FromSource, Text
-from schemas.registry import UnknownDataset, all_datasets, dataset_named
+from schemas.registry import UnknownDataset, all_datasets, dataset_named, ingested_datasets
 from schemas.topics import all_topics
 from tests.unit.schemas.json_values import QUICK, values
 
@@ -57,6 +57,19 @@ def test_topics_are_derived_from_the_name() -> None:
         "customers.changed",
     )
     assert {customers.raw_topic, customers.clean_topic, "failures"} <= {topic.name for topic in all_topics()}
+
+
+def test_what_the_api_writes_has_a_topic_of_changes_and_no_other() -> None:
+    users = dataset_named("users")
+    assert users not in ingested_datasets()
+    [topic] = [topic for topic in all_topics() if topic.name.startswith("users.")]
+    assert (topic.name, topic.written_by) == (users.changed_topic, "relay")
+    assert topic.read_by == next(t.read_by for t in all_topics() if t.name == "customers.changed")
+
+
+def test_what_is_searched_is_folded_and_leaves_out_what_is_absent() -> None:
+    row = {"first_name": "José", "last_name": "MUÑOZ", "email": "j@example.org", "address": None}
+    assert dataset_named("customers").search_text(row) == "jose munoz j@example.org"
 
 
 def test_required_fields_are_those_without_none() -> None:

@@ -1,0 +1,149 @@
+"""`/users`: written to Postgres at once. The index and the other readers' caches follow, through the outbox."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
+
+from api.cached_records import forget
+from api.database import writing
+from api.endpoints.datasets import JSON, serve_record
+from api.endpoints.services import OurClients
+from api.etag import etag_of
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText
+from api.problems import ProblemAnswer, bad_parameter
+from api.queries.records import Row
+from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_row
+from api.record_pages import read_page
+from api.search.elasticsearch_query import WINDOW
+from api.search.service import find
+from api.served_json import encode
+from api.served_model import served_model
+from api.user_bodies import USERS, NewUser, UserChanges, in_normal_form
+
+router = APIRouter(tags=["users"])
+
+ServedUser = served_model(USERS)
+
+EmailInPath = Annotated[str, Path(description="The e-mail address, in any case.", max_length=1000)]
+
+TAKEN: dict[int | str, dict[str, Any]] = {409: {"description": "Somebody has that e-mail address, in whatever case"}}
+
+
+class UserPage(BaseModel):
+    """A page of users. `backend` and `degraded` are there in answers to a search: who answered, as in `/search`."""
+
+    data: list[ServedUser]  # type: ignore[valid-type]
+    total: int
+    page: int | None
+    limit: int
+    total_pages: int
+    next_cursor: str | None
+    backend: str | None = None
+    degraded: bool | None = None
+
+
+@router.post("/users", include_in_schema=False)
+@router.post(
+    "/users/", status_code=HTTPStatus.CREATED, response_model=ServedUser, summary="Create a user", responses=TAKEN
+)
+async def create_user(clients: OurClients, user: NewUser) -> Response:
+    """Answers when Postgres has the user. Kafka, Elasticsearch and Redis may be away: they hear of it when they are
+    back.
+    """
+    try:
+        async with writing(clients.engine) as connection:
+            written = await insert_row(connection, USERS, user.model_dump())
+    except KeyTaken as error:
+        raise _taken(error) from None
+    await forget(clients, USERS, written.versions)
+    return _answer(written.row, HTTPStatus.CREATED)
+
+
+@router.get("/users/", include_in_schema=False)
+@router.get("/users", response_model=UserPage, summary="Users, page by page or by a search")
+async def list_users(
+    clients: OurClients,
+    q: Annotated[OptionalText, Query(description="Words; the last one may be a beginning.")] = None,
+    page: OptionalPage = None,
+    limit: Limit = 10,
+    cursor: Cursor = None,
+) -> Response:
+    """Without `q` by address; with it best matches first, from Elasticsearch, or from Postgres if that is away."""
+    if q is None or not q.strip():
+        return Response(await read_page(clients, USERS, page, limit, cursor), media_type=JSON)
+    if cursor is not None:
+        raise bad_parameter("cursor", cursor, "a search goes on by page")
+    page = page or 1
+    if page * limit > WINDOW:
+        raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
+    found = await find(clients, [USERS], q, page, limit)
+    answer = {
+        "data": [match.row for match in found.matches],
+        "total": found.total,
+        "page": page,
+        "limit": limit,
+        "total_pages": -(-found.total // limit),
+        "next_cursor": None,
+        "backend": found.backend,
+        "degraded": found.degraded,
+    }
+    return Response(encode(answer), media_type=JSON)
+
+
+@router.get("/users/{email:path}", response_model=ServedUser, summary="One user")
+async def get_user(request: Request, clients: OurClients, email: EmailInPath) -> Response:
+    """From Redis if it is there, else from Postgres."""
+    return await serve_record(request, clients, USERS, _key(email))
+
+
+@router.patch("/users/{email:path}", response_model=ServedUser, summary="Change a user", responses=TAKEN)
+async def change_user(clients: OurClients, email: EmailInPath, changes: UserChanges) -> Response:
+    """Only what is named changes; the address may. What changes nothing leaves `updated_at` as it is."""
+    try:
+        async with writing(clients.engine) as connection:
+            written = await update_row(connection, USERS, _key(email), changes.model_dump(exclude_unset=True))
+    except KeyTaken as error:
+        raise _taken(error) from None
+    if written is None:
+        raise _unknown(email)
+    await forget(clients, USERS, written.versions)
+    return _answer(written.row, HTTPStatus.OK)
+
+
+@router.delete("/users/{email:path}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a user")
+async def delete_user(clients: OurClients, email: EmailInPath) -> Response:
+    """From Postgres at once; from the index and the cache when the event comes."""
+    async with writing(clients.engine) as connection:
+        written = await delete_row(connection, USERS, _key(email))
+    if written is None:
+        raise _unknown(email)
+    await forget(clients, USERS, written.versions)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _key(email: str) -> str:
+    try:
+        return in_normal_form("email", email)
+    except PydanticCustomError:
+        raise _unknown(email) from None  # nobody can have it
+
+
+def _answer(row: Row | None, status: HTTPStatus) -> Response:
+    assert row is not None  # noqa: S101 (it was not deleted)
+    content = encode(row)
+    headers = {"ETag": etag_of(content)}
+    headers["Location"] = f"/users/{quote(str(row['email']), safe='@')}"
+    return Response(content, status, headers, JSON)
+
+
+def _taken(error: KeyTaken) -> ProblemAnswer:
+    detail = f"There is a user with the e-mail address {error.key!r} already"
+    return ProblemAnswer(HTTPStatus.CONFLICT, "email-taken", detail, email=error.key)
+
+
+def _unknown(email: str) -> ProblemAnswer:
+    return ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", f"There is no user {email[:200]!r}")

@@ -1,0 +1,20 @@
+"""`headrace relay`: publishes what the API has written."""
+
+from runtime.logging import configure_logging
+from runtime.settings import load_settings
+from sinks.outbox_relay import NAME, run_relay
+from sinks.runner import run_in_loop
+
+
+def relay() -> None:
+    """Publish the change events of rows that the API has written, until stopped; `headrace up` runs one of these.
+
+    SIGTERM drains what is in hand and exits 0. Several may run: one works, the others stand by for its end.
+
+    Example:
+
+      HEALTH_PORT=8107 headrace relay
+    """
+    settings = load_settings()
+    configure_logging(settings, NAME)
+    run_in_loop(run_relay(settings))

@@ -1,0 +1,85 @@
+"""The relay's side of the outbox: whose turn it is, what is to be published next, and what is done."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from runtime.errors import Backpressure
+from runtime.outbox import CHANNEL, RELAY_LOCK
+from runtime.settings import Settings
+from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.verdicts import STORE, in_words, is_outage
+
+_NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
+
+# An entry that a writer is replacing at this moment is passed over: what it says next is still to be published. So the
+# relay never waits for a writer, nor a writer for the relay for longer than this statement takes.
+_REMOVE = """
+    DELETE FROM outbox WHERE version IN (
+        SELECT version FROM outbox WHERE version = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED)"""
+
+
+class Entry(NamedTuple):
+    """A change event that is to be published."""
+
+    dataset: str
+    key: str
+    version: int
+    event: bytes
+    written_at: datetime
+
+
+class Outbox:
+    """One session at a time has the turn, until it ends. Every call raises Backpressure while Postgres is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection = SinkConnection(settings)
+        self._news = asyncio.Event()
+        self.has_turn = False
+
+    async def next(self, limit: int) -> list[Entry]:
+        """The oldest entries; none while another session has the turn."""
+        self._news.clear()
+        try:
+            connection, new = await self._connection.open()
+            if new:
+                self.has_turn = False
+                await connection.add_listener(CHANNEL, self._hear)
+            if not self.has_turn:
+                self.has_turn = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RELAY_LOCK)
+            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self.has_turn else []
+        except Exception as error:
+            raise self._lost(error) from error
+
+    async def remove(self, entries: Sequence[Entry]) -> None:
+        """Take out what has been published, unless something newer of its key has taken its place. Idempotent."""
+        try:
+            connection, _ = await self._connection.open()
+            await connection.execute(_REMOVE, [entry.version for entry in entries])
+        except Exception as error:
+            raise self._lost(error) from error
+
+    async def news(self, seconds: float) -> None:
+        """Wait for a commit that put something in since the last `next`, for so long at most, or for `wake`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def wake(self) -> None:
+        """End a `news` under way."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """End the session, and with it the turn."""
+        await self._connection.close()
+
+    def _hear(self, _connection: Connection, _process: int, _channel: str, _payload: Any) -> None:
+        self._news.set()
+
+    def _lost(self, error: Exception) -> Exception:
+        self._connection.discard()
+        self.has_turn = False
+        return Backpressure(STORE, in_words(error)) if is_outage(error) else error
