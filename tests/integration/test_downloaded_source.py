@@ -47,6 +47,6 @@ async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> No
 
 async def test_a_file_that_breaks_off_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producers.downloaded_source.ATTEMPTS", 2)
-    with http_server(lambda _: Answer(200, CSV, {"Content-Length": "1000", "Connection": "close"})) as url:
-        with pytest.raises(SourceFailed, match="cannot be read"):
-            await read(f"{url}/shop.csv")
+    broken = Answer(200, CSV, {"Content-Length": "1000"})
+    with http_server(lambda _: broken) as url, pytest.raises(SourceFailed, match="cannot be read"):
+        await read(f"{url}/shop.csv")
