@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.etl_run import run_source
 from producers.source import Source
 from producers.sources import SourcesError, load_sources
-from runtime.errors import Explained
+from runtime.errors import DeliveryFailed, Explained
 from runtime.etl.run import RunUnderWay
 from runtime.etl.runs import latest_starts
 from runtime.settings import Settings
@@ -182,7 +182,7 @@ class Scheduler:
         except RunUnderWay as error:
             plan.last = "skipped"
             log.info("run_skipped", source=name, reason=str(error))
-        except Unavailable as error:
+        except (Unavailable, DeliveryFailed) as error:
             plan.last = "failed"
             interval = min(interval, AGAIN_SECONDS)
             log.warning("run_failed", source=name, reason=str(error))
