@@ -1,7 +1,6 @@
 """The scheduler runs what is due, never twice at a time, and nothing that fails ends it."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -118,7 +117,6 @@ def test_the_process_tells_the_next_start_and_stops_at_once(settings: Settings, 
         metrics = httpx.get(f"{process.url}/metrics", trust_env=False).text
         assert 'headrace_etl_runs_total{source="gone",status="failed"}' in metrics
     finally:
-        process.signal(signal.SIGTERM)
         assert process.stop() == 0
     last = next(row for row in recorded(settings) if row["run_id"] == run["run_id"])
     assert (last["status"], last["published"]) == ("failed", ROWS)
