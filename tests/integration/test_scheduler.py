@@ -85,6 +85,16 @@ async def test_a_run_that_somebody_else_has_begun_is_left_alone(settings: Settin
         await until(settings, lambda runs: len(runs) > 1, "the scheduler runs it in its turn")
 
 
+async def test_two_schedulers_share_the_work(settings: Settings) -> None:
+    interval = 1.0
+    shared = settings.model_copy(update={"etl_interval": interval})
+    await asyncio.to_thread(cover, settings)
+    async with scheduling(shared), scheduling(shared):
+        await until(settings, lambda runs: sum(run["status"] == "success" for run in runs) >= 4, "four runs succeed")
+    starts = [run["started_at"] for run in await recorded_async(settings)]
+    assert all((after - before).total_seconds() > interval / 2 for before, after in pairwise(starts))
+
+
 async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_told(settings: Settings) -> None:
     await asyncio.to_thread(cover, settings)
     file = settings.sources_file
