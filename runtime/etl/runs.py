@@ -4,7 +4,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Select, func, select, text, update
+from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -125,6 +125,6 @@ async def list_runs(
 
 async def seconds_since_latest(connection: AsyncConnection) -> dict[str, float]:
     """How long ago, by Postgres's clock, each source's latest run began that goes on or succeeded."""
-    seconds = func.extract("epoch", func.now() - func.max(etl_runs.c.started_at))
+    seconds = extract("epoch", func.now() - func.max(etl_runs.c.started_at))
     query = select(etl_runs.c.source, seconds).where(etl_runs.c.status != "failed").group_by(etl_runs.c.source)
     return {source: float(since) for source, since in (await connection.execute(query)).all()}
