@@ -26,7 +26,10 @@ _STATS = text("""
 
 @dataclass(frozen=True)
 class Totals:
-    """In the order of the query's columns. Records and seconds are those of the runs that succeeded: a failed run's records come again with the next."""
+    """Records and seconds are those of the runs that succeeded: a failed run's records come again with the next.
+
+    In the order of the query's columns.
+    """
 
     total_records_processed: int
     total_duration_seconds: float
