@@ -11,8 +11,8 @@ from runtime.settings import SettingsError
 
 PANELS = {
     "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
-    "Data": ("publish", "push", "export", "failures", "audit", "lag", "topics"),
-    "Single processes": ("setup", "normalizer", "sink", "relay", "api", "mock-server", "watchdog"),
+    "Data": ("run", "stats", "reset", "publish", "push", "export", "failures", "audit", "lag", "topics"),
+    "Single processes": ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
 }
 
 

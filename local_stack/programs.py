@@ -56,6 +56,7 @@ ROLES = (
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
     Role("watchdog", ("watchdog",), Tier.FRONT),
     Role("relay", ("relay",), Tier.WORKERS),
+    Role("scheduler", ("scheduler",), Tier.FRONT),
 )
 
 SCALABLE = tuple(role.name for role in ROLES if role.scalable)

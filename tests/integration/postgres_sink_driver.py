@@ -96,7 +96,7 @@ def batch_of(items: Sequence[CleanRecord | FailedRecord]) -> Batch:
         if isinstance(item, FailedRecord):
             batch.reported.append(item)
         else:
-            dataset = next(one for one in all_datasets() if item.origin.topic.endswith(one.raw_topic))
+            dataset = next(one for one in ingested_datasets() if item.origin.topic.endswith(one.raw_topic))
             batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
     return batch
 
