@@ -52,7 +52,18 @@ def create_app(settings: Settings, stages: Stages) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    modules = (entry_points, health, ingest_endpoints, etl, data, orders, search, user_endpoints, lag_endpoint, audit_endpoint)
+    modules = (
+        entry_points,
+        health,
+        ingest_endpoints,
+        etl,
+        data,
+        orders,
+        search,
+        user_endpoints,
+        lag_endpoint,
+        audit_endpoint,
+    )
     # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
     plain = [module.router for module in (*modules, failure_jobs, failures)]
     return [*plain, customers, *dataset_routers()]
