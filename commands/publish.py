@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,10 @@ def publish(
     delimiter: Annotated[
         str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
     ] = None,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental/--full", help="Only what is new or changed, or all (the default)."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")
@@ -45,6 +49,9 @@ def publish(
 ) -> None:
     """Publish all records of sources to Kafka. A source that cannot be read stops no other one.
 
+    With --incremental a source goes on where its last run ended, or was interrupted: an API sends the records whose
+    content changed, a CSV file what was appended. --full sends all, and later incremental runs go on from there.
+
     Exit code 0 only if every record was confirmed (with --wait: taken by Postgres); 1 otherwise; 2 for wrong usage.
 
     Examples:
@@ -52,6 +59,8 @@ def publish(
       headrace publish customers_api titanic
 
       headrace publish --all --wait
+
+      headrace publish customers_api --incremental
 
       headrace publish csv sales.csv --source sales --map source_id=id --map name=product --wait
 
@@ -76,7 +85,8 @@ def publish(
             chosen = _declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    PublishRuns(settings, as_json, wait, timeout).execute(chosen)
+    checkpoint: Literal["resume", "anew"] = "resume" if incremental else "anew"
+    PublishRuns(settings, as_json, wait, timeout, checkpoint).execute(chosen)
 
 
 def _declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:

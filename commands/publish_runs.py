@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import typer
 from asyncpg.exceptions import PostgresError
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from commands.output import print_json, stderr, stdout
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source, SourceFailed
+from runtime.checkpoints import CheckpointFailed
 from runtime.coverage import wait_until_covered
 from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed
@@ -49,6 +51,8 @@ class PublishRuns:
     as_json: bool
     wait: bool
     timeout_seconds: float
+    checkpoint: Literal["resume", "anew"] | None = None
+    """As `publish` takes it."""
     runs: list[Run] = field(default_factory=list)
 
     def execute(self, sources: Sequence[Source]) -> None:
@@ -89,11 +93,13 @@ class PublishRuns:
                 bar.show(progress)
 
         try:
-            run.report = await publish(source, self.settings, progress=show)
+            run.report = await publish(source, self.settings, progress=show, checkpoint=self.checkpoint)
         except SourceFailed as failure:
             run.error = failure.reason
         except DeliveryFailed as failure:
             run.error = str(failure).removeprefix(f"{source.description.name}: ")
+        except CheckpointFailed as failure:
+            run.error = str(failure)
 
     async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
         try:
@@ -155,6 +161,8 @@ def describe(run: Run) -> str:
     progress = run.progress
     seconds = f" in {run.report.seconds:.1f} s" if run.report else ""
     line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
+    if progress.unchanged:
+        line += f", {progress.unchanged:,} unchanged"
     if progress.rejected_rows:
         line += f", {progress.rejected_rows:,} of them unreadable (they become failures)"
     if progress.confirmed < progress.sent:
@@ -171,6 +179,7 @@ def _as_json(run: Run) -> dict[str, object]:
         "run": run.report.run_id if run.report else None,
         "published": run.progress.confirmed,
         "unconfirmed": run.progress.sent - run.progress.confirmed,
+        "unchanged": run.progress.unchanged,
         "rejected_rows": run.progress.rejected_rows,
         "seconds": round(run.report.seconds, 3) if run.report else None,
         "stored": run.stored,
