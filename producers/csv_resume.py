@@ -141,8 +141,8 @@ class FileProgress:
         self.position = msgspec.structs.replace(self.position, **place._asdict(), digest=digest)
         return self.position.saved()
 
-    def at_empty_end(self) -> Position:
-        """After a file without a header: whatever it will have begins at its beginning."""
+    def without_rows(self) -> Position:
+        """At the end of a file whose header is not there yet: it will be read from its beginning."""
         end = self.file.consumed
         self.position = msgspec.structs.replace(
             self.position, end=end, end_digest=self.file.digest(end) or "", stat=self.file.stat
@@ -157,11 +157,11 @@ class FileProgress:
         else:
             data, lines = unfinished
             offset = self.file.consumed - len(data)
-            if lines and self.file.ends_with(data) and (digest := self.file.digest(offset)) is not None:
+            if self.file.ends_with(data) and (digest := self.file.digest(offset)) is not None:
                 self.position = msgspec.structs.replace(
                     self.position, offset=offset, lines=lines, after_cr=False, digest=digest
                 )
-        return self.at_empty_end()
+        return self.without_rows()
 
 
 def _digest_of(file: io.BufferedReader, count: int, into: hashlib.blake2b | None = None) -> str:

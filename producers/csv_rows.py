@@ -20,6 +20,10 @@ Like Python's `surrogateescape`, but for every byte and every codec.
 """
 
 
+_STATEFUL = ("iso2022", "hz", "utf-7")
+"""Codecs in which the meaning of bytes depends on those before, which Python can't save and restore (it may crash)."""
+
+
 class BadRow(NamedTuple):
     """A row that cannot be read: reason code, message with its line number, and its bytes as they are in the file."""
 
@@ -104,7 +108,8 @@ class _Lines:
             self._skip_lf = False
             if line == "\n":  # the other half of a line end whose first half was the end of the file then
                 line = self._readline(LONGEST_LINE)
-        self._ended_in_cr = line.endswith("\r")
+        if line:
+            self._ended_in_cr = line.endswith("\r")
         return line
 
     def _note_unfinished(self) -> None:
@@ -183,6 +188,8 @@ class CsvRows:
 
     def place(self) -> Place | None:
         """Where the next row begins; None while it can't be told."""
+        if codecs.lookup(self.encoding).name.startswith(_STATEFUL):
+            return None
         place = self._lines.place()
         return None if place is None else Place(self._text.tell(), *place)
 

@@ -135,6 +135,7 @@ class CsvSource:
                 file.tracked = not goes_on
                 each = iter(rows)
                 columns = self._header(each, rows)
+                header_ended = bool(columns) and rows.place() is not None
                 progress = FileProgress(file, FilePosition(encoding=found.encoding, delimiter=found.delimiter))
                 if known and goes_on:
                     rows.go_on(known.place)
@@ -147,7 +148,7 @@ class CsvSource:
                     before = None
                 if not goes_on:
                     self._tell_no_rows(columns, batch)
-                end = progress.at_end(rows) if columns else progress.at_empty_end()
+                end = progress.at_end(rows) if header_ended else progress.without_rows()
                 yield SourceBatch([], 1.0, end, before)
 
     @contextmanager
