@@ -124,7 +124,9 @@ class ApiSource:
                         yield self._compared(answer, sent, key, Position(at))
         if sent.is_full:
             log.warning("checkpoint_is_full", source=self.description.name, records=self.remembered)
-        yield SourceBatch([], 1.0, Position({**at, "complete": True}, end=last + 1))
+        # What is no longer true of pages that this run has not seen is kept until one sees them.
+        end = last + 1 if start == self._first else None
+        yield SourceBatch([], 1.0, Position({**at, "complete": True}, end=end))
 
     @property
     def _first(self) -> int:
