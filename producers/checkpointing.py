@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 
 import msgspec
@@ -77,17 +77,19 @@ class Checkpointing:
             self._saving = asyncio.create_task(self._save(position))
 
     async def finish(self) -> None:
-        """Save what is confirmed when no more will be."""
-        await self._within(self._saving_ended())
-        if position := self._positions.take():
-            await self._within(self._save(position))
+        """Save what is confirmed when no more will be, within LAST_SAVE_SECONDS."""
+        await self._within(self._finish())
 
     async def close(self) -> None:
         """Let the next run have the checkpoint."""
-        if self._saving is not None and not self._saving.done():
-            self._saving.cancel()
-            await asyncio.wait({self._saving})
+        if self._saving is not None:
+            await self._within(self._saving_ended())
         await self._store.close()
+
+    async def _finish(self) -> None:
+        await self._saving_ended()
+        if position := self._positions.take():
+            await self._save(position)
 
     async def _save(self, position: Position) -> None:
         try:
@@ -106,11 +108,16 @@ class Checkpointing:
             task, self._saving = self._saving, None
             await task
 
-    async def _within(self, save: Awaitable[None]) -> None:
-        try:
-            await asyncio.wait_for(save, LAST_SAVE_SECONDS)
-        except TimeoutError:
-            self._tell(TimeoutError(f"no answer within {LAST_SAVE_SECONDS:g} s"))
+    async def _within(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        await asyncio.wait({task}, timeout=LAST_SAVE_SECONDS)
+        if not task.done():
+            self._tell(TimeoutError(f"Postgres did not answer within {LAST_SAVE_SECONDS:g} s"))
+            self._store.abandon()  # first: cancelling would wait for a server that does not answer
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
     def _tell(self, error: BaseException | None) -> None:
         if not self._told:

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
+import structlog
 from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError, UndefinedTableError
 
 from runtime.settings import Settings
+
+log = structlog.get_logger()
 
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
@@ -102,12 +105,14 @@ class CheckpointStore:
         try:
             connection = await self._connected()
             async with connection.transaction():
-                await connection.fetch(_DROP, self._name, anew, self._scope)
+                dropped = await connection.fetch(_DROP, self._name, anew, self._scope)
                 at = await connection.fetchval(_TAKE, self._name, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._name)
         except _TROUBLE as error:
-            self._discard()
+            self.abandon()
             raise self._unavailable("read", error) from error
+        if dropped and not anew:
+            log.info("checkpoint_void", source=self._source, reason="its block or its topic is another one")
         position = Position(msgspec.json.decode(at), tuple(Page(*row) for row in rows))
         return position if position.at or position.pages else None
 
@@ -124,11 +129,12 @@ class CheckpointStore:
                 if await connection.fetchval(_MOVE, self._name, self._run_id, at) is None:
                     raise self._taken()
                 await connection.execute(_FORGET_PAGES, self._name, numbers)
-                await connection.executemany(_ADD_PAGE, [(self._name, *page) for page in position.pages])
+                if position.pages:
+                    await connection.executemany(_ADD_PAGE, [(self._name, *page) for page in position.pages])
                 if position.end is not None:
                     await connection.execute(_CUT, self._name, position.end)
         except _TROUBLE as error:
-            self._discard()
+            self.abandon()
             raise self._unavailable("saved", error) from error
 
     async def close(self) -> None:
@@ -137,9 +143,10 @@ class CheckpointStore:
             try:
                 await self._connection.close(timeout=2.0)
             except _TROUBLE:
-                self._discard()
+                self.abandon()
 
-    def _discard(self) -> None:
+    def abandon(self) -> None:
+        """Drop the connection: what it is doing fails."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -153,7 +160,7 @@ class CheckpointStore:
             digest = hashlib.blake2b(f"etl_checkpoint:{self._name}".encode(), digest_size=8).digest()
             key = int.from_bytes(digest, "big", signed=True)
             if not await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
-                self._discard()
+                self.abandon()
                 raise self._taken()
         return self._connection
 

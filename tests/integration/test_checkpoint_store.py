@@ -80,7 +80,7 @@ async def test_a_second_run_is_refused_and_let_in_when_the_first_has_closed(migr
 async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(migrated_settings: Settings) -> None:
     first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
     await first.begin(anew=False)
-    first._discard()
+    first.abandon()
     await second.begin(anew=False)
     await second.save(Position({"page": 2}))
     with pytest.raises(CheckpointTaken):
