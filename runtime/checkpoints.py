@@ -86,12 +86,12 @@ class CheckpointStore:
     """One run's access to its source's checkpoint. Connects when it begins, again after trouble; close it.
 
     `scope` is everything that a position depends on besides the source's data; another scope voids it. The run holds a
-    lock of its source, and a run that has lost it saves nothing more. Not for concurrent use.
+    lock of its source (of the session: no pooler in transaction mode may be between), and a run that has lost it saves
+    nothing more. Not for concurrent use.
     """
 
     def __init__(self, settings: Settings, source: str, scope: str, run_id: str) -> None:
         self._url = settings.plain_database_url
-        self._name = settings.named(source)
         self._source = source
         self._scope = scope
         self._run_id = run_id
@@ -105,9 +105,9 @@ class CheckpointStore:
         try:
             connection = await self._connected()
             async with connection.transaction():
-                dropped = await connection.fetch(_DROP, self._name, anew, self._scope)
-                at = await connection.fetchval(_TAKE, self._name, self._scope, self._run_id)
-                rows = await connection.fetch(_PAGES, self._name)
+                dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
+                at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
+                rows = await connection.fetch(_PAGES, self._source)
         except _TROUBLE as error:
             self.abandon()
             raise self._unavailable("read", error) from error
@@ -126,13 +126,13 @@ class CheckpointStore:
         try:
             connection = await self._connected()
             async with connection.transaction():
-                if await connection.fetchval(_MOVE, self._name, self._run_id, at) is None:
+                if await connection.fetchval(_MOVE, self._source, self._run_id, at) is None:
                     raise self._taken()
-                await connection.execute(_FORGET_PAGES, self._name, numbers)
+                await connection.execute(_FORGET_PAGES, self._source, numbers)
                 if position.pages:
-                    await connection.executemany(_ADD_PAGE, [(self._name, *page) for page in position.pages])
+                    await connection.executemany(_ADD_PAGE, [(self._source, *page) for page in position.pages])
                 if position.end is not None:
-                    await connection.execute(_CUT, self._name, position.end)
+                    await connection.execute(_CUT, self._source, position.end)
         except _TROUBLE as error:
             self.abandon()
             raise self._unavailable("saved", error) from error
@@ -157,7 +157,7 @@ class CheckpointStore:
             self._connection = await connect(
                 self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=_SESSION
             )
-            digest = hashlib.blake2b(f"etl_checkpoint:{self._name}".encode(), digest_size=8).digest()
+            digest = hashlib.blake2b(f"etl_checkpoint:{self._source}".encode(), digest_size=8).digest()
             key = int.from_bytes(digest, "big", signed=True)
             if not await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
                 self.abandon()

@@ -185,7 +185,7 @@ etl_checkpoint = Table(
     Column("run_id", Text, nullable=False),
     _timestamp("updated_at"),
 )
-"""Where reading a source goes on. `source` is its name in this pipeline's namespace; see `runtime/checkpoints.py`."""
+"""Where reading a source goes on, and what that depends on (`scope`); see `runtime/checkpoints.py`."""
 
 etl_checkpoint_pages = Table(
     "etl_checkpoint_pages",

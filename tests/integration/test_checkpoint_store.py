@@ -59,11 +59,6 @@ async def test_a_checkpoint_that_is_void_is_forgotten_at_once(migrated_settings:
     assert await read(migrated_settings) is None
 
 
-async def test_pipelines_that_share_a_database_have_checkpoints_of_their_own(migrated_settings: Settings) -> None:
-    await save(migrated_settings, Position({"page": 1}))
-    assert await read(migrated_settings.model_copy(update={"headrace_namespace": "other"})) is None
-
-
 async def test_a_second_run_is_refused_and_let_in_when_the_first_has_closed(migrated_settings: Settings) -> None:
     first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
     await first.begin(anew=False)
