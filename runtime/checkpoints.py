@@ -7,7 +7,7 @@ See decision 0018.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import msgspec
@@ -167,11 +167,12 @@ class CheckpointStore:
     def _taken(self) -> CheckpointTaken:
         return CheckpointTaken(f"another run of {self._source} is under way; let it end, or stop it, and try again")
 
-    def _unavailable(self, what: str, error: BaseException) -> CheckpointUnavailable:
+    def _unavailable(self, what: Literal["read", "saved"], error: BaseException) -> CheckpointUnavailable:
+        advice = "`headrace status` says what is down; " + (
+            "--full reads all and needs no checkpoint" if what == "read" else "the next run goes on from what is saved"
+        )
         if isinstance(error, UndefinedTableError):
             advice = "`headrace setup` creates its tables"
-        else:
-            advice = "`headrace status` says what is down, --full reads all and needs no checkpoint"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return CheckpointUnavailable(
             f"the checkpoint of {self._source} cannot be {what}: Postgres says {reason!r}; {advice}"
