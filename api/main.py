@@ -38,7 +38,7 @@ def assemble(settings: Settings) -> FastAPI:
     async def publish_customers(run: EtlRun) -> Published:
         source = await asyncio.to_thread(_customers_source, settings)
         try:
-            report = await publish_run(run, source, settings)
+            report = await publish_run(run, source, settings, checkpoint="anew")
         except SourceFailed as error:
             raise SourceUnavailable(_address(source), error.reason) from error
         except DeliveryFailed as error:

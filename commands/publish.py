@@ -13,6 +13,7 @@ from commands.publish_runs import PublishRuns
 from producers.downloaded_source import is_address
 from producers.source import Source, check_source_name
 from producers.sources import SourcesError, build_source, load_sources
+from runtime.checkpoints import Checkpoint
 from runtime.settings import Settings, load_settings
 
 CSV_WORD = "csv"
@@ -40,6 +41,10 @@ def publish(
     delimiter: Annotated[
         str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
     ] = None,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental/--full", help="Only what is new or changed, or all (the default)."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="A recorded run: return when Postgres has the records.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits for each.")
@@ -48,6 +53,9 @@ def publish(
 ) -> None:
     """Publish all records of sources to Kafka. A source that cannot be read stops no other one.
 
+    With --incremental a source goes on where its last run ended, or was interrupted: an API sends the records whose
+    content changed, a CSV file what was appended. --full sends all, and later incremental runs go on from there.
+
     Exit code 0 only if every record was confirmed (with --wait: taken by Postgres); 1 otherwise; 2 for wrong usage.
 
     Examples:
@@ -55,6 +63,8 @@ def publish(
       headrace publish customers_api titanic
 
       headrace publish --all --wait
+
+      headrace publish customers_api --incremental
 
       headrace publish csv sales.csv --source sales --map source_id=id --map name=product --wait
 
@@ -79,7 +89,9 @@ def publish(
             chosen = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    PublishRuns(settings, as_json, wait, timeout, trigger="publish" if wait else None).execute(chosen)
+    checkpoint: Checkpoint = "resume" if incremental else "anew"
+    trigger = "publish" if wait else None
+    PublishRuns(settings, as_json, wait, timeout, trigger=trigger, checkpoint=checkpoint).execute(chosen)
 
 
 def declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:

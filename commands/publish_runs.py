@@ -20,6 +20,7 @@ from commands.output import print_json, stderr, stdout
 from producers.etl_run import begin_source_run, publish_run
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source, SourceFailed
+from runtime.checkpoints import Checkpoint, CheckpointFailed
 from runtime.coverage import wait_until_covered
 from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed, Explained
@@ -60,6 +61,8 @@ class PublishRuns:
     timeout_seconds: float | None
     """How long to wait for Postgres once a source is published; None: as long as it takes."""
     trigger: str | None = None
+    checkpoint: Checkpoint | None = None
+    """As `publish` takes it."""
     runs: list[Run] = field(default_factory=list)
 
     def execute(self, sources: Sequence[Source]) -> None:
@@ -106,7 +109,7 @@ class PublishRuns:
                 bar.show_stored(run.progress.confirmed - count, run.progress.confirmed)
 
         async def published() -> Published:
-            run.report = await publish_run(etl, source, self.settings, _shown(run, bar))
+            run.report = await publish_run(etl, source, self.settings, _shown(run, bar), self.checkpoint)
             return Published(run.report.published, run.report.offsets)
 
         try:
@@ -123,9 +126,10 @@ class PublishRuns:
 
     async def _publish_one(self, source: Source, run: Run, bar: "_BarOf | None") -> None:
         try:
-            run.report = await publish(source, self.settings, progress=_shown(run, bar))
+            shown = _shown(run, bar)
+            run.report = await publish(source, self.settings, progress=shown, checkpoint=self.checkpoint)
             run.run_id = run.report.run_id
-        except (SourceFailed, DeliveryFailed) as failure:
+        except (SourceFailed, DeliveryFailed, CheckpointFailed) as failure:
             run.error = _without_name(failure, source)
 
     async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
@@ -207,6 +211,8 @@ def describe(run: Run) -> str:
     progress = run.progress
     seconds = f" in {run.report.seconds:.1f} s" if run.report else ""
     line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
+    if progress.unchanged:
+        line += f", {progress.unchanged:,} unchanged"
     if progress.rejected_rows:
         line += f", {progress.rejected_rows:,} of them unreadable (they become failures)"
     if progress.confirmed < progress.sent:
@@ -223,6 +229,7 @@ def _as_json(run: Run) -> dict[str, object]:
         "run": run.run_id,
         "published": run.progress.confirmed,
         "unconfirmed": run.progress.sent - run.progress.confirmed,
+        "unchanged": run.progress.unchanged,
         "rejected_rows": run.progress.rejected_rows,
         "seconds": round(run.report.seconds, 3) if run.report else None,
         "stored": run.stored,

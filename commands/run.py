@@ -28,10 +28,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All records, also those that did not change.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
     """Run sources as ETL runs: read, publish, and wait until Postgres has stored or refused every record.
 
+    A run goes on where the last one of its source ended, or was killed: what did not change is not sent again.
     Each run is recorded (`headrace stats`, GET /runs). A source is run by one at a time, whoever asks: the second is
     told the run that is under way. A source that fails stops no other one.
 
@@ -42,10 +44,15 @@ def run(
       headrace run
 
       headrace run titanic posts --json
+
+      headrace run customers_api --full
     """
     settings = load_settings()
     try:
         sources = declared_sources(names or [], not names, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    PublishRuns(settings, as_json, wait=True, timeout_seconds=timeout, trigger="run").execute(sources)
+    runs = PublishRuns(
+        settings, as_json, wait=True, timeout_seconds=timeout, trigger="run", checkpoint="anew" if full else "resume"
+    )
+    runs.execute(sources)

@@ -20,12 +20,24 @@ Like Python's `surrogateescape`, but for every byte and every codec.
 """
 
 
+_STATEFUL = ("iso2022", "hz", "utf-7")
+"""Codecs in which the meaning of bytes depends on those before, which Python can't save and restore (it may crash)."""
+
+
 class BadRow(NamedTuple):
     """A row that cannot be read: reason code, message with its line number, and its bytes as they are in the file."""
 
     reason: str
     message: str
     payload: bytes
+
+
+class Place(NamedTuple):
+    """Between two rows. `offset` is in bytes unless it is over 2^64: then it also holds the state of a decoder."""
+
+    offset: int
+    lines: int
+    after_cr: bool
 
 
 class _Unfinished(Exception):
@@ -57,23 +69,29 @@ class _Lines:
         self._readline = stream.readline
         self._again: deque[str] = deque()
         self._size = 0
+        self._skip_lf = self._ended_in_cr = False
         self.row: list[str] = []
         self.number = 0
+        self.unfinished: tuple[str, int] | None = None
+        """The text from the first row on that more text at the end of the file could change, and the lines before."""
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._readline(LONGEST_LINE)
+        line = self._again.popleft() if self._again else self._read()
         row = self.row
         if not line:
             if row:
+                self._note_unfinished()
                 raise _Unfinished
             raise StopIteration
         if not self.number:
             line = line.removeprefix("\ufeff")
         self.number += 1
         row.append(line)
+        if not line.endswith(("\n", "\r")) and len(line) < LONGEST_LINE:
+            self._note_unfinished()
         if len(row) > 1:
             self._size += len(line)
             if len(row) > MOST_LINES or self._size > LONGEST_LINE:
@@ -83,6 +101,32 @@ class _Lines:
             if len(line) >= LONGEST_LINE and line[-1] not in "\r\n":
                 raise _TooLong
         return line
+
+    def _read(self) -> str:
+        line = self._readline(LONGEST_LINE)
+        if self._skip_lf:
+            self._skip_lf = False
+            if line == "\n":  # the other half of a line end whose first half was the end of the file then
+                line = self._readline(LONGEST_LINE)
+        if line:
+            self._ended_in_cr = line.endswith("\r")
+        return line
+
+    def _note_unfinished(self) -> None:
+        if self.unfinished is None:
+            self.unfinished = ("".join(self.row), self.number - len(self.row))
+
+    def place(self) -> tuple[int, bool] | None:
+        """How many lines have been read, and whether the last one ended in CR; None inside what is read again."""
+        if self._again or self.unfinished is not None:
+            return None
+        return self.number, self._ended_in_cr
+
+    def go_on(self, number: int, *, after_cr: bool) -> None:
+        """What is read from now on follows so many lines."""
+        self._again.clear()
+        self.row.clear()
+        self.number, self._skip_lf, self.unfinished = number, after_cr, None
 
     def first_number(self) -> int:
         """Line number of the row's first line."""
@@ -98,8 +142,10 @@ class _Lines:
 
     def skip_line(self) -> None:
         """Read over the rest of a line that was cut."""
-        while (piece := self._readline(LONGEST_LINE)) and piece[-1] not in "\r\n":
-            pass
+        while piece := self._readline(LONGEST_LINE):
+            if piece[-1] in "\r\n":
+                return
+        self._note_unfinished()
 
 
 class CsvRows:
@@ -139,6 +185,25 @@ class CsvRows:
                 yield self._rejected("malformed_row", f"{error} (a quote inside a quoted value must be doubled)")
             else:
                 return
+
+    def place(self) -> Place | None:
+        """Where the next row begins; None while it can't be told."""
+        if codecs.lookup(self.encoding).name.startswith(_STATEFUL):
+            return None
+        place = self._lines.place()
+        return None if place is None else Place(self._text.tell(), *place)
+
+    def unfinished(self) -> tuple[bytes, int] | None:
+        """At the end: the bytes of the last rows that more bytes could change, and the number of lines before them."""
+        if self._lines.unfinished is None:
+            return None
+        text, lines = self._lines.unfinished
+        return self._encoded(text), lines
+
+    def go_on(self, place: Place) -> None:
+        """Read on from a place in the same bytes. To be called between two rows."""
+        self._text.seek(place.offset)
+        self._lines.go_on(place.lines, after_cr=place.after_cr)
 
     def payload(self) -> bytes:
         """The current row as it is in the file."""

@@ -5,7 +5,7 @@ A row becomes the JSON object {column: text}. A row that cannot be read is publi
 
 import codecs
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -16,10 +16,12 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from producers.background_reader import read_in_background
 from producers.csv_format import CsvFormat, NotCsv, detect_format
+from producers.csv_resume import FilePosition, FileProgress, HashedFile
 from producers.csv_rows import BadRow, CsvRows
 from producers.downloaded_source import DownloadedSource, is_address
 from producers.record_key import RecordKey
 from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from runtime.checkpoints import Position
 from runtime.settings import Settings
 from schemas.fields import FromSource
 
@@ -72,7 +74,12 @@ class CsvBlock(SourceBlock):
 
 @dataclass(frozen=True)
 class CsvSource:
-    """A CSV file with a header; implements Source. An empty file, or one with a header only, has no records."""
+    """A CSV file with a header; implements ResumableSource. An empty file, or one with a header only, has no records.
+
+    Resuming reads what was appended since; a file of which the part that was read has changed is another one and is
+    read whole, and one that has not changed at all not. A last row without its line end is read, and read again when
+    something was appended to it.
+    """
 
     description: SourceDescription
     path: Path
@@ -83,41 +90,107 @@ class CsvSource:
     def content_type(self) -> str:
         return "application/json"
 
+    @property
+    def scope(self) -> str:
+        return f"{self.path.absolute()} {self.encoding} {self.delimiter}"
+
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
         async for batch in read_in_background(self.read):
             yield batch
 
+    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+        """The same after a position. Implements ResumableSource.resume."""
+        async for batch in read_in_background(lambda: self.read_on(since)):
+            yield batch
+
     def read(self) -> Iterator[SourceBatch]:
-        """The same, blocking. Raises SourceFailed."""
-        try:
-            found = detect_format(self.path, self.encoding, self.delimiter)
-            log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
+        """All batches, blocking. Raises SourceFailed."""
+        with self._errors_explained():
+            found = self._format()
             size = self.path.stat().st_size
             with self.path.open("rb", buffering=READ_BYTES) as file, closing(_rows(file, found)) as rows:
-                for batch in self._read(rows):
+                each = iter(rows)
+                columns = self._header(each, rows)
+                batch = None
+                for batch in self._records(each, rows, columns):
                     yield SourceBatch(batch, min(1.0, file.tell() / size))
+                self._tell_no_rows(columns, batch)
+
+    def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
+        """The batches after a position, blocking. Raises SourceFailed."""
+        known = FilePosition.of(since.at) if since and since.at else None
+        with self._errors_explained(), HashedFile(self.path) as file:
+            if known and file.is_as_at(known):
+                log.info("csv_unchanged", source=self.description.name)
+                if file.stat != known.stat:
+                    yield SourceBatch([], 1.0, msgspec.structs.replace(known, stat=file.stat).saved())
+                return
+            goes_on = known is not None and file.goes_on_from(known)
+            before = None if goes_on or known is None else Position({})
+            found = CsvFormat(known.encoding, known.delimiter) if known and goes_on else self._format()
+            log.info(
+                "csv_read",
+                source=self.description.name,
+                from_byte=known.offset if known and goes_on else 0,
+                replaced=before is not None,
+            )
+            file.seek(0)
+            with closing(_rows(file, found)) as rows:
+                file.tracked = not goes_on
+                each = iter(rows)
+                columns = self._header(each, rows)
+                header_ended = bool(columns) and rows.place() is not None
+                progress = FileProgress(file, FilePosition(encoding=found.encoding, delimiter=found.delimiter))
+                if known and goes_on:
+                    rows.go_on(known.place)
+                    progress.position = msgspec.structs.replace(known, end=None, end_digest="", stat=None)
+                file.tracked = True
+                batch = None
+                for batch in self._records(each, rows, columns):
+                    done = min(1.0, file.tell() / file.size) if file.size else None
+                    yield SourceBatch(batch, done, progress.after_batch(rows), before)
+                    before = None
+                if not goes_on:
+                    self._tell_no_rows(columns, batch)
+                end = progress.at_end(rows) if header_ended else progress.without_rows()
+                yield SourceBatch([], 1.0, end, before)
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        try:
+            yield
         except NotCsv as error:
             raise self._failed(str(error)) from error
         except OSError as error:
             raise self._failed(f"cannot be read: {error.strerror or error}") from error
 
-    def _read(self, rows: CsvRows) -> Iterator[list[SourceRecord]]:
-        each = iter(rows)
+    def _format(self) -> CsvFormat:
+        found = detect_format(self.path, self.encoding, self.delimiter)
+        log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
+        return found
+
+    def _header(self, each: Iterator[list[str] | BadRow], rows: CsvRows) -> list[str]:
+        """The columns; none if the file is empty."""
         header = next(each, None)
         if header is None:
             log.warning("csv_empty", source=self.description.name, path=str(self.path))
-            return
+            return []
         if isinstance(header, BadRow):
             raise self._failed(f"its header cannot be read: {header.message}")
         columns = column_names(header)
         self._check_columns(columns, rows.encoding)
         rows.width = len(columns)
+        return columns
+
+    def _records(
+        self, each: Iterator[list[str] | BadRow], rows: CsvRows, columns: list[str]
+    ) -> Iterator[list[SourceRecord]]:
         key = RecordKey(self.description)
         positions = [columns.index(column) if column in columns else None for column in key.columns]
         encode = msgspec.json.Encoder().encode
         records: list[SourceRecord] = []
-        held = batches = 0
+        held = 0
         for row in each:
             if isinstance(row, BadRow):
                 record = SourceRecord(row.payload, None, f"{row.reason};{row.message}")
@@ -132,10 +205,12 @@ class CsvSource:
             held += len(record.value or b"")
             if len(records) >= BATCH_ROWS or held >= BATCH_BYTES:
                 yield records
-                records, held, batches = [], 0, batches + 1
+                records, held = [], 0
         if records:
             yield records
-        elif not batches:
+
+    def _tell_no_rows(self, columns: Sequence[str], last_batch: list[SourceRecord] | None) -> None:
+        if columns and last_batch is None:
             log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=columns)
 
     def _check_columns(self, columns: Sequence[str], encoding: str) -> None:

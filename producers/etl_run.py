@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source
+from runtime.checkpoints import Checkpoint
 from runtime.coverage import Outcome
 from runtime.etl.run import EtlRun, Published, begin_run
 from runtime.settings import Settings
@@ -16,7 +17,11 @@ async def begin_source_run(source: Source, settings: Settings, trigger: str, run
 
 
 async def publish_run(
-    run: EtlRun, source: Source, settings: Settings, progress: Callable[[Progress], None] | None = None
+    run: EtlRun,
+    source: Source,
+    settings: Settings,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> PublishReport:
     """Publish a source under its run, which learns how many records are confirmed. Raises what `publish` raises."""
 
@@ -25,18 +30,18 @@ async def publish_run(
         if progress is not None:
             progress(now)
 
-    return await publish(source, settings, run_id=run.run_id, progress=tell)
+    return await publish(source, settings, run_id=run.run_id, progress=tell, checkpoint=checkpoint)
 
 
-async def run_source(source: Source, settings: Settings, trigger: str) -> Outcome:
+async def run_source(source: Source, settings: Settings, trigger: str, checkpoint: Checkpoint | None = None) -> Outcome:
     """Run a source from begin to end; returns when Postgres has every record, however long that takes.
 
-    Raises RunUnderWay, SourceFailed, DeliveryFailed, Unavailable, LockTaken; all but the first are recorded.
+    `checkpoint` as `publish` takes it. Raises RunUnderWay, SourceFailed, DeliveryFailed, Unavailable, CheckpointFailed, LockTaken; all but the first are recorded.
     """
     run = await begin_source_run(source, settings, trigger)
 
     async def published() -> Published:
-        report = await publish_run(run, source, settings)
+        report = await publish_run(run, source, settings, checkpoint=checkpoint)
         return Published(report.published, report.offsets)
 
     return await run.complete(published)

@@ -49,8 +49,13 @@ class Fetcher:
     client: httpx.AsyncClient
     retries: int
 
-    async def get(self, url: str, parameters: Mapping[str, str]) -> httpx.Response:
-        """The successful answer with its body read. Raises SourceFailed when the retries are used up or cannot help."""
+    async def get(
+        self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """The successful answer with its body read, or a 304 to a request with conditions in its `headers`.
+
+        Raises SourceFailed when the retries are used up or cannot help.
+        """
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.retries + 1),
             wait=_wait,
@@ -59,16 +64,16 @@ class Fetcher:
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, url, parameters)
+            return await attempts(self._attempt, url, parameters, headers or {})
         except _TryAgain as error:
             tries = "once" if not self.retries else f"{self.retries + 1} times"
             raise SourceFailed(self.source, f"{error.reason} (tried {tries})") from error
 
-    async def _attempt(self, url: str, parameters: Mapping[str, str]) -> httpx.Response:
+    async def _attempt(self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Response:
         try:
             # Merged, not replaced: the block's url may carry a query of its own.
             target = httpx.URL(url).copy_merge_params(dict(parameters))
-            response = await self.client.get(target)
+            response = await self.client.get(target, headers=headers)
         except httpx.TimeoutException as error:
             seconds = self.client.timeout.read
             raise _TryAgain(f"{url} did not answer within {seconds:g} s ({type(error).__name__})") from error
@@ -76,7 +81,7 @@ class Fetcher:
             raise _TryAgain(f"{url} cannot be reached: {error or type(error).__name__}; is it running?") from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
-        if response.is_success:
+        if response.is_success or (headers and response.status_code == HTTPStatus.NOT_MODIFIED):
             return response
         status = f"{url} answered {response.status_code} {response.reason_phrase}".rstrip()
         if response.status_code in _RETRIED:

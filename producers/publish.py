@@ -3,16 +3,20 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeGuard, cast
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from producers.checkpointing import Checkpointing, open_checkpoint
+from producers.confirmed_positions import SentBatch
 from producers.raw_headers import RawHeaders
 from producers.source import Source, SourceBatch, SourceFailed, SourceRecord
+from runtime.checkpoints import Checkpoint
 from runtime.errors import DeliveryFailed
 from runtime.kafka_clients import producer_config
 from runtime.offset_ranges import OffsetRanges
@@ -49,6 +53,7 @@ class Progress:
     unconfirmed: int = 0
     rejected_rows: int = 0
     done: float | None = None
+    unchanged: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class PublishReport:
     """A run that is published: every record has been confirmed.
 
     `rejected_rows` of the `published` records carry a problem and will be failures. `offsets` are the confirmed
-    offsets by (physical topic, partition).
+    offsets by (physical topic, partition). `unchanged` records were not sent: an earlier run has sent them as they are.
     """
 
     run_id: str
@@ -66,6 +71,7 @@ class PublishReport:
     rejected_rows: int
     offsets: dict[tuple[str, int], OffsetRanges]
     seconds: float
+    unchanged: int = 0
 
 
 async def publish(
@@ -74,45 +80,65 @@ async def publish(
     *,
     run_id: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> PublishReport:
-    """Publish all records of a source and wait until each is confirmed. `run_id` is a new UUID if not given.
+    """Publish a source's records and wait until each is confirmed. `run_id` is a new UUID if not given.
+
+    `checkpoint`: "resume" publishes what is new or changed since the last run that kept a checkpoint, finished or not;
+    "anew" publishes all, and keeps one if Postgres takes it; None publishes all and leaves the checkpoint as it is:
+    should the source then go back to what that says, "resume" would not see it. Kinds that can't resume publish all.
 
     `progress` is called about ten times a second and once at the end, however the run ends. What was published by a run
     that failed stays published: running again repeats it, and repeats change nothing. When cancelled, what is queued
     is flushed for up to INTERRUPTED_FLUSH_SECONDS before CancelledError goes on.
 
-    Raises SourceFailed when the source cannot be read, DeliveryFailed when Kafka is not there or does not confirm all.
+    Raises SourceFailed when the source cannot be read, DeliveryFailed when Kafka is not there or does not confirm all,
+    CheckpointTaken when another run of the source keeps its checkpoint, CheckpointUnavailable when it is to be resumed
+    from and Postgres does not give it, or must note a change before that is published and does not.
     """
     started = time.monotonic()
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
     await asyncio.to_thread(_require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
+    kept = None
+    if checkpoint is not None:
+        kept = await open_checkpoint(source, settings, run.run_id, anew=checkpoint == "anew")
     try:
-        async with aclosing(source.batches()) as batches:  # type: ignore[type-var]
-            async for batch in batches:
-                await run.send(batch)
-    except SourceFailed as failure:
-        await run.flush()
-        run.tell(final=True)
-        log.warning("publish_failed", source=failure.source, run=run.run_id, reason=failure.reason)
-        raise
-    except BaseException:
-        await run.flush(INTERRUPTED_FLUSH_SECONDS)
-        run.tell(final=True)
-        raise
-    await run.flush()
-    run.tell(final=True)
-    run.require_all_confirmed()
+        if kept is None:
+            await _publish_all(run, source.batches())
+        else:
+            run.checkpoint = kept.checkpointing
+            await _publish_all(run, kept.batches())
+    finally:
+        if kept is not None:
+            await kept.checkpointing.close()
     report = run.report(time.monotonic() - started)
     log.info(
         "published",
         source=report.source,
         run=report.run_id,
         records=report.published,
+        unchanged=report.unchanged,
         rejected_rows=report.rejected_rows,
         seconds=round(report.seconds, 3),
     )
     return report
+
+
+async def _publish_all(run: "_Run", batches: AsyncIterator[SourceBatch]) -> None:
+    try:
+        async with aclosing(batches):  # type: ignore[type-var]
+            async for batch in batches:
+                await run.send(batch)
+    except SourceFailed as failure:
+        await run.end()
+        log.warning("publish_failed", source=failure.source, run=run.run_id, reason=failure.reason)
+        raise
+    except BaseException:
+        await run.end(INTERRUPTED_FLUSH_SECONDS)
+        raise
+    await run.end()
+    run.require_all_confirmed()
 
 
 @dataclass
@@ -123,6 +149,7 @@ class _Run:
     listener: Callable[[Progress], None] | None
     offsets: dict[tuple[str, int], OffsetRanges] = field(default_factory=dict)
     first_error: KafkaError | None = None
+    checkpoint: Checkpointing | None = None
 
     def __post_init__(self) -> None:
         description = self.source.description
@@ -133,9 +160,12 @@ class _Run:
         timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
         self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))
         self._told = 0.0
+        self._on_delivery = partial(self._delivered, None)
 
     async def send(self, batch: SourceBatch) -> None:
         """Queue a batch; waits while the queue is full."""
+        if self.checkpoint is not None:
+            self._on_delivery = partial(self._delivered, await self.checkpoint.sending(batch))
         self._headers.start_batch()
         for record in batch.records:
             fitting = _too_large(record, record.value) if _is_too_large(record.value) else record
@@ -143,8 +173,9 @@ class _Run:
                 await self._wait_for_room(fitting)
         if batch.done is not None:
             self.progress.done = batch.done
+        self.progress.unchanged += batch.unchanged
         self._producer.poll(0)
-        self.tell()
+        await self._tick()
         if self.progress.unconfirmed:
             self.require_all_confirmed(so_far=True)
 
@@ -152,7 +183,7 @@ class _Run:
         waiting_since, confirmed, told = time.monotonic(), self.progress.confirmed, False
         while not self._try(record):
             await asyncio.to_thread(self._producer.poll, POLL_SECONDS)
-            self.tell()
+            await self._tick()
             if self.progress.confirmed != confirmed:
                 waiting_since, confirmed = time.monotonic(), self.progress.confirmed
             elif not told and time.monotonic() - waiting_since > SLOW_BROKER_SECONDS:
@@ -167,7 +198,7 @@ class _Run:
                 value=record.value,
                 key=record.key,
                 headers=self._headers.of(self.progress.sent, record.problem),
-                on_delivery=self._delivered,
+                on_delivery=self._on_delivery,
             )
         except BufferError:
             return False
@@ -178,15 +209,26 @@ class _Run:
             self.progress.rejected_rows += 1
         return True
 
-    async def flush(self, seconds: float | None = None) -> None:
-        """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway."""
+    async def end(self, seconds: float | None = None) -> None:
+        """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway.
+
+        Then the listener is told for the last time, and saved how far all is confirmed.
+        """
         deadline = None if seconds is None else time.monotonic() + seconds
         while len(self._producer):
             await asyncio.to_thread(self._producer.flush, POLL_SECONDS)
-            self.tell()
+            await self._tick()
             if deadline is not None and time.monotonic() > deadline:
                 self._producer.purge()
                 deadline = None
+        self.tell(final=True)
+        if self.checkpoint is not None:
+            await self.checkpoint.finish()
+
+    async def _tick(self) -> None:
+        self.tell()
+        if self.checkpoint is not None:
+            await self.checkpoint.tick()
 
     def tell(self, *, final: bool = False) -> None:
         """Call the listener, at most every PROGRESS_EVERY_SECONDS unless it is the last time."""
@@ -212,15 +254,24 @@ class _Run:
         """The report of a run of which every record is confirmed."""
         progress, dataset = self.progress, self.source.description.dataset.name
         return PublishReport(
-            self.run_id, progress.source, dataset, progress.confirmed, progress.rejected_rows, self.offsets, seconds
+            self.run_id,
+            progress.source,
+            dataset,
+            progress.confirmed,
+            progress.rejected_rows,
+            self.offsets,
+            seconds,
+            progress.unchanged,
         )
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, batch: SentBatch | None, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self.progress.unconfirmed += 1
             self.first_error = self.first_error or error
             return
         self.progress.confirmed += 1
+        if batch is not None:
+            batch.confirmed()
         place = (self.topic, cast("int", message.partition()))
         ranges = self.offsets.get(place)
         if ranges is None:

@@ -142,7 +142,7 @@ class Scheduler:
                 plan.due = first_start(time.monotonic(), interval, since, random.random())  # noqa: S311 (jitter)
                 return
             plan.last = "running"
-            await run_source(plan.source, self._settings, "schedule")
+            await run_source(plan.source, self._settings, "schedule", "resume")
         except RunUnderWay as error:
             plan.last = "skipped"
             log.info("run_skipped", source=name, reason=str(error))

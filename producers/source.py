@@ -8,10 +8,11 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runtime.checkpoints import Position
 from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -48,10 +49,18 @@ class SourceRecord(NamedTuple):
 
 
 class SourceBatch(NamedTuple):
-    """Records in the source's order. `done` is the share of the source read so far (0 to 1), None if unknown."""
+    """Records in the source's order. `done` is the share of the source read so far (0 to 1), None if unknown.
+
+    The rest comes from `ResumableSource.resume` only. `position`: where a later run may go on when every record so far
+    is confirmed; None where it can't be told. `before` must be saved before these records are sent: they make untrue
+    what the checkpoint says. `unchanged`: how many records were left out because they were sent before as they are.
+    """
 
     records: list[SourceRecord]
     done: float | None
+    position: Position | None = None
+    before: Position | None = None
+    unchanged: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,23 @@ class Source(Protocol):
 
     def batches(self) -> AsyncIterator[SourceBatch]:
         """All records in the source's order, in bounded memory; does not block the event loop. Raises SourceFailed."""
+        ...
+
+
+@runtime_checkable
+class ResumableSource(Source, Protocol):
+    """A source that can go on where an earlier run ended, or was ended."""
+
+    @property
+    def scope(self) -> str:
+        """What a position depends on besides the source's data and its description; another scope voids it."""
+        ...
+
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+        """What came after a position, or changed since, with positions of its own. None: all. Raises SourceFailed.
+
+        `since` is what saving those positions, in order, has made of the one that was given before.
+        """
         ...
 
 

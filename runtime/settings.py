@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     publish_timeout_seconds: Annotated[int, Field(ge=1)] = 120
     """How long a record that was queued waits for the broker's confirmation before its run fails."""
 
+    # Checkpoints
+    checkpoint_records: Annotated[int, Field(ge=0)] = 500_000
+    """Of how many records of an API source a checkpoint knows the content, at 16 bytes each (some 150 in a run's
+    memory). Records beyond are sent in every run."""
+
     # Deletes
     tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
     """How long a delete is remembered, so that an older record which comes late does not undo it."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -197,6 +198,34 @@ tombstones = Table(
     Index(None, "deleted_at"),
 )
 """Deleted records, remembered for a while: an older record that comes late must not bring one back."""
+
+etl_checkpoint = Table(
+    "etl_checkpoint",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("position", JSONB, nullable=False),
+    Column("run_id", Text, nullable=False),
+    _timestamp("updated_at"),
+)
+"""Where reading a source goes on, and what that depends on (`scope`); see `runtime/checkpoints.py`."""
+
+etl_checkpoint_pages = Table(
+    "etl_checkpoint_pages",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("page", Integer),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("records", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("source", "seq"),
+    ForeignKeyConstraint(
+        ["source"], [etl_checkpoint.c.source], ondelete="CASCADE", name="fk_etl_checkpoint_pages_source"
+    ),
+    Index(None, "source", "page"),
+)
+"""What the pages of an API held when they were sent, 16 bytes a record; without a page number: what no longer holds."""
 
 
 outbox = Table(

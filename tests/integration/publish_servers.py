@@ -33,8 +33,8 @@ Script = Callable[[Request], Answer]
 
 
 @contextmanager
-def http_server(script: Script) -> Iterator[str]:
-    """A server that answers as the script says; its base URL."""
+def http_server(script: Script, port: int = 0) -> Iterator[str]:
+    """A server that answers as the script says, on a free port unless one is given; its base URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,7 +50,7 @@ def http_server(script: Script) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,0 +1,179 @@
+"""Saves how far a run is confirmed while it goes on, and never further."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from confluent_kafka import KafkaException
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from producers.confirmed_positions import ConfirmedPositions, SentBatch
+from producers.source import ResumableSource, Source, SourceBatch
+from runtime.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Position
+from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import reason
+from runtime.settings import Settings
+from runtime.topic_admin import admin_client, topic_ids
+
+log = structlog.get_logger()
+
+SAVE_EVERY_SECONDS = 0.25
+"""So much of a run is repeated after a kill -9, and what was on its way; a save takes some milliseconds."""
+
+LAST_SAVE_SECONDS = 10.0
+"""A run that is over does not wait longer for a Postgres that does not answer: the next one repeats a little."""
+
+
+class Checkpointing:
+    """One run's checkpoint. Close it.
+
+    A save that fails is said once and tried again with the next one: what is not saved is only repeated.
+    """
+
+    def __init__(self, store: CheckpointStore, source: str, patience_seconds: float) -> None:
+        self._store = store
+        self._source = source
+        self._patience_seconds = patience_seconds
+        self._positions = ConfirmedPositions()
+        self._saving: asyncio.Task[None] | None = None
+        self._saved_at = float("-inf")
+        self._told = False
+        self._taken: CheckpointTaken | None = None
+
+    async def sending(self, batch: SourceBatch) -> SentBatch:
+        """To be called before a batch's records are sent. Each confirmation is told to what it returns.
+
+        Waits for Postgres when the batch changes what an earlier run has confirmed: if the run died after sending it
+        and the source went back to what it was, nobody would know that it must be sent again.
+        Raises CheckpointTaken, and CheckpointUnavailable after `patience_seconds`.
+        """
+        if self._taken is not None:
+            raise self._taken
+        if batch.before is not None:
+            await self._saving_ended()
+            self._positions.revoke(batch.before.pages)
+            retries = AsyncRetrying(
+                retry=retry_if_exception_type(CheckpointUnavailable),
+                stop=stop_after_delay(self._patience_seconds),
+                wait=wait_random_exponential(multiplier=0.1, max=2.0),
+                before_sleep=lambda state: self._tell(state.outcome.exception() if state.outcome else None),
+                reraise=True,
+            )
+            await retries(self._store.save, batch.before)
+            self._told = False
+        return self._positions.sending(batch)
+
+    async def tick(self) -> None:
+        """To be called often while a run goes on: starts a save when one is due."""
+        if self._saving is not None:
+            if not self._saving.done():
+                return
+            await self._saving_ended()
+        if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS and (position := self._positions.take()):
+            self._saving = asyncio.create_task(self._save(position))
+
+    async def finish(self) -> None:
+        """Save what is confirmed when no more will be, within LAST_SAVE_SECONDS."""
+        await self._within(self._finish())
+
+    async def close(self) -> None:
+        """Let the next run have the checkpoint."""
+        if self._saving is not None:
+            await self._within(self._saving_ended())
+        await self._store.close()
+
+    async def _finish(self) -> None:
+        await self._saving_ended()
+        if position := self._positions.take():
+            await self._save(position)
+
+    async def _save(self, position: Position) -> None:
+        try:
+            await self._store.save(position)
+        except CheckpointUnavailable as error:
+            self._positions.put_back(position)
+            self._tell(error)
+        except CheckpointTaken as error:
+            self._taken = error
+        else:
+            self._told = False
+        self._saved_at = time.monotonic()
+
+    async def _saving_ended(self) -> None:
+        if self._saving is not None:
+            task, self._saving = self._saving, None
+            await task
+
+    async def _within(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        await asyncio.wait({task}, timeout=LAST_SAVE_SECONDS)
+        if not task.done():
+            self._tell(TimeoutError(f"Postgres did not answer within {LAST_SAVE_SECONDS:g} s"))
+            self._store.abandon()  # first: cancelling would wait for a server that does not answer
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self._told:
+            self._told = True
+            log.warning("checkpoint_not_saved", source=self._source, reason=str(error))
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A source, where it goes on, and what saves how far it is."""
+
+    source: ResumableSource
+    since: Position | None
+    checkpointing: Checkpointing
+
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        """The source's batches from there on."""
+        return self.source.resume(self.since)
+
+
+async def open_checkpoint(source: Source, settings: Settings, run_id: str, *, anew: bool) -> KeptCheckpoint | None:
+    """Take a source's checkpoint for a run; None for a source that can't resume, and when one that is to begin `anew`
+    cannot be kept because Postgres does not answer (which is logged).
+
+    Raises CheckpointTaken, CheckpointUnavailable unless `anew`, DeliveryFailed when Kafka does not answer.
+    """
+    name = source.description.name
+    if not isinstance(source, ResumableSource):
+        log.info("source_cannot_resume", source=name, kind=source.description.kind)
+        return None
+    topic = settings.named(source.description.dataset.raw_topic)
+    scope = scope_of(source, await asyncio.to_thread(_topic_id, settings, topic))
+    store = CheckpointStore(settings, name, scope, run_id)
+    try:
+        since = await store.begin(anew=anew)
+    except CheckpointUnavailable as error:
+        if not anew:
+            raise
+        log.warning("checkpoint_not_kept", source=name, reason=str(error))
+        return None
+    return KeptCheckpoint(source, since, Checkpointing(store, name, settings.publish_timeout_seconds))
+
+
+def scope_of(source: ResumableSource, topic_id: str) -> str:
+    """A digest of what a position depends on: how the source is read, what becomes of its records, and the incarnation
+    of the topic that has them. Pure.
+    """
+    description = source.description
+    depends = (description.kind, description.dataset.name, dict(description.mapping), source.scope, topic_id)
+    return hashlib.blake2b(msgspec.json.encode(depends, order="deterministic"), digest_size=16).hexdigest()
+
+
+def _topic_id(settings: Settings, topic: str) -> str:
+    try:
+        return topic_ids(admin_client(settings), [topic])[topic]
+    except KafkaException as error:
+        raise DeliveryFailed(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not say which topic {topic} is: {reason(error)}"
+        ) from error

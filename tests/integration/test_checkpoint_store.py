@@ -1,0 +1,92 @@
+"""What is saved of a position is there again, for one run of a source at a time."""
+
+import pytest
+
+from runtime.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Page, Position
+from runtime.settings import Settings
+
+
+def store(settings: Settings, run_id: str = "run", scope: str = "s", source: str = "shop") -> CheckpointStore:
+    return CheckpointStore(settings, source, scope, run_id)
+
+
+async def read(settings: Settings, *, anew: bool = False, scope: str = "s") -> Position | None:
+    reading = store(settings, scope=scope)
+    try:
+        return await reading.begin(anew=anew)
+    finally:
+        await reading.close()
+
+
+async def save(settings: Settings, *positions: Position) -> None:
+    saving = store(settings)
+    await saving.begin(anew=False)
+    for position in positions:
+        await saving.save(position)
+    await saving.close()
+
+
+def page(number: int | None, records: bytes = b"", etag: str | None = None) -> Page:
+    return Page(number, etag, None, records)
+
+
+async def test_a_position_with_its_pages_comes_back_in_the_order_in_which_they_were_saved(
+    migrated_settings: Settings,
+) -> None:
+    assert await read(migrated_settings) is None
+    big = {"offset": 2**63 + 1, "encoding": "utf-8", "end": None}
+    await save(
+        migrated_settings,
+        Position(big, (page(1, b"a", '"x"'), page(2, b"b"), page(3, b"c"))),
+        Position(None, (page(None, b"r"), page(1, b"d", '"y"'))),
+    )
+    expected = Position(big, (page(2, b"b"), page(3, b"c"), page(None, b"r"), page(1, b"d", '"y"')))
+    assert await read(migrated_settings) == expected
+    await save(migrated_settings, Position({"complete": True}, end=3))
+    assert await read(migrated_settings) == Position({"complete": True}, (page(2, b"b"), page(1, b"d", '"y"')))
+
+
+async def test_saving_twice_is_saving_once(migrated_settings: Settings) -> None:
+    position = Position({"page": 1}, (page(1, b"a"),))
+    await save(migrated_settings, position, position)
+    assert await read(migrated_settings) == position
+
+
+@pytest.mark.parametrize("void", ["anew", "another scope"])
+async def test_a_checkpoint_that_is_void_is_forgotten_at_once(migrated_settings: Settings, void: str) -> None:
+    await save(migrated_settings, Position({"page": 1}, (page(1, b"a"),)))
+    assert await read(migrated_settings, anew=void == "anew", scope="s" if void == "anew" else "t") is None
+    assert await read(migrated_settings) is None
+
+
+async def test_a_second_run_is_refused_and_let_in_when_the_first_has_closed(migrated_settings: Settings) -> None:
+    first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
+    await first.begin(anew=False)
+    with pytest.raises(CheckpointTaken, match="another run of shop is under way"):
+        await second.begin(anew=False)
+    other = store(migrated_settings, "3", source="office")
+    await other.begin(anew=False)
+    await other.close()
+    await first.close()
+    await second.begin(anew=False)
+    await second.close()
+
+
+async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(migrated_settings: Settings) -> None:
+    first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
+    await first.begin(anew=False)
+    first.abandon()
+    await second.begin(anew=False)
+    await second.save(Position({"page": 2}))
+    with pytest.raises(CheckpointTaken):
+        await first.save(Position({"page": 1}))
+    await second.close()
+    with pytest.raises(CheckpointTaken):
+        await first.save(Position({"page": 1}))
+    await first.close()
+    assert await read(migrated_settings) == Position({"page": 2})
+
+
+async def test_a_database_without_the_tables_says_what_makes_them(settings: Settings) -> None:
+    with pytest.raises(CheckpointUnavailable, match="`headrace setup` creates its tables"):
+        await read(settings)

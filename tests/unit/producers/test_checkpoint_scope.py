@@ -1,0 +1,52 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.checkpointing import scope_of
+from producers.deleted_keys_source import DeletedKeysSource
+from producers.source import ResumableSource, SourceDescription
+from producers.sources import build_source
+from runtime.settings import Settings
+from schemas.registry import dataset_named
+
+API = {"kind": "api", "url": "http://x/y", "dataset": "records", "map": {"source_id": "id"}}
+CSV = {"kind": "csv", "path": "a.csv", "dataset": "records", "map": {"source_id": "id"}}
+
+
+def scope(values: dict[str, Any], topic_id: str = "t") -> str:
+    source = build_source("shop", values, Settings(), Path("/data"))
+    assert isinstance(source, ResumableSource)
+    return scope_of(source, topic_id)
+
+
+@pytest.mark.parametrize(
+    ("values", "change"),
+    [
+        (API, {"url": "http://x/z"}),
+        (API, {"page_size": 7}),
+        (API, {"pagination": {"style": "array"}}),
+        (API, {"map": {"source_id": "id", "name": "title"}}),
+        (CSV, {"path": "b.csv"}),
+        (CSV, {"encoding": "utf-8"}),
+        (CSV, {"delimiter": ";"}),
+        (CSV, {"map": {"source_id": "number"}}),
+    ],
+)
+def test_what_makes_other_records_of_the_same_source_voids_a_checkpoint(
+    values: dict[str, Any], change: dict[str, Any]
+) -> None:
+    assert scope(values | change) != scope(values)
+
+
+def test_how_fast_a_source_is_read_voids_nothing() -> None:
+    assert scope(API | {"concurrency": 9, "retries": 0, "timeout_seconds": 1, "interval_seconds": 5}) == scope(API)
+
+
+def test_a_topic_that_was_made_anew_voids_the_checkpoint() -> None:
+    assert scope(CSV, "another") != scope(CSV)
+
+
+def test_a_source_without_positions_is_none_that_can_resume() -> None:
+    description = SourceDescription("x", "push", dataset_named("records"))
+    assert not isinstance(DeletedKeysSource(description, ("a",)), ResumableSource)

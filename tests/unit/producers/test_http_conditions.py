@@ -1,0 +1,33 @@
+import pytest
+
+from producers.http_conditions import conditions, validators
+from runtime.checkpoints import Page
+
+OLD, DATE = "Thu, 01 Jan 2026 12:00:00 GMT", "Thu, 01 Jan 2026 12:01:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"etag": '"x"'}, ('"x"', None)),
+        ({"etag": 'W/"x"', "last-modified": OLD, "date": DATE}, ('W/"x"', None)),
+        ({"etag": ""}, (None, None)),
+        ({"etag": f'"{"x" * 2000}"'}, (None, None)),
+        ({"last-modified": OLD, "date": DATE}, (None, OLD)),
+        ({"last-modified": DATE, "date": DATE}, (None, None)),
+        ({"last-modified": OLD}, (None, None)),
+        ({"last-modified": "yesterday", "date": DATE}, (None, None)),
+        ({"last-modified": "Thu, 01 Jan 2026 12:00:00 -0000", "date": DATE}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_only_what_tells_this_content_from_a_later_one_is_kept(
+    headers: dict[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    assert validators(headers) == expected
+
+
+def test_a_tag_goes_before_a_date_and_a_page_with_neither_is_asked_for_without_condition() -> None:
+    assert conditions(Page(1, '"x"', None, b"")) == {"If-None-Match": '"x"'}
+    assert conditions(Page(1, None, OLD, b"")) == {"If-Modified-Since": OLD}
+    assert conditions(Page(1, None, None, b"")) == {}
