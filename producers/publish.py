@@ -85,12 +85,16 @@ async def publish(
     """
     started = time.monotonic()
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
-    await asyncio.to_thread(_require_topic, settings, run.topic)
+    await asyncio.to_thread(require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
     try:
         async with aclosing(source.batches()) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 await run.send(batch)
+                if batch.checkpoint is not None:
+                    await run.flush()
+                    run.require_all_confirmed()
+                    await batch.checkpoint()
     except SourceFailed as failure:
         await run.flush()
         run.tell(final=True)
@@ -166,7 +170,7 @@ class _Run:
                 self.topic,
                 value=record.value,
                 key=record.key,
-                headers=self._headers.of(self.progress.sent, record.problem),
+                headers=[*record.headers, *self._headers.of(self.progress.sent, record.problem)],
                 on_delivery=self._delivered,
             )
         except BufferError:
@@ -239,16 +243,16 @@ def _too_large(record: SourceRecord, value: bytes) -> SourceRecord:
     size = len(value)
     kept = value[:KEPT_OF_LARGE_VALUE_BYTES]
     message = f"{size:,} bytes, at most {LARGEST_VALUE_BYTES:,} are taken; the first {len(kept):,} are kept"
-    return SourceRecord(kept, record.key, f"record_too_large;{message}")
+    return SourceRecord(kept, record.key, f"record_too_large;{message}", record.headers)
 
 
-def _require_topic(settings: Settings, topic: str) -> None:
-    """Blocking. Raises DeliveryFailed when Kafka does not answer or the topic does not exist."""
+def require_topic(settings: Settings, topic: str, seconds: float = CONNECT_SECONDS) -> None:
+    """Blocking, at most `seconds`. Raises DeliveryFailed when Kafka does not answer or the topic does not exist."""
     admin = admin_client(settings)
-    deadline = time.monotonic() + TOPIC_SECONDS
+    deadline = time.monotonic() + min(TOPIC_SECONDS, seconds)
     try:
         # Asked without naming the topic: a broker that creates topics on demand would make it with its own defaults.
-        while topic not in admin.list_topics(timeout=CONNECT_SECONDS).topics:
+        while topic not in admin.list_topics(timeout=seconds).topics:
             if time.monotonic() > deadline:
                 raise DeliveryFailed(f"topic {topic} does not exist yet; `headrace setup` creates it")
             time.sleep(POLL_SECONDS)
