@@ -8,38 +8,23 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
+from producers.http_block import HttpBlock
 from producers.http_fetch import Fetcher
 from producers.pagination import InvalidPage, PageContent, Pagination
 from producers.record_key import JsonRecordKey
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
 
 
-class ApiBlock(SourceBlock):
+class ApiBlock(HttpBlock):
     """A block of kind `api`."""
 
     kind: Literal["api"]
-    url: str
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 100
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
-    retries: Annotated[int, Field(ge=0, le=20)] = 5
-    api_key: bool = False
-    """Send `API_KEY` as the header X-API-Key."""
     pagination: Pagination = Pagination()
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        try:
-            url = httpx.URL(value)
-        except httpx.InvalidURL as error:
-            raise ValueError(str(error)) from None
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("expected an address like https://host/path")
-        return value
 
     def build(self, name: str, settings: Settings, folder: Path) -> "ApiSource":  # noqa: ARG002 (a kind with files needs it)
         return ApiSource(self.describe(name), self, settings.api_key if self.api_key else None)
@@ -71,7 +56,7 @@ class ApiSource:
             headers["X-API-Key"] = self.api_key.get_secret_value()
         limits = httpx.Limits(max_connections=self.block.concurrency)
         async with httpx.AsyncClient(headers=headers, timeout=self.block.timeout_seconds, limits=limits) as client:
-            fetcher = Fetcher(self.description.name, client, self.block.retries)
+            fetcher = Fetcher(self.description.name, client, self.block)
             read = 0
             async for page in self._pages(fetcher):
                 read += 1

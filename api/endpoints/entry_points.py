@@ -12,6 +12,7 @@ ENTRY_POINTS = {
     "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
     "/api/customers/CUST001": "one customer",
     "/data?page=1&page_size=10": "records; also source=titanic, search=text",
+    "/webhooks/{source}": "POST: push signed records to a webhook source",
     "/search?q=text": "full-text search; also dataset=customers",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",

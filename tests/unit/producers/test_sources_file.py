@@ -73,8 +73,8 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
 @pytest.mark.parametrize(
     ("block", "expected"),
     [
-        ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv"),
-        ("[sources.a]", "[sources.a] kind = None: expected one of api, csv"),
+        ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv, jsonl, kafka, rss, webhook"),
+        ("[sources.a]", "[sources.a] kind = None: expected one of api, csv, jsonl, kafka, rss, webhook"),
         ("sources.a = 3", "[sources.a]: expected a block of settings, got 3"),
         ("[source.a]", "unknown table [source]; sources are declared as [sources.NAME]"),
         ('[sources.a]\nkind = "api"\ndataset = "records"', "[sources.a] url is missing: a source of kind api needs it"),
@@ -82,7 +82,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
         ('[sources."a:b"]\nkind = "csv"', "[sources.a:b]: source name 'a:b': use 1 to 100 letters"),
         (API + "page_size = 0", "[sources.a] page_size = 0: Input should be greater than or equal to 1"),
         (API + "retries = -1", "[sources.a] retries = -1: Input should be greater than or equal to 0"),
-        (API + "pagesize = 1", "[sources.a] pagesize: there is no such setting; known are api_key, concurrency,"),
+        (
+            API + "pagesize = 1",
+            "[sources.a] pagesize: there is no such setting; known are api_key, backoff_seconds, concurrency,",
+        ),
         (
             API + 'pagination = { style = "links" }',
             "[sources.a] pagination.style = 'links': Input should be 'envelope'",
