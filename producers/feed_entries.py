@@ -130,6 +130,11 @@ def _problem(parsed: Mapping[str, Any]) -> str | None:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+_BLOCKS = {"p", "div", "br", "hr", "li", "tr", "td", "th", "dt", "dd", "pre", "blockquote"} | {
+    f"h{n}" for n in range(1, 7)
+}
+
+
 class _Text(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -139,7 +144,8 @@ class _Text(HTMLParser):
         self.pieces.append(data)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 (its signature)
-        self.pieces.append(" ")  # <p>one</p><p>two</p> are two words
+        if tag in _BLOCKS:  # <p>one</p><p>two</p> are two words
+            self.pieces.append(" ")
 
 
 def _without_markup(markup: str) -> str:

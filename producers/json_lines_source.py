@@ -52,7 +52,7 @@ class Lines:
             # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
             # and its own file object, whose lock a reader blocked at exit would hold.
             with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
-                if self.path == STANDARD_INPUT:
+                if self.path == STANDARD_INPUT or not file.seekable():
                     yield from ((lines, None) for lines in _line_batches(file))
                     return
                 size = max(1, self.path.stat().st_size)

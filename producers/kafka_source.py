@@ -23,8 +23,8 @@ from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from schemas.topics import all_topics
 
-CHECKPOINT_RECORDS = 20_000
-CHECKPOINT_SECONDS = 2.0
+COMMIT_RECORDS = 20_000
+COMMIT_SECONDS = 2.0
 """Offsets are committed after so many records or so long, whichever comes first: as much is repeated after a kill."""
 
 
@@ -64,22 +64,22 @@ class KafkaSource:
         return "application/json"
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
-        """From the committed offsets to the end as it is now, with a checkpoint now and then. Implements Source."""
+        """From the committed offsets to the end as it is now, committing now and then. Implements Source."""
         block, name = self.block, self.description.name
         config = {**self.security, "bootstrap.servers": block.bootstrap_servers}
         reading = Reading(name, block.topic, self.group, config, block.timeout_seconds)
         try:
             await reading.begin(block.start)
             records = ForeignRecords(self.description)
-            uncommitted, due_at = 0, time.monotonic() + CHECKPOINT_SECONDS
+            uncommitted, due_at = 0, time.monotonic() + COMMIT_SECONDS
             while reading.remaining:
                 messages = await reading.poll()
                 uncommitted += len(messages)
-                due = uncommitted >= CHECKPOINT_RECORDS or time.monotonic() > due_at or not reading.remaining
-                checkpoint = partial(reading.commit, reading.places()) if due else None
-                yield SourceBatch([records.of(message) for message in messages], reading.done, checkpoint)
+                due = uncommitted >= COMMIT_RECORDS or time.monotonic() > due_at or not reading.remaining
+                commit = partial(reading.commit, reading.places()) if due else None
+                yield SourceBatch([records.of(message) for message in messages], reading.done, on_confirmed=commit)
                 if due:
-                    uncommitted, due_at = 0, time.monotonic() + CHECKPOINT_SECONDS
+                    uncommitted, due_at = 0, time.monotonic() + COMMIT_SECONDS
         except KafkaException as error:
             raise reading.failed(reason(error)) from error
         finally:

@@ -91,10 +91,10 @@ async def publish(
         async with aclosing(source.batches()) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 await run.send(batch)
-                if batch.checkpoint is not None:
+                if batch.on_confirmed is not None:
                     await run.flush()
                     run.require_all_confirmed()
-                    await batch.checkpoint()
+                    await batch.on_confirmed()
     except SourceFailed as failure:
         await run.flush()
         run.tell(final=True)

@@ -92,4 +92,4 @@ class RssSource:
                 self._known.until = time.monotonic() + WHOLE_AGAIN_SECONDS
 
         key = JsonRecordKey(self.description)
-        yield SourceBatch([SourceRecord(entry, key.of(entry)) for entry in feed.entries], 1.0, remember)
+        yield SourceBatch([SourceRecord(entry, key.of(entry)) for entry in feed.entries], 1.0, on_confirmed=remember)

@@ -58,13 +58,13 @@ class SourceRecord(NamedTuple):
 class SourceBatch(NamedTuple):
     """Records in the source's order. `done` is the share of the source read so far (0 to 1), None if unknown.
 
-    `checkpoint` is awaited once the broker has confirmed these records and all before them, and before the next batch
+    `on_confirmed` is awaited once the broker has confirmed these records and all before them, and before the next batch
     is asked for; what it raises ends the run. It has publishing wait, so a source gives one now and then.
     """
 
     records: list[SourceRecord]
     done: float | None
-    checkpoint: Callable[[], Awaitable[None]] | None = None
+    on_confirmed: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
 import gzip
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,3 +64,11 @@ def test_a_gzip_that_is_cut_off_or_damaged_is_named(tmp_path: Path, damage: Call
     packed = gzip.compress(b"".join(b'{"customer_id":"%d"}\n' % n for n in range(1000)))
     with pytest.raises(SourceFailed, match=r"x\.gz: its gzip is cut off or damaged .*; get the file again"):
         lines(tmp_path / "x.gz", damage(packed))
+
+
+def test_a_pipe_is_read_without_being_looked_into_first(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(b'{"customer_id":"a"}\n',), daemon=True).start()
+    [batch] = list(JsonLinesSource(PUSHED, pipe).read())
+    assert ([record.key for record in batch.records], batch.done) == (["a"], None)

@@ -71,13 +71,13 @@ def test_two_secrets_are_good_while_one_replaces_the_other() -> None:
 
 
 def test_shops_that_send_base64_without_a_prefix_are_understood() -> None:
-    rule = {"signature_header": "X-Shop-Hmac", "signature_prefix": "", "signature_encoding": "base64"}
+    rule: dict[str, Any] = {"signature_header": "X-Shop-Hmac", "signature_prefix": "", "signature_encoding": "base64"}
     check(b"x", {"x-shop-hmac": base64.b64encode(signed(b"x")).decode()}, **rule)
     with pytest.raises(SignatureRefused, match="must be the <base64 of"):
         check(b"x", {"x-shop-hmac": "not base64!"}, **rule)
 
 
-SLACK = {
+SLACK: dict[str, Any] = {
     "signature_header": "X-Slack-Signature",
     "signature_prefix": "v0=",
     "timestamp_header": "X-Slack-Request-Timestamp",
