@@ -1,7 +1,6 @@
 """What every kind of source that is read over HTTP has in its block: address, key, pace, and when to try again."""
 
-from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import httpx
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -15,10 +14,10 @@ RETRIED: tuple[int | Trouble, ...] = (408, 425, 429, 500, 502, 503, 504, "timeou
 """What may pass by itself; any other status is an answer."""
 
 
-def _is_an_error(status: int) -> int:
-    if status < HTTPStatus.BAD_REQUEST or status > 599:
-        raise ValueError('expected a status from 400 to 599, "timeout" or "connection"')
-    return status
+def _may_pass(reason: object) -> object:
+    if reason in get_args(Trouble) or (isinstance(reason, int) and 400 <= reason <= 599):
+        return reason
+    raise ValueError('expected a status from 400 to 599, "timeout" or "connection"')
 
 
 class HttpBlock(SourceBlock):
@@ -33,7 +32,7 @@ class HttpBlock(SourceBlock):
     """How long one try waits for a connection, and then for each part of the answer."""
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     """Tries after the first one."""
-    retry_on: tuple[Annotated[int, AfterValidator(_is_an_error)] | Trouble, ...] = RETRIED
+    retry_on: tuple[Annotated[Any, AfterValidator(_may_pass)], ...] = RETRIED
     """Which statuses, and whether `timeout` and `connection`, are tried again."""
     backoff_seconds: Annotated[float, Field(gt=0, le=600)] = 0.5
     """The longest random wait before the second try; each further one may be twice as long."""

@@ -28,6 +28,7 @@ def find_places(
     Begins at the group's committed offset; without one at `first`. Where the offset does not exist any more, or not
     yet, at the earliest, and the log says what is missing. Raises SourceFailed, KafkaException.
     """
+    # Asked without naming the topic: a broker that creates topics on demand would make it.
     found = consumer.list_topics(timeout=timeout_seconds).topics.get(topic)
     if found is None:
         raise SourceFailed(source, f"there is no topic {topic} on that cluster, or we may not see it: check `topic`")

@@ -19,8 +19,8 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.1
 TOPIC_SECONDS = 5.0
-GIVE_UP_SECONDS = 10.0
-"""How long closing waits for what is queued."""
+GIVE_UP_SECONDS = 2.0
+"""How long closing waits for what is queued: requests have had their time before, so only given up ones are."""
 
 
 class LivePublisher:

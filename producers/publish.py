@@ -165,12 +165,15 @@ class _Run:
 
     def _try(self, record: SourceRecord) -> bool:
         """Hand a record to the producer; False when its queue is full. Raises DeliveryFailed on a fatal error."""
+        headers = self._headers.of(self.progress.sent, record.problem)
+        if record.headers:
+            headers = [*record.headers, *headers]
         try:
             self._producer.produce(
                 self.topic,
                 value=record.value,
                 key=record.key,
-                headers=[*record.headers, *self._headers.of(self.progress.sent, record.problem)],
+                headers=headers,
                 on_delivery=self._delivered,
             )
         except BufferError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -108,6 +108,12 @@ class Source(Protocol):
         ...
 
 
+def _text_or_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected a text or a number")  # noqa: TRY004 (pydantic reports ValueErrors)
+    return value
+
+
 class SourceBlock(BaseModel, abc.ABC):
     """The part of a block in sources.toml that every kind has. Validated with the context {"folder": Path}."""
 
@@ -122,7 +128,7 @@ class SourceBlock(BaseModel, abc.ABC):
     """Column that holds the record's id: short for a mapping of the last field of the dataset's key."""
     mapping: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict, alias="map")
     """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
-    defaults: dict[str, str | int | float] = Field(default_factory=dict)
+    defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
     """What a field is where the record has nothing for it, or null, or an empty text."""
     required: tuple[str, ...] = ()
     """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""

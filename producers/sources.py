@@ -131,8 +131,15 @@ def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:
         return f"{where} {setting}: there is no such setting; known are {', '.join(known)}"
     if not setting:
         return f"{where}: {message}"
-    shown = "(not shown)" if _SECRET.search(setting) else repr(problem["input"])
-    return f"{where} {setting} = {shown}: {message}"
+    return f"{where} {setting} = {_shown(setting, problem['input'])}: {message}"
+
+
+def _shown(setting: str, value: object) -> str:
+    if _SECRET.search(setting):
+        return "(not shown)"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_shown(str(name), inner)}" for name, inner in value.items()) + "}"
+    return repr(value)
 
 
 def _kind_of(block: type[SourceBlock]) -> str:
