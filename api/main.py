@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,6 +30,8 @@ from runtime.errors import DeliveryFailed
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
 from stream_processors.trial import try_record
+
+log = structlog.get_logger()
 
 CUSTOMERS_SOURCE = "customers_api"
 """The block of sources.toml that `POST /api/ingest` publishes."""
@@ -90,7 +93,9 @@ class _Webhook:
         except webhooks.TooManyRecords as error:
             raise stages.TooManyRecords(str(error)) from error
         except DeliveryFailed as error:
-            raise Unavailable("kafka", str(error)) from error
+            # Senders are strangers: where our servers are is for the log.
+            log.warning("webhook_not_confirmed", source=self.hook.source.description.name, reason=str(error))
+            raise Unavailable("kafka", "not every record has been confirmed") from error
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ async def test_a_kafka_that_was_never_there_is_a_503_too(migrated_settings: Sett
     async with webhooks(down, BLOCK + "timeout_seconds = 1\n") as client:
         answer = await post(client, b'{"id": 1}')
     assert (answer.status_code, answer.json()["store"]) == (503, "kafka")
+    assert down.kafka_bootstrap_servers not in answer.text
 
 
 async def test_a_changed_file_counts_at_once_and_a_broken_one_stops_nobody(pipeline_settings: Settings) -> None:
