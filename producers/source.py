@@ -187,9 +187,9 @@ class SourceBlock(BaseModel, abc.ABC):
         """The description of the source that this block declares under `name`."""
         dataset = dataset_named(self.dataset)
         mapping = self.mapping if self.key is None else {**self.mapping, dataset.key[-1]: self.key}
-        return SourceDescription(
-            name, self.kind, dataset, mapping, self.interval_seconds, self.readings(), pushed=self.pushed
-        )
+        # What is pushed is never due, whatever the interval of sources that name none.
+        interval = 0.0 if self.pushed else self.interval_seconds
+        return SourceDescription(name, self.kind, dataset, mapping, interval, self.readings(), pushed=self.pushed)
 
     @abc.abstractmethod
     def build(self, name: str, settings: Settings, folder: Path) -> Source:

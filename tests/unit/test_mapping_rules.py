@@ -64,7 +64,7 @@ def test_a_default_does_not_hide_a_value_that_is_wrong() -> None:
 
 def test_a_field_that_a_source_requires_is_a_failure_where_it_is_missing() -> None:
     source = described(dataset="customers", required=["phone"])
-    failure = failed(source, CUSTOMER)
+    failure = failed(source, CUSTOMER | {"phone": " "})
     assert (failure.reason, [problem.field for problem in failure.problems]) == ("required", ["phone"])
     assert stored(source, CUSTOMER | {"phone": "+4930123456"})["phone"] == "+4930123456"
     assert stored(described(dataset="customers"), CUSTOMER)["phone"] is None
