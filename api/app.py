@@ -11,7 +11,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
 from api.endpoints import audit as audit_endpoint
-from api.endpoints import data, entry_points, etl, failure_jobs, failures, health, orders, search
+from api.endpoints import data, entry_points, etl, failure_jobs, failures, health, orders, search, webhooks
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints import users as user_endpoints
@@ -63,6 +63,7 @@ def _routers() -> list[APIRouter]:
         user_endpoints,
         lag_endpoint,
         audit_endpoint,
+        webhooks,
     )
     # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
     plain = [module.router for module in (*modules, failure_jobs, failures)]
@@ -96,5 +97,6 @@ async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIt
         try:
             yield
         finally:
+            await stages.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()

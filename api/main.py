@@ -3,12 +3,16 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api import stages
 from api.app import create_app
 from api.ingest_runs import INGESTED_SOURCE
 from api.stages import SourceUnavailable, Stages
@@ -17,6 +21,7 @@ from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
 from monitoring.moved_keys import moved_keys
+from producers import webhook_signature, webhooks
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
 from producers.etl_run import publish_run
@@ -24,12 +29,15 @@ from producers.failure_desk import FailureDesk
 from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
+from producers.webhooks import Webhook, Webhooks
 from runtime.errors import DeliveryFailed
 from runtime.etl.run import EtlRun, Published
 from runtime.logging import configure_logging
 from runtime.settings import Settings, SettingsError, load_settings
 from schemas.dataset import Dataset
 from stream_processors.trial import try_record
+
+log = structlog.get_logger()
 
 
 def assemble(settings: Settings) -> FastAPI:
@@ -60,7 +68,52 @@ def assemble(settings: Settings) -> FastAPI:
         return audit_json(await audit_records(settings, engine), await moved_keys(engine))
 
     desk = FailureDesk(settings, try_record)
-    return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk))
+    hooks = _Webhooks(Webhooks(settings))
+    return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk, hooks))
+
+
+@dataclass(frozen=True)
+class _Webhook:
+    """A webhook whose verdicts are in the API's words."""
+
+    hook: Webhook
+
+    @property
+    def max_bytes(self) -> int:
+        return self.hook.max_bytes
+
+    @property
+    def dataset(self) -> str:
+        return self.hook.dataset
+
+    async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
+        try:
+            return await self.hook.accept(body, headers)
+        except webhook_signature.SignatureRefused as error:
+            raise stages.SignatureRefused(str(error)) from error
+        except webhooks.BodyRefused as error:
+            raise stages.BodyRefused(str(error)) from error
+        except webhooks.TooManyRecords as error:
+            raise stages.TooManyRecords(str(error)) from error
+        except DeliveryFailed as error:
+            # Senders are strangers: where our servers are is for the log.
+            log.warning("webhook_not_confirmed", source=self.hook.source.description.name, reason=str(error))
+            raise Unavailable("kafka", "not every record has been confirmed") from error
+
+
+@dataclass(frozen=True)
+class _Webhooks:
+    hooks: Webhooks
+
+    async def named(self, name: str) -> _Webhook | None:
+        try:
+            hook = await self.hooks.named(name)
+        except SourcesError as error:
+            raise Unavailable("sources", "the sources of this server are misconfigured; its log says how") from error
+        return None if hook is None else _Webhook(hook)
+
+    async def close(self) -> None:
+        await self.hooks.close()
 
 
 def _customers_source(settings: Settings) -> Source:

@@ -68,6 +68,46 @@ class AuditReader(Protocol):
         ...
 
 
+class SignatureRefused(Exception):
+    """A webhook's request is not signed, wrongly signed, or too old. The message says which, and gives nothing away."""
+
+
+class BodyRefused(Exception):
+    """A webhook's body is no JSON object or array."""
+
+
+class TooManyRecords(Exception):
+    """A webhook's array is longer than the source takes."""
+
+
+class Webhook(Protocol):
+    """A source whose records are posted to us."""
+
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def dataset(self) -> str: ...
+
+    async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Publish the records in a body; returns how many, once the broker has confirmed them all.
+
+        Raises SignatureRefused, BodyRefused, TooManyRecords, or Unavailable for Kafka.
+        """
+        ...
+
+
+class Webhooks(Protocol):
+    """The webhook sources."""
+
+    async def named(self, name: str, /) -> Webhook | None:
+        """The webhook source of that name. Raises Unavailable where it cannot be told."""
+        ...
+
+    async def close(self) -> None:
+        """Called once when the API stops."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stages:
     """The other stages, as the API calls them."""
@@ -77,3 +117,4 @@ class Stages:
     lag: LagReader
     audit: AuditReader
     failures: Desk
+    webhooks: Webhooks

@@ -29,7 +29,7 @@ def publish(
     sources_file: Annotated[
         Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every source of the file.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every source of the file but webhooks.")] = False,
     dataset: Annotated[str, typer.Option(help="csv PATH: the dataset that the rows belong to.")] = "records",
     source: Annotated[
         str | None, typer.Option(metavar="NAME", help="csv PATH: the source's name; by default the file's.")
@@ -99,7 +99,7 @@ def declared_sources(names: Sequence[str], every: bool, file: Path, settings: Se
     sources = load_sources(file, settings)
     known = ", ".join(sources) or "none"
     if every:
-        return list(sources.values())
+        return [source for source in sources.values() if not source.description.pushed]
     if not names:
         fail(f"name the sources to publish, or say --all; {file} declares: {known}", WRONG_USAGE)
     for name in names:

@@ -11,14 +11,15 @@ from typing import Annotated, Literal, NamedTuple
 
 import httpx
 import structlog
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
+from producers.http_block import HttpBlock
 from producers.http_conditions import conditions, validators
 from producers.http_fetch import Fetcher
 from producers.pagination import InvalidPage, PageContent, Pagination
 from producers.record_key import JsonRecordKey
 from producers.sent_records import SentRecords
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
 from runtime.settings import Settings
 
@@ -27,29 +28,13 @@ log = structlog.get_logger()
 _NOTHING = PageContent([], None)
 
 
-class ApiBlock(SourceBlock):
+class ApiBlock(HttpBlock):
     """A block of kind `api`."""
 
     kind: Literal["api"]
-    url: str
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 100
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
-    retries: Annotated[int, Field(ge=0, le=20)] = 5
-    api_key: bool = False
-    """Send `API_KEY` as the header X-API-Key."""
     pagination: Pagination = Pagination()
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        try:
-            url = httpx.URL(value)
-        except httpx.InvalidURL as error:
-            raise ValueError(str(error)) from None
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("expected an address like https://host/path")
-        return value
 
     def build(self, name: str, settings: Settings, folder: Path) -> "ApiSource":  # noqa: ARG002 (a kind with files needs it)
         key = settings.api_key if self.api_key else None
@@ -155,7 +140,7 @@ class ApiSource:
             headers["X-API-Key"] = self.api_key.get_secret_value()
         limits = httpx.Limits(max_connections=self.block.concurrency)
         async with httpx.AsyncClient(headers=headers, timeout=self.block.timeout_seconds, limits=limits) as client:
-            yield Fetcher(self.description.name, client, self.block.retries)
+            yield Fetcher(self.description.name, client, self.block)
 
     async def _answers(
         self, fetcher: Fetcher, start: int, sent: SentRecords | None, total: int | None

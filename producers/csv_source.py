@@ -23,7 +23,8 @@ from producers.record_key import RecordKey
 from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
 from runtime.settings import Settings
-from schemas.fields import FromSource
+from schemas.field_reading import DecimalMark
+from schemas.fields import FieldType, FromSource, Number
 
 log = structlog.get_logger()
 
@@ -46,6 +47,8 @@ class CsvBlock(SourceBlock):
     """Found out if not given: byte order mark, UTF-8, else guessed."""
     delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
     """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
+    decimal: DecimalMark = "."
+    """The decimal mark of its numbers: 1.234,56 is written with a comma."""
 
     @field_validator("encoding")
     @classmethod
@@ -64,6 +67,9 @@ class CsvBlock(SourceBlock):
         if value is not None and (len(value) != 1 or value in '"\r\n'):
             raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
         return value
+
+    def _decimal_of(self, field_type: FieldType) -> DecimalMark | None:
+        return "," if self.decimal == "," and isinstance(field_type, Number) else None
 
     def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
         def at(path: Path) -> CsvSource:

@@ -36,7 +36,8 @@ async def publish_run(
 async def run_source(source: Source, settings: Settings, trigger: str, checkpoint: Checkpoint | None = None) -> Outcome:
     """Run a source from begin to end; returns when Postgres has every record, however long that takes.
 
-    `checkpoint` as `publish` takes it. Raises RunUnderWay, SourceFailed, DeliveryFailed, Unavailable, CheckpointFailed, LockTaken; all but the first are recorded.
+    `checkpoint` as `publish` takes it. Raises RunUnderWay, SourceFailed, DeliveryFailed, CheckpointFailed, Unavailable,
+    LockTaken; all but the first are recorded.
     """
     run = await begin_source_run(source, settings, trigger)
 

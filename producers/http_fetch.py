@@ -2,33 +2,26 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from producers.http_block import HttpBlock, Trouble
+from producers.rate_limit import RateLimit
 from producers.retry_after import retry_after_seconds
 from producers.source import SourceFailed
 
 log = structlog.get_logger()
-
-LONGEST_WAIT_SECONDS = 120.0
-"""A server that asks for more is not waited for: the run fails and says so."""
-
-BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
-
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
-"""Statuses that may pass by themselves; any other one is an answer."""
 
 _HINTS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "it wants a key: set API_KEY and `api_key = true` in the source's block",
     HTTPStatus.FORBIDDEN: "it refuses the key: check API_KEY",
     HTTPStatus.NOT_FOUND: "check `url` in the source's block",
     HTTPStatus.BAD_REQUEST: "check `pagination` and `page_size` in the source's block",
-    HTTPStatus.TOO_MANY_REQUESTS: "lower `concurrency` in the source's block, or try later",
+    HTTPStatus.TOO_MANY_REQUESTS: "set or lower `rate_limit` in the source's block, or try later",
 }
 
 
@@ -43,11 +36,15 @@ class _TryAgain(Exception):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Fetches for one source. `retries` is the number of attempts after the first."""
+    """Fetches for one run of a source, at the pace and with the tries that its block allows."""
 
     source: str
     client: httpx.AsyncClient
-    retries: int
+    block: HttpBlock
+    _pace: RateLimit = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pace", RateLimit(self.block.rate_limit))
 
     async def get(
         self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None
@@ -57,8 +54,8 @@ class Fetcher:
         Raises SourceFailed when the retries are used up or cannot help.
         """
         attempts = AsyncRetrying(
-            stop=stop_after_attempt(self.retries + 1),
-            wait=_wait,
+            stop=stop_after_attempt(self.block.retries + 1),
+            wait=_Wait(self.block),
             retry=retry_if_exception_type(_TryAgain),
             before_sleep=self._tell,
             reraise=True,
@@ -66,27 +63,30 @@ class Fetcher:
         try:
             return await attempts(self._attempt, url, parameters, headers or {})
         except _TryAgain as error:
-            tries = "once" if not self.retries else f"{self.retries + 1} times"
+            tries = "once" if not self.block.retries else f"{self.block.retries + 1} times"
             raise SourceFailed(self.source, f"{error.reason} (tried {tries})") from error
 
     async def _attempt(self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Response:
+        await self._pace.turn()
         try:
             # Merged, not replaced: the block's url may carry a query of its own.
             target = httpx.URL(url).copy_merge_params(dict(parameters))
             response = await self.client.get(target, headers=headers)
         except httpx.TimeoutException as error:
             seconds = self.client.timeout.read
-            raise _TryAgain(f"{url} did not answer within {seconds:g} s ({type(error).__name__})") from error
+            trouble = f"{url} did not answer within {seconds:g} s ({type(error).__name__})"
+            raise self._again("timeout", trouble) from error
         except httpx.TransportError as error:
-            raise _TryAgain(f"{url} cannot be reached: {error or type(error).__name__}; is it running?") from error
-        except (httpx.InvalidURL, httpx.DecodingError) as error:
+            trouble = f"{url} cannot be reached: {error or type(error).__name__}; is it running?"
+            raise self._again("connection", trouble) from error
+        except (httpx.InvalidURL, httpx.DecodingError, httpx.TooManyRedirects) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
         if response.is_success or (headers and response.status_code == HTTPStatus.NOT_MODIFIED):
             return response
         status = f"{url} answered {response.status_code} {response.reason_phrase}".rstrip()
-        if response.status_code in _RETRIED:
+        if response.status_code in self.block.retry_on:
             wait = retry_after_seconds(response.headers.get("retry-after"), datetime.datetime.now(datetime.UTC))
-            if wait is not None and wait > LONGEST_WAIT_SECONDS:
+            if wait is not None and wait > self.block.longest_wait_seconds:
                 raise SourceFailed(self.source, f"{status} and asks to wait {wait:.0f} s: try again after that")
             raise _TryAgain(_with_hint(status, response), wait)
         if response.is_redirect:
@@ -94,6 +94,9 @@ class Fetcher:
             location = response.headers.get("location")
             raise SourceFailed(self.source, f"{status} to {location}: put that address into `url`")
         raise SourceFailed(self.source, _with_hint(status, response))
+
+    def _again(self, trouble: Trouble, reason: str) -> Exception:
+        return _TryAgain(reason) if trouble in self.block.retry_on else SourceFailed(self.source, reason)
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -106,13 +109,16 @@ class Fetcher:
         )
 
 
-_backoff = wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)
+class _Wait:
+    """How long to wait before the next try: what the server asks for, else a random time that grows with the tries."""
 
+    def __init__(self, block: HttpBlock) -> None:
+        self._backoff = wait_random_exponential(multiplier=block.backoff_seconds, max=block.longest_backoff_seconds)
 
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.wait_seconds if isinstance(error, _TryAgain) else None
-    return _backoff(state) if asked is None else asked
+    def __call__(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait_seconds if isinstance(error, _TryAgain) else None
+        return self._backoff(state) if asked is None else asked
 
 
 def _with_hint(status: str, response: httpx.Response) -> str:

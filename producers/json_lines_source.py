@@ -1,13 +1,16 @@
-"""The kind `push`: records given by hand or by another program, one JSON object a line, passed through untouched."""
+"""The kinds `jsonl`, a file in a block, and `push`, given by hand: one JSON object a line, passed through untouched."""
 
+import gzip
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, Protocol
 
 from producers.background_reader import read_in_background
 from producers.record_key import JsonRecordKey
-from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from runtime.settings import Settings
 
 LONGEST_LINE = 16 * 1_048_576
 """Bytes. A longer line is cut here, so that memory stays bounded; publishing rejects it for its size in any case."""
@@ -16,11 +19,27 @@ READ_BYTES = 262_144
 """Bytes per read, and so about the size of a batch."""
 
 STANDARD_INPUT = Path("-")
+_GZIP = b"\x1f\x8b"
+
+
+class _Reads(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class JsonLinesBlock(SourceBlock):
+    """A block of kind `jsonl`."""
+
+    kind: Literal["jsonl"]
+    path: Path
+    """A file, packed with gzip or not."""
+
+    def build(self, name: str, settings: Settings, folder: Path) -> "JsonLinesSource":  # noqa: ARG002 (files need none)
+        return JsonLinesSource(self.describe(name), folder / self.path)
 
 
 @dataclass(frozen=True)
 class Lines:
-    """The non-blank lines of a file, or of standard input for the path `-`."""
+    """The non-blank lines of a file, packed with gzip or not, or of standard input for the path `-`."""
 
     path: Path
 
@@ -33,11 +52,17 @@ class Lines:
             # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
             # and its own file object, whose lock a reader blocked at exit would hold.
             with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
-                size = 0 if self.path == STANDARD_INPUT else self.path.stat().st_size
-                done = 0
-                for lines, read in _line_batches(file):
-                    done += read
-                    yield lines, done / size if size else None
+                if self.path == STANDARD_INPUT or not file.seekable():
+                    yield from ((lines, None) for lines in _line_batches(file))
+                    return
+                size = max(1, self.path.stat().st_size)
+                packed = file.read(len(_GZIP)) == _GZIP
+                file.seek(0)
+                for lines in _line_batches(gzip.GzipFile(fileobj=file) if packed else file):
+                    yield lines, min(1.0, file.tell() / size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            reason = f"its gzip is cut off or damaged ({error}); what came before is published"
+            raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
         except OSError as error:
             raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
 
@@ -68,8 +93,8 @@ class JsonLinesSource:
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
 
 
-def _line_batches(file: BinaryIO) -> Iterator[tuple[list[bytes], int]]:
-    """Non-blank lines without their ends, as they become available, with the bytes read for them."""
+def _line_batches(file: _Reads) -> Iterator[list[bytes]]:
+    """Non-blank lines without their ends, as they become available."""
     rest = b""
     cutting = False
     while chunk := file.read(READ_BYTES):
@@ -82,6 +107,6 @@ def _line_batches(file: BinaryIO) -> Iterator[tuple[list[bytes], int]]:
         if len(rest) > LONGEST_LINE:
             lines.append(rest)
             rest, cutting = b"", True
-        yield [line.strip(b"\r") for line in lines if line.strip()], len(chunk)
+        yield [line.strip(b"\r") for line in lines if line.strip()]
     if rest.strip():
-        yield [rest.strip(b"\r")], 0
+        yield [rest.strip(b"\r")]

@@ -8,6 +8,7 @@ from producers.originals import Headers
 from runtime.failures.states import CannotEdit
 from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
+from schemas.field_reading import decode_mapping
 
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
@@ -34,6 +35,7 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
 
 def _mapping(headers: Headers) -> dict[str, str]:
     try:
-        return msgspec.json.decode(dict(headers).get(HEADER_MAPPING) or b"{}", type=dict[str, str])
-    except (msgspec.DecodeError, UnicodeError):
+        readings = decode_mapping(dict(headers).get(HEADER_MAPPING) or b"{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
+    return {name: reading.column for name, reading in readings.items() if reading.column}

@@ -98,7 +98,7 @@ async def publish(
     """
     started = time.monotonic()
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
-    await asyncio.to_thread(_require_topic, settings, run.topic)
+    await asyncio.to_thread(require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
     kept = None
     if checkpoint is not None:
@@ -130,6 +130,10 @@ async def _publish_all(run: "_Run", batches: AsyncIterator[SourceBatch]) -> None
         async with aclosing(batches):  # type: ignore[type-var]
             async for batch in batches:
                 await run.send(batch)
+                if batch.on_confirmed is not None:
+                    await run.flush()
+                    run.require_all_confirmed()
+                    await batch.on_confirmed()
     except SourceFailed as failure:
         await run.end()
         log.warning("publish_failed", source=failure.source, run=run.run_id, reason=failure.reason)
@@ -192,12 +196,15 @@ class _Run:
 
     def _try(self, record: SourceRecord) -> bool:
         """Hand a record to the producer; False when its queue is full. Raises DeliveryFailed on a fatal error."""
+        headers = self._headers.of(self.progress.sent, record.problem)
+        if record.headers:
+            headers = [*record.headers, *headers]
         try:
             self._producer.produce(
                 self.topic,
                 value=record.value,
                 key=record.key,
-                headers=self._headers.of(self.progress.sent, record.problem),
+                headers=headers,
                 on_delivery=self._on_delivery,
             )
         except BufferError:
@@ -209,11 +216,8 @@ class _Run:
             self.progress.rejected_rows += 1
         return True
 
-    async def end(self, seconds: float | None = None) -> None:
-        """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway.
-
-        Then the listener is told for the last time, and saved how far all is confirmed.
-        """
+    async def flush(self, seconds: float | None = None) -> None:
+        """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while len(self._producer):
             await asyncio.to_thread(self._producer.flush, POLL_SECONDS)
@@ -221,6 +225,10 @@ class _Run:
             if deadline is not None and time.monotonic() > deadline:
                 self._producer.purge()
                 deadline = None
+
+    async def end(self, seconds: float | None = None) -> None:
+        """`flush`, tell the listener for the last time, and save how far all is confirmed."""
+        await self.flush(seconds)
         self.tell(final=True)
         if self.checkpoint is not None:
             await self.checkpoint.finish()
@@ -290,16 +298,16 @@ def _too_large(record: SourceRecord, value: bytes) -> SourceRecord:
     size = len(value)
     kept = value[:KEPT_OF_LARGE_VALUE_BYTES]
     message = f"{size:,} bytes, at most {LARGEST_VALUE_BYTES:,} are taken; the first {len(kept):,} are kept"
-    return SourceRecord(kept, record.key, f"record_too_large;{message}")
+    return SourceRecord(kept, record.key, f"record_too_large;{message}", record.headers)
 
 
-def _require_topic(settings: Settings, topic: str) -> None:
-    """Blocking. Raises DeliveryFailed when Kafka does not answer or the topic does not exist."""
+def require_topic(settings: Settings, topic: str, seconds: float = CONNECT_SECONDS) -> None:
+    """Blocking, at most `seconds`. Raises DeliveryFailed when Kafka does not answer or the topic does not exist."""
     admin = admin_client(settings)
-    deadline = time.monotonic() + TOPIC_SECONDS
+    deadline = time.monotonic() + min(TOPIC_SECONDS, seconds)
     try:
         # Asked without naming the topic: a broker that creates topics on demand would make it with its own defaults.
-        while topic not in admin.list_topics(timeout=CONNECT_SECONDS).topics:
+        while topic not in admin.list_topics(timeout=seconds).topics:
             if time.monotonic() > deadline:
                 raise DeliveryFailed(f"topic {topic} does not exist yet; `headrace setup` creates it")
             time.sleep(POLL_SECONDS)

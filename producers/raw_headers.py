@@ -2,8 +2,6 @@
 
 import datetime
 
-import msgspec
-
 from producers.source import SourceDescription
 from schemas.events import (
     HEADER_CONTENT_TYPE,
@@ -13,6 +11,7 @@ from schemas.events import (
     HEADER_RUN,
     HEADER_SOURCE,
 )
+from schemas.field_reading import encode_mapping
 
 Header = tuple[str, str | bytes | None]
 
@@ -26,7 +25,7 @@ class RawHeaders:
     """Headers of one run. All but `ce_id` are the same for the records of a batch."""
 
     def __init__(self, source: SourceDescription, content_type: str, run_id: str) -> None:
-        mapping = msgspec.json.encode(dict(source.mapping)) if source.mapping else None
+        mapping = encode_mapping(source.field_readings())
         self._constant: list[Header] = [
             (HEADER_SOURCE, source.name.encode()),
             (HEADER_KIND, source.kind.encode()),

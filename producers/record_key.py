@@ -7,7 +7,9 @@ import msgspec
 
 from producers.source import SourceDescription
 from schemas.dataset import KEY_SEPARATOR
+from schemas.field_reading import read_as
 from schemas.fields import FieldType, FromSource
+from schemas.members import member_path, read_member
 
 LONGEST_KEY = 1000
 """Characters kept of a key that has no normal form; it only has to keep versions of one record in order."""
@@ -29,7 +31,9 @@ class RecordKey:
         dataset = source.dataset
         types = {field.name: field.type for field in dataset.fields}
         self.columns = tuple(source.mapping.get(name, name) for name in dataset.key)
-        self._parts = [(types[name], _default(types[name], source)) for name in dataset.key]
+        self._parts = [
+            (read_as(types[name], source.readings.get(name)), _default(types[name], source)) for name in dataset.key
+        ]
 
     def of(self, values: Sequence[object]) -> str | None:
         """The key of one record. Pure; never raises."""
@@ -47,9 +51,12 @@ class JsonRecordKey:
 
     def __init__(self, source: SourceDescription) -> None:
         self._key = RecordKey(source)
-        columns = dict.fromkeys(self._key.columns)
-        self._attributes = [f"c{list(columns).index(column)}" for column in self._key.columns]
-        names = {f"c{index}": column for index, column in enumerate(columns)}
+        paths = [(column, member_path(column) or ()) for column in self._key.columns]
+        self._columns = [(column, path or (column,)) for column, path in paths]
+        wanted = dict.fromkeys([*self._key.columns, *(path[0] for _, path in paths if path)])
+        names = {f"c{index}": name for index, name in enumerate(wanted)}
+        self._attributes = [f"c{list(wanted).index(column)}" for column in self._key.columns]
+        self._nested = [(name, names[name]) for name in names] if any(path for _, path in paths) else []
         members = msgspec.defstruct("Members", [(name, Any, None) for name in names], rename=names)
         # As the normalizer reads numbers: 1.10 and 1.1 are two texts, so they must be two keys here too.
         self._decode = msgspec.json.Decoder(members, float_hook=str).decode
@@ -60,6 +67,9 @@ class JsonRecordKey:
             members = self._decode(value)
         except _HOSTILE:
             return None
+        if self._nested:
+            record = {column: getattr(members, name) for name, column in self._nested}
+            return self._key.of([read_member(record, column, path) for column, path in self._columns])
         return self._key.of([getattr(members, attribute) for attribute in self._attributes])
 
 

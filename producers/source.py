@@ -5,17 +5,21 @@ A kind of source is one file here: a model of its block in sources.toml (`Source
 
 import abc
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.checkpoints import Position
 from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
+from schemas.errors import InvalidField
+from schemas.field_reading import DateOrder, DecimalMark, FieldReading
+from schemas.fields import Date, FieldType
 from schemas.registry import UnknownDataset, dataset_named
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -34,8 +38,12 @@ class SourceFailed(Explained):
         self.reason = reason
 
 
+RecordHeaders = tuple[tuple[str, bytes | None], ...]
+
+
 class SourceRecord(NamedTuple):
-    """One record as it will be published. `problem` is a reason code with an optional `;message`.
+    """One record as it will be published. `problem` is a reason code with an optional `;message`; `headers` are those
+    that the record brought along and that travel on with it.
 
     Without a value it deletes the record of that key.
 
@@ -46,6 +54,7 @@ class SourceRecord(NamedTuple):
     value: bytes | None
     key: str | None
     problem: str | None = None
+    headers: RecordHeaders = ()
 
 
 class SourceBatch(NamedTuple):
@@ -54,6 +63,8 @@ class SourceBatch(NamedTuple):
     The rest comes from `ResumableSource.resume` only. `position`: where a later run may go on when every record so far
     is confirmed; None where it can't be told. `before` must be saved before these records are sent: they make untrue
     what the checkpoint says. `unchanged`: how many records were left out because they were sent before as they are.
+    `on_confirmed` is awaited once the broker has confirmed these records and all before them, and before the next batch
+    is asked for; what it raises ends the run. It has publishing wait, so a source gives one now and then.
     """
 
     records: list[SourceRecord]
@@ -61,17 +72,32 @@ class SourceBatch(NamedTuple):
     position: Position | None = None
     before: Position | None = None
     unchanged: int = 0
+    on_confirmed: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """What every kind of source has. `mapping` is {field of the dataset: column or member of the source's record}."""
+    """What every kind of source has. `mapping` is {field of the dataset: column or member of the source's record}.
+
+    `readings` holds the fields of which more is to be known than their column. The records of a source that is `pushed`
+    come by themselves: there is nothing to run.
+    """
 
     name: str
     kind: str
     dataset: Dataset
     mapping: Mapping[str, str] = field(default_factory=dict)
     interval_seconds: float | None = None
+    readings: Mapping[str, FieldReading] = field(default_factory=dict)
+    pushed: bool = False
+
+    def field_readings(self) -> dict[str, FieldReading]:
+        """How to read every field that is mapped or has a rule of its own."""
+        columns = {name: FieldReading(column) for name, column in self.mapping.items()}
+        rules = self.readings.items()
+        return columns | {
+            name: msgspec.structs.replace(reading, column=self.mapping.get(name)) for name, reading in rules
+        }
 
 
 class Source(Protocol):
@@ -107,16 +133,32 @@ class ResumableSource(Source, Protocol):
         ...
 
 
+def _text_or_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected a text or a number")  # noqa: TRY004 (pydantic reports ValueErrors)
+    return value
+
+
 class SourceBlock(BaseModel, abc.ABC):
     """The part of a block in sources.toml that every kind has. Validated with the context {"folder": Path}."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    pushed: ClassVar[bool] = False
+    """Whether records of this kind come by themselves instead of being fetched by a run."""
 
     kind: str
     dataset: str
     key: str | None = Field(default=None, min_length=1)
     """Column that holds the record's id: short for a mapping of the last field of the dataset's key."""
     mapping: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict, alias="map")
+    """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
+    defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
+    """What a field is where the record has nothing for it, or null, or an empty text."""
+    required: tuple[str, ...] = ()
+    """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""
+    dates: DateOrder | None = None
+    """How 01/02/2024 is meant; without it such a date is a failure (`ambiguous_date`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See producers/scheduler.py."""
 
@@ -131,20 +173,48 @@ class SourceBlock(BaseModel, abc.ABC):
     @model_validator(mode="after")
     def _maps_fields_of_the_dataset(self) -> "SourceBlock":
         dataset = dataset_named(self.dataset)
-        known = [f.name for f in dataset.fields]
-        if unknown := sorted(self.mapping.keys() - set(known)):
-            fields = ", ".join(known)
-            raise ValueError(f"map: dataset {dataset.name} has no field {unknown[0]!r}; its fields are: {fields}")
+        _check_known("map", self.mapping, dataset)
         last = dataset.key[-1]
         if self.key is not None and self.mapping.get(last, self.key) != self.key:
             raise ValueError(f"key = {self.key!r} contradicts map.{last} = {self.mapping[last]!r}; give one of them")
+        _check_known("required", self.required, dataset)
+        _check_known("defaults", self.defaults, dataset)
+        if keys := sorted(set(dataset.key) & self.defaults.keys()):
+            raise ValueError(f"defaults: {keys[0]} is part of the key: all records without it would become one")
+        if both := sorted(self.defaults.keys() & set(self.required)):
+            raise ValueError(f"required: {both[0]} has a default, so it is never missing; give one of them")
+        self.readings()
         return self
+
+    def readings(self) -> dict[str, FieldReading]:
+        """The rules of this block by field, without the columns. Raises ValueError for a default that is no value."""
+        found = {}
+        for f in dataset_named(self.dataset).fields:
+            default = None
+            if f.name in self.defaults:
+                try:
+                    default = f.type.normalize(self.defaults[f.name])
+                except InvalidField as error:
+                    raise ValueError(f"defaults.{f.name} = {self.defaults[f.name]!r}: {error.message}") from None
+                if default is None:
+                    raise ValueError(f"defaults.{f.name} is empty; leave it out")
+            dates = self.dates if isinstance(f.type, Date) else None
+            reading = FieldReading(None, default, f.name in self.required, dates, self._decimal_of(f.type))
+            if reading != FieldReading():
+                found[f.name] = reading
+        return found
+
+    def _decimal_of(self, field_type: FieldType) -> DecimalMark | None:  # noqa: ARG002 (a kind of text needs it)
+        """The decimal mark of a field in this source; None for a point."""
+        return None
 
     def describe(self, name: str) -> SourceDescription:
         """The description of the source that this block declares under `name`."""
         dataset = dataset_named(self.dataset)
         mapping = self.mapping if self.key is None else {**self.mapping, dataset.key[-1]: self.key}
-        return SourceDescription(name, self.kind, dataset, mapping, self.interval_seconds)
+        # What is pushed is never due, whatever the interval of sources that name none.
+        interval = 0.0 if self.pushed else self.interval_seconds
+        return SourceDescription(name, self.kind, dataset, mapping, interval, self.readings(), pushed=self.pushed)
 
     @abc.abstractmethod
     def build(self, name: str, settings: Settings, folder: Path) -> Source:
@@ -156,6 +226,13 @@ def check_takes_records(dataset: Dataset) -> Dataset:
     if dataset.written_by == "api":
         raise ValueError(f"{dataset.name} takes no records from sources: POST /{dataset.name}/ writes them")
     return dataset
+
+
+def _check_known(setting: str, names: Iterable[str], dataset: Dataset) -> None:
+    known = [f.name for f in dataset.fields]
+    if unknown := sorted(set(names) - set(known)):
+        fields = ", ".join(known)
+        raise ValueError(f"{setting}: dataset {dataset.name} has no field {unknown[0]!r}; its fields are: {fields}")
 
 
 def check_source_name(name: str) -> str:

@@ -11,13 +11,28 @@ from pydantic import ValidationError
 
 from producers.api_source import ApiBlock
 from producers.csv_source import CsvBlock
+from producers.json_lines_source import JsonLinesBlock
+from producers.kafka_source import KafkaBlock
+from producers.rss_source import RssBlock
 from producers.source import Source, SourceBlock, check_source_name
+from producers.webhook_source import WebhookBlock
 from runtime.settings import Settings
 
-KINDS: Mapping[str, type[SourceBlock]] = {"api": ApiBlock, "csv": CsvBlock}
+KINDS: Mapping[str, type[SourceBlock]] = {
+    "api": ApiBlock,
+    "csv": CsvBlock,
+    "jsonl": JsonLinesBlock,
+    "kafka": KafkaBlock,
+    "rss": RssBlock,
+    "webhook": WebhookBlock,
+}
 """Every kind of source by its name; a new kind is one file and one entry."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+_SECRET = re.compile(r"secret|password")
+"""Settings whose values are not for anybody's screen or log."""
 
 
 class SourcesError(Exception):
@@ -61,7 +76,10 @@ def build_source(name: str, values: object, settings: Settings, folder: Path, wh
         raise SourcesError("\n".join(lines)) from error
     except LookupError as error:
         raise SourcesError(f"{where} {error.args[0]}") from error
-    return block.build(name, settings, folder)
+    try:
+        return block.build(name, settings, folder)
+    except ValueError as error:
+        raise SourcesError(f"{where} {error}") from error
 
 
 def _blocks(path: Path) -> dict[str, Any]:
@@ -113,7 +131,15 @@ def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:
         return f"{where} {setting}: there is no such setting; known are {', '.join(known)}"
     if not setting:
         return f"{where}: {message}"
-    return f"{where} {setting} = {problem['input']!r}: {message}"
+    return f"{where} {setting} = {_shown(setting, problem['input'])}: {message}"
+
+
+def _shown(setting: str, value: object) -> str:
+    if _SECRET.search(setting):
+        return "(not shown)"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_shown(str(name), inner)}" for name, inner in value.items()) + "}"
+    return repr(value)
 
 
 def _kind_of(block: type[SourceBlock]) -> str:

@@ -19,6 +19,8 @@ HEADER_RUN = "headrace-run"
 HEADER_MAPPING = "headrace-mapping"
 """Compact JSON object {field: column}: how to read the value. It travels along, so a replay needs no settings."""
 HEADER_CONTENT_TYPE = "content-type"
+HEADER_ORIGIN = "headrace-origin"
+"""Of a record that came from somebody else's topic: `topic:partition:offset` there."""
 HEADER_PROBLEM = "headrace-problem"
 """Set by a producer that could not read a record: `reason_code` or `reason_code;message`. The value is then the
 source's bytes as they are, and the normalizer turns the record into a failure with that reason.

@@ -128,20 +128,34 @@ class Phone:
         return {"type": "keyword"}
 
 
-_YEAR_FIRST = re.compile(r"([0-9]{4})([-/.]?)([0-9]{1,2})\2([0-9]{1,2})(?:[T ].*)?")
-_YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
-_NAMED_MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y")
+# After a date, a time of day is read over; anything else after it is no date.
+_TIME = (
+    r"(?:[T ][0-9]{1,2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?)?(?: ?[AaPp][Mm])?"
+    r"(?: ?(?:Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?)?"
+)
+_YEAR_FIRST = re.compile(rf"([0-9]{{4}})(?:([-/.])([0-9]{{1,2}})\2([0-9]{{1,2}})|([0-9]{{2}})([0-9]{{2}})){_TIME}")
+_YEAR_LAST = re.compile(rf"([0-9]{{1,2}})([-/.])([0-9]{{1,2}})\2([0-9]{{4}}){_TIME}")
+_WEEKDAY = re.compile(r"(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?,? ", re.IGNORECASE)
+_NAMED_MONTH = re.compile(
+    rf"(?:([0-9]{{1,2}})[ -]([A-Z]{{3,9}})\.?,?[ -]|([A-Z]{{3,9}})\.? ([0-9]{{1,2}}),? )([0-9]{{4}}){_TIME}",
+    re.IGNORECASE,
+)
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+           "december")  # fmt: skip
+# English, whatever the machine's locale: strptime would follow that.
+_MONTH_NUMBERS = {name[:length]: n for n, name in enumerate(_MONTHS, 1) for length in (3, len(name))} | {"sept": 9}
 
 
 @dataclass(frozen=True)
 class Date:
-    """A calendar date as ISO text. Understood: 2024-01-31, 2024/1/31, 20240131, ISO date-times, 31.1.2024, 31 Jan 2024.
+    """A calendar date as ISO text. Understood: 2024-01-31, 2024/1/31, 20240131, ISO and RFC 2822 date-times, 31.1.2024,
+    31 Jan 2024, January 31, 2024. Of a date-time the date is kept as it is written, whatever the time zone.
 
-    In 01/02/2024 `slashes` decides which is the day, unless only one reading is possible. Dotted and dashed
-    year-last forms are day first.
+    In 01/02/2024 and 01-02-2024 `slashes` decides which is the day, unless only one reading is possible; where it is
+    None they are refused as `ambiguous_date`. Dotted forms are day first. Years have four digits.
     """
 
-    slashes: Literal["day_first", "month_first"] = "month_first"
+    slashes: Literal["day_first", "month_first"] | None = None
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
@@ -153,24 +167,34 @@ class Date:
                 datetime.date.fromisoformat(text)
                 return text
             return self._parse(text).isoformat()
+        except InvalidField:
+            raise
         except ValueError:
             raise InvalidField("date_form", f"{text[:40]!r} is not a date; expected e.g. 2024-01-31") from None
 
     def _parse(self, text: str) -> datetime.date:
         if match := _YEAR_FIRST.fullmatch(text):
-            return datetime.date(int(match[1]), int(match[3]), int(match[4]))
+            return datetime.date(int(match[1]), int(match[3] or match[5]), int(match[4] or match[6]))
         if match := _YEAR_LAST.fullmatch(text):
-            first, second, year = int(match[1]), int(match[3]), int(match[4])
-            month_first = match[2] == "/" and self.slashes == "month_first"
-            if first > 12 or (second <= 12 and not month_first):
-                first, second = second, first
-            return datetime.date(year, first, second)
-        for form in _NAMED_MONTHS:
-            try:
-                return datetime.datetime.strptime(text, form).date()
-            except ValueError:
-                continue
+            return self._year_last(text, int(match[1]), int(match[3]), int(match[4]), match[2])
+        if match := _NAMED_MONTH.fullmatch(_WEEKDAY.sub("", text, count=1)):
+            month = _MONTH_NUMBERS.get((match[2] or match[3]).lower())
+            if month is not None:
+                return datetime.date(int(match[5]), month, int(match[1] or match[4]))
         raise ValueError(text)
+
+    def _year_last(self, text: str, first: int, second: int, year: int, separator: str) -> datetime.date:
+        order = "day_first" if separator == "." else self.slashes
+        # One reading only: 31/1 and 1/31 can be nothing else, and 1/1 is the same either way.
+        if first > 12 or second > 12 or first == second:
+            order = "month_first" if second > 12 and separator != "." else "day_first"
+        if order is None:
+            raise InvalidField(
+                "ambiguous_date",
+                f"{text[:40]!r} is two dates, day or month first; set `dates` in the source's block",
+            )
+        month, day = (first, second) if order == "month_first" else (second, first)
+        return datetime.date(year, month, day)
 
     def column(self) -> str:
         return "DATE"
@@ -179,7 +203,10 @@ class Date:
         return {"type": "date", "format": "yyyy-MM-dd"}
 
 
-_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+_SIGNS = "$€£¥₹"
+# Groups of three between commas, apostrophes or spaces (tidy has made them plain ones), the same throughout.
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:([,' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
+_SWAPPED = str.maketrans(",.", ".,")
 
 
 @dataclass(frozen=True)
@@ -187,7 +214,8 @@ class Number:
     """A decimal number with `places` places, rounded half even, at most `digits` digits in all; plain text in JSON.
 
     `exact` refuses what would have to be rounded.
-    A currency sign in front, thousands commas and accountants' parentheses for negatives are understood.
+    A currency sign before or after it, thousands between commas, apostrophes or spaces, and accountants' parentheses
+    for negatives are understood. In text the decimal mark is `decimal`; a number of JSON always has a point.
     """
 
     digits: int = 15
@@ -195,6 +223,7 @@ class Number:
     minimum: Decimal | None = None
     exact: bool = False
     search: bool = False
+    decimal: Literal[".", ","] = "."
 
     def normalize(self, value: object) -> str | None:
         if value is None:
@@ -224,7 +253,7 @@ class Number:
     def _plain(self, value: object) -> str | None:
         """The shortcut for `12`, `12.5` and `12.50`, most of what comes: no arithmetic. None means: look closer."""
         kind = type(value)
-        if self.minimum is not None or not (kind is str or kind is Decimal):
+        if self.minimum is not None or self.decimal == "," or not (kind is str or kind is Decimal):
             return None
         text = str(value)
         whole, _, fraction = text.partition(".")
@@ -257,13 +286,15 @@ class Number:
         if len(text) > 100:
             raise InvalidField("number_form", f"{text[:40]!r}… is too long for a number")
         negative = text[0] == "(" and text[-1] == ")"
-        if negative:
-            text = text[1:-1]
-        text = text.lstrip("$€£ ")
-        if "," in text:
+        text = _without_currency(text[1:-1] if negative else text)
+        if negative and text[:1] in {"+", "-"}:  # two signs at odds
+            raise InvalidField("number_form", f"{value[:40]!r} is not a number")
+        if self.decimal == ",":
+            text = text.translate(_SWAPPED)
+        if "," in text or "'" in text or " " in text:
             if not _THOUSANDS.fullmatch(text):
                 raise InvalidField("number_form", f"{value[:40]!r} is not a number")
-            text = text.replace(",", "")
+            text = text.replace(",", "").replace("'", "").replace(" ", "")
         if "_" in text or not text.isascii():
             raise InvalidField("number_form", f"{value[:40]!r} is not a number")
         try:
@@ -277,6 +308,17 @@ class Number:
 
     def mapping(self) -> dict[str, Any]:
         return {"type": "double"}
+
+
+def _without_currency(text: str) -> str:
+    """Without one currency sign, before or after the number; a minus may stand before the sign: -$5."""
+    sign = text[:1] if text[:1] in {"-", "+"} else ""
+    rest = text[len(sign) :].strip()
+    if rest[:1] and rest[0] in _SIGNS:
+        rest = rest[1:].lstrip()
+    elif rest[:1] and rest[-1] in _SIGNS:
+        rest = rest[:-1].rstrip()
+    return f"{sign}{rest}"
 
 
 def Money(digits: int = 15, places: int = 2) -> Number:  # noqa: N802 (reads as a type where it is used)

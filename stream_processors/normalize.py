@@ -13,6 +13,7 @@ from runtime.kafka_clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidField, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
+from schemas.members import read_member
 from stream_processors.decode_object import HOSTILE, decode_object
 from stream_processors.reading_plan import ReadingPlan, reading_plan
 from stream_processors.source_context import (
@@ -129,6 +130,9 @@ class RecordNormalizer:
     def _read(self, plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         data: dict[str, Any] = {}
         problems: list[FieldProblem] | None = None
+        unknown = () if plan.columns.issuperset(record) else _names(record.keys() - plan.columns)
+        if plan.members:
+            record |= {column: read_member(record, column, path) for column, path in plan.members}
         get = record.get
         for name, column, normalize, required, filled in plan.steps:
             try:
@@ -145,7 +149,7 @@ class RecordNormalizer:
         if problems:
             message = "; ".join(f"{p.field}: {p.message}" for p in problems)
             raise InvalidRecord(problems[0].code, message, tuple(problems))
-        return data, () if plan.columns.issuperset(record) else _names(record.keys() - plan.columns)
+        return data, unknown
 
     def _clean(
         self, record: RawRecord, plan: ReadingPlan, data: dict[str, Any], unknown: tuple[str, ...]

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from schemas.dataset import Dataset
+from schemas.field_reading import FieldReading, read_as
+from schemas.members import member_path
 from stream_processors.source_context import PUSHED, SourceHeaders, header_text, parse_mapping
 
 FieldStep = tuple[str, str, Callable[[object], str | int | None], bool, str | int | None]
-"""Field, column to take it from, its normalize, whether it is required, and what the source or the default fills in."""
+"""Field, column to take it from, its normalize, whether it is required, and what is filled in where it is missing."""
 
 
 class ReadingPlan(NamedTuple):
@@ -19,6 +21,8 @@ class ReadingPlan(NamedTuple):
     steps: tuple[FieldStep, ...]
     columns: frozenset[str]
     """Every column that is known; others are reported as unknown."""
+    members: tuple[tuple[str, tuple[str, ...]], ...]
+    """Columns that are dotted paths into nested objects, with their parts; empty for nearly every source."""
 
 
 def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
@@ -29,14 +33,36 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     names = [field.name for field in dataset.fields]
     mapping = parse_mapping(headers.mapping, names)
     parts = {"name": header_text(headers.name) or PUSHED, "kind": header_text(headers.kind) or PUSHED}
-    filled = {f.name: f.default for f in dataset.fields} | {name: parts[part] for name, part in dataset.source_fields}
+    from_source = {name: parts[part] for name, part in dataset.source_fields}
+    steps: list[FieldStep] = []
+    members: dict[str, tuple[str, ...]] = {}
+    for field in dataset.fields:
+        reading = mapping.get(field.name, FieldReading())
+        column = reading.column or field.name
+        if path := member_path(column):
+            members[column] = path
+        filled = _default(reading)
+        steps.append(
+            (
+                field.name,
+                column,
+                read_as(field.type, reading).normalize,
+                field.required or reading.required,
+                from_source.get(field.name, field.default) if filled is None else filled,
+            )
+        )
     return ReadingPlan(
         source=parts["name"],
         kind=parts["kind"],
         run=header_text(headers.run),
-        steps=tuple(
-            (f.name, mapping.get(f.name, f.name), f.type.normalize, f.required, filled.get(f.name))
-            for f in dataset.fields
-        ),
-        columns=frozenset([*names, *mapping.values()]),
+        steps=tuple(steps),
+        columns=frozenset([*names, *(step[1] for step in steps), *(path[0] for path in members.values())]),
+        members=tuple(members.items()),
     )
+
+
+def _default(reading: FieldReading) -> str | int | None:
+    """The default in the notation in which the field reads this source."""
+    if reading.decimal == "," and isinstance(reading.default, str):
+        return reading.default.replace(".", ",")
+    return reading.default

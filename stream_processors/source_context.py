@@ -6,17 +6,16 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_PROBLEM, HEADER_RUN, HEADER_SOURCE
+from schemas.field_reading import FieldReading, decode_mapping
 
 PUSHED = "push"
 """Kind and name of a record whose producer set no headers: somebody pushed it."""
 
 Headers = Iterable[tuple[str, bytes | None]]
 
-_mapping_decoder = msgspec.json.Decoder(dict[str, str])
-
 
 class BadMapping(ValueError):
-    """The mapping header is no JSON object of text to text, or names a field that the dataset does not have."""
+    """The mapping header is no JSON object of fields, or names a field that the dataset does not have."""
 
 
 HeaderValues = tuple[bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
@@ -52,14 +51,14 @@ def header_text(value: bytes | None) -> str | None:
     return value[:1000].decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
-def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, str]:
-    """The mapping {field: column} of a header, empty where there is none. Raises BadMapping."""
+def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, FieldReading]:
+    """How a header says to read each field, empty where there is none. Raises BadMapping."""
     if not value:
         return {}
     try:
-        mapping = _mapping_decoder.decode(value)
+        mapping = decode_mapping(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadMapping(f"the mapping header is no JSON object of field to column: {error}") from None
+        raise BadMapping(f"the mapping header is no JSON object of field to column or reading: {error}") from None
     known = set(fields)
     strangers = sorted(field for field in mapping if field not in known)
     if strangers:

@@ -17,6 +17,7 @@ ENTRY_POINTS = {
     "/data?page=1&page_size=10": "records; also source=titanic, search=text",
     "/orders?page=1&limit=10": "orders; also product=, customer_id=, from=, to=, min_price=, max_price=",
     "/orders/totals?by=month": "what was sold, by month or by=product, with the same filters",
+    "/webhooks/{source}": "POST: push signed records to a webhook source",
     "/search?q=text": "full-text search; also dataset=customers",
     "/users/": "POST: create a user",
     "/users?q=text": "users, page by page or by a search",

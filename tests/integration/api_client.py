@@ -40,6 +40,16 @@ async def deletes_nothing(dataset: Dataset, key: str) -> Published:
     return Published(0, {})
 
 
+class NoWebhooks:
+    """A file of sources without a webhook."""
+
+    async def named(self, _name: str, /) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
 @asynccontextmanager
 async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothing) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has been started, and is stopped in the end."""
@@ -51,7 +61,7 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
         return audit_json(await audit_records(settings, engine))
 
     desk = FailureDesk(settings, try_record)
-    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk))
+    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk, NoWebhooks()))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

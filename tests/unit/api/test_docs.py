@@ -17,6 +17,7 @@ from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stream_processors.trial import try_record
+from tests.integration.api_client import NoWebhooks
 
 
 async def publishes_nothing(run: EtlRun) -> Published:
@@ -35,7 +36,7 @@ async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
     return {}
 
 
-STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, FailureDesk(Settings(), try_record))
+STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, FailureDesk(Settings(), try_record), NoWebhooks())
 
 
 @pytest.mark.parametrize(

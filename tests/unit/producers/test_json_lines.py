@@ -1,3 +1,7 @@
+import gzip
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +48,27 @@ def test_a_line_without_end_is_cut_and_the_next_one_is_read(tmp_path: Path, monk
 def test_a_missing_file_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="cannot be read: No such file"):
         list(JsonLinesSource(PUSHED, tmp_path / "x").read())
+
+
+def test_a_file_packed_with_gzip_is_read_like_any_other(tmp_path: Path) -> None:
+    content = b"".join(b'{"customer_id":"%d"}\n' % n for n in range(50_000))
+    two_members = gzip.compress(content) + gzip.compress(b'{"customer_id":"last"}')
+    assert [key for _, key in lines(tmp_path / "x.gz", two_members)] == [*map(str, range(50_000)), "last"]
+    shares = [batch.done for batch in JsonLinesSource(PUSHED, tmp_path / "x.gz").read()]
+    assert shares == sorted(share for share in shares if share is not None)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed[:40] + b"?" * 9 + packed[49:]])
+def test_a_gzip_that_is_cut_off_or_damaged_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    packed = gzip.compress(b"".join(b'{"customer_id":"%d"}\n' % n for n in range(1000)))
+    with pytest.raises(SourceFailed, match=r"x\.gz: its gzip is cut off or damaged .*; get the file again"):
+        lines(tmp_path / "x.gz", damage(packed))
+
+
+def test_a_pipe_is_read_without_being_looked_into_first(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(b'{"customer_id":"a"}\n',), daemon=True).start()
+    [batch] = list(JsonLinesSource(PUSHED, pipe).read())
+    assert ([record.key for record in batch.records], batch.done) == (["a"], None)

@@ -1,11 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.generate import RAW_FILE
 from producers.api_source import ApiSource
 from producers.csv_source import CsvSource
-from producers.sources import SourcesError, load_sources
+from producers.kafka_source import KafkaSource
+from producers.sources import SourcesError, build_source, load_sources
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 
@@ -76,8 +78,8 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
 @pytest.mark.parametrize(
     ("block", "expected"),
     [
-        ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv"),
-        ("[sources.a]", "[sources.a] kind = None: expected one of api, csv"),
+        ('[sources.a]\nkind = "apo"', "[sources.a] kind = 'apo': expected one of api, csv, jsonl, kafka, rss, webhook"),
+        ("[sources.a]", "[sources.a] kind = None: expected one of api, csv, jsonl, kafka, rss, webhook"),
         (
             API.replace("records", "users"),
             "[sources.a] dataset = 'users': users takes no records from sources: POST /users/ writes them",
@@ -89,7 +91,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
         ('[sources."a:b"]\nkind = "csv"', "[sources.a:b]: source name 'a:b': use 1 to 100 letters"),
         (API + "page_size = 0", "[sources.a] page_size = 0: Input should be greater than or equal to 1"),
         (API + "retries = -1", "[sources.a] retries = -1: Input should be greater than or equal to 0"),
-        (API + "pagesize = 1", "[sources.a] pagesize: there is no such setting; known are api_key, concurrency,"),
+        (
+            API + "pagesize = 1",
+            "[sources.a] pagesize: there is no such setting; known are api_key, backoff_seconds, concurrency,",
+        ),
         (
             API + 'pagination = { style = "links" }',
             "[sources.a] pagination.style = 'links': Input should be 'envelope'",
@@ -137,3 +142,71 @@ def test_the_word_tab_is_a_delimiter(file: Path) -> None:
     source = load_sources(file, Settings())["a"]
     assert isinstance(source, CsvSource)
     assert source.delimiter == "\t"
+
+
+RSS = {"kind": "rss", "url": "http://h"}
+KAFKA = {"kind": "kafka", "topic": "t", "bootstrap_servers": "b:1"}
+WEBHOOK = {"kind": "webhook", "secret": "s" * 16}
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (RSS | {"retry_on": [200]}, 'retry_on.0 = 200: expected a status from 400 to 599, "timeout" or "connection"'),
+        (RSS | {"retry_on": ["soon"]}, "retry_on.0 = 'soon': expected a status"),
+        (RSS | {"rate_limit": 0}, "rate_limit = 0: Input should be greater than 0"),
+        (RSS | {"backoff_seconds": 60}, "backoff_seconds is more than longest_backoff_seconds"),
+        (RSS | {"defaults": {"value": True}}, "defaults.value = True: expected a text or a number"),
+        ({"kind": "jsonl"}, "path is missing: a source of kind jsonl needs it"),
+        ({"kind": "webhook"}, "secret is missing: a source of kind webhook needs it"),
+        (WEBHOOK | {"interval_seconds": 3}, "interval_seconds: a webhook is not fetched; leave it out"),
+        (WEBHOOK | {"signed": "x"}, "signed: expected {body} in it, once"),
+        (WEBHOOK | {"signed": "{timestamp}{body}"}, "signed: {timestamp} in it and timestamp_header belong together"),
+        (WEBHOOK | {"timestamp_header": "X T"}, "timestamp_header = 'X T'"),
+        (WEBHOOK | {"max_bytes": 10**9}, "max_bytes = 1000000000: Input should be less than or equal to 5242880"),
+        (KAFKA | {"topic": "records.raw", "bootstrap_servers": "127.0.0.1:9092"}, "this is a topic of this pipeline"),
+        (KAFKA | {"security": {"protocol": "SASL_SSL"}}, "protocol SASL_SSL needs mechanism"),
+        (KAFKA | {"security": {"username": "u"}}, "username is for SASL; set protocol to SASL_SSL"),
+        (KAFKA | {"security": {"ca_file": "x"}}, "ca_file is for TLS; set protocol to SSL"),
+        (KAFKA | {"security": {"protocol": "SSL", "key_file": "x"}}, "certificate_file and key_file belong together"),
+    ],
+)
+def test_settings_of_every_kind_are_refused_with_the_way_out(block: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SourcesError) as refusal:
+        build_source("a", {"dataset": "records", **block}, Settings(), Path())
+    [line] = str(refusal.value).splitlines()
+    assert line.startswith("[sources.a]")
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        WEBHOOK | {"secret": "hunter2"},
+        WEBHOOK | {"secret": ["hunter2", "s" * 16]},
+        KAFKA | {"security": {"password": "hunter2"}},
+        KAFKA | {"security": {"protocol": "SSL", "key_password": "hunter2", "key_file": "k"}},
+        KAFKA | {"security": {"protocol": "SASL_SSL", "mechanism": "no", "username": "u", "password": "hunter2"}},
+    ],
+)
+def test_no_error_shows_a_secret(block: dict[str, Any]) -> None:
+    with pytest.raises(SourcesError) as refusal:
+        build_source("a", {"dataset": "records", **block}, Settings(), Path())
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_kafka_sources_security_reaches_its_client_and_no_log() -> None:
+    security = {
+        "protocol": "SASL_SSL", "mechanism": "SCRAM-SHA-512", "username": "u", "password": "hunter2",
+        "ca_file": "ca.pem",
+    }  # fmt: skip
+    source = build_source("a", {"dataset": "records", **KAFKA, "security": security}, Settings(), Path("/etc"))
+    assert isinstance(source, KafkaSource)
+    assert source.security == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "u",
+        "sasl.password": "hunter2",
+        "ssl.ca.location": "/etc/ca.pem",
+    }
+    assert "hunter2" not in repr(source)

@@ -101,14 +101,16 @@ def test_a_date_in_any_common_form_is_that_date(date: datetime.date) -> None:
         f"{year}/{month}/{day}",
         f"{year}{month:02}{day:02}",
         f"{day}.{month}.{year}",
-        f"{day:02}-{month:02}-{year}",
         f"{day} {date:%b} {year}",
         f"{date:%B} {day}, {year}",
         f"{day:02}-{date:%b}-{year}",
+        f"{date:%a, %d %b %Y} 12:30:00 +0200",
+        f"{date:%A}, {date:%B} {day}, {year}",
     ]
     assert [Date().normalize(form) for form in forms] == [date.isoformat()] * len(forms)
-    assert Date().normalize(f"{month}/{day}/{year}") == date.isoformat()
-    assert Date(slashes="day_first").normalize(f"{day}/{month}/{year}") == date.isoformat()
+    assert Date("month_first").normalize(f"{month}/{day}/{year}") == date.isoformat()
+    assert Date("day_first").normalize(f"{day}/{month}/{year}") == date.isoformat()
+    assert Date("day_first").normalize(f"{day:02}-{month:02}-{year}") == date.isoformat()
 
 
 def test_slashes_are_read_the_only_possible_way_where_there_is_one() -> None:
@@ -116,6 +118,40 @@ def test_slashes_are_read_the_only_possible_way_where_there_is_one() -> None:
     assert Date(slashes="month_first").normalize("1/2/2024") == "2024-01-02"
     assert Date(slashes="day_first").normalize("1/2/2024") == "2024-02-01"
     assert Date(slashes="day_first").normalize("1/31/2024") == "2024-01-31"
+
+
+@given(date=st.dates(min_value=datetime.date(1000, 1, 1)), separator=st.sampled_from("/-"))
+@QUICK
+def test_a_date_of_which_nobody_says_how_it_is_meant_is_read_right_or_refused(
+    date: datetime.date, separator: str
+) -> None:
+    for written in (f"{date.month}{separator}{date.day}", f"{date.day}{separator}{date.month}"):
+        try:
+            kept = Date().normalize(f"{written}{separator}{date.year}")
+        except InvalidField as refusal:
+            kept = refusal.code
+        ambiguous = max(date.day, date.month) <= 12 and date.day != date.month
+        assert kept == ("ambiguous_date" if ambiguous else date.isoformat())
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2024-01-31 to 2024-02-05", "2024-01-31 or so", "202411", "2024111", "20240131120000", "1706659200", "31.1.24",
+     "1/31/24", "31 Janvier 2024", "31 Mayor 2024", "2024-01/31", "2024-01-31T"],
+)  # fmt: skip
+def test_what_is_nearly_a_date_is_refused_instead_of_guessed(written: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Date().normalize(written)
+    assert refusal.value.code == "date_form"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2024-01-31T23:59:59.123+02:00", "2024-01-31 11:59 PM", "2024-01-31T00:00:00Z", "2024-01-31 12:30 UTC",
+     "Wed, 31 Jan 2024 23:59:59 GMT", "Wednesday, 31 January 2024", "Jan. 31, 2024", "31-JAN-2024"],
+)  # fmt: skip
+def test_of_a_date_time_the_date_is_kept_as_it_is_written(written: str) -> None:
+    assert Date().normalize(written) == "2024-01-31"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +168,15 @@ def test_what_is_no_date_is_refused(written: str) -> None:
     [
         ("1,234.5", "1234.50"),
         ("$ 12", "12.00"),
+        ("1,234,567", "1234567.00"),
+        ("1'234.50", "1234.50"),
+        ("1\u00a0234.50", "1234.50"),
+        ("1\u202f234\u202f567", "1234567.00"),
+        ("-$5", "-5.00"),
+        ("$-5", "-5.00"),
+        ("12.50 €", "12.50"),
+        ("(€1,234.50)", "-1234.50"),
+        ("¥1,200", "1200.00"),
         ("(12.345)", "-12.34"),
         (0.1, "0.10"),
         (Decimal("1E+3"), "1000.00"),
@@ -155,6 +200,19 @@ def test_money_is_rounded_exactly_whether_it_comes_as_number_or_text(number: Dec
     ("written", "code"),
     [
         ("12,34.5", "number_form"),
+        ("1.234,56", "number_form"),
+        ("1.234.567", "number_form"),
+        ("12,5", "number_form"),
+        ("1,234 567", "number_form"),
+        ("1 2", "number_form"),
+        ("(-5)", "number_form"),
+        ("$$5", "number_form"),
+        ("$5€", "number_form"),
+        ("--5", "number_form"),
+        ("-$-5", "number_form"),
+        ("5 %", "number_form"),
+        ("5-", "number_form"),
+        ("0x10", "number_form"),
         ("1_000", "number_form"),
         ("NaN", "number_form"),
         (float("inf"), "number_form"),
@@ -173,6 +231,28 @@ def test_what_is_no_money_is_refused(written: object, code: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         Money(15, 2).normalize(written)
     assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("1.234,56", "1234.56"),
+        ("1234,5", "1234.50"),
+        ("1.234", "1234.00"),
+        ("-12,5 €", "-12.50"),
+        ("7", "7.00"),
+        (7, "7.00"),
+    ],
+)
+def test_a_comma_is_the_decimal_mark_where_the_source_says_so(written: object, kept: str) -> None:
+    assert Number(15, 2, decimal=",").normalize(written) == kept
+
+
+@pytest.mark.parametrize("written", ["1,234.56", "12.5", "1,2,3"])
+def test_the_other_decimal_mark_is_refused_there(written: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        Number(15, 2, decimal=",").normalize(written)
+    assert refusal.value.code == "number_form"
 
 
 def test_a_number_below_its_minimum_is_refused() -> None:

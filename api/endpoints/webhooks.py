@@ -1,0 +1,87 @@
+"""`POST /webhooks/{source}`: records that a sender pushes, signed; accepted once Kafka has them."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from api.endpoints.services import OurStages
+from api.problems import ProblemAnswer
+from api.served_json import encode
+from api.stages import BodyRefused, SignatureRefused, TooManyRecords
+
+router = APIRouter(tags=["webhooks"])
+
+
+class AcceptedAnswer(BaseModel):
+    """How many records were taken, and into which dataset."""
+
+    accepted: int
+    source: str
+    dataset: str
+
+
+@router.post(
+    "/webhooks/{source}",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=AcceptedAnswer,
+    summary="Push records to a webhook source",
+    responses={
+        401: {"description": "The signature is missing, wrong or too old"},
+        404: {"description": "There is no such webhook source"},
+        413: {"description": "The body is too long, or has too many records"},
+        422: {"description": "The body is no JSON object or array"},
+        503: {"description": "Kafka has not confirmed all records; send it again"},
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [{"type": "object"}, {"type": "array"}]}}},
+        }
+    },
+)
+async def webhook(stages: OurStages, request: Request, source: str) -> Response:
+    """Takes a JSON object, or an array of them, signed with HMAC-SHA256 over the bytes of the body.
+
+    Answers 202 when every record is safe in Kafka. Sending the same again changes nothing.
+    """
+    hook = await stages.webhooks.named(source)
+    if hook is None:
+        detail = f"There is no webhook source {source[:80]!r}; it is a block of kind webhook in sources.toml"
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail)
+    body = await _body(request, hook.max_bytes)
+    try:
+        accepted = await hook.accept(body, request.headers)
+    except SignatureRefused as error:
+        headers = {"WWW-Authenticate": "HMAC-SHA256"}
+        raise ProblemAnswer(HTTPStatus.UNAUTHORIZED, "invalid-signature", str(error), headers) from None
+    except BodyRefused as error:
+        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
+    except TooManyRecords as error:
+        raise _too_large(f"{error}; send several requests") from None
+    answer = AcceptedAnswer(accepted=accepted, source=source, dataset=hook.dataset)
+    return Response(encode(answer.model_dump()), HTTPStatus.ACCEPTED, media_type="application/json")
+
+
+async def _body(request: Request, longest: int) -> bytes:
+    """The body, of which no more than `longest` bytes are ever held."""
+    too_long = _too_large(f"The body is longer than the {longest} bytes that this source takes; send several requests")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and int(declared[:20]) > longest:
+        raise too_long
+    pieces: list[bytes] = []
+    held = 0
+    try:
+        async for piece in request.stream():
+            held += len(piece)
+            if held > longest:
+                raise too_long
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "incomplete-body", "The connection was closed early") from None
+    return b"".join(pieces)
+
+
+def _too_large(detail: str) -> ProblemAnswer:
+    return ProblemAnswer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", detail)

@@ -1,0 +1,58 @@
+"""What every kind of source that is read over HTTP has in its block: address, key, pace, and when to try again."""
+
+from typing import Annotated, Any, Literal, get_args
+
+import httpx
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from producers.source import SourceBlock
+
+Trouble = Literal["timeout", "connection"]
+"""No answer in time; no connection, or one that broke."""
+
+RETRIED: tuple[int | Trouble, ...] = (408, 425, 429, 500, 502, 503, 504, "timeout", "connection")
+"""What may pass by itself; any other status is an answer."""
+
+
+def _may_pass(reason: object) -> object:
+    if reason in get_args(Trouble) or (isinstance(reason, int) and 400 <= reason <= 599):
+        return reason
+    raise ValueError('expected a status from 400 to 599, "timeout" or "connection"')
+
+
+class HttpBlock(SourceBlock):
+    """The part of a block that every source over HTTP has."""
+
+    url: str
+    api_key: bool = False
+    """Send `API_KEY` as the header X-API-Key."""
+    rate_limit: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Requests a second, tries again included; None: as fast as it answers."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
+    """How long one try waits for a connection, and then for each part of the answer."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    """Tries after the first one."""
+    retry_on: tuple[Annotated[Any, AfterValidator(_may_pass)], ...] = RETRIED
+    """Which statuses, and whether `timeout` and `connection`, are tried again."""
+    backoff_seconds: Annotated[float, Field(gt=0, le=600)] = 0.5
+    """The longest random wait before the second try; each further one may be twice as long."""
+    longest_backoff_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    longest_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
+    """A server that asks for a longer wait (Retry-After) is not waited for: the run fails and says so."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        try:
+            url = httpx.URL(value)
+        except httpx.InvalidURL as error:
+            raise ValueError(str(error)) from None
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("expected an address like https://host/path")
+        return value
+
+    @model_validator(mode="after")
+    def _backs_off(self) -> "HttpBlock":
+        if self.backoff_seconds > self.longest_backoff_seconds:
+            raise ValueError("backoff_seconds is more than longest_backoff_seconds")
+        return self

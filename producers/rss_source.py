@@ -1,0 +1,95 @@
+"""The kind `rss`: an RSS (0.9x, 1.0, 2.0) or Atom feed; every entry is a record."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import structlog
+from pydantic import SecretStr
+
+from producers.feed_entries import NotAFeed, read_feed
+from producers.http_block import HttpBlock
+from producers.http_fetch import Fetcher
+from producers.record_key import JsonRecordKey
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+WHOLE_AGAIN_SECONDS = 3600.0
+"""A feed that has not changed is fetched whole so often all the same: what was published of it may be gone since."""
+
+ACCEPT = (
+    "application/atom+xml, application/rss+xml, application/rdf+xml, application/xml;q=0.9, text/xml;q=0.8, */*;q=0.1"
+)
+
+
+class RssBlock(HttpBlock):
+    """A block of kind `rss`."""
+
+    kind: Literal["rss"]
+
+    def build(self, name: str, settings: Settings, folder: Path) -> "RssSource":  # noqa: ARG002 (a kind with files needs it)
+        return RssSource(self.describe(name), self, settings.api_key if self.api_key else None)
+
+
+@dataclass
+class _Known:
+    """What the server called the version that was published last; of this process only."""
+
+    conditions: dict[str, str] = field(default_factory=dict)
+    until: float = 0.0
+
+
+@dataclass(frozen=True)
+class RssSource:
+    """A feed; implements Source. Asks with If-None-Match and If-Modified-Since for what this object has published."""
+
+    description: SourceDescription
+    block: RssBlock
+    api_key: SecretStr | None = None
+    _known: _Known = field(default_factory=_Known, compare=False)
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        """One batch with all entries, oldest first; none if the feed has not changed. Implements Source.batches."""
+        name, url = self.description.name, self.block.url
+        if self.block.api_key and self.api_key is None:
+            raise SourceFailed(name, f"{url} wants a key and API_KEY is not set: set it")
+        headers = {"Accept": ACCEPT, "User-Agent": "headrace"}
+        if self.api_key is not None:
+            headers["X-API-Key"] = self.api_key.get_secret_value()
+        # A key must not go to whatever host a redirect names.
+        follow = self.api_key is None
+        async with httpx.AsyncClient(
+            headers=headers, timeout=self.block.timeout_seconds, follow_redirects=follow
+        ) as client:
+            conditions = self._known.conditions if time.monotonic() < self._known.until else {}
+            response = await Fetcher(name, client, self.block).get(url, {}, conditions)
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            log.info("feed_unchanged", source=name, url=url)
+            return
+        try:
+            # feedparser is slow, about a millisecond per entry, and must not hold the event loop up.
+            feed = await asyncio.to_thread(read_feed, response.content, response.headers.get("content-type"))
+        except NotAFeed as error:
+            raise SourceFailed(name, f"{url}: {error}; check `url` in the source's block") from error
+        if feed.problem:
+            log.warning("feed_malformed", source=name, url=url, reason=feed.problem, entries=len(feed.entries))
+
+        async def remember() -> None:
+            named = {"If-None-Match": "etag", "If-Modified-Since": "last-modified"}
+            given = {condition: response.headers.get(header) for condition, header in named.items()}
+            self._known.conditions = {condition: value for condition, value in given.items() if value}
+            if not conditions:
+                self._known.until = time.monotonic() + WHOLE_AGAIN_SECONDS
+
+        key = JsonRecordKey(self.description)
+        yield SourceBatch([SourceRecord(entry, key.of(entry)) for entry in feed.entries], 1.0, on_confirmed=remember)

@@ -1,0 +1,145 @@
+"""What arrives at webhooks: checked, taken apart into records, and published before anybody is told that it is safe."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from producers.live_publisher import LivePublisher
+from producers.raw_headers import RawHeaders
+from producers.record_key import JsonRecordKey
+from producers.source import SourceRecord
+from producers.sources import SourcesError, load_sources
+from producers.webhook_source import WebhookSource
+from runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+class BodyRefused(Exception):
+    """A body that is neither a JSON object nor an array; the message says what is wrong with it."""
+
+
+class TooManyRecords(Exception):
+    """An array that is longer than the source takes."""
+
+
+_HOSTILE = (ValueError, RecursionError)
+
+
+@dataclass
+class Webhook:
+    """One webhook source. Headers of its records have the run id of this process: nobody started a run."""
+
+    source: WebhookSource
+    settings: Settings
+    publisher: LivePublisher
+    _sent: int = 0
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        description = self.source.description
+        self._rule = self.source.block.rule()
+        self._key = JsonRecordKey(description)
+        self._headers = RawHeaders(description, self.source.content_type, self.run_id)
+        self._topic = self.settings.named(description.dataset.raw_topic)
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest body that it takes."""
+        return self.source.block.max_bytes
+
+    @property
+    def dataset(self) -> str:
+        """Where its records go."""
+        return self.source.description.dataset.name
+
+    async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Publish the records in a signed body; returns how many when the broker has confirmed them all.
+
+        Raises SignatureRefused, BodyRefused, TooManyRecords, and DeliveryFailed: then the sender is to send it again.
+        """
+        self._rule.check(body, headers, time.time())
+        values = records_in(body)
+        if len(values) > self.source.block.max_records:
+            raise TooManyRecords(f"{len(values)} records, at most {self.source.block.max_records} are taken at once")
+        self._headers.start_batch()
+        records = []
+        for value in values:
+            records.append((SourceRecord(value, self._key.of(value)), self._headers.of(self._sent, None)))
+            self._sent += 1
+        await self.publisher.publish(self._topic, records)
+        return len(records)
+
+
+def records_in(body: bytes) -> list[bytes]:
+    """The object, or the elements of the array, as the sender wrote them. Pure. Raises BodyRefused."""
+    start = body.lstrip()[:1]
+    if start not in {b"{", b"["}:
+        raise BodyRefused(f"expected a JSON object or an array of them; the body begins with {body[:40]!r}")
+    try:
+        if start == b"{":
+            msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            return [body]
+        return [bytes(element) for element in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except _HOSTILE as error:
+        raise BodyRefused(f"the body is not JSON: {str(error)[:200]}") from None
+
+
+class Webhooks:
+    """The webhook sources of sources.toml. The file is read again when it has changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._read: tuple[int, int] | None = None
+        self._webhooks: dict[str, Webhook] | None = None
+        self._publishers: dict[float, LivePublisher] = {}
+        self._reading = asyncio.Lock()
+
+    async def named(self, name: str) -> Webhook | None:
+        """The webhook source of that name, if there is one.
+
+        A file that has become wrong is told in the log, and what it said before goes on to hold. Raises SourcesError
+        where it has been wrong from the beginning.
+        """
+        async with self._reading:
+            state = await asyncio.to_thread(_state_of, self._settings)
+            if self._webhooks is None or state != self._read:
+                self._webhooks = await self._reread()
+                self._read = state
+            return self._webhooks.get(name)
+
+    async def _reread(self) -> dict[str, Webhook]:
+        try:
+            sources = await asyncio.to_thread(load_sources, self._settings.sources_file, self._settings)
+        except SourcesError as error:
+            log.warning("sources_file_wrong", reason=str(error))
+            if self._webhooks is None:
+                raise
+            return self._webhooks
+        hooks = [source for source in sources.values() if isinstance(source, WebhookSource)]
+        return {hook.description.name: self._webhook(hook) for hook in hooks}
+
+    async def close(self) -> None:
+        """Wait a moment for what is queued, and stop."""
+        await asyncio.gather(*(publisher.close() for publisher in self._publishers.values()))
+
+    def _webhook(self, source: WebhookSource) -> Webhook:
+        known = (self._webhooks or {}).get(source.description.name)
+        if known is not None and known.source == source:
+            return known
+        seconds = source.block.timeout_seconds
+        publisher = self._publishers.setdefault(seconds, LivePublisher(self._settings, seconds))
+        return Webhook(source, self._settings, publisher)
+
+
+def _state_of(settings: Settings) -> tuple[int, int] | None:
+    try:
+        found = settings.sources_file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

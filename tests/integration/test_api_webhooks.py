@@ -1,0 +1,203 @@
+"""`POST /webhooks/{source}` with the real producer on a real broker."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from api.main import assemble
+from producers.sources import SourcesError, load_sources
+from runtime.settings import Settings
+from tests.integration.api_client import closed_port
+from tests.integration.publish_servers import consume_all
+from tests.servers.contract import Servers
+from tests.waiting import eventually
+
+SECRET = "a secret that only we know"
+BLOCK = f'[sources.shop]\nkind = "webhook"\ndataset = "records"\nsecret = "{SECRET}"\nmap = {{ source_id = "id" }}\n'
+
+
+@asynccontextmanager
+async def webhooks(settings: Settings, block: str = BLOCK) -> AsyncIterator[httpx.AsyncClient]:
+    """The API as it is deployed, with this file of sources."""
+    file = settings.home / "sources.toml"
+    file.write_text(block)
+    app = assemble(settings.model_copy(update={"sources_file": file}))
+    async with LifespanManager(app, startup_timeout=20, shutdown_timeout=30):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=60) as client:
+            yield client
+
+
+def signature(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    return {"X-Hub-Signature-256": f"sha256={hmac.digest(secret.encode(), body, hashlib.sha256).hex()}"}
+
+
+async def post(client: httpx.AsyncClient, body: bytes, source: str = "shop") -> httpx.Response:
+    return await client.post(f"/webhooks/{source}", content=body, headers=signature(body))
+
+
+async def test_a_signed_object_is_published_as_it_is_before_the_answer(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings) as client:
+        answer = await post(client, b'{"id":  7, "name": "x"}')
+        assert answer.status_code == 202
+        assert answer.json() == {"accepted": 1, "source": "shop", "dataset": "records"}
+        [record] = consume_all(pipeline_settings, "records.raw")
+    assert (record.key, record.value) == ("shop:7", b'{"id":  7, "name": "x"}')
+    assert record.headers["headrace-kind"] == "webhook"
+    assert record.headers["headrace-source"] == record.headers["ce_source"] == "shop"
+    assert record.headers["ce_id"] == f"{record.headers['headrace-run']}-0"
+    assert json.loads(record.headers["headrace-mapping"]) == {"source_id": "id"}
+
+
+async def test_each_element_of_an_array_is_a_record(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings) as client:
+        answer = await post(client, b'[{"id": 1}, {"id": 2}, 3]')
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 3)
+        assert (await post(client, b"[]")).json()["accepted"] == 0
+    records = consume_all(pipeline_settings, "records.raw")
+    assert {record.value: record.key for record in records} == {
+        b'{"id": 1}': "shop:1",
+        b'{"id": 2}': "shop:2",
+        b"3": None,
+    }
+
+
+async def test_many_senders_at_once_all_get_their_own_answer(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings) as client:
+        bodies = [json.dumps([{"id": f"{n}-{m}"} for m in range(n % 5)]).encode() for n in range(100)]
+        answers = await asyncio.gather(*(post(client, body) for body in bodies))
+    assert [answer.json()["accepted"] for answer in answers] == [n % 5 for n in range(100)]
+    records = consume_all(pipeline_settings, "records.raw")
+    assert {record.key for record in records} == {f"shop:{n}-{m}" for n in range(100) for m in range(n % 5)}
+    assert len({record.headers["ce_id"] for record in records}) == len(records) == 200
+    assert len({record.headers["headrace-run"] for record in records}) == 1
+
+
+async def test_what_is_not_signed_right_is_refused_and_not_published(pipeline_settings: Settings) -> None:
+    body = b'{"id": 1}'
+    async with webhooks(pipeline_settings) as client:
+        for headers in ({}, signature(b"another body"), signature(body, "another secret, as long")):
+            answer = await client.post("/webhooks/shop", content=body, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "WWW-Authenticate" in answer.headers
+            assert answer.json()["type"] == "urn:headrace:problem:invalid-signature"
+            assert "X-Hub-Signature-256" in answer.json()["detail"]
+            assert SECRET not in answer.text
+    assert consume_all(pipeline_settings, "records.raw") == []
+
+
+async def test_an_old_request_cannot_be_sent_again(pipeline_settings: Settings) -> None:
+    block = BLOCK + 'timestamp_header = "X-Sent-At"\ntolerance_seconds = 60\n'
+    async with webhooks(pipeline_settings, block) as client:
+        for age, status in ((0, 202), (61, 401)):
+            sent = str(int(time.time()) - age)
+            headers = {"X-Sent-At": sent, **signature(f"{sent}.".encode() + b'{"id": 1}')}
+            answer = await client.post("/webhooks/shop", content=b'{"id": 1}', headers=headers)
+            assert answer.status_code == status, answer.text
+
+
+async def test_a_name_that_is_no_webhook_is_not_found(pipeline_settings: Settings) -> None:
+    block = BLOCK + '[sources.file]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
+    async with webhooks(pipeline_settings, block) as client:
+        for source in ("nobody", "file", "%2e%2e"):
+            answer = await post(client, b"{}", source)
+            assert (answer.status_code, answer.json()["status"]) == (404, 404)
+
+
+async def test_a_body_that_is_too_long_is_refused_without_being_held(pipeline_settings: Settings) -> None:
+    pieces = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while pieces < 1000:
+            pieces += 1
+            yield b"x" * 1000
+
+    async with webhooks(pipeline_settings, BLOCK + "max_bytes = 10000\nmax_records = 3\n") as client:
+        answer = await post(client, b'{"id": "' + b"x" * 10_000 + b'"}')
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:headrace:problem:body-too-large")
+        assert (await client.post("/webhooks/shop", content=endless())).status_code == 413
+        assert (await post(client, b"[1,2,3,4]")).status_code == 413
+        assert (await post(client, b"[1,2,3]")).status_code == 202
+    assert pieces < 20
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"{", b"a=1", b"\xff"])
+async def test_a_body_that_is_neither_object_nor_array_is_refused(pipeline_settings: Settings, body: bytes) -> None:
+    async with webhooks(pipeline_settings) as client:
+        answer = await post(client, body)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:headrace:problem:invalid-body")
+
+
+async def test_without_kafka_the_sender_is_told_to_try_again_and_can(
+    pipeline_settings: Settings, servers: Servers
+) -> None:
+    async with webhooks(pipeline_settings, BLOCK + "timeout_seconds = 2\n") as client:
+        assert (await post(client, b'{"id": 1}')).status_code == 202
+        servers.stop("kafka")
+        try:
+            started = time.monotonic()
+            answer = await post(client, b'{"id": 2}')
+            assert time.monotonic() - started < 10
+        finally:
+            servers.start("kafka")
+        assert (answer.status_code, answer.json()["store"]) == (503, "kafka")
+        assert int(answer.headers["Retry-After"]) > 0
+
+        async def again() -> bool:
+            return (await post(client, b'{"id": 2}')).status_code == 202
+
+        deadline = time.monotonic() + 60
+        while not await again():
+            assert time.monotonic() < deadline, "the webhook takes records again"
+    keys = eventually(
+        lambda: {record.key for record in consume_all(pipeline_settings, "records.raw")}, what="read back"
+    )
+    assert keys == {"shop:1", "shop:2"}
+
+
+async def test_a_kafka_that_was_never_there_is_a_503_too(migrated_settings: Settings) -> None:
+    down = migrated_settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{closed_port()}"})
+    async with webhooks(down, BLOCK + "timeout_seconds = 1\n") as client:
+        answer = await post(client, b'{"id": 1}')
+    assert (answer.status_code, answer.json()["store"]) == (503, "kafka")
+    assert down.kafka_bootstrap_servers not in answer.text
+
+
+async def test_a_changed_file_counts_at_once_and_a_broken_one_stops_nobody(pipeline_settings: Settings) -> None:
+    file = pipeline_settings.home / "sources.toml"
+    async with webhooks(pipeline_settings) as client:
+        assert (await post(client, b"{}", "late")).status_code == 404
+        file.write_text(BLOCK + BLOCK.replace("shop", "late"))
+        assert (await post(client, b'{"id": 1}', "late")).status_code == 202
+        file.write_text("[sources.broken")
+        assert (await post(client, b'{"id": 2}')).status_code == 202
+
+
+async def test_a_file_that_was_broken_from_the_beginning_is_a_503_that_shows_nothing_of_it(
+    pipeline_settings: Settings,
+) -> None:
+    async with webhooks(pipeline_settings, BLOCK.replace(SECRET, "short")) as client:
+        answer = await post(client, b"{}")
+    assert answer.status_code == 503
+    assert "short" not in answer.text
+
+
+def test_a_secret_is_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text(BLOCK.replace(SECRET, "hunter2"))
+    with pytest.raises(SourcesError, match=r"secret = \(not shown\): expected a text of at least 16") as refusal:
+        load_sources(file, Settings())
+    assert "hunter2" not in str(refusal.value)
+    file.write_text(BLOCK)
+    assert SECRET not in repr(load_sources(file, Settings())["shop"])

@@ -1,0 +1,128 @@
+"""Feeds of every dialect become JSON objects of one shape; what is no feed is named."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.feed_entries import NotAFeed, read_feed
+
+ITEMS = (
+    "<item><title>New &amp; shiny</title><guid>2</guid><link>http://n/2</link>"
+    "<description>&lt;p&gt;Hello&lt;/p&gt;&lt;p&gt;there&lt;/p&gt;</description><author>ann@n.example (Ann)</author>"
+    "<pubDate>Mon, 06 Sep 2021 12:00:00 +0200</pubDate><category>a</category><category>b</category></item>"
+    "<item><title>Old</title><link>http://n/1</link><pubDate>some day</pubDate></item>"
+)
+RSS_2 = (
+    f'<?xml version="1.0"?><rss version="2.0"><channel><title>News</title><link>http://n/</link>{ITEMS}</channel></rss>'
+)
+RSS_09 = RSS_2.replace('version="2.0"', 'version="0.91"')
+RSS_1 = (
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/"><channel rdf:about="http://n/"><title>News</title></channel>'
+    '<item rdf:about="http://n/2"><title>New</title><link>http://n/2</link><dc:date>2021-09-06T12:00:00+02:00</dc:date>'
+    "</item></rdf:RDF>"
+)
+ATOM = (
+    '<feed xmlns="http://www.w3.org/2005/Atom"><title>Nachrichten für alle</title><entry><id>urn:n:2</id>'
+    '<title>Neu</title><link href="http://n/2"/><content type="html">&lt;b&gt;fett&lt;/b&gt;</content>'
+    "<published>2021-09-06T12:00:00+02:00</published><updated>2021-09-07T00:00:00Z</updated>"
+    "<author><name>Ann</name></author></entry></feed>"
+)
+
+
+def entries(body: str | bytes, content_type: str | None = None) -> list[dict[str, Any]]:
+    feed = read_feed(body.encode() if isinstance(body, str) else body, content_type)
+    assert feed.problem is None
+    return [json.loads(entry) for entry in feed.entries]
+
+
+@pytest.mark.parametrize("body", [RSS_2, RSS_09])
+def test_an_rss_feed_is_read_oldest_entry_first(body: str) -> None:
+    old, new = entries(body)
+    assert old == {
+        "id": "http://n/1", "title": "Old", "link": "http://n/1", "published": "some day",
+        "feed": {"title": "News", "link": "http://n/"},
+    }  # fmt: skip
+    assert new["id"] == "2"
+    assert (new["title"], new["text"]) == ("New & shiny", "Hello there")
+    assert (new["published"], new["tags"]) == ("2021-09-06T10:00:00Z", ["a", "b"])
+    assert new["summary"] == "<p>Hello</p><p>there</p>"
+
+
+def test_an_rss_1_feed_is_read() -> None:
+    [entry] = entries(RSS_1)
+    assert (entry["id"], entry["title"], entry["updated"]) == ("http://n/2", "New", "2021-09-06T10:00:00Z")
+
+
+def test_an_atom_feed_is_read_in_the_encoding_that_the_server_declares() -> None:
+    [entry] = entries(ATOM.encode("latin-1"), "application/atom+xml; charset=iso-8859-1")
+    assert (entry["id"], entry["author"], entry["text"]) == ("urn:n:2", "Ann", "fett")
+    assert (entry["published"], entry["updated"]) == ("2021-09-06T10:00:00Z", "2021-09-07T00:00:00Z")
+    assert entry["feed"]["title"] == "Nachrichten für alle"
+
+
+def test_an_entry_without_id_and_link_has_the_same_id_each_time_until_it_changes() -> None:
+    def identity(description: str, title: str = "News") -> str:
+        body = (
+            f"<rss version='2.0'><channel><title>{title}</title><item><description>{description}</description></item>"
+        )
+        [entry] = entries(f"{body}</channel></rss>")
+        return str(entry["id"])
+
+    assert identity("a") == identity("a") == identity("a", "Renamed") != identity("b")
+
+
+def test_scripts_are_left_out() -> None:
+    body = RSS_2.replace("&lt;p&gt;there", "&lt;script&gt;alert(1)&lt;/script&gt;&lt;p&gt;there")
+    assert "alert" not in entries(body)[1]["summary"]
+
+
+@pytest.mark.parametrize("reference", ["&#xD83D;", "&#55357;", "&#x110000;", "&#99999999999999999999;"])
+def test_a_reference_to_no_character_becomes_the_replacement_character(reference: str) -> None:
+    feed = read_feed(RSS_2.replace("Old", f"Old {reference}").encode())
+    assert json.loads(feed.entries[0])["title"] == "Old \ufffd"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_feed_or_none(noise: bytes) -> None:
+    for body in (noise, RSS_2.encode()[:150] + noise + RSS_2.encode()[150:]):
+        try:
+            read_feed(body)
+        except NotAFeed:
+            continue
+
+
+def test_a_feed_without_entries_is_a_feed() -> None:
+    assert entries("<rss version='2.0'><channel><title>News</title></channel></rss>") == []
+
+
+def test_a_feed_that_is_cut_off_gives_its_whole_entries_and_says_so() -> None:
+    feed = read_feed(RSS_2[: RSS_2.index("some day")].encode())
+    assert [json.loads(entry)["id"] for entry in feed.entries] == ["2"]
+    assert "the feed is cut off, and its last entry is left out" in (feed.problem or "")
+
+
+def test_a_feed_with_a_mistake_inside_gives_all_its_entries_and_says_so() -> None:
+    feed = read_feed(RSS_2.replace("&amp;", "&").encode())
+    assert [json.loads(entry)["id"] for entry in feed.entries] == ["http://n/1", "2"]
+    assert "not well-formed" in (feed.problem or "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><body>Not here</body></html>",
+        b'{"a": 1}',
+        b"/etc/hostname",
+        b"http://127.0.0.1:9/feed",
+        b"\x00\xff" * 99,
+    ],
+)
+def test_what_is_no_feed_is_named_with_its_beginning(body: bytes) -> None:
+    """Of text, feedparser would open the file or address that it looks like."""
+    with pytest.raises(NotAFeed, match="it is no RSS or Atom feed"):
+        read_feed(body)

@@ -1,0 +1,72 @@
+"""Turns are given out on a grid, so that who wakes up late or answers slowly costs nothing of the rate."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers import rate_limit
+from producers.rate_limit import RateLimit
+
+SECONDS = 10.0
+
+
+class Clock:
+    """Time that passes when somebody sleeps, always a little longer than asked for."""
+
+    def __init__(self, late: float) -> None:
+        self.now = 100.0
+        self._late = late
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds + self._late
+
+
+@given(per_second=st.floats(0.5, 500), late=st.floats(0, 0.5), latency=st.floats(0, 0.4))
+def test_over_a_window_the_rate_is_the_one_asked_for_within_5_percent(
+    per_second: float, late: float, latency: float
+) -> None:
+    """`late` and `latency` are shares of the time between two turns."""
+    clock, limit = Clock(late / per_second), RateLimit(per_second)
+    taken: list[float] = []
+
+    async def caller() -> None:
+        while not taken or clock.now < taken[0] + SECONDS:
+            await limit.turn()
+            taken.append(clock.now)
+            clock.now += latency / per_second
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate_limit, "time", clock)
+        patch.setattr(rate_limit, "asyncio", clock)
+        asyncio.run(caller())
+    expected = per_second * SECONDS
+    assert len(taken) - 1 == pytest.approx(expected, rel=0.05, abs=1)
+
+
+def test_an_idle_time_is_not_made_up_for() -> None:
+    clock, limit = Clock(0.0), RateLimit(10)
+
+    async def caller() -> None:
+        await limit.turn()
+        clock.now += 60
+        for _ in range(3):
+            await limit.turn()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate_limit, "time", clock)
+        patch.setattr(rate_limit, "asyncio", clock)
+        asyncio.run(caller())
+    assert clock.now == pytest.approx(100 + 60 + 2 / 10)
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    clock = Clock(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate_limit, "asyncio", clock)
+        asyncio.run(RateLimit(None).turn())
+    assert clock.now == 100

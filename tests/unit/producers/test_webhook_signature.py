@@ -1,0 +1,112 @@
+"""Only who knows the secret gets in, and not with an old request."""
+
+import base64
+import hashlib
+import hmac
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from producers.webhook_signature import SignatureRefused
+from producers.webhook_source import WebhookBlock
+
+SECRET = "It's a Secret to Everybody"
+NOW = 1_700_000_000
+
+
+def check(body: bytes, headers: dict[str, str], now: float = NOW, **block: Any) -> None:
+    values = {"kind": "webhook", "dataset": "records", "secret": SECRET, **block}
+    WebhookBlock.model_validate(values).rule().check(body, Headers(headers), now)
+
+
+def signed(content: bytes, secret: str = SECRET) -> bytes:
+    return hmac.digest(secret.encode(), content, hashlib.sha256)
+
+
+def test_the_example_of_githubs_documentation_is_right() -> None:
+    digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    check(b"Hello, World!", {"x-hub-signature-256": f"sha256={digest}"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "the header X-Hub-Signature-256 is missing"),
+        ("", "is missing"),
+        (signed(b"body").hex(), "must be sha256=<hex of the HMAC-SHA256>"),
+        ("sha256=", "is not that of this body"),
+        ("sha256=xyz", "must be sha256="),
+        ("sha256=é", "must be sha256="),
+        ("sha1=" + "0" * 40, "must be sha256="),
+        ("sha256=" + signed(b"body").hex()[:-2], "is not that of this body"),
+        ("sha256=" + signed(b"body", "another secret, as long").hex(), "is not that of this body"),
+    ],
+)
+def test_a_missing_or_wrong_signature_is_refused(given: str | None, message: str) -> None:
+    with pytest.raises(SignatureRefused, match=message) as refusal:
+        check(b"body", {} if given is None else {"X-Hub-Signature-256": given})
+    assert SECRET not in str(refusal.value)
+    assert signed(b"body").hex() not in str(refusal.value)
+
+
+@given(body=st.binary(max_size=50), at=st.integers(0, 49), flip=st.integers(1, 255))
+def test_no_byte_of_the_body_can_be_changed(body: bytes, at: int, flip: int) -> None:
+    header = {"X-Hub-Signature-256": f"sha256={signed(body).hex()}"}
+    check(body, header)
+    changed = bytearray(body or b"x")
+    changed[at % len(changed)] ^= flip
+    with pytest.raises(SignatureRefused):
+        check(bytes(changed), header)
+
+
+def test_two_secrets_are_good_while_one_replaces_the_other() -> None:
+    both = ["the old secret, long", "the new secret, long"]
+    for secret in both:
+        check(b"x", {"X-Hub-Signature-256": f"sha256={signed(b'x', secret).hex()}"}, secret=both)
+    with pytest.raises(SignatureRefused):
+        check(b"x", {"X-Hub-Signature-256": f"sha256={signed(b'x', 'yet another, long').hex()}"}, secret=both)
+
+
+def test_shops_that_send_base64_without_a_prefix_are_understood() -> None:
+    rule: dict[str, Any] = {"signature_header": "X-Shop-Hmac", "signature_prefix": "", "signature_encoding": "base64"}
+    check(b"x", {"x-shop-hmac": base64.b64encode(signed(b"x")).decode()}, **rule)
+    with pytest.raises(SignatureRefused, match="must be the <base64 of"):
+        check(b"x", {"x-shop-hmac": "not base64!"}, **rule)
+
+
+SLACK: dict[str, Any] = {
+    "signature_header": "X-Slack-Signature",
+    "signature_prefix": "v0=",
+    "timestamp_header": "X-Slack-Request-Timestamp",
+    "signed": "v0:{timestamp}:{body}",
+}
+
+
+@pytest.mark.parametrize("age", [-300, 0, 300])
+def test_a_timestamp_is_signed_with_the_body(age: int) -> None:
+    sent = str(NOW - age)
+    signature = f"v0={signed(f'v0:{sent}:'.encode() + b'{body} {timestamp}').hex()}"
+    headers = {"X-Slack-Signature": signature, "X-Slack-Request-Timestamp": sent}
+    check(b"{body} {timestamp}", headers, **SLACK)
+    with pytest.raises(SignatureRefused, match="is not that of this body"):
+        check(b"{body} {timestamp}", {**headers, "X-Slack-Request-Timestamp": str(NOW - 1)}, **SLACK)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (str(NOW - 301), "is 301 s away from this server's time, at most 300 s are tolerated"),
+        (str(NOW + 301), "is 301 s away"),
+        (None, "must be the time in seconds"),
+        ("soon", "must be the time in seconds"),
+        ("²", "must be the time in seconds"),
+        ("9" * 5000, "must be the time in seconds"),
+    ],
+)
+def test_a_request_that_is_too_old_cannot_be_sent_again(sent: str | None, message: str) -> None:
+    headers = {"X-Slack-Signature": "v0=00"} | ({} if sent is None else {"X-Slack-Request-Timestamp": sent})
+    with pytest.raises(SignatureRefused, match=message):
+        check(b"x", headers, **SLACK)
