@@ -176,6 +176,60 @@ tombstones = Table(
 """Deleted records, remembered for a while: an older record that comes late must not bring one back."""
 
 
+source_schemas = Table(
+    "source_schemas",
+    metadata,
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("state", JSONB, nullable=False),
+    _timestamp("updated_at"),
+    PrimaryKeyConstraint("source_name", "dataset"),
+)
+"""What is known of the fields of each source's records: see `sinks/drift/rules.py`."""
+
+schema_drift = Table(
+    "schema_drift",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("from_type", Text),
+    Column("to_type", Text),
+    Column("reason", Text),
+    _timestamp("since"),
+    _timestamp("last_seen"),
+    Column("records", BigInteger, nullable=False),
+    Column("run_id", Text),
+    Column("topic", Text),
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("example", Text),
+    _timestamp("detected_at", default=True),
+    _timestamp("ended_at", nullable=True),
+    Index(None, "source_name", "dataset", "field"),
+)
+"""Fields that a source has gained, lost or retyped. `reason`: the code with which such records fail, null: they do not.
+`records` have shown it so far, until `ended_at`. The coordinates are the example's."""
+
+run_profiles = Table(
+    "run_profiles",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    _timestamp("profiled_at", default=True),
+    Column("features", JSONB, nullable=False),
+    Column("sampled", Integer, nullable=False),
+    Column("compared_with", Integer, nullable=False),
+    Column("anomalies", JSONB, nullable=False),
+    Index(None, "source_name", "profiled_at"),
+)
+"""What each successful run looked like ({feature: number}), and what of it was unlike the runs before: see
+`runtime/anomalies/`. `sampled` of its records were looked into, `compared_with` so many earlier runs."""
+
+
 @cache
 def dataset_table(dataset: Dataset) -> Table:
     """The table of a dataset: its fields, when they were stored, and the raw record they came from."""

@@ -137,7 +137,7 @@ class RecordNormalizer:
                     if filled is not None:
                         value = normalize(filled)
                     if required and value is None:
-                        raise InvalidField("required", f"{column!r} is missing or empty")
+                        raise _absent(column, column in record)
                 data[name] = value
             except HOSTILE as error:
                 problems = problems or []
@@ -179,6 +179,12 @@ class RecordNormalizer:
             run=header_text(headers.run),
         )
         return Rejected(key, _encode(failed), verdict.reason)
+
+
+def _absent(column: str, there: bool) -> InvalidField:
+    if there:
+        return InvalidField("required", f"{column!r} is null or empty")
+    return InvalidField("missing_field", f"the record has no {column!r}")
 
 
 def _problem(field: str, error: BaseException) -> FieldProblem:

@@ -15,6 +15,7 @@ ENTRY_POINTS = {
     "/search?q=text": "full-text search; also dataset=customers",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
+    "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind",
 }
 
