@@ -11,7 +11,7 @@ from runtime.settings import SettingsError
 
 PANELS = {
     "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
-    "Data": ("publish", "push", "failures", "audit", "lag", "topics"),
+    "Data": ("publish", "push", "failures", "audit", "lag", "topics", "rehearse"),
     "Single processes": ("setup", "normalizer", "sink", "api", "mock-server", "watchdog"),
 }
 

@@ -12,10 +12,12 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.raw_headers import RawHeaders
+from producers.rehearsed import RehearsedSource
 from producers.source import Source, SourceBatch, SourceFailed, SourceRecord
 from runtime.errors import DeliveryFailed
 from runtime.kafka_clients import producer_config
 from runtime.offset_ranges import OffsetRanges
+from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from runtime.topic_admin import admin_client
 
@@ -84,6 +86,8 @@ async def publish(
     Raises SourceFailed when the source cannot be read, DeliveryFailed when Kafka is not there or does not confirm all.
     """
     started = time.monotonic()
+    if watch := watch_for(settings, "producers"):
+        source = RehearsedSource(source, watch)
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
     await asyncio.to_thread(_require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)

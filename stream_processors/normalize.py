@@ -95,6 +95,10 @@ class RecordNormalizer:
         except InvalidRecord as verdict:
             return self._failure(record, SourceHeaders(*headers), verdict, now_ms)
 
+    def reject(self, record: RawRecord, verdict: InvalidRecord, now_ms: int) -> Rejected:
+        """The failure of a record for a reason that is not in it."""
+        return self._failure(record, SourceHeaders(*source_headers(record.headers)), verdict, now_ms)
+
     def _delete(self, record: RawRecord, plan: ReadingPlan) -> Normalized:
         """A record without a value deletes the one that its Kafka key names. Raises InvalidRecord for no such key."""
         key = self._key_to_delete(record.key)
