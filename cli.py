@@ -11,8 +11,8 @@ from runtime.settings import SettingsError
 
 PANELS = {
     "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
-    "Data": ("publish", "push", "failures", "audit", "lag", "topics", "rehearse"),
-    "Single processes": ("setup", "normalizer", "sink", "api", "mock-server", "watchdog"),
+    "Data": ("run", "stats", "reset", "publish", "push", "failures", "audit", "lag", "topics", "rehearse"),
+    "Single processes": ("setup", "normalizer", "sink", "api", "mock-server", "scheduler", "watchdog"),
 }
 
 

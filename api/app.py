@@ -11,7 +11,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
 from api.endpoints import audit as audit_endpoint
-from api.endpoints import data, entry_points, failure_jobs, failures, health, schema_drift, search
+from api.endpoints import data, entry_points, etl, failure_jobs, failures, health, schema_drift, search
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints.datasets import dataset_routers, reads_of
@@ -51,7 +51,7 @@ def create_app(settings: Settings, stages: Stages) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    modules = (entry_points, health, ingest_endpoints, data, search, lag_endpoint, audit_endpoint, schema_drift)
+    modules = (entry_points, health, ingest_endpoints, etl, data, search, lag_endpoint, audit_endpoint, schema_drift)
     # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
     plain = [module.router for module in (*modules, failure_jobs, failures)]
     return [*plain, customers, *dataset_routers()]
@@ -65,7 +65,8 @@ def _middleware(settings: Settings) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=origins,
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID"],
                 expose_headers=EXPOSED_HEADERS,
             )
         )

@@ -1,8 +1,6 @@
-"""Ingestion runs of this process: one at a time, the last ones remembered for who asks how they ended."""
+"""Ingestion runs that this process was asked for: followed to their end, whoever still listens."""
 
 import asyncio
-import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,33 +13,31 @@ from api.stages import IngestRunner
 from api.unavailable import Unavailable, postgres_trouble
 from runtime.coverage import Outcome, Wanted, outcome
 from runtime.epochs import note_epochs
+from runtime.etl.run import EtlRun, begin_run
 from runtime.kafka_clients import reason
 from runtime.settings import Settings
+from schemas.registry import dataset_named
 
 log = structlog.get_logger()
 
+INGESTED_SOURCE = "customers_api"
+"""The block of sources.toml that `POST /api/ingest` runs."""
+
 POLL_SECONDS = 0.1
-
-REMEMBERED = 100
-
-
-class RunUnderWay(Exception):
-    """Another run has not ended yet. `run_id` names it."""
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id} is under way")
-        self.run_id = run_id
 
 
 @dataclass
 class Run:
-    """One run as it goes on. `published` is None until every record is confirmed, `outcome` until Postgres has all."""
+    """A run as it goes on. `outcome` is None until Postgres has all its records, `error` unless it failed."""
 
-    run_id: str
-    published: int | None = None
+    etl: EtlRun
     outcome: Outcome | None = None
     error: Exception | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def run_id(self) -> str:
+        return self.etl.run_id
 
     @property
     def status(self) -> Literal["running", "success", "failed"]:
@@ -51,56 +47,34 @@ class Run:
 
 
 class IngestRuns:
-    """Starts runs and keeps them. Two processes may each run one: ingesting twice changes nothing twice."""
+    """Starts runs and follows them."""
 
     def __init__(self, publish: IngestRunner, engine: AsyncEngine, settings: Settings) -> None:
         self._publish = publish
         self._settings = settings
         self._engine = engine
-        self._runs: dict[str, Run] = {}
+        self._following: set[asyncio.Task[None]] = set()
 
-    def start(self) -> Run:
-        """Start a run in the background. Raises RunUnderWay."""
-        for run in self._runs.values():
-            if run.status == "running":
-                raise RunUnderWay(run.run_id)
-        run = Run(str(uuid.uuid4()))
-        self._runs[run.run_id] = run
-        while len(self._runs) > REMEMBERED:
-            del self._runs[next(iter(self._runs))]
+    async def start(self) -> Run:
+        """Start a run in the background. Raises RunUnderWay if there is one, on any host; Unavailable for Postgres."""
+        run = Run(await begin_run(self._settings, INGESTED_SOURCE, dataset_named("customers").name, "api"))
         run.task = asyncio.create_task(self._follow(run))
+        self._following.add(run.task)
+        run.task.add_done_callback(self._following.discard)
         return run
 
-    def get(self, run_id: str) -> Run | None:
-        """A run of this process, if it is remembered."""
-        return self._runs.get(run_id)
-
     async def close(self) -> None:
-        """Stop following the run that is under way. What it has published will be taken all the same."""
-        for run in self._runs.values():
-            if run.task is not None and not run.task.done():
-                run.task.cancel()
-                await asyncio.wait({run.task})
+        """Stop the runs under way; each is recorded as failed. What they have published will be stored all the same."""
+        for task in self._following:
+            task.cancel()
+        if self._following:
+            await asyncio.wait(self._following)
 
     async def _follow(self, run: Run) -> None:
-        started = time.monotonic()
         try:
-            published = await self._publish(run.run_id)
-            run.published = published.records
-            run.outcome = await self.taken(published.offsets)
-        except Exception as error:  # noqa: BLE001 (kept with the run, and raised again to whoever waits for it)
+            run.outcome = await run.etl.complete(lambda: self._publish(run.etl))
+        except Exception as error:  # noqa: BLE001 (recorded and logged; raised again to whoever waits for it)
             run.error = error
-            log.warning("ingest_failed", run_id=run.run_id, reason=str(error), kind=type(error).__name__)
-            return
-        seconds = round(time.monotonic() - started, 2)
-        log.info(
-            "ingested",
-            run_id=run.run_id,
-            published=run.published,
-            stored=run.outcome.stored,
-            failed=run.outcome.failed,
-            seconds=seconds,
-        )
 
     async def taken(self, wanted: Wanted) -> Outcome:
         """Wait, as long as it takes, until Postgres has taken every record; an outage only makes it longer."""

@@ -1,6 +1,8 @@
 """The entry point: puts the application together from the other stages. `uvicorn api.main:app` finds it here too."""
 
 import asyncio
+import logging
+import sys
 from functools import cache
 from typing import Any
 
@@ -8,7 +10,8 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app
-from api.stages import Published, SourceUnavailable, Stages
+from api.ingest_runs import INGESTED_SOURCE
+from api.stages import SourceUnavailable, Stages
 from api.unavailable import Unavailable
 from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
@@ -16,26 +19,26 @@ from monitoring.lag import PartitionLag, read_lag
 from monitoring.moved_keys import moved_keys
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
+from producers.etl_run import publish_run
 from producers.failure_desk import FailureDesk
 from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from runtime.errors import DeliveryFailed
-from runtime.settings import Settings, load_settings
+from runtime.etl.run import EtlRun, Published
+from runtime.logging import configure_logging
+from runtime.settings import Settings, SettingsError, load_settings
 from schemas.dataset import Dataset
 from stream_processors.trial import try_record
-
-CUSTOMERS_SOURCE = "customers_api"
-"""The block of sources.toml that `POST /api/ingest` publishes."""
 
 
 def assemble(settings: Settings) -> FastAPI:
     """The application with the real producers and the real lag. Opens nothing."""
 
-    async def publish_customers(run_id: str) -> Published:
+    async def publish_customers(run: EtlRun) -> Published:
         source = await asyncio.to_thread(_customers_source, settings)
         try:
-            report = await publish(source, settings, run_id=run_id)
+            report = await publish_run(run, source, settings)
         except SourceFailed as error:
             raise SourceUnavailable(_address(source), error.reason) from error
         except DeliveryFailed as error:
@@ -62,11 +65,11 @@ def assemble(settings: Settings) -> FastAPI:
 
 def _customers_source(settings: Settings) -> Source:
     try:
-        return load_sources(settings.sources_file, settings)[CUSTOMERS_SOURCE]
+        return load_sources(settings.sources_file, settings)[INGESTED_SOURCE]
     except SourcesError as error:
         raise SourceUnavailable(str(settings.sources_file), str(error)) from error
     except KeyError:
-        message = f"there is no block [sources.{CUSTOMERS_SOURCE}] in it; add one, with kind and url"
+        message = f"there is no block [sources.{INGESTED_SOURCE}] in it; add one, with kind and url"
         raise SourceUnavailable(str(settings.sources_file), message) from None
 
 
@@ -76,7 +79,15 @@ def _address(source: Source) -> str:
 
 @cache
 def _app() -> FastAPI:
-    return assemble(load_settings())
+    """What `uvicorn api.main:app` serves. Wrong settings end the process with a line each, as for every command."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+    configure_logging(settings, "api")
+    # uvicorn would write a line of its own beside ours for every request.
+    logging.getLogger("uvicorn.access").disabled = True
+    return assemble(settings)
 
 
 def __getattr__(name: str) -> FastAPI:

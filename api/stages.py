@@ -6,12 +6,13 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.errors import Explained
+from runtime.etl.run import EtlRun, Published
 from runtime.failures.desk import Desk
-from runtime.offset_ranges import OffsetRanges
 from schemas.dataset import Dataset
 
 
-class SourceUnavailable(Exception):
+class SourceUnavailable(Explained):
     """The source could not be read. `url` names it; `reason` is what it answered."""
 
     def __init__(self, url: str, reason: str) -> None:
@@ -20,19 +21,11 @@ class SourceUnavailable(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Published:
-    """A run whose every record the broker has confirmed: where they are, per (physical raw topic, partition)."""
-
-    records: int
-    offsets: Mapping[tuple[str, int], OffsetRanges]
-
-
 class IngestRunner(Protocol):
     """Publishes all customers from their source."""
 
-    async def __call__(self, run_id: str) -> Published:
-        """Publish under this run id. Raises SourceUnavailable, or Unavailable for Kafka."""
+    async def __call__(self, run: EtlRun) -> Published:
+        """Publish under this run. Raises SourceUnavailable, or Unavailable for Kafka."""
         ...
 
 

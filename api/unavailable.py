@@ -1,44 +1,5 @@
-"""The verdict that a store does not answer, and how Postgres' many ways to say so are recognised."""
+"""The verdict that a store does not answer: every answer that needs the store becomes a 503."""
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from runtime.unavailable import Unavailable, postgres_trouble
 
-# SQLSTATE classes and codes (Postgres, appendix A): connection exceptions, out of resources, operator intervention
-# (shutdown, starting up, cancelled by statement_timeout), system errors, read-only transaction after a failover, and
-# a table that the migrations have not made yet.
-_UNAVAILABLE = ("08", "53", "57", "58", "25006", "3D000", "42P01")
-
-
-class Unavailable(Exception):
-    """A store that the answer needs does not answer. `store` names it; `reason` is what was heard of it."""
-
-    def __init__(self, store: str, reason: str) -> None:
-        super().__init__(f"{store}: {reason}")
-        self.store = store
-        self.reason = reason
-
-
-def postgres_trouble(error: BaseException) -> str | None:
-    """Why Postgres cannot answer now, or None if the error is the statement's own fault."""
-    if isinstance(error, PoolTimeout):
-        return "all connections of the pool are busy"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    original = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(original, "sqlstate", None)
-    if isinstance(code, str) and code.startswith(_UNAVAILABLE):
-        return f"{_first_line(original)} (SQLSTATE {code})"
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return _first_line(original)
-    # asyncpg says so of a connection that closed under a statement, with no SQLSTATE.
-    if "connection" in str(original) and type(original).__name__ in {"InterfaceError", "ConnectionDoesNotExistError"}:
-        return _first_line(original)
-    return None
-
-
-def _first_line(error: BaseException | None) -> str:
-    text = str(error).partition("\n")[0]
-    # SQLAlchemy's adapter puts asyncpg's class in front: `<class 'asyncpg.…'>: text`.
-    return text.rpartition(">: ")[2] or type(error).__name__
+__all__ = ["Unavailable", "postgres_trouble"]

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from commands.output import fail
 from commands.publish_runs import PublishRuns
+from producers.downloaded_source import is_address
 from producers.source import Source, check_source_name
 from producers.sources import SourcesError, build_source, load_sources
 from runtime.settings import Settings, load_settings
@@ -20,7 +22,8 @@ DEFAULT_TIMEOUT_SECONDS = 120.0
 
 def publish(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE… | csv PATH", help="Names in sources.toml, or a CSV file.")
+        list[str] | None,
+        typer.Argument(metavar="SOURCE… | csv PATH", help="Names in sources.toml, or a CSV file or its address."),
     ] = None,
     sources_file: Annotated[
         Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
@@ -37,9 +40,9 @@ def publish(
     delimiter: Annotated[
         str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="A recorded run: return when Postgres has the records.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits for each.")
     ] = DEFAULT_TIMEOUT_SECONDS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
@@ -73,13 +76,14 @@ def publish(
         else:
             if source or mapping or encoding or delimiter:
                 fail("--source, --map, --encoding and --delimiter belong to `headrace publish csv PATH`", WRONG_USAGE)
-            chosen = _declared_sources(words, every, sources_file or settings.sources_file, settings)
+            chosen = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    PublishRuns(settings, as_json, wait, timeout).execute(chosen)
+    PublishRuns(settings, as_json, wait, timeout, trigger="publish" if wait else None).execute(chosen)
 
 
-def _declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:
+def declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:
+    """The sources of that file with these names, or all. Ends the command if one is not there; raises SourcesError."""
     sources = load_sources(file, settings)
     known = ", ".join(sources) or "none"
     if every:
@@ -95,13 +99,14 @@ def _declared_sources(names: Sequence[str], every: bool, file: Path, settings: S
 def _csv_source(paths: Sequence[str], name: str | None, values: dict[str, object], settings: Settings) -> Source:
     if len(paths) != 1:
         fail("name one file: headrace publish csv PATH --source NAME --map FIELD=COLUMN …", WRONG_USAGE)
-    path = Path(paths[0])
+    path = paths[0]
+    stem = Path(urlsplit(path).path if is_address(path) else path).stem
     try:
-        chosen = check_source_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem).strip("_.-"))
+        chosen = check_source_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-"))
     except ValueError as error:
         fail(f"--source: {error}", WRONG_USAGE)
     given = {setting: value for setting, value in values.items() if value is not None}
-    return build_source(chosen, {"kind": CSV_WORD, "path": str(path), **given}, settings, Path(), where="csv:")
+    return build_source(chosen, {"kind": CSV_WORD, "path": path, **given}, settings, Path(), where="csv:")
 
 
 def _mapping(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -1,8 +1,10 @@
-"""What `publish` and `push` share: run the sources in turn, show progress, wait for Postgres, say the counts."""
+"""What `run`, `publish` and `push` share: sources in turn, progress, the wait for Postgres, the counts."""
 
 import asyncio
+import math
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,17 +17,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from commands.output import print_json, stderr, stdout
+from producers.etl_run import begin_source_run, publish_run
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source, SourceFailed
 from runtime.coverage import wait_until_covered
 from runtime.epochs import note_epochs
-from runtime.errors import DeliveryFailed
+from runtime.errors import DeliveryFailed, Explained
+from runtime.etl.run import Published
 from runtime.kafka_clients import reason
 from runtime.logging import configure_logging
 from runtime.settings import Settings
+from runtime.unavailable import Unavailable
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
+
+TERMINATED = 143
+"""The same for SIGTERM."""
 
 
 @dataclass
@@ -34,6 +42,7 @@ class Run:
 
     progress: Progress
     dataset: str
+    run_id: str | None = None
     report: PublishReport | None = None
     error: str | None = None
     stored: int | None = None
@@ -43,12 +52,14 @@ class Run:
 
 @dataclass
 class PublishRuns:
-    """The runs of one command, in order."""
+    """The runs of one command, in order. With a `trigger` each is an ETL run: one at a time per source, recorded."""
 
     settings: Settings
     as_json: bool
     wait: bool
-    timeout_seconds: float
+    timeout_seconds: float | None
+    """How long to wait for Postgres once a source is published; None: as long as it takes."""
+    trigger: str | None = None
     runs: list[Run] = field(default_factory=list)
 
     def execute(self, sources: Sequence[Source]) -> None:
@@ -56,24 +67,30 @@ class PublishRuns:
         configure_logging(_quieter(self.settings), "publish")
         try:
             asyncio.run(self._publish_all(sources))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
             for run in self.runs:
-                if run.report is None and run.error is None:
+                if run.error is None and (run.report is None or (self.trigger and run.stored is None)):
                     run.error = "interrupted"
             self._print()
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED) from None
         self._print()
         if any(run.error for run in self.runs):
             raise typer.Exit(1)
 
     async def _publish_all(self, sources: Sequence[Source]) -> None:
+        # As Ctrl-C does: what is queued is flushed, and the run is recorded as failed.
+        if task := asyncio.current_task():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         for source in sources:
             run = Run(Progress(source.description.name), source.description.dataset.name)
             self.runs.append(run)
             with self._bar(run) as bar:
-                await self._publish_one(source, run, bar)
-        if self.wait:
-            deadline = time.monotonic() + self.timeout_seconds
+                if self.trigger:
+                    await self._run_one(source, run, bar, self.trigger)
+                else:
+                    await self._publish_one(source, run, bar)
+        if self.wait and not self.trigger:
+            deadline = time.monotonic() + (math.inf if self.timeout_seconds is None else self.timeout_seconds)
             engine = create_async_engine(self.settings.async_database_url, pool_size=1)
             try:
                 for run in self.runs:
@@ -82,18 +99,34 @@ class PublishRuns:
             finally:
                 await engine.dispose()
 
-    async def _publish_one(self, source: Source, run: Run, bar: "_BarOf | None") -> None:
-        def show(progress: Progress) -> None:
-            run.progress = progress
+    async def _run_one(self, source: Source, run: Run, bar: "_BarOf | None", trigger: str) -> None:
+        def pending(count: int) -> None:
+            run.pending = count
             if bar:
-                bar.show(progress)
+                bar.show_stored(run.progress.confirmed - count, run.progress.confirmed)
+
+        async def published() -> Published:
+            run.report = await publish_run(etl, source, self.settings, _shown(run, bar))
+            return Published(run.report.published, run.report.offsets)
 
         try:
-            run.report = await publish(source, self.settings, progress=show)
-        except SourceFailed as failure:
-            run.error = failure.reason
-        except DeliveryFailed as failure:
-            run.error = str(failure).removeprefix(f"{source.description.name}: ")
+            etl = await begin_source_run(source, self.settings, trigger)
+            run.run_id = etl.run_id
+            outcome = await etl.complete(published, wait_seconds=self.timeout_seconds, pending=pending)
+        except Unavailable as error:
+            done = "all records are published, but " if run.report else ""
+            run.error = f"{done}{error.store} does not answer: {error.reason}; `headrace status` says what is down"
+        except Explained as error:
+            run.error = _without_name(error, source)
+        else:
+            run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
+
+    async def _publish_one(self, source: Source, run: Run, bar: "_BarOf | None") -> None:
+        try:
+            run.report = await publish(source, self.settings, progress=_shown(run, bar))
+            run.run_id = run.report.run_id
+        except (SourceFailed, DeliveryFailed) as failure:
+            run.error = _without_name(failure, source)
 
     async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
         try:
@@ -124,7 +157,7 @@ class PublishRuns:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
-            MofNCompleteColumn(separator=" confirmed of "),
+            MofNCompleteColumn(separator=" of "),
             TimeElapsedColumn(),
         )
         with Bar(*columns, console=stderr, transient=True) as bar:
@@ -143,11 +176,30 @@ class _BarOf:
 
     def __init__(self, bar: Bar, name: str) -> None:
         self._bar = bar
-        self._task = bar.add_task(name, total=None)
+        self._name = name
+        self._task = bar.add_task(f"{name}: confirmed by Kafka", total=None)
 
     def show(self, progress: Progress) -> None:
         total = None if not progress.done else max(progress.sent, round(progress.sent / progress.done))
         self._bar.update(self._task, completed=progress.confirmed, total=total)
+
+    def show_stored(self, stored: int, total: int) -> None:
+        """The second half: how many of the published records Postgres has."""
+        self._bar.update(self._task, description=f"{self._name}: taken by Postgres", completed=stored, total=total)
+
+
+def _shown(run: Run, bar: _BarOf | None) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        run.progress = progress
+        if bar:
+            bar.show(progress)
+
+    return show
+
+
+def _without_name(error: Exception, source: Source) -> str:
+    """The line of counts begins with the source's name already."""
+    return str(error).removeprefix(f"{source.description.name}: ")
 
 
 def describe(run: Run) -> str:
@@ -168,7 +220,7 @@ def _as_json(run: Run) -> dict[str, object]:
     return {
         "source": run.progress.source,
         "dataset": run.dataset,
-        "run": run.report.run_id if run.report else None,
+        "run": run.run_id,
         "published": run.progress.confirmed,
         "unconfirmed": run.progress.sent - run.progress.confirmed,
         "rejected_rows": run.progress.rejected_rows,

@@ -53,6 +53,7 @@ ROLES = (
     Role("sink-redis", ("sink", "redis"), Tier.WORKERS),
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
     Role("watchdog", ("watchdog",), Tier.FRONT),
+    Role("scheduler", ("scheduler",), Tier.FRONT),
 )
 
 SCALABLE = tuple(role.name for role in ROLES if role.tier is Tier.WORKERS)

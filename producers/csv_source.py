@@ -12,13 +12,14 @@ from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 import structlog
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from producers.background_reader import read_in_background
 from producers.csv_format import CsvFormat, NotCsv, detect_format
 from producers.csv_rows import BadRow, CsvRows
+from producers.downloaded_source import DownloadedSource, is_address
 from producers.record_key import RecordKey
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
 from schemas.fields import FromSource
 
@@ -37,7 +38,8 @@ class CsvBlock(SourceBlock):
     """A block of kind `csv`."""
 
     kind: Literal["csv"]
-    path: Path
+    path: Annotated[str, Field(min_length=1)]
+    """A file, or its http(s) address."""
     encoding: str | None = None
     """Found out if not given: byte order mark, UTF-8, else guessed."""
     delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
@@ -61,8 +63,11 @@ class CsvBlock(SourceBlock):
             raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
         return value
 
-    def build(self, name: str, settings: Settings, folder: Path) -> "CsvSource":  # noqa: ARG002 (files need no settings)
-        return CsvSource(self.describe(name), folder / self.path, self.encoding, self.delimiter)
+    def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
+        def at(path: Path) -> CsvSource:
+            return CsvSource(self.describe(name), path, self.encoding, self.delimiter)
+
+        return DownloadedSource(self.path, at) if is_address(self.path) else at(folder / self.path)
 
 
 @dataclass(frozen=True)

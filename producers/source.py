@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import UnknownDataset, dataset_named
@@ -20,7 +21,7 @@ SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
 
 
-class SourceFailed(Exception):
+class SourceFailed(Explained):
     """A source cannot be read (any further): the run failed, other sources are unaffected.
 
     `reason` names the address or file, what it answered, and what to do.
@@ -90,8 +91,8 @@ class SourceBlock(BaseModel, abc.ABC):
     key: str | None = Field(default=None, min_length=1)
     """Column that holds the record's id: short for a mapping of the last field of the dataset's key."""
     mapping: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict, alias="map")
-    interval_seconds: Annotated[float, Field(gt=0)] | None = None
-    """How often the source is to be read again; None: only when asked for."""
+    interval_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See producers/scheduler.py."""
 
     @field_validator("dataset")
     @classmethod

@@ -81,7 +81,7 @@ def _blocks(path: Path) -> dict[str, Any]:
 
 def _variables(settings: Settings) -> Callable[[str], str | None]:
     host = settings.api_host or settings.mock_url
-    own = {"MOCK_URL": settings.mock_url, "API_URL": settings.api_url, "API_HOST": host}
+    own = {"MOCK_URL": settings.mock_url, "API_URL": settings.api_url, "API_HOST": host, "CSV_URL": settings.csv_url}
     return lambda name: own.get(name) or os.environ.get(name)
 
 

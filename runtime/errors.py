@@ -22,5 +22,9 @@ class Backpressure(Exception):
         self.reason = reason
 
 
-class DeliveryFailed(Exception):
+class Explained(Exception):
+    """Trouble whose message is meant for users: it names the thing, what is wrong with it, and the way out."""
+
+
+class DeliveryFailed(Explained):
     """The broker did not confirm a record; nothing that depends on it may be acknowledged."""

@@ -5,8 +5,10 @@ stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`), so a co
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,7 +46,9 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
+        url = value.get_secret_value()
+        # Any driver may be named, as in URLs made for SQLAlchemy; ours is asyncpg.
+        if not re.match(r"(postgresql(\+[a-z0-9]+)?|postgres)://", url) or not _has_a_port_or_none(url):
             raise ValueError("expected postgresql://user:password@host:port/database")
         return value
 
@@ -57,6 +61,37 @@ class Settings(BaseSettings):
     """Base URL of the JSON API that the `posts` source reads; the mock server by default."""
     api_key: SecretStr | None = None
     """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
+    csv_url: str = "data/titanic.csv"
+    """The CSV file that the `titanic` source reads: an http(s) address, or a path relative to `sources_file`."""
+    etl_interval: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
+
+    @field_validator("api_host")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _is_http(value):
+            raise ValueError(
+                "expected the base URL of the JSON API to read, such as http://127.0.0.1:5000; "
+                "the address that our own API listens on is API_BIND"
+            )
+        return value.rstrip("/")
+
+    @field_validator("csv_url")
+    @classmethod
+    def _is_a_file(cls, value: str) -> str:
+        if "://" in value and not _is_http(value):
+            raise ValueError("expected a path, or an address like https://host/file.csv")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value else ""
+        if not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise ValueError("expected printable ASCII without spaces around it: it is sent as an HTTP header")
+        return value
 
     # Topics
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 4
@@ -120,6 +155,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
     @property
     def home(self) -> Path:
         """The state folder of the local stack."""
@@ -144,6 +184,19 @@ class Settings(BaseSettings):
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""
         return f"{self.namespace}.{name}" if self.namespace else name
+
+
+def _is_http(value: str) -> bool:
+    parts = urlsplit(value)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and _has_a_port_or_none(value)
+
+
+def _has_a_port_or_none(url: str) -> bool:
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        return False
+    return port is None or port > 0
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -160,6 +160,28 @@ topic_epochs = Table(
 """The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See runtime/epochs."""
 
 
+etl_runs = Table(
+    "etl_runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    _timestamp("started_at"),
+    _timestamp("finished_at", nullable=True),
+    Column("published", BigInteger),
+    Column("stored", BigInteger),
+    Column("failed", BigInteger),
+    Column("failure_reason", Text),
+    _timestamp("created_at", default=True),
+    Index(None, "source", "started_at"),
+    Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),
+)
+"""Runs of sources; `status` is running, success or failed. Counts are null until they are known: `published` while the
+broker has not confirmed all, `stored` and `failed` while Postgres has not taken all. See runtime/etl."""
+
+
 tombstones = Table(
     "tombstones",
     metadata,

@@ -7,6 +7,9 @@ router = APIRouter(tags=["entry points"])
 ENTRY_POINTS = {
     "/docs": "this API, to read and to try",
     "/openapi.json": "this API, for machines",
+    "/health": "the database, the latest ETL run, and every component",
+    "/stats": "what the ETL runs come to, in all and per source",
+    "/runs?page=1&page_size=10": "ETL runs, newest first; also source=titanic, status=failed",
     "/api/health": "how Postgres, Redis, Elasticsearch and Kafka are",
     "/api/ingest": "POST: take all customers from their source",
     "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",

@@ -1,13 +1,16 @@
-"""Is it alive (`/livez`), can it serve (`/readyz`), and how are the stores (`/api/health`)."""
+"""Is it alive (`/livez`), can it serve (`/readyz`), how are the stores (`/api/health`) and ETL runs (`/health`)."""
 
 from dataclasses import asdict
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.endpoints.services import OurClients
 from api.probes import Finding, Store, probe_all, require
+from api.recorded_runs import latest_run
 from api.served_json import encode
+from api.unavailable import Unavailable
 
 router = APIRouter(tags=["health"])
 
@@ -30,12 +33,47 @@ async def health(clients: OurClients) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka; 503 `unhealthy` without Postgres."""
     findings = await probe_all(clients)
     status = overall(findings)
-    components = {
+    return _answer({"status": status, "components": _components(findings)})
+
+
+@router.get("/health", summary="How the database, the latest ETL run and the stores are")
+async def etl_health(clients: OurClients) -> Response:
+    """Status codes as of `/api/health`.
+
+    `last_etl_run` is when the latest run of any source ended, or began if it goes on; `etl_status` is running, success
+    or failed; `never_run` when there was none, `unknown` without Postgres.
+    """
+    findings = await probe_all(clients)
+    last, etl_status, run_id = None, "unknown", None
+    if findings["postgres"].status == "up":
+        try:
+            run = await latest_run(clients)
+        except Unavailable as error:
+            findings["postgres"] = Finding("down", reason=error.reason)
+        else:
+            last = (run.finished_at or run.started_at) if run else None
+            etl_status, run_id = (run.status, run.run_id) if run else ("never_run", None)
+    body = {
+        "status": overall(findings),
+        "db_connected": findings["postgres"].status == "up",
+        "last_etl_run": last,
+        "etl_status": etl_status,
+        "last_run_id": run_id,
+        "components": _components(findings),
+    }
+    return _answer(body)
+
+
+def _components(findings: dict[Store, Finding]) -> dict[str, dict[str, Any]]:
+    return {
         store: {name: value for name, value in asdict(finding).items() if value is not None}
         for store, finding in findings.items()
     }
-    code = HTTPStatus.SERVICE_UNAVAILABLE if status == "unhealthy" else HTTPStatus.OK
-    return Response(encode({"status": status, "components": components}), code, media_type="application/json")
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    code = HTTPStatus.SERVICE_UNAVAILABLE if body["status"] == "unhealthy" else HTTPStatus.OK
+    return Response(encode(body), code, media_type="application/json")
 
 
 def overall(findings: dict[Store, Finding]) -> str:

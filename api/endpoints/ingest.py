@@ -2,18 +2,18 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api.endpoints.services import OurClients, OurRuns
-from api.ingest_runs import Run, RunUnderWay
+from api.ingest_runs import Run
 from api.probes import require
 from api.problems import ProblemAnswer
+from api.recorded_runs import recorded_run
 from api.served_json import encode
 from api.stages import SourceUnavailable
-from api.unavailable import Unavailable
+from runtime.etl.run import RunUnderWay
 
 router = APIRouter(tags=["ingest"])
 
@@ -36,62 +36,69 @@ class IngestAnswer(BaseModel):
     summary="Ingest all customers from their source",
     responses={
         202: {"model": IngestAnswer, "description": "It goes on; ask at the Location"},
-        409: {"description": "A run is under way"},
-        502: {"description": "The source cannot be read"},
+        409: {"description": "A run of this source is under way, here or elsewhere; `run_id` names it"},
+        502: {"description": "The source cannot be read; the run is recorded as failed"},
     },
 )
 async def ingest(clients: OurClients, runs: OurRuns) -> Response:
-    """Publishes every customer and waits until Postgres has stored or refused each. Repeating it is harmless."""
+    """Publishes every customer and waits until Postgres has stored or refused each. Repeating it is harmless.
+
+    One run at a time: of two requests at once, to one process or to two, one runs and the other is a 409 that names
+    the run.
+    """
     # Asked first: without them a run would hang on its clients' long timeouts.
     await require(clients, "postgres", "kafka")
     try:
-        run = runs.start()
+        run = await runs.start()
     except RunUnderWay as error:
-        raise ProblemAnswer(
-            HTTPStatus.CONFLICT,
-            "ingest-under-way",
-            f"Ingestion run {error.run_id} is under way; see {_location(error.run_id)}, or try again when it has ended",
-            run_id=error.run_id,
-        ) from None
+        where = f"; see {_location(error.run_id)}" if error.run_id else ""
+        raise ProblemAnswer(HTTPStatus.CONFLICT, "ingest-under-way", f"{error}{where}", run_id=error.run_id) from None
     assert run.task is not None  # noqa: S101 (start() made it)
     # Not wait_for, which would cancel the run: it goes on, whoever listens.
     await asyncio.wait({run.task}, timeout=clients.settings.ingest_timeout_seconds)
     if run.error is not None:
-        raise _as_answer(run.error)
+        raise _as_answer(run)
+    answer = IngestAnswer(
+        status=run.status,
+        run_id=run.run_id,
+        records_processed=run.etl.published if run.outcome else None,
+        stored=run.outcome.stored if run.outcome else None,
+        failed=run.outcome.failed if run.outcome else None,
+    )
     if run.status == "running":
         headers = {"Location": _location(run.run_id)}
-        return Response(encode(_answer(run)), HTTPStatus.ACCEPTED, headers, "application/json")
-    return Response(encode(_answer(run)), media_type="application/json")
+        return Response(_body(answer), HTTPStatus.ACCEPTED, headers, "application/json")
+    return Response(_body(answer), media_type="application/json")
 
 
 @router.get("/api/ingest/{run_id}", response_model=IngestAnswer, summary="How an ingestion run stands")
-async def ingest_status(runs: OurRuns, run_id: str) -> Response:
-    """Of the last runs of this process."""
-    run = runs.get(run_id)
-    if run is None:
-        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", f"No ingestion run {run_id[:80]!r} is remembered")
-    return Response(encode(_answer(run)), media_type="application/json")
+async def ingest_status(clients: OurClients, run_id: str) -> Response:
+    """Of any run that is recorded, whichever process runs it. `GET /runs/{run_id}` tells more."""
+    row = await recorded_run(clients, run_id)
+    answer = IngestAnswer(
+        status=row.status,
+        run_id=row.run_id,
+        records_processed=row.published,
+        stored=row.stored,
+        failed=row.failed,
+        reason=row.failure_reason,
+    )
+    return Response(_body(answer), media_type="application/json")
 
 
-def _answer(run: Run) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "status": run.status,
-        "run_id": run.run_id,
-        "records_processed": run.published,
-        "stored": run.outcome.stored if run.outcome else None,
-        "failed": run.outcome.failed if run.outcome else None,
-    }
-    if run.error is None:
-        return answer
-    # Other errors are ours, and their words are for the log.
-    known = isinstance(run.error, SourceUnavailable | Unavailable)
-    return answer | {"reason": str(run.error) if known else "an error inside the API; its log has the details"}
+def _body(answer: IngestAnswer) -> bytes:
+    body = answer.model_dump()
+    return encode({name: value for name, value in body.items() if name != "reason" or value is not None})
 
 
-def _as_answer(error: Exception) -> Exception:
+def _as_answer(run: Run) -> Exception:
+    error = run.error
+    assert error is not None  # noqa: S101 (judged by the caller)
     if isinstance(error, SourceUnavailable):
         detail = f"The source {error.url} cannot be read: {error.reason}"
-        return ProblemAnswer(HTTPStatus.BAD_GATEWAY, "source-unavailable", detail, source_url=error.url)
+        return ProblemAnswer(
+            HTTPStatus.BAD_GATEWAY, "source-unavailable", detail, source_url=error.url, run_id=run.run_id
+        )
     return error
 
 

@@ -12,11 +12,12 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.app import create_app
-from api.stages import IngestRunner, PartitionLag, Published, Stages
+from api.stages import IngestRunner, PartitionLag, Stages
 from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
 from monitoring.lag import read_lag
 from producers.failure_desk import FailureDesk
+from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
@@ -29,7 +30,7 @@ RECORDS = dataset_named("records")
 STORED_AT = datetime.datetime(2024, 5, 17, 8, 30, 1, 250000, tzinfo=datetime.UTC)
 
 
-async def publishes_nothing(run_id: str) -> Published:
+async def publishes_nothing(run: EtlRun) -> Published:
     """An ingestion of an empty source."""
     return Published(0, {})
 

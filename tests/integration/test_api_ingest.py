@@ -15,8 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.main import assemble
-from api.stages import Published
 from mock_server.app import create_app as create_mock
+from runtime.etl.run import EtlRun, Published
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets
@@ -176,8 +176,8 @@ async def test_a_sources_file_that_says_nothing_of_customers_is_named(
 async def test_without_kafka_nothing_is_begun(migrated_settings: Settings) -> None:
     begun = []
 
-    async def publish(run_id: str) -> Published:
-        begun.append(run_id)
+    async def publish(run: EtlRun) -> Published:
+        begun.append(run.run_id)
         return Published(0, {})
 
     down = migrated_settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{closed_port()}"})
@@ -194,8 +194,8 @@ async def test_a_run_that_nobody_remembers_is_a_404(migrated_settings: Settings)
 async def test_a_run_that_failed_by_our_own_fault_is_a_500_and_does_not_block_the_next(
     migrated_settings: Settings,
 ) -> None:
-    async def publish(run_id: str) -> Published:
-        raise RuntimeError(f"a secret of {run_id}")
+    async def publish(run: EtlRun) -> Published:
+        raise RuntimeError(f"a secret of {run.run_id}")
 
     async with api_client(migrated_settings, publish) as client:
         for _ in range(2):

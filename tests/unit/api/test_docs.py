@@ -10,15 +10,16 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app
-from api.stages import PartitionLag, Published, Stages
+from api.stages import PartitionLag, Stages
 from mock_server.app import create_app as create_mock_server
 from producers.failure_desk import FailureDesk
+from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stream_processors.trial import try_record
 
 
-async def publishes_nothing(run_id: str) -> Published:
+async def publishes_nothing(run: EtlRun) -> Published:
     return Published(0, {})
 
 

@@ -1,0 +1,80 @@
+"""`GET /stats`, `GET /runs` and `GET /runs/{run_id}`: what the ETL runs did."""
+
+import datetime
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from api.database import reading
+from api.endpoints.services import OurClients
+from api.parameters import Limit, OptionalText, Page
+from api.recorded_runs import recorded_run
+from api.served_json import encode
+from runtime.etl.runs import RunRow, end_interrupted, list_runs
+from runtime.etl.stats import Totals, read_stats
+
+router = APIRouter(tags=["etl runs"])
+
+JSON = "application/json"
+
+
+class RunsPage(BaseModel):
+    """Runs, newest first."""
+
+    data: list[RunRow]
+    total: int
+    page: int
+    page_size: int
+    has_more: bool
+
+
+class StatsAnswer(BaseModel):
+    """What the runs come to. Records and seconds are those of successful runs; `sources` has the same per source."""
+
+    total_records_processed: int
+    total_duration_seconds: float
+    last_success: datetime.datetime | None
+    last_failure: datetime.datetime | None
+    last_failure_reason: str | None
+    run_count: int
+    running: int
+    sources: dict[str, Totals]
+
+
+@router.get("/stats", response_model=StatsAnswer, summary="What the ETL runs come to, in all and per source")
+async def stats(clients: OurClients) -> Response:
+    """Times are UTC; null where there was no such run."""
+    async with reading(clients.engine) as connection:
+        found = await read_stats(connection)
+    return Response(encode(found.json()), media_type=JSON)
+
+
+@router.get("/runs", response_model=RunsPage, summary="ETL runs, newest first")
+async def runs(
+    clients: OurClients,
+    page: Page = 1,
+    page_size: Limit = 10,
+    source: OptionalText = None,
+    status: Annotated[Literal["running", "success", "failed"] | None, Query(description="Only such runs.")] = None,
+) -> Response:
+    """A run is a success once Postgres has stored or refused each of its records."""
+    offset = (page - 1) * page_size
+    async with reading(clients.engine) as connection:
+        await end_interrupted(connection)
+        rows, total = await list_runs(connection, source=source, status=status, offset=offset, limit=page_size)
+    answer = {
+        "data": [asdict(row) for row in rows],
+        "total": total,
+        "page": page,
+        "page_size": page_size,
+        "has_more": offset + len(rows) < total and bool(rows),
+    }
+    return Response(encode(answer), media_type=JSON)
+
+
+@router.get("/runs/{run_id}", response_model=RunRow, summary="One ETL run")
+async def run(clients: OurClients, run_id: str) -> Response:
+    """As it stands now, or as it ended."""
+    return Response(encode(asdict(await recorded_run(clients, run_id))), media_type=JSON)

@@ -1,0 +1,44 @@
+"""`headrace reset`: forget what the runs did."""
+
+from typing import Annotated
+
+import typer
+
+from commands.etl_database import ask
+from commands.output import fail, stdout
+from runtime.errors import Explained
+from runtime.etl.reset import forget_runs
+from runtime.settings import load_settings
+
+
+def reset(
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE…]", help="Names of sources; by default all.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget the history of runs, and how far each source has been read: the next run reads everything.
+
+    Deletes: the rows of `etl_runs` (so `headrace stats` begins at nothing) and the checkpoints of incremental sources.
+
+    Does not delete: any record that is stored, indexed, cached or among the failures, nor anything in Kafka. Reading
+    everything again changes nothing that has not changed in the source. (`headrace clean` deletes the stack's data.)
+
+    Refuses while a run of such a source is under way.
+
+    Examples:
+
+      headrace reset
+
+      headrace reset titanic --yes
+    """
+    settings = load_settings()
+    whose = ", ".join(sources) if sources else "all sources"
+    if not yes:
+        typer.confirm(f"Forget the run history and the checkpoints of {whose}? Stored records stay.", abort=True)
+    try:
+        deleted = ask(settings, lambda connection: forget_runs(connection, sources))
+    except Explained as error:
+        fail(str(error))
+    counts = ", ".join(f"{number:,} rows of {table}" for table, number in deleted.items())
+    stdout.print(f"Forgotten of {whose}: {counts}. The next run reads everything; stored records are as they were.")

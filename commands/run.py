@@ -1,0 +1,51 @@
+"""`headrace run`: run sources now, until Postgres has their records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.output import fail
+from commands.publish import WRONG_USAGE, declared_sources
+from commands.publish_runs import PublishRuns
+from producers.sources import SourcesError
+from runtime.settings import load_settings
+
+
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE…]", help="Names in sources.toml; by default all.")
+    ] = None,
+    sources_file: Annotated[
+        Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="How long to wait for Postgres once a source is published; by default as long as it takes.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+) -> None:
+    """Run sources as ETL runs: read, publish, and wait until Postgres has stored or refused every record.
+
+    Each run is recorded (`headrace stats`, GET /runs). A source is run by one at a time, whoever asks: the second is
+    told the run that is under way. A source that fails stops no other one.
+
+    Exit code 0 only if every run is a success; 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace run
+
+      headrace run titanic posts --json
+    """
+    settings = load_settings()
+    try:
+        sources = declared_sources(names or [], not names, sources_file or settings.sources_file, settings)
+    except SourcesError as error:
+        fail(str(error), WRONG_USAGE)
+    PublishRuns(settings, as_json, wait=True, timeout_seconds=timeout, trigger="run").execute(sources)

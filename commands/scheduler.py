@@ -1,0 +1,42 @@
+"""`headrace scheduler`: runs sources again and again."""
+
+import asyncio
+import signal
+
+import structlog
+
+from producers.scheduler import Scheduler
+from runtime.health import HealthServer
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+def scheduler() -> None:
+    """Run each source every `interval_seconds` of its block, or every ETL_INTERVAL seconds; until stopped.
+
+    Part of the local stack. Without either, a source is not scheduled; `interval_seconds = 0` takes one out. Starts are
+    spread by a tenth of the interval. A source is run by one at a time, whoever asks: a run that is under way elsewhere
+    is left alone. A run that fails is recorded and stops nothing. /health shows each source's next start.
+
+    Examples:
+
+      ETL_INTERVAL=300 headrace scheduler
+
+      HEALTH_PORT=8108 headrace scheduler
+    """
+    settings = load_settings()
+    configure_logging(settings, "scheduler")
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    schedule = Scheduler(settings)
+    with HealthServer(settings.health_port, schedule.health):
+        log.info("scheduler_started", etl_interval=settings.etl_interval)
+        await schedule.run(stopping)
+    log.info("scheduler_stopped")

@@ -1,0 +1,59 @@
+"""`headrace stats`: what the ETL runs come to."""
+
+import datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from commands.etl_database import ask
+from commands.output import print_json, stdout
+from runtime.etl.stats import Stats, Totals, read_stats
+from runtime.settings import load_settings
+
+
+def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /stats does.")] = False) -> None:
+    """Show how many runs each source had, what they brought, and how the last ones ended.
+
+    Records and seconds are those of successful runs.
+
+    Examples:
+
+      headrace stats
+
+      headrace stats --json | jq .total_records_processed
+    """
+    found = ask(load_settings(), read_stats)
+    if as_json:
+        print_json(found.json())
+    else:
+        stdout.print(stats_table(found))
+
+
+def stats_table(found: Stats) -> Table:
+    """A line per source, and one for all."""
+    table = Table("SOURCE", "RUNS", "RECORDS", "SECONDS", "LAST SUCCESS", "LAST FAILURE", "REASON", box=None)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for name, totals in found.sources.items():
+        table.add_row(name, *_cells(totals))
+    table.add_section()
+    table.add_row("all", *_cells(found.all), style="bold")
+    return table
+
+
+def _cells(totals: Totals) -> tuple[str, ...]:
+    runs = f"{totals.run_count:,}" + (" (running)" if totals.running else "")
+    return (
+        runs,
+        f"{totals.total_records_processed:,}",
+        f"{totals.total_duration_seconds:,.1f}",
+        _at(totals.last_success),
+        _at(totals.last_failure),
+        # Brackets in a reason would be taken for markup.
+        (totals.last_failure_reason or "").replace("[", r"\["),
+    )
+
+
+def _at(when: datetime.datetime | None) -> str:
+    return when.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ") if when else "-"

@@ -1,0 +1,42 @@
+"""A source as an ETL run: the way that every ingestion takes, whoever asks for it."""
+
+from collections.abc import Callable
+
+from producers.publish import Progress, PublishReport, publish
+from producers.source import Source
+from runtime.coverage import Outcome
+from runtime.etl.run import EtlRun, Published, begin_run
+from runtime.settings import Settings
+
+
+async def begin_source_run(source: Source, settings: Settings, trigger: str, run_id: str | None = None) -> EtlRun:
+    """`begin_run` for a source of ours. Raises RunUnderWay, Unavailable."""
+    description = source.description
+    return await begin_run(settings, description.name, description.dataset.name, trigger, run_id)
+
+
+async def publish_run(
+    run: EtlRun, source: Source, settings: Settings, progress: Callable[[Progress], None] | None = None
+) -> PublishReport:
+    """Publish a source under its run, which learns how many records are confirmed. Raises what `publish` raises."""
+
+    def tell(now: Progress) -> None:
+        run.published = now.confirmed
+        if progress is not None:
+            progress(now)
+
+    return await publish(source, settings, run_id=run.run_id, progress=tell)
+
+
+async def run_source(source: Source, settings: Settings, trigger: str) -> Outcome:
+    """Run a source from begin to end; returns when Postgres has every record, however long that takes.
+
+    Raises RunUnderWay, SourceFailed, DeliveryFailed, Unavailable, LockTaken; all but the first are recorded.
+    """
+    run = await begin_source_run(source, settings, trigger)
+
+    async def published() -> Published:
+        report = await publish_run(run, source, settings)
+        return Published(report.published, report.offsets)
+
+    return await run.complete(published)

@@ -1,0 +1,219 @@
+"""Runs each source again and again: when it is due, with jitter, and never twice at a time.
+
+Plain asyncio: what is due is decided by the sources' intervals and by the table of runs, so there is no state of a
+scheduler's own to keep, and the lock that keeps two runs apart holds against every other process too.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from producers.etl_run import run_source
+from producers.source import Source
+from producers.sources import SourcesError, load_sources
+from runtime.errors import Explained
+from runtime.etl.run import RunUnderWay
+from runtime.etl.runs import latest_starts
+from runtime.settings import Settings
+from runtime.unavailable import Unavailable, postgres_trouble
+
+log = structlog.get_logger()
+
+JITTER = 0.1
+"""Runs begin up to so large a share of the interval earlier or later, so that sources and hosts drift apart."""
+
+AGAIN_SECONDS = 10.0
+"""After Postgres or Kafka did not answer."""
+
+LOOK_SECONDS = 1.0
+
+RUNS = Counter("headrace_etl_runs", "Scheduled runs by how they ended", ["source", "status"])
+SECONDS = Histogram(
+    "headrace_etl_run_seconds",
+    "Duration of scheduled runs that succeeded",
+    ["source"],
+    buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
+)
+LAST_SUCCESS = Gauge("headrace_etl_last_success_timestamp_seconds", "When a scheduled run last succeeded", ["source"])
+
+
+def interval_of(source: Source, default_seconds: float) -> float | None:
+    """Seconds between two runs of a source: its block's, or the default; None if it is not scheduled. Pure."""
+    own = source.description.interval_seconds
+    return (default_seconds if own is None else own) or None
+
+
+def first_start(now: float, interval: float, since_latest: float | None, chance: float) -> float:
+    """When a source is first due, on `now`'s clock. Pure; `chance` is from 0 to 1.
+
+    An interval after its latest run, whoever ran it; one that was never run, an interval from now on. At once if that
+    time is over, but for the jitter.
+    """
+    jitter = JITTER * interval * chance
+    return now + max(0.0, interval - (since_latest or 0.0)) + jitter
+
+
+def next_start(begun: float, now: float, interval: float, chance: float) -> float:
+    """When a source is due that was last begun at `begun`: not before `now`, and starts that were missed are left out.
+
+    Pure; `chance` is from 0 to 1.
+    """
+    return max(now, begun + interval * (1 + JITTER * (2 * chance - 1)))
+
+
+@dataclass
+class Plan:
+    """One source's schedule. `due` on the monotonic clock."""
+
+    source: Source
+    interval: float
+    due: float
+    task: asyncio.Task[None] | None = None
+    last: str = "waiting"
+
+
+class Scheduler:
+    """Runs what is due. `run` belongs to one event loop; `health` may be called from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._plans: dict[str, Plan] = {}
+        self._version: object = None
+        self._problem: str | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run sources until `stopping` is set; then stop the runs under way, which are recorded as failed.
+
+        Reads the sources file again when it changes. Nothing that a source, Kafka or Postgres does ends it.
+        """
+        try:
+            while not stopping.is_set():
+                await self._read_sources()
+                self._start_due()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+        finally:
+            tasks = [plan.task for plan in self._plans.values() if plan.task]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def health(self) -> dict[str, Any]:
+        """What /health shows: each scheduled source with its next start. A source that fails is no fault of ours."""
+        now, clock = time.monotonic(), datetime.datetime.now(datetime.UTC)
+        plans = {name: _plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
+        body: dict[str, Any] = {"state": "scheduling" if plans else "nothing_scheduled", "sources": plans}
+        return body | ({"held_up_by": self._problem} if self._problem else {})
+
+    async def _read_sources(self) -> None:
+        version = _version_of(self._settings)
+        if version == self._version:
+            return
+        try:
+            sources = await asyncio.to_thread(load_sources, self._settings.sources_file, self._settings)
+            since = await self._since_latest()
+        except SourcesError as error:
+            if self._problem != str(error):
+                log.warning("sources_wrong", reason=str(error))
+            self._problem = str(error)
+            return
+        except Exception as error:
+            # Without the table nobody knows what is due; it is asked for again at the next look.
+            reason = postgres_trouble(error)
+            if reason is None:
+                raise
+            if self._problem is None:
+                log.warning("schedule_unknown", reason=f"postgres: {reason}")
+            self._problem = f"postgres: {reason}"
+            return
+        self._version, self._problem = version, None
+        self._plan(sources, since)
+
+    def _plan(self, sources: Mapping[str, Source], since: Mapping[str, float]) -> None:
+        """Keep the plans that stay, with the sources as they are declared now; what is not wanted any more runs out."""
+        now = time.monotonic()
+        plans = {}
+        for name, source in sources.items():
+            interval = interval_of(source, self._settings.etl_interval)
+            known = self._plans.get(name)
+            if interval is None:
+                continue
+            if known and known.interval == interval:
+                known.source = source
+                plans[name] = known
+            else:
+                due = first_start(now, interval, since.get(name), random.random())  # noqa: S311 (jitter)
+                plans[name] = Plan(source, interval, due, known.task if known else None)
+        self._plans = plans
+        seconds = {name: round(plan.interval, 1) for name, plan in plans.items()}
+        log.info("scheduled" if plans else "nothing_scheduled", intervals=seconds)
+
+    async def _since_latest(self) -> dict[str, float]:
+        engine = create_async_engine(self._settings.async_database_url, connect_args={"timeout": 5})
+        try:
+            async with engine.connect() as connection:
+                starts = await latest_starts(connection)
+        finally:
+            await engine.dispose()
+        now = datetime.datetime.now(datetime.UTC)
+        return {source: (now - start).total_seconds() for source, start in starts.items()}
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for name, plan in self._plans.items():
+            if plan.due <= now and (plan.task is None or plan.task.done()):
+                plan.task = asyncio.create_task(self._run_once(name, plan), name=f"run {name}")
+
+    async def _run_once(self, name: str, plan: Plan) -> None:
+        begun = time.monotonic()
+        plan.last = "running"
+        interval = plan.interval
+        try:
+            await run_source(plan.source, self._settings, "schedule")
+        except RunUnderWay as error:
+            plan.last = "skipped"
+            log.info("run_skipped", source=name, reason=str(error))
+        except Unavailable as error:
+            plan.last = "failed"
+            interval = min(interval, AGAIN_SECONDS)
+            log.warning("run_failed", source=name, reason=str(error))
+        except Explained as error:
+            plan.last = "failed"
+            log.warning("run_failed", source=name, reason=str(error))
+        except Exception:
+            plan.last = "failed"
+            log.exception("run_failed", source=name)
+        else:
+            plan.last = "success"
+            SECONDS.labels(name).observe(time.monotonic() - begun)
+            LAST_SUCCESS.labels(name).set_to_current_time()
+        RUNS.labels(name, plan.last).inc()
+        plan.due = next_start(begun, time.monotonic(), interval, random.random())  # noqa: S311 (jitter)
+
+
+def _plan_json(plan: Plan, now: float, clock: datetime.datetime) -> dict[str, Any]:
+    due = clock + datetime.timedelta(seconds=max(0.0, plan.due - now))
+    running = plan.last == "running"
+    return {
+        "interval_seconds": plan.interval,
+        "last": plan.last,
+        "next_start": None if running else due.isoformat(timespec="seconds"),
+    }
+
+
+def _version_of(settings: Settings) -> object:
+    """Another value whenever the sources file has changed."""
+    try:
+        status = settings.sources_file.stat()
+    except OSError as error:
+        return str(error)
+    return status.st_mtime_ns, status.st_size

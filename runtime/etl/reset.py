@@ -1,0 +1,37 @@
+"""Forgetting what the runs did, so that the next one starts as the first."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runtime.errors import Explained
+from runtime.etl.runs import end_interrupted
+
+FORGOTTEN = ("etl_runs", "etl_checkpoint")
+"""Tables with a column `source`: the history of runs, and how far each source has been read."""
+
+
+class StillRunning(Explained):
+    """Nothing is forgotten of a run that is under way."""
+
+
+async def forget_runs(connection: AsyncConnection, sources: Sequence[str] | None = None) -> dict[str, int]:
+    """Delete history and checkpoints of these sources, or of all; how many rows of each table. In one transaction.
+
+    Records that are stored stay. Raises StillRunning.
+    """
+    # No run begins or ends meanwhile.
+    await connection.execute(text("LOCK TABLE etl_runs IN SHARE ROW EXCLUSIVE MODE"))
+    await end_interrupted(connection)
+    chosen = {"all": sources is None, "sources": list(sources or [])}
+    of = "(:all OR source = ANY(:sources))"
+    running = text(f"SELECT source, run_id FROM etl_runs WHERE status = 'running' AND {of} LIMIT 1")  # noqa: S608
+    if row := (await connection.execute(running, chosen)).first():
+        raise StillRunning(f"run {row.run_id} of {row.source} is under way; wait for its end, or stop it")
+    deleted = {}
+    for table in FORGOTTEN:
+        if (await connection.execute(text("SELECT to_regclass(:table)"), {"table": table})).scalar_one() is not None:
+            gone = await connection.execute(text(f"DELETE FROM {table} WHERE {of}"), chosen)  # noqa: S608 (our own name)
+            deleted[table] = gone.rowcount
+    return deleted

@@ -1,0 +1,58 @@
+"""What the runs come to: one query over the table of runs."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runtime.etl.runs import end_interrupted
+
+_STATS = text("""
+    SELECT source, count(*) AS run_count,
+        count(*) FILTER (WHERE status = 'running') AS running,
+        coalesce(sum(published) FILTER (WHERE status = 'success'), 0)::bigint AS total_records_processed,
+        round(coalesce(sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'success'), 0), 3)
+            ::float8 AS total_duration_seconds,
+        max(finished_at) FILTER (WHERE status = 'success') AS last_success,
+        max(finished_at) FILTER (WHERE status = 'failed') AS last_failure,
+        (array_agg(failure_reason ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
+            AS last_failure_reason
+    FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Records and seconds are those of the runs that succeeded: a failed run's records come again with the next."""
+
+    total_records_processed: int
+    total_duration_seconds: float
+    last_success: datetime.datetime | None
+    last_failure: datetime.datetime | None
+    last_failure_reason: str | None
+    run_count: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Of all runs, and per source."""
+
+    all: Totals
+    sources: Mapping[str, Totals]
+
+    def json(self) -> dict[str, Any]:
+        """The totals, and under `sources` the same of each source."""
+        return asdict(self.all) | {"sources": {name: asdict(totals) for name, totals in self.sources.items()}}
+
+
+async def read_stats(connection: AsyncConnection) -> Stats:
+    """What the runs come to now; ends those that were interrupted first."""
+    await end_interrupted(connection)
+    found: dict[str | None, Totals] = {}
+    for row in (await connection.execute(_STATS)).mappings():
+        values = dict(row)
+        found[values.pop("source")] = Totals(**values)
+    return Stats(found.pop(None), {name: totals for name, totals in found.items() if name is not None})

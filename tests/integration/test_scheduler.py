@@ -1,0 +1,125 @@
+"""The scheduler runs what is due, never twice at a time, and nothing that fails ends it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from producers.etl_run import begin_source_run
+from producers.scheduler import Scheduler
+from producers.sources import load_sources
+from runtime.etl.run import Published
+from runtime.settings import Settings
+from tests.integration.etl_runs import ROWS, cover, recorded, small_sources, until_published
+from tests.processes import Process
+from tests.waiting import eventually, eventually_async
+
+OFTEN = 0.2
+GONE = '[sources.gone]\nkind = "api"\nurl = "http://127.0.0.1:9/x"\ndataset = "records"\nretries = 0\n'
+NEVER = '[sources.never]\nkind = "api"\nurl = "http://127.0.0.1:9/x"\ndataset = "records"\ninterval_seconds = 0\n'
+
+
+@pytest.fixture
+def settings(pipeline_settings: Settings) -> Settings:
+    return small_sources(pipeline_settings, GONE, NEVER).model_copy(update={"etl_interval": OFTEN})
+
+
+@asynccontextmanager
+async def scheduling(settings: Settings) -> AsyncIterator[Scheduler]:
+    scheduler, stopping = Scheduler(settings), asyncio.Event()
+    task = asyncio.create_task(scheduler.run(stopping))
+    try:
+        yield scheduler
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, 30)
+
+
+async def recorded_async(settings: Settings, source: str = "letters") -> list[dict[str, Any]]:
+    return await asyncio.to_thread(recorded, settings, source)
+
+
+async def until(settings: Settings, condition: Callable[[list[dict[str, Any]]], bool], what: str) -> None:
+    async def true() -> bool:
+        return condition(await recorded_async(settings))
+
+    await eventually_async(true, what=what)
+
+
+async def test_sources_run_again_and_again_whatever_fails_beside_them(settings: Settings) -> None:
+    await asyncio.to_thread(cover, settings)
+    async with scheduling(settings) as scheduler:
+        await until(settings, lambda runs: sum(run["status"] == "success" for run in runs) >= 2, "two runs succeed")
+        health = scheduler.health()
+    runs = await recorded_async(settings)
+    assert {run["trigger"] for run in runs} == {"schedule"}
+    for before, after in pairwise(runs):
+        assert before["finished_at"] <= after["started_at"]
+    assert {run["status"] for run in await recorded_async(settings, "gone")} == {"failed"}
+    assert await recorded_async(settings, "never") == []
+    assert (health["state"], set(health["sources"])) == ("scheduling", {"letters", "gone"})
+    assert health["sources"]["letters"]["interval_seconds"] == OFTEN
+
+
+async def test_a_run_that_somebody_else_has_begun_is_left_alone(settings: Settings) -> None:
+    await asyncio.to_thread(cover, settings)
+    letters = load_sources(settings.sources_file, settings)["letters"]
+    mine = await begin_source_run(letters, settings, "run")
+    async with scheduling(settings) as scheduler:
+
+        async def skipped() -> bool:
+            return "letters" in (sources := scheduler.health()["sources"]) and sources["letters"]["last"] == "skipped"
+
+        await eventually_async(skipped, what="the scheduler finds the run")
+        assert len(await recorded_async(settings)) == 1
+
+        async def nothing() -> Published:
+            return Published(0, {})
+
+        await mine.complete(nothing)
+        await until(settings, lambda runs: len(runs) > 1, "the scheduler runs it in its turn")
+
+
+async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_told(settings: Settings) -> None:
+    await asyncio.to_thread(cover, settings)
+    file = settings.sources_file
+    right = await asyncio.to_thread(file.read_text)
+    await asyncio.to_thread(file.write_text, "[sources.x]\nkind = 'nothing'\n")
+    async with scheduling(settings) as scheduler:
+
+        async def told() -> bool:
+            return "kind = 'nothing'" in scheduler.health().get("held_up_by", "")
+
+        await eventually_async(told, what="the wrong file is told")
+        await asyncio.to_thread(file.write_text, right)
+        await until(settings, lambda runs: bool(runs), "the file that is right is used")
+        assert "held_up_by" not in scheduler.health()
+
+
+def test_the_process_tells_the_next_start_and_stops_at_once(settings: Settings, tmp_path: Path) -> None:
+    process = Process("scheduler", settings, tmp_path / "scheduler.log")
+    process.environment |= {"SOURCES_FILE": str(settings.sources_file), "ETL_INTERVAL": "1"}
+    process.start()
+    try:
+        process.wait_until_healthy()
+        run = until_published(settings)
+        health = httpx.get(f"{process.url}/health", trust_env=False).json()
+        assert health["sources"]["letters"]["last"] == "running"
+        eventually(
+            lambda: httpx.get(f"{process.url}/health", trust_env=False).json()["sources"]["gone"]["next_start"],
+            what="the next start of the source that fails is shown",
+        )
+        metrics = httpx.get(f"{process.url}/metrics", trust_env=False).text
+        assert 'headrace_etl_runs_total{source="gone",status="failed"}' in metrics
+    finally:
+        process.signal(signal.SIGTERM)
+        assert process.stop() == 0
+    last = next(row for row in recorded(settings) if row["run_id"] == run["run_id"])
+    assert (last["status"], last["published"]) == ("failed", ROWS)
+    assert last["failure_reason"].startswith("stopped before it had ended")
