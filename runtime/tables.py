@@ -174,6 +174,7 @@ etl_runs = Table(
     Column("stored", BigInteger),
     Column("failed", BigInteger),
     Column("failure_reason", Text),
+    Column("anomalies", JSONB),
     _timestamp("created_at", default=True),
     Index(None, "source", "started_at"),
     Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),
@@ -239,17 +240,18 @@ run_profiles = Table(
     "run_profiles",
     metadata,
     Column("run_id", Text, primary_key=True),
-    Column("source_name", Text, nullable=False),
+    Column("source", Text, nullable=False),
     Column("dataset", Text, nullable=False),
     _timestamp("profiled_at", default=True),
     Column("features", JSONB, nullable=False),
     Column("sampled", Integer, nullable=False),
     Column("compared_with", Integer, nullable=False),
-    Column("anomalies", JSONB, nullable=False),
-    Index(None, "source_name", "profiled_at"),
+    Index(None, "source", "profiled_at"),
 )
-"""What each successful run looked like ({feature: number}), and what of it was unlike the runs before: see
-`runtime/anomalies/`. `sampled` of its records were looked into, `compared_with` so many earlier runs."""
+"""What each successful run looked like, {feature: number}, from so many sampled records: see `runtime/anomalies/`.
+
+It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
+"""
 
 
 @cache

@@ -55,4 +55,9 @@ class Shapes:
 
 def _shape(record: dict[str, Any]) -> Shape:
     kept = list(record.items())[:MAX_MEMBERS]
-    return tuple({name[:MAX_NAME].replace("\x00", "\ufffd"): _TYPES[type(value)] for name, value in kept}.items())
+    return tuple({_name(name): _TYPES[type(value)] for name, value in kept}.items())
+
+
+def _name(name: str) -> str:
+    """As Postgres can hold it: without NUL and halves of surrogate pairs."""
+    return name[:MAX_NAME].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

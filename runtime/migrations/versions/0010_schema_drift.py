@@ -50,18 +50,19 @@ def upgrade() -> None:
     op.create_table(
         "run_profiles",
         sa.Column("run_id", sa.Text, primary_key=True),
-        sa.Column("source_name", sa.Text, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
         sa.Column("dataset", sa.Text, nullable=False),
         _moment("profiled_at", default=True),
         sa.Column("features", JSONB, nullable=False),
         sa.Column("sampled", sa.Integer, nullable=False),
         sa.Column("compared_with", sa.Integer, nullable=False),
-        sa.Column("anomalies", JSONB, nullable=False),
     )
-    op.create_index("ix_run_profiles_source_name_profiled_at", "run_profiles", ["source_name", "profiled_at"])
+    op.create_index("ix_run_profiles_source_profiled_at", "run_profiles", ["source", "profiled_at"])
+    op.add_column("etl_runs", sa.Column("anomalies", JSONB))
 
 
 def downgrade() -> None:
+    op.drop_column("etl_runs", "anomalies")
     op.drop_table("run_profiles")
     op.drop_table("schema_drift")
     op.drop_table("source_schemas")
