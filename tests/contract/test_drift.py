@@ -165,7 +165,7 @@ def test_struck_records_fail_as_a_rehearsal_and_a_retry_stores_them_all(
     assert json.loads(headrace("rehearse", "status", "--json").stdout) == []
     if stage != "producers":
         eventually(lambda: "rehearsals" not in health(headrace, name), what="the process knows that it is over")
-    headrace("failures", "retry", "--reason", "rehearsal", "--source", shop.source, "--yes")
+    headrace("failures", "retry", "--reason", "rehearsal", "--source", shop.source)
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
 
 
@@ -206,7 +206,7 @@ def test_a_stage_that_is_killed_in_a_rehearsal_comes_back_and_nothing_is_lost(
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
     eventually(lambda: headrace.status()[name]["state"] == "running", what="it is well again", every=0.5)
     eventually(lambda: api.get("/lag").json()["total"] == 0, what="everything is consumed")
-    assert api.get("/audit").json()["ok"]
+    assert api.get("/audit").json()["clean"]
 
 
 def test_a_document_that_a_rehearsal_keeps_from_the_index_is_searchable_after_a_retry(
@@ -227,5 +227,5 @@ def test_a_document_that_a_rehearsal_keeps_from_the_index_is_searchable_after_a_
         return total
 
     assert found() == 0
-    headrace("failures", "retry", "--reason", "rehearsal", "--force", "--yes")
+    headrace("failures", "retry", "--reason", "rehearsal")
     eventually(lambda: found() == 3, what="search finds them")
