@@ -11,6 +11,8 @@ from api.probes import Finding, Store, probe_all, require
 from api.recorded_runs import latest_run
 from api.served_json import encode
 from api.unavailable import Unavailable
+from runtime.rehearsals import running
+from runtime.settings import Settings
 
 router = APIRouter(tags=["health"])
 
@@ -33,7 +35,7 @@ async def health(clients: OurClients) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka; 503 `unhealthy` without Postgres."""
     findings = await probe_all(clients)
     status = overall(findings)
-    return _answer({"status": status, "components": _components(findings)})
+    return _answer({"status": status, "components": _components(findings), **_rehearsals(clients.settings)})
 
 
 @router.get("/health", summary="How the database, the latest ETL run and the stores are")
@@ -60,8 +62,15 @@ async def etl_health(clients: OurClients) -> Response:
         "etl_status": etl_status,
         "last_run_id": run_id,
         "components": _components(findings),
+        **_rehearsals(clients.settings),
     }
     return _answer(body)
+
+
+def _rehearsals(settings: Settings) -> dict[str, list[str]]:
+    """What is being rehearsed in this pipeline, where that is allowed: whoever is alarmed should know."""
+    found = running(settings.home) if settings.rehearsals else []
+    return {"rehearsals": [str(one) for one in found]} if found else {}
 
 
 def _components(findings: dict[Store, Finding]) -> dict[str, dict[str, Any]]:

@@ -48,7 +48,10 @@ def example_text(change: Change) -> str | None:
         return None
     shown = change.example.payload
     if change.what != "lost":
-        shown = msgspec.json.encode(example_value(change))
+        try:
+            shown = msgspec.json.encode(example_value(change))
+        except _HOSTILE:
+            return None
     return shown[: 4 * MAX_EXAMPLE].decode("utf-8", "replace")[:MAX_EXAMPLE].replace("\x00", "\ufffd")
 
 

@@ -17,7 +17,7 @@ from sinks.postgres.connection import Connection
 
 _CREATE = """
     INSERT INTO source_schemas (source_name, dataset, state, updated_at)
-    SELECT source_name, dataset, '{}', now() FROM unnest($1::text[], $2::text[]) AS w (source_name, dataset)
+    SELECT source_name, dataset, '{}'::jsonb, now() FROM unnest($1::text[], $2::text[]) AS w (source_name, dataset)
     ORDER BY source_name, dataset ON CONFLICT DO NOTHING"""
 
 _LOCK = """
