@@ -10,7 +10,6 @@ import datetime
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,23 +17,22 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from producers.etl_run import run_source
+from producers.schedule import Plan, first_start, interval_of, lately, next_start, plan_json
 from producers.source import Source
 from producers.sources import SourcesError, load_sources
-from runtime.errors import Explained
+from runtime.errors import DeliveryFailed, Explained
 from runtime.etl.run import RunUnderWay
-from runtime.etl.runs import latest_starts
+from runtime.etl.runs import seconds_since_latest
 from runtime.settings import Settings
 from runtime.unavailable import Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 
-JITTER = 0.1
-"""Runs begin up to so large a share of the interval earlier or later, so that sources and hosts drift apart."""
-
 AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
+CONNECT_SECONDS = 5
 
 RUNS = Counter("headrace_etl_runs", "Scheduled runs by how they ended", ["source", "status"])
 SECONDS = Histogram(
@@ -44,41 +42,6 @@ SECONDS = Histogram(
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
 )
 LAST_SUCCESS = Gauge("headrace_etl_last_success_timestamp_seconds", "When a scheduled run last succeeded", ["source"])
-
-
-def interval_of(source: Source, default_seconds: float) -> float | None:
-    """Seconds between two runs of a source: its block's, or the default; None if it is not scheduled. Pure."""
-    own = source.description.interval_seconds
-    return (default_seconds if own is None else own) or None
-
-
-def first_start(now: float, interval: float, since_latest: float | None, chance: float) -> float:
-    """When a source is first due, on `now`'s clock. Pure; `chance` is from 0 to 1.
-
-    An interval after its latest run, whoever ran it; one that was never run, an interval from now on. At once if that
-    time is over, but for the jitter.
-    """
-    jitter = JITTER * interval * chance
-    return now + max(0.0, interval - (since_latest or 0.0)) + jitter
-
-
-def next_start(begun: float, now: float, interval: float, chance: float) -> float:
-    """When a source is due that was last begun at `begun`: not before `now`, and starts that were missed are left out.
-
-    Pure; `chance` is from 0 to 1.
-    """
-    return max(now, begun + interval * (1 + JITTER * (2 * chance - 1)))
-
-
-@dataclass
-class Plan:
-    """One source's schedule. `due` on the monotonic clock."""
-
-    source: Source
-    interval: float
-    due: float
-    task: asyncio.Task[None] | None = None
-    last: str = "waiting"
 
 
 class Scheduler:
@@ -110,30 +73,23 @@ class Scheduler:
     def health(self) -> dict[str, Any]:
         """What /health shows: each scheduled source with its next start. A source that fails is no fault of ours."""
         now, clock = time.monotonic(), datetime.datetime.now(datetime.UTC)
-        plans = {name: _plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
+        plans = {name: plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
         body: dict[str, Any] = {"state": "scheduling" if plans else "nothing_scheduled", "sources": plans}
         return body | ({"held_up_by": self._problem} if self._problem else {})
 
     async def _read_sources(self) -> None:
         version = _version_of(self._settings)
         if version == self._version:
+            self._problem = None
             return
         try:
             sources = await asyncio.to_thread(load_sources, self._settings.sources_file, self._settings)
+            # Without the table of runs nobody knows what is due.
             since = await self._since_latest()
-        except SourcesError as error:
+        except (SourcesError, Unavailable) as error:
             if self._problem != str(error):
-                log.warning("sources_wrong", reason=str(error))
+                log.warning("schedule_unknown", reason=str(error))
             self._problem = str(error)
-            return
-        except Exception as error:
-            # Without the table nobody knows what is due; it is asked for again at the next look.
-            reason = postgres_trouble(error)
-            if reason is None:
-                raise
-            if self._problem is None:
-                log.warning("schedule_unknown", reason=f"postgres: {reason}")
-            self._problem = f"postgres: {reason}"
             return
         self._version, self._problem = version, None
         self._plan(sources, since)
@@ -158,14 +114,17 @@ class Scheduler:
         log.info("scheduled" if plans else "nothing_scheduled", intervals=seconds)
 
     async def _since_latest(self) -> dict[str, float]:
-        engine = create_async_engine(self._settings.async_database_url, connect_args={"timeout": 5})
+        """Seconds since each source's latest run began, of those that did not fail. Raises Unavailable."""
+        engine = create_async_engine(self._settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
         try:
             async with engine.connect() as connection:
-                starts = await latest_starts(connection)
+                return await seconds_since_latest(connection)
+        except Exception as error:
+            if reason := postgres_trouble(error):
+                raise Unavailable("postgres", reason) from error
+            raise
         finally:
             await engine.dispose()
-        now = datetime.datetime.now(datetime.UTC)
-        return {source: (now - start).total_seconds() for source, start in starts.items()}
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -175,14 +134,19 @@ class Scheduler:
 
     async def _run_once(self, name: str, plan: Plan) -> None:
         begun = time.monotonic()
-        plan.last = "running"
         interval = plan.interval
         try:
+            since = (await self._since_latest()).get(name)
+            if since is not None and lately(since, interval):
+                # By another host's scheduler, or by hand.
+                plan.due = first_start(time.monotonic(), interval, since, random.random())  # noqa: S311 (jitter)
+                return
+            plan.last = "running"
             await run_source(plan.source, self._settings, "schedule")
         except RunUnderWay as error:
             plan.last = "skipped"
             log.info("run_skipped", source=name, reason=str(error))
-        except Unavailable as error:
+        except (Unavailable, DeliveryFailed) as error:
             plan.last = "failed"
             interval = min(interval, AGAIN_SECONDS)
             log.warning("run_failed", source=name, reason=str(error))
@@ -198,16 +162,6 @@ class Scheduler:
             LAST_SUCCESS.labels(name).set_to_current_time()
         RUNS.labels(name, plan.last).inc()
         plan.due = next_start(begun, time.monotonic(), interval, random.random())  # noqa: S311 (jitter)
-
-
-def _plan_json(plan: Plan, now: float, clock: datetime.datetime) -> dict[str, Any]:
-    due = clock + datetime.timedelta(seconds=max(0.0, plan.due - now))
-    running = plan.last == "running"
-    return {
-        "interval_seconds": plan.interval,
-        "last": plan.last,
-        "next_start": None if running else due.isoformat(timespec="seconds"),
-    }
 
 
 def _version_of(settings: Settings) -> object:

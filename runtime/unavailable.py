@@ -5,10 +5,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runtime.errors import Explained
 
-# SQLSTATE classes and codes (Postgres, appendix A): connection exceptions, out of resources, operator intervention
-# (shutdown, starting up, cancelled by statement_timeout), system errors, read-only transaction after a failover, and
-# a table that the migrations have not made yet.
-_UNAVAILABLE = ("08", "53", "57", "58", "25006", "3D000", "42P01")
+# SQLSTATE classes and codes (Postgres, appendix A): connection exceptions, wrong user or password, out of resources,
+# operator intervention (shutdown, starting up, cancelled by statement_timeout), system errors, read-only transaction
+# after a failover, and a table that the migrations have not made yet.
+_UNAVAILABLE = ("08", "28", "53", "57", "58", "25006", "3D000", "42P01")
 
 
 class Unavailable(Explained):

@@ -4,7 +4,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, text, update
+from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -125,7 +125,8 @@ async def list_runs(
     return [RunRow(**row) for row in rows], total
 
 
-async def latest_starts(connection: AsyncConnection) -> dict[str, datetime.datetime]:
-    """When each source's latest run began, however it ended."""
-    query = select(etl_runs.c.source, func.max(etl_runs.c.started_at)).group_by(etl_runs.c.source)
-    return {row[0]: row[1] for row in await connection.execute(query)}
+async def seconds_since_latest(connection: AsyncConnection) -> dict[str, float]:
+    """How long ago, by Postgres's clock, each source's latest run began that goes on or succeeded."""
+    seconds = extract("epoch", func.now() - func.max(etl_runs.c.started_at))
+    query = select(etl_runs.c.source, seconds).where(etl_runs.c.status != "failed").group_by(etl_runs.c.source)
+    return {source: float(since) for source, since in (await connection.execute(query)).all()}

@@ -33,7 +33,7 @@ from sinks.postgres.failures import (
     undecodable,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.schema import setup_schema
@@ -52,6 +52,9 @@ MOST_REFUSED = 500
 
 PART_RECORDS = 1_000
 
+
+LOGGED_KEYS = 10
+"""Of refused records in one line of the log."""
 
 UNDECODABLE = "messages that no stage of ours wrote"
 
@@ -183,6 +186,7 @@ class PostgresSink:
         judged[dataset.name] = len(merged.refused), judged_of
         failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
         await insert_failures(connection, failures)
+        _log_refused(dataset.name, merged.refused)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
             failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
@@ -200,6 +204,17 @@ class PostgresSink:
         await self._publisher.close()
         await self._originals.close()
         await self._connection.close()
+
+
+def _log_refused(dataset: str, refused: Sequence[Refused]) -> None:
+    """A line per reason and batch, however many there are; each record is in `ingest_failures`."""
+    keys = defaultdict(list)
+    for one in refused:
+        keys[one.reason].append(one.arrival.key)
+    for reason, of_reason in keys.items():
+        log.warning(
+            "records_refused", dataset=dataset, reason=reason, count=len(of_reason), keys=of_reason[:LOGGED_KEYS]
+        )
 
 
 def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:

@@ -158,6 +158,10 @@ async def test_a_source_that_is_down_is_named(pipeline_settings: Settings, tmp_p
             problem = answer.json()
             assert problem["source_url"] == f"{url}/api/customers"
             assert f"{url}/api/customers" in problem["detail"]
+            run = (await client.get(f"/runs/{problem['run_id']}")).json()
+            assert (run["status"], run["published"], run["stored"], run["failed"]) == ("failed", 0, None, None)
+            assert f"{url}/api/customers" in run["failure_reason"]
+        assert (await client.get("/stats")).json()["run_count"] == 2
 
 
 @pytest.mark.parametrize("content", [None, "", "[sources.customers_api]\nkind = 'nothing'\n"])

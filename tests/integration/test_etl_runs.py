@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.etl_run import begin_source_run, publish_run
 from producers.source import Source
 from producers.sources import load_sources
-from runtime.etl.lock import KEY, LockTaken
+from runtime.etl.lock import HOLDER, KEY, LockTaken
 from runtime.etl.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
 from runtime.etl.runs import RunRow, end_interrupted, read_run
 from runtime.etl.stats import Stats, read_stats
@@ -213,12 +213,15 @@ async def test_a_run_survives_the_loss_of_its_connections(settings: Settings) ->
             return bool(await other.fetchval("SELECT published FROM etl_runs WHERE run_id = $1", run.run_id))
 
         await eventually_async(published, what="the run waits for Postgres")
-        await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                            " AND datname = current_database()")  # fmt: skip
-        holder = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        holder = f"SELECT ({HOLDER.format(source='$1::text')})"
+        before = await other.fetchval(holder, "letters")
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
         async def held() -> bool:
-            return bool(await other.fetchval(holder) == 1)
+            return await other.fetchval(holder, "letters") not in (None, before)
 
         await eventually_async(held, what="the run has taken its lock again")
         with pytest.raises(RunUnderWay, match=run.run_id):

@@ -155,9 +155,9 @@ async def test_waiting_ends_with_the_counts_of_stored_and_failed(pipeline_settin
 
 def test_a_postgres_that_is_gone_is_said_after_publishing(pipeline_settings: Settings) -> None:
     gone = pipeline_settings.model_copy(update={"database_url": SecretStr("postgresql://x:y@127.0.0.1:9/none")})
-    done = run(gone, ["publish", "titanic", "--wait", "--json"])
+    done = run(gone, ["push", "customers", "-", "--wait", "--json"], b'{"customer_id": "A1"}\n')
     (ended,) = json.loads(done.stdout)["runs"]
-    assert (done.returncode, ended["published"]) == (1, 1313)
+    assert (done.returncode, ended["published"]) == (1, 1)
     assert "Postgres cannot be asked for them" in ended["error"]
 
 

@@ -1,7 +1,6 @@
 """The scheduler runs what is due, never twice at a time, and nothing that fails ends it."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -86,6 +85,16 @@ async def test_a_run_that_somebody_else_has_begun_is_left_alone(settings: Settin
         await until(settings, lambda runs: len(runs) > 1, "the scheduler runs it in its turn")
 
 
+async def test_two_schedulers_share_the_work(settings: Settings) -> None:
+    interval = 1.0
+    shared = settings.model_copy(update={"etl_interval": interval})
+    await asyncio.to_thread(cover, settings)
+    async with scheduling(shared), scheduling(shared):
+        await until(settings, lambda runs: sum(run["status"] == "success" for run in runs) >= 4, "four runs succeed")
+    starts = [run["started_at"] for run in await recorded_async(settings)]
+    assert all((after - before).total_seconds() > interval / 2 for before, after in pairwise(starts))
+
+
 async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_told(settings: Settings) -> None:
     await asyncio.to_thread(cover, settings)
     file = settings.sources_file
@@ -118,7 +127,6 @@ def test_the_process_tells_the_next_start_and_stops_at_once(settings: Settings, 
         metrics = httpx.get(f"{process.url}/metrics", trust_env=False).text
         assert 'headrace_etl_runs_total{source="gone",status="failed"}' in metrics
     finally:
-        process.signal(signal.SIGTERM)
         assert process.stop() == 0
     last = next(row for row in recorded(settings) if row["run_id"] == run["run_id"])
     assert (last["status"], last["published"]) == ("failed", ROWS)

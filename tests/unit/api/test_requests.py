@@ -103,6 +103,7 @@ def wrapped(original: BaseException, *, invalidated: bool = False) -> DBAPIError
         TimeoutError(),
         PoolTimeout(),
         asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.InvalidPasswordError("password authentication failed"),
         wrapped(asyncpg.TooManyConnectionsError("too many clients")),
         wrapped(asyncpg.AdminShutdownError("terminating connection")),
         wrapped(asyncpg.QueryCanceledError("canceling statement due to statement timeout")),

@@ -33,7 +33,21 @@ def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("API_PORT", "eighty"), ("TOPIC_PARTITIONS", "0"), ("DATABASE_URL", "mysql://x"), ("LOG_LEVEL", "LOUD")],
+    [
+        ("API_PORT", "eighty"),
+        ("TOPIC_PARTITIONS", "0"),
+        ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", "postgresql://u:p@host:port/db"),
+        ("LOG_LEVEL", "LOUD"),
+        ("API_HOST", "127.0.0.1"),
+        ("API_HOST", "ftp://host"),
+        ("API_HOST", "http://host:0"),
+        ("API_KEY", "two\nlines"),
+        ("API_KEY", " padded"),
+        ("CSV_URL", "ftp://host/file.csv"),
+        ("ETL_INTERVAL", "-1"),
+        ("ETL_INTERVAL", "often"),
+    ],
 )
 def test_a_wrong_value_is_refused_with_the_name_of_its_variable(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -54,7 +68,14 @@ def test_elasticsearch_may_be_none() -> None:
     assert load_settings(elasticsearch_url="none").elasticsearch_url is None
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_values_are_taken_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"API_HOST": "https://api.example/v1/", "LOG_LEVEL": "debug", "ETL_INTERVAL": "60"}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.api_host, settings.log_level, settings.etl_interval) == ("https://api.example/v1", "DEBUG", 60)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg2"])
 def test_the_database_url_is_given_to_each_client_in_its_form(scheme: str) -> None:
     settings = load_settings(database_url=f"{scheme}://me:pw@host:1/db")
     assert settings.plain_database_url == "postgresql://me:pw@host:1/db"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.scheduler import JITTER, first_start, interval_of, next_start
+from producers.schedule import JITTER, first_start, interval_of, next_start
 from producers.sources import build_source
 from runtime.settings import Settings
 

@@ -1,0 +1,52 @@
+"""A CSV file behind an address: over real HTTP."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from producers.source import SourceFailed, SourceRecord
+from producers.sources import build_source
+from runtime.settings import Settings
+from tests.integration.publish_servers import Answer, Request, http_server
+
+CSV = "n;name\n1;Käse\n2;Brot\n".encode("cp1252")
+BLOCK = {"kind": "csv", "dataset": "records", "map": {"source_id": "n", "name": "name"}}
+
+
+async def read(url: str, **changes: object) -> list[SourceRecord]:
+    source = build_source("shop", {**BLOCK, "path": url, **changes}, Settings(), Path())
+    return [record async for batch in source.batches() for record in batch.records]
+
+
+async def test_it_is_read_like_a_file_after_redirects_and_errors_that_pass() -> None:
+    tries = itertools.count()
+
+    def answer(request: Request) -> Answer:
+        if request.path == "/moved":
+            return Answer(302, b"", {"Location": "/shop.csv"})
+        return Answer(503, b"") if next(tries) == 0 else Answer(200, CSV)
+
+    with http_server(answer) as url:
+        records = await read(f"{url}/moved")
+    assert [record.key for record in records] == ["shop:1", "shop:2"]
+    assert records[0].value == '{"n":"1","name":"Käse"}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [(Answer(404, b"gone"), "answered 404 Not Found"), (Answer(200, b"a,b\n1,2\n"), "it has no column 'n'")],
+)
+async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> None:
+    with http_server(lambda _: given) as url:
+        with pytest.raises(SourceFailed) as failure:
+            await read(f"{url}/shop.csv")
+        assert failure.value.reason.startswith(f"{url}/shop.csv")
+        assert reason in failure.value.reason
+
+
+async def test_a_file_that_breaks_off_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.downloaded_source.ATTEMPTS", 2)
+    broken = Answer(200, CSV, {"Content-Length": "1000"})
+    with http_server(lambda _: broken) as url, pytest.raises(SourceFailed, match="cannot be read"):
+        await read(f"{url}/shop.csv")
