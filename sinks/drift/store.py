@@ -6,6 +6,7 @@ one that comes again lands nothing new.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -72,39 +73,50 @@ async def note(connection: Connection, seen: Sequence[Observation], datasets: Ma
         rows = await connection.fetch(_LOCK, *names)
     states = {(source, dataset): _decode_state(state) for source, dataset, state in rows}
     begun: list[Begun] = []
+    going_on: list[tuple[Any, ...]] = []
     for one in seen:
         for change in observe(states[one.group.source, one.group.dataset], one):
-            reason = await _write(connection, one, change, datasets[one.group.dataset])
-            if change.phase == "begins":
-                begun.append(Begun(one.group, change, reason))
+            drift = (one.group.source, one.group.dataset, change.field, change.what, change.to_type)
+            if change.phase == "goes_on":
+                going_on.append((*drift, change.records, one.last_at))
+                continue
+            # What has been counted so far belongs to the drift that ends here, or came before the one that begins.
+            await _count(connection, going_on)
+            if change.phase == "ends":
+                await connection.execute(_END, *drift, one.last_at)
+            else:
+                begun.append(await _begin(connection, one, change, datasets[one.group.dataset]))
+    await _count(connection, going_on)
     await connection.execute(_SAVE, *names, [_encode(states[place]).decode() for place in places])
     return begun
 
 
-async def _write(connection: Connection, seen: Observation, change: Change, dataset: Dataset) -> str | None:
-    group, now = seen.group, seen.last_at
-    drift = (group.source, group.dataset, change.field, change.what)
-    if change.phase == "ends":
-        await connection.execute(_END, *drift, change.to_type, now)
-        return None
-    if change.phase == "goes_on":
-        await connection.execute(_GO_ON, *drift, change.to_type, change.records, now)
-        return None
+async def _count(connection: Connection, going_on: list[tuple[Any, ...]]) -> None:
+    """Add to the drifts that go on, in one round trip; empties the list."""
+    if going_on:
+        await connection.executemany(_GO_ON, going_on)
+        going_on.clear()
+
+
+async def _begin(connection: Connection, seen: Observation, change: Change, dataset: Dataset) -> Begun:
+    group, example = seen.group, change.example
     reason = failure_reason(dataset, group.mapping, change)
-    since = now if change.since_ms is None else datetime.fromtimestamp(change.since_ms / 1000, UTC)
-    example = change.example
+    since = seen.last_at if change.since_ms is None else datetime.fromtimestamp(change.since_ms / 1000, UTC)
     place = (example.topic, example.partition, example.offset) if example else (None, None, None)
     await connection.execute(
         _BEGIN,
-        *drift,
+        group.source,
+        group.dataset,
+        change.field,
+        change.what,
         change.from_type,
         change.to_type,
         reason,
         since,
-        now,
+        seen.last_at,
         change.records,
         group.run,
         *place,
         example_text(change),
     )
-    return reason
+    return Begun(group, change, reason)
