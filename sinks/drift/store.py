@@ -38,12 +38,12 @@ _BEGIN = """
 
 _GO_ON = """
     UPDATE schema_drift SET records = records + $6, last_seen = greatest(last_seen, $7)
-    WHERE source_name = $1 AND dataset = $2 AND field = $3 AND what = $4 AND to_type IS NOT DISTINCT FROM $5
+    WHERE source_name = $1 AND dataset = $2 AND field = $3 AND what = $4 AND (what <> 'retyped' OR to_type = $5)
         AND ended_at IS NULL"""
 
 _END = """
     UPDATE schema_drift SET ended_at = $6
-    WHERE source_name = $1 AND dataset = $2 AND field = $3 AND what = $4 AND to_type IS NOT DISTINCT FROM $5
+    WHERE source_name = $1 AND dataset = $2 AND field = $3 AND what = $4 AND (what <> 'retyped' OR to_type = $5)
         AND ended_at IS NULL"""
 
 _decode_state = msgspec.json.Decoder(SourceState).decode
