@@ -1,7 +1,7 @@
 """Schema drift, anomalies between runs, and rehearsals: every documented example, on the real stack."""
 
 import json
-import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(headrace: CommandLine, tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
-    return Shop(headrace, tmp_path, f"shop-{request.node.name[:60].replace('[', '-').strip(']')}")
+def shop(headrace: CommandLine, tmp_path: Path) -> Shop:
+    return Shop(headrace, tmp_path, f"shop-{uuid.uuid4().hex[:8]}")
 
 
 def failures(settings: Settings, source: str) -> dict[str, int]:
@@ -92,7 +92,7 @@ def test_a_renamed_column_is_a_breaking_drift_and_a_new_one_flows(
         RECORDS,
         "records",
     )
-    assert json.loads(lost["example"]["text"])["title"] == "Lamp 40"
+    assert json.loads(lost["example"]["text"])["title"].startswith("Lamp ")
     assert (gained["breaking"], gained["records"], gained["to_type"], gained["example"]["text"]) == (
         False, RECORDS, "text", '"red"',
     )  # fmt: skip
@@ -121,14 +121,14 @@ def test_a_renamed_column_is_a_breaking_drift_and_a_new_one_flows(
 def test_a_run_unlike_the_others_is_flagged_in_stats_and_in_its_record(
     settings: Settings, api: httpx.Client, headrace: CommandLine, shop: Shop
 ) -> None:
-    for number in range(6):
+    for number in range(5):
         run = shop.sends("id,name,price", "{n},Lamp {n}," + f"{9 + number / 10}")
         assert api.get(f"/runs/{run['run']}").json()["anomalies"] == []
     run = shop.sends("id,name,price", "{n},Lamp {n},900", count=4 * RECORDS)
     found = api.get(f"/runs/{run['run']}").json()["anomalies"]
     assert {(one["feature"], one["field"]) for one in found} >= {("records", None), ("median", "price")}
     [records] = [one for one in found if one["feature"] == "records"]
-    assert (records["value"], records["usual"], records["runs"]) == (4 * RECORDS, RECORDS, 6)
+    assert (records["value"], records["usual"], records["runs"]) == (4 * RECORDS, RECORDS, 5)
     stats = api.get("/stats").json()
     assert stats["sources"][shop.source]["anomalies"] == found
     assert f"unusual in {shop.source}: " in headrace("stats").stdout
@@ -169,17 +169,19 @@ def test_struck_records_fail_as_a_rehearsal_and_a_retry_stores_them_all(
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
 
 
-def test_an_outage_of_postgres_holds_records_and_ends_by_itself(
-    headrace: CommandLine, settings: Settings, shop: Shop
+def test_an_outage_of_postgres_holds_records_until_it_is_over(
+    headrace: CommandLine, settings: Settings, api: httpx.Client, shop: Shop
 ) -> None:
-    rehearse(headrace, "--stage", "postgres", "--kind", "outage", "--for", "6s")
-    began = time.monotonic()
+    begun = rehearse(headrace, "--stage", "postgres", "--kind", "outage", "--for", "5m")
     eventually(lambda: health(headrace, "sink-postgres").get("rehearsals"), what="the sink knows")
     shop.sends("id,name,price", "{n},Lamp {n},1", wait=False)
     eventually(lambda: health(headrace, "sink-postgres")["state"] == "waiting_for_store", what="the sink waits")
-    assert "rehearsal " in headrace("status", expect=None).stdout
+    assert f"rehearsal {begun['id']}: postgres outage" in headrace("status", expect=None).stdout
+    assert any(begun["id"] in text for text in api.get("/health").json()["rehearsals"])
+    assert stored(settings, shop.source) == 0
+    headrace("rehearse", "stop", begun["id"])
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
-    assert time.monotonic() - began > 4
+    assert "rehearsals" not in api.get("/health").json()
 
 
 def test_a_source_whose_outage_is_rehearsed_fails_its_run(headrace: CommandLine, api: httpx.Client, shop: Shop) -> None:
