@@ -11,7 +11,7 @@ from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import all_datasets
 from sinks.drift.announce import announce
 from sinks.drift.looks import Look, Looks, header_text
-from sinks.drift.observation import Example, Group, observations
+from sinks.drift.observation import Group, RawRow, observations
 from sinks.drift.shapes import Shape
 from sinks.drift.store import Begun, note
 from sinks.epoch_watch import EpochWatch
@@ -23,8 +23,6 @@ from sinks.sink import Message
 TABLES = ("raw_api_data", "raw_csv_data")
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")
 
-LandedRow = tuple[str, int, int, str | None, str | None, str | None, bytes | None, datetime]
-
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
 
@@ -32,7 +30,7 @@ Place = tuple[str, int, int]
 class Batch(NamedTuple):
     """The rows for each table, and what each shows of its source."""
 
-    rows: dict[str, list[LandedRow]]
+    rows: dict[str, list[RawRow]]
     looks: dict[str, list[Look]]
 
 
@@ -75,7 +73,7 @@ class LandingSink:
                 for rows in batch.rows.values():
                     rows[:] = [self._rebased(row) for row in rows]
             async with connection.transaction():
-                shown: list[tuple[Group, Shape, Example]] = []
+                shown: list[tuple[Group, Shape, RawRow]] = []
                 for table, rows in batch.rows.items():
                     if rows:
                         landed = await _land(connection, table, rows)
@@ -93,17 +91,17 @@ class LandingSink:
     async def close(self) -> None:
         await self._connection.close()
 
-    def _rebased(self, row: LandedRow) -> LandedRow:
+    def _rebased(self, row: RawRow) -> RawRow:
         origin = self._epochs.rebased(_origin(row))
         return (origin.topic, origin.partition, *row[2:])
 
 
-def _origin(row: LandedRow) -> Origin:
+def _origin(row: RawRow) -> Origin:
     topic, partition, offset, *_, received_at = row
     return Origin(topic, partition, offset, round(received_at.timestamp() * 1000))
 
 
-def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, LandedRow]:
+def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, RawRow]:
     """The table and row of a raw record. Pure. Whatever the bytes are, the row is one that Postgres takes."""
     table = "raw_csv_data" if headers.get(HEADER_KIND) == b"csv" else "raw_api_data"
     return table, (
@@ -125,7 +123,7 @@ async def _create_stages(connection: Connection) -> None:
         )
 
 
-async def _land(connection: Connection, table: str, rows: list[LandedRow]) -> set[Place] | None:
+async def _land(connection: Connection, table: str, rows: list[RawRow]) -> set[Place] | None:
     """Store the rows that are not there yet. Returns where these are; None: all of them were new."""
     await connection.copy_records_to_table(f"stage_{table}", records=rows, columns=COLUMNS)
     done = await connection.execute(
@@ -144,14 +142,13 @@ async def _land(connection: Connection, table: str, rows: list[LandedRow]) -> se
 
 
 def _of_new_rows(
-    rows: list[LandedRow], looks: list[Look], landed: set[Place] | None
-) -> Iterator[tuple[Group, Shape, Example]]:
+    rows: list[RawRow], looks: list[Look], landed: set[Place] | None
+) -> Iterator[tuple[Group, Shape, RawRow]]:
     """What the rows that are new show of their sources, in order of arrival. Takes the places out of `landed`."""
     for row, look in zip(rows, looks, strict=True):
-        topic, partition, offset, *_, payload, at = row
         if landed is not None:
-            if (topic, partition, offset) not in landed:
+            if row[:3] not in landed:
                 continue
-            landed.remove((topic, partition, offset))
-        if look is not None and payload is not None:
-            yield *look, Example(payload, topic, partition, offset, at)
+            landed.remove(row[:3])
+        if look is not None:
+            yield *look, row

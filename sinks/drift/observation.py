@@ -17,6 +17,10 @@ class Group(NamedTuple):
     mapping: bytes | None
 
 
+RawRow = tuple[str, int, int, str | None, str | None, str | None, bytes | None, datetime]
+"""A raw record as it lands: topic, partition, offset, key, source, run, value, and time of arrival."""
+
+
 class Example(NamedTuple):
     """A raw record: its bytes, its coordinates and its time of arrival."""
 
@@ -25,6 +29,11 @@ class Example(NamedTuple):
     partition: int
     offset: int
     at: datetime
+
+    @classmethod
+    def of(cls, row: RawRow) -> "Example":
+        topic, partition, offset, *_, payload, at = row
+        return cls(payload or b"", topic, partition, offset, at)
 
 
 @dataclass
@@ -54,24 +63,23 @@ class Observation:
     last_at: datetime | None = None
     shapes: dict[Shape, Sighting] = field(default_factory=dict)
 
-    def see(self, shape: Shape, example: Example) -> None:
+    def see(self, shape: Shape, row: RawRow) -> None:
         """One more record."""
         seen = self.shapes.get(shape)
         if seen is None:
-            self.shapes[shape] = Sighting(1, self.records, self.records, example)
+            self.shapes[shape] = Sighting(1, self.records, self.records, Example.of(row))
         else:
             seen.records += 1
             seen.last = self.records
-        if self.first_at is None:
-            self.first_at = example.at
-        self.last_at = example.at
+        self.last_at = row[-1]
+        self.first_at = self.first_at or self.last_at
         self.records += 1
 
     def fields(self) -> dict[str, dict[str, Sighting]]:
         """Per field and type, the records that have it so."""
         found: dict[str, dict[str, Sighting]] = {}
         for shape, seen in self.shapes.items():
-            for name, kind in shape:
+            for name, kind in shape.members:
                 types = found.setdefault(name, {})
                 if kind in types:
                     types[kind].add(seen)
@@ -81,20 +89,16 @@ class Observation:
 
     def first_without(self, name: str, after: int = -1) -> Example | None:
         """The first record without that field, from the position `after` on; None if none is known."""
-        lacking = [
-            seen
-            for shape, seen in self.shapes.items()
-            if seen.last > after and name not in {member for member, _ in shape}
-        ]
+        lacking = [seen for shape, seen in self.shapes.items() if seen.last > after and name not in dict(shape.members)]
         return min(lacking, key=lambda seen: (seen.first <= after, seen.first)).example if lacking else None
 
 
-def observations(seen: Iterable[tuple[Group, Shape, Example]]) -> list[Observation]:
+def observations(seen: Iterable[tuple[Group, Shape, RawRow]]) -> list[Observation]:
     """The records by group; groups in order of their first record."""
     found: dict[Group, Observation] = {}
-    for group, shape, example in seen:
+    for group, shape, row in seen:
         observation = found.get(group)
         if observation is None:
             observation = found[group] = Observation(group)
-        observation.see(shape, example)
+        observation.see(shape, row)
     return list(found.values())

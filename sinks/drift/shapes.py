@@ -1,11 +1,20 @@
 """The shape of a raw record: which members it has, and of which JSON types. Pure."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-Shape = tuple[tuple[str, str], ...]
-"""(member, type) in order of appearance. A type is text, number, boolean, object, array or null."""
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """(member, type) in order of appearance. A type is text, number, boolean, object, array or null.
+
+    Compared by identity, which is quicker than by content: see Shapes.
+    """
+
+    members: tuple[tuple[str, str], ...]
+
 
 MAX_MEMBERS = 200
 """Members of one record that are looked at."""
@@ -29,7 +38,7 @@ _UNREADABLE = (ValueError, ArithmeticError, RecursionError)
 
 
 class Shapes:
-    """Gives equal shapes the same object, so that most records cost a look into a dictionary."""
+    """Gives records of one shape the same object, so that most of them cost a look into a dictionary."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[str, ...], tuple[type, ...]], Shape] = {}
@@ -55,7 +64,7 @@ class Shapes:
 
 def _shape(record: dict[str, Any]) -> Shape:
     kept = list(record.items())[:MAX_MEMBERS]
-    return tuple({_name(name): _TYPES[type(value)] for name, value in kept}.items())
+    return Shape(tuple({_name(name): _TYPES[type(value)] for name, value in kept}.items()))
 
 
 def _name(name: str) -> str:

@@ -35,8 +35,8 @@ class Source:
                 at = START + datetime.timedelta(seconds=self.records)
                 shape = self._shapes.of(payload)
                 assert shape is not None
-                example = Example(payload, "customers.raw", 0, self.records, at)
-                seen.append((Group("shop", "customers", run, None), shape, example))
+                row = ("customers.raw", 0, self.records, None, "shop", run, payload, at)
+                seen.append((Group("shop", "customers", run, None), shape, row))
                 self.records += 1
             for observation in observations(seen):
                 changes += observe(self.state, observation)
