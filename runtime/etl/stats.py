@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runtime.etl.runs import end_interrupted
 
 _STATS = text("""
-    SELECT source, count(*) AS run_count,
-        count(*) FILTER (WHERE status = 'running') AS running,
+    SELECT source,
         coalesce(sum(published) FILTER (WHERE status = 'success'), 0)::bigint AS total_records_processed,
         round(coalesce(sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'success'), 0), 3)
             ::float8 AS total_duration_seconds,
@@ -21,6 +20,8 @@ _STATS = text("""
         max(finished_at) FILTER (WHERE status = 'failed') AS last_failure,
         (array_agg(failure_reason ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
             AS last_failure_reason,
+        count(*) AS run_count,
+        count(*) FILTER (WHERE status = 'running') AS running,
         coalesce((array_agg(anomalies ORDER BY finished_at DESC) FILTER (WHERE anomalies IS NOT NULL))[1], '[]')::text
             AS anomalies
     FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")
@@ -28,7 +29,10 @@ _STATS = text("""
 
 @dataclass(frozen=True)
 class Totals:
-    """Records and seconds are those of the runs that succeeded: a failed run's records come again with the next."""
+    """Records and seconds are those of the runs that succeeded: a failed run's records come again with the next.
+
+    In the order of the query's columns.
+    """
 
     total_records_processed: int
     total_duration_seconds: float
@@ -57,9 +61,9 @@ async def read_stats(connection: AsyncConnection) -> Stats:
     """What the runs come to now; ends those that were interrupted first."""
     await end_interrupted(connection)
     found: dict[str | None, Totals] = {}
-    for row in (await connection.execute(_STATS)).mappings():
-        values = {**row, "anomalies": msgspec.json.decode(row["anomalies"])}
-        found[values.pop("source")] = Totals(**values)
+    for row in await connection.execute(_STATS):
+        source, *values, anomalies = row
+        found[source] = Totals(*values, msgspec.json.decode(anomalies))
     in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
-    anomalies = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
-    return Stats(replace(in_all, anomalies=anomalies), sources)
+    unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
+    return Stats(replace(in_all, anomalies=unusual), sources)
