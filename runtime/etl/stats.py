@@ -62,8 +62,9 @@ async def read_stats(connection: AsyncConnection) -> Stats:
     await end_interrupted(connection)
     found: dict[str | None, Totals] = {}
     for row in await connection.execute(_STATS):
-        source, *values, anomalies = row
-        found[source] = Totals(*values, msgspec.json.decode(anomalies))
+        source, *values = row
+        values[-1] = msgspec.json.decode(values[-1])
+        found[source] = Totals(*values)
     in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
     unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
     return Stats(replace(in_all, anomalies=unusual), sources)
