@@ -11,7 +11,7 @@ from runtime.settings import SettingsError
 
 PANELS = {
     "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
-    "Data": ("run", "stats", "reset", "publish", "push", "export", "failures", "audit", "lag", "topics"),
+    "Data": ("run", "stats", "reset", "publish", "push", "export", "failures", "audit", "lag", "topics", "rehearse"),
     "Single processes": ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
 }
 

@@ -11,7 +11,18 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
 from api.endpoints import audit as audit_endpoint
-from api.endpoints import data, entry_points, etl, failure_jobs, failures, health, orders, search, webhooks
+from api.endpoints import (
+    data,
+    entry_points,
+    etl,
+    failure_jobs,
+    failures,
+    health,
+    orders,
+    schema_drift,
+    search,
+    webhooks,
+)
 from api.endpoints import ingest as ingest_endpoints
 from api.endpoints import lag as lag_endpoint
 from api.endpoints import users as user_endpoints
@@ -63,6 +74,7 @@ def _routers() -> list[APIRouter]:
         user_endpoints,
         lag_endpoint,
         audit_endpoint,
+        schema_drift,
         webhooks,
     )
     # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.

@@ -4,11 +4,14 @@ import typer
 
 from commands.output import stderr
 from runtime.logging import configure_logging
+from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings, load_settings
 from sinks.elasticsearch import ElasticsearchSink
 from sinks.landing import LandingSink
+from sinks.postgres.batch import Batch
 from sinks.postgres.sink import PostgresSink
 from sinks.redis_invalidation import RedisInvalidationSink
+from sinks.rehearsed import POSTGRES, RehearsedSink
 from sinks.runner import run_sink
 
 sink = typer.Typer(no_args_is_help=True, help="Run one of the sinks until it is stopped. `headrace up` runs all.")
@@ -23,7 +26,9 @@ def postgres() -> None:
       HEALTH_PORT=8101 headrace sink postgres
     """
     settings = _start("postgres")
-    run_sink(PostgresSink(settings), settings)
+    watch = watch_for(settings, "postgres")
+    store = PostgresSink(settings, watch)
+    run_sink(RehearsedSink(store, watch, Batch.sources, POSTGRES) if watch else store, settings)
 
 
 @sink.command()
@@ -54,7 +59,9 @@ def elasticsearch() -> None:
             markup=False,
         )
         return
-    run_sink(ElasticsearchSink(settings, settings.elasticsearch_url), settings)
+    watch = watch_for(settings, "elasticsearch")
+    store = ElasticsearchSink(settings, settings.elasticsearch_url, watch)
+    run_sink(RehearsedSink(store, watch) if watch else store, settings)
 
 
 @sink.command()
@@ -66,7 +73,8 @@ def redis() -> None:
       headrace sink redis
     """
     settings = _start("redis")
-    run_sink(RedisInvalidationSink(settings), settings)
+    watch, store = watch_for(settings, "redis"), RedisInvalidationSink(settings)
+    run_sink(RehearsedSink(store, watch) if watch else store, settings)
 
 
 def _start(name: str) -> Settings:

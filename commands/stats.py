@@ -4,10 +4,12 @@ import datetime
 from typing import Annotated
 
 import typer
+from msgspec import convert
 from rich.table import Table
 
 from commands.etl_database import ask
 from commands.output import print_json, stdout
+from runtime.anomalies.judgement import Anomaly, in_words
 from runtime.etl.stats import Stats, Totals, read_stats
 from runtime.settings import load_settings
 
@@ -28,6 +30,8 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as G
         print_json(found.json())
     else:
         stdout.print(stats_table(found))
+        for one in found.all.anomalies:
+            stdout.print(f"unusual in {one['source']}: {in_words(convert(one, Anomaly))}", style="yellow", markup=False)
 
 
 def stats_table(found: Stats) -> Table:

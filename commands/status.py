@@ -9,13 +9,16 @@ from commands.output import fail, print_json, stdout
 from local_stack.errors import StackError
 from local_stack.state_folder import StateFolder
 from local_stack.watched import Standing, examine
+from runtime.rehearsals import Rehearsal, running
 from runtime.settings import load_settings
 
 
 def status(
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem}."),
+        typer.Option(
+            "--json", help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem, rehearsals}."
+        ),
     ] = False,
 ) -> None:
     """Ask the supervisor and each process and server itself. Exit code 1 if anything is down.
@@ -34,17 +37,21 @@ def status(
         standings = examine(state)
     except StackError as error:
         fail(str(error))
+    rehearsals = running(state.home)
     if as_json:
-        print_json([_row(standing) for standing in standings])
+        print_json([_row(standing, rehearsals) for standing in standings])
     elif standings:
         stdout.print(_table(standings))
+        for one in rehearsals:
+            stdout.print(f"rehearsal {one}", style="yellow")
     else:
         stdout.print(f"No stack has been started in {state.home} yet: headrace up")
     if not standings or not all(standing.is_well for standing in standings):
         raise typer.Exit(1)
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: Standing, rehearsals: list[Rehearsal]) -> dict[str, object]:
+    role = standing.name.rstrip("-0123456789").removeprefix("sink-")
     return {
         "name": standing.name,
         "pid": standing.pid,
@@ -53,6 +60,7 @@ def _row(standing: Standing) -> dict[str, object]:
         "restarts": standing.restarts,
         "watchdog_restarts": standing.watchdog_restarts,
         "problem": standing.problem,
+        "rehearsals": [str(one) for one in rehearsals if one.stage == role],
     }
 
 

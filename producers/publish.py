@@ -15,11 +15,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from producers.checkpointing import Checkpointing, open_checkpoint
 from producers.confirmed_positions import SentBatch
 from producers.raw_headers import RawHeaders
+from producers.rehearsed import RehearsedSource
 from producers.source import Source, SourceBatch, SourceFailed, SourceRecord
 from runtime.checkpoints import Checkpoint
 from runtime.errors import DeliveryFailed
 from runtime.kafka_clients import producer_config
 from runtime.offset_ranges import OffsetRanges
+from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from runtime.topic_admin import admin_client
 
@@ -97,6 +99,8 @@ async def publish(
     from and Postgres does not give it, or must note a change before that is published and does not.
     """
     started = time.monotonic()
+    if watch := watch_for(settings, "producers"):
+        source = RehearsedSource(source, watch)
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
     await asyncio.to_thread(require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)

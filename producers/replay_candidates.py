@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from producers.originals import Headers, Original, find_originals, repaired
 from runtime.failures.places import Place, stored_places
 from runtime.raw_lookup import RawLookup
+from runtime.rehearsals import REASON as REHEARSAL
 from runtime.tables import ingest_failures
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
@@ -84,7 +85,8 @@ async def examine(
 def content_of(failure: Failure, original: Original) -> tuple[bytes | None, Headers]:
     """Value and headers to send: the edited ones if there are, else the original's. Pure."""
     if failure["edited_payload"] is None:
-        return original.value, original.headers
+        # What a rehearsal marked as unreadable never was.
+        return original.value, repaired(original.headers) if failure["reason"] == REHEARSAL else original.headers
     headers = original.headers
     if original.found_in != "topic" and failure["raw_headers"]:
         headers = tuple((name, value.encode()) for name, value in failure["raw_headers"].items())

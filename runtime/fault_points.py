@@ -1,4 +1,6 @@
-"""Places where a test makes a process die as by kill -9: `HEADRACE_CRASH_AT=rows_committed`. Nothing without it."""
+"""Places where a process dies as by kill -9: for a test that starts it with `HEADRACE_CRASH_AT=rows_committed`, and for
+a rehearsal that has armed the place (`runtime/rehearsals.py`). Nothing without either.
+"""
 
 import os
 import signal
@@ -6,15 +8,30 @@ from typing import Literal
 
 VARIABLE = "HEADRACE_CRASH_AT"
 
-FaultPoint = Literal["rows_committed", "changes_confirmed", "outbox_published"]
+FaultPoint = Literal[
+    "rows_committed",
+    "changes_confirmed",
+    "outbox_published",
+    "batch_written",
+    "outputs_produced",
+    "batch_sent",
+]
 """After the Postgres commit and before the change events; after these and before the offsets are committed; after the
-broker has confirmed what the outbox held and before it is taken out."""
+broker has confirmed what the outbox held and before it is taken out.
+
+Of any sink, in its store and not committed; of the normalizer, produced and not confirmed; of a run, half published.
+"""
 
 
 def crash_here(point: FaultPoint) -> None:
-    """Die at once if this point was asked for when the process was started."""
-    if point == _CRASH_AT:
+    """Die at once if this point was asked for when the process was started, or has been armed."""
+    if point in _armed:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-_CRASH_AT = os.environ.get(VARIABLE)
+def arm(point: FaultPoint) -> None:
+    """Let this process die when it next comes to that point."""
+    _armed.add(point)
+
+
+_armed: set[str] = {asked} if (asked := os.environ.get(VARIABLE)) else set()

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.rehearsal_watch import shown_in_health
+
 HealthCheck = Callable[[], dict[str, Any]]
 """Returns details to show; an entry `problem` makes the process unhealthy.
 
@@ -48,6 +50,8 @@ def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest())
             elif self.path == "/health":
                 details = check()
+                if rehearsals := shown_in_health():
+                    details["rehearsals"] = rehearsals
                 healthy = "problem" not in details
                 body = json.dumps({"status": "healthy" if healthy else "unhealthy", **details}).encode()
                 status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE

@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     replay_limit: Annotated[int, Field(ge=1)] = 3
     """A record that has failed again this often is parked: it is not retried unless somebody insists."""
 
+    # Rehearsals
+    rehearsals: bool = False
+    """Whether `headrace rehearse` may make this pipeline fail. Processes look at it when they start."""
+
     # Watchdog
     watchdog_stall_seconds: Annotated[int, Field(ge=0)] = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""

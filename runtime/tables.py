@@ -176,6 +176,7 @@ etl_runs = Table(
     Column("stored", BigInteger),
     Column("failed", BigInteger),
     Column("failure_reason", Text),
+    Column("anomalies", JSONB),
     _timestamp("created_at", default=True),
     Index(None, "source", "started_at"),
     Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),
@@ -240,6 +241,61 @@ outbox = Table(
 )
 """Change events that are still to be published, of rows that the API writes: see runtime/outbox. At most one per key,
 the newest: so it has no more entries than keys have changed since Kafka was last there.
+"""
+
+
+source_schemas = Table(
+    "source_schemas",
+    metadata,
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("state", JSONB, nullable=False),
+    _timestamp("updated_at"),
+    PrimaryKeyConstraint("source_name", "dataset"),
+)
+"""What is known of the fields of each source's records: see `sinks/drift/rules.py`."""
+
+schema_drift = Table(
+    "schema_drift",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("from_type", Text),
+    Column("to_type", Text),
+    Column("reason", Text),
+    _timestamp("since"),
+    _timestamp("last_seen"),
+    Column("records", BigInteger, nullable=False),
+    Column("run_id", Text),
+    Column("topic", Text),
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("example", Text),
+    _timestamp("detected_at", default=True),
+    _timestamp("ended_at", nullable=True),
+    Index(None, "source_name", "dataset", "field"),
+)
+"""Fields that a source has gained, lost or retyped. `reason`: the code with which such records fail, null: they do not.
+`records` have shown it so far, until `ended_at`. The coordinates are the example's."""
+
+run_profiles = Table(
+    "run_profiles",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    _timestamp("profiled_at", default=True),
+    Column("features", JSONB, nullable=False),
+    Column("sampled", Integer, nullable=False),
+    Column("compared_with", Integer, nullable=False),
+    Index(None, "source", "profiled_at"),
+)
+"""What each successful run looked like, {feature: number}, from so many sampled records: see `runtime/anomalies/`.
+
+It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """
 
 

@@ -9,6 +9,8 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
+from runtime.rehearsal_watch import RehearsalWatch
+from runtime.rehearsals import REASON as REHEARSAL
 from runtime.search_index import SEARCH_TEXT, alias_name, ensure_indices
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -55,9 +57,10 @@ class ElasticsearchSink:
     name = "elasticsearch"
     group = "sink-elasticsearch"
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings, url: str, rehearsal: RehearsalWatch | None = None) -> None:
         self._settings = settings
         self._client = AsyncElasticsearch(url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
+        self._rehearsal = rehearsal
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
@@ -86,6 +89,8 @@ class ElasticsearchSink:
 
     async def write(self, batch: list[BulkItem]) -> Awaitable[None] | None:
         refused: list[FailedRecord] = []
+        if self._rehearsal is not None:
+            batch, refused = _struck_by(self._rehearsal, batch)
         for items in _requests(batch):
             refused += await self._bulk(items)
         if not refused:
@@ -164,6 +169,20 @@ def _requests(items: Iterable[BulkItem]) -> Iterable[list[BulkItem]]:
         size += len(item.lines)
     if request:
         yield request
+
+
+def _struck_by(watch: RehearsalWatch, batch: list[BulkItem]) -> tuple[list[BulkItem], list[FailedRecord]]:
+    """Split into what is spared, and the failures of what a rehearsal makes invalid."""
+    spared, failures = [], []
+    for item in batch:
+        origin = item.change.origin
+        # A row that the API has written came from no source.
+        if origin and (rehearsal := watch.strikes_record(None, origin.partition, origin.offset)):
+            refusal = _refusal(item, f"rehearsal {rehearsal}")
+            failures.append(msgspec.structs.replace(refusal, reason=REHEARSAL))
+        else:
+            spared.append(item)
+    return spared, failures
 
 
 def _refusal(item: BulkItem, message: str) -> FailedRecord:

@@ -1,13 +1,19 @@
 """`headrace sink landing`: *.raw → raw_csv_data (CSV rows) and raw_api_data (all else), bytes untouched."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
+from typing import NamedTuple
 
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
+from sinks.drift.announce import announce
+from sinks.drift.looks import Look, Looks, header_text
+from sinks.drift.observation import Group, RawRow, observations
+from sinks.drift.shapes import Shape
+from sinks.drift.store import Begun, note
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.schema import setup_schema
@@ -17,8 +23,15 @@ from sinks.sink import Message
 TABLES = ("raw_api_data", "raw_csv_data")
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")
 
-LandedRow = tuple[str, int, int, str | None, str | None, str | None, bytes | None, datetime]
-Batch = dict[str, list[LandedRow]]
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+
+class Batch(NamedTuple):
+    """The rows for each table, and what each shows of its source."""
+
+    rows: dict[str, list[RawRow]]
+    looks: dict[str, list[Look]]
 
 
 class LandingSink:
@@ -31,6 +44,8 @@ class LandingSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
+        self._looks = Looks(settings)
+        self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -40,63 +55,65 @@ class LandingSink:
         await setup_schema(self._settings)
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
-        batch: Batch = {table: [] for table in TABLES}
+        batch = Batch({table: [] for table in TABLES}, {table: [] for table in TABLES})
         for message in messages:
-            table, row = landed_row(message)
-            batch[table].append(row)
+            headers = dict(message.headers() or ())
+            table, row = landed_row(message, headers)
+            batch.rows[table].append(row)
+            batch.looks[table].append(self._looks.look(message, headers))
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
+        begun: list[Begun] = []
         try:
             connection, new = await self._connection.open()
             if new:
                 await _create_stages(connection)
-            if await self._epochs.look(connection, map(_origin, chain(*batch.values()))):
-                for rows in batch.values():
+            if await self._epochs.look(connection, map(_origin, chain(*batch.rows.values()))):
+                for rows in batch.rows.values():
                     rows[:] = [self._rebased(row) for row in rows]
             async with connection.transaction():
-                for table, rows in batch.items():
+                shown: list[tuple[Group, Shape, RawRow]] = []
+                for table, rows in batch.rows.items():
                     if rows:
-                        await _land(connection, table, rows)
+                        landed = await _land(connection, table, rows)
+                        shown += _of_new_rows(rows, batch.looks[table], landed)
+                begun = await note(connection, observations(shown), self._datasets)
         except Exception as error:
             self._connection.discard()
             if is_outage(error):
                 raise Backpressure(STORE, in_words(error)) from error
             raise
+        for drift in begun:
+            announce(drift)
         return None
 
     async def close(self) -> None:
         await self._connection.close()
 
-    def _rebased(self, row: LandedRow) -> LandedRow:
+    def _rebased(self, row: RawRow) -> RawRow:
         origin = self._epochs.rebased(_origin(row))
         return (origin.topic, origin.partition, *row[2:])
 
 
-def _origin(row: LandedRow) -> Origin:
+def _origin(row: RawRow) -> Origin:
     topic, partition, offset, *_, received_at = row
     return Origin(topic, partition, offset, round(received_at.timestamp() * 1000))
 
 
-def landed_row(message: Message) -> tuple[str, LandedRow]:
+def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, RawRow]:
     """The table and row of a raw record. Pure. Whatever the bytes are, the row is one that Postgres takes."""
-    headers = dict(message.headers() or ())
     table = "raw_csv_data" if headers.get(HEADER_KIND) == b"csv" else "raw_api_data"
     return table, (
         message.topic(),
         message.partition(),
         message.offset(),
-        _text(message.key()),
-        _text(headers.get(HEADER_SOURCE)),
-        _text(headers.get(HEADER_RUN)),
+        header_text(message.key()),
+        header_text(headers.get(HEADER_SOURCE)),
+        header_text(headers.get(HEADER_RUN)),
         message.value(),
         datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
     )
-
-
-def _text(value: bytes | None) -> str | None:
-    # A foreign producer's key may be any bytes; Postgres takes neither broken UTF-8 nor NUL in text.
-    return None if value is None else value.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
 
 
 async def _create_stages(connection: Connection) -> None:
@@ -106,9 +123,32 @@ async def _create_stages(connection: Connection) -> None:
         )
 
 
-async def _land(connection: Connection, table: str, rows: list[LandedRow]) -> None:
+async def _land(connection: Connection, table: str, rows: list[RawRow]) -> set[Place] | None:
+    """Store the rows that are not there yet. Returns where these are; None: all of them were new."""
     await connection.copy_records_to_table(f"stage_{table}", records=rows, columns=COLUMNS)
-    await connection.execute(
+    done = await connection.execute(
         f'INSERT INTO "{table}" SELECT * FROM "stage_{table}" ORDER BY topic, partition, "offset" '  # noqa: S608
         "ON CONFLICT DO NOTHING"
     )
+    if int(done.rpartition(" ")[2]) == len(rows):
+        return None
+    return {
+        (topic, partition, offset)
+        for topic, partition, offset in await connection.fetch(
+            f'SELECT topic, partition, "offset" FROM "stage_{table}" JOIN "{table}" t '  # noqa: S608
+            'USING (topic, partition, "offset") WHERE t.xmin = pg_current_xact_id()::xid'
+        )
+    }
+
+
+def _of_new_rows(
+    rows: list[RawRow], looks: list[Look], landed: set[Place] | None
+) -> Iterator[tuple[Group, Shape, RawRow]]:
+    """What the rows that are new show of their sources, in order of arrival. Takes the places out of `landed`."""
+    for row, look in zip(rows, looks, strict=True):
+        if landed is not None:
+            if row[:3] not in landed:
+                continue
+            landed.remove(row[:3])
+        if look is not None:
+            yield *look, row

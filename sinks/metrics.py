@@ -13,3 +13,6 @@ WRITE_SECONDS = Histogram(
 WAITING = Gauge("headrace_sink_waiting_for_store", "1 while the store is down and partitions are paused", ["sink"])
 FAILURE_LIMIT = Gauge("headrace_sink_failure_limit_reached", "1 while too many records fail to go on", ["sink"])
 OUTCOMES = Counter("headrace_sink_outcomes", "Raw records by where they ended, and repeats", ["dataset", "outcome"])
+SCHEMA_DRIFT = Counter(
+    "headrace_schema_drift", "Fields that a source gained, lost or retyped", ["dataset", "what", "breaking"]
+)

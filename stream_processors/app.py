@@ -12,6 +12,7 @@ from faust.types.events import EventT
 
 from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.kafka_clients import producer_config
+from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
@@ -19,6 +20,7 @@ from stream_processors.batch_transport import Batch, BatchApp, confirm, set_asid
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
+from stream_processors.rehearsed import BatchStage, RehearsedNormalizer, RehearsedStage
 
 GROUP = "normalizer"
 
@@ -78,9 +80,10 @@ def create_app(
         stream_wait_empty=True,
         web_enabled=False,
     )
-    limit = FailureLimit(settings)
+    limit, watch = FailureLimit(settings), watch_for(settings, "normalizer")
     for dataset in ingested_datasets():
-        stage = NormalizerStage(
+        rehearsed = RehearsedNormalizer(dataset, watch) if watch else None
+        stage: BatchStage = NormalizerStage(
             dataset,
             settings.named(dataset.clean_topic),
             settings.named(FAILURES_TOPIC),
@@ -88,7 +91,10 @@ def create_app(
             confirmations,
             progress,
             limit,
+            rehearsed,
         )
+        if watch:
+            stage = RehearsedStage(stage, watch)
         raw = app.topic(
             settings.named(dataset.raw_topic), key_type=bytes, value_type=bytes, value_serializer="raw", internal=False
         )
@@ -96,7 +102,7 @@ def create_app(
     return app
 
 
-def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any]:
+def _agent(stage: BatchStage, on_failure: OnFailure) -> Callable[[Any], Any]:
     async def normalize_batches(stream: Any) -> None:
         events: AsyncIterator[EventT[Any]] = stream.noack().events()
         async for event in events:

@@ -96,6 +96,10 @@ class RecordNormalizer:
         except InvalidRecord as verdict:
             return self._failure(record, SourceHeaders(*headers), verdict, now_ms)
 
+    def reject(self, record: RawRecord, verdict: InvalidRecord, now_ms: int) -> Rejected:
+        """The failure of a record for a reason that is not in it."""
+        return self._failure(record, SourceHeaders(*source_headers(record.headers)), verdict, now_ms)
+
     def _delete(self, record: RawRecord, plan: ReadingPlan) -> Normalized:
         """A record without a value deletes the one that its Kafka key names. Raises InvalidRecord for no such key."""
         key = self._key_to_delete(record.key)
@@ -141,7 +145,7 @@ class RecordNormalizer:
                     if filled is not None:
                         value = normalize(filled)
                     if required and value is None:
-                        raise InvalidField("required", f"{column!r} is missing or empty")
+                        raise _absent(column, column in record)
                 data[name] = value
             except HOSTILE as error:
                 problems = problems or []
@@ -183,6 +187,12 @@ class RecordNormalizer:
             run=header_text(headers.run),
         )
         return Rejected(key, _encode(failed), verdict.reason)
+
+
+def _absent(column: str, there: bool) -> InvalidField:
+    if there:
+        return InvalidField("required", f"{column!r} is null or empty")
+    return InvalidField("missing_field", f"the record has no {column!r}")
 
 
 def _problem(field: str, error: BaseException) -> FieldProblem:

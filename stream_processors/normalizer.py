@@ -12,7 +12,7 @@ from runtime.failure_limit import FailureLimit, FailureLimitReached
 from schemas.dataset import Dataset
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
-from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
+from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
     FAILURE_LIMIT,
@@ -40,6 +40,13 @@ class Producing(Protocol):
         """Queue one record: topic, value, key, partition, delivery callback. Raises BufferError when it is full."""
 
 
+class Normalizing(Protocol):
+    """What a stage needs of a normalizer."""
+
+    def normalize(self, record: RawRecord, now_ms: int) -> Normalized | Rejected:
+        """Never raises for what a producer can send."""
+
+
 class NormalizerStage:
     """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
 
@@ -52,6 +59,7 @@ class NormalizerStage:
         confirmations: Confirmations,
         progress: Progress,
         limit: FailureLimit,
+        normalizer: Normalizing | None = None,
     ) -> None:
         self._dataset = dataset.name
         self._clean_topic = clean_topic
@@ -61,7 +69,7 @@ class NormalizerStage:
         self._progress = progress
         self._limit = limit
         self._stopped: FailureLimitReached | None = None
-        self._normalizer = RecordNormalizer(dataset)
+        self._normalizer = normalizer or RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
         self._clean_count = RECORDS.labels(dataset.name, "clean")

@@ -24,6 +24,7 @@ ENTRY_POINTS = {
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
+    "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind",
 }
 

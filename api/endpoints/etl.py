@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
@@ -40,6 +40,7 @@ class StatsAnswer(BaseModel):
     last_failure_reason: str | None
     run_count: int
     running: int
+    anomalies: list[dict[str, Any]]
     sources: dict[str, Totals]
 
 

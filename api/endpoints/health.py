@@ -12,6 +12,8 @@ from api.probes import Finding, Store, probe_all, require
 from api.recorded_runs import latest_run
 from api.served_json import encode
 from api.unavailable import Unavailable
+from runtime.rehearsals import running
+from runtime.settings import Settings
 
 router = APIRouter(tags=["health"])
 
@@ -23,7 +25,7 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/status", summary="Whether it runs, and its clock")
-async def running() -> dict[str, str]:
+async def runs() -> dict[str, str]:
     """Asks nobody else. The time is UTC, to the second."""
     return {"status": "running", "timestamp": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
 
@@ -40,7 +42,7 @@ async def health(clients: OurClients) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka; 503 `unhealthy` without Postgres."""
     findings = await probe_all(clients)
     status = overall(findings)
-    return _answer({"status": status, "components": _components(findings)})
+    return _answer({"status": status, "components": _components(findings), **_rehearsals(clients.settings)})
 
 
 @router.get("/health", summary="How the database, the latest ETL run and the stores are")
@@ -67,8 +69,15 @@ async def etl_health(clients: OurClients) -> Response:
         "etl_status": etl_status,
         "last_run_id": run_id,
         "components": _components(findings),
+        **_rehearsals(clients.settings),
     }
     return _answer(body)
+
+
+def _rehearsals(settings: Settings) -> dict[str, list[str]]:
+    """What is being rehearsed in this pipeline, where that is allowed: whoever is alarmed should know."""
+    found = running(settings.home) if settings.rehearsals else []
+    return {"rehearsals": [str(one) for one in found]} if found else {}
 
 
 def _components(findings: dict[Store, Finding]) -> dict[str, dict[str, Any]]:

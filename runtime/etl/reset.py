@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runtime.errors import Explained
 from runtime.etl.runs import end_interrupted
 
-FORGOTTEN = ("etl_runs", "etl_checkpoint")
-"""Tables with a column `source`: the history of runs, and how far each source has been read."""
+FORGOTTEN = ("etl_runs", "etl_checkpoint", "run_profiles")
+"""Tables with a column `source`: the history of runs, how far each source has been read, what its runs looked like."""
 
 
 class StillRunning(Explained):

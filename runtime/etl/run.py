@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import KafkaException
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from runtime.anomalies.runs import examine_run
 from runtime.coverage import Outcome, Wanted, wait_until_covered
 from runtime.epochs import note_epochs
 from runtime.errors import Explained
@@ -65,6 +66,7 @@ class EtlRun:
 
     settings: Settings
     source: str
+    dataset: str
     run_id: str
     lock: SourceLock
     engine: AsyncEngine
@@ -134,7 +136,14 @@ class EtlRun:
                     f"{wait_seconds:g} s; `headrace status` shows what is down, `headrace lag` what is behind"
                 )
         await self._insist(lambda: self._close(stored=outcome.stored, failed=outcome.failed), None)
+        await self._look_for_anomalies(published.offsets, outcome)
         return outcome
+
+    async def _look_for_anomalies(self, wanted: Wanted, outcome: Outcome) -> None:
+        try:
+            await examine_run(self.engine, self.run_id, self.source, self.dataset, wanted, outcome)
+        except Exception as error:  # noqa: BLE001 (the run is a success, whether or not it can be compared)
+            log.warning("run_not_examined", source=self.source, run=self.run_id, reason=repr(error))
 
     async def _look(self, wanted: Wanted, deadline: float | None, pending: Callable[[int], None] | None) -> Outcome:
         left = LOOK_SECONDS if deadline is None else max(0.0, min(LOOK_SECONDS, deadline - time.monotonic()))
@@ -187,7 +196,9 @@ async def begin_run(settings: Settings, source: str, dataset: str, trigger: str,
     `trigger` is who asked for it. Raises RunUnderWay at once when the source is being run, in this process or another;
     Unavailable without Postgres.
     """
-    run = EtlRun(settings, source, run_id or str(uuid.uuid4()), SourceLock(settings, source), _engine(settings))
+    run = EtlRun(
+        settings, source, dataset, run_id or str(uuid.uuid4()), SourceLock(settings, source), _engine(settings)
+    )
     try:
         await _take(run)
         async with run.engine.begin() as connection:

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -33,6 +33,8 @@ class RunRow:
     stored: int | None
     failed: int | None
     failure_reason: str | None
+    anomalies: list[Any] | None
+    """What was unlike the source's runs before (`runtime/anomalies/judgement.py`); None until it has been looked at."""
     created_at: datetime.datetime
 
 

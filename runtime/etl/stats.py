@@ -2,9 +2,10 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +21,9 @@ _STATS = text("""
         (array_agg(failure_reason ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
             AS last_failure_reason,
         count(*) AS run_count,
-        count(*) FILTER (WHERE status = 'running') AS running
+        count(*) FILTER (WHERE status = 'running') AS running,
+        coalesce((array_agg(anomalies ORDER BY finished_at DESC) FILTER (WHERE anomalies IS NOT NULL))[1], '[]')::text
+            AS anomalies
     FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")
 
 
@@ -38,6 +41,8 @@ class Totals:
     last_failure_reason: str | None
     run_count: int
     running: int
+    anomalies: list[dict[str, Any]]
+    """What was unlike the runs before in the source's latest run that was looked at; in all: of every source."""
 
 
 @dataclass(frozen=True)
@@ -58,5 +63,8 @@ async def read_stats(connection: AsyncConnection) -> Stats:
     found: dict[str | None, Totals] = {}
     for row in await connection.execute(_STATS):
         source, *values = row
+        values[-1] = msgspec.json.decode(values[-1])
         found[source] = Totals(*values)
-    return Stats(found.pop(None), {name: totals for name, totals in found.items() if name is not None})
+    in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
+    unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
+    return Stats(replace(in_all, anomalies=unusual), sources)

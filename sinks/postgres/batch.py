@@ -25,6 +25,14 @@ class Batch:
             *(failed.origin for failed in (*self.reported, *self.undecodable)),
         ]
 
+    def sources(self) -> set[str]:
+        """Whose records are in it, as far as they say."""
+        named = (
+            *(arrival.source for arrivals in self.arrivals.values() for arrival in arrivals),
+            *(failed.source for failed in self.reported),
+        )
+        return {source for source in named if source}
+
     def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
         """Give every record the coordinates to book it under."""
         for arrivals in self.arrivals.values():

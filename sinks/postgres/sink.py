@@ -10,6 +10,7 @@ import structlog
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
+from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.errors import InvalidRecord
 from schemas.events import Origin
@@ -35,6 +36,7 @@ from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
@@ -64,13 +66,14 @@ class PostgresSink:
     name = "postgres"
     group = "sink-postgres"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rehearsal: RehearsalWatch | None = None) -> None:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
+        self._rehearsal = rehearsal
         self._purged_at = 0.0
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
 
@@ -173,13 +176,16 @@ class PostgresSink:
     ) -> list[Outgoing]:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(ledger, arrivals)
+        judged_of = len(fresh)
+        fresh, struck = (fresh, []) if self._rehearsal is None else struck_by(self._rehearsal, fresh)
         merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
         merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
+        merged.refused.extend(struck)
         for outcome, origins in _outcomes(merged).items():
             ledger.reached(outcome, origins)
             tally[dataset.name, outcome] += len(origins)
-        self._limit.judge(dataset.name, len(merged.refused), len(fresh))
-        judged[dataset.name] = len(merged.refused), len(fresh)
+        self._limit.judge(dataset.name, len(merged.refused), judged_of)
+        judged[dataset.name] = len(merged.refused), judged_of
         failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
         await insert_failures(connection, failures)
         _log_refused(dataset.name, merged.refused)

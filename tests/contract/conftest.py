@@ -12,7 +12,9 @@ from tests.e2e.command_line import CommandLine
 @pytest.fixture(scope="session")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """`headrace` on a running stack that has ingested nothing yet. Tests share it: use keys and sources of your own."""
-    command_line = CommandLine(tmp_path_factory.mktemp("contract") / ".headrace", {"TOPIC_PARTITIONS": "2"})
+    command_line = CommandLine(
+        tmp_path_factory.mktemp("contract") / ".headrace", {"TOPIC_PARTITIONS": "2", "REHEARSALS": "true"}
+    )
     try:
         command_line("up", "--free-ports", "--no-ingest")
         yield command_line

@@ -84,7 +84,7 @@ def test_garbage_becomes_failures_and_what_follows_goes_on(topics: Settings) -> 
 
     failures = [msgspec.json.decode(m.value() or b"", type=FailedRecord) for m in read(topics, "failures", 9)]
     assert [failed.payload for failed in failures] == [*garbage, None, b"{}"]
-    reasons = ["not_json", "not_json", "not_json", "not_an_object", "not_json", "not_json", "required"]
+    reasons = ["not_json", "not_json", "not_json", "not_an_object", "not_json", "not_json", "missing_field"]
     assert [failed.reason for failed in failures] == [*reasons, "delete_without_key", "bad_mapping"]
     assert [failed.origin.offset for failed in failures] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
     (clean,) = read(topics, "customers.clean", 1)

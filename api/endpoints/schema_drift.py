@@ -1,0 +1,37 @@
+"""`GET /schema-drift`: fields that sources have gained, lost or retyped."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from api.database import reading
+from api.endpoints.services import OurClients
+from api.parameters import Limit, OptionalText, Page
+from api.queries import schema_drift as queries
+from api.served_json import encode
+
+router = APIRouter(tags=["sources"])
+
+
+@router.get("/schema-drift", summary="Fields that sources have gained, lost or retyped")
+async def list_schema_drift(
+    clients: OurClients,
+    page: Page = 1,
+    limit: Limit = 50,
+    source: OptionalText = None,
+    dataset: OptionalText = None,
+    what: Literal["gained", "lost", "retyped"] | None = None,
+    breaking: bool | None = None,
+    ended: bool | None = None,
+) -> Response:
+    """The latest first. `since` when, in how many `records` so far, with an example.
+
+    `breaking` drifts make records fail, with the code in `reason`; the others go through. A lost field that comes back
+    ends its drift, as does a type that is not seen any more.
+    """
+    conditions = queries.wanted(source, dataset, what, breaking=breaking, ended=ended)
+    async with reading(clients.engine) as connection:
+        total = await queries.count(connection, conditions)
+        data = await queries.page(connection, conditions, (page - 1) * limit, limit)
+    answer = {"data": data, "total": total, "page": page, "limit": limit}
+    return Response(encode(answer), media_type="application/json")
