@@ -9,7 +9,7 @@ from api.database import reading
 from api.endpoints.services import OurClients
 from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page
 from api.problems import bad_parameter
-from api.queries.orders import ORDERS, By, OrderFilter, grand_total, totals
+from api.queries.orders import ORDERS, By, OrderFilter, totals
 from api.record_pages import read_page
 from api.served_json import encode
 from api.served_model import page_model
@@ -80,10 +80,7 @@ async def order_totals(
     clients: OurClients, wanted: Filtered, by: By = "product", page: Page = 1, limit: Limit = 100
 ) -> Response:
     """Exact decimal sums over the orders that satisfy all filters."""
-    conditions = wanted.conditions()
     async with reading(clients.engine) as connection:
-        whole = dict(await grand_total(connection, by, conditions))
-        groups = whole.pop("groups")
-        part = await totals(connection, by, conditions, (page - 1) * limit, limit)
-    pages = {"total": groups, "page": page, "limit": limit, "total_pages": -(-groups // limit)}
-    return Response(encode({"by": by, "data": part.rows, **pages, **whole}), media_type=JSON)
+        found = await totals(connection, by, wanted.conditions(), (page - 1) * limit, limit)
+    pages = {"total": found.groups, "page": page, "limit": limit, "total_pages": -(-found.groups // limit)}
+    return Response(encode({"by": by, "data": found.rows, **pages, **found.whole}), media_type=JSON)

@@ -146,6 +146,14 @@ async def test_totals_come_in_pages_and_their_sums_are_of_all(client: httpx.Asyn
     assert (second["total"], second["total_pages"], second["orders"]) == (4, 2, 5)
 
 
+async def test_past_the_last_page_the_sums_are_still_those_of_all(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/orders/totals?by=product&page=9")
+    assert answer.text == (
+        '{"by":"product","data":[],"total":3,"page":9,"limit":100,"total_pages":1,'
+        '"orders":5,"quantity":8,"revenue":20000000034.98}'
+    )
+
+
 async def test_totals_of_nothing_are_nothing(client: httpx.AsyncClient) -> None:
     answer = await client.get("/orders/totals?product=Nothing")
     assert answer.text.endswith(

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from msgspec.structs import replace
 
 from exports import stored_rows as stored_rows_module
 from exports.stored_rows import stored_rows
@@ -50,10 +51,11 @@ def export(
 
 
 async def store(settings: Settings, *keys: str, **fields: Any) -> None:
+    """Store orders, and supersede the first of them once."""
+    topic = settings.named(ORDERS.raw_topic)
+    items = [*(order(key, number, **fields) for number, key in enumerate(keys)), order(keys[0], len(keys))]
     async with driver(settings) as sink:
-        first = len(keys)
-        await sink.write(*(order(key, number, **fields) for number, key in enumerate(keys)))
-        await sink.write(order(keys[0], first))
+        await sink.write(*(replace(item, origin=replace(item.origin, topic=topic)) for item in items))
 
 
 async def test_orders_go_to_a_bucket_typed_and_sorted_byte_by_byte(
