@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import sinks.outbox_relay
 from monitoring.caught_up import caught_up
 from monitoring.deep_audit import StoreAudit, audit_store
+from monitoring.lag import read_lag
 from monitoring.store_versions import Documents, Rows
 from runtime.cache import VersionedCache
 from runtime.fault_points import VARIABLE
@@ -314,6 +315,40 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
             await drop_indices(search, settings)
     from_relay = [line["event"] for line in logs if line.get("sink") == "relay"]
     assert from_relay == ["waiting_for_store", "store_is_back"]
+
+
+async def test_an_event_that_comes_late_does_not_bring_a_deleted_user_back(
+    pipeline_settings: Settings, client: httpx.AsyncClient
+) -> None:
+    settings = pipeline_settings
+    assert settings.elasticsearch_url
+    async with (
+        AsyncElasticsearch(settings.elasticsearch_url) as search,
+        relaying(settings),
+        running(ElasticsearchSink(settings, settings.elasticsearch_url), settings),
+        running(RedisInvalidationSink(settings), settings),
+    ):
+
+        async def indexed(key: str) -> bool:
+            return bool(await search.exists(index=alias_name(USERS, settings), id=key))
+
+        async def gone() -> bool:
+            return not await indexed("ada@example.org")
+
+        await create(client, "ada")
+        await eventually_async(lambda: indexed("ada@example.org"), what="the user is indexed")
+        [created] = await asyncio.to_thread(events, settings)
+        assert (await client.delete("/users/ada@example.org")).status_code == 204
+        await eventually_async(gone, what="the index has forgotten the user")
+        publish(settings, "users.changed", (created.key, msgspec.json.encode(created)))
+
+        async def taken() -> bool:
+            return not sum(row.lag for row in await read_lag(settings) if row.topic == settings.named("users.changed"))
+
+        await eventually_async(taken, what="both sinks have taken the late event")
+        assert await gone()
+        assert (await client.get("/users/ada@example.org")).status_code == 404
+        await drop_indices(search, settings)
 
 
 async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
