@@ -107,8 +107,13 @@ class ApiSource:
                             total = answer.content.total_pages
                         at = {"page": last, "total_pages": total, "complete": False}
                         yield self._compared(answer, sent, key, Position(at))
-        if sent.is_full:
-            log.warning("checkpoint_is_full", source=self.description.name, records=self.remembered)
+        if sent.left_out:
+            log.warning(
+                "checkpoint_is_full",
+                source=self.description.name,
+                sent_in_every_run=sent.left_out,
+                reason="see CHECKPOINT_RECORDS",
+            )
         # What is no longer true of pages that this run has not seen is kept until one sees them.
         end = last + 1 if start == self._first else None
         yield SourceBatch([], 1.0, Position({**at, "complete": True}, end=end))

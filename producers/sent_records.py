@@ -33,6 +33,8 @@ class SentRecords:
         self._sent: dict[int, int] = {}
         self._pages: dict[int, Page] = {}
         self._most = most
+        self.left_out = 0
+        """How many records found no room any more: they will be sent again in every run."""
         for page in pages:
             for key, content in _entries(page.records):
                 if content == _REVOKED:
@@ -41,11 +43,6 @@ class SentRecords:
                     self._sent[key] = content
             if page.number is not None:
                 self._pages[page.number] = page
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further key is remembered: its record is sent in every run."""
-        return len(self._sent) >= self._most
 
     def page(self, number: int) -> Page | None:
         """What the checkpoint says about a page."""
@@ -79,8 +76,9 @@ class SentRecords:
                 changed.append(record)
                 if known is not None:
                     revoked.append(key)
-                elif self.is_full:
+                elif len(self._sent) >= self._most:
                     complete = False
+                    self.left_out += 1
                     continue
                 self._sent[key] = content
             entries[key] = content
