@@ -162,7 +162,7 @@ def test_publishing_a_webhook_says_where_to_post(sources: Sources, settings: Set
 def test_the_documented_command_posts_to_the_webhook(api: httpx.Client, sources: Sources, tmp_path: Path) -> None:
     document = (PROJECT / "docs/sources.md").read_text()
     [command] = re.findall(r"```sh\n(.*?)```", document, re.DOTALL)
-    variables = {"SOURCES_FILE": str(sources.file), **sources.headrace.variables}
+    variables = {"SOURCES_FILE": str(sources.file), "LOG_LEVEL": "INFO", **sources.headrace.variables}
     with api_process(sources.headrace, tmp_path, variables) as served:
         environment = os.environ | {"API_URL": str(served.base_url).rstrip("/"), "SHOP_SECRET": SECRET}
         done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
