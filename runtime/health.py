@@ -50,7 +50,7 @@ def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest())
             elif self.path == "/health":
                 details = check()
-                if rehearsals := shown_in_health():
+                if (rehearsals := shown_in_health()) is not None:
                     details["rehearsals"] = rehearsals
                 healthy = "problem" not in details
                 body = json.dumps({"status": "healthy" if healthy else "unhealthy", **details}).encode()

@@ -87,6 +87,6 @@ def watch_for(settings: Settings, stage: Stage) -> RehearsalWatch | None:
     return _here[stage]
 
 
-def shown_in_health() -> list[str]:
-    """The rehearsals that run in this process, in words."""
-    return [str(one) for watch in list(_here.values()) for one in watch.active()]
+def shown_in_health() -> list[str] | None:
+    """The rehearsals that run in this process, in words; None if it would not notice any."""
+    return [str(one) for watch in list(_here.values()) for one in watch.active()] if _here else None

@@ -150,7 +150,7 @@ def test_struck_records_fail_as_a_rehearsal_and_a_retry_stores_them_all(
     begun = rehearse(headrace, *words)
     name = {"postgres": "sink-postgres"}.get(stage, stage)
     if stage != "producers":
-        eventually(lambda: health(headrace, name).get("rehearsals"), what="the process knows")
+        eventually(lambda: health(headrace, name)["rehearsals"], what="the process knows")
         assert any(begun["id"] in text for text in headrace.status()[name]["rehearsals"])
     run = shop.sends("id,name,price", "{n},Lamp {n},1")
     struck = run["failed"]
@@ -164,7 +164,7 @@ def test_struck_records_fail_as_a_rehearsal_and_a_retry_stores_them_all(
     headrace("rehearse", "stop")
     assert json.loads(headrace("rehearse", "status", "--json").stdout) == []
     if stage != "producers":
-        eventually(lambda: "rehearsals" not in health(headrace, name), what="the process knows that it is over")
+        eventually(lambda: not health(headrace, name)["rehearsals"], what="the process knows that it is over")
     headrace("failures", "retry", "--reason", "rehearsal", "--source", shop.source)
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
 
@@ -173,7 +173,7 @@ def test_an_outage_of_postgres_holds_records_until_it_is_over(
     headrace: CommandLine, settings: Settings, api: httpx.Client, shop: Shop
 ) -> None:
     begun = rehearse(headrace, "--stage", "postgres", "--kind", "outage", "--for", "5m")
-    eventually(lambda: health(headrace, "sink-postgres").get("rehearsals"), what="the sink knows")
+    eventually(lambda: health(headrace, "sink-postgres")["rehearsals"], what="the sink knows")
     shop.sends("id,name,price", "{n},Lamp {n},1", wait=False)
     eventually(lambda: health(headrace, "sink-postgres")["state"] == "waiting_for_store", what="the sink waits")
     assert f"rehearsal {begun['id']}: postgres outage" in headrace("status", expect=None).stdout
@@ -201,7 +201,7 @@ def test_a_stage_that_is_killed_in_a_rehearsal_comes_back_and_nothing_is_lost(
     name = stage if stage == "normalizer" else f"sink-{stage}"
     before = headrace.status()[name]
     rehearse(headrace, "--stage", stage, "--kind", "crash", "--percent", "100", "--for", "60s")
-    eventually(lambda: health(headrace, name).get("rehearsals"), what="the process knows")
+    eventually(lambda: health(headrace, name)["rehearsals"], what="the process knows")
     shop.sends("id,name,price", "{n},Lamp {n},1", wait=False)
     eventually(lambda: headrace.status()[name]["restarts"] > before["restarts"], what="it has died", every=0.5)
     headrace("rehearse", "stop")
@@ -217,12 +217,12 @@ def test_a_document_that_a_rehearsal_keeps_from_the_index_is_searchable_after_a_
     if settings.elasticsearch_url is None:
         pytest.fail("the contract stack has no Elasticsearch")
     rehearse(headrace, "--stage", "elasticsearch", "--kind", "invalid", "--percent", "100", "--for", "60s")
-    eventually(lambda: health(headrace, "sink-elasticsearch").get("rehearsals"), what="the sink knows")
+    eventually(lambda: health(headrace, "sink-elasticsearch")["rehearsals"], what="the sink knows")
     shop.sends("id,name,price", "{n},Quirkylamp {n},1", count=3)
     query = "SELECT id FROM ingest_failures WHERE stage = 'elasticsearch' AND reason = 'rehearsal' AND key LIKE $1"
     eventually(lambda: len(rows(settings, query, f"{shop.source}:%")) == 3, what="three documents are refused")
     headrace("rehearse", "stop")
-    eventually(lambda: "rehearsals" not in health(headrace, "sink-elasticsearch"), what="it is over")
+    eventually(lambda: not health(headrace, "sink-elasticsearch")["rehearsals"], what="it is over")
 
     def found() -> int:
         total: int = api.get("/search", params={"q": "Quirkylamp", "dataset": "records"}).json()["total"]
