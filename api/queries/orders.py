@@ -61,7 +61,7 @@ async def totals(
 ) -> Totals:
     """Orders, pieces and revenue of each product, by name, or of each month, by time. All in exact numbers.
 
-    Reads each order that fits once: a second on two cores for a million.
+    Reads each order that fits once: some 1.4 s for three million.
     """
     groups = _groups(by, conditions).subquery()
     name = groups.c.name if by == "product" else func.to_char(groups.c.name, "YYYY-MM")
@@ -73,13 +73,18 @@ async def totals(
     if not found:
         return await _beyond(connection, groups)
     rows: list[Row] = [{column: row[column] for column in (by, *SUMS)} for row in found]
-    return Totals(rows, found[0]["groups"], {column: found[0][f"all_{column}"] for column in SUMS})
+    return Totals(rows, found[0]["groups"], _sums({column: found[0][f"all_{column}"] for column in SUMS}))
 
 
 async def _beyond(connection: AsyncConnection, groups: Subquery) -> Totals:
     sums = [func.coalesce(func.sum(groups.c[column]), nothing).label(column) for column, nothing in SUMS.items()]
     row = (await connection.execute(select(func.count().label("groups"), *sums))).mappings().one()
-    return Totals([], row["groups"], {column: row[column] for column in SUMS})
+    return Totals([], row["groups"], _sums(dict(row)))
+
+
+def _sums(row: Row) -> Row:
+    """Sums of whole numbers as whole numbers: of BIGINTs Postgres makes a NUMERIC, which may be read as 1E+4."""
+    return {column: type(nothing)(row[column]) for column, nothing in SUMS.items()}
 
 
 def _groups(by: By, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:

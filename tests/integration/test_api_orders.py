@@ -154,6 +154,13 @@ async def test_past_the_last_page_the_sums_are_still_those_of_all(client: httpx.
     )
 
 
+async def test_round_sums_are_plain_numbers(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
+    await store(migrated_settings, ORDERS, [row(6, "Bulk", 20_000, "50.00", "2024-05-05")])
+    for page in (1, 2):
+        answer = await client.get(f"/orders/totals?by=month&product=Bulk&page={page}")
+        assert answer.text.endswith('"orders":1,"quantity":20000,"revenue":1000000.00}')
+
+
 async def test_totals_of_nothing_are_nothing(client: httpx.AsyncClient) -> None:
     answer = await client.get("/orders/totals?product=Nothing")
     assert answer.text.endswith(
