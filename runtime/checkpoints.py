@@ -130,9 +130,11 @@ class CheckpointStore:
         numbers = [page.number for page in position.pages if page.number is not None]
         try:
             connection = await self._connected()
+            if not position.pages and position.end is None:
+                await self._move(connection, at)  # one round trip: what is saved late is repeated
+                return
             async with connection.transaction():
-                if await connection.fetchval(_MOVE, self._source, self._run_id, at) is None:
-                    raise self._taken()
+                await self._move(connection, at)
                 await connection.execute(_FORGET_PAGES, self._source, numbers)
                 if position.pages:
                     await connection.executemany(_ADD_PAGE, [(self._source, *page) for page in position.pages])
@@ -155,6 +157,10 @@ class CheckpointStore:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    async def _move(self, connection: Any, at: str | None) -> None:
+        if await connection.fetchval(_MOVE, self._source, self._run_id, at) is None:
+            raise self._taken()
 
     async def _connected(self) -> Any:
         if self._connection is None or self._connection.is_closed():
