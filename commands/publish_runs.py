@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 import typer
 from asyncpg.exceptions import PostgresError
 from confluent_kafka import KafkaException
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from commands.output import print_json, stderr, stdout
+from commands.publish_bar import PublishBar, publish_bar
 from producers.etl_run import begin_source_run, publish_run
 from producers.publish import Progress, PublishReport, publish
 from producers.source import Source, SourceFailed
@@ -99,7 +98,7 @@ class PublishRuns:
             finally:
                 await engine.dispose()
 
-    async def _run_one(self, source: Source, run: Run, bar: "_BarOf | None", trigger: str) -> None:
+    async def _run_one(self, source: Source, run: Run, bar: PublishBar | None, trigger: str) -> None:
         def pending(count: int) -> None:
             run.pending = count
             if bar:
@@ -121,7 +120,7 @@ class PublishRuns:
         else:
             run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
 
-    async def _publish_one(self, source: Source, run: Run, bar: "_BarOf | None") -> None:
+    async def _publish_one(self, source: Source, run: Run, bar: PublishBar | None) -> None:
         try:
             run.report = await publish(source, self.settings, progress=_shown(run, bar))
             run.run_id = run.report.run_id
@@ -149,19 +148,12 @@ class PublishRuns:
             )
 
     @contextmanager
-    def _bar(self, run: Run) -> "Iterator[_BarOf | None]":
+    def _bar(self, run: Run) -> Iterator[PublishBar | None]:
         if self.as_json or not stderr.is_terminal:
             yield None
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            MofNCompleteColumn(separator=" of "),
-            TimeElapsedColumn(),
-        )
-        with Bar(*columns, console=stderr, transient=True) as bar:
-            yield _BarOf(bar, run.progress.source)
+        with publish_bar(run.progress.source) as bar:
+            yield bar
 
     def _print(self) -> None:
         if self.as_json:
@@ -171,24 +163,7 @@ class PublishRuns:
             (stderr if run.error else stdout).print(describe(run), markup=False)
 
 
-class _BarOf:
-    """A progress bar whose length is estimated from the share of the source that has been read."""
-
-    def __init__(self, bar: Bar, name: str) -> None:
-        self._bar = bar
-        self._name = name
-        self._task = bar.add_task(f"{name}: confirmed by Kafka", total=None)
-
-    def show(self, progress: Progress) -> None:
-        total = None if not progress.done else max(progress.sent, round(progress.sent / progress.done))
-        self._bar.update(self._task, completed=progress.confirmed, total=total)
-
-    def show_stored(self, stored: int, total: int) -> None:
-        """The second half: how many of the published records Postgres has."""
-        self._bar.update(self._task, description=f"{self._name}: taken by Postgres", completed=stored, total=total)
-
-
-def _shown(run: Run, bar: _BarOf | None) -> Callable[[Progress], None]:
+def _shown(run: Run, bar: PublishBar | None) -> Callable[[Progress], None]:
     def show(progress: Progress) -> None:
         run.progress = progress
         if bar:
