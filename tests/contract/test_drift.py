@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from local_stack.programs import role_instances
 from local_stack.state_folder import StateFolder
 from runtime.settings import Settings
 from tests.e2e.command_line import CommandLine
@@ -58,14 +59,18 @@ def stored(settings: Settings, source: str) -> int:
 
 
 def health(headrace: CommandLine, name: str) -> dict[str, Any]:
-    port = headrace.status()[name]["port"]
-    answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).json()
+    answer: dict[str, Any] = asked(headrace, name, "/health").json()
     return answer
 
 
 def metrics(headrace: CommandLine, name: str) -> str:
-    port = headrace.status()[name]["port"]
-    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
+    return asked(headrace, name, "/metrics").text
+
+
+def asked(headrace: CommandLine, name: str, path: str) -> httpx.Response:
+    """What a process of the stack answers, without asking `headrace status` for its port each time."""
+    [port] = [one.port for one in role_instances(StateFolder.at(headrace.home).read_record()) if one.name == name]
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False)
 
 
 def rehearse(headrace: CommandLine, *words: str) -> dict[str, Any]:
