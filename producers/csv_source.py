@@ -75,7 +75,9 @@ class CsvBlock(SourceBlock):
         def at(path: Path) -> CsvSource:
             return CsvSource(self.describe(name), path, self.encoding, self.delimiter)
 
-        return DownloadedSource(self.path, at) if is_address(self.path) else at(folder / self.path)
+        if is_address(self.path):
+            return DownloadedSource(self.path, at, scope=f"{self.path} {self.encoding} {self.delimiter}")
+        return at(folder / self.path)
 
 
 @dataclass(frozen=True)

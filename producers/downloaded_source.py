@@ -11,7 +11,8 @@ import httpx
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from producers.source import Source, SourceBatch, SourceDescription, SourceFailed
+from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed
+from runtime.checkpoints import Position
 
 log = structlog.get_logger()
 
@@ -29,14 +30,15 @@ def is_address(path: str) -> bool:
 
 @dataclass(frozen=True)
 class DownloadedSource:
-    """A file behind an address; implements Source. `at` makes the source that reads it where it has been put.
+    """A file behind an address; implements ResumableSource. `at` makes the source that reads it where it has been put.
 
     The whole file is fetched before its first record is read, so a connection that breaks half-way publishes nothing.
     Redirects are followed: no key is sent along.
     """
 
     url: str
-    at: Callable[[Path], Source]
+    at: Callable[[Path], ResumableSource]
+    scope: str
 
     @property
     def description(self) -> SourceDescription:
@@ -48,11 +50,20 @@ class DownloadedSource:
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Implements Source.batches."""
+        async for batch in self._read(lambda source: source.batches()):
+            yield batch
+
+    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+        """What the file has more than when it was fetched last; all of it is fetched. Implements ResumableSource."""
+        async for batch in self._read(lambda source: source.resume(since)):
+            yield batch
+
+    async def _read(self, begin: Callable[[ResumableSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             path = Path(folder, "download")
             await self._fetch(path)
             try:
-                async with aclosing(self.at(path).batches()) as batches:  # type: ignore[type-var]
+                async with aclosing(begin(self.at(path))) as batches:  # type: ignore[type-var]
                     async for batch in batches:
                         yield batch
             except SourceFailed as failure:

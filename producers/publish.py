@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from producers.checkpointing import Checkpointing, open_checkpoint
 from producers.confirmed_positions import SentBatch
 from producers.raw_headers import RawHeaders
-from producers.rehearsed import RehearsedSource
+from producers.rehearsed import rehearsed_batches
 from producers.source import Source, SourceBatch, SourceFailed, SourceRecord
 from runtime.checkpoints import Checkpoint
 from runtime.errors import DeliveryFailed
@@ -99,8 +99,6 @@ async def publish(
     from and Postgres does not give it, or must note a change before that is published and does not.
     """
     started = time.monotonic()
-    if watch := watch_for(settings, "producers"):
-        source = RehearsedSource(source, watch)
     run = _Run(source, settings, run_id or str(uuid.uuid4()), progress)
     await asyncio.to_thread(require_topic, settings, run.topic)
     log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
@@ -108,11 +106,12 @@ async def publish(
     if checkpoint is not None:
         kept = await open_checkpoint(source, settings, run.run_id, anew=checkpoint == "anew")
     try:
-        if kept is None:
-            await _publish_all(run, source.batches())
-        else:
-            run.checkpoint = kept.checkpointing
-            await _publish_all(run, kept.batches())
+        batches = source.batches()
+        if kept is not None:
+            run.checkpoint, batches = kept.checkpointing, kept.batches()
+        if watch := watch_for(settings, "producers"):
+            batches = rehearsed_batches(source.description.name, batches, watch)
+        await _publish_all(run, batches)
     finally:
         if kept is not None:
             await kept.checkpointing.close()

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import structlog
 
-from producers.source import Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceFailed, SourceRecord
 from runtime.fault_points import arm, crash_here
 from runtime.rehearsal_watch import INJECTED, RehearsalWatch
 from runtime.rehearsals import Rehearsal
@@ -15,42 +15,28 @@ from runtime.rehearsals import Rehearsal
 log = structlog.get_logger()
 
 
-class RehearsedSource:
-    """Implements Source around another one."""
+async def rehearsed_batches(
+    name: str, batches: AsyncIterator[SourceBatch], watch: RehearsalWatch
+) -> AsyncIterator[SourceBatch]:
+    """The batches of a source of that name, with what is rehearsed. Raises SourceFailed for a rehearsed outage too."""
+    async with aclosing(batches):  # type: ignore[type-var]
+        async for batch in batches:
+            if slow := watch.strikes_batch("slow", lambda: (name,)):
+                await asyncio.sleep(slow.delay_seconds)
+            if outage := watch.strikes_batch("outage", lambda: (name,)):
+                raise SourceFailed(name, f"rehearsal {outage}")
+            if crash := watch.strikes_batch("crash", lambda: (name,)):
+                log.warning("rehearsal_crash", rehearsal=str(crash), point="batch_sent")
+                arm("batch_sent")
+            yield _spoilt(name, batch, watch)
+            crash_here("batch_sent")
 
-    def __init__(self, source: Source, watch: RehearsalWatch) -> None:
-        self._source = source
-        self._watch = watch
 
-    @property
-    def description(self) -> SourceDescription:
-        return self._source.description
-
-    @property
-    def content_type(self) -> str:
-        return self._source.content_type
-
-    async def batches(self) -> AsyncIterator[SourceBatch]:
-        """Raises SourceFailed for a rehearsed outage too."""
-        name = self.description.name
-        async with aclosing(self._source.batches()) as batches:  # type: ignore[type-var]
-            async for batch in batches:
-                if slow := self._watch.strikes_batch("slow", lambda: (name,)):
-                    await asyncio.sleep(slow.delay_seconds)
-                if outage := self._watch.strikes_batch("outage", lambda: (name,)):
-                    raise SourceFailed(name, f"rehearsal {outage}")
-                if crash := self._watch.strikes_batch("crash", lambda: (name,)):
-                    log.warning("rehearsal_crash", rehearsal=str(crash), point="batch_sent")
-                    arm("batch_sent")
-                yield self._spoilt(batch)
-                crash_here("batch_sent")
-
-    def _spoilt(self, batch: SourceBatch) -> SourceBatch:
-        name = self.description.name
-        for one in self._watch.active():
-            if one.kind == "invalid" and one.source in (None, name):
-                batch = batch._replace(records=[_struck(record, one) for record in batch.records])
-        return batch
+def _spoilt(name: str, batch: SourceBatch, watch: RehearsalWatch) -> SourceBatch:
+    for one in watch.active():
+        if one.kind == "invalid" and one.source in (None, name):
+            batch = batch._replace(records=[_struck(record, one) for record in batch.records])
+    return batch
 
 
 def _struck(record: SourceRecord, rehearsal: Rehearsal) -> SourceRecord:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.source import SourceFailed, SourceRecord
+from producers.source import ResumableSource, SourceFailed, SourceRecord
 from producers.sources import build_source
 from runtime.settings import Settings
 from tests.integration.publish_servers import Answer, Request, http_server
@@ -43,6 +43,27 @@ async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> No
             await read(f"{url}/shop.csv")
         assert failure.value.reason.startswith(f"{url}/shop.csv")
         assert reason in failure.value.reason
+
+
+async def test_a_file_that_was_appended_to_is_read_on_from_where_it_ended() -> None:
+    content = [CSV]
+    with http_server(lambda _: Answer(200, content[0])) as url:
+        source = build_source("shop", {**BLOCK, "path": f"{url}/shop.csv", "encoding": "cp1252"}, Settings(), Path())
+        assert isinstance(source, ResumableSource)
+        position = None
+
+        async def read_on() -> list[str | None]:
+            nonlocal position
+            keys = []
+            async for batch in source.resume(position):
+                keys += [record.key for record in batch.records]
+                position = batch.position or position
+            return keys
+
+        assert await read_on() == ["shop:1", "shop:2"]
+        assert await read_on() == []
+        content[0] = CSV + b"3;Milch\n"
+        assert await read_on() == ["shop:3"]
 
 
 async def test_a_file_that_breaks_off_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import structlog
 
-from producers.rehearsed import RehearsedSource
+from producers.rehearsed import rehearsed_batches
 from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime import rehearsals
 from runtime.rehearsal_watch import RehearsalWatch, watch_for
@@ -161,7 +161,7 @@ async def test_a_source_sends_struck_records_as_they_are_with_the_reason_beside(
     settings: Settings, clock: Clock
 ) -> None:
     watch = watching(settings, clock, rehearsal("producers", "invalid"))
-    [first, _] = [batch async for batch in RehearsedSource(Shop(), watch).batches()]
+    [first, _] = [batch async for batch in rehearsed_batches("shop", Shop().batches(), watch)]
     assert [record.value for record in first.records] == [b'{"n": 0}', b'{"n": 1}', None]
     assert [(record.problem or "").partition(";")[0] for record in first.records] == ["rehearsal", "rehearsal", ""]
 
@@ -169,7 +169,7 @@ async def test_a_source_sends_struck_records_as_they_are_with_the_reason_beside(
 async def test_a_source_whose_outage_is_rehearsed_cannot_be_read(settings: Settings, clock: Clock) -> None:
     watch = watching(settings, clock, rehearsal("producers", "outage", source="shop"))
     with pytest.raises(SourceFailed, match="rehearsal r1"):
-        [batch async for batch in RehearsedSource(Shop(), watch).batches()]
+        [batch async for batch in rehearsed_batches("shop", Shop().batches(), watch)]
 
 
 class ListSink:
