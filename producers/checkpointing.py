@@ -167,7 +167,7 @@ def scope_of(source: ResumableSource, topic_id: str) -> str:
     of the topic that has them. Pure.
     """
     description = source.description
-    depends = (description.kind, description.dataset.name, dict(description.mapping), source.scope, topic_id)
+    depends = (description.kind, description.dataset.name, description.field_readings(), source.scope, topic_id)
     return hashlib.blake2b(msgspec.json.encode(depends, order="deterministic"), digest_size=16).hexdigest()
 
 
