@@ -27,10 +27,14 @@ def scope(values: dict[str, Any], topic_id: str = "t") -> str:
         (API, {"page_size": 7}),
         (API, {"pagination": {"style": "array"}}),
         (API, {"map": {"source_id": "id", "name": "title"}}),
+        (API, {"defaults": {"value": 0}}),
+        (API, {"required": ["description"]}),
         (CSV, {"path": "b.csv"}),
         (CSV, {"encoding": "utf-8"}),
         (CSV, {"delimiter": ";"}),
         (CSV, {"map": {"source_id": "number"}}),
+        (CSV, {"decimal": ","}),
+        (CSV | {"dataset": "customers", "map": {}}, {"dates": "day_first"}),
     ],
 )
 def test_what_makes_other_records_of_the_same_source_voids_a_checkpoint(
@@ -40,7 +44,9 @@ def test_what_makes_other_records_of_the_same_source_voids_a_checkpoint(
 
 
 def test_how_fast_a_source_is_read_voids_nothing() -> None:
-    assert scope(API | {"concurrency": 9, "retries": 0, "timeout_seconds": 1, "interval_seconds": 5}) == scope(API)
+    assert scope(
+        API | {"concurrency": 9, "retries": 0, "timeout_seconds": 1, "interval_seconds": 5, "rate_limit": 3}
+    ) == scope(API)
 
 
 def test_a_topic_that_was_made_anew_voids_the_checkpoint() -> None:
