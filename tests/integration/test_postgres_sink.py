@@ -45,7 +45,10 @@ async def test_a_batch_delivered_twice_changes_and_counts_nothing_but_is_announc
     assert {key: event.version for key, event in second.items()} == {key: e.version for key, e in first.items()}
     for key, event in second.items():
         assert msgspec.json.decode(event.data) == msgspec.json.decode(first[key].data)
-        assert event.origin == first[key].origin
+        was = first[key].origin
+        assert event.origin
+        assert was
+        assert event.origin.offset == was.offset
 
 
 async def test_an_older_record_after_a_newer_one_changes_nothing(sink: Driver) -> None:
