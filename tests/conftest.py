@@ -1,6 +1,7 @@
 """Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
 
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ from tests.servers.native import NativeServers
 from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 
 TEMPLATE = "headrace_template"
+
+
+def pytest_configure() -> None:
+    """Commands that a test starts can be interrupted, also where whoever started the tests ignores Ctrl-C (`… &`)."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
