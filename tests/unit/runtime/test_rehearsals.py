@@ -40,7 +40,9 @@ def rehearsal(stage: Any, kind: Any, percent: float = 100, seconds: float = 60, 
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # The watches of a process are its own for life; those of a test end with it.
+    monkeypatch.setattr("runtime.rehearsal_watch._here", {})
     return Settings(headrace_home=tmp_path, rehearsals=True)
 
 
