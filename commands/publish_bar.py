@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from commands.output import stderr
-from producers.publish import Progress
+from producers.delivery import Progress
 
 
 class PublishBar:

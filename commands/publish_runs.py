@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from commands.output import print_json, stderr, stdout
 from commands.publish_bar import PublishBar, publish_bar
+from producers.delivery import Progress
 from producers.etl_run import begin_source_run, publish_run
-from producers.publish import Progress, PublishReport, publish
+from producers.publish import PublishReport, publish
 from producers.source import Source, SourceFailed
 from runtime.checkpoints import Checkpoint, CheckpointFailed
 from runtime.coverage import wait_until_covered

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from producers.publish import Progress, PublishReport, publish
+from producers.delivery import Progress
+from producers.publish import PublishReport, publish
 from producers.source import Source
 from runtime.checkpoints import Checkpoint
 from runtime.coverage import Outcome

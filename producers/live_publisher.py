@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from producers.publish import require_topic
 from producers.raw_headers import Header
+from producers.raw_topic import require_topic
 from producers.source import SourceRecord
 from runtime.errors import DeliveryFailed
 from runtime.kafka_clients import producer_config, reason

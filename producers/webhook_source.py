@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from producers.publish import LARGEST_VALUE_BYTES
 from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed
+from producers.value_limit import LARGEST_VALUE_BYTES
 from producers.webhook_signature import SignatureRule
 from runtime.settings import Settings
 

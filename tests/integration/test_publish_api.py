@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mock_server.app import create_app
-from producers.publish import Progress, publish
+from producers.delivery import Progress
+from producers.publish import publish
 from producers.source import Source, SourceFailed
 from producers.sources import build_source, load_sources
 from runtime.errors import DeliveryFailed

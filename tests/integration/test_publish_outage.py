@@ -2,7 +2,8 @@
 
 import pytest
 
-from producers.publish import Progress, publish
+from producers.delivery import Progress
+from producers.publish import publish
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from tests.integration.publish_servers import Answer, Request, http_server
