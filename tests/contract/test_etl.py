@@ -98,7 +98,7 @@ def test_health_without_redis_is_degraded(headrace: CommandLine, tmp_path: Path)
 
 def test_stats_add_up_the_runs_in_all_and_per_source(api: httpx.Client, etl: CommandLine) -> None:
     before = api.get("/stats").json()
-    etl("run", "letters")
+    etl("run", "letters", "--full")
     after = api.get("/stats").json()
     assert {"total_records_processed", "total_duration_seconds", "last_success", "last_failure", "last_failure_reason",
             "run_count"} <= set(after)  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_failed_run_is_told_with_its_reason(api: httpx.Client, etl: CommandLin
 
 
 def test_runs_are_listed_newest_first(api: httpx.Client, etl: CommandLine) -> None:
-    etl("run", "letters")
+    etl("run", "letters", "--full")
     body = api.get("/runs?source=letters&page=1&page_size=1").json()
     assert (body["page"], body["page_size"], body["has_more"]) == (1, 1, body["total"] > 1)
     (newest,) = body["data"]
@@ -234,7 +234,7 @@ def test_cli_py_runs_shows_and_forgets(api: httpx.Client, etl: CommandLine) -> N
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "letters: 25 records published to records" in cli("run", "letters")
+    assert "letters: 25 records published to records" in cli("run", "letters", "--full")
     assert json.loads(cli("stats", "--json"))["sources"]["letters"]["total_records_processed"] >= 25
     assert re.search(r"letters +\d+ +\d+ ", cli("stats"))
     assert "stored records are as they were" in cli("reset", "letters", "--yes")
