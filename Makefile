@@ -56,6 +56,7 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) --extra local -o requirements.lock >/dev/null
 	$(LOCK) --extra local --extra dev -c requirements.lock -o requirements-dev.lock >/dev/null
+	$(LOCK) -c requirements.lock -o requirements-image.lock >/dev/null
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
 	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-/bin/sh}

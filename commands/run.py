@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from commands.etl_database import ask
 from commands.output import fail
 from commands.publish import WRONG_USAGE, declared_sources
 from commands.publish_runs import PublishRuns
 from producers.sources import SourcesError
+from runtime.etl.stats import read_stats
 from runtime.settings import load_settings
 
 
@@ -28,6 +30,9 @@ def run(
             show_default=False,
         ),
     ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Of these, only sources that have had no successful run yet.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="All records, also those that did not change.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
@@ -46,12 +51,17 @@ def run(
       headrace run titanic posts --json
 
       headrace run customers_api --full
+
+      headrace run --new
     """
     settings = load_settings()
     try:
         sources = declared_sources(names or [], not names, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
+    if new:
+        done = {name for name, totals in ask(settings, read_stats).sources.items() if totals.last_success}
+        sources = [source for source in sources if source.description.name not in done]
     runs = PublishRuns(
         settings, as_json, wait=True, timeout_seconds=timeout, trigger="run", checkpoint="anew" if full else "resume"
     )

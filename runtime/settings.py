@@ -6,6 +6,7 @@ stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`), so a co
 
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -170,11 +171,17 @@ class Settings(BaseSettings):
 
     # This process
     worker_id: str = "0"
-    """Static group membership: unique per role on all hosts, stable over restarts."""
+    """Static group membership: unique per role on all hosts, stable over restarts. `auto` becomes the host's name,
+    which a container has to itself and keeps until it is removed."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port on which the process answers `/health` and `/metrics`; 0 means none."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @field_validator("worker_id")
+    @classmethod
+    def _named_like_its_host(cls, value: str) -> str:
+        return socket.gethostname() if value == "auto" else value
 
     @field_validator("log_level", mode="before")
     @classmethod

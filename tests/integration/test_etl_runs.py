@@ -171,6 +171,15 @@ def test_a_source_that_is_down_is_a_failed_run_and_stops_no_other(settings: Sett
     assert [line.split()[0] for line in shown.splitlines()] == ["SOURCE", "gone", "letters", "all"]
 
 
+def test_new_runs_the_sources_that_have_not_succeeded_yet(settings: Settings, headrace: Command) -> None:
+    cover(settings)
+    assert headrace("run", "--new").returncode == 1, "one of the two is down"
+    assert headrace("run", "--new", "letters").returncode == 0
+    assert len(recorded(settings)) == 1
+    assert headrace("run", "--new").returncode == 1
+    assert (len(recorded(settings)), len(recorded(settings, "gone"))) == (1, 2), "only the one that failed is tried again"
+
+
 def test_reset_forgets_the_runs_and_leaves_the_records(settings: Settings, headrace: Command) -> None:
     cover(settings)
     assert headrace("run", "letters").returncode == 0

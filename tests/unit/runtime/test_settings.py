@@ -1,5 +1,6 @@
 """Settings: where they come from, and what a wrong one says."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,10 @@ def test_variables_of_other_programs_are_not_mistaken_for_ours(monkeypatch: pyte
     monkeypatch.setenv("HOME", "/somewhere")
     monkeypatch.setenv("NAMESPACE", "somebody")
     assert (load_settings().home, load_settings().namespace) == (Path(".headrace"), "")
+
+
+def test_a_worker_may_be_named_like_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_ID", "auto")
+    assert load_settings().worker_id == socket.gethostname()
+    monkeypatch.setenv("WORKER_ID", "3")
+    assert load_settings().worker_id == "3"

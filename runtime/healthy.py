@@ -1,0 +1,48 @@
+"""`python -m runtime.healthy`: is the process in this container well? It is asked itself. Exit code 0: yes.
+
+For a container's health check, which is a process of its own every few seconds: nothing but the standard library is
+loaded. A container runs one role, and so one of the three doors is open.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, build_opener
+
+DOORS = (("HEALTH_PORT", "/health"), ("API_PORT", "/api/health"), ("MOCK_PORT", "/api/health"))
+"""Where a worker, the API and the mock server answer; the first that is open is asked."""
+
+TIMEOUT_SECONDS = 3.0
+
+
+def problem(environment: Mapping[str, str]) -> str | None:
+    """What is wrong with the process, None if nothing is. Blocks for three seconds at most."""
+    asked = []
+    for variable, path in DOORS:
+        port = environment.get(variable, "0")
+        if port == "0":
+            continue
+        try:
+            # No proxy that the environment names may stand between us and ourselves.
+            with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_SECONDS):
+                return None
+        except HTTPError as error:
+            with error:
+                return f"{path} answers {error.code}: {error.read().decode(errors='replace').strip()}"
+        except (OSError, HTTPException) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            if not isinstance(reason, ConnectionRefusedError):
+                return f"{path} on port {port} does not answer: {reason!r}"
+            asked.append(f"{port} ({variable})")
+    return f"nothing listens on port {', '.join(asked) or '(HEALTH_PORT, API_PORT and MOCK_PORT are not set)'}"
+
+
+def main() -> str | None:
+    """What the health check shows, and with it the exit code."""
+    return problem(os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
