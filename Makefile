@@ -7,13 +7,16 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean build test test-faults bench lint format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers bench lint format lock shell db-shell
 
 help: ## List these commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(RUNTIME_STAMP) ## Start everything, wait until it is healthy, ingest the sources the first time
 	@$(BIN)/headrace up $(ARGS)
+
+up-docker: $(RUNTIME_STAMP) ## The same in containers; HEADRACE_STACK=docker says so to the other commands
+	@HEADRACE_STACK=docker $(BIN)/headrace up $(ARGS)
 
 down: $(RUNTIME_STAMP) ## Stop everything; the data stays
 	@$(BIN)/headrace down
@@ -35,6 +38,9 @@ test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
+
+test-containers: $(DEV_STAMP) ## Integration and end-to-end tests on servers from Docker; fails where there is none
+	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --durations=15 $(or $(ARGS),tests/integration tests/e2e)
 
 bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
 	$(BIN)/python -m benchmarks.faust_stage

@@ -18,9 +18,9 @@ from runtime.topic_admin import ensure_topics
 from schemas.topics import all_topics
 from tests.object_store import TestBucket
 from tests.processes import free_port
+from tests.servers.choice import choice, start_chosen
 from tests.servers.contract import Servers
 from tests.servers.databases import create_database, database_url, drop_database
-from tests.servers.native import NativeServers
 from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 
 TEMPLATE = "headrace_template"
@@ -32,10 +32,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> str:
+    """Which back end the servers come from."""
+    return str(choice())
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Real servers for the whole session."""
-    running = NativeServers(Path(tempfile.mkdtemp(prefix="headrace-tests-")))
+    running = start_chosen()
     try:
         yield running
     finally:

@@ -177,7 +177,7 @@ def test_new_runs_the_sources_that_have_not_succeeded_yet(settings: Settings, he
     assert headrace("run", "--new", "letters").returncode == 0
     assert len(recorded(settings)) == 1
     assert headrace("run", "--new").returncode == 1
-    assert (len(recorded(settings)), len(recorded(settings, "gone"))) == (1, 2), "only the one that failed is tried again"
+    assert (len(recorded(settings)), len(recorded(settings, "gone"))) == (1, 2), "only `gone` is tried again"
 
 
 def test_reset_forgets_the_runs_and_leaves_the_records(settings: Settings, headrace: Command) -> None:
