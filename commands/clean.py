@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, stdout
+from local_stack import compose
 from local_stack.errors import StackError
 from local_stack.progress import Steps
 from local_stack.stack import take_down
@@ -25,7 +26,11 @@ def clean(
 
       HEADRACE_HOME=/tmp/second headrace clean --yes
     """
-    state = StateFolder.at(load_settings().home)
+    settings = load_settings()
+    state = StateFolder.at(settings.home)
+    if settings.headrace_stack == "docker":
+        _clean_containers(state, yes)
+        return
     if not state.home.exists():
         stdout.print(f"There is nothing to delete: {state.home} does not exist.")
         return
@@ -40,3 +45,13 @@ def clean(
         fail(str(error))
     state.delete()
     stdout.print(f"Deleted {state.home}.")
+
+
+def _clean_containers(state: StateFolder, yes: bool) -> None:
+    if not yes:
+        typer.confirm("Remove the containers and delete their volumes with all data?", abort=True)
+    try:
+        compose.down(state.home, volumes=True)
+    except StackError as error:
+        fail(str(error))
+    stdout.print("Deleted the containers and their volumes.")

@@ -1,6 +1,7 @@
 """`headrace down`: an orderly stop."""
 
 from commands.output import fail, stdout
+from local_stack import compose
 from local_stack.errors import StackError
 from local_stack.progress import Steps
 from local_stack.stack import take_down
@@ -19,8 +20,13 @@ def down() -> None:
 
       HEADRACE_HOME=/tmp/second headrace down
     """
-    state = StateFolder.at(load_settings().home)
+    settings = load_settings()
+    state = StateFolder.at(settings.home)
     try:
+        if settings.headrace_stack == "docker":
+            there = compose.down(state.home)
+            stdout.print("Stopped; the data stays in its volumes." if there else "No containers are running.")
+            return
         with Steps(stdout) as steps:
             was_running = take_down(state, steps)
     except StackError as error:

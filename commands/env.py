@@ -7,9 +7,11 @@ import typer
 
 from commands.output import fail, print_json
 from local_stack.addresses import PUBLIC
+from local_stack.compose import running_addresses
+from local_stack.errors import StackError
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
-from runtime.settings import load_settings
+from runtime.settings import Settings, load_settings
 
 
 def env(
@@ -25,13 +27,22 @@ def env(
 
       headrace env --json
     """
-    state = StateFolder.at(load_settings().home)
-    known = state.read_addresses()
-    if not known or not Supervisor(state).is_running():
-        fail(f"No stack is running in {state.home}. Start one with: headrace up")
-    addresses = {name: known[name] for name in PUBLIC}
+    settings = load_settings()
+    try:
+        addresses = running_addresses() if settings.headrace_stack == "docker" else _native(settings)
+    except StackError as error:
+        fail(str(error))
+    if not addresses:
+        where = "containers" if settings.headrace_stack == "docker" else str(StateFolder.at(settings.home).home)
+        fail(f"No stack is running in {where}. Start one with: headrace up")
     if as_json:
         print_json(addresses)
     else:
         for name, value in addresses.items():
             typer.echo(f"{name}={shlex.quote(value)}")
+
+
+def _native(settings: Settings) -> dict[str, str]:
+    state = StateFolder.at(settings.home)
+    known = state.read_addresses()
+    return {name: known[name] for name in PUBLIC} if known and Supervisor(state).is_running() else {}

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.text import Text
 
 from commands.output import fail, stdout
+from local_stack.compose import show_logs
+from local_stack.errors import StackError
 from local_stack.log_reading import follow, tail
 from local_stack.state_folder import StateFolder
 from runtime.settings import load_settings
@@ -32,7 +34,10 @@ def logs(
 
       headrace logs kafka -n 200
     """
-    state = StateFolder.at(load_settings().home)
+    settings = load_settings()
+    if settings.headrace_stack == "docker":
+        _show_containers(names or [], follow=follow_them, lines=lines)
+    state = StateFolder.at(settings.home)
     chosen = _choose(state, names or [])
     width = max(len(log.stem) for log in chosen)
     colours = {log.stem: COLOURS[place % len(COLOURS)] for place, log in enumerate(chosen)}
@@ -46,6 +51,15 @@ def logs(
         show(tail(chosen, lines))
         if follow_them:
             show(follow(chosen))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _show_containers(names: list[str], *, follow: bool, lines: int) -> NoReturn:
+    try:
+        raise typer.Exit(show_logs(names, follow=follow, lines=lines))
+    except StackError as error:
+        fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

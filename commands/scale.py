@@ -41,6 +41,8 @@ def scale(
       headrace scale normalizer=1 --json
     """
     settings = load_settings()
+    if settings.headrace_stack == "docker":
+        fail("Containers are scaled by compose: docker compose up -d --wait --scale normalizer=3")
     state = StateFolder.at(settings.home)
     try:
         wanted = read_counts(counts)

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from commands.output import fail, print_json, stdout
+from local_stack.compose import examine_containers
 from local_stack.errors import StackError
 from local_stack.state_folder import StateFolder
 from local_stack.watched import Standing, examine
@@ -23,6 +24,8 @@ def status(
 ) -> None:
     """Ask the supervisor and each process and server itself. Exit code 1 if anything is down.
 
+    With HEADRACE_STACK=docker the containers are asked, by their health checks; `done` is what was to run once.
+
     A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a PING,
     Elasticsearch its cluster health, ours /health.
 
@@ -32,9 +35,10 @@ def status(
 
       headrace status --json
     """
-    state = StateFolder.at(load_settings().home)
+    settings = load_settings()
+    state = StateFolder.at(settings.home)
     try:
-        standings = examine(state)
+        standings = examine_containers() if settings.headrace_stack == "docker" else examine(state)
     except StackError as error:
         fail(str(error))
     rehearsals = running(state.home)
@@ -45,7 +49,8 @@ def status(
         for one in rehearsals:
             stdout.print(f"rehearsal {one}", style="yellow")
     else:
-        stdout.print(f"No stack has been started in {state.home} yet: headrace up")
+        where = "containers" if settings.headrace_stack == "docker" else str(state.home)
+        stdout.print(f"No stack has been started in {where} yet: headrace up")
     if not standings or not all(standing.is_well for standing in standings):
         raise typer.Exit(1)
 
@@ -73,5 +78,5 @@ def _table(standings: list[Standing]) -> Table:
         pid = str(one.pid or "-")
         name, state = one.name, f"[{style}]{one.state}[/]"
         restarts = f"{one.restarts} ({one.watchdog_restarts} stalled)" if one.watchdog_restarts else str(one.restarts)
-        table.add_row(name, state, pid, str(one.port), restarts, one.problem or "")
+        table.add_row(name, state, pid, str(one.port or "-"), restarts, one.problem or "")
     return table

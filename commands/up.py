@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, stderr, stdout
+from local_stack import compose
 from local_stack.errors import StackError
 from local_stack.progress import Steps
 from local_stack.stack import UpOptions, UpOutcome, bring_up
@@ -38,6 +39,8 @@ def up(
     The first start resolves the servers and ingests the sources; later ones take seconds. When the stack is running
     already, it is checked and shown. Ctrl-C while it starts stops everything that it had started.
 
+    With HEADRACE_STACK=docker it is the stack of docker-compose.yml, which is built first.
+
     Ports come from KAFKA_PORT, KAFKA_CONTROLLER_PORT, POSTGRES_PORT, REDIS_PORT, ELASTICSEARCH_PORT,
     ELASTICSEARCH_TRANSPORT_PORT, API_PORT, MOCK_PORT and HEALTH_PORT_BASE; those of further brokers from KAFKA_2_PORT,
     KAFKA_2_CONTROLLER_PORT and so on.
@@ -50,9 +53,21 @@ def up(
 
       headrace up --brokers 3
 
+      HEADRACE_STACK=docker headrace up
+
       HEADRACE_HOME=/tmp/second API_PORT=8001 headrace up --free-ports
     """
-    state = StateFolder.at(load_settings().home)
+    settings = load_settings()
+    state = StateFolder.at(settings.home)
+    if settings.headrace_stack == "docker":
+        if free_ports or ingest is not None:
+            fail(
+                "--free-ports and --ingest/--no-ingest are for the native stack. In containers set the ports by their "
+                "variables, and choose services with: docker compose up -d --wait SERVICE…",
+                2,
+            )
+        _up_in_containers(state, brokers, servers_only)
+        return
     try:
         with _interruptible(), Steps(stdout) as steps:
             outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest, brokers), steps)
@@ -62,6 +77,18 @@ def up(
         stderr.print("Interrupted; everything that was started has been stopped.")
         raise typer.Exit(130) from None
     _show(state, outcome)
+
+
+def _up_in_containers(state: StateFolder, brokers: int | None, servers_only: bool) -> None:
+    try:
+        addresses = compose.up(state.home, brokers=brokers, servers_only=servers_only)
+    except StackError as error:
+        fail(str(error))
+    stdout.print("Headrace is up in containers" + (" (servers only)" if servers_only else ""))
+    for name, address in addresses.items():
+        stdout.print(f"  {name:<24} {address}", markup=False)
+    stdout.print("  look: HEADRACE_STACK=docker headrace status, or logs -f, or lag", markup=False)
+    stdout.print("  stop: HEADRACE_STACK=docker headrace down (data stays; clean deletes it)", markup=False)
 
 
 def _show(state: StateFolder, outcome: UpOutcome) -> None:

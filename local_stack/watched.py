@@ -13,6 +13,9 @@ from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import ProcessState, Supervisor
 from local_stack.watchdog_restarts import restarts_by_name
 
+DONE = "done"
+"""The state of what was to run once, and has succeeded."""
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -32,8 +35,9 @@ class Standing:
     pid: int | None
     state: str
     """running: alive and serving. starting, unhealthy: alive and not serving. Otherwise the supervisor's word:
-    backoff (died, will be tried again), stopped, exited, fatal (given up)."""
-    port: int
+    backoff (died, will be tried again), stopped, exited, fatal (given up). In containers also: paused, and done."""
+    port: int | None
+    """None for a container that publishes none."""
     restarts: int
     """Since the stack was started: after it had died, or because it had stalled."""
     watchdog_restarts: int
@@ -43,7 +47,7 @@ class Standing:
 
     @property
     def is_well(self) -> bool:
-        return self.state == "running"
+        return self.state in ("running", DONE)
 
 
 def watched_servers(record: StackRecord) -> list[Watched]:

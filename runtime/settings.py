@@ -1,7 +1,8 @@
 """Every setting of every process, read once at its start and handed down frozen.
 
 Values come from, strongest first: the process's environment, `.env` in the working directory, and the running
-stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`), so a command finds the stack it belongs to.
+stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`; `compose.env` with HEADRACE_STACK=docker), so a
+command finds the stack it belongs to.
 """
 
 import os
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
+COMPOSE_ENV = "compose.env"
+"""What stack.env is for the stack in containers."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -30,6 +34,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     # Where things are
+    headrace_stack: Literal["native", "docker"] = "native"
+    """Which stack commands are about: processes of this machine, or the containers of docker-compose.yml."""
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     database_url: SecretStr = SecretStr("postgresql://headrace:headrace@127.0.0.1:5432/headrace")
@@ -233,8 +239,10 @@ def load_settings(**overrides: object) -> Settings:
     Raises SettingsError with a line per wrong variable.
     """
     home = Path(str(overrides.get("headrace_home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
+    stack = os.environ.get("HEADRACE_STACK") or dotenv_values(".env").get("HEADRACE_STACK")
+    addresses = home / (COMPOSE_ENV if stack == "docker" else STACK_ENV)
     try:
-        return Settings(_env_file=(home / STACK_ENV, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=(addresses, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error

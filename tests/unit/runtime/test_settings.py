@@ -24,6 +24,22 @@ def test_the_environment_wins_over_env_files_and_the_stack(tmp_path: Path, monke
     assert (settings.api_port, settings.mock_port, settings.redis_url) == (3001, 2002, "redis://stack")
 
 
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_the_stack_in_containers_has_addresses_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / ".headrace").mkdir()
+    (tmp_path / ".headrace" / "stack.env").write_text("REDIS_URL=redis://native\n")
+    (tmp_path / ".headrace" / "compose.env").write_text("REDIS_URL=redis://containers\n")
+    assert load_settings().redis_url == "redis://native"
+    if place == ".env":
+        (tmp_path / ".env").write_text("HEADRACE_STACK=docker\n")
+    else:
+        monkeypatch.setenv("HEADRACE_STACK", "docker")
+    assert load_settings().redis_url == "redis://containers"
+    assert load_settings().headrace_stack == "docker"
+
+
 def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "elsewhere"
     home.mkdir()
