@@ -7,7 +7,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers bench lint format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose bench lint format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS
 
 test-containers: $(DEV_STAMP) ## Integration and end-to-end tests on servers from Docker; fails where there is none
 	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --durations=15 $(or $(ARGS),tests/integration tests/e2e)
+
+test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down; minutes
+	$(BIN)/pytest --durations=15 -x $(or $(ARGS),tests/compose)
 
 bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
 	$(BIN)/python -m benchmarks.faust_stage
