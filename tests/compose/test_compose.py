@@ -1,8 +1,10 @@
 """The stack of docker-compose.yml, as a user runs it. The tests follow each other on one stack: make test-compose."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -11,6 +13,7 @@ from local_stack.ports import DEFAULT_PORTS, assign_ports
 from local_stack.programs import ROLES
 from runtime.kafka_clients import QUIET
 from tests.compose.stack import ComposeStack
+from tests.e2e.command_line import CommandLine
 from tests.waiting import eventually
 
 SERVERS = ("kafka", "postgres", "redis", "elasticsearch")
@@ -42,6 +45,21 @@ def test_up_is_enough_to_see_all_customers(stack: ComposeStack) -> None:
     stack.get(f"/api/customers/{key}")
     assert stack.get(f"/api/customers/{key}").headers["X-Cache"] == "hit"
     audited(stack)
+
+
+def test_headrace_is_about_the_containers_when_told_so(stack: ComposeStack, tmp_path: Path) -> None:
+    headrace = CommandLine(tmp_path / "home", stack.variables | {"HEADRACE_STACK": "docker"})
+    assert headrace("up").stdout.startswith("Headrace is up in containers"), "what runs is left alone"
+    standings = headrace.status()
+    assert standings.keys() == {*SERVERS, *OURS, "setup", "ingest"}
+    assert {name for name, one in standings.items() if one["state"] == "done"} == {"setup", "ingest"}
+    addresses = json.loads(headrace("env", "--json").stdout)
+    assert addresses == stack.addresses()
+    assert addresses["API_URL"].endswith(f":{stack.variables['API_PORT']}")
+    lag = json.loads(headrace("lag", "--json").stdout)
+    assert {"normalizer", "sink-postgres"} <= {row["group"] for row in lag}
+    assert sum(row["end"] for row in lag if row["topic"] == "customers.raw") >= CUSTOMERS
+    assert "normalizer" in headrace("logs", "normalizer", "-n", "3").stdout
 
 
 def test_the_image_is_small_and_has_neither_root_nor_compilers(stack: ComposeStack) -> None:
