@@ -11,7 +11,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
       --prefix /packages --requirement /tmp/requirements-image.lock
 # A third of what the wheels bring serves debuggers and compilers, or is a part of pyarrow that exports don't load.
 WORKDIR /packages/lib/python3.12/site-packages
-RUN find . -name '*.so*' -type f -exec strip --strip-unneeded {} + \
+RUN find . -type f \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-unneeded {} + \
  && find . -type f \( -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.px[di]' -o -name '*.pyx' -o -name '*.pyi' \) -delete \
  && rm -rf pyarrow/tests pyarrow/include pyarrow/src pyarrow/*_flight* pyarrow/*_s3* greenlet/tests \
  && python -m compileall -q --invalidation-mode unchecked-hash .
