@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
 WORKDIR /packages/lib/python3.12/site-packages
 RUN find . -type f \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-unneeded {} + \
  && find . -type f \( -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.px[di]' -o -name '*.pyx' -o -name '*.pyi' \) -delete \
- && rm -rf pyarrow/tests pyarrow/include pyarrow/src pyarrow/*_flight* pyarrow/*_s3* greenlet/tests \
+ && rm -rf pyarrow/tests pyarrow/include pyarrow/src pyarrow/*_flight* pyarrow/*_s3* pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* greenlet/tests \
  && python -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM python:3.12-slim AS code

@@ -50,11 +50,13 @@ bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace
 	$(BIN)/python -m benchmarks.faust_stage --memory
 	$(BIN)/python -m benchmarks.postgres_sink
 
-lint: $(DEV_STAMP) ## Check style, formatting, types and import directions; changes nothing
+lint: $(DEV_STAMP) ## Check style, types, import directions, the Dockerfile and the workflow; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --quiet --offline --no-progress .github
 
 format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .

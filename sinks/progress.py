@@ -26,6 +26,11 @@ class Progress:
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
 
+    @property
+    def records(self) -> int:
+        """How many this process has written."""
+        return self._records
+
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
 

@@ -116,7 +116,7 @@ class Runner(Generic[Batch]):
                 task.cancel()
             await self._sink.close()
             await _in_daemon_thread(self._intake.close, LEAVE_SECONDS)
-        log.info("sink_stopped", sink=self._sink.name)
+        log.info("sink_stopped", sink=self._sink.name, records=self._progress.records)
 
     async def _loop(self) -> None:
         self._intake.open()

@@ -47,9 +47,9 @@ class ComposeStack:
         label = f"label=com.docker.compose.project={self.variables['COMPOSE_PROJECT_NAME']}"
         return self._run("volume", "ls", "--quiet", "--filter", label).stdout.split()
 
-    def image(self) -> dict[str, Any]:
-        """What `docker image inspect` says of ours."""
-        found: list[dict[str, Any]] = json.loads(self._run("image", "inspect", self.variables["HEADRACE_IMAGE"]).stdout)
+    def image(self, name: str) -> dict[str, Any]:
+        """What `docker image inspect` says of one."""
+        found: list[dict[str, Any]] = json.loads(self._run("image", "inspect", name).stdout)
         return found[0]
 
     def addresses(self) -> dict[str, str]:
