@@ -7,7 +7,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose bench lint format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose bench lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
 
 test-containers: $(DEV_STAMP) ## Integration and end-to-end tests on servers from Docker; fails where there is none
-	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --durations=15 $(or $(ARGS),tests/integration tests/e2e)
+	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers --durations=15 $(or $(ARGS),tests/integration tests/contract tests/e2e)
 
 test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down; minutes
 	$(BIN)/pytest --durations=15 -x $(or $(ARGS),tests/compose)
@@ -57,6 +57,9 @@ lint: $(DEV_STAMP) ## Check style, types, import directions, the Dockerfile and 
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --quiet --offline --no-progress .github
+
+lint-workflow: ## Check the GitHub workflow with actionlint (needs Go)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -26,6 +26,19 @@ from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 TEMPLATE = "headrace_template"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For another back end it is enough to run what takes its servers from there."""
+    parser.addoption("--on-servers", action="store_true", help="only tests that use the fixture `servers`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--on-servers` leaves out the tests without servers, and those that start a stack of their own."""
+    if not config.getoption("--on-servers"):
+        return
+    config.hook.pytest_deselected(items=[item for item in items if not _on_servers(item)])
+    items[:] = filter(_on_servers, items)
+
+
 def pytest_configure() -> None:
     """Commands that a test starts can be interrupted, also where whoever started the tests ignores Ctrl-C (`… &`)."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -107,6 +120,10 @@ def pipeline_settings(migrated_settings: Settings) -> Iterator[Settings]:
     admin = AdminClient({"bootstrap.servers": migrated_settings.kafka_bootstrap_servers, "log_level": QUIET})
     for deletion in admin.delete_topics([migrated_settings.named(topic.name) for topic in all_topics()]).values():
         deletion.result()
+
+
+def _on_servers(item: pytest.Item) -> bool:
+    return "servers" in getattr(item, "fixturenames", ())
 
 
 def _settings(servers: Servers, namespace: str, database: str, home: Path = Path()) -> Settings:

@@ -52,6 +52,10 @@ class ComposeStack:
         found: list[dict[str, Any]] = json.loads(self._run("image", "inspect", name).stdout)
         return found[0]
 
+    def remove_image(self, name: str) -> None:
+        """With what only it holds."""
+        self._run("image", "rm", name)
+
     def addresses(self) -> dict[str, str]:
         """Where the running services are reached from here."""
         return addresses_of_containers(one for several in self.containers().values() for one in several)

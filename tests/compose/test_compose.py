@@ -4,9 +4,11 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 from local_stack.ports import DEFAULT_PORTS, assign_ports
@@ -17,6 +19,7 @@ from tests.compose.stack import ComposeStack
 from tests.e2e.command_line import CommandLine
 from tests.waiting import eventually
 
+BROKERS = ("kafka", "kafka-2", "kafka-3")
 SERVERS = ("kafka", "postgres", "redis", "elasticsearch")
 CONSUMERS = ("normalizer", "sink-postgres", "sink-landing", "sink-elasticsearch", "sink-redis")
 OURS = tuple(role.name for role in ROLES if role.name != "watchdog")
@@ -30,17 +33,35 @@ BATCH_RECORDS = 10_000
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[ComposeStack]:
+def image() -> Iterator[str]:
+    """The name of our image, built of this checkout."""
     name = f"headrace-test-{uuid.uuid4().hex[:8]}"
-    ports = assign_ports(DEFAULT_PORTS, environment={}, remembered={}, free=True)
-    variables = {variable: str(port) for variable, port in ports.items()}
-    variables |= {"COMPOSE_PROJECT_NAME": name, "HEADRACE_IMAGE": name, "COMPOSE_PROFILES": "", "LOG_FORMAT": "json"}
-    running = ComposeStack(variables)
+    building = ComposeStack({"HEADRACE_IMAGE": name})
+    building("build")
+    yield name
+    building.remove_image(name)
+
+
+@pytest.fixture(scope="module")
+def stack(image: str) -> Iterator[ComposeStack]:
+    with a_stack(image) as running:
+        running("up", "--detach", "--wait")
+        yield running
+
+
+@contextmanager
+def a_stack(image: str, profiles: str = "") -> Iterator[ComposeStack]:
+    """One that has a name and ports of its own, and is not up yet. In the end nothing of it is left."""
+    ports = {**DEFAULT_PORTS, "KAFKA_2_PORT": 9094, "KAFKA_3_PORT": 9096}
+    free = assign_ports(ports, environment={}, remembered={}, free=True)
+    variables = {variable: str(port) for variable, port in free.items()}
+    name = f"headrace-test-{uuid.uuid4().hex[:8]}"
+    variables |= {"COMPOSE_PROJECT_NAME": name, "HEADRACE_IMAGE": image, "COMPOSE_PROFILES": profiles}
+    running = ComposeStack(variables | {"LOG_FORMAT": "json"})
     try:
-        running("up", "--detach", "--wait", "--build")
         yield running
     finally:
-        running("down", "--volumes", "--rmi", "local")
+        running("--profile", "*", "down", "--volumes")
 
 
 def test_up_is_enough_to_see_all_customers(stack: ComposeStack) -> None:
@@ -153,10 +174,31 @@ def test_the_data_survives_down_and_goes_with_its_volumes(stack: ComposeStack) -
     assert stack.volumes() == []
 
 
+def test_of_three_brokers_one_may_die(image: str) -> None:
+    with a_stack(image, profiles="cluster") as stack:
+        stack("up", "--detach", "--wait", *BROKERS, *SERVERS[1:])
+        stack("run", "--rm", "setup")
+        servers = {"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"]}
+        admin = AdminClient(servers | {"log_level": QUIET})
+        topic = admin.list_topics("customers.raw", timeout=30).topics["customers.raw"]
+        assert {len(partition.isrs) for partition in topic.partitions.values()} == {len(BROKERS)}
+        stack("kill", BROKERS[0])
+        producer = Producer(servers | {"acks": "all", "log_level": QUIET})
+        confirmed: list[KafkaError | None] = []
+        for partition in topic.partitions:
+            producer.produce("customers.raw", b"{}", partition=partition, on_delivery=lambda e, _: confirmed.append(e))
+        assert producer.flush(60) == 0
+        assert confirmed == [None] * len(topic.partitions)
+
+
 def handled(stack: ComposeStack, service: str) -> int:
     """Records that a worker has handled, repeated ones included, in its lives that ended well and in this one."""
     lines = stack("logs", "--no-log-prefix", service).splitlines()
-    ended = [json.loads(line) for line in lines if '"event": "normalizer_stopped"' in line or '"event": "sink_stopped"' in line]
+    ended = [
+        json.loads(line)
+        for line in lines
+        if '"event": "normalizer_stopped"' in line or '"event": "sink_stopped"' in line
+    ]
     ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8101/health').read().decode())"
     now = json.loads(stack("exec", "--no-TTY", service, "python", "-c", ask))
     return sum(int(one["records"]) for one in ended) + int(now.get("records_in", now.get("records")))
