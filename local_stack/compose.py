@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from local_stack.containers import addresses_of_containers, standing_of_container
 from local_stack.errors import StackError
@@ -35,7 +36,7 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
     brokers_too = ("kafka-2", "kafka-3") if cluster.get("COMPOSE_PROFILES") else ()
     chosen = (*SERVERS, *brokers_too) if servers_only else ()
     words = ["up", "--detach", "--wait", *([] if servers_only else ["--build"]), *chosen]
-    if code := _run(words, os.environ | cluster):
+    if code := _run(words, os.environ | cluster, output=sys.stderr):
         raise StackError(
             f"`docker compose {' '.join(words)}` failed (exit code {code}; its output is above).",
             remedy="See `HEADRACE_STACK=docker headrace status` and `… logs SERVICE`, then run this again.",
@@ -83,8 +84,10 @@ def _inspect() -> list[dict[str, Any]]:
     return found
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    return subprocess.run(_compose(words), env=dict(environment), stdin=subprocess.DEVNULL, check=False).returncode
+def _run(words: Sequence[str], environment: Mapping[str, str], output: TextIO | None = None) -> int:
+    """Run compose on our own terminal; its exit code. `output`: where what it prints on stdout goes, if not there."""
+    command = _compose(words)
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, check=False).returncode
 
 
 def _output(command: Sequence[str]) -> str:

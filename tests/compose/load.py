@@ -9,6 +9,8 @@ import httpx
 import msgspec
 from confluent_kafka import Producer
 
+from runtime.kafka_clients import QUIET
+
 BURST = 500
 """Customers at once."""
 
@@ -21,7 +23,9 @@ class Load:
     def __init__(self, bootstrap_servers: str, api_url: str) -> None:
         self.customers = 0
         self.users = 0
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "enable.idempotence": True})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "log_level": QUIET}
+        )
         self._api_url = api_url
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)

@@ -1,6 +1,7 @@
 """The stack of docker-compose.yml, as a user runs it. The tests follow each other on one stack: make test-compose."""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -102,15 +103,7 @@ def test_the_image_is_small_and_has_neither_root_nor_compilers(stack: ComposeSta
 def test_every_role_that_is_killed_comes_back_and_nothing_is_lost(stack: ComposeStack) -> None:
     before = {name: restarts(stack, name) for name in OURS}
     for name in OURS:
-        # `docker kill` would be an operator's wish, after which the engine restarts nothing.
-        stack(
-            "exec",
-            "--no-TTY",
-            name,
-            "python",
-            "-c",
-            "import os, signal; os.kill(-1, signal.SIGKILL)",
-        )
+        stack.kill(name)
     for name in OURS:
         eventually(lambda name=name: restarts(stack, name) > before[name], what=f"{name} is restarted", every=1)  # type: ignore[misc]
     stack.wait_until_healthy(*OURS)
@@ -130,7 +123,7 @@ def test_every_role_drains_on_sigterm_under_load(stack: ComposeStack) -> None:
             took[name] = time.monotonic() - begun
             assert [one["State"]["ExitCode"] for one in stack.containers()[name]] == [0], name
             stack("start", name)
-            stack.wait_until_healthy(name)
+    stack.wait_until_healthy(*OURS)
     assert all(seconds < STOP_SECONDS for seconds in took.values()), took
     eventually(lambda: lag(stack) == 0, what="every group has committed to the end", within=120, every=1)
     for name, (records, offsets) in before.items():
@@ -142,12 +135,13 @@ def test_every_role_drains_on_sigterm_under_load(stack: ComposeStack) -> None:
 
 
 def test_restarts_of_the_servers_lose_nothing(stack: ComposeStack) -> None:
+    customers = stack.customers()
     for name in SERVERS:
         stack.headrace("publish", "customers_api", "--full")
         stack("restart", name)
         stack.wait_until_healthy(name)
     stack.wait_until_healthy(*OURS)
-    assert stack.customers() == CUSTOMERS
+    assert stack.customers() == customers
     audited(stack)
 
 
@@ -165,10 +159,11 @@ def test_three_normalizers_share_the_partitions(stack: ComposeStack) -> None:
 
 
 def test_the_data_survives_down_and_goes_with_its_volumes(stack: ComposeStack) -> None:
+    customers = stack.customers()
     stack("down")
     assert stack.volumes()
     stack("up", "--detach", "--wait")
-    assert stack.customers() == CUSTOMERS
+    assert stack.customers() == customers
     audited(stack)
     stack("down", "--volumes")
     assert stack.volumes() == []
@@ -193,15 +188,10 @@ def test_of_three_brokers_one_may_die(image: str) -> None:
 
 def handled(stack: ComposeStack, service: str) -> int:
     """Records that a worker has handled, repeated ones included, in its lives that ended well and in this one."""
-    lines = stack("logs", "--no-log-prefix", service).splitlines()
-    ended = [
-        json.loads(line)
-        for line in lines
-        if '"event": "normalizer_stopped"' in line or '"event": "sink_stopped"' in line
-    ]
+    stopped = re.findall(r'{.*"event": "(?:normalizer|sink)_stopped".*}', stack("logs", "--no-log-prefix", service))
     ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8101/health').read().decode())"
     now = json.loads(stack("exec", "--no-TTY", service, "python", "-c", ask))
-    return sum(int(one["records"]) for one in ended) + int(now.get("records_in", now.get("records")))
+    return sum(int(json.loads(line)["records"]) for line in stopped) + int(now.get("records_in", now.get("records")))
 
 
 def committed(stack: ComposeStack, group: str) -> int:
