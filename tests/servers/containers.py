@@ -9,12 +9,16 @@ from testcontainers.community.elasticsearch import ElasticSearchContainer
 from testcontainers.community.kafka import KafkaContainer
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
+from testcontainers.core.config import ConnectionMode
+from testcontainers.core.config import testcontainers_config as config
 from testcontainers.core.container import DockerContainer
 
 from local_stack import elasticsearch, kafka, postgres, redis
 from local_stack.ports import assign_ports
 from tests.servers.contract import ServerName
 from tests.servers.images import read_images
+
+LOOPBACK = "127.0.0.1"
 
 START_SECONDS = 120
 """Elasticsearch on two shared cores; what is not there yet is pulled before."""
@@ -50,6 +54,10 @@ class ContainerServers:
     """
 
     def __init__(self) -> None:
+        # Ports are bound to this machine's loopback. Left to itself testcontainers guesses that it runs in a container,
+        # and then asks at the bridge's address.
+        config.connection_mode_override = ConnectionMode.docker_host
+        config.tc_host_override = LOOPBACK
         self._images = read_images()
         names: dict[ServerName, str] = {name: f"{name.upper()}_PORT" for name in PROBLEMS}
         free = assign_ports(dict.fromkeys(names.values(), 0), environment={}, remembered={}, free=True)
@@ -62,10 +70,14 @@ class ContainerServers:
         }
         for name, container in self._containers.items():
             # A container that is stopped and started again would get another port, unless it is bound to one.
-            container.ports = dict.fromkeys(container.ports, ("127.0.0.1", self._ports[name]))  # type: ignore[arg-type]
+            container.ports = dict.fromkeys(container.ports, (LOOPBACK, self._ports[name]))  # type: ignore[arg-type]
+        first: ServerName = "redis"
+        others = [name for name in self._containers if name != first]
         try:
-            with ThreadPoolExecutor(len(self._containers)) as threads:
-                list(threads.map(self._start, self._containers))
+            # The first brings testcontainers' reaper with it, of which several at once would make several.
+            self._start(first)
+            with ThreadPoolExecutor(len(others)) as threads:
+                list(threads.map(self._start, others))
         except BaseException:
             self.close()
             raise
