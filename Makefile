@@ -33,17 +33,14 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
 	@$(BIN)/python -m local_stack.resolve
 
-# Two files of tests at a time, each on servers of its own: most of a test is waiting for a server or a process.
-TWO := -n 2 --dist loadfile
-
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part, without coverage)
-	$(BIN)/pytest $(or $(ARGS),$(TWO) --cov --cov-report=term --cov-fail-under=90 --durations=15)
+	$(BIN)/pytest $(or $(ARGS),--cov --cov-report=term --cov-fail-under=90 --durations=15)
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
 
 test-containers: $(DEV_STAMP) ## Integration and end-to-end tests on servers from Docker; fails where there is none
-	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers $(or $(ARGS),$(TWO) --durations=15 tests/integration tests/contract tests/e2e)
+	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers --durations=15 $(or $(ARGS),tests/integration tests/contract tests/e2e)
 
 test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down; minutes
 	$(BIN)/pytest --durations=15 -x $(or $(ARGS),tests/compose)
