@@ -25,6 +25,8 @@ START_SECONDS = 120
 
 STOP_SECONDS = 30
 
+TERMINATE_JAVA = 'for one in /proc/[0-9]*; do [[ $(readlink "$one/exe") == */java ]] && kill "${one##*/}"; done'
+
 BROKER = {
     "AUTO_CREATE_TOPICS_ENABLE": "false",
     "MESSAGE_MAX_BYTES": str(kafka.MAX_MESSAGE_BYTES),
@@ -97,7 +99,13 @@ class ContainerServers:
         }
 
     def stop(self, name: ServerName) -> None:
-        self._container(name).stop(timeout=STOP_SECONDS)
+        container = self._container(name)
+        if name == "kafka":
+            # Its first process is testcontainers' shell script, which keeps SIGTERM to itself.
+            container.exec_run(["bash", "-c", TERMINATE_JAVA])
+            container.wait(timeout=STOP_SECONDS)
+        else:
+            container.stop(timeout=STOP_SECONDS)
 
     def kill(self, name: ServerName) -> None:
         container = self._container(name)
