@@ -39,16 +39,19 @@ test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
 
-# The gate's form: a record's whole way, every stage, and every server stopped, killed or frozen in the middle.
-CONTAINERS_short := $(patsubst %,tests/integration/test_%.py,api_pool api_webhooks cache_race elasticsearch_sink landing_sink normalizer \
-  outbox_relay postgres_sink publish_incremental publish_outage raw_originals redis_sink) tests/e2e/test_first_ingestion.py
+# The gate's form: a record's whole way, and servers stopped, killed or frozen in the middle of it.
+CONTAINERS_short := $(patsubst %,tests/integration/test_%.py,api_pool cache_race elasticsearch_sink landing_sink publish_outage redis_sink) \
+  tests/e2e/test_first_ingestion.py
 CONTAINERS_long := tests/integration tests/contract tests/e2e
 
 test-containers: $(DEV_STAMP) ## Tests on servers from Docker, never skipped where there is none (CONTAINERS=short for the gate's form)
 	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers --durations=15 $(or $(ARGS),$(CONTAINERS_$(or $(CONTAINERS),long)))
 
-test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down; minutes
-	$(BIN)/pytest --durations=15 -x $(or $(ARGS),tests/compose)
+# The gate's form: up, the tour's checks, a kill of every role.
+COMPOSE_short := -k "up_is_enough or told_so or image or killed"
+
+test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down (COMPOSE=short for the gate's form)
+	$(BIN)/pytest --durations=15 -x $(COMPOSE_$(COMPOSE)) $(or $(ARGS),tests/compose)
 
 bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
 	$(BIN)/python -m benchmarks.faust_stage
