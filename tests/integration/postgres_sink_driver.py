@@ -60,6 +60,7 @@ class Driver:
     """Writes batches and looks at what they left."""
 
     def __init__(self, settings: Settings, connection: Any) -> None:
+        self.settings = settings
         self.sink = PostgresSink(settings)
         self.connection = connection
 
