@@ -2,6 +2,7 @@
 
 from local_stack.kafka import bootstrap_servers, node_ports
 from local_stack.postgres import database_url
+from local_stack.redis import redis_url
 from local_stack.state_folder import StackRecord
 
 PUBLIC = (
@@ -23,7 +24,7 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
     return {
         "DATABASE_URL": database_url(ports["POSTGRES_PORT"]),
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers),
-        "REDIS_URL": f"redis://127.0.0.1:{ports['REDIS_PORT']}/0",
+        "REDIS_URL": redis_url(ports["REDIS_PORT"]),
         "ELASTICSEARCH_URL": "none" if record.without_elasticsearch else elasticsearch,
         "API_URL": f"http://127.0.0.1:{ports['API_PORT']}",
         "MOCK_URL": f"http://127.0.0.1:{ports['MOCK_PORT']}",

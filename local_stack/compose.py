@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from local_stack.containers import addresses_of_containers, standing_of_container
+from local_stack.containers import BROKERS, addresses_of_containers, standing_of_container
 from local_stack.errors import StackError
 from local_stack.programs import PROJECT
 from local_stack.server import LOG_TAIL_LINES
@@ -33,7 +33,7 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
     if brokers not in (None, 1, 3):
         raise StackError(f"A cluster of {brokers} brokers is not offered in containers.", remedy="Choose 1 or 3.")
     cluster = {} if brokers is None else {"COMPOSE_PROFILES": "cluster" if brokers == 3 else ""}
-    brokers_too = ("kafka-2", "kafka-3") if cluster.get("COMPOSE_PROFILES") else ()
+    brokers_too = BROKERS[1:] if cluster.get("COMPOSE_PROFILES") else ()
     chosen = (*SERVERS, *brokers_too) if servers_only else ()
     words = ["up", "--detach", "--wait", *([] if servers_only else ["--build"]), *chosen]
     if code := _run(words, os.environ | cluster, output=sys.stderr):

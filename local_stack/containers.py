@@ -4,17 +4,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from local_stack.addresses import PUBLIC
-from local_stack.kafka import bootstrap_servers
+from local_stack.kafka import bootstrap_servers, node_name
 from local_stack.postgres import database_url
+from local_stack.redis import redis_url
 from local_stack.watched import DONE, Standing
 
 Inspected = Mapping[str, Any]
 """One element of the list that `docker inspect` prints."""
 
+BROKERS = tuple(node_name(node) for node in (1, 2, 3))
+"""The services of Kafka; those after the first are there in a cluster only."""
+
 PORTS = {
-    "kafka": 29092,
-    "kafka-2": 29092,
-    "kafka-3": 29092,
+    **dict.fromkeys(BROKERS, 29092),
     "postgres": 5432,
     "redis": 6379,
     "elasticsearch": 9200,
@@ -40,11 +42,11 @@ def standing_of_container(one: Inspected) -> Standing:
 def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
     """Where the running ones are reached from this machine, in the order of `headrace env`."""
     ports = {service_of(one): port for one in found if _runs(one) and (port := published_port(one)) is not None}
-    brokers = [ports[name] for name in ("kafka", "kafka-2", "kafka-3") if name in ports]
+    brokers = [ports[name] for name in BROKERS if name in ports]
     addresses = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers)} if brokers else {}
     forms = {
         "DATABASE_URL": ("postgres", database_url),
-        "REDIS_URL": ("redis", lambda port: f"redis://127.0.0.1:{port}/0"),
+        "REDIS_URL": ("redis", redis_url),
         "ELASTICSEARCH_URL": ("elasticsearch", _http),
         "API_URL": ("api", _http),
         "MOCK_URL": ("mock-server", _http),

@@ -49,10 +49,15 @@ class Redis:
         return {}
 
     def addresses(self) -> dict[str, str]:
-        return {"REDIS_URL": f"redis://127.0.0.1:{self.port}/0"}
+        return {"REDIS_URL": redis_url(self.port)}
 
     def problem(self) -> str | None:
         return problem(self.port)
+
+
+def redis_url(port: int) -> str:
+    """The URL of the one database that is used."""
+    return f"redis://127.0.0.1:{port}/0"
 
 
 def problem(port: int) -> str | None:

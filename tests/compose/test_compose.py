@@ -12,17 +12,18 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
+from local_stack.containers import BROKERS
 from local_stack.ports import DEFAULT_PORTS, assign_ports
 from local_stack.programs import ROLES
 from runtime.kafka_clients import QUIET
 from tests.compose.load import Load
 from tests.compose.stack import ComposeStack
 from tests.e2e.command_line import CommandLine
+from tests.processes import WORKERS
+from tests.servers.contract import SERVER_NAMES
 from tests.waiting import eventually
 
-BROKERS = ("kafka", "kafka-2", "kafka-3")
-SERVERS = ("kafka", "postgres", "redis", "elasticsearch")
-CONSUMERS = ("normalizer", "sink-postgres", "sink-landing", "sink-elasticsearch", "sink-redis")
+CONSUMERS = tuple(role.replace(" ", "-") for role in WORKERS)
 OURS = tuple(role.name for role in ROLES if role.name != "watchdog")
 CUSTOMERS = 10_000
 
@@ -80,7 +81,7 @@ def test_headrace_is_about_the_containers_when_told_so(stack: ComposeStack, tmp_
     headrace = CommandLine(tmp_path / "home", stack.variables | {"HEADRACE_STACK": "docker"})
     assert headrace("up").stdout.startswith("Headrace is up in containers"), "what runs is left alone"
     standings = headrace.status()
-    assert standings.keys() == {*SERVERS, *OURS, "setup", "ingest"}
+    assert standings.keys() == {*SERVER_NAMES, *OURS, "setup", "ingest"}
     assert {name for name, one in standings.items() if one["state"] == "done"} == {"setup", "ingest"}
     addresses = json.loads(headrace("env", "--json").stdout)
     assert addresses == stack.addresses()
@@ -116,7 +117,7 @@ def test_every_role_drains_on_sigterm_under_load(stack: ComposeStack) -> None:
     before = {name: (handled(stack, name), committed(stack, name)) for name in CONSUMERS}
     customers = stack.customers()
     took = {}
-    with Load(stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"], stack.addresses()["API_URL"]) as load:
+    with Load(stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"], stack.addresses()["API_URL"]) as load:
         for name in OURS:
             begun = time.monotonic()
             stack("stop", name)
@@ -136,7 +137,7 @@ def test_every_role_drains_on_sigterm_under_load(stack: ComposeStack) -> None:
 
 def test_restarts_of_the_servers_lose_nothing(stack: ComposeStack) -> None:
     customers = stack.customers()
-    for name in SERVERS:
+    for name in SERVER_NAMES:
         stack.headrace("publish", "customers_api", "--full")
         stack("restart", name)
         stack.wait_until_healthy(name)
@@ -147,7 +148,7 @@ def test_restarts_of_the_servers_lose_nothing(stack: ComposeStack) -> None:
 
 def test_three_normalizers_share_the_partitions(stack: ComposeStack) -> None:
     stack("up", "--detach", "--wait", "--scale", "normalizer=3")
-    admin = AdminClient({"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"], "log_level": QUIET})
+    admin = AdminClient({"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"], "log_level": QUIET})
 
     def shared() -> bool:
         members = admin.describe_consumer_groups(["normalizer"])["normalizer"].result().members
@@ -171,9 +172,9 @@ def test_the_data_survives_down_and_goes_with_its_volumes(stack: ComposeStack) -
 
 def test_of_three_brokers_one_may_die(image: str) -> None:
     with a_stack(image, profiles="cluster") as stack:
-        stack("up", "--detach", "--wait", *BROKERS, *SERVERS[1:])
+        stack("up", "--detach", "--wait", *BROKERS, *SERVER_NAMES[1:])
         stack("run", "--rm", "setup")
-        servers = {"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"]}
+        servers = {"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"]}
         admin = AdminClient(servers | {"log_level": QUIET})
         topic = admin.list_topics("customers.raw", timeout=30).topics["customers.raw"]
         assert {len(partition.isrs) for partition in topic.partitions.values()} == {len(BROKERS)}

@@ -94,7 +94,7 @@ class ContainerServers:
         return {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers([ports["kafka"]]),
             "DATABASE_URL": postgres.database_url(ports["postgres"]),
-            "REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
+            "REDIS_URL": redis.redis_url(ports["redis"]),
             "ELASTICSEARCH_URL": f"http://127.0.0.1:{ports['elasticsearch']}",
         }
 
