@@ -117,7 +117,7 @@ def test_every_role_drains_on_sigterm_under_load(stack: ComposeStack) -> None:
     before = {name: (handled(stack, name), committed(stack, name)) for name in CONSUMERS}
     customers = stack.customers()
     took = {}
-    with Load(stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"], stack.addresses()["API_URL"]) as load:
+    with Load(stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"], stack.addresses()["API_URL"]) as load:
         for name in OURS:
             begun = time.monotonic()
             stack("stop", name)
@@ -148,7 +148,7 @@ def test_restarts_of_the_servers_lose_nothing(stack: ComposeStack) -> None:
 
 def test_three_normalizers_share_the_partitions(stack: ComposeStack) -> None:
     stack("up", "--detach", "--wait", "--scale", "normalizer=3")
-    admin = AdminClient({"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"], "log_level": QUIET})
+    admin = AdminClient({"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"], "log_level": QUIET})
 
     def shared() -> bool:
         members = admin.describe_consumer_groups(["normalizer"])["normalizer"].result().members
@@ -174,7 +174,7 @@ def test_of_three_brokers_one_may_die(image: str) -> None:
     with a_stack(image, profiles="cluster") as stack:
         stack("up", "--detach", "--wait", *BROKERS, *SERVER_NAMES[1:])
         stack("run", "--rm", "setup")
-        servers = {"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVER_NAMES"]}
+        servers = {"bootstrap.servers": stack.addresses()["KAFKA_BOOTSTRAP_SERVERS"]}
         admin = AdminClient(servers | {"log_level": QUIET})
         topic = admin.list_topics("customers.raw", timeout=30).topics["customers.raw"]
         assert {len(partition.isrs) for partition in topic.partitions.values()} == {len(BROKERS)}
