@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from producers.source import SourceFailed
 from runtime.kafka_clients import reason
+from runtime.kafka_deadlines import commit_within
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ def find_places(
             new.append(TopicPartition(topic, committed.partition, start))
     if new:
         # Kept at once: otherwise each run would begin at what is the end by then, and never read anything.
-        consumer.commit(offsets=new, asynchronous=False)
+        commit_within(consumer, new)
     return places
 
 

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from producers.kafka_places import FirstRun, find_places
 from producers.source import SourceFailed
 from runtime.kafka_clients import MAX_MESSAGE_BYTES, ClientConfig, reason
+from runtime.kafka_deadlines import close_consumer, commit_within
 
 T = TypeVar("T")
 
@@ -108,20 +109,17 @@ class Reading:
     async def commit(self, places: Sequence[TopicPartition]) -> None:
         """Keep these places. Raises SourceFailed: the records are published, and the next run repeats them."""
         try:
-            kept = await self._blocking(lambda: self._consumer.commit(offsets=list(places), asynchronous=False))
-            trouble = next((reason(place.error) for place in kept if place.error is not None), None)
+            await self._blocking(lambda: commit_within(self._consumer, places))
         except KafkaException as error:
-            trouble = reason(error)
-        if trouble is not None:
             raise SourceFailed(
                 self._source,
                 f"what was read of topic {self._topic} is published, but the place in group {self._group!r} was not "
-                f"kept ({trouble}), so the next run repeats it; if another program uses the group, set `group`",
-            )
+                f"kept ({reason(error)}), so the next run repeats it; if another program uses the group, set `group`",
+            ) from error
 
     async def close(self) -> None:
         """Leave."""
-        await self._blocking(self._consumer.close)
+        await self._blocking(lambda: close_consumer(self._consumer))
 
     def failed(self, why: str) -> SourceFailed:
         """The verdict on the source, with what the client heard last and what to look at."""

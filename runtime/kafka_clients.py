@@ -68,6 +68,9 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
         "queued.max.messages.kbytes": 16_384,
         "fetch.message.max.bytes": 1_048_576,
         "fetch.wait.max.ms": 50,
+        # New partitions are found within this time, and so are the topics of a consumer that began while a broker was
+        # away: librdkafka can lose its first question for them, and would ask again after 5 minutes only.
+        "topic.metadata.refresh.interval.ms": 10_000,
         "log_level": QUIET,
         **overrides,
         "group.id": settings.named(group),

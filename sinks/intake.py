@@ -1,5 +1,7 @@
 """The consumer's side of a sink: what is polled, paused, committed. Blocking; to be called from a thread."""
 
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import Collection, Iterable
@@ -8,6 +10,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runtime.kafka_clients import consumer_config
+from runtime.kafka_deadlines import COMMIT_SECONDS, close_consumer
 from runtime.settings import Settings
 from sinks.sink import Message
 
@@ -34,11 +37,13 @@ in so short a time has a real double."""
 class Intake:
     """A consumer that keeps its place in the group whatever its store does.
 
-    One thread at a time may poll (`collect`, `hold`, `resume`), while another one commits.
+    One thread at a time may poll (`collect`, `hold`, `resume`, `take_answers`), while another one commits. A commit is
+    answered only while somebody polls: the client runs one call at a time (confluent-kafka since 2.16), and a commit
+    that waited inside it would keep out the poll that a move of the coordinator needs.
     """
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
-        config = consumer_config(settings, group, error_cb=self._client_error)
+        config = consumer_config(settings, group, error_cb=self._client_error, on_commit=self._on_commit)
         self._config = config
         self._topics = [settings.named(topic) for topic in topics]
         self._batch_records = settings.sink_batch_records
@@ -49,9 +54,13 @@ class Intake:
         self._paused = False
         self._troubles: set[str] = set()
         self._fenced = False
+        self._stranded = False
         self._fences: list[float] = []
         self._committing = threading.Lock()
         self._rewound = False
+        self._closing = False
+        self._awaited: Offsets = {}
+        self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
 
     def open(self) -> None:
@@ -84,6 +93,10 @@ class Intake:
             if assignment := self._open_consumer().assignment():
                 self._open_consumer().resume(assignment)
 
+    def take_answers(self) -> None:
+        """Poll for what the broker has answered to commits; a message that comes along is kept for the next batch."""
+        self._carried += self._poll(1, 0)
+
     def commit(self, offsets: Offsets) -> bool:
         """Commit these and whatever an earlier call could not; False if the broker is away: call again.
 
@@ -99,11 +112,13 @@ class Intake:
         """
         with self._committing:
             self._rewound = True
-            if places := [TopicPartition(topic, part, 0) for topic, part in self.assigned if topic in topics]:
-                self._open_consumer().commit(offsets=places, asynchronous=False)
+            if places := {place: 0 for place in self.assigned if place[0] in topics}:
+                for error in self._ask(places):
+                    raise KafkaException(error)
 
     def close(self) -> None:
         """Leave; as a static member its partitions wait for its return until the session times out."""
+        self._closing = True
         if self._consumer is not None:
             self._consumer.close()
 
@@ -114,29 +129,44 @@ class Intake:
         self._uncommitted = dict(wanted)
         if not wanted:
             return True
-        try:
-            done = self._open_consumer().commit(
-                offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in wanted.items()],
-                asynchronous=False,
-            )
-            errors = [place.error for place in done or () if place.error is not None]
-        except KafkaException as error:
-            errors = [error.args[0]]
+        errors = self._ask(wanted)
         if not errors:
             self._recovered("commit")
             self._uncommitted = {}
             return True
         if any(_is_fence(error) for error in errors):
             self._fenced = True
-        if self._fenced or any(error.code() in _LOST_PLACE for error in errors):
+        if self._fenced or self._stranded or any(error.code() in _LOST_PLACE for error in errors):
             log.info("commit_dropped", reason=errors[0].str())
             self._uncommitted = {}
             return True
         self._trouble("commit", errors[0].str())
         return False
 
+    def _ask(self, places: Offsets) -> list[KafkaError]:
+        """Commit these and nothing else, and wait for the answer: what went wrong."""
+        self._awaited, self._answer = places, queue.SimpleQueue()
+        try:
+            self._open_consumer().commit(
+                offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()],
+                asynchronous=True,
+            )
+        except KafkaException as error:
+            return [error.args[0]]
+        deadline = time.monotonic() + COMMIT_SECONDS
+        while time.monotonic() < deadline and not (self._closing or self._fenced or self._stranded):
+            with contextlib.suppress(queue.Empty):
+                return self._answer.get(timeout=0.1)
+        self._stranded = True
+        return [KafkaError(KafkaError._TIMED_OUT, f"no answer to a commit within {COMMIT_SECONDS:g} s")]  # noqa: SLF001
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        if {(place.topic, place.partition): place.offset for place in places} == self._awaited:
+            troubles = [error] if error else [place.error for place in places if place.error is not None]
+            self._answer.put(troubles)
+
     def _poll(self, count: int, seconds: float) -> list[Message]:
-        if self._fenced:
+        if self._fenced or self._stranded:
             self._join_again()
         messages = []
         for message in self._open_consumer().consume(count, seconds):
@@ -147,15 +177,28 @@ class Intake:
                 self._fenced = True
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._trouble(f"poll:{error.name()}", error.str())
+                # Of no topic, so of the whole consumer: it could not ask where it was. librdkafka does not ask again,
+                # and never reads those partitions (2.16, its issue 5586).
+                self._stranded |= message.topic() is None
         if messages:
             self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
         return messages
 
     def _join_again(self) -> None:
-        """As a new member: a fenced consumer of librdkafka does nothing more. What is uncommitted comes again."""
+        """As a new member: a consumer that is fenced or stranded does nothing more. What is uncommitted comes again."""
+        member = self._config["group.instance.id"]
+        if self._fenced:
+            self._note_fence(member)
+        log.warning("fenced" if self._fenced else "stranded", member=member, consequence="joining the group again")
+        with self._committing:
+            close_consumer(self._open_consumer(), 0)
+            self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
+            self._fenced = self._stranded = False
+            self.open()
+
+    def _note_fence(self, member: str) -> None:
         now = time.monotonic()
         self._fences = [moment for moment in self._fences if now - moment < FENCES_WITHIN_SECONDS] + [now]
-        member = self._config["group.instance.id"]
         if len(self._fences) > FENCES:
             raise KafkaException(
                 KafkaError(
@@ -163,18 +206,16 @@ class Intake:
                     f"another process is in the group as {member}; give each one a WORKER_ID of its own",
                 )
             )
-        log.warning("fenced", member=member, consequence="joining the group again")
-        with self._committing:
-            self.close()
-            self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
-            self._fenced = False
-            self.open()
 
-    def _on_change(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_change(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
         log.info("partitions_assigned", count=len(partitions), total=len(self.assigned))
 
-    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return  # one that was left behind closes
         gone = {(p.topic, p.partition) for p in partitions}
         self.assigned = tuple(place for place in self.assigned if place not in gone)
         # Their messages in hand come to the new owner; carrying them on here would only write them twice.

@@ -33,6 +33,9 @@ HOLD_SECONDS = 0.25
 
 COMMIT_RETRY_SECONDS = 1.0
 
+ANSWER_EVERY_SECONDS = 0.01
+"""A commit is answered in some milliseconds."""
+
 SWITCH_SECONDS = 0.0005
 """How long one thread may keep the interpreter from the others. With the default of 5 ms, each of the few exchanges
 with the store would wait that long for the thread that prepares the next batch."""
@@ -135,7 +138,7 @@ class Runner(Generic[Batch]):
                         _started(self._commit(prepared, confirmed, after=committing)),
                     )
                     if earlier is not None:
-                        await earlier
+                        await self._committed(earlier, polling)
                 elif committing is not None and committing.done():
                     await committing
                     committing = None
@@ -143,7 +146,15 @@ class Runner(Generic[Batch]):
         except _Stopped:
             pass
         if committing is not None:
-            await committing
+            await self._committed(committing, polling=None)
+
+    async def _committed(self, committing: "asyncio.Task[None]", polling: "asyncio.Task[Any] | None") -> None:
+        """Wait for a commit. The broker's answer is taken by a poll, by this one if no other is under way."""
+        while not committing.done():
+            if polling is None or polling.done():
+                await asyncio.to_thread(self._intake.take_answers)
+            await asyncio.wait({committing}, timeout=ANSWER_EVERY_SECONDS)
+        await committing
 
     async def _rewind(self, topics: Collection[str]) -> None:
         await asyncio.to_thread(self._intake.rewind, topics)
