@@ -61,6 +61,8 @@ class IngestRuns:
         run.task = asyncio.create_task(self._follow(run))
         self._following.add(run.task)
         run.task.add_done_callback(self._following.discard)
+        # Its first step: cancelled before that, it would neither record its failure nor give its lock back.
+        await asyncio.sleep(0)
         return run
 
     async def close(self) -> None:

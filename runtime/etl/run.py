@@ -95,12 +95,24 @@ class EtlRun:
             await self._record_failure(error)
             raise
         finally:
-            await self.lock.release()
-            await self.engine.dispose()
+            await self.release()
         seconds = round(time.monotonic() - started, 2)
         counts = {"published": self.published, "stored": outcome.stored, "failed": outcome.failed}
         log.info("etl_run_succeeded", source=self.source, run=self.run_id, seconds=seconds, **counts)
         return outcome
+
+    async def release(self) -> None:
+        """Give lock and connections back. Done whole before a cancellation goes on, which would leave them open."""
+        releasing = asyncio.create_task(self._release())
+        try:
+            await asyncio.shield(releasing)
+        except asyncio.CancelledError:
+            await asyncio.wait({releasing})
+            raise
+
+    async def _release(self) -> None:
+        await self.lock.release()
+        await self.engine.dispose()
 
     async def _guarded(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Do the work while the lock is held."""
@@ -204,8 +216,7 @@ async def begin_run(settings: Settings, source: str, dataset: str, trigger: str,
         async with run.engine.begin() as connection:
             await open_run(connection, run.run_id, source, dataset, trigger)
     except BaseException as error:
-        await run.lock.release()
-        await run.engine.dispose()
+        await run.release()
         if isinstance(error, Exception) and (trouble := _outage(error)):
             raise trouble from error
         raise

@@ -14,13 +14,15 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from api.ingest_runs import IngestRuns
 from api.main import assemble
 from mock_server.app import create_app as create_mock
 from runtime.etl.run import EtlRun, Published
+from runtime.etl.runs import read_run
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets
-from tests.integration.api_client import api_client, closed_port
+from tests.integration.api_client import api_client, closed_port, publishes_nothing
 from tests.waiting import eventually_async
 
 SOURCES = """
@@ -207,3 +209,19 @@ async def test_a_run_that_failed_by_our_own_fault_is_a_500_and_does_not_block_th
             assert answer.status_code == 500
             assert "secret" not in answer.text
             assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_run_that_is_stopped_as_soon_as_it_is_started_is_recorded_as_failed(
+    migrated_settings: Settings,
+) -> None:
+    engine = create_async_engine(migrated_settings.async_database_url)
+    try:
+        runs = IngestRuns(publishes_nothing, engine, migrated_settings)
+        run = await runs.start()
+        await runs.close()
+        async with engine.connect() as connection:
+            row = await read_run(connection, run.run_id)
+        assert row is not None
+        assert row.status == "failed"
+    finally:
+        await engine.dispose()

@@ -277,6 +277,29 @@ async def test_a_run_in_this_process_holds_off_another_and_the_lock_is_free_at_i
     assert (await stats_of(settings)).sources["letters"].run_count == 3
 
 
+async def test_a_run_that_is_cancelled_as_it_ends_leaves_no_connection_behind(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await begin_run(settings, "letters", "records", "run")
+    release, ending = run.lock.release, asyncio.Event()
+
+    async def slow_release() -> None:
+        ending.set()
+        await asyncio.sleep(0.2)
+        await release()
+
+    monkeypatch.setattr(run.lock, "release", slow_release)
+    completing = asyncio.create_task(run.complete(nothing))
+    await ending.wait()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    async with session(settings) as connection:
+        assert await connection.fetchval(others) == 0
+    assert (await row_of(settings, run.run_id)).status == "success"
+
+
 async def test_an_error_of_ours_is_recorded_without_its_words(settings: Settings) -> None:
     async def broken() -> Published:
         raise RuntimeError("a secret")
