@@ -26,6 +26,7 @@ from tests.integration.test_publish_command import environment
 from tests.waiting import eventually
 
 PARTITIONS = 3
+MANY_AT_ONCE = {"queue.buffering.max.messages": 1_000_000}
 
 
 class Foreign:
@@ -47,7 +48,7 @@ class Foreign:
             deletion.result()
 
     def producer(self, **config: Any) -> Producer:
-        return Producer({"bootstrap.servers": self.servers, "log_level": 2, "linger.ms": 20, **config})
+        return Producer({"bootstrap.servers": self.servers, "log_level": 2, "linger.ms": 20, **MANY_AT_ONCE, **config})
 
     def send(self, numbers: range, partition: int | None = None) -> None:
         producer = self.producer()
