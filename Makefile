@@ -33,8 +33,8 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
 	@$(BIN)/python -m local_stack.resolve
 
-test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part, without coverage)
-	$(BIN)/pytest $(or $(ARGS),--cov --cov-report=term --cov-fail-under=90 --durations=15)
+test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part; .venv/bin/coverage report names the lines left out)
+	$(BIN)/pytest $(or $(ARGS),--cov --cov-report= --cov-fail-under=90 --durations=15)
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
