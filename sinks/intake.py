@@ -59,6 +59,7 @@ class Intake:
         self._committing = threading.Lock()
         self._rewound = False
         self._closing = False
+        self._poll_began = 0.0
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
@@ -144,7 +145,10 @@ class Intake:
         return False
 
     def _ask(self, places: Offsets) -> list[KafkaError]:
-        """Commit these and nothing else, and wait for the answer: what went wrong."""
+        """Commit these and nothing else, and wait for the answer: what went wrong.
+
+        Stranded if a poll that began COMMIT_SECONDS later has not brought one.
+        """
         self._awaited, self._answer = places, queue.SimpleQueue()
         try:
             self._open_consumer().commit(
@@ -153,8 +157,9 @@ class Intake:
             )
         except KafkaException as error:
             return [error.args[0]]
-        deadline = time.monotonic() + COMMIT_SECONDS
-        while time.monotonic() < deadline and not (self._closing or self._fenced or self._stranded):
+        # Not by the clock alone: while a long write is under way nobody polls, and the answer waits for that.
+        too_late = time.monotonic() + COMMIT_SECONDS
+        while self._poll_began < too_late and not (self._closing or self._fenced or self._stranded):
             with contextlib.suppress(queue.Empty):
                 return self._answer.get(timeout=0.1)
         self._stranded = True
@@ -168,7 +173,7 @@ class Intake:
     def _poll(self, count: int, seconds: float) -> list[Message]:
         if self._fenced or self._stranded:
             self._join_again()
-        messages = []
+        began, messages = time.monotonic(), []
         for message in self._open_consumer().consume(count, seconds):
             error = message.error()
             if error is None:
@@ -182,6 +187,7 @@ class Intake:
                 self._stranded |= message.topic() is None
         if messages:
             self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
+        self._poll_began = began
         return messages
 
     def _join_again(self) -> None:

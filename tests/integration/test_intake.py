@@ -1,8 +1,10 @@
 """The consumer's side of a sink, on a real broker."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import structlog
 from confluent_kafka import Consumer, KafkaException
 
 from runtime.kafka_clients import consumer_config
@@ -38,6 +40,27 @@ def test_a_member_that_is_fenced_joins_again_and_reads_on(pipeline_settings: Set
         publish(pipeline_settings, TOPIC, change("C1", 2))
         again = eventually(intake.collect, what="what was not committed comes again")
         assert again[0].offset() == first.offset()
+    finally:
+        intake.close()
+
+
+def test_a_commit_waits_for_its_answer_as_long_as_nobody_polls(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.intake.COMMIT_SECONDS", 0.5)
+    intake = Intake(pipeline_settings, GROUP, [TOPIC])
+    intake.open()
+    try:
+        publish(pipeline_settings, TOPIC, change("C1", 1))
+        (first,) = eventually(intake.collect, what="the first record")
+        offsets = {(str(first.topic()), int(first.partition())): int(first.offset()) + 1}
+        with ThreadPoolExecutor(1) as pool, structlog.testing.capture_logs() as logs:
+            committed = pool.submit(intake.commit, offsets)
+            time.sleep(2)  # a long write
+            while not committed.done():
+                intake.take_answers()
+        assert committed.result()
+        assert logs == [], "it was not given up"
     finally:
         intake.close()
 
