@@ -6,21 +6,18 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from pydantic import SecretStr
 
 from local_stack.servers import RunningServers, start_servers
 from runtime.kafka_clients import QUIET
-from runtime.migrate import migrate
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
+from tests.faults.own_kafka import settings_on
 from tests.faults.scale import scale
 from tests.faults.verify import verify, wait_until_settled
 from tests.faults.workload import ENDLESS, workload
 from tests.processes import Pipeline
 from tests.servers.contract import Servers
-from tests.servers.databases import create_database, database_url, drop_database
 from tests.waiting import eventually
 
 PER_SECOND = 1_000
@@ -35,22 +32,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers
 
 @pytest.fixture
 def clustered(servers: Servers, cluster: RunningServers, tmp_path: Path, namespace: str) -> Iterator[Settings]:
-    """Kafka is the cluster; Postgres, Redis and Elasticsearch are those of the other tests."""
-    addresses = servers.addresses | cluster.addresses
-    create_database(addresses["DATABASE_URL"], namespace)
-    settings = Settings(
-        headrace_home=tmp_path,
-        headrace_namespace=namespace,
-        kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
-        database_url=SecretStr(database_url(addresses["DATABASE_URL"], namespace)),
-        redis_url=addresses["REDIS_URL"],
-        elasticsearch_url=addresses["ELASTICSEARCH_URL"],
-        topic_replication=3,
-    )
-    migrate(settings)
-    eventually(lambda: ensure_topics(settings) or True, what="the cluster takes topics")
-    yield settings
-    drop_database(addresses["DATABASE_URL"], namespace)
+    with settings_on(cluster, servers, tmp_path, namespace, copies=3) as settings:
+        yield settings
 
 
 def test_a_broker_of_three_is_killed_and_nothing_is_lost(
