@@ -20,6 +20,7 @@ from runtime.failures.selection import Selection
 from runtime.failures.states import ActionRefused, StillInvalid, refuse_all
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
+from runtime.uninterrupted import uninterrupted
 from schemas.registry import dataset_named
 
 PLAN_STEP = 500
@@ -103,7 +104,7 @@ class FailureDesk:
         try:
             return await Replay(self._settings, engine, self._check, job_id, who).run(progress)
         finally:
-            await asyncio.shield(engine.dispose())
+            await uninterrupted(engine.dispose())
 
     async def _require_sendable(self, connection: AsyncConnection, ids: Sequence[int], force: bool) -> None:
         rows = await actions.lock(connection, ids)

@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -19,10 +19,9 @@ from runtime.failures.states import ActionRefused, JobState
 from runtime.kafka_clients import producer_config, reason
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
+from runtime.uninterrupted import uninterrupted
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 LARGEST_STEP = 500
 STEPS_PER_SECOND = 2
@@ -60,7 +59,7 @@ class Replay:
             started, sent_before = time.monotonic(), job.sent
             size = LARGEST_STEP if job.rate is None else min(LARGEST_STEP, math.ceil(job.rate / STEPS_PER_SECOND))
             try:
-                while (job := await _to_its_end(self._step(lookup, producer, size))).state == "running":
+                while (job := await uninterrupted(self._step(lookup, producer, size))).state == "running":
                     if progress:
                         progress(job)
                     if job.rate is not None:
@@ -133,6 +132,9 @@ def _send(producer: Producer, candidates: Sequence[Candidate]) -> tuple[list[Del
             if error is not None:
                 errors.append(reason(error))
                 return
+            if message.offset() is None:
+                errors.append("one without its offset: it is sent once more, which changes nothing")
+                return
             place = cast("tuple[str, int, int]", (message.topic(), message.partition(), message.offset()))
             delivered.append(Delivered(candidate.failure["id"], *place, candidate.valid_key))
 
@@ -159,13 +161,3 @@ def _produce(producer: Producer, candidate: Candidate, report: Any) -> bool:
     except BufferError:
         return False
     return True
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; cancelled meanwhile, let it end first: what has been sent must be noted."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -20,6 +20,7 @@ from runtime.etl.runs import close_run, note_published, open_run, running_run
 from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from runtime.unavailable import Unavailable, postgres_trouble
+from runtime.uninterrupted import uninterrupted
 
 log = structlog.get_logger()
 
@@ -103,12 +104,7 @@ class EtlRun:
 
     async def release(self) -> None:
         """Give lock and connections back. Done whole before a cancellation goes on, which would leave them open."""
-        releasing = asyncio.create_task(self._release())
-        try:
-            await asyncio.shield(releasing)
-        except asyncio.CancelledError:
-            await asyncio.wait({releasing})
-            raise
+        await uninterrupted(self._release())
 
     async def _release(self) -> None:
         await self.lock.release()

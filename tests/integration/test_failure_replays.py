@@ -12,7 +12,9 @@ from confluent_kafka import Producer
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from producers import replay
 from producers.failure_desk import FailureDesk
+from runtime.errors import DeliveryFailed
 from runtime.failures import queries, replays
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
@@ -24,6 +26,7 @@ from runtime.settings import Settings
 from runtime.tables import ingest_failures, raw_csv_data
 from runtime.topic_admin import end_offsets
 from stream_processors.trial import try_record
+from tests.integration.placeless import every_third_placeless
 
 ALL = Selection(datasets=("customers",))
 HEADERS: list[tuple[str, str | bytes | None]] = [
@@ -104,6 +107,22 @@ async def test_a_thousand_failures_at_five_hundred_a_second_take_two_seconds(
     # Never faster; slower only where others keep the machine busy.
     assert 2.0 <= seconds < 5.0
     assert await raw_records(pipeline_settings) == 2000
+
+
+async def test_a_record_that_is_confirmed_without_its_offset_is_sent_again(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fail_records(pipeline_settings, engine, 6)
+    job = await desk.start(ALL, "tester")
+    produce = replay._produce
+    with monkeypatch.context() as patch:
+        wrapped = every_third_placeless(lambda report, *arguments: report(*arguments))
+        patch.setattr(replay, "_produce", lambda p, c, report: produce(p, c, lambda *a: wrapped(report, *a)))
+        with pytest.raises(DeliveryFailed, match=r"confirmed 4 of 6 records \(one without its offset"):
+            await desk.run(job.id, "tester")
+    done = await desk.run(job.id, "tester")
+    assert (done.state, done.sent) == ("done", 6)
+    assert await raw_records(pipeline_settings) == 6 + 6 + 2
 
 
 async def test_a_job_is_paused_by_another_process_and_goes_on_without_sending_anything_twice(

@@ -12,13 +12,14 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mock_server.app import create_app
-from producers.delivery import Progress
+from producers.delivery import Delivery, Progress
 from producers.publish import publish
 from producers.source import Source, SourceFailed
 from producers.sources import build_source, load_sources
 from runtime.errors import DeliveryFailed
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
+from tests.integration.placeless import every_third_placeless
 from tests.integration.publish_servers import Answer, Request, app_server, consume_all, http_server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -260,3 +261,21 @@ async def test_a_topic_that_does_not_exist_is_named_with_the_way_out(settings: S
     source = load_sources(REPOSITORY / "sources.toml", settings)["titanic"]
     with pytest.raises(DeliveryFailed, match=r"records\.raw does not exist yet; `headrace setup` creates it"):
         await publish(source, settings)
+
+
+async def test_records_that_are_confirmed_without_their_offset_are_found(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = pipeline_settings.named("records.raw")
+    with http_server(lambda request: Answer(200, pages(3)[int(request.query["page"]) - 1])) as url:
+        first = await publish(api(url, pipeline_settings), pipeline_settings)
+        report = every_third_placeless(lambda self, *report: usual(self, *report))
+        usual = Delivery._delivered
+        monkeypatch.setattr(Delivery, "_delivered", lambda self, *arguments: report(self, *arguments))
+        second = await publish(api(url, pipeline_settings), pipeline_settings)
+    assert (first.published, second.published) == (30, 30)
+    of_second: dict[tuple[str, int], OffsetRanges] = {}
+    for record in consume_all(pipeline_settings, "records.raw"):
+        if record.headers["headrace-run"] == second.run_id:
+            of_second.setdefault((topic, record.partition), OffsetRanges()).add(record.offset)
+    assert second.offsets == of_second
