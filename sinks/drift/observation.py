@@ -71,8 +71,9 @@ class Observation:
         else:
             seen.records += 1
             seen.last = self.records
-        self.last_at = row[-1]
-        self.first_at = self.first_at or self.last_at
+        # Records of several partitions do not arrive in the order of their times.
+        self.first_at = min(self.first_at or row[-1], row[-1])
+        self.last_at = max(self.last_at or row[-1], row[-1])
         self.records += 1
 
     def fields(self) -> dict[str, dict[str, Sighting]]:

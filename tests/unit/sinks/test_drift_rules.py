@@ -178,3 +178,12 @@ def test_what_a_drift_does_to_records_is_told_by_the_reason_they_fail_with() -> 
     assert failure_reason(CUSTOMERS, None, change("retyped", "email", {"email": {"at": "x"}})) == "wrong_type"
     assert failure_reason(CUSTOMERS, None, change("retyped", "account_balance", {"account_balance": "1.50"})) is None
     assert failure_reason(CUSTOMERS, None, change("retyped", "account_balance", {"account_balance": 1.5})) is None
+
+
+def test_a_batch_reaches_from_its_oldest_to_its_newest_record_whatever_partition_came_first() -> None:
+    shape = Shapes().of(b'{"id": 1}')
+    assert shape is not None
+    times = [START + datetime.timedelta(milliseconds=ms) for ms in (5, 9, 1)]
+    rows = [("customers.raw", partition, 0, None, "shop", "1", b'{"id": 1}', at) for partition, at in enumerate(times)]
+    (seen,) = observations([(Group("shop", "customers", "1", None), shape, row) for row in rows])
+    assert (seen.first_at, seen.last_at) == (times[2], times[1])
