@@ -14,10 +14,9 @@ from producers.checkpointing import Checkpointing
 from producers.confirmed_positions import SentBatch
 from producers.raw_headers import RawHeaders
 from producers.source import Source, SourceBatch, SourceRecord
-from producers.unplaced import places_of_run
 from producers.value_limit import fitting
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import producer_config, reason
+from runtime.kafka_clients import delivery_error, producer_config
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
@@ -63,8 +62,6 @@ class Delivery:
         timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
         self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))
         self._told = 0.0
-        self._began_ms = int(time.time() * 1000)
-        self._unplaced: set[int] = set()
         self._on_delivery = partial(self._delivered, None)
 
     async def send(self, batch: SourceBatch) -> None:
@@ -134,23 +131,6 @@ class Delivery:
         if self.checkpoint is not None:
             await self.checkpoint.finish()
 
-    async def place_all(self) -> None:
-        """Find out where records lie that were confirmed without their offset. Raises DeliveryFailed."""
-        if self._unplaced:
-            await asyncio.to_thread(self._look_for_unplaced)
-
-    def _look_for_unplaced(self) -> None:
-        log.info("looking_for_offsets", source=self.progress.source, partitions=sorted(self._unplaced))
-        since = self._began_ms - 1000
-        try:
-            for partition, offset in places_of_run(self.settings, self.topic, self._unplaced, self.run_id, since):
-                self.offsets[self.topic, partition].add(offset)
-        except KafkaException as error:
-            raise DeliveryFailed(
-                f"{self.progress.source}: Kafka confirmed every record and not where ({reason(error)}); publish again: "
-                "records that did arrive are recognised and change nothing"
-            ) from error
-
     async def _tick(self) -> None:
         self.tell()
         if self.checkpoint is not None:
@@ -167,17 +147,17 @@ class Delivery:
         """Raise DeliveryFailed unless every record sent has been confirmed, or, so far, none been refused."""
         progress = self.progress
         if progress.unconfirmed or (not so_far and progress.confirmed != progress.sent):
-            why = self.first_error.str() if self.first_error else "no delivery report"
+            reason = self.first_error.str() if self.first_error else "no delivery report"
             if self.first_error and self.first_error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001 (its public name)
-                why = f"no answer within {self.settings.publish_timeout_seconds} s, see PUBLISH_TIMEOUT_SECONDS"
+                reason = f"no answer within {self.settings.publish_timeout_seconds} s, see PUBLISH_TIMEOUT_SECONDS"
             raise DeliveryFailed(
                 f"{progress.source}: {progress.sent - progress.confirmed:,} of {progress.sent:,} records were not "
-                f"confirmed by Kafka at {self.settings.kafka_bootstrap_servers} ({why}); publish again: "
+                f"confirmed by Kafka at {self.settings.kafka_bootstrap_servers} ({reason}); publish again: "
                 "records that did arrive are recognised and change nothing"
             )
 
     def _delivered(self, batch: SentBatch | None, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
+        if (error := delivery_error(error, message)) is not None:
             self.progress.unconfirmed += 1
             self.first_error = self.first_error or error
             return
@@ -188,10 +168,7 @@ class Delivery:
         ranges = self.offsets.get(place)
         if ranges is None:
             ranges = self.offsets[place] = OffsetRanges()
-        if (offset := message.offset()) is None:
-            self._unplaced.add(place[1])
-        else:
-            ranges.add(offset)
+        ranges.add(cast("int", message.offset()))
 
     def _note_error(self, error: KafkaError) -> None:
         log.debug("kafka_client_error", source=self.progress.source, error=error.str())

@@ -12,7 +12,7 @@ from producers.raw_headers import Header
 from producers.raw_topic import require_topic
 from producers.source import SourceRecord
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import producer_config, reason
+from runtime.kafka_clients import delivery_error, producer_config, reason
 from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -109,9 +109,9 @@ class _Reports:
         self._done = done
         self._trouble: KafkaError | None = None
 
-    def take(self, error: KafkaError | None, _message: Message) -> None:
+    def take(self, error: KafkaError | None, message: Message) -> None:
         """A delivery report. Called in the thread that polls."""
-        self._trouble = self._trouble or error
+        self._trouble = self._trouble or delivery_error(error, message)
         self._left -= 1
         if not self._left:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -113,7 +113,6 @@ async def _publish_all(run: Delivery, batches: AsyncIterator[SourceBatch]) -> No
         raise
     await run.end()
     run.require_all_confirmed()
-    await run.place_all()
 
 
 def _report(run: Delivery, seconds: float) -> PublishReport:

@@ -16,7 +16,7 @@ from runtime.errors import DeliveryFailed
 from runtime.failures import replays
 from runtime.failures.replays import Delivered, Job
 from runtime.failures.states import ActionRefused, JobState
-from runtime.kafka_clients import producer_config, reason
+from runtime.kafka_clients import delivery_error, producer_config, reason
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
@@ -129,11 +129,8 @@ def _send(producer: Producer, candidates: Sequence[Candidate]) -> tuple[list[Del
     for candidate in candidates:
 
         def report(error: KafkaError | None, message: Message, candidate: Candidate = candidate) -> None:
-            if error is not None:
-                errors.append(reason(error))
-                return
-            if message.offset() is None:
-                errors.append("one without its offset: it is sent once more, which changes nothing")
+            if (trouble := delivery_error(error, message)) is not None:
+                errors.append(reason(trouble))
                 return
             place = cast("tuple[str, int, int]", (message.topic(), message.partition(), message.offset()))
             delivered.append(Delivered(candidate.failure["id"], *place, candidate.valid_key))

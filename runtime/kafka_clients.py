@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from runtime.settings import Settings
 
@@ -26,6 +26,20 @@ def reason(error: KafkaException | KafkaError) -> str:
     """What went wrong, in librdkafka's words but without its wrapping."""
     cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
     return cause.str() if isinstance(cause, KafkaError) else str(cause)
+
+
+WITHOUT_OFFSET = KafkaError(
+    KafkaError._INCONSISTENT,  # noqa: SLF001 (librdkafka's own codes begin with an underscore)
+    "reported as written, but without an offset",
+)
+
+
+def delivery_error(error: KafkaError | None, message: Message) -> KafkaError | None:
+    """What a delivery report says against the record; None if the broker has it.
+
+    A report without error and without offset is no confirmation: such records were found missing (librdkafka 2.16).
+    """
+    return error or (WITHOUT_OFFSET if message.offset() is None else None)
 
 
 def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import producer_config
+from runtime.kafka_clients import delivery_error, producer_config
 from runtime.settings import Settings
 
 POLL_SECONDS = 0.1
@@ -41,9 +40,8 @@ class _Deliveries:
     def outstanding(self) -> int:
         return self.queued - len(self._reports)
 
-    def report(self, error: KafkaError | None, _message: Any) -> None:
-        if error is not None and self.error is None:
-            self.error = error
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        self.error = self.error or delivery_error(error, message)
         self._reports.append(None)
 
 

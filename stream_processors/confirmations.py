@@ -15,6 +15,7 @@ from typing import Protocol
 from confluent_kafka import KafkaError, Message
 
 from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import delivery_error
 
 SERVE_SECONDS = 0.002
 """Between two looks for delivery reports while batches are outstanding; nothing is done while none is."""
@@ -45,10 +46,10 @@ class Outstanding:
         """Whether all outputs were produced, and the broker has confirmed each."""
         return self._received == self._expected
 
-    def delivered(self, error: KafkaError | None, _: Message) -> None:
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Called from `poll`, once per output."""
-        if error is not None:
-            self._confirmations.report_failure(DeliveryFailed(error.str()))
+        if (trouble := delivery_error(error, message)) is not None:
+            self._confirmations.report_failure(DeliveryFailed(trouble.str()))
             return
         self._received += 1
         if self._received == self._expected:

@@ -1,4 +1,4 @@
-"""Delivery reports as a client gives them now and then for a write that the broker knew already: without the offset."""
+"""Delivery reports as librdkafka gives them now and then: no error, and no offset."""
 
 from collections.abc import Callable
 from typing import Any

@@ -109,7 +109,7 @@ async def test_a_thousand_failures_at_five_hundred_a_second_take_two_seconds(
     assert await raw_records(pipeline_settings) == 2000
 
 
-async def test_a_record_that_is_confirmed_without_its_offset_is_sent_again(
+async def test_a_record_whose_report_has_no_offset_is_sent_again(
     pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fail_records(pipeline_settings, engine, 6)
@@ -118,7 +118,9 @@ async def test_a_record_that_is_confirmed_without_its_offset_is_sent_again(
     with monkeypatch.context() as patch:
         wrapped = every_third_placeless(lambda report, *arguments: report(*arguments))
         patch.setattr(replay, "_produce", lambda p, c, report: produce(p, c, lambda *a: wrapped(report, *a)))
-        with pytest.raises(DeliveryFailed, match=r"confirmed 4 of 6 records \(one without its offset"):
+        with pytest.raises(
+            DeliveryFailed, match=r"confirmed 4 of 6 records \(reported as written, but without an offset"
+        ):
             await desk.run(job.id, "tester")
     done = await desk.run(job.id, "tester")
     assert (done.state, done.sent) == ("done", 6)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from confluent_kafka import Message
 
 
 class RawRecord(NamedTuple):
@@ -60,4 +61,4 @@ class RecordingProducer:
         answered = self._callbacks[:count]
         del self._callbacks[:count]
         for callback in answered:
-            callback(error, None)
+            callback(error, Message(topic="clean", partition=0, offset=7))

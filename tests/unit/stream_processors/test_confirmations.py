@@ -2,7 +2,7 @@
 
 import asyncio
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from runtime.errors import DeliveryFailed
 from stream_processors.confirmations import SERVE_SECONDS, Confirmations, Outstanding
@@ -30,7 +30,7 @@ async def turn() -> None:
 
 def deliver(batch: Outstanding, count: int = 1, error: KafkaError | None = None) -> None:
     for _ in range(count):
-        batch.delivered(error, None)  # type: ignore[arg-type]
+        batch.delivered(error, Message(topic="clean", partition=0, offset=7))
 
 
 async def test_a_batch_is_confirmed_when_its_last_output_is_delivered() -> None:
@@ -145,3 +145,13 @@ async def test_deliveries_are_served_while_batches_are_outstanding_and_not_while
 
 async def _is_in(name: str, names: list[str]) -> bool:
     return name in names
+
+
+async def test_a_report_without_an_offset_is_a_failure() -> None:
+    scene = Scene()
+    batch = await scene.begin("first")
+    batch.expect(1)
+    batch.delivered(None, Message(topic="clean"))
+    await turn()
+    assert scene.confirmed == []
+    assert [str(failure) for failure in scene.failed] == ["reported as written, but without an offset"]
