@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from local_stack.containers import BROKERS
 from local_stack.servers import RunningServers, start_servers
 from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
@@ -17,11 +18,9 @@ from tests.faults.scale import scale
 from tests.faults.verify import verify, wait_until_settled
 from tests.faults.workload import ENDLESS, workload
 from tests.processes import Pipeline
-from tests.servers.contract import Servers
 from tests.waiting import eventually
 
 PER_SECOND = 1_000
-BROKERS = ("kafka", "kafka-2", "kafka-3")
 
 
 @pytest.fixture
@@ -31,9 +30,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers
 
 
 @pytest.fixture
-def clustered(servers: Servers, cluster: RunningServers, tmp_path: Path, namespace: str) -> Iterator[Settings]:
-    with settings_on(cluster, servers, tmp_path, namespace, copies=3) as settings:
-        yield settings
+def clustered(cluster: RunningServers, migrated_settings: Settings) -> Settings:
+    return settings_on(cluster, migrated_settings, copies=3)
 
 
 def test_a_broker_of_three_is_killed_and_nothing_is_lost(

@@ -10,7 +10,7 @@ from local_stack.servers import RunningServers
 
 FENCED_EVERY_SECONDS = 2.1
 
-SESSION = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "2100"}
+SESSION = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": f"{FENCED_EVERY_SECONDS * 1000:.0f}"}
 """A session that ends before the next heartbeat: for moments the broker leads no partition and coordinates no group."""
 
 
