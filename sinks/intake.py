@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runtime.kafka_clients import consumer_config
-from runtime.kafka_deadlines import COMMIT_SECONDS, close_consumer
+from runtime.kafka_deadlines import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer
 from runtime.settings import Settings
 from sinks.sink import Message
 
@@ -117,11 +117,14 @@ class Intake:
                 for error in self._ask(places):
                     raise KafkaException(error)
 
-    def close(self) -> None:
-        """Leave; as a static member its partitions wait for its return until the session times out."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Leave, and wait for that no longer than this, since it may hang while the broker is away.
+
+        The partitions of a static member wait for its return until the session times out.
+        """
         self._closing = True
         if self._consumer is not None:
-            self._consumer.close()
+            close_consumer(self._consumer, seconds)
 
     def _commit(self, offsets: Offsets) -> bool:
         self._uncommitted |= offsets

@@ -5,11 +5,9 @@ Offsets are committed last, in order. At-least-once delivery meets idempotent wr
 """
 
 import asyncio
-import contextlib
 import random
 import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -118,7 +116,7 @@ class Runner(Generic[Batch]):
             for task in (stop, watch, loop):
                 task.cancel()
             await self._sink.close()
-            await _in_daemon_thread(self._intake.close, LEAVE_SECONDS)
+            await asyncio.to_thread(self._intake.close, LEAVE_SECONDS)
         log.info("sink_stopped", sink=self._sink.name, records=self._progress.records)
 
     async def _loop(self) -> None:
@@ -229,17 +227,3 @@ def _started(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
-
-
-async def _in_daemon_thread(work: Callable[[], None], seconds: float) -> None:
-    """Run blocking work that may hang while the broker is away, without keeping the process from ending."""
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-    def target() -> None:
-        work()
-        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
-            loop.call_soon_threadsafe(done.set)
-
-    threading.Thread(target=target, daemon=True).start()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(done.wait(), seconds)
