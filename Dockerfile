@@ -7,8 +7,9 @@ RUN apt-get update && apt-get install --yes --no-install-recommends binutils && 
 COPY requirements-image.lock /tmp/
 # A machine that reaches its registries through a configuration of pip passes it as the secret `pip`.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --require-hashes \
-      --prefix /packages --requirement /tmp/requirements-image.lock
+    pip install --quiet --disable-pip-version-check --no-compile --no-deps --only-binary :all: --require-hashes \
+      --prefix /packages --requirement /tmp/requirements-image.lock \
+ && PYTHONPATH=/packages/lib/python3.12/site-packages pip check --disable-pip-version-check
 # A third of what the wheels bring serves debuggers and compilers, or is a part of pyarrow that exports don't load.
 WORKDIR /packages/lib/python3.12/site-packages
 RUN find . -type f \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-unneeded {} + \

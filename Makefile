@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
@@ -73,12 +74,18 @@ format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# One resolution in three files, each package in one of them: what every process needs (the image), what this machine
+# needs besides to run the stack, and what developing needs besides. A file begins with `-r` of the one before it.
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
-lock: ## Write the lock files anew from pyproject.toml (needs uv)
+define lock
+	$(LOCK) $(ARGS) $(3) -c $(2) $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements-image.lock $(2)) -o $(1) >/dev/null
+	@echo '-r $(2)' | cat - $(1) >$(1).new && mv $(1).new $(1)
+endef
+lock: ## Write the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade for the newest of everything)
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-	$(LOCK) --extra local -o requirements.lock >/dev/null
-	$(LOCK) --extra local --extra dev -c requirements.lock -o requirements-dev.lock >/dev/null
-	$(LOCK) -c requirements.lock -o requirements-image.lock >/dev/null
+	$(LOCK) $(ARGS) -o requirements-image.lock >/dev/null
+	$(call lock,requirements.lock,requirements-image.lock,--extra local)
+	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra dev)
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
 	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-/bin/sh}
@@ -94,20 +101,25 @@ $(BIN)/python:
 	  $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be made (Debian/Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
 	fi
 
+# A lock says all there is to install. Nothing is resolved, so what was published since changes nothing.
 define install
 	@echo "Installing $(1) into $(VENV) ..."
 	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -r $(1) && uv pip install --quiet --python $(BIN)/python --no-deps -e . ; \
+	  export VIRTUAL_ENV=$(CURDIR)/$(VENV) && \
+	  uv pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(1) && \
+	  uv pip install --quiet --no-deps --no-build-isolation -e . && \
+	  uv pip check --quiet; \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; \
+	  $(PIP) install --quiet --no-deps --require-hashes --only-binary :all: -r $(1) && \
+	  $(PIP) install --quiet --no-deps --no-build-isolation -e . && \
+	  $(PIP) check; \
 	fi
 endef
 
-$(RUNTIME_STAMP): requirements.lock pyproject.toml | $(BIN)/python
+$(RUNTIME_STAMP): requirements.lock requirements-image.lock pyproject.toml | $(BIN)/python
 	$(call install,requirements.lock)
 	@touch $@
 
-$(DEV_STAMP): requirements-dev.lock pyproject.toml | $(BIN)/python
+$(DEV_STAMP): requirements-dev.lock requirements.lock requirements-image.lock pyproject.toml | $(BIN)/python
 	$(call install,requirements-dev.lock)
 	@touch $(RUNTIME_STAMP) $@
