@@ -38,7 +38,7 @@ class RecordDeleter(Protocol):
 
 
 class PartitionLag(Protocol):
-    """How far a consumer group is in one partition. Offsets in records; `committed` is None before the first commit."""
+    """How far a consumer group is in one partition, up to the last stable offset; see monitoring.lag."""
 
     @property
     def group(self) -> str: ...
@@ -52,6 +52,10 @@ class PartitionLag(Protocol):
     def end(self) -> int: ...
     @property
     def lag(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def held_seconds(self) -> float | None: ...
 
 
 class LagReader(Protocol):

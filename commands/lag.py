@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ def lag(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts (one document).")] = False,
 ) -> None:
     """Show committed offset, end offset and lag of every group, topic and partition.
+
+    The end is the last stable offset: what waits behind an open transaction is named below the table, and is no lag.
 
     Examples:
 
@@ -59,7 +62,22 @@ def lag_table(rows: list[PartitionLag]) -> Table:
     for group in dict.fromkeys(row.group for row in rows):
         total = sum(row.lag for row in rows if row.group == group)
         table.add_row(group, "all", "", "", "", f"{total:,}", style="bold")
+    table.caption = "\n".join(held_remarks(rows)) or None
+    table.caption_justify = "left"
     return table
+
+
+def held_remarks(rows: Iterable[PartitionLag]) -> list[str]:
+    """A line for each partition that an open transaction holds, whoever reads it."""
+    return [_held_remark(row) for row in {(row.topic, row.partition): row for row in rows if row.held}.values()]
+
+
+def _held_remark(row: PartitionLag) -> str:
+    since = "for a while" if row.held_seconds is None else f"for {row.held_seconds:.0f} s"
+    return (
+        f"{row.topic}/{row.partition}: {row.held:,} offsets from {row.end:,} on are held by a transaction, open {since}"
+        "; they come when its producer ends it, or when the broker aborts it (transaction.timeout.ms)"
+    )
 
 
 def _read(settings: Settings) -> list[PartitionLag]:

@@ -1,9 +1,11 @@
-"""Lag per group, topic and partition, from committed offsets.
+"""Lag per group, topic and partition, from committed offsets up to the last stable one.
 
-Committed, not read: a worker that reads on but is stuck before its commit would look healthy by its own account.
+Committed, not read: a worker that reads on but is stuck before its commit would look healthy by its own account. Last
+stable: what lies behind the beginning of an open transaction nobody can read yet, so nobody is behind with it.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka_clients import QUIET
+from runtime.open_transactions import OpenTransaction, open_transactions
 from runtime.settings import Settings
 from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client, list_offsets, until_settled
 from schemas.topics import all_topics
@@ -22,7 +25,11 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a group is in one partition. Offsets are in records."""
+    """How far a group is in one partition.
+
+    Offsets are no count of records: markers of transactions, aborted and compacted records have offsets too. A lag of 0
+    says that the group has nothing left to read now, and a lag of 1 may be a marker that it has yet to pass.
+    """
 
     group: str
     topic: str
@@ -30,7 +37,13 @@ class PartitionLag:
     committed: int | None
     """The next offset that the group will read; None before its first commit."""
     end: int
+    """The last stable offset: the next to be written, or the first record of a transaction that is open."""
     lag: int
+    """Offsets from `committed`, or from the first that the partition still holds, to `end`."""
+    held: int = 0
+    """Offsets behind `end` that are written and wait for an open transaction. Neither lag nor loss."""
+    held_seconds: float | None = None
+    """How long that transaction has been open; None where nothing is held, or the time is not known."""
 
 
 async def read_lag(settings: Settings) -> list[PartitionLag]:
@@ -51,18 +64,27 @@ def group_topics() -> dict[str, list[str]]:
 
 
 def lag_of(
-    group: str, committed: Mapping[Place, int], beginnings: Mapping[Place, int], ends: Mapping[Place, int]
+    group: str,
+    committed: Mapping[Place, int],
+    beginnings: Mapping[Place, int],
+    ends: Mapping[Place, int],
+    held: Mapping[Place, OpenTransaction] | None = None,
+    now: float = 0.0,
 ) -> list[PartitionLag]:
-    """The lag of one group in every partition of `ends`.
+    """The lag of one group in every partition of `ends`. `now` is in seconds since the epoch.
 
-    A group that never committed lags by all that the partition holds. Committed and end offsets are read at different
-    moments, so a busy partition can seem to be ahead of its end: clamped at 0.
+    A group that never committed lags by all that the partition holds, and what the partition holds no more counts for
+    nobody. Committed and end offsets are read at different moments, so a busy partition can seem to be ahead of its
+    end: clamped at 0.
     """
     rows = []
-    for (topic, partition), end in sorted(ends.items()):
-        position = committed.get((topic, partition))
-        start = beginnings.get((topic, partition), 0) if position is None else position
-        rows.append(PartitionLag(group, topic, partition, position, end, max(0, end - start)))
+    for place, end in sorted(ends.items()):
+        position = committed.get(place)
+        lag = max(0, end - max(position or 0, beginnings.get(place, 0)))
+        if transaction := (held or {}).get(place):
+            rows.append(PartitionLag(group, *place, position, end, lag, transaction.holds, transaction.seconds(now)))
+        else:
+            rows.append(PartitionLag(group, *place, position, end, lag))
     return rows
 
 
@@ -79,10 +101,11 @@ def _read_lag(settings: Settings) -> list[PartitionLag]:
     # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was.
     beginnings = _offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    held = open_transactions(settings, admin, places)
     rows: list[PartitionLag] = []
     for group, topics in groups.items():
         mine = {place: end for place, end in ends.items() if place[0] in topics}
-        rows += lag_of(group, committed[group], beginnings, mine)
+        rows += lag_of(group, committed[group], beginnings, mine, held, time.time())
     return rows
 
 

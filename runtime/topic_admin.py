@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -91,7 +91,11 @@ def partition_counts(settings: Settings) -> dict[str, int]:
 
 
 def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, int]:
-    """The end offset (next to be written) of every partition of those physical topics; missing topics are left out."""
+    """The last stable offset of every partition of those physical topics; missing topics are left out.
+
+    That is the next to be written, or, before it, the first record of a transaction that is open: nobody who reads
+    committed can be further. Offsets are no count of records: the markers of transactions have some too.
+    """
     admin = admin_client(settings)
     metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
     wanted = {
@@ -104,11 +108,19 @@ def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, i
 
 
 @until_settled
-def list_offsets(admin: AdminClient, wanted: dict[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
-    """The wanted offset of each partition. Raises KafkaException."""
+def list_offsets(
+    admin: AdminClient,
+    wanted: dict[TopicPartition, OffsetSpec],
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+) -> dict[TopicPartition, int]:
+    """The wanted offset of each partition. Raises KafkaException.
+
+    The latest is the last stable offset; with READ_UNCOMMITTED it is the high watermark, which no reader of ours
+    reaches while a transaction is open.
+    """
     if not wanted:
         return {}
-    futures = admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
+    futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=REQUEST_TIMEOUT_SECONDS)
     return {partition: future.result().offset for partition, future in futures.items()}
 
 

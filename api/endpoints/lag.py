@@ -13,7 +13,11 @@ router = APIRouter(tags=["lag"])
 
 
 class LagRow(BaseModel):
-    """One group in one partition. Offsets in records; `committed` is null before the group's first commit."""
+    """One group in one partition. `committed` is null before the group's first commit.
+
+    `end` is the last stable offset. `held` offsets behind it are written and wait for a transaction that has been open
+    for `held_seconds`; that is no lag. Markers of transactions have offsets too, so no difference counts records.
+    """
 
     group: str
     topic: str
@@ -21,6 +25,8 @@ class LagRow(BaseModel):
     committed: int | None
     end: int
     lag: int
+    held: int
+    held_seconds: float | None
 
 
 class LagAnswer(BaseModel):
@@ -51,6 +57,8 @@ async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
             committed=row.committed,
             end=row.end,
             lag=row.lag,
+            held=row.held,
+            held_seconds=row.held_seconds,
         )
         for row in rows
     ]

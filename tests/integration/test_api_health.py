@@ -77,7 +77,8 @@ async def test_lag_lists_every_group_topic_and_partition(
     named = pipeline_settings.named
     for partition in range(pipeline_settings.topic_partitions):
         assert (named("sink-postgres"), named("customers.clean"), partition) in rows
-    assert all(set(row) == {"group", "topic", "partition", "committed", "end", "lag"} for row in body["data"])
+    fields = {"group", "topic", "partition", "committed", "end", "lag", "held", "held_seconds"}
+    assert all(set(row) == fields for row in body["data"])
     assert body["total"] == sum(body["groups"].values()) == 0
 
 

@@ -4,9 +4,11 @@ import asyncio
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from monitoring.lag import group_topics, read_lag
+from monitoring.lag import PartitionLag, group_topics, read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
+from runtime.topic_admin import end_offsets
+from tests.transactions import committed, hung, transactional_producer
 
 
 def produce(settings: Settings, topic: str, partition: int, count: int) -> None:
@@ -20,6 +22,14 @@ def commit(settings: Settings, group: str, topic: str, partition: int, offset: i
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=False)
     consumer.close()
+
+
+def of(settings: Settings, topic: str, partition: int) -> PartitionLag:
+    """The normalizer's row."""
+    rows = asyncio.run(read_lag(settings))
+    wanted = (settings.named("normalizer"), topic, partition)
+    (row,) = [row for row in rows if (row.group, row.topic, row.partition) == wanted]
+    return row
 
 
 def test_a_group_that_never_committed_lags_by_all_that_there_is(pipeline_settings: Settings) -> None:
@@ -46,3 +56,19 @@ def test_lag_counts_from_the_committed_offset(pipeline_settings: Settings) -> No
 def test_every_group_of_the_registry_is_reported(pipeline_settings: Settings) -> None:
     rows = asyncio.run(read_lag(pipeline_settings))
     assert {row.group for row in rows} == {pipeline_settings.named(group) for group in group_topics()}
+
+
+def test_what_an_open_transaction_holds_is_no_lag_and_is_told(pipeline_settings: Settings) -> None:
+    topic = pipeline_settings.named("customers.raw")
+    committed(transactional_producer(pipeline_settings), topic, [(b"a", b"1"), (b"b", b"2")])
+    with hung(pipeline_settings, topic, [(b"c", b"3")]):
+        produce(pipeline_settings, topic, 0, 4)  # somebody else's ordinary records wait behind it
+        row = of(pipeline_settings, topic, 0)
+        assert (row.end, row.lag, row.held) == (3, 3, 5)
+        assert row.held_seconds is not None
+        assert 0 <= row.held_seconds < 60
+        assert end_offsets(pipeline_settings, [topic])[TopicPartition(topic, 0)] == 3
+        again = of(pipeline_settings, topic, 0)
+        assert (again.held_seconds or 0) > row.held_seconds, "it goes on counting from the same moment"
+    row = of(pipeline_settings, topic, 0)
+    assert (row.end, row.lag, row.held, row.held_seconds) == (9, 9, 0, None), "two markers have offsets too"

@@ -1,6 +1,8 @@
 """The pure rule of lag."""
 
-from monitoring.lag import group_topics, lag_of
+from commands.lag import held_remarks
+from monitoring.lag import PartitionLag, group_topics, lag_of
+from runtime.open_transactions import OpenTransaction
 
 PLACE = ("customers.raw", 0)
 
@@ -18,6 +20,33 @@ def test_a_group_without_a_commit_lags_by_what_the_partition_still_holds() -> No
 def test_a_commit_read_after_the_end_does_not_make_lag_negative() -> None:
     (row,) = lag_of("normalizer", {PLACE: 12}, {PLACE: 0}, {PLACE: 10})
     assert row.lag == 0
+
+
+def test_what_the_partition_holds_no_more_is_no_lag() -> None:
+    (row,) = lag_of("normalizer", {PLACE: 4}, {PLACE: 9}, {PLACE: 10})
+    assert (row.committed, row.lag) == (4, 1)
+    (row,) = lag_of("normalizer", {PLACE: 4}, {PLACE: 10}, {PLACE: 10})
+    assert row.lag == 0
+
+
+def held_row(since: float | None) -> PartitionLag:
+    held = {PLACE: OpenTransaction(10, 14, since)}
+    (row,) = lag_of("normalizer", {PLACE: 10}, {PLACE: 0}, {PLACE: 10}, held, now=1042.0)
+    return row
+
+
+def test_a_transaction_that_is_open_holds_what_lies_behind_the_end() -> None:
+    row = held_row(since=1000.0)
+    assert (row.end, row.lag, row.held, row.held_seconds) == (10, 0, 4, 42.0)
+    (remark,) = held_remarks([row, row])
+    assert remark.startswith("customers.raw/0: 4 offsets from 10 on are held by a transaction, open for 42 s; ")
+
+
+def test_a_transaction_whose_begin_is_not_known_is_told_without_a_time() -> None:
+    row = held_row(since=None)
+    assert (row.held, row.held_seconds) == (4, None)
+    assert "open for a while;" in held_remarks([row])[0]
+    assert held_remarks(lag_of("normalizer", {PLACE: 10}, {PLACE: 0}, {PLACE: 10})) == []
 
 
 def test_groups_and_what_they_read_come_from_the_topic_registry() -> None:
