@@ -109,7 +109,7 @@ class _Webhooks:
         try:
             hook = await self.hooks.named(name)
         except SourcesError as error:
-            raise Unavailable("sources", "the sources of this server are misconfigured; its log says how") from error
+            raise Unavailable("sources", "this source is misconfigured; the log of this server says how") from error
         return None if hook is None else _Webhook(hook)
 
     async def close(self) -> None:

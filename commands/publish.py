@@ -72,6 +72,7 @@ def publish(
     """
     settings = load_settings()
     words = words or []
+    broken: dict[str, str] = {}
     try:
         if words[:1] == [CSV_WORD]:
             if every or sources_file:
@@ -86,26 +87,33 @@ def publish(
         else:
             if source or mapping or encoding or delimiter:
                 fail("--source, --map, --encoding and --delimiter belong to `headrace publish csv PATH`", WRONG_USAGE)
-            chosen = declared_sources(words, every, sources_file or settings.sources_file, settings)
+            chosen, broken = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
     checkpoint: Checkpoint = "resume" if incremental else "anew"
     trigger = "publish" if wait else None
-    PublishRuns(settings, as_json, wait, timeout, trigger=trigger, checkpoint=checkpoint).execute(chosen)
+    PublishRuns(settings, as_json, wait, timeout, trigger=trigger, checkpoint=checkpoint).execute(chosen, broken)
 
 
-def declared_sources(names: Sequence[str], every: bool, file: Path, settings: Settings) -> list[Source]:
-    """The sources of that file with these names, or all. Ends the command if one is not there; raises SourcesError."""
+def declared_sources(
+    names: Sequence[str], every: bool, file: Path, settings: Settings
+) -> tuple[list[Source], dict[str, str]]:
+    """The sources of that file with these names, or all; and what is wrong with those of them that are none, by name.
+
+    Ends the command if one is not there. Raises SourcesError for a file that cannot be read.
+    """
     sources = load_sources(file, settings)
-    known = ", ".join(sources) or "none"
+    known = ", ".join([*sources, *sources.broken]) or "none"
     if every:
-        return [source for source in sources.values() if not source.description.pushed]
+        return [source for source in sources.values() if not source.description.pushed], sources.broken
     if not names:
         fail(f"name the sources to publish, or say --all; {file} declares: {known}", WRONG_USAGE)
     for name in names:
-        if name not in sources:
+        if name not in sources and name not in sources.broken:
             fail(f"{file} declares no source {name!r}; it declares: {known}", WRONG_USAGE)
-    return [sources[name] for name in dict.fromkeys(names)]
+    wanted = list(dict.fromkeys(names))
+    broken = {name: sources.broken[name] for name in wanted if name not in sources}
+    return [sources[name] for name in wanted if name in sources], broken
 
 
 def _csv_source(paths: Sequence[str], name: str | None, values: dict[str, object], settings: Settings) -> Source:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -42,7 +42,8 @@ class Run:
     """One source's run, as it ended or as far as it is. `error` is None while nothing is wrong with it."""
 
     progress: Progress
-    dataset: str
+    dataset: str | None
+    """None for a source that could not be run, since its block is wrong."""
     run_id: str | None = None
     report: PublishReport | None = None
     error: str | None = None
@@ -65,8 +66,11 @@ class PublishRuns:
     """As `publish` takes it."""
     runs: list[Run] = field(default_factory=list)
 
-    def execute(self, sources: Sequence[Source]) -> None:
-        """Publish all sources; a failing one stops no other. Prints counts, and exits: 0 only if all was confirmed."""
+    def execute(self, sources: Sequence[Source], broken: Mapping[str, str]) -> None:
+        """Publish all sources; a failing one stops no other. Prints counts, and exits: 0 only if all was confirmed.
+
+        `broken`: what is wrong with those that could not be run, by name; they count as failed, after all others.
+        """
         configure_logging(_quieter(self.settings), "publish")
         try:
             asyncio.run(self._publish_all(sources))
@@ -76,6 +80,7 @@ class PublishRuns:
                     run.error = "interrupted"
             self._print()
             raise typer.Exit(INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED) from None
+        self.runs += [Run(Progress(name), None, error=problems) for name, problems in broken.items()]
         self._print()
         if any(run.error for run in self.runs):
             raise typer.Exit(1)
@@ -185,6 +190,8 @@ def _without_name(error: Exception, source: Source) -> str:
 def describe(run: Run) -> str:
     """The line of counts of a run."""
     progress = run.progress
+    if run.dataset is None:
+        return f"{progress.source}: not run\n  failed: {run.error}"
     seconds = f" in {run.report.seconds:.1f} s" if run.report else ""
     line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
     if progress.unchanged:

@@ -44,4 +44,4 @@ def push(
     except (UnknownDataset, ValueError) as error:
         fail(str(error), WRONG_USAGE)
     lines = DeletedKeysSource(description, Lines(file)) if delete else JsonLinesSource(description, file)
-    PublishRuns(settings, as_json, wait, timeout).execute([lines])
+    PublishRuns(settings, as_json, wait, timeout).execute([lines], {})

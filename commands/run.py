@@ -40,7 +40,7 @@ def run(
 
     A run goes on where the last one of its source ended, or was killed: what did not change is not sent again.
     Each run is recorded (`headrace stats`, GET /runs). A source is run by one at a time, whoever asks: the second is
-    told the run that is under way. A source that fails stops no other one.
+    told the run that is under way. A source that fails, or whose block in the file is wrong, stops no other one.
 
     Exit code 0 only if every run is a success; 1 otherwise; 2 for wrong usage.
 
@@ -56,13 +56,14 @@ def run(
     """
     settings = load_settings()
     try:
-        sources = declared_sources(names or [], not names, sources_file or settings.sources_file, settings)
+        sources, broken = declared_sources(names or [], not names, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
     if new:
         done = {name for name, totals in ask(settings, read_stats).sources.items() if totals.last_success}
         sources = [source for source in sources if source.description.name not in done]
+        broken = {name: problems for name, problems in broken.items() if name not in done}
     runs = PublishRuns(
         settings, as_json, wait=True, timeout_seconds=timeout, trigger="run", checkpoint="anew" if full else "resume"
     )
-    runs.execute(sources)
+    runs.execute(sources, broken)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.etl_run import run_source
 from producers.schedule import Plan, first_start, interval_of, lately, next_start, plan_json
 from producers.source import Source
-from producers.sources import SourcesError, load_sources
+from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
 from runtime.etl.run import RunUnderWay
 from runtime.etl.runs import seconds_since_latest
@@ -52,6 +52,7 @@ class Scheduler:
         self._plans: dict[str, Plan] = {}
         self._version: object = None
         self._problem: str | None = None
+        self._broken: Mapping[str, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run sources until `stopping` is set; then stop the runs under way, which are recorded as failed.
@@ -75,10 +76,11 @@ class Scheduler:
         now, clock = time.monotonic(), datetime.datetime.now(datetime.UTC)
         plans = {name: plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
         body: dict[str, Any] = {"state": "scheduling" if plans else "nothing_scheduled", "sources": plans}
-        return body | ({"held_up_by": self._problem} if self._problem else {})
+        told = {"held_up_by": self._problem, "misconfigured": self._broken}
+        return body | {name: value for name, value in told.items() if value}
 
     async def _read_sources(self) -> None:
-        version = _version_of(self._settings)
+        version = sources_version(self._settings)
         if version == self._version:
             self._problem = None
             return
@@ -91,7 +93,9 @@ class Scheduler:
                 log.warning("schedule_unknown", reason=str(error))
             self._problem = str(error)
             return
-        self._version, self._problem = version, None
+        self._version, self._problem, self._broken = version, None, sources.broken
+        for name, problems in sources.broken.items():
+            log.warning("source_misconfigured", source=name, reason=problems)
         self._plan(sources, since)
 
     def _plan(self, sources: Mapping[str, Source], since: Mapping[str, float]) -> None:
@@ -162,12 +166,3 @@ class Scheduler:
             LAST_SUCCESS.labels(name).set_to_current_time()
         RUNS.labels(name, plan.last).inc()
         plan.due = next_start(begun, time.monotonic(), interval, random.random())  # noqa: S311 (jitter)
-
-
-def _version_of(settings: Settings) -> object:
-    """Another value whenever the sources file has changed."""
-    try:
-        status = settings.sources_file.stat()
-    except OSError as error:
-        return str(error)
-    return status.st_mtime_ns, status.st_size

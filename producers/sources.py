@@ -1,6 +1,5 @@
 """`sources.toml`: every block becomes a source. Errors name file, block, setting, value, and what is allowed."""
 
-import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from producers.kafka_source import KafkaBlock
 from producers.rss_source import RssBlock
 from producers.source import Source, SourceBlock, check_source_name
 from producers.webhook_source import WebhookBlock
-from runtime.settings import Settings
+from runtime.settings import ENV_FILE, Settings, read_variables
 
 KINDS: Mapping[str, type[SourceBlock]] = {
     "api": ApiBlock,
@@ -36,26 +35,61 @@ _SECRET = re.compile(r"secret|password")
 
 
 class SourcesError(Exception):
-    """sources.toml is missing or wrong; the message has a line per problem."""
+    """sources.toml is missing or wrong, or a block of it is; the message has a line per problem."""
 
 
-def load_sources(path: Path, settings: Settings) -> dict[str, Source]:
-    """The sources declared in a file, by name, in its order. Reads the file; opens no source. Raises SourcesError."""
-    sources, problems = {}, []
-    for name, values in _blocks(path).items():
-        if name in KINDS:
-            problems.append(f"[sources.{name}]: {name!r} is the name of a kind; choose another name")
-            continue
+class DeclaredSources(dict[str, Source]):
+    """The sources of a file, by name, in its order. Asked for one whose block is wrong it raises SourcesError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: dict[str, str] = {}
+        """Blocks that are no source, by name, with a line per problem. They harm no other block."""
+
+    def __missing__(self, name: str) -> Source:
+        if name in self.broken:
+            raise SourcesError(self.broken[name])
+        raise KeyError(name)
+
+
+def load_sources(path: Path, settings: Settings) -> DeclaredSources:
+    """The sources declared in a file. Reads it; opens no source. Raises SourcesError for a file that is no TOML."""
+    sources = DeclaredSources()
+    content = _content(path)
+    for table in sorted(content.keys() - {"sources"}):
+        sources.broken[table] = f"{path}: unknown table [{table}]; sources are declared as [sources.NAME]"
+    blocks = content.get("sources", {})
+    if not isinstance(blocks, dict):
+        raise SourcesError(f"{path}: sources = {blocks!r}: expected blocks [sources.NAME]")
+    for name, values in blocks.items():
         try:
-            check_source_name(name)
-            sources[name] = build_source(name, values, settings, path.parent)
+            sources[name] = _declared(name, values, settings, path.parent)
         except SourcesError as error:
-            problems.append(str(error))
-        except ValueError as error:
-            problems.append(f"[sources.{name}]: {error}")
-    if problems:
-        raise SourcesError("\n".join(f"{path}: {problem}" for problem in problems))
+            sources.broken[name] = "\n".join(f"{path}: {problem}" for problem in str(error).splitlines())
     return sources
+
+
+def sources_version(settings: Settings) -> object:
+    """Another value whenever the sources file, or the `.env` that its blocks may refer to, has changed."""
+    return [_state_of(file) for file in (settings.sources_file, ENV_FILE)]
+
+
+def _state_of(file: Path) -> object:
+    try:
+        status = file.stat()
+    except OSError as error:
+        return str(error)
+    return status.st_mtime_ns, status.st_size
+
+
+def _declared(name: str, values: object, settings: Settings, folder: Path) -> Source:
+    if name in KINDS:
+        raise SourcesError(f"[sources.{name}]: {name!r} is the name of a kind; choose another name")
+    try:
+        check_source_name(name)
+    except ValueError as error:
+        raise SourcesError(f"[sources.{name}]: {error}") from error
+    return build_source(name, values, settings, folder)
 
 
 def build_source(name: str, values: object, settings: Settings, folder: Path, where: str | None = None) -> Source:
@@ -82,25 +116,23 @@ def build_source(name: str, values: object, settings: Settings, folder: Path, wh
         raise SourcesError(f"{where} {error}") from error
 
 
-def _blocks(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SourcesError(f"{path} does not exist: name a file with --sources or SOURCES_FILE") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        why = f"{error}; correct it there: a file that is no TOML declares no source"
+        raise SourcesError(f"{path} cannot be read: {why}") from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise SourcesError(f"{path} cannot be read: {error}") from error
-    if unknown := sorted(content.keys() - {"sources"}):
-        raise SourcesError(f"{path}: unknown table [{unknown[0]}]; sources are declared as [sources.NAME]")
-    blocks = content.get("sources", {})
-    if not isinstance(blocks, dict):
-        raise SourcesError(f"{path}: sources = {blocks!r}: expected blocks [sources.NAME]")
-    return blocks
 
 
 def _variables(settings: Settings) -> Callable[[str], str | None]:
     host = settings.api_host or settings.mock_url
     own = {"MOCK_URL": settings.mock_url, "API_URL": settings.api_url, "API_HOST": host, "CSV_URL": settings.csv_url}
-    return lambda name: own.get(name) or os.environ.get(name)
+    given = read_variables()
+    return lambda name: own.get(name) or given.get(name)
 
 
 def _expanded(value: Any, variable: Callable[[str], str | None], where: str = "") -> Any:
@@ -115,7 +147,7 @@ def _expanded(value: Any, variable: Callable[[str], str | None], where: str = ""
     def replace(match: re.Match[str]) -> str:
         found = variable(match[1])
         if found is None:
-            raise LookupError(f"{where} = {value!r}: {match[1]} is not set; set it in the environment")
+            raise LookupError(f"{where} = {value!r}: {match[1]} is not set; set it in the environment or in {ENV_FILE}")
         return found
 
     return _VARIABLE.sub(replace, value)

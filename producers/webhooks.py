@@ -13,7 +13,7 @@ from producers.live_publisher import LivePublisher
 from producers.raw_headers import RawHeaders
 from producers.record_key import JsonRecordKey
 from producers.source import SourceRecord
-from producers.sources import SourcesError, load_sources
+from producers.sources import SourcesError, load_sources, sources_version
 from producers.webhook_source import WebhookSource
 from runtime.settings import Settings
 
@@ -95,7 +95,8 @@ class Webhooks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._read: tuple[int, int] | None = None
+        self._read: object = None
+        self._broken: Mapping[str, str] = {}
         self._webhooks: dict[str, Webhook] | None = None
         self._publishers: dict[float, LivePublisher] = {}
         self._reading = asyncio.Lock()
@@ -103,14 +104,16 @@ class Webhooks:
     async def named(self, name: str) -> Webhook | None:
         """The webhook source of that name, if there is one.
 
-        A file that has become wrong is told in the log, and what it said before goes on to hold. Raises SourcesError
-        where it has been wrong from the beginning.
+        A file or a block that has become wrong is told in the log, and what it said before goes on to hold. Raises
+        SourcesError where it has been wrong from the beginning.
         """
         async with self._reading:
-            state = await asyncio.to_thread(_state_of, self._settings)
+            state = await asyncio.to_thread(sources_version, self._settings)
             if self._webhooks is None or state != self._read:
                 self._webhooks = await self._reread()
                 self._read = state
+            if name in self._broken and name not in self._webhooks:
+                raise SourcesError(self._broken[name])
             return self._webhooks.get(name)
 
     async def _reread(self) -> dict[str, Webhook]:
@@ -121,8 +124,12 @@ class Webhooks:
             if self._webhooks is None:
                 raise
             return self._webhooks
+        self._broken = sources.broken
+        for name, problems in sources.broken.items():
+            log.warning("source_misconfigured", source=name, reason=problems)
+        kept = {name: hook for name, hook in (self._webhooks or {}).items() if name in sources.broken}
         hooks = [source for source in sources.values() if isinstance(source, WebhookSource)]
-        return {hook.description.name: self._webhook(hook) for hook in hooks}
+        return kept | {hook.description.name: self._webhook(hook) for hook in hooks}
 
     async def close(self) -> None:
         """Wait a moment for what is queued, and stop."""
@@ -135,11 +142,3 @@ class Webhooks:
         seconds = source.block.timeout_seconds
         publisher = self._publishers.setdefault(seconds, LivePublisher(self._settings, seconds))
         return Webhook(source, self._settings, publisher)
-
-
-def _state_of(settings: Settings) -> tuple[int, int] | None:
-    try:
-        found = settings.sources_file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

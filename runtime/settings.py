@@ -21,6 +21,9 @@ STACK_ENV = "stack.env"
 COMPOSE_ENV = "compose.env"
 """What stack.env is for the stack in containers."""
 
+ENV_FILE = Path(".env")
+"""In the working directory."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -233,16 +236,22 @@ def _has_a_port_or_none(url: str) -> bool:
     return port is None or port > 0
 
 
+def read_variables() -> dict[str, str]:
+    """The variables of the environment, and those of `.env` that it lacks. An empty one is not set, as for settings."""
+    layers = (dotenv_values(ENV_FILE, encoding="utf-8"), os.environ)
+    return {name: value for layer in layers for name, value in layer.items() if value}
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings from the environment and the env files; `overrides` win over both.
 
     Raises SettingsError with a line per wrong variable.
     """
     home = Path(str(overrides.get("headrace_home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
-    stack = os.environ.get("HEADRACE_STACK") or dotenv_values(".env").get("HEADRACE_STACK")
+    stack = read_variables().get("HEADRACE_STACK")
     addresses = home / (COMPOSE_ENV if stack == "docker" else STACK_ENV)
     try:
-        return Settings(_env_file=(addresses, Path(".env")), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error

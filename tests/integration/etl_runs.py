@@ -53,7 +53,8 @@ def until_published(settings: Settings, source: str = "letters") -> dict[str, An
 class Command:
     """`headrace` with these settings, in a process of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, folder: str | Path = PROJECT) -> None:
+        self._folder = folder
         self._environment = os.environ | environment_of(settings) | {"SOURCES_FILE": str(settings.sources_file)}
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
@@ -63,7 +64,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=PROJECT,
+            cwd=self._folder,
         )
 
     def __call__(self, *words: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +76,7 @@ class Command:
             text=True,
             timeout=120,
             check=False,
-            cwd=PROJECT,
+            cwd=self._folder,
         )
 
     def json(self, *words: str, expect: int = 0) -> Any:

@@ -184,6 +184,17 @@ async def test_a_changed_file_counts_at_once_and_a_broken_one_stops_nobody(pipel
         assert (await post(client, b'{"id": 2}')).status_code == 202
 
 
+async def test_a_webhook_without_its_secret_harms_no_other_one(pipeline_settings: Settings) -> None:
+    without = BLOCK.replace("shop", "till").replace(SECRET, "${NO_SUCH_SECRET}")
+    async with webhooks(pipeline_settings, without + BLOCK) as client:
+        assert (await post(client, b'{"id": 1}')).status_code == 202
+        answer = await post(client, b'{"id": 1}', "till")
+        assert (answer.status_code, answer.json()["store"]) == (503, "sources")
+        file = pipeline_settings.home / "sources.toml"
+        file.write_text(without.replace("till", "shop") + without)
+        assert (await post(client, b'{"id": 2}')).status_code == 202, "what its block said before goes on to hold"
+
+
 async def test_a_file_that_was_broken_from_the_beginning_is_a_503_that_shows_nothing_of_it(
     pipeline_settings: Settings,
 ) -> None:
@@ -197,7 +208,7 @@ def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "sources.toml"
     file.write_text(BLOCK.replace(SECRET, "hunter2"))
     with pytest.raises(SourcesError, match=r"secret = \(not shown\): expected a text of at least 16") as refusal:
-        load_sources(file, Settings())
+        load_sources(file, Settings())["shop"]
     assert "hunter2" not in str(refusal.value)
     file.write_text(BLOCK)
     assert SECRET not in repr(load_sources(file, Settings())["shop"])

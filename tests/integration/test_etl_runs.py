@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -169,6 +170,26 @@ def test_a_source_that_is_down_is_a_failed_run_and_stops_no_other(settings: Sett
     assert stats["sources"]["gone"]["last_success"] is None
     shown = headrace("stats").stdout
     assert [line.split()[0] for line in shown.splitlines()] == ["SOURCE", "gone", "letters", "all"]
+
+
+def test_a_source_without_its_secret_is_not_run_and_stops_no_other(pipeline_settings: Settings, tmp_path: Path) -> None:
+    block = '[sources.{0}]\nkind = "api"\nurl = "http://127.0.0.1:9/${{{1}}}"\ndataset = "records"\nretries = 0\n'
+    blocks = block.format("shop", "NO_SUCH_SECRET"), block.format("till", "TILL_KEY")
+    settings = small_sources(pipeline_settings, *blocks)
+    (tmp_path / ".env").write_text("TILL_KEY=from-the-file")
+    headrace = Command(settings, folder=tmp_path)
+    cover(settings)
+    answer = headrace.json("run", expect=1)
+    assert [run["source"] for run in answer["runs"]] == ["letters", "till", "shop"], "what is wrong is said at the end"
+    letters, till, shop = (run["error"] for run in answer["runs"])
+    assert letters is None
+    assert "from-the-file" in till, "the variable is read from .env"
+    assert "[sources.shop] url" in shop
+    assert "NO_SUCH_SECRET is not set; set it in the environment or in .env" in shop
+    done = headrace("run", "letters", "shop")
+    assert (done.returncode, len(recorded(settings))) == (1, 2)
+    assert "shop: not run" in done.stderr
+    assert headrace("run", "letters").returncode == 0
 
 
 def test_new_runs_the_sources_that_have_not_succeeded_yet(settings: Settings, headrace: Command) -> None:

@@ -99,16 +99,17 @@ async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_told(setting
     await asyncio.to_thread(cover, settings)
     file = settings.sources_file
     right = await asyncio.to_thread(file.read_text)
-    await asyncio.to_thread(file.write_text, "[sources.x]\nkind = 'nothing'\n")
+    await asyncio.to_thread(file.write_text, "[sources.x\n")
     async with scheduling(settings) as scheduler:
 
         async def told() -> bool:
-            return "kind = 'nothing'" in scheduler.health().get("held_up_by", "")
+            return "at line 1" in scheduler.health().get("held_up_by", "")
 
         await eventually_async(told, what="the wrong file is told")
-        await asyncio.to_thread(file.write_text, right)
-        await until(settings, lambda runs: bool(runs), "the file that is right is used")
+        await asyncio.to_thread(file.write_text, right + "[sources.x]\nkind = 'nothing'\n")
+        await until(settings, lambda runs: bool(runs), "the blocks that are right are used")
         assert "held_up_by" not in scheduler.health()
+        assert "kind = 'nothing'" in scheduler.health()["misconfigured"]["x"]
 
 
 def test_the_process_tells_the_next_start_and_stops_at_once(settings: Settings, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from data.generate import RAW_FILE
 from producers.api_source import ApiSource
 from producers.csv_source import CsvSource
 from producers.kafka_source import KafkaSource
-from producers.sources import SourcesError, build_source, load_sources
+from producers.sources import SourcesError, build_source, load_sources, sources_version
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 
@@ -21,9 +21,8 @@ def file(tmp_path: Path) -> Path:
 
 def problem(file: Path, block: str, settings: Settings | None = None) -> str:
     file.write_text(block)
-    with pytest.raises(SourcesError) as caught:
-        load_sources(file, settings or Settings())
-    return str(caught.value).removeprefix(f"{file}: ")
+    [text] = load_sources(file, settings or Settings()).broken.values()
+    return text.removeprefix(f"{file}: ")
 
 
 def test_the_shipped_file_declares_customers_titanic_posts_and_orders() -> None:
@@ -55,6 +54,54 @@ def test_variables_come_from_the_environment_too(file: Path, monkeypatch: pytest
     shop = load_sources(file, Settings())["shop"]
     assert isinstance(shop, ApiSource)
     assert shop.block.url == "https://shop.example/items"
+
+
+def test_variables_come_from_the_env_file_too_and_the_environment_wins(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    (file.parent / ".env").write_text("SHOP_HOST=https://file.example\nEMPTY=from-the-file\n")
+    monkeypatch.setenv("EMPTY", "")
+    file.write_text('[sources.shop]\nkind = "api"\nurl = "${SHOP_HOST}/${EMPTY}"\ndataset = "records"')
+
+    def url() -> str:
+        shop = load_sources(file, Settings())["shop"]
+        assert isinstance(shop, ApiSource)
+        return shop.block.url
+
+    assert url() == "https://file.example/from-the-file"
+    monkeypatch.setenv("SHOP_HOST", "https://environment.example")
+    assert url() == "https://environment.example/from-the-file"
+
+
+def test_another_env_file_is_another_version_of_the_sources(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    settings = Settings(sources_file=file)
+    file.write_text(CSV)
+    before = sources_version(settings)
+    assert sources_version(settings) == before
+    (file.parent / ".env").write_text("SHOP_SECRET=x")
+    assert sources_version(settings) != before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '[sources.wrong]\nkind = "webhook"\ndataset = "records"\nsecret = "${NO_SUCH_SECRET}"',
+        '[sources.wrong]\nkind = "apo"',
+        '[sources.wrong]\nkind = "csv"\npath = "x"\ndataset = "records"\nmap = { titel = "t" }',
+        '[sources.wrong]\nkind = "api"\nurl = "ftp://h"\ndataset = "records"',
+        "[sources]\nwrong = 3",
+        "[wrong]\nkind = 'csv'",
+    ],
+)
+def test_a_block_that_is_wrong_harms_no_other(file: Path, wrong: str) -> None:
+    file.write_text(f"{wrong}\n{CSV}")
+    sources = load_sources(file, Settings())
+    assert list(sources) == ["a"]
+    assert "wrong" in sources.broken["wrong"]
+    with pytest.raises(SourcesError, match="wrong"):
+        sources["wrong"]
 
 
 def test_key_is_short_for_a_mapping_of_the_last_key_field(file: Path) -> None:
@@ -103,7 +150,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
             API.replace("http://h/x", "ftp://h"),
             "[sources.a] url = 'ftp://h': expected an address like https://host/path",
         ),
-        (API.replace("http://h/x", "${NO_SUCH}/x"), "[sources.a] url = '${NO_SUCH}/x': NO_SUCH is not set"),
+        (
+            API.replace("http://h/x", "${NO_SUCH}/x"),
+            "[sources.a] url = '${NO_SUCH}/x': NO_SUCH is not set; set it in the environment or in .env",
+        ),
         (
             API.replace('"records"', '"recods"'),
             "[sources.a] dataset = 'recods': there is no dataset 'recods'; known are:",
@@ -123,9 +173,10 @@ def test_an_error_names_block_setting_value_and_what_is_allowed(file: Path, bloc
 
 
 def test_every_problem_of_the_file_is_named_at_once(file: Path) -> None:
-    text = problem(file, '[sources.a]\nkind = "x"\n[sources.b]\nkind = "y"')
-    assert "[sources.a]" in text
-    assert "[sources.b]" in text
+    file.write_text('[sources.a]\nkind = "x"\n[sources.b]\nkind = "y"')
+    broken = load_sources(file, Settings()).broken
+    assert "[sources.a] kind = 'x'" in broken["a"]
+    assert "[sources.b] kind = 'y'" in broken["b"]
 
 
 def test_a_missing_file_says_how_to_name_one(file: Path) -> None:
@@ -134,7 +185,9 @@ def test_a_missing_file_says_how_to_name_one(file: Path) -> None:
 
 
 def test_a_file_that_is_no_toml_is_named(file: Path) -> None:
-    assert "cannot be read" in problem(file, "[sources")
+    file.write_text(CSV + CSV)
+    with pytest.raises(SourcesError, match=r"cannot be read: .*line 5.*correct it there"):
+        load_sources(file, Settings())
 
 
 def test_the_word_tab_is_a_delimiter(file: Path) -> None:
