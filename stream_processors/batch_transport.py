@@ -11,6 +11,7 @@ either must pass `tests/integration/test_normalizer.py`.
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import faust
@@ -22,6 +23,8 @@ from faust.types import TP, ConsumerMessage
 from faust.types.events import EventT
 from faust.types.tuples import Message
 from mode.utils.futures import notify
+
+from stream_processors.positions import Cut, Positions
 
 FETCH_WAIT_MS = 50
 """How long the broker may hold a fetch that finds nothing.
@@ -35,6 +38,17 @@ Batch = list[ConsumerRecord]
 """Records of one partition in order of offset, never empty; offsets need not be contiguous."""
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What one look at the consumer has brought, and where it stands right behind that."""
+
+    assignment: Any
+    """aiokafka makes a new one for each rebalance, with positions of its own; `active` until the next."""
+    batches: Mapping[TP, Batch]
+    positions: Mapping[TP, int]
+    """Of all partitions that are read: also of those in which it has passed markers or aborted records alone."""
+
+
 # Faust names a service's logger after its module; these are Faust's services, and its loggers are set in one place.
 _logger = logging.getLogger("faust.batch_transport")
 
@@ -43,11 +57,7 @@ class BatchMessage(ConsumerMessage):
     """The message that stands for a batch. Faust may count down its references; only `confirm` makes it safe."""
 
     confirmed = False
-
-    @property
-    def next_offset(self) -> int:
-        """What to commit once the batch is done."""
-        return int(self.offset) + 1
+    cut: Cut[TP]
 
 
 def confirm(event: EventT[Any]) -> None:
@@ -80,24 +90,47 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         self,
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 (Faust's signature)
-    ) -> dict[TP, list[Batch]]:
-        fetched = await super().getmany(active_partitions, timeout)
-        return {tp: [batch] for tp, batch in (fetched or {}).items() if batch}
+    ) -> dict[TP, list[tuple[Batch, Cut[TP]]]]:
+        fetched = cast("Fetched | None", await super().getmany(active_partitions, timeout))
+        # Faust asks for the next when it has passed all of this on, so the look after this one knows of each batch.
+        return {} if fetched is None else cast("BatchConsumer", self.consumer).take(fetched)
+
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
+        """What was fetched, as Fetched; None while no records may flow.
+
+        On the thread of the consumer, where nothing can move it between the fetch and the look at its positions.
+        """
+        batches = await super()._fetch_records(consumer, *args, **kwargs)
+        subscription = consumer._subscription.subscription  # noqa: SLF001 (the public ways to it ask once per partition)
+        assignment = subscription and subscription.assignment
+        if not assignment:
+            return None
+        if not self.consumer.flow_active:
+            # A fetch that began before a rebalance may end in the next assignment, before Faust lets records flow. It
+            # would drop them, and go back to the committed offset only where there is one.
+            for tp, batch in batches.items():
+                consumer.seek(tp, batch[0].offset)
+            return None
+        states = {tp: assignment.state_value(tp) for tp in assignment.tps}
+        positions = {tp: state.position for tp, state in states.items() if state.has_valid_position}
+        return Fetched(assignment, batches, positions)
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 (Faust offers no setting for it)
+        # Nor for this, unless it is to write in transactions too. What is aborted, or not committed yet, is no record.
+        consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
 
     def progress(self, tp: TP) -> tuple[int | None, int | None]:
-        """Next offset to hand out and end of the partition, as far as known. Does not ask the broker."""
+        """Next offset to hand out and last stable offset of the partition, as far as known. Does not ask the broker."""
         # What aiokafka shows of it publicly is asked for on its own thread.
         subscription = self._ensure_consumer()._fetcher._subscriptions.subscription  # noqa: SLF001
         assignment = subscription and subscription.assignment
         if not assignment or tp not in assignment.tps:
             return None, None
         state = assignment.state_value(tp)
-        return (state.position if state.has_valid_position else None), state.highwater
+        return (state.position if state.has_valid_position else None), state.lso
 
 
 class BatchConsumer(driver.Consumer):
@@ -111,21 +144,31 @@ class BatchConsumer(driver.Consumer):
     logger = _logger
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._next_offsets: dict[TP, int] = {}
+        self._fetched_assignment: Any = None
+        self._positions: Positions[TP] = Positions()
         self.committed_at: float | None = None
         """When a commit succeeded last, on the monotonic clock."""
         super().__init__(*args, **kwargs)
 
+    def take(self, fetched: Fetched) -> dict[TP, list[tuple[Batch, Cut[TP]]]]:
+        """Note where the consumer stands behind what it has fetched, and pass that on."""
+        if not (self.flow_active and fetched.assignment.active):
+            return {}  # a rebalance has begun meanwhile, and whoever gets the partitions begins at what is committed
+        if fetched.assignment is not self._fetched_assignment:
+            self._fetched_assignment, self._positions = fetched.assignment, Positions()
+        for tp in fetched.positions.keys() - fetched.batches.keys():
+            self._positions.passed(tp, fetched.positions[tp])
+        return {tp: [(batch, self._positions.cut(tp, fetched.positions[tp]))] for tp, batch in fetched.batches.items()}
+
     def waiting_partitions(self) -> list[TP]:
-        """Assigned partitions with records that are fetched and not confirmed, or not even fetched. Does not block."""
+        """Assigned partitions with records that are fetched and not confirmed, or not even fetched. Does not block.
+
+        What an open transaction holds cannot be fetched, and nobody waits for that.
+        """
         waiting = []
         for tp in self.assignment():
-            position, highwater = cast("BatchThread", self._thread).progress(tp)
-            done = self._next_offsets.get(tp, self._committed_offset.get(tp))
-            read = self._read_offset.get(tp)
-            # After a seek Faust's read offset is the next one to come: only a greater one says that a batch is open.
-            open_batch = read is not None and done is not None and read > done
-            if open_batch or (position is not None and highwater is not None and position < highwater):
+            position, end = cast("BatchThread", self._thread).progress(tp)
+            if self._positions.is_open(tp) or (position is not None and end is not None and position < end):
                 waiting.append(tp)
         return waiting
 
@@ -140,15 +183,14 @@ class BatchConsumer(driver.Consumer):
             return False
         if message.generation_id != self.app.consumer_generation_id:
             return False
-        self._next_offsets[message.tp] = max(message.next_offset, self._next_offsets.get(message.tp, 0))
+        message.cut.confirm()
         self._n_acked += 1
         return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust waits here until batches in work are confirmed, and commits them; what is left belongs to the next."""
         await super().on_partitions_revoked(revoked)
-        for tp in revoked:
-            self._next_offsets.pop(tp, None)
+        self._positions = Positions()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Do not stop fetching from the partition: the full queue itself holds the fetch loop back.
@@ -160,9 +202,10 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
-    def _to_message(self, tp: TP, record: Batch) -> BatchMessage:
-        last = record[-1]
-        return BatchMessage(
+    def _to_message(self, tp: TP, record: tuple[Batch, Cut[TP]]) -> BatchMessage:
+        batch, cut = record
+        last = batch[-1]
+        message = BatchMessage(
             topic=tp.topic,
             partition=tp.partition,
             offset=last.offset,
@@ -170,18 +213,23 @@ class BatchConsumer(driver.Consumer):
             timestamp_type=last.timestamp_type,
             headers=[],
             key=None,
-            value=cast("Any", record),
+            value=cast("Any", batch),
             checksum=None,
             tp=tp,
             # A message without the current generation is skipped by streams, silently.
             generation_id=self.app.consumer_generation_id,
         )
+        message.cut = cut
+        return message
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in list(self._next_offsets) if topics is None or tp in topics or tp.topic in topics)
+        return (tp for tp in self._positions.committable if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self._next_offsets.get(tp)
+        return self._positions.committable.get(tp)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Leave it to `worker_health` to judge whether records wait: Faust takes what a transaction holds for some."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         committed: bool = await super()._commit(offsets)

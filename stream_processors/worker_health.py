@@ -45,7 +45,7 @@ class WorkerHealth:
         self._kafka_problem: str | None = None
         self._waiting: list[str] = []
         self._moved_at = time.monotonic()
-        self._confirmed_seen = 0
+        self._progress_seen: tuple[int, float | None] = (0, None)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)  # type: ignore[arg-type]
 
     async def watch(self) -> None:
@@ -112,9 +112,11 @@ class WorkerHealth:
         waiting = self._consumer.waiting_partitions() if self._partitions else []
         # Of a topic that has been stopped at the failure limit records wait for good reason.
         self._waiting = [f"{tp.topic}/{tp.partition}" for tp in waiting if tp.topic not in self._progress.stopped]
-        confirmed = self._progress.records_out + self._progress.records_failed
-        if confirmed != self._confirmed_seen or not self._waiting or self._kafka_problem:
-            self._confirmed_seen = confirmed
+        # Where all is aborted nothing is ever confirmed, but the group moves on.
+        committed_at = self._consumer.committed_at if self._partitions else None
+        progress = self._progress.records_out + self._progress.records_failed, committed_at
+        if progress != self._progress_seen or not self._waiting or self._kafka_problem:
+            self._progress_seen = progress
             self._moved_at = time.monotonic()
 
     async def _on_assigned(self, _: Any, assigned: Any, **__: Any) -> None:

@@ -30,10 +30,14 @@ def free_port() -> int:
 
 
 class Process:
-    """One process of a role. The log goes to a file that a failing test shows."""
+    """One process of a role. The log goes to a file that a failing test shows.
 
-    def __init__(self, role: str, settings: Settings, log: Path, number: int = 0) -> None:
+    `patch` is Python that runs before the role begins.
+    """
+
+    def __init__(self, role: str, settings: Settings, log: Path, number: int = 0, patch: str = "") -> None:
         self.role = role
+        self._begin = ["-c", f"{patch}\nfrom cli import main\nmain()"] if patch else ["-m", "cli"]
         self._log = log
         self._health = f"http://127.0.0.1:{free_port()}"
         port = self._health.rpartition(":")[2]
@@ -62,7 +66,7 @@ class Process:
         """Start it; does not wait until it is healthy."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", *self.role.split()],
+                [sys.executable, *self._begin, *self.role.split()],
                 cwd=PROJECT,
                 env=os.environ | self.environment,
                 stdout=log,

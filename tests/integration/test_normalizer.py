@@ -1,5 +1,6 @@
 """The normalizer as a process on a real broker: what goes in comes out, and survives kill -9."""
 
+import asyncio
 import threading
 import time
 from collections import Counter, defaultdict
@@ -12,11 +13,13 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from monitoring.lag import read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets, ensure_topics
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_SOURCE, CleanRecord, FailedRecord
 from tests.processes import Process
+from tests.transactions import aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually
 
 LOAD = 100_000
@@ -114,7 +117,10 @@ def test_sigterm_drains_commits_and_exits_with_0(topics: Settings, worker: Proce
     load(topics, 20_000)
     eventually(lambda: end_of(topics, "customers.clean") > 0, what="the worker has begun")
     assert worker.stop() == 0
-    written, done = end_of(topics, "customers.clean") + end_of(topics, "failures"), sum(committed(topics).values())
+    written, done = (
+        end_of(topics, "customers.clean") + end_of(topics, "failures"),
+        sum(committed_offsets(topics).values()),
+    )
     assert written == done, "what was produced was committed, and nothing else"
 
 
@@ -154,6 +160,121 @@ def test_nothing_is_lost_when_workers_are_killed_under_load(topics: Settings, tm
             process.kill()
 
 
+@with_worker
+def test_what_a_transaction_has_aborted_is_no_record_and_its_marker_is_no_lag(topics: Settings) -> None:
+    topic, producer = topics.named("customers.raw"), transactional_producer(topics)
+    aborted(producer, topic, [(b"C1", CUSTOMER % (1, 1, 1)), (b"C2", None)])  # nothing else is in this partition
+    committed(producer, topic, customers(1, 2), partition=1)
+    aborted(producer, topic, [(b"C000001", None)], partition=1)
+    aborted(producer, topic, customers(3), partition=1)
+    committed(producer, topic, customers(4), partition=1)
+    wait_until_nothing_waits(topics)
+    assert {partition: sorted(offsets) for partition, offsets in origins(topics, "customers.clean").items()} == {
+        1: [0, 1, 7]
+    }
+    assert end_of(topics, "failures") == 0
+
+
+IMPATIENT = """
+import stream_processors.worker_health as health
+health.WATCH_SECONDS, health.STALLED_SECONDS, health.GIVE_UP_SECONDS = 0.2, 1.0, 3.0
+"""
+
+
+def test_records_behind_an_open_transaction_wait_for_it_and_the_worker_does_not_give_up(
+    topics: Settings, tmp_path: Path
+) -> None:
+    process = Process("normalizer", topics, tmp_path / "normalizer.log", patch=IMPATIENT)
+    process.start()
+    try:
+        process.wait_until_healthy()
+        topic = topics.named("customers.raw")
+        with hung(topics, topic, customers(1, 2)):
+            write(Producer(producer_config(topics)), topic, customers(3))  # somebody else's, ordinary
+            eventually(lambda: held_seconds(topics, topic) > 4, what="it has been held for longer than it may stall")
+            process.wait_until_healthy()
+            assert produced(topics) == 0
+        wait_until_nothing_waits(topics)
+        assert origins(topics, "customers.clean") == {0: {2: 1}}
+        assert process.stop() == 0
+    finally:
+        process.kill()
+
+
+def held_seconds(settings: Settings, topic: str) -> float:
+    rows = asyncio.run(read_lag(settings))
+    return max(row.held_seconds or 0 for row in rows if row.topic == topic)
+
+
+def test_no_record_of_a_transaction_is_lost_when_workers_are_killed(topics: Settings, tmp_path: Path) -> None:
+    workers = [Process("normalizer", topics, tmp_path / f"normalizer-{number}.log", number) for number in (0, 1)]
+    try:
+        for process in workers:
+            process.start()
+        for process in workers:
+            process.wait_until_healthy()
+        written = Written()
+        for round_ in range(TRANSACTION_KILLS):
+            loading = threading.Thread(target=load_in_transactions, args=(topics, written))
+            before = produced(topics)
+            loading.start()
+            eventually(lambda before=before: produced(topics) > before, what="work goes on", every=0.02)  # type: ignore[misc]
+            workers[round_ % 2].kill()
+            workers[round_ % 2].start()
+            loading.join()
+        wait_until_nothing_waits(topics)
+        clean = origins(topics, "customers.clean")
+        assert {(partition, offset) for partition, offsets in clean.items() for offset in offsets} == written.committed
+        assert end_of(topics, "failures") == 0
+    finally:
+        for process in workers:
+            process.kill()
+
+
+TRANSACTION_KILLS = 3
+
+
+class Written:
+    """Where the broker has put what was committed."""
+
+    def __init__(self) -> None:
+        self.committed: set[tuple[int, int]] = set()
+
+
+def load_in_transactions(settings: Settings, written: Written) -> None:
+    """Transactions of one record to hundreds, over all partitions, of which every third is aborted."""
+    producer, topic = transactional_producer(settings), settings.named("customers.raw")
+    for number in range(150):
+        places: set[tuple[int, int]] = set()
+
+        def note(_: object, message: Message, places: set[tuple[int, int]] = places) -> None:
+            places.add((message.partition() or 0, message.offset() or 0))
+
+        producer.begin_transaction()
+        for record in range((1, 3, 300)[number % 10 % 3]):
+            producer.produce(topic, CUSTOMER % (record, record, 1), b"C%06d" % (number * record), on_delivery=note)
+        producer.flush(30)
+        if number % 3 == 1:
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+            written.committed |= places
+
+
+def customers(*numbers: int) -> list[tuple[bytes, bytes | None]]:
+    return [(b"C%06d" % number, CUSTOMER % (number, number, 1)) for number in numbers]
+
+
+def wait_until_nothing_waits(settings: Settings) -> None:
+    """All that can be read has been read and committed, markers included."""
+    ends = by_place(end_offsets(settings, [settings.named("customers.raw")]))
+    eventually(lambda: committed_offsets(settings) == ends, what=f"the group has committed {ends}", within=90)
+
+
+def by_place(offsets: dict[TopicPartition, int]) -> Offsets:
+    return {(place.topic, place.partition): offset for place, offset in offsets.items()}
+
+
 def load(settings: Settings, count: int) -> None:
     """Publish `count` customers, one in a hundred broken."""
     producer = Producer(producer_config(settings))
@@ -171,10 +292,8 @@ def load(settings: Settings, count: int) -> None:
 
 
 def wait_until_committed(settings: Settings, records: int) -> None:
-    topic = settings.named("customers.raw")
-    ends = {(tp.topic, tp.partition): end for tp, end in end_offsets(settings, [topic]).items()}
-    assert sum(ends.values()) == records
-    eventually(lambda: committed(settings) == ends, what=f"every partition is committed to its end: {ends}", within=90)
+    assert end_of(settings, "customers.raw") == records
+    wait_until_nothing_waits(settings)
 
 
 def assert_every_offset_came_out(settings: Settings) -> None:
@@ -208,7 +327,7 @@ def produced(settings: Settings) -> int:
     return end_of(settings, "customers.clean") + end_of(settings, "failures")
 
 
-def committed(settings: Settings) -> Offsets:
+def committed_offsets(settings: Settings) -> Offsets:
     """What the normalizer has committed for the customers' raw topic, 0 where nothing."""
     group, topic = settings.named("normalizer"), settings.named("customers.raw")
     partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]

@@ -1,6 +1,8 @@
 """Commits follow confirmed batches of the current generation, and nothing else."""
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ from faust.types import TP
 
 from runtime.settings import Settings
 from stream_processors.app import create_app
-from stream_processors.batch_transport import BatchConsumer, BatchMessage, confirm
+from stream_processors.batch_transport import BatchConsumer, BatchMessage, BatchThread, Fetched, confirm
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer_metrics import Progress
 from tests.unit.stream_processors.raw_records import RecordingProducer
@@ -37,10 +39,25 @@ async def consumer(app: faust.App) -> AsyncIterator[BatchConsumer]:
     consumer._thread.thread_loop.close()
 
 
-def batch(consumer: BatchConsumer, *offsets: int, tp: TP = RAW) -> Any:
-    """An event of the batch with those offsets, as a stream has taken it."""
-    records: Any = [SimpleNamespace(offset=offset, timestamp=1000, timestamp_type=1) for offset in offsets]
-    message = consumer._to_message(tp, records)
+@dataclass
+class Assignment:
+    """What aiokafka makes anew for each rebalance."""
+
+    active: bool = True
+
+
+ASSIGNMENT = Assignment()
+
+
+def records(*offsets: int) -> Any:
+    return [SimpleNamespace(offset=offset, timestamp=1000, timestamp_type=1) for offset in offsets]
+
+
+def batch(consumer: BatchConsumer, *offsets: int, tp: TP = RAW, position: int | None = None) -> Any:
+    """An event of the batch with those offsets, as a stream has taken it. `position`: the consumer's behind it."""
+    position = offsets[-1] + 1 if position is None else position
+    ((taken,),) = consumer.take(Fetched(ASSIGNMENT, {tp: records(*offsets)}, {tp: position})).values()
+    message = consumer._to_message(tp, taken)
     message.incref()
     consumer.track_message(message)
     return SimpleNamespace(message=message, ack=lambda: message.ack(consumer))
@@ -58,6 +75,63 @@ async def test_a_confirmed_batch_commits_behind_its_last_offset(consumer: BatchC
     confirm(batch(consumer, 10, 11, 14))
     assert committable(consumer) == {RAW: 15}
     assert not consumer.unacked
+
+
+async def test_markers_behind_a_batch_are_committed_with_it(consumer: BatchConsumer) -> None:
+    confirm(batch(consumer, 10, 11, position=13))
+    assert committable(consumer) == {RAW: 13}
+
+
+async def test_markers_alone_are_committed_once_no_batch_is_in_work(consumer: BatchConsumer) -> None:
+    other = TP(RAW.topic, 1)
+    event = batch(consumer, 10)
+    assert consumer.take(Fetched(ASSIGNMENT, {}, {RAW: 12, other: 3})) == {}
+    assert committable(consumer) == {other: 3}
+    confirm(event)
+    assert committable(consumer) == {RAW: 12, other: 3}
+
+
+async def test_nothing_is_taken_once_a_rebalance_has_begun(consumer: BatchConsumer) -> None:
+    batch(consumer, 10)  # is dropped by Faust, and comes again to whoever gets the partition
+    consumer.stop_flow()
+    assert consumer.take(Fetched(ASSIGNMENT, {RAW: records(11)}, {RAW: 12})) == {}
+    consumer.resume_flow()
+    assert consumer.take(Fetched(Assignment(active=False), {}, {RAW: 12})) == {}
+    assert committable(consumer) == {}
+
+
+async def test_another_assignment_begins_with_positions_of_its_own(consumer: BatchConsumer) -> None:
+    event = batch(consumer, 10)
+    consumer.take(Fetched(Assignment(), {}, {RAW: 5}))
+    confirm(event)
+    assert committable(consumer) == {RAW: 5}
+
+
+async def test_what_was_fetched_while_no_records_may_flow_is_put_back(consumer: BatchConsumer) -> None:
+    sought: list[tuple[TP, int]] = []
+    aiokafka: Any = SimpleNamespace(
+        _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=ASSIGNMENT)),
+        seek=lambda tp, offset: sought.append((tp, offset)),
+        _closed=False,
+        _fetcher=FetcherThatStopsTheFlow(consumer),
+    )
+    thread = consumer._thread
+    assert isinstance(thread, BatchThread)
+    assert await thread._fetch_records(aiokafka, {RAW}, timeout=1.0, max_records=10) is None
+    assert sought == [(RAW, 10)]
+
+
+class FetcherThatStopsTheFlow:
+    """A fetch that a rebalance overtakes."""
+
+    def __init__(self, consumer: BatchConsumer) -> None:
+        self._consumer = consumer
+        self._closed = False
+        self._subscriptions = SimpleNamespace(fetch_context=nullcontext)
+
+    async def fetched_records(self, *_: Any, **__: Any) -> dict[TP, Any]:
+        self._consumer.stop_flow()
+        return {RAW: records(10, 11)}
 
 
 async def test_batches_after_a_restart_are_committed_although_earlier_offsets_were_never_acked(
@@ -98,13 +172,11 @@ async def test_what_is_committed_already_is_not_committed_again(consumer: BatchC
     assert committable(consumer) == {}
 
 
-async def test_a_revoked_partition_is_forgotten(consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_revoked_is_forgotten(consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "_on_partitions_revoked", _nothing)
-    other = TP(RAW.topic, 1)
     confirm(batch(consumer, 10))
-    confirm(batch(consumer, 20, tp=other))
     await consumer.on_partitions_revoked({RAW})
-    assert committable(consumer) == {other: 21}
+    assert committable(consumer) == {}
 
 
 async def test_commits_can_be_asked_for_by_topic(consumer: BatchConsumer) -> None:
