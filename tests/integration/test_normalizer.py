@@ -206,59 +206,41 @@ def held_seconds(settings: Settings, topic: str) -> float:
     return max(row.held_seconds or 0 for row in rows if row.topic == topic)
 
 
-def test_no_record_of_a_transaction_is_lost_when_workers_are_killed(topics: Settings, tmp_path: Path) -> None:
-    workers = [Process("normalizer", topics, tmp_path / f"normalizer-{number}.log", number) for number in (0, 1)]
+CONFIRMS_NOTHING = """
+import stream_processors.confirmations as confirmations
+confirmations.Confirmations.report_complete = lambda self: None
+"""
+
+
+def test_a_worker_killed_with_batches_in_work_has_not_committed_past_them_whatever_markers_follow(
+    topics: Settings, tmp_path: Path
+) -> None:
+    topic, producer = topics.named("customers.raw"), transactional_producer(topics)
+    process = Process("normalizer", topics, tmp_path / "normalizer.log", patch=CONFIRMS_NOTHING)
+    process.start()
     try:
-        for process in workers:
-            process.start()
-        for process in workers:
-            process.wait_until_healthy()
-        written = Written()
-        for round_ in range(TRANSACTION_KILLS):
-            loading = threading.Thread(target=load_in_transactions, args=(topics, written))
-            before = produced(topics)
-            loading.start()
-            eventually(lambda before=before: produced(topics) > before, what="work goes on", every=0.02)  # type: ignore[misc]
-            workers[round_ % 2].kill()
-            workers[round_ % 2].start()
-            loading.join()
-        wait_until_nothing_waits(topics)
-        clean = origins(topics, "customers.clean")
-        assert {(partition, offset) for partition, offsets in clean.items() for offset in offsets} == written.committed
-        assert end_of(topics, "failures") == 0
+        process.wait_until_healthy()
+        committed(producer, topic, customers(*range(3)))
+        eventually(lambda: produced(topics) == 3, what="the first batch is in work")
+        aborted(producer, topic, customers(0))
+        aborted(producer, topic, customers(0), partition=1)
+        eventually(lambda: committed_offsets(topics)[topic, 1] == 2, what="it has passed the markers")
+        for _ in range(3):
+            committed(producer, topic, customers(*range(2500)))  # more than a batch each: some are prefetched
+            aborted(producer, topic, customers(0))
+        eventually(lambda: produced(topics) > 2500, what="several batches are in work")
+        assert committed_offsets(topics)[topic, 0] == 0
     finally:
-        for process in workers:
-            process.kill()
-
-
-TRANSACTION_KILLS = 3
-
-
-class Written:
-    """Where the broker has put what was committed."""
-
-    def __init__(self) -> None:
-        self.committed: set[tuple[int, int]] = set()
-
-
-def load_in_transactions(settings: Settings, written: Written) -> None:
-    """Transactions of one record to hundreds, over all partitions, of which every third is aborted."""
-    producer, topic = transactional_producer(settings), settings.named("customers.raw")
-    for number in range(150):
-        places: set[tuple[int, int]] = set()
-
-        def note(_: object, message: Message, places: set[tuple[int, int]] = places) -> None:
-            places.add((message.partition() or 0, message.offset() or 0))
-
-        producer.begin_transaction()
-        for record in range((1, 3, 300)[number % 10 % 3]):
-            producer.produce(topic, CUSTOMER % (record, record, 1), b"C%06d" % (number * record), on_delivery=note)
-        producer.flush(30)
-        if number % 3 == 1:
-            producer.abort_transaction(30)
-        else:
-            producer.commit_transaction(30)
-            written.committed |= places
+        process.kill()
+    healthy = Process("normalizer", topics, tmp_path / "normalizer.log")
+    healthy.start()
+    try:
+        wait_until_nothing_waits(topics)
+    finally:
+        healthy.kill()
+    first = 6
+    expected = [0, 1, 2, *(first + round_ * 2503 + number for round_ in range(3) for number in range(2500))]
+    assert sorted(origins(topics, "customers.clean")[0]) == expected
 
 
 def customers(*numbers: int) -> list[tuple[bytes, bytes | None]]:
