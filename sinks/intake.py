@@ -43,13 +43,21 @@ class Intake:
     """
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
-        config = consumer_config(settings, group, error_cb=self._client_error, on_commit=self._on_commit)
-        self._config = config
+        self._config = consumer_config(
+            settings,
+            group,
+            error_cb=self._client_error,
+            on_commit=self._on_commit,
+            # The only way to learn that markers of transactions, or aborted records, lie behind the last record.
+            **{"enable.partition.eof": True},
+        )
         self._topics = [settings.named(topic) for topic in topics]
         self._batch_records = settings.sink_batch_records
         self._batch_seconds = settings.sink_batch_wait_ms / 1000
         self._consumer: Consumer | None = None
         self._carried: list[Message] = []
+        self._behind: Offsets = {}
+        self._position: Offsets = {}
         self._uncommitted: Offsets = {}
         self._paused = False
         self._troubles: set[str] = set()
@@ -63,6 +71,11 @@ class Intake:
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
+        self.collected: Offsets = {}
+        """The next offsets behind what `collect` has returned last: to be committed once all up to there is done.
+
+        They may lie behind the last record, and be there without one: where markers or aborted records follow.
+        """
 
     def open(self) -> None:
         """Join the group."""
@@ -77,6 +90,7 @@ class Intake:
         wanted = self._batch_records - len(messages)
         if wanted > 0:
             messages += self._poll(wanted, self._batch_seconds)
+        self.collected, self._behind = self._behind, {}
         return messages
 
     def hold(self, seconds: float) -> None:
@@ -177,13 +191,17 @@ class Intake:
         if self._fenced or self._stranded:
             self._join_again()
         began, messages = time.monotonic(), []
-        for message in self._open_consumer().consume(count, seconds):
+        consumed: list[Message] = self._open_consumer().consume(count, seconds)
+        for message in consumed:
             error = message.error()
             if error is None:
                 messages.append(message)
+                self._note_position(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._note_position(message)
             elif _is_fence(error):
                 self._fenced = True
-            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+            else:
                 self._trouble(f"poll:{error.name()}", error.str())
                 # Of no topic, so of the whole consumer: it could not ask where it was. librdkafka does not ask again,
                 # and never reads those partitions (2.16, its issue 5586).
@@ -192,6 +210,13 @@ class Intake:
             self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
         self._poll_began = began
         return messages
+
+    def _note_position(self, message: Message) -> None:
+        """Of a record, or of the end, which comes in its place: all records before it have been handed out."""
+        place, at_the_end = (message.topic(), message.partition()), message.error() is not None
+        position = message.offset() + (not at_the_end)
+        if not at_the_end or position > self._position.get(place, 0):
+            self._behind[place] = self._position[place] = position
 
     def _join_again(self) -> None:
         """As a new member: a consumer that is fenced or stranded does nothing more. What is uncommitted comes again."""
@@ -202,6 +227,7 @@ class Intake:
         with self._committing:
             close_consumer(self._open_consumer(), 0)
             self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
+            self._behind, self._position = {}, {}
             self._fenced = self._stranded = False
             self.open()
 
@@ -229,6 +255,9 @@ class Intake:
         self.assigned = tuple(place for place in self.assigned if place not in gone)
         # Their messages in hand come to the new owner; carrying them on here would only write them twice.
         self._carried = [m for m in self._carried if (m.topic(), m.partition()) not in gone]
+        for place in gone:
+            self._behind.pop(place, None)
+            self._position.pop(place, None)
         log.info("partitions_revoked", count=len(partitions), total=len(self.assigned))
 
     def _client_error(self, error: KafkaError) -> None:

@@ -54,7 +54,8 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class _Prepared(Generic[Batch]):
-    batch: Batch
+    batch: Batch | None
+    """None where only offsets without a record have been passed."""
     records: int
     offsets: Offsets
 
@@ -130,7 +131,9 @@ class Runner(Generic[Batch]):
                 prepared = await polling
                 polling = _started(self._poll())
                 if prepared is not None:
-                    confirmed = await self._write(prepared, polling)
+                    confirmed = None
+                    if prepared.batch is not None:
+                        confirmed = await self._write(prepared.batch, prepared.records, polling)
                     earlier, committing = (
                         committing,
                         _started(self._commit(prepared, confirmed, after=committing)),
@@ -162,18 +165,17 @@ class Runner(Generic[Batch]):
 
     def _collect_and_prepare(self) -> _Prepared[Batch] | None:
         messages = self._intake.collect()
-        if not messages:
+        if not (offsets := self._intake.collected):
             return None
-        offsets = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
-        return _Prepared(self._sink.prepare(messages), len(messages), offsets)
+        return _Prepared(self._sink.prepare(messages) if messages else None, len(messages), offsets)
 
-    async def _write(self, prepared: _Prepared[Batch], polling: "asyncio.Task[Any]") -> Awaitable[None] | None:
+    async def _write(self, batch: Batch, records: int, polling: "asyncio.Task[Any]") -> Awaitable[None] | None:
         async def attempt() -> Awaitable[None] | None:
             self._progress.write_began()
-            return await self._sink.write(prepared.batch)
+            return await self._sink.write(batch)
 
         confirmed = await self._through_outages(attempt, polling)
-        self._progress.wrote(prepared.records)
+        self._progress.wrote(records)
         return confirmed
 
     async def _commit(

@@ -1,17 +1,25 @@
 """The consumer's side of a sink, on a real broker."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import structlog
 from confluent_kafka import Consumer, KafkaException
 
+from monitoring.lag import read_lag
 from runtime.kafka_clients import consumer_config
 from runtime.settings import Settings
-from sinks.intake import FENCES, Intake
-from tests.integration.sink_events import change, publish
-from tests.waiting import eventually
+from sinks.intake import FENCES, Intake, Offsets
+from sinks.redis_invalidation import RedisInvalidationSink
+from sinks.runner import Runner
+from tests.integration.sink_events import change, publish, running
+from tests.servers.contract import Servers
+from tests.transactions import aborted, committed, hung, transactional_producer
+from tests.waiting import eventually, eventually_async
 
 GROUP, TOPIC = "sink-test", "customers.changed"
 
@@ -83,3 +91,95 @@ def fence_again_and_again(intake: Intake, settings: Settings) -> None:
         while len(intake._fences) == seen:
             intake.collect()
         eventually(lambda: intake.collect() or intake.assigned, what="it has joined again")
+
+
+def test_what_is_passed_without_a_record_is_told_behind_the_records_before_it(pipeline_settings: Settings) -> None:
+    topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
+    committed(producer, topic, [(b"C1", b"1"), (b"C2", b"2")])
+    aborted(producer, topic, [(b"C3", b"3")])
+    aborted(producer, topic, [(b"C1", None)], partition=1)
+    with intake_on(pipeline_settings) as intake:
+        assert read_to_the_end(intake, {(topic, 0): 5, (topic, 1): 2}) == [(0, 0), (0, 1)]
+        assert intake.collect() == []
+        assert intake.collected == {}, "told once"
+        with hung(pipeline_settings, topic, [(b"C4", b"4")]):
+            publish(pipeline_settings, TOPIC, change("C5", 1))
+            assert intake.collect() == []
+            assert intake.collected == {}, "nobody is past the beginning of an open transaction"
+        assert read_to_the_end(intake, {(topic, 0): 8}) == [(0, 6)]
+
+
+def test_nothing_is_passed_while_a_record_before_it_waits_to_be_collected(pipeline_settings: Settings) -> None:
+    topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
+    committed(producer, topic, [(b"C1", b"1")])
+    with intake_on(pipeline_settings) as intake:
+
+        def at_the_end() -> bool:
+            intake.take_answers()
+            return intake._behind.get((topic, 0)) == 2
+
+        eventually(at_the_end, what="it has come to the end")
+        assert intake.collected == {}
+        (message,) = intake.collect()
+        assert message.offset() == 0
+        assert intake.collected[topic, 0] == 2
+
+
+async def test_a_sink_commits_behind_markers_and_never_past_what_its_store_has_not(
+    pipeline_settings: Settings, servers: Servers
+) -> None:
+    topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
+
+    async def places() -> dict[int, int | None]:
+        found = await read_lag(pipeline_settings)
+        group = pipeline_settings.named("sink-redis")
+        return {row.partition: row.committed for row in found if (row.group, row.topic) == (group, topic)}
+
+    async with running(RedisInvalidationSink(pipeline_settings), pipeline_settings) as runner:
+        servers.stop("redis")
+        try:
+            committed(producer, topic, [change_bytes("C1", 7)])
+            await eventually_async(lambda: waits(runner), what="the sink waits for Redis")
+            aborted(producer, topic, [change_bytes("C1", 8)])
+            aborted(producer, topic, [change_bytes("C2", 8)], partition=1)
+            assert (await places())[0] is None
+        finally:
+            servers.start("redis")
+
+        async def all_passed() -> bool:
+            now = await places()
+            return (now[0], now[1]) == (4, 2)
+
+        await eventually_async(all_passed, what="it has committed behind the markers")
+
+
+async def waits(runner: Runner[Any]) -> bool:
+    return str(runner.health()["state"]) == "waiting_for_store"
+
+
+def change_bytes(key: str, version: int) -> tuple[bytes, bytes]:
+    return key.encode(), change(key, version)[1]
+
+
+@contextmanager
+def intake_on(settings: Settings) -> Iterator[Intake]:
+    intake = Intake(settings, GROUP, [TOPIC])
+    intake.open()
+    try:
+        yield intake
+    finally:
+        intake.close()
+
+
+def read_to_the_end(intake: Intake, ends: Offsets) -> list[tuple[int, int]]:
+    """Partitions and offsets of what has come by the time that these offsets are to be committed."""
+    seen: list[tuple[int, int]] = []
+    offsets: Offsets = {}
+
+    def at_the_end() -> bool:
+        seen.extend((message.partition(), message.offset()) for message in intake.collect())
+        offsets.update(intake.collected)
+        return offsets == ends
+
+    eventually(at_the_end, what=f"it stands at {ends}")
+    return seen
