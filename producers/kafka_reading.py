@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from producers.kafka_places import FirstRun, find_places
 from producers.source import SourceFailed
-from runtime.kafka_clients import MAX_MESSAGE_BYTES, ClientConfig, reason
+from runtime.kafka_clients import MAX_MESSAGE_BYTES, READ_COMMITTED, ClientConfig, reason
 from runtime.kafka_deadlines import close_consumer, commit_within
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class Reading:
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
+                **READ_COMMITTED,
                 "log_level": 0,
                 "error_cb": self._note,
             }

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import QUIET, reason
+from runtime.kafka_clients import QUIET, READ_COMMITTED, reason
 from runtime.settings import Settings
 
 Coordinates = tuple[str, int, int]
@@ -105,6 +105,7 @@ class RawLookup:
                 "queued.max.messages.kbytes": 16_384,
                 "fetch.wait.max.ms": 10,
                 "log_level": QUIET,
+                **READ_COMMITTED,
             }
         )
         return self._consumer

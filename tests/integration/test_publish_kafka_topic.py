@@ -23,6 +23,7 @@ from runtime.settings import Settings
 from tests.integration.api_client import closed_port
 from tests.integration.publish_servers import consume_all
 from tests.integration.test_publish_command import environment
+from tests.transactions import aborted, committed, hung, transactional_producer
 from tests.waiting import eventually
 
 PARTITIONS = 3
@@ -99,6 +100,26 @@ async def test_each_run_reads_what_has_come_since_the_last_one(pipeline_settings
     assert counts == [10, 0, 5]
     assert ids(pipeline_settings) == list(range(15))
     assert sum(foreign.committed()) == 15
+
+
+async def test_of_transactions_it_reads_what_is_committed_and_ends_behind_their_markers(
+    pipeline_settings: Settings, foreign: Foreign
+) -> None:
+    producer = transactional_producer(pipeline_settings)
+    committed(producer, foreign.topic, titled(1, 2))
+    aborted(producer, foreign.topic, titled(3))
+    with hung(pipeline_settings, foreign.topic, titled(4)):
+        foreign.send(range(5, 6), partition=0)
+        source = partner(foreign, pipeline_settings, timeout_seconds=20)
+        assert (await publish(source, pipeline_settings)).published == 2
+        assert foreign.committed() == [5, 0, 0], "behind the markers, and before the transaction that is open"
+    assert (await publish(source, pipeline_settings)).published == 1
+    assert ids(pipeline_settings) == [1, 2, 5]
+    assert foreign.committed() == [8, 0, 0]
+
+
+def titled(*numbers: int) -> list[tuple[bytes, bytes | None]]:
+    return [(b"%d" % number, b'{"id": %d, "title": "n%d"}' % (number, number)) for number in numbers]
 
 
 async def test_key_headers_and_deletes_are_carried_over(pipeline_settings: Settings, foreign: Foreign) -> None:
