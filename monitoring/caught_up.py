@@ -36,12 +36,12 @@ async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, g
 
 
 async def _passed(settings: Settings, group: str, topic: str, deadline: float) -> bool:
-    """Whether the group passes the ends that the topic has now. Asks at least once."""
+    """Whether the group passes all that the topic holds now, also what waits for a transaction. Asks at least once."""
     ends: dict[int, int] | None = None
     while True:
         found = await read_lag(settings)
         rows = [row for row in found if (row.group, row.topic) == (settings.named(group), settings.named(topic))]
-        ends = ends or {row.partition: row.end for row in rows}
+        ends = ends or {row.partition: row.written for row in rows}
         if all(_position(row) >= ends.get(row.partition, 0) for row in rows):
             return True
         # No pause between two looks: each takes some tenths of a second, spent in other processes.

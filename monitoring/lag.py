@@ -45,6 +45,11 @@ class PartitionLag:
     held_seconds: float | None = None
     """How long that transaction has been open; None where nothing is held, or the time is not known."""
 
+    @property
+    def written(self) -> int:
+        """The next offset to be written, at least as it was when the reading began."""
+        return self.end + self.held
+
 
 async def read_lag(settings: Settings) -> list[PartitionLag]:
     """The lag of every group of this pipeline, by group, topic and partition.
@@ -81,8 +86,10 @@ def lag_of(
     for place, end in sorted(ends.items()):
         position = committed.get(place)
         lag = max(0, end - max(position or 0, beginnings.get(place, 0)))
-        if transaction := (held or {}).get(place):
-            rows.append(PartitionLag(group, *place, position, end, lag, transaction.holds, transaction.seconds(now)))
+        transaction = (held or {}).get(place)
+        if transaction and end < transaction.end:
+            waiting, seconds = transaction.end - end, transaction.seconds(now)
+            rows.append(PartitionLag(group, *place, position, end, lag, waiting, seconds))
         else:
             rows.append(PartitionLag(group, *place, position, end, lag))
     return rows
@@ -98,10 +105,11 @@ def _read_lag(settings: Settings) -> list[PartitionLag]:
             for group in groups
         ]
         committed = {group: future.result() for group, future in zip(groups, read, strict=True)}
-    # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was.
+    # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was; and after what
+    # is held, so that all which had been written by then lies before an end or is held.
     beginnings = _offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     held = open_transactions(settings, admin, places)
+    ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     rows: list[PartitionLag] = []
     for group, topics in groups.items():
         mine = {place: end for place, end in ends.items() if place[0] in topics}

@@ -33,11 +33,6 @@ class OpenTransaction:
     since: float | None
     """When that record came, in seconds since the epoch; by the broker's clock on raw topics. None: not known."""
 
-    @property
-    def holds(self) -> int:
-        """How many offsets wait."""
-        return self.end - self.begin
-
     def seconds(self, now: float) -> float | None:
         """For how long it has been open; None if that is not known."""
         return None if self.since is None else max(0.0, round(now - self.since, 1))

@@ -1,14 +1,19 @@
 """Lag, against a real broker."""
 
 import asyncio
+from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from commands.watchdog import Watchdog
+from local_stack.state_folder import StateFolder
 from monitoring.lag import PartitionLag, group_topics, read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets
 from tests.transactions import committed, hung, transactional_producer
+from tests.waiting import eventually_async
 
 
 def produce(settings: Settings, topic: str, partition: int, count: int) -> None:
@@ -71,4 +76,27 @@ def test_what_an_open_transaction_holds_is_no_lag_and_is_told(pipeline_settings:
         again = of(pipeline_settings, topic, 0)
         assert (again.held_seconds or 0) > row.held_seconds, "it goes on counting from the same moment"
     row = of(pipeline_settings, topic, 0)
+    assert row.written == 9
     assert (row.end, row.lag, row.held, row.held_seconds) == (9, 9, 0, None), "two markers have offsets too"
+
+
+async def test_the_watchdog_takes_a_hung_producer_for_no_stall(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalls: list[object] = []
+
+    async def note(_: Watchdog, group: str, found: list[object]) -> None:
+        stalls.extend([group, *found])
+
+    monkeypatch.setattr(Watchdog, "_help", note)
+    topic = pipeline_settings.named("customers.raw")
+    dog = Watchdog(pipeline_settings.model_copy(update={"watchdog_stall_seconds": 1}), StateFolder(Path()))
+
+    async def held_for_long() -> bool:
+        await dog.look()
+        return max(row.held_seconds or 0 for row in dog._samples[-1].rows or ()) > 4
+
+    with hung(pipeline_settings, topic, [(b"c", b"3")]):
+        produce(pipeline_settings, topic, 0, 4)
+        await eventually_async(held_for_long, what="it has been held for several times the limit")
+        assert stalls == []
