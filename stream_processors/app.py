@@ -20,6 +20,7 @@ from stream_processors.batch_transport import Batch, BatchApp, confirm, set_asid
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
+from stream_processors.out_of_range import RESET
 from stream_processors.rehearsed import BatchStage, RehearsedNormalizer, RehearsedStage
 
 GROUP = "normalizer"
@@ -69,7 +70,7 @@ def create_app(
         # Topics are made by ours (runtime.topic_admin), with their own settings.
         topic_allow_declare=False,
         topic_disable_leader=True,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset=RESET,
         consumer_group_instance_id=f"{settings.named(GROUP)}-{settings.worker_id}",
         consumer_max_fetch_size=FETCH_BYTES,
         broker_max_poll_records=MAX_POLL_RECORDS,

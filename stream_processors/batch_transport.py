@@ -24,6 +24,7 @@ from faust.types.events import EventT
 from faust.types.tuples import Message
 from mode.utils.futures import notify
 
+from stream_processors.out_of_range import LOST, begin_again, seek_to_places
 from stream_processors.positions import Cut, Positions
 
 FETCH_WAIT_MS = 50
@@ -100,7 +101,11 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
         On the thread of the consumer, where nothing can move it between the fetch and the look at its positions.
         """
-        batches = await super()._fetch_records(consumer, *args, **kwargs)
+        try:
+            batches = await super()._fetch_records(consumer, *args, **kwargs)
+        except LOST as error:
+            await begin_again(consumer, error)
+            return None
         subscription = consumer._subscription.subscription  # noqa: SLF001 (the public ways to it ask once per partition)
         assignment = subscription and subscription.assignment
         if not assignment:
@@ -114,6 +119,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         states = {tp: assignment.state_value(tp) for tp in assignment.tps}
         positions = {tp: state.position for tp, state in states.items() if state.has_valid_position}
         return Fetched(assignment, batches, positions)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        return cast("Mapping[TP, int]", await self.call_thread(seek_to_places, self._ensure_consumer()))
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

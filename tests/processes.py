@@ -1,6 +1,7 @@
 """Our own processes, run by a test as the supervisor would: as subprocesses that can be killed and restarted."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -98,6 +99,10 @@ class Process:
         """The end of its log."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of that event. Not for a process whose log is not JSON."""
+        return [line for text in self._log.read_text().splitlines() if (line := json.loads(text))["event"] == event]
 
     def _send(self, number: Signals) -> int:
         process = self._process

@@ -18,6 +18,7 @@ from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets, ensure_topics
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_SOURCE, CleanRecord, FailedRecord
+from tests.integration.test_lag import commit
 from tests.processes import Process
 from tests.transactions import aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually
@@ -204,6 +205,44 @@ def test_records_behind_an_open_transaction_wait_for_it_and_the_worker_does_not_
 def held_seconds(settings: Settings, topic: str) -> float:
     rows = asyncio.run(read_lag(settings))
     return max(row.held_seconds or 0 for row in rows if row.topic == topic)
+
+
+def test_what_retention_has_taken_before_it_was_read_is_said_and_is_no_lag(topics: Settings, tmp_path: Path) -> None:
+    topic = topics.named("customers.raw")
+    for partition in (0, 1):
+        write(Producer(producer_config(topics)), topic, customers(*range(5)), partition)
+        commit(topics, topics.named("normalizer"), topic, partition, 1)
+    admin = AdminClient({"bootstrap.servers": topics.kafka_bootstrap_servers})
+    for done in admin.delete_records([TopicPartition(topic, 0, 3), TopicPartition(topic, 1, 5)]).values():
+        done.result()
+    process = Process("normalizer", topics, tmp_path / "normalizer.log")
+    process.start()
+    try:
+        wait_until_nothing_waits(topics)
+        assert {partition: sorted(offsets) for partition, offsets in origins(topics, "customers.clean").items()} == {
+            0: [3, 4]
+        }
+        told = {line["partition"]: (line["begin"], line["end"]) for line in process.logged("records_gone")}
+        assert told == {f"{topic}/0": (1, 3), f"{topic}/1": (1, 5)}
+    finally:
+        process.kill()
+
+
+def test_a_log_that_was_cut_off_is_read_again_from_its_first_record(topics: Settings, tmp_path: Path) -> None:
+    topic = topics.named("customers.raw")
+    write(Producer(producer_config(topics)), topic, customers(*range(5)))
+    commit(topics, topics.named("normalizer"), topic, 0, 50)
+    process = Process("normalizer", topics, tmp_path / "normalizer.log")
+    process.start()
+    try:
+        eventually(lambda: process.exit_code is not None, what="it has ended, for the supervisor to start it again")
+        (line,) = process.logged("normalizer_crashed")
+        assert f"{topic}/0 ends before 50" in line["error"]
+        process.start()
+        wait_until_nothing_waits(topics)
+        assert sorted(origins(topics, "customers.clean")[0]) == [0, 1, 2, 3, 4]
+    finally:
+        process.kill()
 
 
 CONFIRMS_NOTHING = """
