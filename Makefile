@@ -8,7 +8,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose bench lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose check-wheels bench lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ COMPOSE_short := -k "up_is_enough or told_so or image or killed"
 test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down (COMPOSE=short for the gate's form)
 	$(BIN)/pytest --durations=15 -x $(COMPOSE_$(COMPOSE)) $(or $(ARGS),tests/compose)
 
+check-wheels: $(DEV_STAMP) ## Download every locked wheel for each Python and machine, 3 GB in all (ARGS="-k 3.14" for a part)
+	$(BIN)/pytest -v tests/wheels $(ARGS)
+
 bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
 	$(BIN)/python -m benchmarks.faust_stage
 	$(BIN)/python -m benchmarks.faust_stage --memory
@@ -88,14 +91,14 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade
 	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra dev)
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
-	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-/bin/sh}
+	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}
 
 db-shell: $(RUNTIME_STAMP) ## psql in the running stack's database
 	@$(BIN)/python -m local_stack.db_shell $(ARGS)
 
 # The environment: made by uv where it is on PATH, by venv and pip elsewhere, from the same lock files.
 $(BIN)/python:
-	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python '>=3.11' $(VENV); else \
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python '$(if $(filter file,$(origin PYTHON)),>=3.11,$(PYTHON))' $(VENV); else \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "Headrace needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 	  $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be made (Debian/Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
@@ -105,12 +108,12 @@ $(BIN)/python:
 define install
 	@echo "Installing $(1) into $(VENV) ..."
 	@if command -v uv >/dev/null 2>&1; then \
-	  export VIRTUAL_ENV=$(CURDIR)/$(VENV) && \
-	  uv pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(1) && \
+	  export VIRTUAL_ENV=$(abspath $(VENV)) && \
+	  uv pip install --quiet --no-deps --require-hashes -r $(1) && \
 	  uv pip install --quiet --no-deps --no-build-isolation -e . && \
 	  uv pip check --quiet; \
 	else \
-	  $(PIP) install --quiet --no-deps --require-hashes --only-binary :all: -r $(1) && \
+	  $(PIP) install --quiet --no-deps --require-hashes -r $(1) && \
 	  $(PIP) install --quiet --no-deps --no-build-isolation -e . && \
 	  $(PIP) check; \
 	fi

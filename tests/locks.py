@@ -1,7 +1,7 @@
 """The lock files as their text says, and what a machine would still have to resolve that installs them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -44,9 +44,26 @@ def environment(python: str, machine: str) -> dict[str, str]:
 
 def locked(name: str) -> list[Requirement]:
     """Every package of a lock file, and of those that it begins with."""
+    return [one for one, _ in _blocks(name)]
+
+
+def locked_text(name: str, here: Mapping[str, str], *, leaving_out: Collection[str] = ()) -> str:
+    """What a lock file installs here: its lines with their hashes, without the markers that pip would judge itself."""
+    return "".join(
+        f"{one.name}{one.specifier} \\\n{hashes}\n"
+        for one, hashes in _blocks(name)
+        if one.name not in leaving_out
+        if one.marker is None or one.marker.evaluate(here)
+    )
+
+
+def _blocks(name: str) -> Iterator[tuple[Requirement, str]]:
+    """Each requirement with the lines of its hashes."""
     text = (PROJECT / name).read_text()
-    before = [one for base in re.findall(r"^-r (\S+)$", text, re.MULTILINE) for one in locked(base)]
-    return before + [Requirement(line) for line in re.findall(r"^[a-z0-9][^\\\n]*", text, re.MULTILINE)]
+    for base in re.findall(r"^-r (\S+)$", text, re.MULTILINE):
+        yield from _blocks(base)
+    for line, hashes in re.findall(r"^([a-z0-9].*?) \\\n((?: +.*\n)+)", text, re.MULTILINE):
+        yield Requirement(line), hashes
 
 
 @cache
