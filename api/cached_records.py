@@ -11,7 +11,7 @@ from api.database import reading
 from api.queries.records import read_one
 from api.served_json import encode
 from api.timing import measured
-from runtime.cache import ABSENT, Invalidation
+from runtime.cache import ABSENT, Invalidation, VersionedCache
 from schemas.dataset import Dataset
 
 CacheUse = Literal["hit", "miss", "bypass"]
@@ -44,10 +44,10 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
     if len(key) > MAX_KEY_LENGTH or "\x00" in key:
         return CachedRead(None, "bypass")
     use: CacheUse = "bypass"
-    if clients.redis_breaker.closed:
+    if (cache := clients.cache) and clients.redis_breaker.closed:
         try:
             with measured("redis"):
-                cached = await clients.cache.get(dataset.name, key)
+                cached = await cache.get(dataset.name, key)
         except (RedisError, OSError) as error:
             clients.redis_breaker.failed(error)
         else:
@@ -57,8 +57,8 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
             use = "miss"
 
     async def load() -> bytes:
-        if use == "miss":
-            return await _read_and_fill(clients, dataset, key, fields)
+        if cache and use == "miss":
+            return await _read_and_fill(clients, cache, dataset, key, fields)
         content, _ = await _read(clients, dataset, fields)
         return content
 
@@ -71,7 +71,7 @@ async def forget(clients: Clients, dataset: Dataset, versions: Mapping[str, int]
 
     Best effort: the Redis sink does the same when the event comes, and without Redis reads come from Postgres anyway.
     """
-    if not versions or not clients.redis_breaker.closed:
+    if not versions or clients.cache is None or not clients.redis_breaker.closed:
         return
     try:
         with measured("redis"):
@@ -88,7 +88,9 @@ async def _read(clients: Clients, dataset: Dataset, fields: Mapping[str, str]) -
     return (encode(found.row), found.version) if found else (ABSENT, 0)
 
 
-async def _read_and_fill(clients: Clients, dataset: Dataset, key: str, fields: Mapping[str, str]) -> bytes:
+async def _read_and_fill(
+    clients: Clients, cache: VersionedCache, dataset: Dataset, key: str, fields: Mapping[str, str]
+) -> bytes:
     """Read until what was read is taken by the cache: what it refuses may be older than what others have seen.
 
     Without Redis the first read counts. So does the last, where a record changes faster than it can be read.
@@ -96,11 +98,11 @@ async def _read_and_fill(clients: Clients, dataset: Dataset, key: str, fields: M
     content = ABSENT
     for _ in range(MOST_READS):
         try:
-            lease = await clients.cache.get_or_lease(dataset.name, key)
+            lease = await cache.get_or_lease(dataset.name, key)
             if isinstance(lease, bytes):
                 return lease
             content, version = await _read(clients, dataset, fields)
-            if await clients.cache.fill(lease, version, content):
+            if await cache.fill(lease, version, content):
                 return content
         except (RedisError, OSError) as error:
             clients.redis_breaker.failed(error)

@@ -30,12 +30,12 @@ ELASTICSEARCH_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Clients:
-    """Everything that endpoints ask. `elasticsearch` is None where there is none."""
+    """Everything that endpoints ask. Redis and its cache, and Elasticsearch, are None where there is none."""
 
     settings: Settings
     engine: AsyncEngine
-    redis: Redis
-    cache: VersionedCache
+    redis: Redis | None
+    cache: VersionedCache | None
     elasticsearch: AsyncElasticsearch | None
     kafka: AdminClient
     redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
@@ -46,14 +46,8 @@ class Clients:
 @asynccontextmanager
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """The clients, with the pool filled to its minimum if Postgres answers. A store that is down is no error."""
-    redis = Redis.from_url(
-        settings.redis_url,
-        max_connections=REDIS_CONNECTIONS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
-        retry=Retry(NoBackoff(), 1),
-    )
+    redis = _redis(settings.redis_url) if settings.redis_url else None
+    cache = VersionedCache(redis, settings) if redis else None
     elasticsearch = (
         AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
         if settings.elasticsearch_url
@@ -62,12 +56,24 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     engine = read_engine(settings)
     try:
         await _fill_pool(engine, settings.database_pool_min)
-        yield Clients(settings, engine, redis, VersionedCache(redis, settings), elasticsearch, admin_client(settings))
+        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings))
     finally:
         await engine.dispose()
-        await redis.aclose()
+        if redis:
+            await redis.aclose()
         if elasticsearch:
             await elasticsearch.close()
+
+
+def _redis(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        max_connections=REDIS_CONNECTIONS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 async def _fill_pool(engine: AsyncEngine, connections: int) -> None:

@@ -76,6 +76,9 @@ def print_deep_audit(audited: DeepAudit) -> None:
                 f"repair of {one.dataset}: {one.republished:,} rows published again, {one.renumbered:,} given a new "
                 f"version, {one.deleted:,} deletes published"
             )
+    if not audited.stores:
+        stdout.print("stores: no store follows Postgres: REDIS_URL and ELASTICSEARCH_URL are `none`")
+        return
     print_stores(audited.stores)
 
 
@@ -123,9 +126,10 @@ async def _compare(settings: Settings, settle: float) -> list[StoreAudit]:
             client = AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS)
             stack.push_async_callback(client.close)
             stores.append(Documents(client, settings))
-        redis = Redis.from_url(settings.redis_url)
-        stack.push_async_callback(redis.aclose)
-        stores.append(CacheEntries(redis, settings))
+        if settings.redis_url:
+            redis = Redis.from_url(settings.redis_url)
+            stack.push_async_callback(redis.aclose)
+            stores.append(CacheEntries(redis, settings))
         progress = stack.enter_context(
             Progress(SpinnerColumn(), TextColumn("{task.description}"), console=stderr, transient=True,
                      disable=not stderr.is_terminal)

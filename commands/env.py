@@ -19,7 +19,7 @@ def env(
 ) -> None:
     """Print the addresses of the running stack as KEY=value lines. Exit code 1 when none is running.
 
-    ELASTICSEARCH_URL is `none` on a machine that can't run Elasticsearch.
+    REDIS_URL or ELASTICSEARCH_URL is `none` in a stack without that server.
 
     Examples:
 

@@ -76,7 +76,7 @@ def _leave_groups(settings: Settings, done: Scaled) -> list[str]:
 
 def _idle(settings: Settings, counts: dict[str, int]) -> list[str]:
     """A warning for each role with more workers than can have work."""
-    topics = group_topics()
+    topics = group_topics(settings)
     try:
         partitions = partition_counts(settings)
     except KafkaException as error:

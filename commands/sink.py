@@ -73,6 +73,13 @@ def redis() -> None:
       headrace sink redis
     """
     settings = _start("redis")
+    if settings.redis_url is None:
+        stderr.print(
+            "REDIS_URL is `none`: there is no cache to keep fresh, and reads come from Postgres. "
+            "Set it to the URL of a Redis and start this again; it catches up from the topics.",
+            markup=False,
+        )
+        return
     watch, store = watch_for(settings, "redis"), RedisInvalidationSink(settings)
     run_sink(RehearsedSink(store, watch) if watch else store, settings)
 

@@ -76,7 +76,7 @@ class Watchdog:
         self._explained_at: dict[str, float] = {}
         self._restarts = 0
         # Offsets that a group had before it was restarted say nothing about its new processes.
-        self._groups = {settings.named(group): group for group in group_topics()}
+        self._groups = {settings.named(group): group for group in group_topics(settings)}
         self._since = dict.fromkeys(self._groups, 0.0)
         self.pause_seconds = min(LONGEST_PAUSE_SECONDS, max(self._limit / 5, 0.5))
 

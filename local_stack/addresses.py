@@ -20,17 +20,17 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
     """Every address of the stack with these ports, and the ports that our own servers bind."""
     ports = record.ports
     brokers = [ports[node_ports(node)[0]] for node in range(1, record.brokers + 1)]
-    elasticsearch = f"http://127.0.0.1:{ports['ELASTICSEARCH_PORT']}"
-    return {
+    addresses = {
         "DATABASE_URL": database_url(ports["POSTGRES_PORT"]),
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers),
         "REDIS_URL": redis_url(ports["REDIS_PORT"]),
-        "ELASTICSEARCH_URL": "none" if record.without_elasticsearch else elasticsearch,
+        "ELASTICSEARCH_URL": f"http://127.0.0.1:{ports['ELASTICSEARCH_PORT']}",
         "API_URL": f"http://127.0.0.1:{ports['API_PORT']}",
         "MOCK_URL": f"http://127.0.0.1:{ports['MOCK_PORT']}",
         "API_PORT": str(ports["API_PORT"]),
         "MOCK_PORT": str(ports["MOCK_PORT"]),
     }
+    return addresses | {f"{server.upper()}_URL": "none" for server in record.without}
 
 
 def defaults_of(record: StackRecord) -> dict[str, str]:

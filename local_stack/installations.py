@@ -1,18 +1,26 @@
 """Where each server's program is on this machine, and the servers built from them."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
 from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import PostgresPrograms, find_postgres
-from local_stack.redis import Redis, find_redis
+from local_stack.redis import Redis
+from local_stack.redis_programs import RedisProgram, find_redis
 from local_stack.server import Server
 
 SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
 """In order of starting."""
+
+
+INSTEAD = {
+    "redis": "reads come from Postgres",
+    "elasticsearch": "search answers from Postgres",
+}
+"""The servers that a stack can do without, and what happens instead."""
 
 
 def is_server(program: str) -> bool:
@@ -26,10 +34,10 @@ class Installations:
 
     kafka: KafkaInstallation | None = None
     postgres: PostgresPrograms | None = None
-    redis: str | None = None
+    redis: RedisProgram | None = None
     elasticsearch: ElasticsearchInstallation | None = None
-    without_elasticsearch: str | None = None
-    """Why there is no Elasticsearch although it was asked for."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Servers that were asked for and can't be had, and why."""
 
 
 def find_installations(
@@ -38,7 +46,7 @@ def find_installations(
     """Find or resolve the programs of these servers; `starting` is called with each name before its search.
 
     Blocking: two minutes on a new machine, instant afterwards. Raises StackError when one is missing, except
-    Elasticsearch for lack of a JDK, which a stack can do without.
+    Redis, and Elasticsearch for lack of a JDK, which a stack can do without.
     """
     if unknown := set(names) - set(SERVER_NAMES):
         raise ValueError(f"unknown servers: {', '.join(sorted(unknown))}")
@@ -48,15 +56,21 @@ def find_installations(
         found = replace(found, postgres=find_postgres(data / "postgres" if data else None))
     if "redis" in names:
         starting("redis")
-        found = replace(found, redis=find_redis())
+        answer = find_redis()
+        if isinstance(answer, str):
+            found = replace(found, without={**found.without, "redis": answer})
+        else:
+            found = replace(found, redis=answer)
     if "kafka" in names:
         starting("kafka")
         found = replace(found, kafka=find_kafka())
     if "elasticsearch" in names:
         starting("elasticsearch")
-        answer = find_elasticsearch()
-        why_not, node = (answer, None) if isinstance(answer, str) else (None, answer)
-        found = replace(found, elasticsearch=node, without_elasticsearch=why_not)
+        node = find_elasticsearch()
+        if isinstance(node, str):
+            found = replace(found, without={**found.without, "elasticsearch": node})
+        else:
+            found = replace(found, elasticsearch=node)
     return found
 
 
@@ -68,7 +82,7 @@ def build_servers(found: Installations, data: Path, ports: Mapping[str, int], br
     if found.postgres:
         servers.append(Postgres(found.postgres, data / "postgres", ports["POSTGRES_PORT"]))
     if found.redis:
-        servers.append(Redis(found.redis, data / "redis", ports["REDIS_PORT"]))
+        servers.append(Redis(found.redis.program, data / "redis", ports["REDIS_PORT"]))
     if found.elasticsearch:
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))

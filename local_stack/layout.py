@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 
@@ -21,7 +22,7 @@ QUORUMS = (1, 3, 5)
 
 
 def record_at_start(
-    known: StackRecord, *, without_elasticsearch: str | None, servers_only: bool, brokers: int | None, free_ports: bool
+    known: StackRecord, found: Installations, *, servers_only: bool, brokers: int | None, free_ports: bool
 ) -> StackRecord:
     """What a stack that is about to start remembers from now on.
 
@@ -34,7 +35,16 @@ def record_at_start(
         variables |= {name: str(port) for name, port in health.items()}
     defaults = DEFAULT_PORTS | cluster_ports(count) | health
     ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=free_ports)
-    return StackRecord(ports, without_elasticsearch, servers_only, known.ingested, count, known.counts, str(Path.cwd()))
+    return StackRecord(
+        ports=ports,
+        without=dict(found.without),
+        servers_only=servers_only,
+        ingested=known.ingested,
+        brokers=count,
+        counts=known.counts,
+        redis=str(found.redis or ""),
+        folder=str(Path.cwd()),
+    )
 
 
 def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> StackRecord:
@@ -72,8 +82,8 @@ def brokers_of(known: StackRecord, asked: int | None) -> int:
 
 def servers_of(state: StateFolder, found: Installations, record: StackRecord) -> list[Server]:
     """The servers of this stack, in order of starting."""
-    if record.without_elasticsearch:
-        found = replace(found, elasticsearch=None)
+    absent: dict[str, Any] = dict.fromkeys(record.without)
+    found = replace(found, **absent)
     return build_servers(found, state.data, record.ports, record.brokers)
 
 
@@ -90,7 +100,7 @@ def ports_in_use(record: StackRecord) -> dict[str, int]:
     """The ports on which this stack's processes listen, by their variables."""
     watched = {one.port for one in watched_processes(record)}
     beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
-    if not record.without_elasticsearch:
+    if "elasticsearch" not in record.without:
         beside.add("ELASTICSEARCH_TRANSPORT_PORT")
     return {name: port for name, port in record.ports.items() if port in watched or name in beside}
 

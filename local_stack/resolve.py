@@ -8,7 +8,12 @@ import sys
 from rich.console import Console
 
 from local_stack.errors import StackError
-from local_stack.installations import find_installations
+from local_stack.installations import INSTEAD, find_installations
+
+REMEDIES = {
+    "redis": "apt install redis-server (Debian, Ubuntu), brew install valkey (macOS).",
+    "elasticsearch": "install a JDK 21 or newer, or set JAVA_HOME.",
+}
 
 
 def main() -> int:
@@ -19,8 +24,10 @@ def main() -> int:
     except StackError as error:
         Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
         return 1
-    if found.without_elasticsearch:
-        console.print(f"No Elasticsearch ({found.without_elasticsearch}): search will answer from Postgres.")
+    if found.redis:
+        console.print(f"found {found.redis}", markup=False)
+    for server, why in found.without.items():
+        console.print(f"No {server}: {why}. So {INSTEAD[server]}. To have one: {REMEDIES[server]}", markup=False)
     return 0
 
 

@@ -83,8 +83,9 @@ def _refuse_what_is_not_there(known: StackRecord, wanted: Mapping[str, int]) -> 
         raise StackError(
             "This stack runs its servers only.", remedy="Start our processes too: headrace up, without --servers-only"
         )
-    if known.without_elasticsearch and "sink-elasticsearch" in wanted:
-        raise StackError(f"This stack has no Elasticsearch ({known.without_elasticsearch}), so nothing feeds one.")
+    for server, why in known.without.items():
+        if f"{SINK_PREFIX}{server}" in wanted:
+            raise StackError(f"This stack has no {server.title()} ({why}), so nothing feeds one.")
 
 
 def _add(
@@ -102,7 +103,7 @@ def _add(
 
 
 def _configure(state: StateFolder, supervisor: Supervisor, record: StackRecord) -> None:
-    found = find_installations([n for n in SERVER_NAMES if not (n == "elasticsearch" and record.without_elasticsearch)])
+    found = find_installations([name for name in SERVER_NAMES if name not in record.without])
     write_programs(state, servers_of(state, found, record), record)
     supervisor.reload()
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +30,9 @@ class RunningServers:
     Every method blocks until its effect is there. Not for several threads at once.
     """
 
-    def __init__(self, servers: list[Server], logs: Path, without_elasticsearch: str | None = None) -> None:
-        self.without_elasticsearch = without_elasticsearch
-        """Why there is no Elasticsearch although it was asked for; None otherwise."""
+    def __init__(self, servers: list[Server], logs: Path, without: Mapping[str, str] | None = None) -> None:
+        self.without = without or {}
+        """Servers that were asked for and can't be had, and why."""
         self._servers = {server.name: server for server in servers}
         self._logs = logs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -44,9 +44,7 @@ class RunningServers:
         found: dict[str, str] = {}
         for server in self._servers.values():
             found |= server.addresses()
-        if self.without_elasticsearch:
-            found["ELASTICSEARCH_URL"] = "none"
-        return found
+        return found | {f"{name.upper()}_URL": "none" for name in self.without}
 
     def pid(self, name: str) -> int:
         """The server's process id; KeyError when it is not running."""
@@ -158,8 +156,8 @@ def start_servers(home: Path, names: Collection[str] = SERVER_NAMES, *, brokers:
     """Run these servers on free ports with their data and logs under `home`, and stop them at the end.
 
     Kafka is a cluster of `brokers` nodes: kafka, kafka-2, kafka-3. Blocking: some 10 s for all four servers. Raises
-    StackError when one can't start; Elasticsearch is left out, with the reason in `without_elasticsearch`, on a machine
-    that can't run it. Should this process be killed, the servers are too.
+    StackError when one can't start; Redis or Elasticsearch are left out, with the reason in `without`, on a machine
+    that can't run them. Should this process be killed, the servers are too.
     """
     home = home.absolute()
     data, logs = home / "data", home / "logs"
@@ -167,7 +165,7 @@ def start_servers(home: Path, names: Collection[str] = SERVER_NAMES, *, brokers:
     logs.mkdir(parents=True, exist_ok=True)
     found = find_installations(names, data=data)
     ports = assign_ports(DEFAULT_PORTS | cluster_ports(brokers), environment={}, remembered={}, free=True)
-    running = RunningServers(build_servers(found, data, ports, brokers), logs, found.without_elasticsearch)
+    running = RunningServers(build_servers(found, data, ports, brokers), logs, found.without)
     try:
         running.start()
         yield running

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from dotenv import dotenv_values
+
 from local_stack.addresses import addresses_of, defaults_of
 from local_stack.disk import require_space
-from local_stack.installations import SERVER_NAMES, Installations, find_installations
+from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
 from local_stack.layout import (
     brokers_of,
     ports_in_use,
@@ -133,15 +135,19 @@ def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -
 
 
 def _find_installations(state: StateFolder, steps: Steps) -> Installations:
-    refused = os.environ.get("ELASTICSEARCH_URL", "").lower() == "none"
-    names = [name for name in SERVER_NAMES if not (refused and name == "elasticsearch")]
+    variables = dotenv_values(".env") | os.environ
+    refused = {
+        name: f"{variable}=none"
+        for name in INSTEAD
+        if (variables.get(variable := f"{name.upper()}_URL") or "").lower() == "none"
+    }
+    names = [name for name in SERVER_NAMES if name not in refused]
     steps.begin("programs", f"finding {', '.join(names)} (the first time with Maven: a minute)")
     found = find_installations(names, data=state.data)
-    if refused:
-        found = replace(found, without_elasticsearch="ELASTICSEARCH_URL=none")
-    without = found.without_elasticsearch
-    there = [name for name in names if not (without and name == "elasticsearch")]
-    steps.done("programs", f"found {', '.join(there)}" + (f"; no elasticsearch ({without})" if without else ""))
+    found = replace(found, without={**found.without, **refused})
+    there = [name for name in names if name not in found.without]
+    without = "".join(f"; no {name} ({why})" for name, why in found.without.items())
+    steps.done("programs", f"found {', '.join(there)}{without}")
     return found
 
 
@@ -152,7 +158,7 @@ def _record(known: StackRecord, options: UpOptions, found: Installations, *, joi
         return replace(record, servers_only=known.servers_only and options.servers_only)
     return record_at_start(
         known,
-        without_elasticsearch=found.without_elasticsearch,
+        found,
         servers_only=options.servers_only,
         brokers=options.brokers,
         free_ports=options.free_ports,

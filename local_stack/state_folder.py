@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -28,8 +28,8 @@ class StackRecord:
     """What a stack remembers between its starts."""
 
     ports: dict[str, int] = field(default_factory=dict)
-    without_elasticsearch: str | None = None
-    """Why there is no Elasticsearch; None when there is one."""
+    without: dict[str, str] = field(default_factory=dict)
+    """Redis or Elasticsearch, where there is none, and why."""
     servers_only: bool = False
     """Whether the last start left our own processes out."""
     ingested: bool = False
@@ -38,6 +38,8 @@ class StackRecord:
     """Kafka nodes; fixed once there is data, since topics and quorum were laid out for them."""
     counts: dict[str, int] = field(default_factory=dict)
     """How many instances of a role run; roles that are not named have one."""
+    redis: str = ""
+    """Which Redis or Valkey it is, as people are told."""
     folder: str = ""
     """Where `headrace up` was called: processes that are added later find the same .env and sources.toml there."""
 
@@ -126,7 +128,8 @@ class StateFolder:
         """What was remembered; an empty record at the first start. Raises StackError when it is damaged."""
         try:
             stored = json.loads(self._record_file.read_text())
-            return StackRecord(**stored)
+            # Another release may have remembered more, or by other names.
+            return StackRecord(**{one.name: stored[one.name] for one in fields(StackRecord) if one.name in stored})
         except FileNotFoundError:
             return StackRecord()
         except (ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 
 from local_stack.addresses import addresses_of
+from local_stack.installations import INSTEAD
 from local_stack.state_folder import StackRecord, StateFolder
 from runtime.settings import DEFAULT_HOME
 from schemas.registry import all_datasets
@@ -37,7 +38,7 @@ def count(record: StackRecord) -> Counts:
         rows = asyncio.run(_rows(addresses["DATABASE_URL"]))
     except (OSError, TimeoutError, asyncpg.PostgresError):
         rows = {}
-    if record.without_elasticsearch:
+    if "elasticsearch" in record.without:
         return Counts(rows, None)
     stored = sum(number for name, number in rows.items() if name != FAILURES)
     deadline = time.monotonic() + (0 if record.servers_only else INDEXED_WITHIN_SECONDS)
@@ -51,8 +52,8 @@ def count(record: StackRecord) -> Counts:
 def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> list[str]:
     """The block, about a dozen lines."""
     addresses = addresses_of(record)
-    without = record.without_elasticsearch
-    search = f"none ({without}): search answers from Postgres" if without else addresses["ELASTICSEARCH_URL"]
+    without = {server: f"none ({why}): {INSTEAD[server]}" for server, why in record.without.items()}
+    redis = without.get("redis") or addresses["REDIS_URL"] + (f" ({record.redis})" if record.redis else "")
     lines = [f"Headrace is up in {state.home}" + (" (servers only)" if record.servers_only else "")]
     if not record.servers_only:
         lines += [
@@ -62,8 +63,8 @@ def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> li
     lines += [
         f"  Kafka          {addresses['KAFKA_BOOTSTRAP_SERVERS']}",
         f"  Postgres       {addresses['DATABASE_URL']}",
-        f"  Redis          {addresses['REDIS_URL']}",
-        f"  Elasticsearch  {search}",
+        f"  Redis          {redis}",
+        f"  Elasticsearch  {without.get('elasticsearch') or addresses['ELASTICSEARCH_URL']}",
     ]
     if counts.rows:
         held = ", ".join(f"{number:,} {name}" for name, number in counts.rows.items())

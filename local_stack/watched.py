@@ -62,11 +62,10 @@ def watched_servers(record: StackRecord) -> list[Watched]:
         "redis": ("REDIS_PORT", redis.problem),
         "elasticsearch": ("ELASTICSEARCH_PORT", elasticsearch.problem),
     }
-    if record.without_elasticsearch:
-        del checks["elasticsearch"]
     return [
         Watched(name, ports[variable], Tier.SERVERS, partial(check, ports[variable]))
         for name, (variable, check) in checks.items()
+        if name not in record.without
     ]
 
 

@@ -59,11 +59,12 @@ async def read_lag(settings: Settings) -> list[PartitionLag]:
     return await asyncio.to_thread(_read_lag, settings)
 
 
-def group_topics() -> dict[str, list[str]]:
-    """The logical topics that each consumer group reads, from the topic registry."""
+def group_topics(settings: Settings) -> dict[str, list[str]]:
+    """The logical topics that each consumer group reads, from the topic registry. Absent stores have no group."""
+    absent = {f"sink-{store}" for store in settings.absent_stores}
     groups: dict[str, list[str]] = {}
     for topic in all_topics():
-        for group in topic.read_by:
+        for group in set(topic.read_by) - absent:
             groups.setdefault(group, []).append(topic.name)
     return dict(sorted(groups.items()))
 
@@ -97,7 +98,8 @@ def lag_of(
 
 def _read_lag(settings: Settings) -> list[PartitionLag]:
     admin = admin_client(settings)
-    groups = {settings.named(group): [settings.named(t) for t in topics] for group, topics in group_topics().items()}
+    read_by = group_topics(settings)
+    groups = {settings.named(group): [settings.named(t) for t in topics] for group, topics in read_by.items()}
     places = _partitions(admin, {topic for topics in groups.values() for topic in topics})
     with ThreadPoolExecutor(len(groups)) as threads:
         read = [

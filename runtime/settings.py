@@ -42,13 +42,14 @@ class Settings(BaseSettings):
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     database_url: SecretStr = SecretStr("postgresql://headrace:headrace@127.0.0.1:5432/headrace")
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str | None = "redis://127.0.0.1:6379/0"
+    """None (the word `none`) where there is no Redis: reads then come from Postgres."""
     elasticsearch_url: str | None = "http://127.0.0.1:9200"
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
     api_url: str = "http://127.0.0.1:8000"
     mock_url: str = "http://127.0.0.1:5000"
 
-    @field_validator("elasticsearch_url", mode="before")
+    @field_validator("redis_url", "elasticsearch_url", mode="before")
     @classmethod
     def _none_is_a_choice(cls, value: object) -> object:
         return None if isinstance(value, str) and value.lower() == "none" else value
@@ -206,6 +207,12 @@ class Settings(BaseSettings):
     def namespace(self) -> str:
         """What topics, groups, indices and cache keys begin with; empty for none."""
         return self.headrace_namespace
+
+    @property
+    def absent_stores(self) -> tuple[str, ...]:
+        """Those of Redis and Elasticsearch that this pipeline does without."""
+        stores = {"redis": self.redis_url, "elasticsearch": self.elasticsearch_url}
+        return tuple(store for store, url in stores.items() if url is None)
 
     @property
     def async_database_url(self) -> str:

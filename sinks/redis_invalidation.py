@@ -32,6 +32,8 @@ class RedisInvalidationSink:
     group = "sink-redis"
 
     def __init__(self, settings: Settings) -> None:
+        if settings.redis_url is None:
+            raise ValueError("REDIS_URL is none: there is no cache to keep fresh")
         self._client = Redis.from_url(
             settings.redis_url,
             socket_timeout=TIMEOUT_SECONDS,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -137,6 +138,31 @@ def test_an_interrupted_up_leaves_no_orphan(headrace: CommandLine) -> None:
     starting.communicate(timeout=60)
     assert starting.returncode == 130
     assert nothing_is_left(headrace.home)
+
+
+def test_without_redis_and_elasticsearch_everything_is_served_from_postgres(headrace: CommandLine) -> None:
+    headrace("down")
+    without = CommandLine(headrace.home, {"REDIS_URL": "none", "ELASTICSEARCH_URL": "none"})
+    said = without(*UP).stdout
+    assert "Redis          none (REDIS_URL=none): reads come from Postgres" in said
+    assert "Elasticsearch  none (ELASTICSEARCH_URL=none): search answers from Postgres" in said
+    # From here on the stack itself says so.
+    addresses = json.loads(headrace("env", "--json").stdout)
+    assert addresses["REDIS_URL"] == addresses["ELASTICSEARCH_URL"] == "none"
+    assert {"redis", "sink-redis", "elasticsearch", "sink-elasticsearch"}.isdisjoint(headrace.status())
+    with httpx.Client(base_url=addresses["API_URL"], timeout=30) as api:
+        health = api.get("/api/health").json()
+        assert (health["status"], health["components"]["redis"]) == ("healthy", {"status": "disabled"})
+        api.post("/users/", json={"name": "Ada", "email": "ada@example.org", "role": "admin"}).raise_for_status()
+        api.patch("/users/ada@example.org", json={"name": "Ada Lovelace"}).raise_for_status()
+        answers = [api.get("/users/ada@example.org") for _ in range(2)]
+        assert [(one.json()["name"], one.headers["x-cache"]) for one in answers] == [("Ada Lovelace", "bypass")] * 2
+        assert not {"sink-redis", "sink-elasticsearch"} & api.get("/lag").json()["groups"].keys()
+    assert "no Redis (REDIS_URL=none)" in headrace("scale", "redis=2", expect=1).stderr
+    assert "no store follows Postgres" in headrace("audit", "--deep").stdout
+    assert "there is no cache to keep fresh" in headrace("sink", "redis").stderr
+    headrace("status", expect=0)
+    headrace("down")
 
 
 def test_clean_deletes_the_state_folder_and_no_other(headrace: CommandLine, tmp_path: Path) -> None:

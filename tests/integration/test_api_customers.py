@@ -137,11 +137,18 @@ async def test_the_first_read_fills_the_cache_and_the_second_hits_it(
     assert "postgres" not in second.headers["server-timing"]
 
 
+async def test_without_redis_by_choice_records_come_from_postgres(migrated_settings: Settings) -> None:
+    await store(migrated_settings, CUSTOMERS, [customer(1)])
+    async with api_client(migrated_settings.model_copy(update={"redis_url": None})) as client:
+        answers = [await client.get("/api/customers/CUST001") for _ in range(2)]
+    assert [(one.status_code, one.headers["x-cache"]) for one in answers] == [(200, "bypass")] * 2
+
+
 async def test_an_invalidated_record_is_read_anew(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
     await store(migrated_settings, CUSTOMERS, [customer(1)])
     await client.get("/api/customers/CUST001")
     await change(migrated_settings, "UPDATE customers SET first_name = 'Grace', version = 2")
-    redis = Redis.from_url(migrated_settings.redis_url)
+    redis = Redis.from_url(str(migrated_settings.redis_url))
     await VersionedCache(redis, migrated_settings).invalidate([Invalidation("customers", "CUST001", 2)])
     await redis.aclose()
     answer = await client.get("/api/customers/CUST001")

@@ -63,10 +63,13 @@ async def test_a_store_that_is_down_is_named_with_its_reason(
         assert (await client.get("/livez")).status_code == 200
 
 
-async def test_no_elasticsearch_by_choice_is_healthy(pipeline_settings: Settings) -> None:
-    async with api_client(pipeline_settings.model_copy(update={"elasticsearch_url": None})) as client:
+@pytest.mark.parametrize("store", ["elasticsearch", "redis"])
+async def test_a_store_that_is_not_there_by_choice_is_healthy(store: str, pipeline_settings: Settings) -> None:
+    async with api_client(pipeline_settings.model_copy(update={f"{store}_url": None})) as client:
         body = (await client.get("/api/health")).json()
-    assert (body["status"], body["components"]["elasticsearch"]) == ("healthy", {"status": "disabled"})
+        lag = (await client.get("/lag")).json()
+    assert (body["status"], body["components"][store]) == ("healthy", {"status": "disabled"})
+    assert pipeline_settings.named(f"sink-{store}") not in lag["groups"]
 
 
 async def test_lag_lists_every_group_topic_and_partition(

@@ -15,7 +15,7 @@ from runtime.settings import Settings
 
 @pytest.fixture
 async def cache(settings: Settings) -> AsyncIterator[VersionedCache]:
-    async with Redis.from_url(settings.redis_url) as client:
+    async with Redis.from_url(str(settings.redis_url)) as client:
         yield VersionedCache(client, settings)
 
 
@@ -98,7 +98,7 @@ async def test_what_was_read_before_redis_lost_its_memory_is_not_filled_after_it
 ) -> None:
     lease = await miss(cache)
     await cache.invalidate([Invalidation("customers", "C1", 2)])
-    async with Redis.from_url(settings.redis_url) as client:
+    async with Redis.from_url(str(settings.redis_url)) as client:
         await client.delete(lease.entry)  # as by a restart without a disk, or by the floor's time to live
     assert not await cache.fill(lease, 1, b"old")
     # Nor when another reader has made the entry anew meanwhile.

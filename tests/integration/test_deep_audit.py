@@ -79,7 +79,7 @@ async def test_cache_entries_that_do_not_follow_their_rows_are_named_and_right_o
     pipeline_settings: Settings, sink: Driver
 ) -> None:
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
-    async with Redis.from_url(pipeline_settings.redis_url) as redis:
+    async with Redis.from_url(str(pipeline_settings.redis_url)) as redis:
         cache = VersionedCache(redis, pipeline_settings)
         await fill(cache, "C0", versions["C0"], b"{}")
         await fill(cache, "C1", versions["C1"] - 1, b"{}")
@@ -97,7 +97,7 @@ async def test_what_catches_up_while_it_is_looked_at_again_is_no_difference(
     pipeline_settings: Settings, sink: Driver
 ) -> None:
     version = (await sink.row("C0"))["version"]
-    async with Redis.from_url(pipeline_settings.redis_url) as redis:
+    async with Redis.from_url(str(pipeline_settings.redis_url)) as redis:
         cache = VersionedCache(redis, pipeline_settings)
         await fill(cache, "C0", version - 1, b"{}")
 

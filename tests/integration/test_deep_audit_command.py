@@ -95,6 +95,7 @@ def test_the_command_compares_shows_and_ends_with_1_only_where_a_store_differs(s
     without = audit(stored, "--deep", ELASTICSEARCH_URL="none")
     assert without.returncode == 0
     assert "elasticsearch" not in without.stdout
+    assert "redis" not in audit(stored, "--deep", ELASTICSEARCH_URL="none", REDIS_URL="none").stdout
 
 
 def test_every_damage_in_every_store_is_reported_repaired_and_gone(stored: Settings) -> None:
@@ -103,7 +104,7 @@ def test_every_damage_in_every_store_is_reported_repaired_and_gone(stored: Setti
     request(stored, "PUT", "/_doc/GONE?version=70&version_type=external", json={})
     request(stored, "PUT", "/_doc/C001?version=9000&version_type=external", json={"customer_id": "C001"})
     rows(stored, "UPDATE customers SET version = nextval('row_version') WHERE customer_id IN ('C002', 'C010')")
-    with redis.Redis.from_url(stored.redis_url) as client:
+    with redis.Redis.from_url(str(stored.redis_url)) as client:
         client.hset(cache_entry(stored, "C010"), mapping={"version": 1, "data": b"{}"})
         client.hset(cache_entry(stored, "C011"), mapping={"version": 8000, "data": b"{}"})
         client.hset(cache_entry(stored, "C012"), mapping={"floor": 10_000})

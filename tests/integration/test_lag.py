@@ -60,7 +60,7 @@ def test_lag_counts_from_the_committed_offset(pipeline_settings: Settings) -> No
 
 def test_every_group_of_the_registry_is_reported(pipeline_settings: Settings) -> None:
     rows = asyncio.run(read_lag(pipeline_settings))
-    assert {row.group for row in rows} == {pipeline_settings.named(group) for group in group_topics()}
+    assert {row.group for row in rows} == {pipeline_settings.named(group) for group in group_topics(pipeline_settings)}
 
 
 def test_what_an_open_transaction_holds_is_no_lag_and_is_told(pipeline_settings: Settings) -> None:

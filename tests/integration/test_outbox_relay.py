@@ -303,7 +303,7 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
 
             await eventually_async(all_indexed, what="every user is in the index, in his last version")
 
-            async with Redis.from_url(settings.redis_url) as redis:
+            async with Redis.from_url(str(settings.redis_url)) as redis:
                 entry = VersionedCache(redis, settings).entry("users", "ada@example.org")
 
                 async def floor() -> bool:

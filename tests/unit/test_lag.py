@@ -3,6 +3,7 @@
 from commands.lag import held_remarks
 from monitoring.lag import PartitionLag, group_topics, lag_of
 from runtime.open_transactions import OpenTransaction
+from runtime.settings import load_settings
 
 PLACE = ("customers.raw", 0)
 
@@ -50,6 +51,12 @@ def test_a_transaction_whose_begin_is_not_known_is_told_without_a_time() -> None
 
 
 def test_groups_and_what_they_read_come_from_the_topic_registry() -> None:
-    groups = group_topics()
+    groups = group_topics(load_settings())
     assert set(groups) == {"normalizer", "sink-postgres", "sink-landing", "sink-elasticsearch", "sink-redis"}
     assert groups["sink-postgres"] == ["customers.clean", "failures", "orders.clean", "records.clean"]
+
+
+def test_a_store_that_is_not_there_has_no_group_that_lags() -> None:
+    everywhere = set(group_topics(load_settings()))
+    assert everywhere - set(group_topics(load_settings(redis_url="none"))) == {"sink-redis"}
+    assert everywhere - set(group_topics(load_settings(elasticsearch_url="none"))) == {"sink-elasticsearch"}

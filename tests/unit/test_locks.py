@@ -73,5 +73,6 @@ def _requirements() -> dict[str, list[Requirement]]:
     project = PROJECT_FILE["project"]
     ours = [Requirement(line) for line in project["dependencies"]]
     for extra, lines in project["optional-dependencies"].items():
-        ours += [Requirement(f"{line}; extra == '{extra}'") for line in lines]
+        for package, _, marker in (line.partition(";") for line in lines):
+            ours.append(Requirement(f"{package}; extra == '{extra}'" + (f" and ({marker})" if marker else "")))
     return installed() | {"headrace": ours}

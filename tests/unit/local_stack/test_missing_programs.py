@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import java
+from local_stack import java, redis_programs
+from local_stack.addresses import addresses_of
 from local_stack.disk import require_space
 from local_stack.errors import StackError
 from local_stack.installations import find_installations
 from local_stack.java import Jdk
 from local_stack.ports import DEFAULT_PORTS
+from local_stack.programs import port_defaults, role_instances
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.summary import Counts, summary_lines
+from local_stack.watched import watched_servers
 from tests.servers.versity_gateway import find_versity_gateway
 
 
@@ -23,16 +26,31 @@ def test_without_a_jdk_21_there_is_no_elasticsearch_and_the_reason_is_known(monk
     with_jdks(monkeypatch, 17)
     found = find_installations({"elasticsearch"})
     assert found.elasticsearch is None
-    assert found.without_elasticsearch == "no JDK 21 or newer was found"
+    assert found.without == {"elasticsearch": "no JDK 21 or newer was found"}
 
 
-def test_the_summary_says_that_search_answers_from_postgres(tmp_path: Path) -> None:
-    record = StackRecord(
-        ports={variable: 1000 + number for number, variable in enumerate(DEFAULT_PORTS)},
-        without_elasticsearch="no JDK 21 or newer was found",
-    )
+def test_without_a_redis_there_is_none_and_the_reason_says_what_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(redis_programs, "find_spec", lambda _: None)
+    found = find_installations({"redis"})
+    assert found.redis is None
+    assert "neither redis-server nor valkey-server is on PATH" in found.without["redis"]
+
+
+@pytest.mark.parametrize(
+    ("server", "instead"),
+    [("redis", "reads come from Postgres"), ("elasticsearch", "search answers from Postgres")],
+)
+def test_the_summary_says_what_is_not_there_and_what_happens_instead(server: str, instead: str, tmp_path: Path) -> None:
+    ports = {variable: 1000 + number for number, variable in enumerate(DEFAULT_PORTS | port_defaults())}
+    record = StackRecord(ports=ports, without={server: "no such luck"})
     lines = summary_lines(StateFolder.at(tmp_path), record, Counts({}, None))
-    assert any("no JDK 21" in line and "search answers from Postgres" in line for line in lines)
+    assert f"none (no such luck): {instead}" in next(line for line in lines if line.strip().startswith(server.title()))
+    assert addresses_of(record)[f"{server.upper()}_URL"] == "none"
+    assert server not in {one.name for one in watched_servers(record)}
+    assert f"sink-{server}" not in {one.name for one in role_instances(record)}
 
 
 def test_without_any_jdk_kafka_cannot_run_and_the_message_names_the_jdk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,14 @@ from local_stack.state_folder import SOCKET_PATH_BYTES, StackRecord, StateFolder
 
 def test_what_was_remembered_is_read_again(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path)
-    record = StackRecord({"KAFKA_PORT": 1}, "no JDK", servers_only=True, ingested=True)
+    record = StackRecord({"KAFKA_PORT": 1}, {"elasticsearch": "no JDK"}, servers_only=True, ingested=True)
     state.write_record(record)
     assert state.read_record() == record
+
+
+def test_a_record_of_another_release_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text('{"ports": {"KAFKA_PORT": 1}, "without_elasticsearch": "no JDK"}')
+    assert StateFolder.at(tmp_path).read_record() == StackRecord({"KAFKA_PORT": 1})
 
 
 def test_a_damaged_record_names_the_file_and_the_way_out(tmp_path: Path) -> None:

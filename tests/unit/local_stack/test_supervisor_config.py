@@ -44,20 +44,20 @@ def test_a_path_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_workers_start_before_what_feeds_them_and_stop_after_it() -> None:
-    tiers = [instance.role.tier for instance in instances(PORTS, elasticsearch=True)]
+    tiers = [instance.role.tier for instance in instances(PORTS)]
     assert tiers == sorted(tiers)
     assert Tier.SERVERS < Tier.WORKERS < Tier.FRONT
 
 
-def test_without_elasticsearch_its_sink_is_left_out() -> None:
-    names = {instance.name for instance in instances(PORTS, elasticsearch=False)}
-    assert "sink-elasticsearch" not in names
-    assert "sink-postgres" in names
+@pytest.mark.parametrize("server", ["elasticsearch", "redis"])
+def test_without_a_server_its_sink_is_left_out_and_no_other(server: str) -> None:
+    all_names = {instance.name for instance in instances(PORTS)}
+    assert all_names - {instance.name for instance in instances(PORTS, without={server})} == {f"sink-{server}"}
 
 
 def test_instances_of_one_role_have_names_ports_and_worker_ids_of_their_own() -> None:
     roles = tuple(replace(role, count=3) for role in ROLES if role.name in ("normalizer", "sink-postgres"))
-    found = instances(port_defaults(roles), elasticsearch=True, roles=roles)
+    found = instances(port_defaults(roles), roles=roles)
     assert [instance.name for instance in found[:3]] == ["normalizer", "normalizer-1", "normalizer-2"]
     assert len({instance.port for instance in found}) == 6
     assert {instance.environment()["WORKER_ID"] for instance in found[:3]} == {"0", "1", "2"}

@@ -81,8 +81,11 @@ def test_a_wrong_database_url_does_not_show_its_password(monkeypatch: pytest.Mon
     assert "secret" not in str(refusal.value)
 
 
-def test_elasticsearch_may_be_none() -> None:
-    assert load_settings(elasticsearch_url="none").elasticsearch_url is None
+@pytest.mark.parametrize("store", ["redis", "elasticsearch"])
+def test_redis_and_elasticsearch_may_be_none(store: str) -> None:
+    settings = load_settings(**{f"{store}_url": "none"})
+    assert getattr(settings, f"{store}_url") is None
+    assert settings.absent_stores == (store,)
 
 
 def test_values_are_taken_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
