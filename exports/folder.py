@@ -9,6 +9,9 @@ from pathlib import Path
 from exports.destination import object_address
 from exports.errors import ExportError
 
+FILE_MODE = 0o640
+"""Customers are nobody else's business; the group may be given the files to fetch."""
+
 
 class Folder:
     """A folder of this machine; implements Destination."""
@@ -37,6 +40,7 @@ class Folder:
 
     def deliver(self, path: Path) -> str:
         try:
+            path.chmod(FILE_MODE)
             _sync(path)
             target = path.replace(self._path / path.name)
             _sync(self._path)

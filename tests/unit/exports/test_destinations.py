@@ -32,6 +32,12 @@ def test_a_file_is_seen_when_it_is_whole_and_not_before(tmp_path: Path) -> None:
     assert delivered[0].line == f"File orders.csv successfully written to {tmp_path}/orders.csv"
 
 
+def test_a_file_is_not_for_everybody_on_the_machine(tmp_path: Path) -> None:
+    with export_files(Folder(tmp_path), "orders", ["csv"], SCHEMA) as files:
+        list(files.deliver())
+    assert (tmp_path / "orders.csv").stat().st_mode & 0o777 == 0o640
+
+
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("of yesterday")
 
