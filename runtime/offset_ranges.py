@@ -31,6 +31,46 @@ class OffsetRanges:
             right += 1
         self._ranges[left:right] = [(start, end)]
 
+    def first_from(self, offset: int) -> tuple[int, int] | None:
+        """The first range that has offsets at or after this one, without those before; None if there is none."""
+        index = bisect_left(self._ranges, offset + 1, key=lambda r: r[1])
+        if index == len(self._ranges):
+            return None
+        start, end = self._ranges[index]
+        return max(start, offset), end
+
+    def within(self, start: int, end: int) -> "OffsetRanges":
+        """Those of the offsets that lie in [start, end)."""
+        return OffsetRanges((max(first, start), min(last, end)) for first, last in self._ranges)
+
+    def without(self, other: "OffsetRanges") -> "OffsetRanges":
+        """Those of the offsets that the other set does not have. Linear in the ranges of both."""
+        left, taken = OffsetRanges(), iter(other)
+        gap = next(taken, None)
+        for start, end in self._ranges:
+            while gap is not None and gap[1] <= start:
+                gap = next(taken, None)
+            while gap is not None and gap[0] < end:
+                left.add_range(start, gap[0])
+                start = max(start, gap[1])
+                if gap[1] >= end:
+                    break
+                gap = next(taken, None)
+            left.add_range(start, end)
+        return left
+
+    def common(self, other: "OffsetRanges") -> "OffsetRanges":
+        """The offsets that both sets have."""
+        return self.without(self.without(other))
+
+    def end(self) -> int:
+        """The offset behind the last one; 0 if there is none."""
+        return self._ranges[-1][1] if self._ranges else 0
+
+    def parts(self) -> int:
+        """How many ranges there are."""
+        return len(self._ranges)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
 

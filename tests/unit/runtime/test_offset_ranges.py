@@ -34,6 +34,26 @@ def test_the_order_of_adding_does_not_matter(added: list[tuple[int, int]]) -> No
     assert OffsetRanges(added) == OffsetRanges(reversed(added))
 
 
+@given(st.lists(st.tuples(offsets, offsets)), st.lists(st.tuples(offsets, offsets)), offsets, offsets)
+def test_parts_of_a_set_are_those_of_its_offsets(
+    some: list[tuple[int, int]], others: list[tuple[int, int]], start: int, end: int
+) -> None:
+    one, other = OffsetRanges(some), OffsetRanges(others)
+    held, taken = numbers(one), numbers(other)
+    assert numbers(one.without(other)) == held - taken
+    assert numbers(one.common(other)) == held & taken
+    assert numbers(one.within(start, end)) == held & set(range(start, end))
+    assert one.without(other) == OffsetRanges((offset, offset + 1) for offset in held - taken), "and they stay merged"
+    assert one.end() == max(held, default=-1) + 1
+    first = one.first_from(start)
+    assert (first and first[0]) == min((offset for offset in held if offset >= start), default=None)
+    assert first is None or set(range(*first)) <= held
+
+
+def numbers(ranges: OffsetRanges) -> set[int]:
+    return {offset for start, end in ranges for offset in range(start, end)}
+
+
 def test_is_written_as_a_postgres_multirange() -> None:
     assert OffsetRanges([(0, 5), (7, 9)]).multirange() == "{[0,5),[7,9)}"
     assert OffsetRanges().multirange() == "{}"
