@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -22,10 +22,23 @@ from runtime.settings import Settings, load_settings
 
 POLL_SECONDS = 0.5
 
+WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
+    (lambda row: sum(stop - start for start, stop in row.holes), "LOST"),
+    (lambda row: row.expired, "EXPIRED (deleted from Kafka before Postgres had them)"),
+    (lambda row: row.unprovable, "UNPROVABLE (vanished from Kafka before Postgres had them)"),
+)
+"""What makes an audit unclean, and how the last line says it."""
+
+RARE = ("void", "held", "expired", "unprovable")
+"""Columns of the table that are shown only when one of them has something to say."""
+
 
 def audit(
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait until nothing is in flight; fail if it still is then.")
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Wait until nothing is in flight or held; fail if it still is then."
+        ),
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     deep: Annotated[
@@ -40,7 +53,9 @@ def audit(
 ) -> None:
     """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
 
-    Exit code 0 if all are accounted for or in flight, 1 on a hole, on counts that do not add up, or if --wait runs out.
+    Exit code 0 if all are accounted for, in flight or held by an open transaction; 1 if records are lost, were deleted
+    (expired) or have vanished (unprovable) before Postgres had them, on counts that do not add up, or if --wait runs
+    out. An offset is not a record: markers and aborted records of transactions are counted as void.
     With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row.
     With --repair, which means --deep, such keys are published and compared again: 0 if all stores follow in the end.
 
@@ -75,23 +90,30 @@ def audit(
         if stores:
             print_deep_audit(stores)
     follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)
-    if not follow or not all(row.clean for row in rows) or (wait and any(row.in_flight for row in rows)):
+    if not follow or not all(row.clean for row in rows) or (wait and any(row.on_its_way for row in rows)):
         raise typer.Exit(1)
 
 
 def verdict(rows: Sequence[PartitionAudit]) -> str:
     """The last line."""
-    holes = sum(stop - start for row in rows for start, stop in row.holes)
     unbalanced = [f"{row.topic}/{row.partition}" for row in rows if not row.balanced]
     outcomes: Counter[str] = Counter()
     for row in rows:
         outcomes.update(row.outcomes)
     counted = ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items() if count) or "none yet"
     covered, in_flight = sum(row.covered for row in rows), sum(row.in_flight for row in rows)
-    judgement = f"{holes:,} LOST" if holes else "all accounted for"
+    wrong = [
+        f"{sum(count(row) for row in rows):,} {words}" for count, words in WRONG if any(count(row) for row in rows)
+    ]
+    judgement = ", ".join(wrong) or "all accounted for"
     if unbalanced:
         judgement += f"; counts that do NOT ADD UP in {', '.join(unbalanced)}"
-    return f"audit: {covered:,} records in {len(rows)} partitions, {judgement} ({counted}); {in_flight:,} in flight"
+    line = f"audit: {covered:,} records in {len(rows)} partitions, {judgement} ({counted}); {in_flight:,} in flight"
+    if held := sum(row.held for row in rows):
+        line += f"; {held:,} held by an open transaction"
+    if void := sum(row.void for row in rows):
+        line += f"; {void:,} offsets carry no record"
+    return line
 
 
 def remark(moved: MovedKeys) -> str:
@@ -108,7 +130,7 @@ async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit],
     try:
         while True:
             rows = await run_audit(settings, engine)
-            if time.monotonic() >= deadline or not any(row.in_flight for row in rows):
+            if time.monotonic() >= deadline or not any(row.on_its_way for row in rows):
                 return rows, await moved_keys(engine)
             await asyncio.sleep(POLL_SECONDS)
     finally:
@@ -116,15 +138,18 @@ async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit],
 
 
 def _table(rows: Sequence[PartitionAudit]) -> Table:
-    table = Table("TOPIC", "PARTITION", "BEGIN", "END", "COVERED", "IN FLIGHT", "HOLES", box=None)
+    rare = [name for name in RARE if any(getattr(row, name) for row in rows)]
+    names = ("TOPIC", "PARTITION", "BEGIN", "END", "COVERED", "IN FLIGHT", *(name.upper() for name in rare), "LOST")
+    table = Table(*names, box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        holes = ", ".join(f"[{start},{stop})" for start, stop in row.holes)
+        lost = ", ".join(f"[{start},{stop})" for start, stop in row.holes)
+        numbers = (row.begin, row.end, row.covered, row.in_flight, *(getattr(row, name) for name in rare))
         table.add_row(
             row.topic,
             str(row.partition),
-            *(f"{number:,}" for number in (row.begin, row.end, row.covered, row.in_flight)),
-            f"[bold red]\\{holes}[/]" if holes else "none",
+            *(f"{number:,}" for number in numbers),
+            f"[bold red]\\{lost}[/]" if lost else "none",
         )
     return table

@@ -140,7 +140,7 @@ class PublishRuns:
     async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
         try:
             await note_epochs(self.settings)
-            outcome = await wait_until_covered(engine, report.offsets, seconds)
+            outcome = await wait_until_covered(self.settings, engine, report.offsets, seconds)
         except (SQLAlchemyError, PostgresError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             run.error = (
@@ -151,7 +151,9 @@ class PublishRuns:
             run.error = f"all records are published, but Kafka does not answer any more: {reason(error)}"
             return
         run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
-        if outcome.pending:
+        if outcome.gone:
+            run.error = outcome.why_gone()
+        elif outcome.pending:
             run.error = (
                 f"{outcome.pending:,} of {report.published:,} published records have not reached Postgres within "
                 f"{self.timeout_seconds:g} s; `headrace status` shows what is down, `headrace lag` what is behind"

@@ -1,27 +1,28 @@
 """Is every record accounted for? What Postgres has booked, against what the raw topics hold.
 
-Costs one query and a few offset look-ups, however many records there are. Raw topics hold records only: our producers
-are idempotent but not transactional, so every offset is a record.
+Costs one query and a few offset look-ups, however many records there are, and a reading of the offsets that Postgres
+has not booked where nobody is behind any more: whether they carry a record only the broker can tell. An offset is not a
+record (decision 0027).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from monitoring.lag import PartitionLag, Place, read_lag
 from monitoring.moved_keys import MovedKeys
 from runtime.coverage import Books, read_books
 from runtime.epochs import raw_topics, read_epochs
 from runtime.offset_ranges import OffsetRanges
+from runtime.passages import Passage, judge_missing, read_passages
+from runtime.raw_holes import Evidence, HoleReader, Place
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets, incarnations, list_offsets
-from schemas.registry import ingested_datasets
-from schemas.topics import FAILURES_TOPIC
+from runtime.topic_admin import incarnations
+
+READ_WHILE_BEHIND = 20_000
+"""Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
 
 NO_BOOKS = Books(OffsetRanges(), {})
 
@@ -37,20 +38,30 @@ class PartitionAudit:
     covered: int
     """Records that have reached an outcome."""
     in_flight: int
-    """Records that are on their way: not covered yet, and the groups still lag."""
+    """Records that are on their way. Far behind, where offsets are not read one by one: at most so many."""
     holes: tuple[tuple[int, int], ...]
     """Records that nobody will bring any more: lost."""
     outcomes: Mapping[str, int]
-
-    @property
-    def balanced(self) -> bool:
-        """Whether as many outcomes are counted as records are covered: each exactly once."""
-        return sum(self.outcomes.values()) == self.covered
+    void: int = 0
+    """Offsets that carry no record, as the broker has shown: transactions' markers and what was aborted."""
+    expired: int = 0
+    """Offsets that the broker has deleted before Postgres had them, by retention or by order."""
+    unprovable: int = 0
+    """Offsets that have vanished before Postgres had them, by compaction: nobody can tell what they carried."""
+    held: int = 0
+    """Offsets behind `end`, written but not to be read before an open transaction ends. Neither in flight nor lost."""
+    balanced: bool = True
+    """Whether as many outcomes are counted as records are covered: each exactly once."""
 
     @property
     def clean(self) -> bool:
-        """Whether no record is lost or counted twice."""
-        return not self.holes and self.balanced
+        """Whether no record is lost or counted twice, and of none it is unknown."""
+        return self.balanced and not (self.holes or self.expired or self.unprovable)
+
+    @property
+    def on_its_way(self) -> int:
+        """What may still come: in flight, or held by an open transaction."""
+        return self.in_flight + self.held
 
 
 async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]:
@@ -58,81 +69,58 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
 
     Raises KafkaException or SQLAlchemyError when one of the two does not answer.
     """
-    # In this order: what was below the ends when a group had no lag must be in the books that are read afterwards.
-    begins, ends = await asyncio.to_thread(_raw_offsets, settings)
     now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
-    settled = settled_partitions(await read_lag(settings), settings)
+    passages = await asyncio.to_thread(read_passages, settings)
     async with engine.connect() as connection:
         books = await read_books(connection)
         known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
     anew = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
     # Of a topic that was made anew, and that the sink has not met yet, nothing is booked.
     books = {place: kept for place, kept in books.items() if place[0] not in anew}
-    return [
-        audit_partition(place, begins.get(place, 0), end, books.get(place, NO_BOOKS), settled=place in settled)
-        for place, end in sorted(ends.items())
-    ]
+    reader = HoleReader(settings)
+    try:
+        return [
+            audit_partition(place, passage, kept, await _evidence(reader, place, passage, kept))
+            for place, passage in sorted(passages.items())
+            for kept in [books.get(place, NO_BOOKS)]
+        ]
+    finally:
+        await reader.close()
+
+
+async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: Books) -> Evidence:
+    unread = unbooked(passage, books).within(passage.begin, passage.end)
+    if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
+        return Evidence()
+    return await reader.read(place, unread)
 
 
 def audit_json(rows: Sequence[PartitionAudit], moved: Sequence[MovedKeys] = ()) -> dict[str, Any]:
     """The audit for scripts. Pure."""
-    partitions = [
-        {**row.__dict__, "outcomes": dict(row.outcomes), "balanced": row.balanced, "clean": row.clean} for row in rows
-    ]
+    partitions = [{**row.__dict__, "outcomes": dict(row.outcomes), "clean": row.clean} for row in rows]
     moves = {one.dataset: {"keys": one.keys, "records": one.records} for one in moved}
     return {"clean": all(row.clean for row in rows), "partitions": partitions, "moved": moves}
 
 
-def audit_partition(place: Place, begin: int, end: int, books: Books, *, settled: bool) -> PartitionAudit:
-    """The verdict on one raw partition. Pure.
-
-    `settled`: no group has anything left to do for it, so whatever is not covered is lost. Before that, only what
-    retention has deleted uncovered is.
-    """
-    uncovered = missing_ranges(books.covered, end)
-    holes = uncovered if settled else [(start, min(stop, begin)) for start, stop in uncovered if start < begin]
-    lost = sum(stop - start for start, stop in holes)
-    total = sum(stop - start for start, stop in uncovered)
-    return PartitionAudit(*place, begin, end, len(books.covered), total - lost, tuple(holes), books.outcomes)
-
-
-def missing_ranges(covered: OffsetRanges, end: int) -> list[tuple[int, int]]:
-    """The parts of [0, end) that are not covered. Pure."""
-    missing, position = [], 0
-    for start, stop in covered:
-        if start > position:
-            missing.append((position, min(start, end)))
-        position = max(position, stop)
-        if position >= end:
-            return [gap for gap in missing if gap[0] < gap[1]]
-    return [gap for gap in [*missing, (position, end)] if gap[0] < gap[1]]
+def audit_partition(place: Place, passage: Passage, books: Books, evidence: Evidence) -> PartitionAudit:
+    """The verdict on one raw partition. Pure."""
+    missing = judge_missing(passage, unbooked(passage, books), evidence)
+    return PartitionAudit(
+        *place,
+        passage.begin,
+        passage.end,
+        covered=len(books.accounted) - books.void,
+        in_flight=len(missing.in_flight),
+        holes=tuple(missing.lost),
+        outcomes=books.outcomes,
+        void=books.void + len(missing.void),
+        expired=len(missing.expired),
+        unprovable=len(missing.unprovable),
+        held=passage.held,
+        balanced=sum(books.outcomes.values()) + books.void == len(books.accounted),
+    )
 
 
-def settled_partitions(lags: Iterable[PartitionLag], settings: Settings) -> set[Place]:
-    """Raw partitions for which neither the normalizer nor the Postgres sink has anything left to do. Pure.
-
-    Stages write to the partition that they read from, so the partition number says which ones belong together.
-    """
-    behind = {(row.topic, row.partition) for row in lags if row.lag}
-    seen = {(row.topic, row.partition) for row in lags}
-    settled = set()
-    for dataset in ingested_datasets():
-        raw, *others = (settings.named(topic) for topic in (dataset.raw_topic, dataset.clean_topic, FAILURES_TOPIC))
-        settled |= {
-            (topic, partition)
-            for topic, partition in seen
-            if topic == raw and not behind & {(name, partition) for name in (raw, *others)}
-        }
-    return settled
-
-
-def _raw_offsets(settings: Settings) -> tuple[dict[Place, int], dict[Place, int]]:
-    topics = [settings.named(dataset.raw_topic) for dataset in ingested_datasets()]
-    ends = end_offsets(settings, topics)
-    earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
-    begins = list_offsets(admin_client(settings), earliest)
-    return _by_place(begins), _by_place(ends)
-
-
-def _by_place(offsets: Mapping[TopicPartition, int]) -> dict[Place, int]:
-    return {(place.topic, place.partition): offset for place, offset in offsets.items()}
+def unbooked(passage: Passage, books: Books) -> OffsetRanges:
+    """The offsets below the end that Postgres has not accounted for. Pure."""
+    return OffsetRanges([(0, passage.end)]).without(books.accounted)

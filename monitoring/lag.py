@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka_clients import QUIET
+from runtime.committed_offsets import committed_offsets
 from runtime.open_transactions import OpenTransaction, open_transactions
 from runtime.settings import Settings
-from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client, list_offsets, until_settled
+from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client, list_offsets
 from schemas.topics import all_topics
 
 Place = tuple[str, int]
@@ -103,7 +103,7 @@ def _read_lag(settings: Settings) -> list[PartitionLag]:
     places = _partitions(admin, {topic for topics in groups.values() for topic in topics})
     with ThreadPoolExecutor(len(groups)) as threads:
         read = [
-            threads.submit(_committed, settings, group, [p for p in places if p[0] in groups[group]])
+            threads.submit(committed_offsets, settings, group, [p for p in places if p[0] in groups[group]])
             for group in groups
         ]
         committed = {group: future.result() for group, future in zip(groups, read, strict=True)}
@@ -117,19 +117,6 @@ def _read_lag(settings: Settings) -> list[PartitionLag]:
         mine = {place: end for place, end in ends.items() if place[0] in topics}
         rows += lag_of(group, committed[group], beginnings, mine, held, time.time())
     return rows
-
-
-@until_settled
-def _committed(settings: Settings, group: str, places: list[Place]) -> dict[Place, int]:
-    # Through a consumer that never joins: asking an AdminClient crashes the process in librdkafka when the group's
-    # coordinator has only just been elected (confluent-kafka-python #1982).
-    config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group, "log_level": QUIET}
-    consumer = Consumer(config)
-    try:
-        found = consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_SECONDS)
-    finally:
-        consumer.close()
-    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
 def _partitions(admin: AdminClient, topics: set[str]) -> list[Place]:

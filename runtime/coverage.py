@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from confluent_kafka import KafkaException
 from sqlalchemy import Integer, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.offset_ranges import OffsetRanges
+from runtime.passages import judge_missing, read_passages
+from runtime.raw_holes import Evidence, HoleReader
+from runtime.settings import Settings
 from runtime.tables import OUTCOMES, coverage
 
 Wanted = Mapping[tuple[str, int], OffsetRanges]
@@ -17,6 +21,9 @@ Wanted = Mapping[tuple[str, int], OffsetRanges]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
+
+STUCK_SECONDS = 5.0
+"""Without a record more in Postgres, a wait asks Kafka so often whether it still has what is missing."""
 
 _WANTED = "unnest(:topics, :partitions, :ranges) AS w (topic, partition, ranges)"
 
@@ -28,6 +35,11 @@ _PARAMETERS = (
 
 _MISSING = text(f"""
     SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint
+    FROM {_WANTED} LEFT JOIN coverage c USING (topic, partition),
+        unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part""").bindparams(*_PARAMETERS)  # noqa: S608
+
+_MISSING_RANGES = text(f"""
+    SELECT w.topic, w.partition, lower(part), upper(part)
     FROM {_WANTED} LEFT JOIN coverage c USING (topic, partition),
         unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part""").bindparams(*_PARAMETERS)  # noqa: S608
 
@@ -44,6 +56,16 @@ class Outcome:
     stored: int
     failed: int
     pending: int
+    gone: int = 0
+    """How many of the pending ones nobody will bring any more: Kafka has lost them before Postgres had them."""
+
+    def why_gone(self) -> str:
+        """What to tell of them, and what to do."""
+        return (
+            f"{self.gone:,} published records are gone from Kafka, by retention or compaction, and Postgres never had "
+            "them; publish them again (a run: with --full). `headrace audit` counts them, TOPIC_RETENTION_HOURS says "
+            "how long Kafka keeps records, `headrace lag` who was behind"
+        )
 
 
 async def missing(connection: AsyncConnection, wanted: Wanted) -> int:
@@ -64,7 +86,16 @@ async def outcome(connection: AsyncConnection, wanted: Wanted) -> Outcome:
     return Outcome(stored=max(0, total - pending - failures), failed=failures, pending=pending)
 
 
+async def missing_ranges(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
+    """Which of the wanted records have reached no outcome yet."""
+    found: dict[tuple[str, int], OffsetRanges] = {}
+    for topic, partition, start, end in await connection.execute(_MISSING_RANGES, _arguments(wanted)):
+        found.setdefault((topic, partition), OffsetRanges()).add_range(start, end)
+    return found
+
+
 async def wait_until_covered(
+    settings: Settings,
     engine: AsyncEngine,
     wanted: Wanted,
     timeout_seconds: float,
@@ -73,20 +104,48 @@ async def wait_until_covered(
     """Wait until every wanted record has reached an outcome, or the time is over; `pending` says how many have not.
 
     Asks a few times a second, holding no connection meanwhile. `progress` is called with the number still pending.
-    Raises what SQLAlchemy raises when Postgres is gone.
+    When none comes for a while, Kafka is asked whether it still has them, and the wait ends when it has none (`gone`).
+    Raises what SQLAlchemy raises when Postgres is gone. That Kafka does not answer ends nothing.
     """
-    deadline = time.monotonic() + timeout_seconds
-    pause = FIRST_PAUSE_SECONDS
+    now = time.monotonic()
+    deadline, stuck_at = now + timeout_seconds, now + STUCK_SECONDS
+    pause, before = FIRST_PAUSE_SECONDS, None
     while True:
         async with engine.connect() as connection:
             pending = await missing(connection, wanted)
             if progress is not None:
                 progress(pending)
-            left = deadline - time.monotonic()
-            if pending == 0 or left <= 0:
+            now = time.monotonic()
+            if pending == 0 or now >= deadline:
                 return await outcome(connection, wanted)
-        await asyncio.sleep(min(pause, left))
+            stuck = pending == before and now >= stuck_at
+            unbooked = await missing_ranges(connection, wanted) if stuck else {}
+        if pending != before or stuck:
+            before, stuck_at = pending, now + STUCK_SECONDS
+        if stuck and await _gone(settings, unbooked) >= pending:
+            async with engine.connect() as connection:
+                found = await outcome(connection, wanted)
+                return replace(found, gone=found.pending)
+        await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+
+async def _gone(settings: Settings, unbooked: Wanted) -> int:
+    """How many of the missing records nobody will bring any more; 0 if Kafka cannot be asked."""
+    reader, gone = HoleReader(settings), 0
+    try:
+        passages = await asyncio.to_thread(read_passages, settings, list(unbooked))
+        for place, offsets in unbooked.items():
+            passage = passages[place]
+            kept = offsets.within(passage.begin, passage.end)
+            evidence = await reader.read(place, kept) if kept and passage.settled else Evidence()
+            judged = judge_missing(passage, offsets, evidence)
+            gone += len(judged.expired) + len(judged.unprovable)
+    except KafkaException:
+        return 0
+    finally:
+        await reader.close()
+    return gone
 
 
 def _arguments(wanted: Wanted) -> dict[str, object]:
@@ -100,10 +159,13 @@ def _arguments(wanted: Wanted) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Books:
-    """What the Postgres sink has booked of one raw partition: covered offsets, and how many ended where."""
+    """What the Postgres sink has booked of one raw partition."""
 
-    covered: OffsetRanges
+    accounted: OffsetRanges
+    """Offsets of records that have reached an outcome, and of none: those carry no record, as the broker has shown."""
     outcomes: Mapping[str, int]
+    void: int = 0
+    """How many of the offsets carry no record."""
 
 
 async def read_books(connection: AsyncConnection) -> dict[tuple[str, int], Books]:
@@ -113,6 +175,7 @@ async def read_books(connection: AsyncConnection) -> dict[tuple[str, int], Books
         (row["topic"], row["partition"]): Books(
             OffsetRanges((part.lower, part.upper) for part in row["ranges"]),
             {outcome: row[outcome] for outcome in OUTCOMES},
+            row["void"],
         )
         for row in rows
     }

@@ -146,8 +146,13 @@ coverage = Table(
     Column("partition", Integer, nullable=False),
     Column("ranges", INT8MULTIRANGE, nullable=False),
     *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    Column("void", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic", "partition"),
 )
+"""The books of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
+many as `void` counts, by the broker's evidence that they carry none (decision 0027). Both in one set, so that it stays
+one range however many transactions there are.
+"""
 
 
 topic_epochs = Table(

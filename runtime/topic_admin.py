@@ -25,6 +25,7 @@ def _is_settling(error: BaseException) -> bool:
 SETTLING = {
     KafkaError.NOT_COORDINATOR,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError._NOENT,  # noqa: SLF001 (librdkafka's own code for a topic whose leaders it has not heard of)
 }

@@ -50,7 +50,7 @@ class RunUnderWay(Explained):
 
 
 class NotTaken(Explained):
-    """Records are published, and Postgres has not taken them in the time that was given."""
+    """Records are published, and Postgres has not taken them in the time that was given, or never will."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class EtlRun:
         called with the number of records that Postgres has not taken yet. To be called once. When cancelled, the run is
         recorded as failed before CancelledError goes on.
 
-        Raises what `publish` raises; NotTaken when the time is over, Unavailable if a store was away then; LockTaken.
+        Raises what `publish` raises; NotTaken when the time is over or Kafka has lost records before Postgres had them,
+        Unavailable if a store was away then; LockTaken.
         """
         started = time.monotonic()
         try:
@@ -138,6 +139,8 @@ class EtlRun:
             outcome = await self._insist(lambda: self._look(published.offsets, deadline, pending), deadline)
             if outcome.pending == 0:
                 break
+            if outcome.gone:
+                raise NotTaken(outcome.why_gone())
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotTaken(
                     f"{outcome.pending:,} of {published.records:,} published records have not reached Postgres within "
@@ -155,7 +158,7 @@ class EtlRun:
 
     async def _look(self, wanted: Wanted, deadline: float | None, pending: Callable[[int], None] | None) -> Outcome:
         left = LOOK_SECONDS if deadline is None else max(0.0, min(LOOK_SECONDS, deadline - time.monotonic()))
-        return await wait_until_covered(self.engine, wanted, left, pending)
+        return await wait_until_covered(self.settings, self.engine, wanted, left, pending)
 
     async def _note_published(self) -> None:
         async with self.engine.begin() as connection:

@@ -44,6 +44,8 @@ class Ledger:
         self._counts: Counter[tuple[Place, str]] = Counter()
         self.all_new = False
         """Whether no record in hand is a repeat, of an earlier transaction or of another one in hand."""
+        self.parts: dict[Place, int] = {}
+        """After closing: in how many ranges lie the offsets that were reached. Between them are holes, for now."""
 
     async def open(self, origins: Sequence[Origin]) -> None:
         """Lock the books of these records' raw partitions and read which of their offsets are covered."""
@@ -84,11 +86,13 @@ class Ledger:
         if not places:
             return
         counts = [[self._counts[place, outcome] for place in places] for outcome in OUTCOMES]
+        reached = [_ranges(self._reached[place]) for place in places]
+        self.parts = {place: ranges.parts() for place, ranges in zip(places, reached, strict=True)}
         await self._connection.execute(
             _EXTEND,
             [topic for topic, _ in places],
             [partition for _, partition in places],
-            [_ranges(self._reached[place]).multirange() for place in places],
+            [ranges.multirange() for ranges in reached],
             *counts,
         )
 

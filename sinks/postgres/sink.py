@@ -40,6 +40,7 @@ from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
+from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
@@ -73,6 +74,7 @@ class PostgresSink:
         self._originals = RawOriginals(settings)
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
+        self._void = VoidOffsets(settings)
         self._rehearsal = rehearsal
         self._purged_at = 0.0
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
@@ -83,6 +85,7 @@ class PostgresSink:
 
     async def setup(self) -> None:
         await setup_schema(self._settings)
+        self._void.watch()
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
         batch = Batch()
@@ -113,6 +116,7 @@ class PostgresSink:
                     # What is in the table is told of even if the failure limit is reached with the next part.
                     await self._tell(await self.store(connection, part))
             await self._purge(connection)
+            await self._void.relieve()
         except Exception as error:
             self._connection.discard()
             if is_outage(error):
@@ -159,6 +163,7 @@ class PostgresSink:
                     tally[failed.dataset, "failed"] += 1
             await insert_failures(connection, recorded)
             await ledger.close()
+        self._void.note(ledger.parts)
         for name, counts in judged.items():
             self._limit.count(name, *counts)
         outgoing += [outgoing_failure(failed, self._settings) for failed in batch.undecodable]
@@ -205,6 +210,7 @@ class PostgresSink:
     async def close(self) -> None:
         await self._publisher.close()
         await self._originals.close()
+        await self._void.close()
         await self._connection.close()
 
 

@@ -14,9 +14,13 @@ async def test_stored_failed_and_pending_records_are_told_apart(migrated_setting
     seen: list[int] = []
     async with driver(migrated_settings) as sink:
         await sink.write(customer("A", 0), customer("B", 1, email="a@example.org"), customer("C", 2), customer("D", 3))
-        assert await wait_until_covered(engine, wanted, 0.1, seen.append) == Outcome(stored=2, failed=1, pending=4)
+        assert await wait_until_covered(migrated_settings, engine, wanted, 0.1, seen.append) == Outcome(
+            stored=2, failed=1, pending=4
+        )
         await sink.write(*(customer(f"E{n}", n) for n in (5, 6)), *(customer(f"F{n}", n, partition=1) for n in (0, 1)))
-        assert await wait_until_covered(engine, wanted, 10, seen.append) == Outcome(stored=6, failed=1, pending=0)
+        assert await wait_until_covered(migrated_settings, engine, wanted, 10, seen.append) == Outcome(
+            stored=6, failed=1, pending=0
+        )
     assert seen[0] == 4
     assert seen[-1] == 0
     await engine.dispose()

@@ -1,0 +1,183 @@
+"""Books raw offsets that carry no record, once the broker has shown that they don't (decision 0027).
+
+Otherwise every transaction would leave a hole in its partition's range, and each batch would cost as much as there are
+holes. Beside the sink's writes, holes that last are read now and then, so that a marker at the end of a partition is
+booked before retention can take it; between two batches they are read as soon as they are many.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from runtime.epochs import raw_topics, refresh_epochs
+from runtime.kafka_clients import reason
+from runtime.offset_ranges import OffsetRanges
+from runtime.raw_holes import HoleReader, Place
+from runtime.settings import Settings
+from runtime.topic_admin import admin_client, end_offsets, list_offsets, topic_ids
+from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.verdicts import in_words, is_outage
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 10.0
+"""Between two looks for holes that last. A hole that is new may still be filled."""
+
+MANY_HOLES = 1_000
+"""Holes in the range of a partition from which on they cost more to carry along than to read."""
+
+MOST_OFFSETS = 100_000
+"""Offsets of a partition that are read in one look; the next one goes on."""
+
+_BOOKS = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1::text[])"
+
+_CREATE = "INSERT INTO coverage (topic, partition, ranges) VALUES ($1, $2, '{}') ON CONFLICT DO NOTHING"
+
+# Only in the books of the incarnation that was read.
+_BOOK = """
+    UPDATE coverage c SET ranges = c.ranges + $3::text::int8multirange, void = c.void + (
+        SELECT coalesce(sum(upper(part) - lower(part)), 0) FROM unnest($3::text::int8multirange - c.ranges) AS part)
+    WHERE c.topic = $1 AND c.partition = $2 AND $4 = (
+        SELECT e.topic_id FROM topic_epochs e WHERE e.topic = $1 ORDER BY e.epoch DESC LIMIT 1)"""
+
+
+class VoidOffsets:
+    """The booking of one sink process; several may run at once. Connects on first use."""
+
+    def __init__(self, settings: Settings, look_seconds: float = LOOK_SECONDS) -> None:
+        self._settings = settings
+        self._look_seconds = look_seconds
+        self._reader = HoleReader(settings)
+        self._connection = SinkConnection(settings)
+        self._admin: AdminClient | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._parts: Counter[Place] = Counter()
+        self._missing: dict[Place, OffsetRanges] = {}
+        self._ends: dict[Place, int] = {}
+        self._records: dict[tuple[Place, str], OffsetRanges] = {}
+        """What was read and does carry a record, by topic id: it need not be read again to know that it is missing."""
+        self._told = False
+
+    def watch(self) -> None:
+        """Begin to look for holes that last. Idempotent."""
+        self._watching = self._watching or asyncio.create_task(self._watch())
+
+    def note(self, parts: Mapping[Place, int]) -> None:
+        """A batch has reached offsets in so many ranges per partition."""
+        for place, count in parts.items():
+            self._parts[place] += count - 1
+
+    async def relieve(self) -> None:
+        """Read the holes between booked offsets where they may be many. Raises what ended the watch, if anything."""
+        if self._watching is not None and self._watching.done():
+            self._watching.result()
+        if crowded := [place for place, parts in self._parts.items() if parts > MANY_HOLES]:
+            await self._attempt(lambda connection: self._close_holes(connection, crowded))
+
+    async def look(self, connection: Connection) -> None:
+        """Read and book the holes that the last look has seen too. Raises KafkaException and what asyncpg raises."""
+        topics = list(raw_topics(self._settings))
+        ends = await asyncio.to_thread(end_offsets, self._settings, topics)
+        begins = await asyncio.to_thread(
+            list_offsets,
+            self._kafka(),
+            {place: OffsetSpec.earliest() for place in ends},  # type: ignore[no-untyped-call]
+        )
+        books = await self._books(connection, topics)
+        lasting: dict[Place, OffsetRanges] = {}
+        for at, end in ends.items():
+            place, accounted = (at.topic, at.partition), books.get((at.topic, at.partition), OffsetRanges())
+            missing = OffsetRanges([(begins[at], end)]).without(accounted)
+            still = missing.common(self._missing.get(place, OffsetRanges()))
+            booked_to = accounted.end()
+            if self._ends.get(place) != booked_to:  # records are coming in: what lies ahead is on its way
+                still = still.within(0, booked_to)
+            self._missing[place], self._ends[place] = missing, booked_to
+            if still:
+                lasting[place] = still
+        self._records = {
+            (place, topic_id): records.common(self._missing[place])
+            for (place, topic_id), records in self._records.items()
+            if place in lasting
+        }
+        if lasting:
+            await refresh_epochs(connection, self._settings)
+            for place, holes in lasting.items():
+                await self._prove(connection, place, holes)
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._watching
+        await self._reader.close()
+        await self._connection.close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            await self._attempt(self.look)
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do it unless a store is away: it can wait. Raises what is no outage."""
+        async with self._one_at_a_time:
+            try:
+                connection, _ = await self._connection.open()
+                await work(connection)
+                self._told = False
+            except Exception as error:
+                self._connection.discard()
+                if not isinstance(error, KafkaException) and not is_outage(error):
+                    raise
+                if not self._told:
+                    why = reason(error) if isinstance(error, KafkaException) else in_words(error)
+                    log.warning("void_offsets_not_read", reason=why)
+                self._told = True
+
+    async def _close_holes(self, connection: Connection, places: list[Place]) -> None:
+        for place in places:
+            self._parts[place] = 0
+            holes = await self._holes_between(connection, place)
+            if holes.parts() > MANY_HOLES:
+                await self._prove(connection, place, holes)
+                # Of those that stay, records still come: no need to look again before there are twice as many.
+                self._parts[place] = -(await self._holes_between(connection, place)).parts()
+
+    async def _holes_between(self, connection: Connection, place: Place) -> OffsetRanges:
+        accounted = (await self._books(connection, [place[0]])).get(place, OffsetRanges())
+        return OffsetRanges([(0, accounted.end())]).without(accounted)
+
+    async def _prove(self, connection: Connection, place: Place, holes: OffsetRanges) -> None:
+        before = await self._topic_id(place[0])
+        known = self._records.get((place, before), OffsetRanges())
+        unread = holes.without(known)
+        if not unread:
+            return
+        evidence = await self._reader.read(place, unread, MOST_OFFSETS)
+        if await self._topic_id(place[0]) != before:
+            return
+        self._records[place, before] = OffsetRanges([*known, *holes.common(evidence.records)])
+        if empty := unread.common(evidence.empty):
+            await connection.execute(_CREATE, *place)
+            await connection.execute(_BOOK, *place, empty.multirange(), before)
+            log.debug("void_offsets_booked", topic=place[0], partition=place[1], offsets=len(empty))
+
+    async def _books(self, connection: Connection, topics: list[str]) -> dict[Place, OffsetRanges]:
+        return {
+            (topic, partition): OffsetRanges((part.lower, part.upper) for part in ranges)
+            for topic, partition, ranges in await connection.fetch(_BOOKS, topics)
+        }
+
+    async def _topic_id(self, topic: str) -> str:
+        return (await asyncio.to_thread(topic_ids, self._kafka(), [topic]))[topic]
+
+    def _kafka(self) -> AdminClient:
+        self._admin = self._admin or admin_client(self._settings)
+        return self._admin

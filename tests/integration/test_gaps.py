@@ -1,0 +1,323 @@
+"""An offset is not a record: what books and audit make of markers, aborted records, retention and compaction."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from monitoring.audit import PartitionAudit, audit
+from runtime.epochs import note_epochs
+from runtime.etl.run import NotTaken, Published, begin_run
+from runtime.kafka_clients import producer_config
+from runtime.offset_ranges import OffsetRanges
+from runtime.raw_holes import Evidence, HoleReader, Place
+from runtime.settings import Settings
+from runtime.topic_admin import admin_client, end_offsets
+from schemas.events import CleanRecord, Origin
+from sinks.postgres.void_offsets import VoidOffsets
+from tests.integration.postgres_sink_driver import Driver, customer, driver
+from tests.transactions import Records, aborted, committed, hung, transactional_producer, write
+from tests.waiting import eventually, eventually_async
+
+RAW = "customers.raw"
+RECORD = (b"key", b"{}")
+TOMBSTONE = (b"key", None)
+MANY = 500
+
+
+def plain(settings: Settings, topic: str, records: Records) -> None:
+    """Write records without a transaction."""
+    write(Producer(producer_config(settings)), topic, records)
+
+
+class Books:
+    """The books of customers.raw/0 in a pipeline of which only the sink's write step runs: the test says what came."""
+
+    def __init__(self, settings: Settings, sink: Driver) -> None:
+        self.settings = settings
+        self.topic = settings.named(RAW)
+        self.sink = sink
+        self.void = VoidOffsets(settings)
+
+    async def store(self, offsets: Iterable[int]) -> None:
+        """The normalizer has brought the records at these offsets, and Postgres has stored them."""
+        await self.sink.write(*(self._record(offset) for offset in offsets))
+
+    async def written(self, end: int) -> None:
+        """Wait until the last stable offset is there: a marker comes a moment after the commit."""
+        place = TopicPartition(self.topic, 0)
+        await asyncio.to_thread(
+            eventually, lambda: end_offsets(self.settings, [self.topic])[place] == end, what=f"the end is {end}"
+        )
+
+    async def audit(self) -> PartitionAudit:
+        """The audit of the partition."""
+        engine = create_async_engine(self.settings.async_database_url)
+        try:
+            rows = await audit(self.settings, engine)
+            return next(row for row in rows if (row.topic, row.partition) == (self.topic, 0))
+        finally:
+            await engine.dispose()
+
+    async def audit_when_settled(self) -> PartitionAudit:
+        """The audit after the groups of the raw topic have read all that there is."""
+        await asyncio.to_thread(self._pass_all)
+        return await self.audit()
+
+    async def look(self) -> None:
+        """What the sink does now and then."""
+        await self.void.look(self.sink.connection)
+
+    async def booked(self) -> tuple[str, int]:
+        """The accounted ranges, and how many offsets of them carry no record."""
+        row = await self.sink.connection.fetchrow(
+            "SELECT ranges::text, void FROM coverage WHERE topic = $1 AND partition = 0", self.topic
+        )
+        return (row["ranges"], row["void"]) if row else ("{}", 0)
+
+    def _record(self, offset: int) -> CleanRecord:
+        return msgspec.structs.replace(customer(f"C{offset}", offset), origin=Origin(self.topic, 0, offset, 1))
+
+    def _pass_all(self) -> None:
+        end = end_offsets(self.settings, [self.topic])[TopicPartition(self.topic, 0)]
+        self.normalizer_commits(end)
+
+    def normalizer_commits(self, offset: int) -> None:
+        """The normalizer has passed all that lies before this offset."""
+        group = self.settings.named("normalizer")
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka_bootstrap_servers, "group.id": group})
+        consumer.commit(offsets=[TopicPartition(self.topic, 0, offset)], asynchronous=False)
+        consumer.close()
+
+    def delete_before(self, offset: int) -> None:
+        """What retention does, at once."""
+        admin = admin_client(self.settings)  # kept until the answer is in: its end would cancel it
+        deleted = admin.delete_records([TopicPartition(self.topic, 0, offset)])
+        for answer in deleted.values():
+            answer.result(30)
+
+
+@pytest.fixture
+async def books(pipeline_settings: Settings) -> AsyncIterator[Books]:
+    await note_epochs(pipeline_settings)
+    async with driver(pipeline_settings) as sink:
+        books = Books(pipeline_settings, sink)
+        yield books
+        await books.void.close()
+
+
+@pytest.fixture
+def foreign(pipeline_settings: Settings) -> Producer:
+    return transactional_producer(pipeline_settings)
+
+
+async def test_the_markers_of_transactions_are_neither_in_flight_nor_lost(books: Books, foreign: Producer) -> None:
+    committed(foreign, books.topic, [RECORD, RECORD])
+    await books.written(3)
+    row = await books.audit()
+    assert (row.end, row.in_flight, row.void, row.clean) == (3, 2, 1, True)
+
+    await books.store([0, 1])
+    row = await books.audit_when_settled()
+    assert (row.covered, row.in_flight, row.void, row.clean) == (2, 0, 1, True)
+
+    plain(books.settings, books.topic, [RECORD])
+    await books.store([3])
+    row = await books.audit_when_settled()
+    assert (row.covered, row.in_flight, row.void, row.holes, row.clean) == (3, 0, 1, (), True)
+
+
+async def test_aborted_records_are_void_and_a_record_that_is_missing_between_them_is_lost(
+    books: Books, foreign: Producer
+) -> None:
+    aborted(foreign, books.topic, [RECORD, TOMBSTONE])
+    plain(books.settings, books.topic, [RECORD, RECORD])
+    aborted(foreign, books.topic, [RECORD])
+    await books.written(7)
+    await books.store([3])
+    assert (await books.audit()).in_flight == 1
+    row = await books.audit_when_settled()
+    assert (row.covered, row.void, row.holes, row.clean) == (1, 5, ((4, 5),), False)
+
+
+async def test_what_an_open_transaction_holds_is_a_state_of_its_own(books: Books) -> None:
+    with hung(books.settings, books.topic, [RECORD]) as producer:
+        plain(books.settings, books.topic, [RECORD])
+        row = await books.audit_when_settled()
+        assert (row.end, row.held, row.in_flight, row.clean) == (0, 2, 0, True)
+        producer.commit_transaction(30)
+        await books.written(3)
+        row = await books.audit()
+        assert (row.end, row.held, row.in_flight, row.void) == (3, 0, 2, 1)
+        producer.begin_transaction()
+
+
+async def test_what_carries_no_record_is_booked_once_it_has_lasted(books: Books, foreign: Producer) -> None:
+    committed(foreign, books.topic, [RECORD, RECORD])
+    await books.written(3)
+    await books.store([0])
+    await books.look()
+    assert await books.booked() == ("{[0,1)}", 0), "a hole that is new may still be filled"
+    await books.look()
+    assert await books.booked() == ("{[0,1),[2,3)}", 1)
+    await books.store([1])
+    assert await books.booked() == ("{[0,3)}", 1)
+
+    aborted(foreign, books.topic, [RECORD])
+    await books.written(5)
+    for _ in range(3):
+        await books.look()
+    assert await books.booked() == ("{[0,5)}", 3)
+    await asyncio.to_thread(books.delete_before, 5)
+    row = await books.audit_when_settled()
+    assert (row.begin, row.covered, row.void, row.expired, row.clean) == (5, 2, 3, 0, True), "what is booked stays so"
+
+
+async def test_a_partition_of_which_nothing_was_ever_stored_is_booked_too(books: Books, foreign: Producer) -> None:
+    aborted(foreign, books.topic, [RECORD])
+    await books.written(2)
+    for _ in range(2):
+        await books.look()
+    assert await books.booked() == ("{[0,2)}", 2)
+
+
+async def test_what_carries_no_record_is_booked_for_the_topic_that_was_read(books: Books, foreign: Producer) -> None:
+    aborted(foreign, books.topic, [RECORD])
+    await books.written(2)
+    await books.look()
+    await books.sink.connection.execute("UPDATE topic_epochs SET topic_id = 'another' WHERE topic = $1", books.topic)
+    holes = OffsetRanges([(0, 2)])
+    await books.void._prove(books.sink.connection, (books.topic, 0), holes)
+    assert await books.booked() == ("{}", 0)
+
+
+async def test_hundreds_of_transactions_leave_one_range(
+    books: Books, foreign: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.postgres.void_offsets.MANY_HOLES", 50)
+    for _ in range(MANY):
+        committed(foreign, books.topic, [RECORD])
+    await books.written(2 * MANY)
+    for start in range(0, 2 * MANY, 200):
+        await books.store(range(start, start + 200, 2))
+        books.void.note({(books.topic, 0): 100})
+        await books.void.relieve()
+        assert (await books.booked())[0].count("[") <= 1, "a batch leaves no more ranges than it found"
+    for _ in range(2):
+        await books.look()
+    assert await books.booked() == (f"{{[0,{2 * MANY})}}", MANY)
+    assert (await books.audit_when_settled()).clean
+
+
+async def test_holes_that_records_are_to_fill_are_not_read_again_and_again(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.postgres.void_offsets.MANY_HOLES", 10)
+    plain(books.settings, books.topic, [RECORD] * 60)
+    reads: list[int] = []
+    read = HoleReader.read
+
+    async def counted(reader: HoleReader, place: Place, holes: OffsetRanges, most: int | None = None) -> Evidence:
+        reads.append(len(holes))
+        return await read(reader, place, holes, most)
+
+    monkeypatch.setattr(HoleReader, "read", counted)
+    for start in range(0, 60, 4):
+        await books.store([start])
+        books.void.note({(books.topic, 0): 3})
+        await books.void.relieve()
+    assert len(reads) <= 2, reads
+
+
+async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_its_run(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.coverage.STUCK_SECONDS", 0.2)
+    plain(books.settings, books.topic, [RECORD] * 4)
+    await books.store([0])
+    await asyncio.to_thread(books.delete_before, 3)
+    row = await books.audit()
+    assert (row.covered, row.expired, row.in_flight, row.clean) == (1, 2, 1, False)
+
+    run = await begin_run(books.settings, "letters", "customers", "test")
+
+    async def published() -> Published:
+        return Published(4, {(books.topic, 0): OffsetRanges([(0, 4)])})
+
+    completion = asyncio.create_task(run.complete(published))
+    await eventually_async(lambda: _is_waiting(books), what="the run waits for Postgres")
+    await books.store([3])
+    with pytest.raises(NotTaken, match="2 published records are gone from Kafka, by retention or compaction"):
+        await completion
+    failed = await books.sink.connection.fetchrow("SELECT status, failure_reason FROM etl_runs")
+    assert failed["status"] == "failed"
+    assert "publish them again" in failed["failure_reason"]
+    row = await books.audit_when_settled()
+    assert (row.covered, row.expired, row.in_flight, row.holes, row.clean) == (2, 2, 0, (), False)
+
+
+async def test_a_record_that_the_normalizer_has_passed_is_waited_for_although_retention_took_it(books: Books) -> None:
+    plain(books.settings, books.topic, [RECORD] * 2)
+    clean = books.settings.named("customers.clean")
+    plain(books.settings, clean, [RECORD])
+    await asyncio.to_thread(books.normalizer_commits, 2)
+    await asyncio.to_thread(books.delete_before, 2)
+    row = await books.audit()
+    assert (row.expired, row.in_flight, row.clean) == (0, 2, True), "its clean record is on its way"
+    await books.store([0, 1])
+    row = await books.audit()
+    assert (row.covered, row.expired, row.in_flight, row.clean) == (2, 0, 0, True)
+
+
+async def test_what_compaction_took_before_postgres_had_it_is_unprovable(
+    books: Books, foreign: Producer, quick_cleaner: None
+) -> None:
+    compacted = {
+        "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01",
+        "max.compaction.lag.ms": "100", "delete.retention.ms": "0",
+    }  # fmt: skip
+    await asyncio.to_thread(configure, books.settings, ResourceType.TOPIC, books.topic, compacted)
+    plain(books.settings, books.topic, [(b"same", b"1"), (b"same", b"2"), (b"other", b"3")])
+    committed(foreign, books.topic, [(b"same", b"4")])
+    await books.written(5)
+    await books.store([0])
+
+    async def is_compacted() -> bool:
+        # A segment is closed by the next record that comes after its time.
+        plain(books.settings, books.topic, [(b"closing", b"")])
+        evidence = await reader.read((books.topic, 0), OffsetRanges([(0, 4)]))
+        return evidence.records == OffsetRanges([(2, 4)])
+
+    reader = HoleReader(books.settings)
+    await eventually_async(is_compacted, what="the older records of a key have vanished", every=0.5)
+    await reader.close()
+    row = await books.audit()
+    assert (row.covered, row.unprovable >= 1, row.expired, row.clean) == (1, True, 0, False)
+    await books.store([1, 2, 3])
+    assert (await books.audit()).void == 1, "the marker is still there to be read"
+
+
+@pytest.fixture
+def quick_cleaner(pipeline_settings: Settings) -> Iterator[None]:
+    """The broker's cleaner looks for work every 0.1 s, not every 15 s."""
+    broker = next(iter(admin_client(pipeline_settings).list_topics(timeout=30).brokers))
+    configure(pipeline_settings, ResourceType.BROKER, str(broker), {"log.cleaner.backoff.ms": "100"})
+    yield
+    configure(pipeline_settings, ResourceType.BROKER, str(broker), {"log.cleaner.backoff.ms": "15000"})
+
+
+def configure(settings: Settings, kind: ResourceType, name: str, values: dict[str, str]) -> None:
+    """Set what an admin may set."""
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in values.items()]
+    resource = ConfigResource(kind, name, incremental_configs=entries)
+    admin = admin_client(settings)  # kept until the answer is in: its end would cancel it
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(30)
+
+
+async def _is_waiting(books: Books) -> bool:
+    return bool(await books.sink.connection.fetchval("SELECT count(*) FROM etl_runs WHERE published = 4"))
