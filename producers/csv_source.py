@@ -242,15 +242,15 @@ class CsvSource:
 
 def column_names(header: Sequence[str]) -> list[str]:
     """Names for all columns: trimmed; one without a name is `column_<number>`; a repeated one gets `_2`, `_3`, …"""
-    names: list[str] = []
+    names: dict[str, None] = {}
+    repeats: dict[str, int] = {}
     for number, cell in enumerate(header, start=1):
         base = name = cell.strip() or f"column_{number}"
-        repeat = 1
         while name in names:
-            repeat += 1
-            name = f"{base}_{repeat}"
-        names.append(name)
-    return names
+            repeats[base] = repeats.get(base, 1) + 1
+            name = f"{base}_{repeats[base]}"
+        names[name] = None
+    return list(names)
 
 
 def _rows(file: BinaryIO, found: CsvFormat) -> CsvRows:

@@ -14,6 +14,9 @@ from typing import Any, Literal, Protocol
 from schemas.errors import InvalidField
 from schemas.text import tidy
 
+LONGEST_NOTATION = 100
+"""Characters of a number, a date or a telephone number: no way to write one takes more."""
+
 
 class FieldType(Protocol):
     """What a dataset needs to know of a field."""
@@ -44,7 +47,7 @@ class Text:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value)
+        text = tidy(value, self.max_length)
         if text is not None and self.max_length is not None and len(text) > self.max_length:
             raise InvalidField("too_long", f"{len(text)} characters, at most {self.max_length} fit")
         return text
@@ -74,7 +77,7 @@ class Email:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value)
+        text = tidy(value, self.max_length)
         if text is None:
             return None
         text = text.lower()
@@ -105,7 +108,7 @@ class Phone:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value)
+        text = tidy(value, LONGEST_NOTATION)
         if text is None:
             return None
         if text[0] == "+" and 8 <= len(text) <= 16 and (digits := text[1:]).isdigit() and digits.isascii():
@@ -159,7 +162,7 @@ class Date:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value)
+        text = tidy(value, LONGEST_NOTATION)
         if text is None:
             return None
         try:
@@ -280,10 +283,10 @@ class Number:
             return Decimal(value)
         if isinstance(value, float):
             return Decimal(repr(value))
-        text = tidy(value)
+        text = tidy(value, LONGEST_NOTATION)
         if text is None:
             return None
-        if len(text) > 100:
+        if len(text) > LONGEST_NOTATION:
             raise InvalidField("number_form", f"{text[:40]!r}… is too long for a number")
         negative = text[0] == "(" and text[-1] == ")"
         text = _without_currency(text[1:-1] if negative else text)

@@ -1,20 +1,25 @@
 """Pure text normalizers shared by the field types."""
 
-import unicodedata
 from decimal import Decimal
 
 from schemas.errors import InvalidField
+from schemas.unicode_forms import composed, without_marks
 
 MAX_NUMBER_BITS = 4096
 """Larger integers cost quadratic time to print, and Python refuses beyond 4300 digits."""
 
 
-def tidy(value: object) -> str | None:
-    """Trim, collapse runs of white space to one space, empty to None; numbers become their digits.
+LONGEST_DECOMPOSITION = 4
+"""Characters that become one in Unicode NFC, at most."""
 
+
+def tidy(value: object, longest: int | None = None) -> str | None:
+    """Trim, collapse runs of white space to one space, compose to Unicode NFC, empty to None; numbers become digits.
+
+    Takes time in proportion to the text. `longest` is how many characters the caller takes: a text of which as many
+    cannot remain is refused before it costs more; the exact length is for the caller to check.
     Raises InvalidField (`wrong_type`, `too_long`, `nul_character`, `not_unicode`) for what is no text: containers,
-    booleans, giant integers,
-    NUL (Postgres cannot hold it) and lone surrogates (not encodable).
+    booleans, giant integers, NUL (Postgres cannot hold it) and lone surrogates (not encodable).
     """
     if value is None:
         return None
@@ -27,6 +32,8 @@ def tidy(value: object) -> str | None:
     text = " ".join(value.split())
     if not text:
         return None
+    if longest is not None and len(text) > longest * LONGEST_DECOMPOSITION:
+        raise InvalidField("too_long", f"{len(text)} characters, at most {longest} fit")
     if not text.isascii():
         text = _check_unicode(text)
     if "\x00" in text:
@@ -38,8 +45,7 @@ def fold(text: str) -> str:
     """Lower case without accents, for search: Müller → muller, Ærø → ærø (letters without a decomposition stay)."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
+    return without_marks(text).casefold()
 
 
 def _check_unicode(text: str) -> str:
@@ -47,4 +53,4 @@ def _check_unicode(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidField("not_unicode", f"text contains a lone surrogate at position {error.start}") from None
-    return unicodedata.normalize("NFC", text)
+    return composed(text)

@@ -39,6 +39,9 @@ MAX_KEY_BYTES = 1000
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
 
+MAX_HEADERS_CACHED_BYTES = 16_384
+"""The headers of a source that is remembered: any mapping of ours is shorter, and memory must have an end."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -126,9 +129,10 @@ class RecordNormalizer:
             plan = reading_plan(self._dataset, headers)
         except BadMapping as error:
             raise InvalidRecord("bad_mapping", str(error)) from None
-        if len(self._plans) >= MAX_SOURCES_CACHED:
-            self._plans.clear()
-        self._plans[headers] = plan
+        if sum([len(value or b"") for value in headers]) <= MAX_HEADERS_CACHED_BYTES:
+            if len(self._plans) >= MAX_SOURCES_CACHED:
+                self._plans.clear()
+            self._plans[headers] = plan
         return plan
 
     def _read(self, plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

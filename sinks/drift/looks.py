@@ -15,6 +15,12 @@ PUSHED = "push"
 MAX_GROUPS = 1024
 """Runs and sources that are remembered; beyond that all are forgotten, which costs a little time."""
 
+MAX_BYTES_KEPT = 16_384
+"""The headers of a group that is remembered; longer ones, which are none of ours, cost time instead of memory."""
+
+MAX_NAME = 200
+"""Characters of a source's name or a run's id: Postgres has an index on them, which takes 2,700 bytes."""
+
 Look = tuple[Group, Shape] | None
 """What a record shows of its source. None where it shows nothing: a delete, an unreadable record, or one sent again."""
 
@@ -38,10 +44,12 @@ class Looks:
         source, run, mapping = headers.get(HEADER_SOURCE), headers.get(HEADER_RUN), headers.get(HEADER_MAPPING)
         group = self._groups.get((topic, source, run, mapping))
         if group is None:
-            if len(self._groups) >= MAX_GROUPS:
-                self._groups.clear()
-            group = Group(header_text(source) or PUSHED, self._datasets[topic], header_text(run), mapping)
-            self._groups[topic, source, run, mapping] = group
+            names = [(header_text(value) or "")[:MAX_NAME] for value in (source, run)]
+            group = Group(names[0] or PUSHED, self._datasets[topic], names[1] or None, mapping)
+            if sum(map(len, filter(None, (source, run, mapping)))) <= MAX_BYTES_KEPT:
+                if len(self._groups) >= MAX_GROUPS:
+                    self._groups.clear()
+                self._groups[topic, source, run, mapping] = group
         return group, shape
 
 

@@ -25,6 +25,9 @@ MAX_NAME = 200
 MAX_SHAPES = 10_000
 """Beyond this many distinct shapes all are forgotten, which costs time and no knowledge."""
 
+MAX_NAMES_KEPT = 10_000
+"""Characters of the names in a shape that is remembered; one with more costs time each time, and no memory."""
+
 NULL = "null"
 
 _TYPES: dict[type, str] = {
@@ -56,9 +59,11 @@ class Shapes:
         key = tuple(record), tuple(map(type, record.values()))
         shape = self._known.get(key)
         if shape is None:
-            if len(self._known) >= MAX_SHAPES:
-                self._known.clear()
-            shape = self._known[key] = _shape(record)
+            shape = _shape(record)
+            if len(record) <= MAX_MEMBERS and sum(map(len, record)) <= MAX_NAMES_KEPT:
+                if len(self._known) >= MAX_SHAPES:
+                    self._known.clear()
+                self._known[key] = shape
         return shape
 
 

@@ -1,5 +1,6 @@
 """The landing sink: raw records lie in their table, byte for byte, once."""
 
+import secrets
 from typing import Any
 
 import asyncpg
@@ -11,11 +12,11 @@ from tests.servers.contract import Servers
 from tests.waiting import eventually_async
 
 
-async def rows(settings: Settings, table: str) -> list[Any]:
+async def rows(settings: Settings, table: str, order: str = '"offset"') -> list[Any]:
     connect: Any = asyncpg.connect
     connection = await connect(settings.plain_database_url)
     try:
-        return list(await connection.fetch(f'SELECT * FROM {table} ORDER BY "offset"'))  # noqa: S608
+        return list(await connection.fetch(f"SELECT * FROM {table} ORDER BY {order}"))  # noqa: S608
     finally:
         await connection.close()
 
@@ -41,6 +42,20 @@ async def test_any_bytes_are_kept_untouched_in_the_table_of_their_kind(pipeline_
     assert api[0]["key"] == "\\xffkey\\x00"
     [csv] = await rows(pipeline_settings, "raw_csv_data")
     assert (csv["source_name"], csv["run_id"], csv["payload"]) == ("titanic", "r1", b'{"row": "1"}')
+
+
+async def test_a_source_with_a_name_of_any_length_stops_nobody(pipeline_settings: Settings) -> None:
+    name = secrets.token_hex(4000).encode()  # longer than an entry of an index may be, and not compressible
+    publish(pipeline_settings, "customers.raw", ("1", b'{"a": 1}'), headers={"headrace-source": name})
+    publish(pipeline_settings, "customers.raw", ("2", b'{"a": 1}'))
+    async with running(LandingSink(pipeline_settings), pipeline_settings):
+
+        async def landed() -> bool:
+            return len(await rows(pipeline_settings, "raw_api_data")) == 2
+
+        await eventually_async(landed, what="both records have landed")
+    sources = [row["source_name"] for row in await rows(pipeline_settings, "source_schemas", "source_name")]
+    assert sorted(map(len, sources)) == [len("push"), 200]
 
 
 async def test_a_stopped_postgres_makes_it_wait_and_a_restarted_one_gets_everything(
