@@ -1,15 +1,17 @@
 """What a client sends to `/failures`."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from runtime.failures.actions import MOST_IDS
+from api.parameters import OptionalTime
+from runtime.failures import replays
+from runtime.failures.actions import MOST_ID, MOST_IDS
 
-FailureId = Annotated[int, Field(ge=1, le=2**63 - 1)]
-JobId = Annotated[int, Field(ge=1, le=2**31 - 1)]
+FailureId = Annotated[int, Field(ge=1, le=MOST_ID)]
+JobId = Annotated[int, Field(ge=1, le=replays.MOST_ID)]
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+Texts = Annotated[list[Text], Field(max_length=MOST_IDS)]
 
 
 class Edit(BaseModel):
@@ -23,7 +25,7 @@ class Edit(BaseModel):
 class Retry(BaseModel):
     """`rate` in records/s. `force`: send parked ones, and those of which a newer record is stored."""
 
-    rate: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[float, Field(ge=replays.LOWEST_RATE, le=replays.HIGHEST_RATE, allow_inf_nan=False)] | None = None
     force: bool = False
 
 
@@ -31,12 +33,12 @@ class RetryMany(Retry):
     """A filter: conditions hold together, and at least one is needed. `dry_run`: only say what would come of it."""
 
     ids: Annotated[list[FailureId], Field(max_length=MOST_IDS)] = []
-    datasets: list[Text] = []
-    sources: list[Text] = []
-    reasons: list[Text] = []
-    keys: list[Text] = []
-    since: datetime | None = None
-    until: datetime | None = None
+    datasets: Texts = []
+    sources: Texts = []
+    reasons: Texts = []
+    keys: Texts = []
+    since: OptionalTime = None
+    until: OptionalTime = None
     dry_run: bool = False
 
 

@@ -6,8 +6,10 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+
+from runtime.failures.actions import MOST_ID
 
 MAX_LIMIT = 100
 
@@ -40,6 +42,14 @@ def plain_amount(value: Any) -> Any:
     return value
 
 
+def in_utc(value: datetime.datetime) -> datetime.datetime:
+    """Postgres and its driver take times as UTC, where the first and the last year end earlier than elsewhere."""
+    try:
+        return value.astimezone(datetime.UTC)
+    except (OverflowError, ValueError):
+        raise PydanticCustomError("time_out_of_range", "must lie in the years 1 to 9999 in UTC") from None
+
+
 def without_nul(value: str | None) -> str | None:
     """Postgres holds no NUL character and refuses a statement with one."""
     if value is not None and "\x00" in value:
@@ -56,6 +66,8 @@ def not_blank(value: str) -> str:
 
 WholeNumber = Annotated[int, BeforeValidator(digits_only)]
 
+Id = Annotated[WholeNumber, Field(ge=1, le=MOST_ID)]
+
 Page = Annotated[WholeNumber, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1.")]
 OptionalPage = Annotated[
     WholeNumber | None, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1 (the default).")
@@ -68,6 +80,7 @@ Cursor = Annotated[
         description="Go on after the record that the last answer ended with: its `next_cursor`; empty: from the start.",
     ),
 ]
+OptionalTime = Annotated[datetime.datetime | None, AfterValidator(lambda value: value and in_utc(value))]
 OptionalDate = Annotated[datetime.date | None, BeforeValidator(iso_date)]
 OptionalAmount = Annotated[Decimal | None, BeforeValidator(plain_amount)]
 OptionalText = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]

@@ -19,12 +19,21 @@ from runtime.kafka_clients import reason as kafka_reason
 
 PROBE_SECONDS = 2.0
 
+_CONNECTIONS = text("""
+    SELECT (SELECT sum(numbackends) FROM pg_stat_database), current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0)""")
+"""Connections that are taken, and those that roles without privileges may take."""
+
 Store = Literal["postgres", "redis", "elasticsearch", "kafka"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a store said: up, down with a reason, or disabled because there is none. `ms` is how long it took."""
+    """What a store said: up, down with a reason, or disabled because there is none. `ms` is how long it took.
+
+    One that is up with a reason answers us, and not everybody.
+    """
 
     status: Literal["up", "down", "disabled"]
     ms: float | None = None
@@ -45,7 +54,7 @@ async def probe(clients: Clients, store: Store) -> Finding:
     started = time.perf_counter()
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            await _QUESTIONS[store](clients)
+            trouble = await _QUESTIONS[store](clients)
     except TimeoutError:
         return Finding("down", reason=f"no answer within {PROBE_SECONDS:g} s")
     except KafkaException as error:
@@ -54,7 +63,7 @@ async def probe(clients: Clients, store: Store) -> Finding:
         return Finding("down", reason=error.reason)
     except (RedisError, ApiError, TransportError, OSError) as error:
         return Finding("down", reason=str(error) or type(error).__name__)
-    return Finding("up", ms=round((time.perf_counter() - started) * 1000, 2))
+    return Finding("up", ms=round((time.perf_counter() - started) * 1000, 2), reason=trouble)
 
 
 async def require(clients: Clients, *stores: Store) -> None:
@@ -64,28 +73,33 @@ async def require(clients: Clients, *stores: Store) -> None:
             raise Unavailable(store, finding.reason or "no answer")
 
 
-async def _ask_postgres(clients: Clients) -> None:
+async def _ask_postgres(clients: Clients) -> str | None:
     async with reading(clients.engine) as connection:
-        await connection.execute(text("SELECT 1"))
+        taken, places = (await connection.execute(_CONNECTIONS)).one()
+    # Our pool keeps its connections, so reads go on; whoever opens one is refused.
+    return None if taken < places else f"all {places} connections that the server allows are taken"
 
 
-async def _ask_redis(clients: Clients) -> None:
+async def _ask_redis(clients: Clients) -> str | None:
     assert clients.redis is not None  # noqa: S101 (judged by the caller)
     await clients.redis.ping()
+    return None
 
 
-async def _ask_elasticsearch(clients: Clients) -> None:
+async def _ask_elasticsearch(clients: Clients) -> str | None:
     assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
     health = await clients.elasticsearch.options(request_timeout=PROBE_SECONDS).cluster.health()
     if health["status"] == "red":
         raise Unavailable("elasticsearch", "the cluster's status is red: some shards are not allocated")
+    return None
 
 
-async def _ask_kafka(clients: Clients) -> None:
+async def _ask_kafka(clients: Clients) -> str | None:
     await asyncio.to_thread(clients.kafka.list_topics, timeout=PROBE_SECONDS)
+    return None
 
 
-_QUESTIONS: dict[Store, Callable[[Clients], Awaitable[None]]] = {
+_QUESTIONS: dict[Store, Callable[[Clients], Awaitable[str | None]]] = {
     "postgres": _ask_postgres,
     "redis": _ask_redis,
     "elasticsearch": _ask_elasticsearch,

@@ -12,8 +12,7 @@ from commands.failure_access import ask, desk, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import jobs_table, plan_table
 from commands.output import fail, print_json, stderr, stdout
-from runtime.failures import replays
-from runtime.failures.actions import MOST_IDS
+from runtime.failures import actions, replays
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
@@ -25,11 +24,14 @@ INTERRUPTED = 130
 ASK_AGAIN_SECONDS = 0.1
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")]
-JobId = Annotated[int, typer.Argument(metavar="JOB")]
+JobId = Annotated[int, typer.Argument(min=1, max=replays.MOST_ID, metavar="JOB")]
 
 
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Failures, or a filter instead.")] = None,
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…", help="Failures, or a filter instead."),
+    ] = None,
     dataset: Datasets = None,
     source: Sources = None,
     reason: Reasons = None,
@@ -37,11 +39,18 @@ def retry(
     since: Since = None,
     until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
-    rate: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="Send at most N records a second.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=replays.LOWEST_RATE, max=replays.HIGHEST_RATE, metavar="N", help="Send at most N records a second."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Send parked ones too, and those of which a newer record is stored.")
     ] = False,
-    resume: Annotated[int | None, typer.Option(metavar="JOB", help="Go on with a job that was paused.")] = None,
+    resume: Annotated[
+        int | None, typer.Option(min=1, max=replays.MOST_ID, metavar="JOB", help="Go on with a job that was paused.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for the outcomes.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -63,8 +72,8 @@ def retry(
     chosen = selection(ids=ids, datasets=dataset, sources=source, reasons=reason, keys=key, since=since, until=until)
     if (resume is None) == chosen.is_empty:
         fail("name failures by id, or by a filter such as --reason, or a job with --resume", WRONG_USAGE)
-    if len(chosen.ids) > MOST_IDS:
-        fail(f"at most {MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
+    if len(chosen.ids) > actions.MOST_IDS:
+        fail(f"at most {actions.MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
     if dry_run:
         _plan(settings, chosen, force, as_json)
         return

@@ -53,10 +53,9 @@ def selection(
 def _time(option: str, text: str | None) -> datetime.datetime | None:
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        return datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        if ago := _AGO.fullmatch(text):
+            return datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
         fail(f"{option} {text!r}: expected e.g. 30m, 2h, 1d or 2025-03-01T12:00", WRONG_USAGE)
-    return time if time.tzinfo else time.astimezone()

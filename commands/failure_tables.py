@@ -46,7 +46,7 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
         rate = "-" if job.rate is None else f"{job.rate:g}/s"
         chosen = " ".join(f"{name}={value}" for name, value in job.selection.items())
         counts = (f"{number:,}" for number in (job.sent, job.skipped, job.total))
-        table.add_row(str(job.id), job_state(job), *counts, rate, job.who, time_text(job.started_at), escape(chosen))
+        table.add_row(str(job.id), job.state, *counts, rate, job.who, time_text(job.started_at), escape(chosen))
     return table
 
 
@@ -57,11 +57,6 @@ def plan_table(plan: Plan) -> Table:
     for line in plan.lines:
         table.add_row(escape(line.dataset), escape(line.reason), line.expected, f"{line.count:,}")
     return table
-
-
-def job_state(job: Job) -> str:
-    """The state in a word; a running job that no process runs was interrupted."""
-    return "interrupted" if job.state == "running" and not job.attended else job.state
 
 
 def time_text(time: datetime | None) -> str:

@@ -26,7 +26,8 @@ for command in (retry, jobs, pause, cancel):
     failures.command()(command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-FailureIds = Annotated[list[int], typer.Argument(metavar="ID…")]
+FailureId = Annotated[int, typer.Argument(min=1, max=actions.MOST_ID, metavar="ID")]
+FailureIds = Annotated[list[int], typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…")]
 
 
 @failures.command("list")
@@ -42,7 +43,10 @@ def list_failures(
     ] = None,
     flat: Annotated[bool, typer.Option("--flat", help="Single failures, newest first, instead of groups.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="--flat: how many.")] = 50,
-    before: Annotated[int | None, typer.Option(metavar="ID", help="--flat: only those older than this one.")] = None,
+    before: Annotated[
+        int | None,
+        typer.Option(min=1, max=actions.MOST_ID, metavar="ID", help="--flat: only those older than this one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show failures by dataset, stage and reason code; those that are settled only with --state.
@@ -84,7 +88,7 @@ def list_failures(
 
 
 @failures.command()
-def show(failure_id: Annotated[int, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def show(failure_id: FailureId, as_json: AsJson = False) -> None:
     """Show everything about a failure: its bytes, each field's problem, where it came from, what was done about it.
 
     Example:
@@ -116,7 +120,7 @@ def show(failure_id: Annotated[int, typer.Argument(metavar="ID")], as_json: AsJs
 
 @failures.command()
 def edit(
-    failure_id: Annotated[int, typer.Argument(metavar="ID")],
+    failure_id: FailureId,
     values: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field (repeatable); empty: none.")
     ] = None,

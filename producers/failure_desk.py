@@ -12,12 +12,13 @@ from producers.originals import find_originals
 from producers.payload_edit import with_fields
 from producers.replay import Replay
 from producers.replay_candidates import Candidate, RecordCheck, content_of, examine
+from producers.value_limit import LARGEST_VALUE_BYTES
 from runtime.failures import actions, queries, replays
 from runtime.failures.desk import Edited, Plan, PlanLine
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused, StillInvalid, refuse_all
+from runtime.failures.states import ActionRefused, CannotEdit, StillInvalid, refuse_all
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
@@ -57,6 +58,11 @@ class FailureDesk:
             original, dataset = originals[failure_id], dataset_named(failure["dataset"])
             before, headers = content_of(failure, original)
             after = payload if payload is not None else with_fields(before, headers, values or {}, dataset)
+            if len(after) > LARGEST_VALUE_BYTES:
+                raise CannotEdit(
+                    f"the payload would have {len(after):,} bytes, and a record may have {LARGEST_VALUE_BYTES:,}; "
+                    "shorten it, or discard the failure"
+                )
             _, sent_headers = content_of({**failure, "edited_payload": after}, original)
             verdict = self._check(dataset, original.key, after, sent_headers)
             if verdict.key is None and not force:

@@ -120,8 +120,12 @@ failure_replays = Table(
     Column("who", Text, nullable=False),
     _timestamp("started_at"),
     _timestamp("ended_at", nullable=True),
+    Column("attended_by", Text),
+    _timestamp("attended_until", nullable=True),
 )
-"""Replay jobs. The failures of a job are those `queued` with its id in `replay_job`. `rate` in records/s."""
+"""Replay jobs. Who runs one renews a lease on it: see runtime/failures/replays. `rate` in records/s. The failures of a
+job are those `queued` with its id in `replay_job`.
+"""
 
 failure_actions = Table(
     "failure_actions",

@@ -1,16 +1,13 @@
 """`/failures/jobs`: replays as they run; any process may pause, cancel or take up any of them."""
 
-from http import HTTPStatus
-
 from fastapi import APIRouter, Response
 
 from api.clients import Clients
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import json_answer, settled, started, who
 from api.failure_bodies import JobId
-from api.problems import ProblemAnswer
 from runtime.failures import replays
-from runtime.failures.states import JobState
+from runtime.failures.states import ActionRefused, JobState
 
 router = APIRouter(prefix="/failures/jobs", tags=["failures"])
 
@@ -46,10 +43,10 @@ async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
 async def resume_job(clients: OurClients, running: OurReplays, job_id: JobId) -> Response:
     """In this process."""
     async with settled(clients) as connection:
-        job = await replays.job(connection, job_id)
-    if job.attended or job.state in ("done", "cancelled"):
-        detail = f"Replay job {job_id} is being run already" if job.attended else f"Replay job {job_id} is {job.state}"
-        raise ProblemAnswer(HTTPStatus.CONFLICT, "action-refused", detail)
+        if (await replays.job(connection, job_id)).attended:
+            raise ActionRefused(f"replay job {job_id} is being run already")
+        limit = clients.settings.replay_limit
+        job = await replays.change_state(connection, job_id, "running", who(), replay_limit=limit)
     return started(running, job)
 
 

@@ -1,6 +1,5 @@
 """`/failures`: rejected records, by reason and one by one, and what can be done about them."""
 
-from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import answering, json_answer, settled, started, who
 from api.failure_bodies import Discard, Edit, FailureId, Retry, RetryMany
-from api.parameters import Limit, OptionalText, WholeNumber
+from api.parameters import Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from runtime.failures import actions, queries
 from runtime.failures.presented import payload_text, presented
@@ -26,8 +25,8 @@ def _selection(
     reason: OptionalText = None,
     key: OptionalText = None,
     state: Annotated[OptionalText, Query(description="`all` for every state; by default those not settled.")] = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: OptionalTime = None,
+    until: OptionalTime = None,
 ) -> Selection:
     states = UNSETTLED if state is None else () if state == "all" else (state,)
     try:
@@ -56,7 +55,7 @@ async def failure_groups(clients: OurClients, selection: OurSelection) -> Respon
 
 @router.get("/items", summary="Single failures, newest first")
 async def failure_items(
-    clients: OurClients, selection: OurSelection, limit: Limit = 50, before: WholeNumber | None = None
+    clients: OurClients, selection: OurSelection, limit: Limit = 50, before: Id | None = None
 ) -> Response:
     """`next_before` leads to the older ones, null at the end."""
     async with settled(clients) as connection:

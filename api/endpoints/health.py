@@ -39,7 +39,9 @@ async def ready(clients: OurClients) -> dict[str, str]:
 
 @router.get("/api/health", summary="How each store is, asked now")
 async def health(clients: OurClients) -> Response:
-    """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka; 503 `unhealthy` without Postgres."""
+    """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka, or where Postgres has no connection left; 503
+    `unhealthy` without Postgres.
+    """
     findings = await probe_all(clients)
     status = overall(findings)
     return _answer({"status": status, "components": _components(findings), **_rehearsals(clients.settings)})
@@ -96,4 +98,4 @@ def overall(findings: dict[Store, Finding]) -> str:
     """healthy, degraded or unhealthy: what the API as a whole can do with stores in this state."""
     if findings["postgres"].status == "down":
         return "unhealthy"
-    return "degraded" if any(finding.status == "down" for finding in findings.values()) else "healthy"
+    return "degraded" if any(finding.reason for finding in findings.values()) else "healthy"

@@ -13,6 +13,9 @@ from runtime.tables import failure_actions, ingest_failures
 MOST_IDS = 1000
 """Ids in one request; for more there are filters."""
 
+MOST_ID = 2**63 - 1
+"""The largest id that a failure can have."""
+
 _f = ingest_failures.c
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runtime.failures.actions import note
 from runtime.failures.places import stored_places
+from runtime.failures.replays import end_interrupted
 from schemas.registry import all_datasets
 
 PIPELINE = "headrace"
@@ -42,8 +43,9 @@ async def settle(connection: AsyncConnection, replay_limit: int) -> int:
     """Settle every replayed failure whose new raw record has reached an outcome; returns how many. Idempotent.
 
     A failure that failed again passes its count of replays on to the new one, which is parked at `replay_limit`.
-    To be called in a transaction.
+    What a job whose process is gone has queued is open again. To be called in a transaction.
     """
+    await end_interrupted(connection, replay_limit)
     settled = 0
     while True:
         rows: list[Row] = [dict(row) for row in (await connection.execute(_COVERED, {"chunk": CHUNK})).mappings()]

@@ -15,7 +15,10 @@ STATES: tuple[State, ...] = get_args(State)
 UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked")
 """What a list shows unless asked otherwise: those that somebody, or the pipeline, still has to deal with."""
 
-JobState = Literal["running", "paused", "cancelled", "done"]
+JobState = Literal["running", "paused", "interrupted", "failed", "cancelled", "done"]
+"""interrupted: its process is gone. failed: it met an error. Both can be taken up again; what a job that is neither
+running nor paused has not sent is open, not queued.
+"""
 
 
 class UnknownFailure(LookupError):

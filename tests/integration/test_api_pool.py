@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -41,6 +44,20 @@ async def test_the_pool_opens_its_minimum_grows_to_its_maximum_and_keeps_what_it
         assert len(grown) == migrated_settings.database_pool_max
         await asyncio.gather(*(client.get("/api/customers") for _ in range(40)))
         assert await connections(migrated_settings) == grown
+
+
+async def test_health_is_degraded_while_postgres_has_no_connection_left_and_reads_go_on(
+    migrated_settings: Settings,
+) -> None:
+    connect: Any = asyncpg.connect
+    async with api_client(migrated_settings) as client, AsyncExitStack() as taken:
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                taken.push_async_callback((await connect(migrated_settings.plain_database_url)).close)
+        answer = await client.get("/api/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert "connections that the server allows are taken" in answer.json()["components"]["postgres"]["reason"]
+        assert (await client.get("/api/customers")).status_code == 200
 
 
 async def test_a_frozen_postgres_is_a_503_within_seconds_and_cached_records_still_answer(

@@ -4,22 +4,24 @@ import asyncio
 import datetime
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Producer
-from sqlalchemy import insert, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from producers import replay
 from producers.failure_desk import FailureDesk
+from producers.replay_candidates import RecordCheck
 from runtime.errors import DeliveryFailed
 from runtime.failures import queries, replays
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused
+from runtime.failures.states import ActionRefused, CannotEdit
 from runtime.kafka_clients import producer_config
 from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
@@ -27,6 +29,7 @@ from runtime.tables import ingest_failures, raw_csv_data
 from runtime.topic_admin import end_offsets
 from stream_processors.trial import try_record
 from tests.integration.placeless import every_third_placeless
+from tests.waiting import eventually_async
 
 ALL = Selection(datasets=("customers",))
 HEADERS: list[tuple[str, str | bytes | None]] = [
@@ -282,3 +285,112 @@ async def test_single_records_are_read_back_wherever_they_lie(pipeline_settings:
     assert set(found) == set(wanted)
     assert all(json.loads(message.value or b"")["customer_id"].encode() == message.key for message in found.values())
     assert again == {wanted[0]: found[wanted[0]]}
+
+
+async def states(engine: AsyncEngine) -> Counter[str]:
+    async with engine.connect() as connection:
+        return Counter((await connection.execute(select(ingest_failures.c.state))).scalars())
+
+
+@pytest.mark.parametrize("rate", [5e-324, 0.0, -1.0, 1e9, float("inf"), float("nan")])
+async def test_a_rate_that_is_none_is_refused_with_the_bounds_and_nothing_is_queued(
+    engine: AsyncEngine, desk: FailureDesk, pipeline_settings: Settings, rate: float
+) -> None:
+    await fail_records(pipeline_settings, engine, 1)
+    with pytest.raises(ActionRefused, match=r"from 0\.1 to 100,000"):
+        await desk.start(ALL, "tester", rate=rate)
+    assert await states(engine) == {"open": 1}
+
+
+async def test_a_job_holds_no_connection_while_it_waits(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 3)
+    job = await desk.start(ALL, "tester", rate=replays.LOWEST_RATE)
+    under_way = asyncio.Event()
+    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    await under_way.wait()
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+    )
+
+    async def alone() -> bool:
+        async with engine.connect() as connection:
+            return bool((await connection.execute(others)).scalar_one() == 0)
+
+    await eventually_async(alone, what="nobody else is connected")
+    async with engine.connect() as connection:
+        assert (await replays.job(connection, job.id)).attended
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_bounded_number_of_jobs_is_under_way(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    ids = await fail_records(pipeline_settings, engine, replays.MOST_UNDER_WAY + 1)
+    jobs = [await desk.start(Selection(ids=(number,)), "tester") for number in ids[:-1]]
+    with pytest.raises(ActionRefused, match="headrace failures cancel"):
+        await desk.start(Selection(ids=(ids[-1],)), "tester")
+    async with engine.begin() as connection:
+        await replays.change_state(connection, jobs[0].id, "cancelled", "tester", replay_limit=3)
+    assert (await desk.start(Selection(ids=(ids[-1],)), "tester")).total == 1
+
+
+async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go_on(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 2)
+    await fail_records(pipeline_settings, engine, 1, state="parked", attempts=3)
+    job = await desk.start(ALL, "tester", force=True)
+    async with engine.begin() as connection:
+        assert await replays.attend(connection, job.id, "one that is killed now")
+        assert not await replays.attend(connection, job.id, "another")
+        await settle(connection, 3)
+    assert await states(engine) == {"queued": 3}
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE failure_replays SET attended_until = now() - interval '1 second'"))
+        await settle(connection, 3)
+        ended = await replays.job(connection, job.id)
+    assert (ended.state, ended.attended) == ("interrupted", False)
+    assert await states(engine) == {"open": 2, "parked": 1}
+    done = await desk.run(job.id, "tester")
+    assert (done.state, done.sent) == ("done", 3)
+
+
+async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_open_again(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    def stumbles(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    await fail_records(pipeline_settings, engine, 2)
+    job = await desk.start(ALL, "tester")
+    with pytest.raises(RuntimeError):
+        await FailureDesk(pipeline_settings, cast("RecordCheck", stumbles)).run(job.id, "tester")
+    async with engine.begin() as connection:
+        failed = await replays.job(connection, job.id)
+    assert (failed.state, failed.attended) == ("failed", False)
+    assert await states(engine) == {"open": 2}
+    assert (await desk.run(job.id, "tester")).sent == 2
+
+
+async def test_a_payload_that_kafka_would_not_take_is_refused_and_one_that_is_there_holds_nobody_up(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    too_large, fine = await fail_records(pipeline_settings, engine, 2)
+    payload = b'"%b"' % (b"x" * 12_000_000)
+    with pytest.raises(CannotEdit, match=r"12,000,002 bytes.*5,242,880"):
+        await desk.edit(too_large, "tester", payload=payload, force=True)
+    async with engine.begin() as connection:  # as earlier versions have kept it
+        change = update(ingest_failures).where(ingest_failures.c.id == too_large)
+        await connection.execute(change.values(edited_payload=payload, raw_headers={}))
+    job = await desk.start(ALL, "tester")
+    done = await desk.run(job.id, "tester")
+    assert (done.state, done.sent, done.skipped) == ("done", 1, 1)
+    async with engine.begin() as connection:
+        assert [(await queries.one(connection, number))["state"] for number in (too_large, fine)] == [
+            "open",
+            "replayed",
+        ]
+        assert "size too large" in (await queries.history(connection, too_large))[-1]["note"]
