@@ -9,13 +9,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import httpx
 import structlog
 from pydantic import Field, SecretStr
 
 from producers.http_block import HttpBlock
 from producers.http_conditions import conditions, validators
-from producers.http_fetch import Fetcher
+from producers.http_fetch import Fetcher, open_fetcher
 from producers.pagination import InvalidPage, PageContent, Pagination
 from producers.record_key import JsonRecordKey
 from producers.sent_records import SentRecords
@@ -140,12 +139,8 @@ class ApiSource:
     async def _fetcher(self) -> AsyncIterator[Fetcher]:
         if self.block.api_key and self.api_key is None:
             raise SourceFailed(self.description.name, f"{self.block.url} wants a key and API_KEY is not set: set it")
-        headers = {"Accept": "application/json", "User-Agent": "headrace"}
-        if self.api_key is not None:
-            headers["X-API-Key"] = self.api_key.get_secret_value()
-        limits = httpx.Limits(max_connections=self.block.concurrency)
-        async with httpx.AsyncClient(headers=headers, timeout=self.block.timeout_seconds, limits=limits) as client:
-            yield Fetcher(self.description.name, client, self.block)
+        async with open_fetcher(self.description.name, self.block, "application/json", self.api_key) as fetcher:
+            yield fetcher
 
     async def _answers(
         self, fetcher: Fetcher, start: int, sent: SentRecords | None, total: int | None

@@ -19,8 +19,9 @@ from producers.csv_format import CsvFormat, NotCsv, detect_format
 from producers.csv_resume import FilePosition, FileProgress, HashedFile
 from producers.csv_rows import BadRow, CsvRows
 from producers.downloaded_source import DownloadedSource, is_address
+from producers.http_block import FetchBlock
 from producers.record_key import RecordKey
-from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
@@ -37,8 +38,8 @@ def _tab(value: object) -> object:
     return "\t" if value in {"tab", "\\t"} else value
 
 
-class CsvBlock(SourceBlock):
-    """A block of kind `csv`."""
+class CsvBlock(FetchBlock):
+    """A block of kind `csv`; what it says about fetching is for a file at an address."""
 
     kind: Literal["csv"]
     path: Annotated[str, Field(min_length=1)]
@@ -49,6 +50,7 @@ class CsvBlock(SourceBlock):
     """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
     decimal: DecimalMark = "."
     """The decimal mark of its numbers: 1.234,56 is written with a comma."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 * 1_048_576
 
     @field_validator("encoding")
     @classmethod
@@ -76,7 +78,8 @@ class CsvBlock(SourceBlock):
             return CsvSource(self.describe(name), path, self.encoding, self.delimiter)
 
         if is_address(self.path):
-            return DownloadedSource(self.path, at, scope=f"{self.path} {self.encoding} {self.delimiter}")
+            scope = f"{self.path} {self.encoding} {self.delimiter}"
+            return DownloadedSource(self.path, at, scope, self)
         return at(folder / self.path)
 
 

@@ -1,26 +1,19 @@
 """A file at an http(s) address: fetched into a temporary file, then read like any other."""
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from producers.http_block import FetchBlock
+from producers.http_fetch import open_fetcher
 from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed
 from runtime.checkpoints import Position
 
 log = structlog.get_logger()
-
-ATTEMPTS = 4
-TIMEOUT_SECONDS = 30.0
-"""For each part of the answer, not for the whole file."""
-
-HEADERS = {"User-Agent": "headrace"}
 
 
 def is_address(path: str) -> bool:
@@ -39,6 +32,7 @@ class DownloadedSource:
     url: str
     at: Callable[[Path], ResumableSource]
     scope: str
+    block: FetchBlock
 
     @property
     def description(self) -> SourceDescription:
@@ -70,35 +64,6 @@ class DownloadedSource:
                 raise SourceFailed(failure.source, failure.reason.replace(str(path), self.url)) from failure
 
     async def _fetch(self, path: Path) -> None:
-        attempts = AsyncRetrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            retry=retry_if_exception(_may_pass),
-            reraise=True,
-        )
-        try:
-            await attempts(self._attempt, path)
-        except httpx.HTTPStatusError as error:
-            answer = error.response
-            reason = f"{self.url} answered {answer.status_code} {answer.reason_phrase}".rstrip()
-            raise SourceFailed(self.description.name, reason) from error
-        except (httpx.TransportError, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            reason = f"{self.url} cannot be read: {str(error) or type(error).__name__}; is it running?"
-            raise SourceFailed(self.description.name, reason) from error
-
-    async def _attempt(self, path: Path) -> None:
-        async with (
-            httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=HEADERS, follow_redirects=True) as client,
-            client.stream("GET", self.url) as answer,
-        ):
-            answer.raise_for_status()
-            with path.open("wb") as file:
-                async for part in answer.aiter_bytes():
-                    await asyncio.to_thread(file.write, part)
-                log.info("source_downloaded", source=self.description.name, url=self.url, bytes=file.tell())
-
-
-def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in {408, 425, 429} or error.response.is_server_error
-    return isinstance(error, httpx.TransportError)
+        async with open_fetcher(self.description.name, self.block, "*/*", follow_redirects=True) as fetcher:
+            await fetcher.get(self.url, into=path)
+        log.info("source_downloaded", source=self.description.name, url=self.url)

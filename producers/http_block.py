@@ -20,12 +20,9 @@ def _may_pass(reason: object) -> object:
     raise ValueError('expected a status from 400 to 599, "timeout" or "connection"')
 
 
-class HttpBlock(SourceBlock):
-    """The part of a block that every source over HTTP has."""
+class FetchBlock(SourceBlock):
+    """How an answer is fetched: pace, tries and bounds."""
 
-    url: str
-    api_key: bool = False
-    """Send `API_KEY` as the header X-API-Key."""
     rate_limit: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Requests a second, tries again included; None: as fast as it answers."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
@@ -39,6 +36,24 @@ class HttpBlock(SourceBlock):
     longest_backoff_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     longest_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     """A server that asks for a longer wait (Retry-After) is not waited for: the run fails and says so."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 64 * 1_048_576
+    """The longest answer, unpacked: a longer one fails the run before it fills memory or disk."""
+    max_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """How long one answer may take from the request to its last byte, redirects included."""
+
+    @model_validator(mode="after")
+    def _backs_off(self) -> "FetchBlock":
+        if self.backoff_seconds > self.longest_backoff_seconds:
+            raise ValueError("backoff_seconds is more than longest_backoff_seconds")
+        return self
+
+
+class HttpBlock(FetchBlock):
+    """The part of a block that every source at an address of its own has."""
+
+    url: str
+    api_key: bool = False
+    """Send `API_KEY` as the header X-API-Key."""
 
     @field_validator("url")
     @classmethod
@@ -50,9 +65,3 @@ class HttpBlock(SourceBlock):
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError("expected an address like https://host/path")
         return value
-
-    @model_validator(mode="after")
-    def _backs_off(self) -> "HttpBlock":
-        if self.backoff_seconds > self.longest_backoff_seconds:
-            raise ValueError("backoff_seconds is more than longest_backoff_seconds")
-        return self

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from producers.retry_after import NO_DATE
 from runtime.checkpoints import Page
 
 SETTLED_SECONDS = 60.0
@@ -23,9 +24,16 @@ def conditions(page: Page) -> dict[str, str]:
 def validators(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
     """ETag and Last-Modified of an answer, as far as they tell its content from a later one."""
     etag, modified = headers.get("etag"), headers.get("last-modified")
-    if etag and len(etag) <= LONGEST_VALIDATOR:
+    if can_be_sent(etag):
         return etag, None
-    return None, modified if modified and _is_settled(modified, headers.get("date")) else None
+    return None, modified if can_be_sent(modified) and _is_settled(str(modified), headers.get("date")) else None
+
+
+def can_be_sent(validator: str | None) -> bool:
+    """Whether it may go back in a request header as it came: servers also answer with bytes that no header may have."""
+    if not validator or len(validator) > LONGEST_VALIDATOR:
+        return False
+    return validator.isascii() and validator.isprintable()
 
 
 def _is_settled(modified: str, date: str | None) -> bool:
@@ -33,6 +41,6 @@ def _is_settled(modified: str, date: str | None) -> bool:
         return False
     try:
         age = parsedate_to_datetime(date) - parsedate_to_datetime(modified)
-    except (ValueError, TypeError):  # no date, or one with a time zone and the other without
+    except NO_DATE:  # or one with a time zone and the other without
         return False
     return age >= datetime.timedelta(seconds=SETTLED_SECONDS)

@@ -5,7 +5,9 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Annotated, Literal, Protocol
+
+from pydantic import Field
 
 from producers.background_reader import read_in_background
 from producers.record_key import JsonRecordKey
@@ -17,6 +19,9 @@ LONGEST_LINE = 16 * 1_048_576
 
 READ_BYTES = 262_144
 """Bytes per read, and so about the size of a batch."""
+
+LONGEST_UNPACKED = 16 * 1024**3
+"""Bytes that a packed file may become."""
 
 STANDARD_INPUT = Path("-")
 _GZIP = b"\x1f\x8b"
@@ -32,9 +37,11 @@ class JsonLinesBlock(SourceBlock):
     kind: Literal["jsonl"]
     path: Path
     """A file, packed with gzip or not."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 50)] = LONGEST_UNPACKED
+    """How much a packed file may become."""
 
     def build(self, name: str, settings: Settings, folder: Path) -> "JsonLinesSource":  # noqa: ARG002 (files need none)
-        return JsonLinesSource(self.describe(name), folder / self.path)
+        return JsonLinesSource(self.describe(name), folder / self.path, self.max_bytes)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Lines:
     """The non-blank lines of a file, packed with gzip or not, or of standard input for the path `-`."""
 
     path: Path
+    longest: int = LONGEST_UNPACKED
+    """Bytes; of a packed file no more is unpacked."""
 
     def read(self, source: str) -> Iterator[tuple[list[bytes], float | None]]:
         """Lines as they become available, with the share of the file read so far. Blocking.
@@ -58,11 +67,14 @@ class Lines:
                 size = max(1, self.path.stat().st_size)
                 packed = file.read(len(_GZIP)) == _GZIP
                 file.seek(0)
-                for lines in _line_batches(gzip.GzipFile(fileobj=file) if packed else file):
+                for lines in _line_batches(_Unpacked(file, self.longest) if packed else file):
                     yield lines, min(1.0, file.tell() / size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             reason = f"its gzip is cut off or damaged ({error}); what came before is published"
             raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
+        except _TooLong as error:
+            reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
+            raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right") from error
         except OSError as error:
             raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
 
@@ -76,6 +88,7 @@ class JsonLinesSource:
 
     description: SourceDescription
     path: Path
+    longest: int = LONGEST_UNPACKED
 
     @property
     def content_type(self) -> str:
@@ -89,8 +102,27 @@ class JsonLinesSource:
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""
         key = JsonRecordKey(self.description)
-        for lines, done in Lines(self.path).read(self.description.name):
+        for lines, done in Lines(self.path, self.longest).read(self.description.name):
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
+
+
+class _TooLong(Exception):
+    """A packed file becomes more than it may."""
+
+
+class _Unpacked:
+    """A packed file as the file that it becomes, up to `longest` bytes of it."""
+
+    def __init__(self, file: IO[bytes], longest: int) -> None:
+        self._file = gzip.GzipFile(fileobj=file)
+        self._left = longest
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._file.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise _TooLong
+        return chunk
 
 
 def _line_batches(file: _Reads) -> Iterator[list[bytes]]:

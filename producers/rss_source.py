@@ -4,16 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import httpx
 import structlog
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from producers.feed_entries import NotAFeed, read_feed
 from producers.http_block import HttpBlock
-from producers.http_fetch import Fetcher
+from producers.http_conditions import can_be_sent
+from producers.http_fetch import open_fetcher
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
@@ -32,6 +33,7 @@ class RssBlock(HttpBlock):
     """A block of kind `rss`."""
 
     kind: Literal["rss"]
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 16 * 1_048_576
 
     def build(self, name: str, settings: Settings, folder: Path) -> "RssSource":  # noqa: ARG002 (a kind with files needs it)
         return RssSource(self.describe(name), self, settings.api_key if self.api_key else None)
@@ -63,17 +65,10 @@ class RssSource:
         name, url = self.description.name, self.block.url
         if self.block.api_key and self.api_key is None:
             raise SourceFailed(name, f"{url} wants a key and API_KEY is not set: set it")
-        headers = {"Accept": ACCEPT, "User-Agent": "headrace"}
-        if self.api_key is not None:
-            headers["X-API-Key"] = self.api_key.get_secret_value()
-        # A key must not go to whatever host a redirect names.
-        follow = self.api_key is None
-        async with httpx.AsyncClient(
-            headers=headers, timeout=self.block.timeout_seconds, follow_redirects=follow
-        ) as client:
+        async with open_fetcher(name, self.block, ACCEPT, self.api_key, follow_redirects=True) as fetcher:
             conditions = self._known.conditions if time.monotonic() < self._known.until else {}
-            response = await Fetcher(name, client, self.block).get(url, {}, conditions)
-        if response.status_code == httpx.codes.NOT_MODIFIED:
+            response = await fetcher.get(url, headers=conditions)
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
             log.info("feed_unchanged", source=name, url=url)
             return
         try:
@@ -87,7 +82,7 @@ class RssSource:
         async def remember() -> None:
             named = {"If-None-Match": "etag", "If-Modified-Since": "last-modified"}
             given = {condition: response.headers.get(header) for condition, header in named.items()}
-            self._known.conditions = {condition: value for condition, value in given.items() if value}
+            self._known.conditions = {condition: value for condition, value in given.items() if can_be_sent(value)}
             if not conditions:
                 self._known.until = time.monotonic() + WHOLE_AGAIN_SECONDS
 

@@ -1,8 +1,8 @@
 """Real HTTP servers to publish from, and a reader of what was published."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import NamedTuple, cast
@@ -18,8 +18,10 @@ from tests.waiting import eventually
 
 
 class Answer(NamedTuple):
+    """A body that is no bytes is sent piece by piece, without a length, until the other side goes."""
+
     status: int
-    body: bytes
+    body: bytes | Iterable[bytes]
     headers: Mapping[str, str] = MappingProxyType({})
 
 
@@ -42,10 +44,14 @@ def http_server(script: Script, port: int = 0) -> Iterator[str]:
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             answer = script(Request(parts.path, query, {k.lower(): v for k, v in self.headers.items()}))
             self.send_response(answer.status)
-            for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
+            length = {"Content-Length": str(len(answer.body))} if isinstance(answer.body, bytes) else {}
+            for name, value in {**length, **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.body)
+            with suppress(ConnectionError):
+                for piece in pieces:
+                    self.wfile.write(piece)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from producers.http_block import HttpBlock
+from producers.http_block import FetchBlock, HttpBlock
 from producers.source import SourceBlock
 from producers.sources import KINDS, load_sources
 from runtime.settings import Settings
@@ -48,11 +48,18 @@ def shown(default: Any) -> str:
 @pytest.mark.parametrize(("title", "model"), MODELS.items(), ids=MODELS)
 def test_every_setting_of_a_kind_is_in_its_table_with_its_default(title: str, model: type[SourceBlock]) -> None:
     inherited: set[str] = set()
-    for parent in (SourceBlock, HttpBlock):
+    for parent in (SourceBlock, FetchBlock, HttpBlock):
         if issubclass(model, parent) and model is not parent:
             inherited |= set(settings_of(parent))
+    if model is HttpBlock:
+        inherited = set(settings_of(SourceBlock))  # type: ignore[type-abstract]
     own = {name: shown(default) for name, default in settings_of(model).items() if name not in inherited}
     assert documented(title) == own
+
+
+def test_the_bounds_of_each_kind_over_http_are_told() -> None:
+    told = dict(re.findall(r"`(\w+)`: (\d+)", section("Over HTTP: `api`, `rss`")))
+    assert told == {kind: str(settings_of(KINDS[kind])["max_bytes"]) for kind in ("rss", "csv")}
 
 
 def test_every_kind_is_in_the_table_of_kinds() -> None:

@@ -24,6 +24,10 @@ NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
         ("soon", None),
         ("", None),
         ("²", None),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Thu, 01 Jan 2026 12:00:00 +99999999999", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 251_635_118_339),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:

@@ -66,6 +66,16 @@ def test_a_gzip_that_is_cut_off_or_damaged_is_named(tmp_path: Path, damage: Call
         lines(tmp_path / "x.gz", damage(packed))
 
 
+def test_a_packed_file_that_becomes_more_than_it_may_is_left_there(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"{}\n" * 1_000_000))
+    read = JsonLinesSource(PUSHED, tmp_path / "x.gz", 1_000_000).read()
+    records = 0
+    with pytest.raises(SourceFailed, match=r"x\.gz: it unpacks to more than 1,000,000 bytes; .*raise `max_bytes`"):  # noqa: PT012
+        for batch in read:
+            records += len(batch.records)
+    assert 0 < records <= 333_334
+
+
 def test_a_pipe_is_read_without_being_looked_into_first(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

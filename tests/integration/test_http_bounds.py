@@ -1,0 +1,203 @@
+"""Whatever a server answers, every source over HTTP reads a bounded part of it, and a whole body or an error."""
+
+import gzip
+import itertools
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.source import SourceFailed, SourceRecord
+from producers.sources import build_source
+from runtime.settings import Settings
+from tests.integration.publish_servers import Answer, Request, http_server
+
+MILLION = 1_000_000
+CSV = b"n;name\n" + b"1;Bread\n" * 20_000
+JSON = b'[{"id": 1, "name": "Bread"}]'
+RSS = b"<rss version='2.0'><channel><title>News</title><item><guid>1</guid></item></channel></rss>"
+KINDS: Mapping[str, tuple[Mapping[str, Any], bytes]] = {
+    "csv": ({"map": {"source_id": "n"}}, CSV),
+    "api": ({"map": {"source_id": "id"}, "pagination": {"style": "none"}}, JSON),
+    "rss": ({"map": {"source_id": "id", "name": "title"}}, RSS),
+}
+
+
+async def read(kind: str, url: str, **changes: Any) -> list[SourceRecord]:
+    address = {"path" if kind == "csv" else "url": url}
+    block = {"kind": kind, "dataset": "records", "retries": 0, **KINDS[kind][0], **address, **changes}
+    source = build_source("shop", block, Settings(), Path())
+    return [record async for batch in source.batches() for record in batch.records]
+
+
+def packed_zeros(size: int, bits: int = 31) -> bytes:
+    """A bomb: a thousand times as much as it is."""
+    stream = zlib.compressobj(6, zlib.DEFLATED, bits)
+    return b"".join(stream.compress(bytes(MILLION)) for _ in range(size // MILLION)) + stream.flush()
+
+
+BOMBS: Mapping[str, Answer] = {
+    "gzip": Answer(200, packed_zeros(40 * MILLION), {"Content-Encoding": "gzip"}),
+    "deflate": Answer(200, packed_zeros(40 * MILLION, 15), {"Content-Encoding": "deflate"}),
+    "deflate without a frame": Answer(200, packed_zeros(40 * MILLION, -15), {"Content-Encoding": "deflate"}),
+    "member after member": Answer(200, packed_zeros(MILLION) * 40, {"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_a_bomb_is_refused_before_it_fills_memory_or_disk(kind: str, bomb: str) -> None:
+    with http_server(lambda _: BOMBS[bomb]) as url:
+        tracemalloc.start()
+        try:
+            with pytest.raises(SourceFailed, match=r"longer than 1,000,000 bytes; raise `max_bytes`"):
+                await read(kind, url, max_bytes=MILLION)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 6 * MILLION
+
+
+class Endless:
+    """A body without an end; counts what it has sent, and knows when the reader has gone."""
+
+    def __init__(self, piece: bytes) -> None:
+        self.sent = 0
+        self.left = threading.Event()
+        self._piece = piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while True:
+                yield self._piece
+                self.sent += len(self._piece)
+        finally:
+            self.left.set()
+
+
+EMPTY_MEMBER = gzip.compress(b"", mtime=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("piece", "coding"), [(b" " * 65_536, "identity"), (EMPTY_MEMBER * 3000, "gzip")], ids=["plain", "empty members"]
+)
+async def test_of_a_body_without_an_end_a_bounded_part_is_read(kind: str, piece: bytes, coding: str) -> None:
+    body = Endless(piece)
+    with http_server(lambda _: Answer(200, body, {"Content-Encoding": coding})) as url:
+        with pytest.raises(SourceFailed, match="longer than 1,000,000 bytes"):
+            await read(kind, url, max_bytes=MILLION)
+        assert body.left.wait(30)
+    assert body.sent < 20 * MILLION  # what the sockets hold, beside what was read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_drips_is_left_when_its_time_is_over(kind: str) -> None:
+    gone = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        for _ in range(3000):
+            if gone.wait(0.02):
+                return
+            yield b" "
+
+    with http_server(lambda _: Answer(200, drip())) as url:
+        try:
+            with pytest.raises(SourceFailed, match=r"was not done answering after 0\.3 s; raise `max_seconds`"):
+                await read(kind, url, max_seconds=0.3, timeout_seconds=20, retries=5)
+        finally:
+            gone.set()
+
+
+@pytest.mark.parametrize("kind", ["csv", "rss"])
+async def test_the_bodies_of_redirects_are_not_read(kind: str) -> None:
+    """httpx reads them whole before it follows."""
+    bodies = [Endless(bytes(65_536)) for _ in range(2)]
+
+    def answer(request: Request) -> Answer:
+        step = int(request.path.removeprefix("/"))
+        return Answer(302, bodies[step], {"Location": f"/{step + 1}"}) if step < 2 else Answer(200, KINDS[kind][1])
+
+    with http_server(answer) as url:
+        assert await read(kind, f"{url}/0")
+        assert all(body.left.wait(30) for body in bodies)
+    assert all(body.sent < 20 * MILLION for body in bodies)
+
+
+@pytest.mark.parametrize("kind", ["csv", "rss"])
+async def test_a_chain_of_redirects_has_an_end(kind: str) -> None:
+    steps = itertools.count()
+
+    def moved(_: Request) -> Answer:
+        return Answer(302, b"", {"Location": f"/{next(steps)}"})
+
+    with http_server(moved) as url, pytest.raises(SourceFailed, match="redirects more than 10 times"):
+        await read(kind, url)
+    assert next(steps) == 11
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_of_the_body_of_an_error_only_the_beginning_is_read(kind: str) -> None:
+    body = Endless(b"no such page" + bytes(65_536))
+    answer = Answer(404, body, {"Content-Type": "text/plain; charset=punycode"})
+    with http_server(lambda _: answer) as url:
+        with pytest.raises(SourceFailed, match="answered 404 Not Found: 'no such page"):
+            await read(kind, url)
+        assert body.left.wait(30)
+    assert body.sent < 20 * MILLION
+
+
+def cut(content: bytes) -> bytes:
+    return gzip.compress(content)[:-9]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("body", "coding", "reason"),
+    [
+        (cut, "gzip", "cut off"),
+        (lambda content: zlib.compress(content)[:-3], "deflate", "cut off"),
+        (lambda content: content, "gzip", "damaged"),
+        (lambda content: gzip.compress(content) + b"more", "gzip", "damaged"),
+        (lambda content: zlib.compress(content) + b"more", "deflate", "damaged"),
+        (lambda content: content, "br", "content-encoding 'br'"),
+        (lambda content: content, "zstd", "content-encoding 'zstd'"),
+        (lambda content: gzip.compress(gzip.compress(content)), "gzip, gzip", "content-encoding 'gzip, gzip'"),
+    ],
+)
+async def test_a_body_that_is_not_whole_is_an_error(
+    kind: str, body: Callable[[bytes], bytes], coding: str, reason: str
+) -> None:
+    answer = Answer(200, body(KINDS[kind][1]), {"Content-Encoding": coding})
+    with http_server(lambda _: answer) as url, pytest.raises(SourceFailed, match=reason):
+        await read(kind, url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_packing_that_is_asked_for_is_unpacked(kind: str) -> None:
+    content = KINDS[kind][1]
+    middle = len(content) // 2
+    raw = zlib.compressobj(wbits=-15)
+    forms = [
+        ("identity", content),
+        ("gzip", gzip.compress(content)),
+        ("X-GZIP", gzip.compress(content[:middle]) + gzip.compress(content[middle:]) + bytes(7)),
+        ("deflate", zlib.compress(content)),
+        ("deflate", raw.compress(content) + raw.flush()),
+    ]
+    asked: set[str] = set()
+
+    def answer(request: Request) -> Answer:
+        asked.add(request.headers["accept-encoding"])
+        coding, body = forms[int(request.path.removeprefix("/"))]
+        return Answer(200, body, {"Content-Encoding": coding})
+
+    with http_server(answer) as url:
+        read_ones = [await read(kind, f"{url}/{number}") for number in range(len(forms))]
+    assert all(records == read_ones[0] for records in read_ones)
+    assert read_ones[0]
+    assert asked == {"gzip, deflate"}
