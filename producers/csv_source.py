@@ -3,7 +3,6 @@
 A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
 """
 
-import codecs
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from producers.downloaded_source import DownloadedSource, is_address
 from producers.http_block import FetchBlock
 from producers.record_key import RecordKey
 from producers.source import Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.text_encoding import EXPECTED, is_text_encoding
 from runtime.checkpoints import Position
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
@@ -55,12 +55,8 @@ class CsvBlock(FetchBlock):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
-        try:
-            known = value is None or codecs.lookup(value)._is_text_encoding  # noqa: SLF001 (base64 is a codec too)
-        except LookupError:
-            known = False
-        if not known:
-            raise ValueError("no such encoding; expected e.g. utf-8, cp1252, iso-8859-1, utf-16, shift_jis")
+        if value is not None and not is_text_encoding(value):
+            raise ValueError(EXPECTED)
         return value
 
     @field_validator("delimiter")

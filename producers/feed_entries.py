@@ -1,4 +1,7 @@
-"""The entries of an RSS or Atom feed as JSON objects of one shape, whatever the feed's dialect. Pure."""
+"""The entries of an RSS or Atom feed as JSON objects of one shape, whatever the feed's dialect. Pure.
+
+What strangers write makes feedparser slow without bound, and raise anything: producers/feed_process.py reads it apart.
+"""
 
 import calendar
 import datetime
@@ -6,23 +9,51 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from time import struct_time
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import feedparser
 import msgspec
+from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
-# What hostile input makes the parsers raise: UnicodeError is a ValueError, OverflowError an ArithmeticError.
-_HOSTILE = (ValueError, ArithmeticError, LookupError, RecursionError)
+from producers.feed_markup import text_of, without_active_parts
+from producers.text_encoding import is_text_encoding
+
+LONGEST_FEED_MEMBER = 1000
+"""Characters: a longer title or link of the feed, which every entry repeats, is left out."""
+
+LONGEST_AUTHOR = 1000
+"""Characters: feedparser looks for an e-mail address in an author's name, and needs the square of its length."""
+
+_UNREADABLE_KEPT = 65_536
+_sync_author = FeedParserMixin._sync_author_detail  # noqa: SLF001
+
+
+def _sync_short_author(self: Any, key: str = "author") -> None:
+    if len(str(self._get_context().get(key) or "")) <= LONGEST_AUTHOR:
+        _sync_author(self, key)
+
+
+FeedParserMixin._sync_author_detail = _sync_short_author  # noqa: SLF001
+
+_DECLARED = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"'>]{0,100})[\"'][^>]*\?>")
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
+
+
+class Entry(NamedTuple):
+    """An entry as JSON; one that could not be read as it is, with the `reason_code;message` why."""
+
+    value: bytes
+    problem: str | None = None
 
 
 class Feed(NamedTuple):
     """A feed that was read. `problem` is what is wrong with its XML although the entries could be read."""
 
-    entries: list[bytes]
+    entries: list[Entry]
     problem: str | None
 
 
@@ -36,12 +67,22 @@ def read_feed(body: bytes, content_type: str | None = None) -> Feed:
     An entry is `{id, title, link, summary, text, author, published, updated, tags, feed: {title, link}}`; what it has
     not is left out. `id` is its own, else its link, else a hash of its content; `text` is the summary without markup;
     times are ISO 8601 in UTC, or the feed's own words where they are no time. Costs about a millisecond per entry.
-    Raises NotAFeed.
+    An entry on which the parser fails takes none with it. Raises NotAFeed.
     """
+    body, content_type = _in_a_text_encoding(body, content_type)
     try:
-        parsed = _parsed(body, content_type)
-    except _HOSTILE as error:
-        raise NotAFeed(f"its XML cannot be read: {str(error)[:200]}") from None
+        return _feed(body, content_type)
+    except (NotAFeed, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 (what a parser raises on foreign bytes has no end)
+        entries = _one_by_one(body)
+        if not entries:
+            raise NotAFeed(f"its XML cannot be read: {_named(error)}") from None
+        return Feed(entries, f"an entry cannot be read: {_named(error)}")
+
+
+def _feed(body: bytes, content_type: str | None) -> Feed:
+    parsed = _parsed(body, content_type)
     if not parsed.get("version") and not parsed.entries:
         reason = _problem(parsed)
         begins = " ".join(body[:200].decode("utf-8", "replace").split())[:60]
@@ -51,18 +92,65 @@ def read_feed(body: bytes, content_type: str | None = None) -> Feed:
     problem, whole = _problem(parsed), parsed.entries
     if problem and not _ENDS.search(body[-1000:]):
         whole, problem = whole[:-1], f"{problem}; the feed is cut off, and its last entry is left out"
-    feed = _present({"title": parsed.feed.get("title"), "link": parsed.feed.get("link")})
-    return Feed([_encoded(_entry(entry, feed)) for entry in reversed(whole)], problem)
+    feed = {name: _text(parsed.feed, name) for name in ("title", "link")}
+    feed = _present({name: value for name, value in feed.items() if len(value or "") <= LONGEST_FEED_MEMBER})
+    return Feed([_read(entry, feed) for entry in reversed(whole)], problem)
+
+
+def _in_a_text_encoding(body: bytes, content_type: str | None) -> tuple[bytes, str | None]:
+    """Both without a declaration of what is no encoding of text: feedparser would try it."""
+    charset = _CHARSET.search(content_type or "")
+    if content_type and charset and not is_text_encoding(charset[1]):
+        content_type = _CHARSET.sub("", content_type)
+    declared = _DECLARED.match(body[:1000])
+    if declared and not is_text_encoding(declared[1].decode("latin-1")):
+        body = body[declared.end() :]
+    return body, content_type
 
 
 def _parsed(body: bytes, content_type: str | None) -> Any:
     headers = {"content-type": content_type} if content_type else {}
-    # Only a file object is sure to be taken for content: of text and bytes feedparser would open the file or address.
     try:
-        return feedparser.parse(io.BytesIO(body), response_headers=headers)
-    except _HOSTILE:  # its lenient parser stumbles over references to what is no character
-        mended = _REFERENCE.sub(_character, body)
-        return feedparser.parse(io.BytesIO(mended), response_headers=headers)
+        return _parse(body, headers)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # its lenient parser stumbles over references to what is no character
+        return _parse(_REFERENCE.sub(_character, body), headers)
+
+
+def _parse(body: bytes, headers: dict[str, str]) -> Any:
+    # Only a file object is sure to be taken for content: of text and bytes feedparser would open the file or address.
+    # Its ways of cleaning HTML take the square of what they clean.
+    return feedparser.parse(
+        io.BytesIO(body), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
+    )
+
+
+def _one_by_one(body: bytes) -> list[Entry] | None:
+    """The entries, each read as if it were the only one; None if the XML around them cannot be read."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 (expat bounds what entities become)
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return None
+    places = [(parent, child) for parent in root.iter() for child in parent if _local_name(child) in {"item", "entry"}]
+    for parent, child in places:
+        parent.remove(child)
+    entries = []
+    for parent, child in reversed(places):
+        parent.append(child)
+        alone = ElementTree.tostring(root)
+        parent.remove(child)
+        try:
+            entries += _feed(alone, None).entries
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            entries.append(_unreadable(ElementTree.tostring(child), error))
+    return entries
+
+
+def _local_name(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
 def _character(reference: re.Match[bytes]) -> bytes:
@@ -71,33 +159,76 @@ def _character(reference: re.Match[bytes]) -> bytes:
     return reference[0] if 0 < number < 0xD800 or 0xDFFF < number <= 0x10FFFF else b"&#xFFFD;"
 
 
+def _read(entry: Mapping[str, Any], feed: dict[str, Any]) -> Entry:
+    try:
+        return Entry(_encoded(_entry(entry, feed)))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (elements may be named like what the parser keeps for itself)
+        return _unreadable(repr(dict(entry)).encode("utf-8", "backslashreplace"), error)
+
+
+def _unreadable(content: bytes, error: Exception) -> Entry:
+    return Entry(content[:_UNREADABLE_KEPT], f"unreadable_entry;the parser fails on it: {_named(error)}")
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__} {str(error)[:200]}"
+
+
 def _entry(entry: Mapping[str, Any], feed: dict[str, Any]) -> dict[str, Any]:
-    contents = [content.get("value") for content in entry.get("content", ())]
-    summary = entry.get("summary") or next(filter(None, contents), None)
+    contents = [content for content in entry.get("content", ()) if content.get("value")]
+    content = _clean(contents[0]["value"], contents[0]) if contents else None
+    summary = _text(entry, "summary")
+    detail = entry.get("summary_detail") if summary else contents[0] if contents else None
+    raw = summary or (contents[0]["value"] if contents else None)
     found = _present(
         {
-            "title": entry.get("title"),
-            "link": entry.get("link"),
-            "summary": summary,
-            "text": _without_markup(summary) if summary else None,
-            "content": next(filter(None, contents), None),
-            "author": entry.get("author"),
-            "published": _time(entry.get("published_parsed"), entry.get("published")),
-            "updated": _time(entry.get("updated_parsed"), entry["updated"]) if "updated" in entry else None,
+            "title": _clean(_text(entry, "title"), entry.get("title_detail")),
+            "link": _text(entry, "link"),
+            "summary": _clean(raw, detail),
+            "text": _words(raw, detail),
+            "content": content,
+            "author": _text(entry, "author"),
+            "published": _time(entry.get("published_parsed"), _text(entry, "published")),
+            "updated": _time(entry.get("updated_parsed"), _text(entry, "updated")) if "updated" in entry else None,
             "tags": [tag["term"] for tag in entry.get("tags", ()) if tag.get("term")],
             "enclosures": [link["href"] for link in entry.get("enclosures", ()) if link.get("href")],
         }
     )
-    own = entry.get("id") or entry.get("link") or hashlib.sha256(_encoded(found)).hexdigest()
+    own = _text(entry, "id") or _text(entry, "link") or hashlib.sha256(_encoded(found)).hexdigest()
     return {"id": own, **found} | ({"feed": feed} if feed else {})
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _is_html(detail: object) -> bool:
+    kind = detail.get("type") if isinstance(detail, dict) else None
+    return kind in {None, "text/html", "application/xhtml+xml"}
+
+
+def _clean(value: str | None, detail: object) -> str | None:
+    if not value or not _is_html(detail):
+        return value
+    base = detail.get("base") if isinstance(detail, dict) else None
+    return without_active_parts(value, base if isinstance(base, str) else "")
+
+
+def _words(value: str | None, detail: object) -> str | None:
+    if not value:
+        return None
+    return text_of(value) if _is_html(detail) else " ".join(value.split())
 
 
 def _present(members: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value}
 
 
-def _time(moment: struct_time | None, written: str | None) -> str | None:
-    if moment is None:
+def _time(moment: object, written: str | None) -> str | None:
+    if not isinstance(moment, struct_time):
         return written
     try:
         seconds = calendar.timegm(moment)
@@ -128,28 +259,3 @@ def _problem(parsed: Mapping[str, Any]) -> str | None:
     if not parsed.get("bozo") or isinstance(error, harmless):
         return None
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-_BLOCKS = {"p", "div", "br", "hr", "li", "tr", "td", "th", "dt", "dd", "pre", "blockquote"} | {
-    f"h{n}" for n in range(1, 7)
-}
-
-
-class _Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.pieces: list[str] = []
-
-    def handle_data(self, data: str) -> None:
-        self.pieces.append(data)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 (its signature)
-        if tag in _BLOCKS:  # <p>one</p><p>two</p> are two words
-            self.pieces.append(" ")
-
-
-def _without_markup(markup: str) -> str:
-    text = _Text()
-    text.feed(markup)
-    text.close()
-    return " ".join("".join(text.pieces).split())

@@ -1,6 +1,5 @@
 """The kind `rss`: an RSS (0.9x, 1.0, 2.0) or Atom feed; every entry is a record."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field, SecretStr
 
-from producers.feed_entries import NotAFeed, read_feed
+from producers.feed_entries import NotAFeed
+from producers.feed_process import read_apart
 from producers.http_block import HttpBlock
 from producers.http_conditions import can_be_sent
 from producers.http_fetch import open_fetcher
@@ -72,8 +72,7 @@ class RssSource:
             log.info("feed_unchanged", source=name, url=url)
             return
         try:
-            # feedparser is slow, about a millisecond per entry, and must not hold the event loop up.
-            feed = await asyncio.to_thread(read_feed, response.content, response.headers.get("content-type"))
+            feed = await read_apart(response.content, response.headers.get("content-type"))
         except NotAFeed as error:
             raise SourceFailed(name, f"{url}: {error}; check `url` in the source's block") from error
         if feed.problem:
@@ -87,4 +86,7 @@ class RssSource:
                 self._known.until = time.monotonic() + WHOLE_AGAIN_SECONDS
 
         key = JsonRecordKey(self.description)
-        yield SourceBatch([SourceRecord(entry, key.of(entry)) for entry in feed.entries], 1.0, on_confirmed=remember)
+        records = [
+            SourceRecord(value, key.of(value) if problem is None else None, problem) for value, problem in feed.entries
+        ]
+        yield SourceBatch(records, 1.0, on_confirmed=remember)

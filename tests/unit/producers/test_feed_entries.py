@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.feed_entries import NotAFeed, read_feed
+from producers.feed_entries import Feed, NotAFeed, read_feed
 
 ITEMS = (
     "<item><title>New &amp; shiny</title><guid>2</guid><link>http://n/2</link>"
@@ -33,10 +33,15 @@ ATOM = (
 )
 
 
+def values(feed: Feed) -> list[dict[str, Any]]:
+    assert {entry.problem for entry in feed.entries} <= {None}
+    return [json.loads(entry.value) for entry in feed.entries]
+
+
 def entries(body: str | bytes, content_type: str | None = None) -> list[dict[str, Any]]:
     feed = read_feed(body.encode() if isinstance(body, str) else body, content_type)
     assert feed.problem is None
-    return [json.loads(entry) for entry in feed.entries]
+    return values(feed)
 
 
 @pytest.mark.parametrize("body", [RSS_2, RSS_09])
@@ -80,10 +85,59 @@ def test_scripts_are_left_out() -> None:
     assert "alert" not in entries(body)[1]["summary"]
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        *("&lt;![ ", "&lt;a " * 8000, "&lt;![CDATA[x", "&lt;!-- ", "&lt;" * 8000, "&amp;#" + "9" * 5000 + ";"),
+        *("a." * 20_000, "a" * 50_000, "&lt;a href='http://[x'>", "<links>x</links>", "<category>x</category>" * 500),
+        *("<updated_parsed>x</updated_parsed>", "<authors a='b'/><author>y</author>", "<tags>x</tags>"),
+    ],
+    ids=lambda text: str(text)[:20],
+)
+@pytest.mark.parametrize("element", ["description", "title", "author", "link", "category", "pubDate", "guid", "links"])
+def test_a_hostile_entry_leaves_its_neighbours_whole(element: str, hostile: str) -> None:
+    """Each is stored or a failure with its bytes; the last one is a piece of XML of its own."""
+    own = hostile if hostile.startswith("<") else f"<{element}>{hostile}</{element}>"
+    feed = read_feed(RSS_2.replace("<title>Old</title>", f"<title>Old</title>{own}").encode())
+    bad, good = feed.entries
+    assert good.problem is None
+    assert json.loads(good.value)["title"] == "New & shiny"
+    assert bad.value
+    assert bad.problem is None or bad.problem.startswith("unreadable_entry;")
+
+
+def test_an_entry_on_which_the_parser_fails_is_kept_with_its_bytes_in_its_place() -> None:
+    feed = read_feed(RSS_2.replace("<title>Old</title>", "<authors a='b'/><author>y</author>").encode())
+    assert [entry.problem for entry in feed.entries] == [
+        "unreadable_entry;the parser fails on it: KeyError -1",
+        None,
+    ]
+    assert b'<authors a="b" /><author>y</author>' in feed.entries[0].value
+    assert "an entry cannot be read" in (feed.problem or "")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["punycode", "idna", "hex", "zip", "rot13", "undefined", "unicode_escape", "no such"]
+)
+def test_what_is_declared_and_is_no_encoding_of_text_is_not_tried(encoding: str) -> None:
+    declared = RSS_2.replace('<?xml version="1.0"?>', f'<?xml version="1.0" encoding="{encoding}"?>').replace(
+        "Old", "Öl"
+    )
+    for content_type in (None, "application/xml", f"application/xml; charset={encoding}"):
+        assert entries(declared, content_type)[0]["title"] == "Öl"
+
+
+def test_what_entities_become_is_bounded() -> None:
+    laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+    body = f'<!DOCTYPE rss [<!ENTITY l0 "lol">{laughs}]>' + RSS_2.replace("Old", "&l11;")
+    feed = read_feed(body.encode())
+    assert sum(len(entry.value) for entry in feed.entries) < 10_000
+
+
 @pytest.mark.parametrize("reference", ["&#xD83D;", "&#55357;", "&#x110000;", "&#99999999999999999999;"])
 def test_a_reference_to_no_character_becomes_the_replacement_character(reference: str) -> None:
     feed = read_feed(RSS_2.replace("Old", f"Old {reference}").encode())
-    assert json.loads(feed.entries[0])["title"] == "Old \ufffd"
+    assert values(feed)[0]["title"] == "Old \ufffd"
 
 
 @given(st.binary(max_size=300))
@@ -101,13 +155,13 @@ def test_a_feed_without_entries_is_a_feed() -> None:
 
 def test_a_feed_that_is_cut_off_gives_its_whole_entries_and_says_so() -> None:
     feed = read_feed(RSS_2[: RSS_2.index("some day")].encode())
-    assert [json.loads(entry)["id"] for entry in feed.entries] == ["2"]
+    assert [entry["id"] for entry in values(feed)] == ["2"]
     assert "the feed is cut off, and its last entry is left out" in (feed.problem or "")
 
 
 def test_a_feed_with_a_mistake_inside_gives_all_its_entries_and_says_so() -> None:
     feed = read_feed(RSS_2.replace("&amp;", "&").encode())
-    assert [json.loads(entry)["id"] for entry in feed.entries] == ["http://n/1", "2"]
+    assert [entry["id"] for entry in values(feed)] == ["http://n/1", "2"]
     assert "not well-formed" in (feed.problem or "")
 
 

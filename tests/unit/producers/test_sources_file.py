@@ -163,8 +163,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
             "[sources.a]: map: dataset records has no field 'titel'; its fields are: source,",
         ),
         (API + 'key = "a"\nmap = { source_id = "b" }', "[sources.a]: key = 'a' contradicts map.source_id = 'b'"),
-        (CSV + 'encoding = "utf-9"', "[sources.a] encoding = 'utf-9': no such encoding; expected e.g. utf-8, cp1252"),
-        (CSV + 'encoding = "base64"', "[sources.a] encoding = 'base64': no such encoding"),
+        (CSV + 'encoding = "utf-9"', "[sources.a] encoding = 'utf-9': expected an encoding of text, e.g. utf-8"),
+        (CSV + 'encoding = "base64"', "[sources.a] encoding = 'base64': expected an encoding of text"),
+        (CSV + 'encoding = "idna"', "[sources.a] encoding = 'idna': expected an encoding of text"),
+        (CSV + 'encoding = "punycode"', "[sources.a] encoding = 'punycode': expected an encoding of text"),
         (CSV + 'delimiter = ",,"', "[sources.a] delimiter = ',,': expected one character"),
     ],
 )

@@ -1,0 +1,127 @@
+"""HTML of strangers: without what is active in it, or as plain text. Pure; it takes no longer than the length explains.
+
+Every look ahead ends at the next `<` or happens once: a parser of HTML that is kind to mistakes looks again from each
+of them, and eight thousand half-open tags take it seconds.
+"""
+
+import re
+from collections.abc import Iterator
+from html import escape, unescape
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+from feedparser.sanitizer import _HTMLSanitizer as HTMLSanitizer
+
+_KEPT = HTMLSanitizer.acceptable_elements
+# Without what is a language of its own, or an address besides those below.
+_KEPT_ATTRIBUTES = HTMLSanitizer.acceptable_attributes - {
+    *("style", "action", "background", "data", "datasrc", "dynsrc", "icon", "lowsrc", "ping", "template", "urn", "vrml")
+}
+_ADDRESSES = {"cite", "href", "longdesc", "poster", "src"}
+_SCHEMES = {"http", "https", "mailto", "tel", "ftp", "sms", "magnet", "xmpp", "irc", "news"}
+_DROPPED_WHOLE = HTMLSanitizer.unacceptable_elements_with_end_tag
+_BLOCKS = {"p", "div", "br", "hr", "li", "tr", "td", "th", "dt", "dd", "pre", "blockquote"} | {
+    f"h{n}" for n in range(1, 7)
+}
+LONGEST_BASE = 2000
+"""Characters of an address that others are relative to: a longer one would be written once per link."""
+
+_TAG = re.compile(r"<(/?)([a-z][a-z0-9:-]*)((?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*)>", re.IGNORECASE)
+_BROKEN_TAG = re.compile(r"<(/?)([a-z][a-z0-9:-]*)[^<>]*()>", re.IGNORECASE)
+_DECLARATION = re.compile(r"<[!?][^<>]*>")
+_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in _DROPPED_WHOLE}
+_ATTRIBUTE = re.compile(r"([^\s=<>\"'/]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+)))?")
+_BARE_AMPERSAND = re.compile(r"&(?!#[0-9]{1,9};|#x[0-9a-f]{1,9};|[a-z][a-z0-9]{0,31};)", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
+_IGNORED_IN_ADDRESSES = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\ufeff]+")
+_ENDLESS_NUMBER = re.compile(r"&#(?:[0-9]{8,}|x[0-9a-f]{8,});?", re.IGNORECASE)
+
+
+class _Tag(NamedTuple):
+    name: str
+    closing: bool
+    attributes: str
+
+
+def without_active_parts(markup: str, base: str = "") -> str:
+    """HTML with the elements and attributes that only show something; addresses made absolute by `base`."""
+    base = base if len(base) <= LONGEST_BASE else ""
+    pieces = []
+    for token in _tokens(markup):
+        if isinstance(token, str):
+            pieces.append(_BARE_AMPERSAND.sub("&amp;", token).replace("<", "&lt;"))
+        elif token.name in _KEPT:
+            pieces.append(f"</{token.name}>" if token.closing else f"<{token.name}{_attributes(token, base)}>")
+    return "".join(pieces)
+
+
+def text_of(markup: str) -> str:
+    """What a reader of the HTML sees, on one line."""
+    pieces = []
+    for token in _tokens(markup):
+        if isinstance(token, str):
+            pieces.append(_unescaped(token))
+        elif token.name in _BLOCKS and not token.closing:  # <p>one</p><p>two</p> are two words
+            pieces.append(" ")
+    return " ".join("".join(pieces).split())
+
+
+def _tokens(markup: str) -> Iterator[str | _Tag]:
+    """Text and tags. Comments, declarations, scripts and styles are left out; a `<` that begins nothing is text."""
+    done = 0
+    at = markup.find("<")
+    while at >= 0:
+        tag = _TAG.match(markup, at) or _BROKEN_TAG.match(markup, at)
+        comment = tag is None and markup.startswith("<!--", at)
+        skipped = None if tag or comment else _DECLARATION.match(markup, at)
+        end = at + 1
+        if tag or comment or skipped:
+            if done < at:
+                yield markup[done:at]
+            if comment:
+                close = markup.find("-->", at + 4)
+                end = close + 3 if close >= 0 else len(markup)
+            elif tag:
+                end = tag.end()
+                name = tag[2].lower()
+                if name in _DROPPED_WHOLE and not tag[1]:
+                    close_tag = _ENDS[name].search(markup, end)
+                    end = close_tag.start() if close_tag else len(markup)
+                else:
+                    yield _Tag(name, bool(tag[1]), tag[3])
+            elif skipped:
+                end = skipped.end()
+            done = end
+        at = markup.find("<", end)
+    if done < len(markup):
+        yield markup[done:]
+
+
+def _attributes(tag: _Tag, base: str) -> str:
+    written = []
+    for found, *values in _ATTRIBUTE.findall(tag.attributes):
+        name = found.lower()
+        value = _unescaped(next(filter(None, values), ""))
+        if name not in _KEPT_ATTRIBUTES or (name in _ADDRESSES and not _is_harmless(value)):
+            continue
+        if base and name in _ADDRESSES:
+            value = _joined(base, value)
+        written.append(f' {name}="{escape(value)}"')
+    return "".join(written) + (" /" if tag.attributes.endswith("/") else "")
+
+
+def _is_harmless(address: str) -> bool:
+    scheme = _SCHEME.match(_IGNORED_IN_ADDRESSES.sub("", address[:200]))
+    return scheme is None or scheme[1].lower() in _SCHEMES
+
+
+def _joined(base: str, address: str) -> str:
+    try:
+        return urljoin(base, address)
+    except ValueError:
+        return address
+
+
+def _unescaped(text: str) -> str:
+    # Python refuses to read a number of thousands of digits.
+    return unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
