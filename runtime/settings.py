@@ -6,15 +6,15 @@ command finds the stack it belongs to.
 """
 
 import os
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
@@ -57,11 +57,28 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
-        url = value.get_secret_value()
-        # Any driver may be named, as in URLs made for SQLAlchemy; ours is asyncpg.
-        if not re.match(r"(postgresql(\+[a-z0-9]+)?|postgres)://", url) or not _has_a_port_or_none(url):
-            raise ValueError("expected postgresql://user:password@host:port/database")
+        check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
         return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str | None) -> str | None:
+        return None if value is None else check_redis(value)
+
+    @field_validator("elasticsearch_url")
+    @classmethod
+    def _is_elasticsearch(cls, value: str | None) -> str | None:
+        return None if value is None else check_http(value, port_needed=True)
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _is_kafka(cls, value: str) -> str:
+        return check_kafka(value)
+
+    @field_validator("api_url", "mock_url", "aws_endpoint_url")
+    @classmethod
+    def _is_a_base_url(cls, value: str | None) -> str | None:
+        return None if value is None else check_http(value)
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
     headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""
@@ -231,16 +248,11 @@ class Settings(BaseSettings):
 
 
 def _is_http(value: str) -> bool:
-    parts = urlsplit(value)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and _has_a_port_or_none(value)
-
-
-def _has_a_port_or_none(url: str) -> bool:
     try:
-        port = urlsplit(url).port
+        check_http(value.partition("?")[0])
     except ValueError:
         return False
-    return port is None or port > 0
+    return True
 
 
 def read_variables() -> dict[str, str]:
@@ -267,4 +279,5 @@ def load_settings(**overrides: object) -> Settings:
 def _line(name: str, value: object, message: str) -> str:
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
-    return f"{name.upper()}={'(hidden)' if secret else repr(value)}: {message}"
+    shown = redacted(value) if isinstance(value, str) and name.endswith(("_url", "_servers")) else value
+    return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message.removeprefix('Value error, ')}"
