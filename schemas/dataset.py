@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unheeded
 from schemas.fields import FieldType, FromSource
 from schemas.text import fold
 
@@ -50,6 +51,14 @@ class Dataset:
     written_by: Literal["pipeline", "api"] = "pipeline"
     """`api`: requests write the rows, and the outbox tells of them. There are no raw and no clean topic then."""
 
+    def __post_init__(self) -> None:
+        """Raises UnheededDeclaration for what the pipeline would ignore, and for what does not fit together."""
+        named = {"key": self.key, "unique": self.unique, "indexed": self.indexed}
+        reserved = OWN_COLUMNS | ({"id"} if self.serial_id else set())
+        if lines := unheeded(self.model) + misnamed(self.model, named, reserved):
+            told = "\n".join(f"  {line}" for line in lines)
+            raise UnheededDeclaration(f"dataset {self.name!r} ({self.model.__name__}) cannot be declared so:\n{told}")
+
     @property
     def raw_topic(self) -> str:
         """Logical name: the source's bytes, untouched."""
@@ -67,7 +76,7 @@ class Dataset:
 
     @cached_property
     def fields(self) -> tuple[DatasetField, ...]:
-        """The model's fields in order of declaration. Raises TypeError for a field without a field type."""
+        """The model's fields in order of declaration."""
         hints = get_type_hints(self.model, include_extras=True)
         infos = self.model.model_fields
         return tuple(_field(name, hint, infos[name].default) for name, hint in hints.items() if name in infos)
@@ -101,9 +110,7 @@ class Dataset:
 
 
 def _field(name: str, hint: Any, default: Any) -> DatasetField:
-    base, *metadata = get_args(hint) or (hint,)
-    types = [m for m in metadata if hasattr(m, "normalize") and hasattr(m, "column")]
-    if len(types) != 1:
-        raise TypeError(f"field {name!r} needs exactly one field type, e.g. Annotated[str, Text(100)]; found {types}")
+    base, *metadata = get_args(hint)
+    [field_type] = field_types(metadata)
     default = None if default is PydanticUndefined else default
-    return DatasetField(name, required=NoneType not in get_args(base), type=types[0], default=default)
+    return DatasetField(name, required=NoneType not in get_args(base), type=field_type, default=default)

@@ -1,15 +1,12 @@
 """What is derived from a dataset's declaration."""
 
-from typing import Annotated
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
-from schemas.fields import FromSource, Text
+from schemas.fields import FromSource
 from schemas.registry import UnknownDataset, all_datasets, dataset_named, ingested_datasets
 from schemas.topics import all_topics
 from tests.unit.schemas.json_values import QUICK, values
@@ -83,18 +80,6 @@ def test_a_default_is_declared_as_pydantic_declares_it_and_has_a_normal_form() -
     for dataset in all_datasets():
         for field in dataset.fields:
             assert field.default is None or field.type.normalize(field.default) is not None
-
-
-def test_a_field_without_a_type_of_ours_is_a_mistake() -> None:
-    class Untyped(BaseModel):
-        name: str
-
-    class TwiceTyped(BaseModel):
-        name: Annotated[str, Text(), Text(5)]
-
-    for model in (Untyped, TwiceTyped):
-        with pytest.raises(TypeError, match="exactly one field type"):
-            _ = Dataset(name="x", model=model, key=("name",), table="x").fields
 
 
 def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
