@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -29,6 +29,7 @@ from api.endpoints import users as user_endpoints
 from api.endpoints.datasets import dataset_routers, reads_of
 from api.failure_replays import FailureReplays
 from api.ingest_runs import IngestRuns
+from api.known_parameters import refuse_unknown_parameters
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_context import RequestContext
 from api.stages import Stages
@@ -41,6 +42,9 @@ GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
 _PROBLEM = Problem.model_json_schema()
+
+LENIENT = (entry_points.router, health.router, webhooks.router)
+"""Take parameters that they don't know: probes and senders of webhooks add some of their own."""
 
 EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
 
@@ -57,7 +61,8 @@ def create_app(settings: Settings, stages: Stages) -> FastAPI:
     )
     install_problem_handlers(app)
     for router in _routers():
-        app.include_router(router)
+        strict = [] if router in LENIENT else [Depends(refuse_unknown_parameters)]
+        app.include_router(router, dependencies=strict)
     return app
 
 

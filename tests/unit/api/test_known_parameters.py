@@ -1,0 +1,90 @@
+"""A query parameter that nobody knows is refused, wherever it is sent."""
+
+import re
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.stages import Stages
+from runtime.settings import Settings
+from tests.integration.api_client import NoWebhooks
+
+LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/webhooks/{source}"}
+"""Probes and senders of webhooks add parameters of their own."""
+
+
+def application() -> FastAPI:
+    app = create_app(Settings(), cast("Stages", None))
+    app.state.stages = SimpleNamespace(webhooks=NoWebhooks())
+    return app
+
+
+APP = application()
+
+OPERATIONS = [
+    (method, path, {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"})
+    for path, operations in APP.openapi()["paths"].items()
+    for method, operation in operations.items()
+]
+
+STRICT = [one for one in OPERATIONS if one[1] not in LENIENT]
+
+
+async def ask(method: str, path: str, parameters: Any) -> httpx.Response:
+    # Without its lifespan: nothing may be asked of a store before the parameters are known to be right.
+    transport = httpx.ASGITransport(APP)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        return await client.request(method, re.sub(r"\{[^}]*\}", "1", path), params=parameters)
+
+
+@pytest.mark.parametrize(("method", "path", "known"), STRICT, ids=lambda value: str(value))
+async def test_every_endpoint_refuses_a_parameter_that_it_does_not_know(
+    method: str, path: str, known: set[str]
+) -> None:
+    answer = await ask(method, path, {"brand": "Bosch"})
+    assert answer.status_code == 400, answer.text
+    problem = answer.json()
+    assert problem["type"] == "urn:headrace:problem:unknown-parameter"
+    assert "'brand'" in problem["detail"]
+    assert problem["errors"] == [{"parameter": "brand", "message": "there is no such parameter"}]
+    assert set(problem["known"]) == known
+    assert all(name in problem["detail"] for name in known)
+
+
+@pytest.mark.parametrize(("method", "path", "known"), [one for one in STRICT if one[2]], ids=lambda value: str(value))
+async def test_no_endpoint_takes_the_last_of_two_values_for_the_only_one(
+    method: str, path: str, known: set[str]
+) -> None:
+    for name in known:
+        answer = await ask(method, path, [(name, "1"), (name, "2")])
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"] == [{"parameter": name, "message": "given more than once"}]
+
+
+async def test_names_are_as_they_are_written() -> None:
+    for name in ("Limit", "limit ", "limit[]", "", "first_date", "clients"):
+        answer = await ask("GET", "/orders", {name: "1"})
+        assert answer.json()["type"].endswith("unknown-parameter"), name
+
+
+async def test_thousands_of_unknown_parameters_get_a_short_answer() -> None:
+    answer = await ask("GET", "/data", {f"{number}" * 10: "x" for number in range(1000)})
+    assert answer.status_code == 400
+    assert len(answer.content) < 3000
+    assert "and 995 more" in answer.json()["detail"]
+
+
+async def test_probes_and_webhooks_may_be_sent_parameters_of_their_senders() -> None:
+    assert {path for _, path, _ in OPERATIONS} >= LENIENT
+    for path in ("/", "/livez", "/status"):
+        assert (await ask("GET", path, {"brand": "Bosch"})).status_code == 200
+    answer = await ask("POST", "/webhooks/shop", {"brand": "Bosch"})
+    assert answer.json()["type"].endswith("not-found")
+
+
+async def test_a_path_without_parameters_says_so() -> None:
+    assert "no parameters are known here" in (await ask("GET", "/lag", {"group": "x"})).json()["detail"]
