@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from api.timing import measured
-from api.unavailable import Unavailable, postgres_trouble
+from api.unavailable import TableMisfit, Unavailable, postgres_trouble, table_trouble
 from runtime.settings import Settings
 
 CONNECT_SECONDS = 3
@@ -48,7 +48,10 @@ def read_engine(settings: Settings) -> AsyncEngine:
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection from the pool. Raises Unavailable if Postgres does not answer, there or in the body."""
+    """A connection from the pool. Raises Unavailable if Postgres does not answer, there or in the body.
+
+    Raises TableMisfit where a table lacks what the body asks of it.
+    """
     try:
         with measured("postgres"):
             connection = engine.connect()
@@ -62,6 +65,8 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except Exception as error:
         if reason := postgres_trouble(error):
             raise Unavailable("postgres", reason) from error
+        if reason := table_trouble(error):
+            raise TableMisfit(reason) from error
         raise
 
 

@@ -11,10 +11,13 @@ from starlette.exceptions import HTTPException
 
 from api.request_id import current_request_id
 from api.served_json import encode
-from api.unavailable import Unavailable
+from api.unavailable import TableMisfit, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+
+MISFIT_RETRY_SECONDS = 60
+"""Somebody has to run a command first."""
 
 
 class Problem(BaseModel):
@@ -81,10 +84,22 @@ def unavailable_problem(error: Unavailable) -> ProblemAnswer:
     )
 
 
+def misfit_problem(error: TableMisfit) -> ProblemAnswer:
+    """A 503 that says who can mend it: a dataset has been declared anew, and its table is as it was."""
+    return ProblemAnswer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "table-misfit",
+        f"The table of this dataset is not as the dataset is declared: {error}. `headrace setup` adds what is safe, "
+        "and says what to do about the rest; other datasets are not concerned",
+        {"Retry-After": str(MISFIT_RETRY_SECONDS)},
+    )
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every exception that this module knows with its problem document."""
     app.add_exception_handler(ProblemAnswer, _answer_problem)
     app.add_exception_handler(Unavailable, _answer_unavailable)
+    app.add_exception_handler(TableMisfit, _answer_misfit)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_exception)
 
@@ -102,6 +117,11 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
 async def _answer_unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, Unavailable)  # noqa: S101 (registered for this class only)
     return _respond(request, unavailable_problem(error))
+
+
+async def _answer_misfit(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TableMisfit)  # noqa: S101 (registered for this class only)
+    return _respond(request, misfit_problem(error))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

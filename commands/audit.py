@@ -106,6 +106,8 @@ def verdict(rows: Sequence[PartitionAudit]) -> str:
         f"{sum(count(row) for row in rows):,} {words}" for count, words in WRONG if any(count(row) for row in rows)
     ]
     judgement = ", ".join(wrong) or "all accounted for"
+    if strangers := sorted({row.topic for row in rows if not row.declared}):
+        judgement += f"; of datasets that are declared no more: {', '.join(strangers)}"
     if unbalanced:
         judgement += f"; counts that do NOT ADD UP in {', '.join(unbalanced)}"
     line = f"audit: {covered:,} records in {len(rows)} partitions, {judgement} ({counted}); {in_flight:,} in flight"

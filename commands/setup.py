@@ -1,7 +1,9 @@
 """`headrace setup`: migrations, topics and indices, before the first process starts."""
 
 import asyncio
+from typing import Annotated
 
+import typer
 from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
@@ -9,36 +11,62 @@ from commands.output import fail, stderr, stdout
 from data.generate import RAW_FILE, make_raw_file
 from runtime.epochs import note_epochs
 from runtime.kafka_clients import reason
-from runtime.migrate import migrate
-from runtime.search_index import ensure_indices
+from runtime.migrate import SchemaReport, migrate
+from runtime.search_index import IndexReport, ensure_indices
 from runtime.settings import Settings, load_settings
 from runtime.topic_admin import ensure_topics
 
 
-def setup() -> None:
+def setup(
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Exit code 0 although a dataset does not fit: it alone is paused.")
+    ] = False,
+) -> None:
     """Apply the database migrations, create missing topics and search indices, make the sample sales (data/raw.csv).
 
-    Idempotent; `headrace up` calls it.
+    A changed declaration of a dataset is compared with its table and its index. What is safe is added: a nullable
+    field, a longer text. The rest is refused with what to do about it, and exit code 1. Idempotent; `headrace up` calls
+    it.
 
-    Example:
+    Examples:
 
       headrace setup
+
+      headrace setup --go-on
     """
     settings = load_settings()
-    migrate(settings)
-    stdout.print("postgres: schema is current")
+    schema = migrate(settings)
+    _tell("postgres", "schema is current", schema)
     try:
         created = ensure_topics(settings)
     except KafkaException as error:
         fail(f"topics could not be created on Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}")
     stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
     asyncio.run(note_epochs(settings))
+    indices: IndexReport | None = None
     if settings.elasticsearch_url is None:
         stdout.print("elasticsearch: none; search answers from Postgres")
     else:
-        asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
-        stdout.print("elasticsearch: indices are current")
+        indices = asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
+        _tell("elasticsearch", "indices are current", indices)
     _make_sample()
+    if unfit := sorted({*schema.misfits, *(indices.misfits if indices else ())}):
+        told = f"{', '.join(unfit)} cannot be stored as declared (see above): paused alone, the others go on"
+        if go_on:
+            stderr.print(told, markup=False)
+        else:
+            fail(told)
+
+
+def _tell(store: str, well: str, report: SchemaReport | IndexReport) -> None:
+    for line in report.changes:
+        stdout.print(f"{store}: {line}", markup=False)
+    for line in report.remarks:
+        stderr.print(f"{store}: {line}", markup=False)
+    for line in report.misfits.values():
+        stderr.print(f"{store}: REFUSED: {line}", markup=False)
+    if not report.misfits:
+        stdout.print(f"{store}: {well}")
 
 
 def _make_sample() -> None:
@@ -50,6 +78,6 @@ def _make_sample() -> None:
         stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
-async def _ensure_indices(settings: Settings, url: str) -> None:
+async def _ensure_indices(settings: Settings, url: str) -> IndexReport:
     async with AsyncElasticsearch(url) as client:
-        await ensure_indices(client, settings)
+        return await ensure_indices(client, settings)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from commands.output import fail, print_json, stdout
@@ -18,11 +19,12 @@ def status(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem, rehearsals}."
+            "--json",
+            help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem, note, rehearsals}.",
         ),
     ] = False,
 ) -> None:
-    """Ask the supervisor and each process and server itself. Exit code 1 if anything is down.
+    """Ask the supervisor and each process and server itself. Exit code 1 if anything is down or paused.
 
     With HEADRACE_STACK=docker the containers are asked, by their health checks; `done` is what was to run once.
 
@@ -51,7 +53,7 @@ def status(
     else:
         where = "containers" if settings.headrace_stack == "docker" else str(state.home)
         stdout.print(f"No stack has been started in {where} yet: headrace up")
-    if not standings or not all(standing.is_well for standing in standings):
+    if not standings or not all(standing.is_well and not standing.note for standing in standings):
         raise typer.Exit(1)
 
 
@@ -65,6 +67,7 @@ def _row(standing: Standing, rehearsals: list[Rehearsal]) -> dict[str, object]:
         "restarts": standing.restarts,
         "watchdog_restarts": standing.watchdog_restarts,
         "problem": standing.problem,
+        "note": standing.note,
         "rehearsals": [str(one) for one in rehearsals if one.stage == role],
     }
 
@@ -74,9 +77,9 @@ def _table(standings: list[Standing]) -> Table:
     for column in ("process", "state", "pid", "port", "restarts", ""):
         table.add_column(column, justify="right" if column in ("pid", "port", "restarts") else "left")
     for one in standings:
-        style = "green" if one.is_well else "red"
+        style = ("yellow" if one.note else "green") if one.is_well else "red"
         pid = str(one.pid or "-")
         name, state = one.name, f"[{style}]{one.state}[/]"
         restarts = f"{one.restarts} ({one.watchdog_restarts} stalled)" if one.watchdog_restarts else str(one.restarts)
-        table.add_row(name, state, pid, str(one.port or "-"), restarts, one.problem or "")
+        table.add_row(name, state, pid, str(one.port or "-"), restarts, escape(one.problem or one.note or ""))
     return table

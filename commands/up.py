@@ -15,6 +15,7 @@ from local_stack.progress import Steps
 from local_stack.stack import UpOptions, UpOutcome, bring_up
 from local_stack.state_folder import StateFolder
 from local_stack.summary import count, summary_lines
+from local_stack.watched import examine
 from runtime.settings import load_settings
 
 
@@ -95,6 +96,9 @@ def _show(state: StateFolder, outcome: UpOutcome) -> None:
     stdout.print()
     for line in summary_lines(state, outcome.record, count(outcome.record)):
         stdout.print(line, markup=False)
+    for standing in examine(state):
+        if standing.note:
+            stderr.print(f"  {standing.name}: {standing.note}", markup=False, style="yellow")
     if outcome.ingestion_exit_code:
         fail(
             f"The stack runs, but the first ingestion failed (exit code {outcome.ingestion_exit_code}; its output is "

@@ -94,6 +94,17 @@ class Instance:
             return f"does not answer {self.role.health_path}: {str(error) or type(error).__name__}"
         return None if answer.status_code == 200 else _reason(answer)
 
+    def note(self) -> str | None:
+        """What a process that is well leaves undone and says why. Blocks 3 s at most."""
+        if self.role.port_variable is not None:
+            return None
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
+            paused: dict[str, str] = answer.json().get("paused") or {}
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return None
+        return "; ".join(f"{topic} is paused: {reason}" for topic, reason in paused.items()) or None
+
 
 def _reason(answer: httpx.Response) -> str:
     try:

@@ -115,7 +115,7 @@ def _bring_up(
     if record.servers_only:
         return UpOutcome(record, None)
     with steps.step("setup", "tables, topics and indices", "tables, topics and indices are there"):
-        run_logged(("setup",), environment, state.log("setup"))
+        run_logged(("setup", "--go-on"), environment, state.log("setup"))
     roles = watched_roles(record)
     start_and_wait(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
 

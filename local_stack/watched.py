@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from local_stack import elasticsearch, kafka, postgres, redis
@@ -25,6 +25,7 @@ class Watched:
     port: int
     tier: Tier
     problem: Callable[[], str | None]
+    note: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Standing:
     """Those of them that the watchdog asked for."""
     problem: str | None
     """What is wrong, None when it runs."""
+    note: str | None = None
+    """What it leaves undone though it runs: topics that are paused, and why."""
 
     @property
     def is_well(self) -> bool:
@@ -74,7 +77,7 @@ def watched_roles(record: StackRecord) -> list[Watched]:
     if record.servers_only:
         return []
     found = role_instances(record)
-    return [Watched(one.name, one.port, one.role.tier, one.problem) for one in found]
+    return [Watched(one.name, one.port, one.role.tier, one.problem, one.note) for one in found]
 
 
 def watched_processes(record: StackRecord) -> list[Watched]:
@@ -91,21 +94,29 @@ def examine(state: StateFolder) -> list[Standing]:
         supervised = {process.name: process for process in supervisor.processes()}
     alive = [one for one in watched if (known := supervised.get(one.name)) and known.pid]
     problems = ask(alive)
+    notes = ask(alive, lambda one: one.note())
     history = read_history(state.supervisor_log) if supervised else {}
     stalls = restarts_by_name(state) if supervised else Counter()
     return [
-        _standing(one, supervised.get(one.name), problems, history.get(one.name, History()).restarts, stalls[one.name])
+        replace(
+            _standing(
+                one, supervised.get(one.name), problems, history.get(one.name, History()).restarts, stalls[one.name]
+            ),
+            note=notes.get(one.name),
+        )
         for one in watched
     ]
 
 
-def ask(watched: Iterable[Watched]) -> dict[str, str | None]:
+def ask(
+    watched: Iterable[Watched], question: Callable[[Watched], str | None] = lambda one: one.problem()
+) -> dict[str, str | None]:
     """Ask these processes, all at once; the answers by name."""
     asked = list(watched)
     if not asked:
         return {}
     with ThreadPoolExecutor(len(asked)) as threads:
-        answers = list(threads.map(lambda one: one.problem(), asked))
+        answers = list(threads.map(question, asked))
     return dict(zip((one.name for one in asked), answers, strict=True))
 
 

@@ -7,19 +7,20 @@ record (decision 0027).
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from confluent_kafka.admin import OffsetSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.moved_keys import MovedKeys
 from runtime.coverage import Books, read_books
-from runtime.epochs import raw_topics, read_epochs
+from runtime.epochs import is_raw, raw_topics, read_epochs
 from runtime.offset_ranges import OffsetRanges
 from runtime.passages import Passage, judge_missing, read_passages
 from runtime.raw_holes import Evidence, HoleReader, Place
 from runtime.settings import Settings
-from runtime.topic_admin import incarnations
+from runtime.topic_admin import admin_client, end_offsets, incarnations, list_offsets
 
 READ_WHILE_BEHIND = 20_000
 """Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
@@ -52,6 +53,8 @@ class PartitionAudit:
     """Offsets behind `end`, written but not to be read before an open transaction ends. Neither in flight nor lost."""
     balanced: bool = True
     """Whether as many outcomes are counted as records are covered: each exactly once."""
+    declared: bool = True
+    """Whether its dataset is declared still. Of another one nobody takes the rest: it stays in flight."""
 
     @property
     def clean(self) -> bool:
@@ -77,15 +80,29 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     anew = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
     # Of a topic that was made anew, and that the sink has not met yet, nothing is booked.
     books = {place: kept for place, kept in books.items() if place[0] not in anew}
+    declared = raw_topics(settings)
+    strangers = {topic for topic, _ in books if is_raw(topic, settings)} - declared.keys()
+    passages |= await asyncio.to_thread(_undeclared, settings, sorted(strangers))
     reader = HoleReader(settings)
     try:
         return [
-            audit_partition(place, passage, kept, await _evidence(reader, place, passage, kept))
+            replace(
+                audit_partition(place, passage, kept, await _evidence(reader, place, passage, kept)),
+                declared=place[0] in declared,
+            )
             for place, passage in sorted(passages.items())
             for kept in [books.get(place, NO_BOOKS)]
         ]
     finally:
         await reader.close()
+
+
+def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
+    """What there is of topics whose datasets are declared no more. Nobody takes the rest, so nothing is settled."""
+    ends = end_offsets(settings, topics)
+    earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
+    begins = list_offsets(admin_client(settings), earliest)
+    return {(place.topic, place.partition): Passage(begins[place], end) for place, end in ends.items()}
 
 
 async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: Books) -> Evidence:

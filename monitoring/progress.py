@@ -64,10 +64,11 @@ def to_restart(stalls: Iterable[Stall], answers: Mapping[str, Mapping[str, Any] 
     """Which of a group's processes to restart. `answers` are their /health by name; None: it did not answer.
 
     A process that says what holds it up is left alone: one that waits for its store goes on by itself, and one that has
-    stopped at the failure limit is not helped by a restart. Of the others those that hold a stalled partition or do not
-    answer; all of them when none holds it.
+    stopped at the failure limit, or paused the topic, is not helped by a restart. Of the others those that hold a
+    stalled partition or do not answer; all of them when none holds it.
     """
-    places = {stall.place for stall in stalls}
+    explained = {topic for answer in answers.values() if answer for topic in answer.get("paused", ())}
+    places = {stall.place for stall in stalls if stall.topic not in explained}
     if not places:
         return []
     able = {name: answer for name, answer in answers.items() if not _says_why(answer)}

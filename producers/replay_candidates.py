@@ -59,6 +59,9 @@ class Candidate:
         return self.verdict.key if self.verdict else None
 
 
+FOREIGN = "foreign"
+NOBODYS = "it came from none of our raw records, so there is nothing to send again; discard it"
+
 GONE = "its original bytes are nowhere any more: neither in the topic nor in Postgres"
 
 
@@ -75,6 +78,8 @@ async def examine(
         original = originals.get(failure["id"])
         if dataset is None:
             candidates.append(Candidate(failure, obstacle=f"no dataset {failure['dataset']!r} takes records"))
+        elif failure["reason"] == FOREIGN:
+            candidates.append(Candidate(failure, obstacle=NOBODYS))
         elif original is None:
             candidates.append(Candidate(failure, obstacle=GONE))
         else:

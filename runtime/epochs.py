@@ -28,6 +28,9 @@ _MOST_PARTITIONS = 100_000
 
 CONNECT_SECONDS = 10.0
 
+RAW_SUFFIX = ".raw"
+"""Of a dataset's raw topic: see `schemas/dataset.py`."""
+
 _KNOWN = "SELECT topic, epoch, topic_id, began_at FROM topic_epochs WHERE topic = ANY($1::text[]) ORDER BY topic, epoch"
 
 _BEGIN = "INSERT INTO topic_epochs (topic, epoch, topic_id, began_at) VALUES ($1, $2, $3, $4)"
@@ -69,6 +72,11 @@ def archived(origin: Origin, epoch: int) -> Origin:
 def raw_topics(settings: Settings) -> dict[str, Dataset]:
     """Each dataset by its physical raw topic. Pure."""
     return {settings.named(dataset.raw_topic): dataset for dataset in ingested_datasets()}
+
+
+def is_raw(topic: str, settings: Settings) -> bool:
+    """Whether that is the physical raw topic of a dataset of this pipeline, declared still or not. Pure."""
+    return topic.startswith(settings.named("")) and topic.endswith(RAW_SUFFIX)
 
 
 async def refresh_epochs(connection: Connection, settings: Settings) -> dict[str, list[Epoch]]:

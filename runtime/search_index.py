@@ -5,6 +5,8 @@ is `search_text`: all searched fields, folded by `schemas.text.fold`, with prefi
 same way and looks there (and into the fields themselves for highlights); no analysis plug-in has to fold accents.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch, BadRequestError
@@ -17,6 +19,10 @@ INDEX_VERSION = 1
 """Raise it when a mapping changes in a way that Elasticsearch can't apply to an existing index."""
 
 SEARCH_TEXT = "search_text"
+
+
+_OF_TEXT = {"text", "keyword"}
+"""Both hold any text."""
 
 
 def alias_name(dataset: Dataset, settings: Settings) -> str:
@@ -66,11 +72,24 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     }
 
 
-async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> None:
+@dataclass
+class IndexReport:
+    """What set-up did and did not do, in lines for people that name dataset and field."""
+
+    changes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Where an index searches a field otherwise than declared, and holds it all the same."""
+    misfits: dict[str, str] = field(default_factory=dict)
+    """By name of a dataset whose index would refuse its documents: why, and what to do."""
+
+
+async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> IndexReport:
     """Create template, index and alias of every dataset, and add new fields to existing ones. Idempotent.
 
-    Safe when several processes do it at once. Raises elasticsearch's ApiError or TransportError.
+    A field that an index has in another form stays as it is there, and is reported. Safe when several processes do it
+    at once. Raises elasticsearch's ApiError or TransportError.
     """
+    report = IndexReport()
     for dataset in all_datasets():
         alias, index = alias_name(dataset, settings), index_name(dataset, settings)
         template = index_template(dataset, settings)
@@ -78,9 +97,32 @@ async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> None
         if not await client.indices.exists(index=index):
             try:
                 await client.indices.create(index=index)
+                report.changes.append(f"{dataset.name}: the index {index} was made")
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise
         else:
-            await client.indices.put_mapping(index=index, properties=template["template"]["mappings"]["properties"])
+            mapping = await client.indices.get_mapping(index=index)
+            fields = mapping[index]["mappings"].get("properties", {})
+            await _put_mapping(client, dataset, index, fields, report)
         await client.indices.put_alias(index=index, name=alias, is_write_index=True)
+    return report
+
+
+async def _put_mapping(
+    client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: IndexReport
+) -> None:
+    wanted = index_mapping(dataset)["properties"]
+    for name, form in list(wanted.items()):
+        if name in found and (was := found[name].get("type", "object")) != form["type"]:
+            line = f"{dataset.name}.{name}: declared {form['type']}, the index has {was}"
+            if {was, form["type"]} <= _OF_TEXT:
+                report.remarks.append(f"{line} and keeps it; searches find the field in {SEARCH_TEXT}")
+            else:
+                report.misfits[dataset.name] = (
+                    f"{line}; delete the index {index}, run `headrace setup`, then `headrace audit --deep --repair`"
+                )
+            del wanted[name]
+    await client.indices.put_mapping(index=index, properties=wanted)
+    if new := sorted(wanted.keys() - found.keys()):
+        report.changes.append(f"{dataset.name}: the index {index} has {', '.join(new)} now")

@@ -11,6 +11,14 @@ from runtime.errors import Explained
 _UNAVAILABLE = ("08", "28", "53", "57", "58", "25006", "3D000", "42P01")
 
 
+# A column that is not there or of another type, a function for such types.
+_MISFITS = ("42703", "42804", "42883")
+
+
+class TableMisfit(Explained):
+    """A dataset's table is not as the dataset is declared, so that it cannot be read. Others can."""
+
+
 class Unavailable(Explained):
     """A store that is needed does not answer. `store` names it; `reason` is what was heard of it."""
 
@@ -32,12 +40,20 @@ def postgres_trouble(error: BaseException) -> str | None:
     code = getattr(original, "sqlstate", None)
     if isinstance(code, str) and code.startswith(_UNAVAILABLE):
         return f"{_first_line(original)} (SQLSTATE {code})"
+    if code == "0A000" and "cached statement plan" in str(original):
+        return "a table has just been altered"
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return _first_line(original)
     # asyncpg says so of a connection that closed under a statement, with no SQLSTATE.
     if "connection" in str(original) and type(original).__name__ in {"InterfaceError", "ConnectionDoesNotExistError"}:
         return _first_line(original)
     return None
+
+
+def table_trouble(error: BaseException) -> str | None:
+    """Why a table does not fit a statement of ours, or None if that is not the trouble."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return _first_line(original) if getattr(original, "sqlstate", None) in _MISFITS else None
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -17,7 +17,7 @@ from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from sinks.changes import ChangeReader
-from sinks.failed_records import now_ms, outgoing_failure
+from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
 from sinks.publisher import Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
@@ -28,9 +28,6 @@ STAGE = "elasticsearch"
 REQUEST_SECONDS = 60.0
 MAX_BULK_BYTES = 8_000_000
 """Elasticsearch advises 5 to 15 MB; a single larger document goes in a request of its own."""
-
-NO_PARTITION = -1
-"""In the origin of a failure of a row that the API has written; its version stands in the offset's place."""
 
 _OVERLOADED = {429, 502, 503, 504}
 _REFUSED_WHOLE = {400, 413}
@@ -65,6 +62,7 @@ class ElasticsearchSink:
         self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
+        self.paused: dict[str, str] = {}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
 
     @property
@@ -73,7 +71,8 @@ class ElasticsearchSink:
 
     async def setup(self) -> None:
         try:
-            await ensure_indices(self._client, self._settings)
+            misfits = (await ensure_indices(self._client, self._settings)).misfits
+            self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
         except TransportError as error:
             raise Backpressure(STORE, _in_words(error)) from error
         except ApiError as error:
@@ -89,6 +88,8 @@ class ElasticsearchSink:
 
     async def write(self, batch: list[BulkItem]) -> Awaitable[None] | None:
         refused: list[FailedRecord] = []
+        if self.paused:
+            batch = [item for item in batch if item.dataset.changed_topic not in self.paused]
         if self._rehearsal is not None:
             batch, refused = _struck_by(self._rehearsal, batch)
         for items in _requests(batch):

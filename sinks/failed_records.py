@@ -10,6 +10,9 @@ from schemas.events import FailedRecord
 from schemas.topics import FAILURES_TOPIC
 from sinks.publisher import Outgoing
 
+NO_PARTITION = -1
+"""In the origin of a failure of a row that the API has written; its version stands in the offset's place."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -60,6 +60,8 @@ class Intake:
         self._position: Offsets = {}
         self._uncommitted: Offsets = {}
         self._paused = False
+        self._aside: frozenset[str] = frozenset()
+        self._left_at: Offsets = {}
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
@@ -93,6 +95,38 @@ class Intake:
         self.collected, self._behind = self._behind, {}
         return messages
 
+    def left(self, offsets: Offsets) -> None:
+        """Note from where to read on what was brought and could not be written."""
+        for place, offset in offsets.items():
+            self._left_at[place] = min(offset, self._left_at.get(place, offset))
+
+    def set_aside(self, topics: frozenset[str]) -> None:
+        """Bring no messages of these physical topics any more; those no longer among them from where they were left."""
+        back, self._aside = self._aside - topics, topics
+        self._carried = self._without_those_aside(self._carried)
+        self._behind = {place: offset for place, offset in self._behind.items() if place[0] not in topics}
+        for place in [place for place in self.assigned if place[0] in back]:
+            self._position.pop(place, None)
+            if (offset := self._left_at.pop(place, None)) is not None:
+                self._open_consumer().seek(TopicPartition(*place, offset))
+            if not self._paused:
+                self._open_consumer().resume([TopicPartition(*place)])
+
+    def _without_those_aside(self, messages: list[Message]) -> list[Message]:
+        if not self._aside:
+            return messages
+        kept, places = [], set()
+        for message in messages:
+            if message.topic() in self._aside:
+                place = (message.topic(), message.partition())
+                self._left_at.setdefault(place, message.offset())
+                places.add(place)
+            else:
+                kept.append(message)
+        if assigned := [TopicPartition(*place) for place in places if place in self.assigned]:
+            self._open_consumer().pause(assigned)
+        return kept
+
     def hold(self, seconds: float) -> None:
         """Poll while nothing is wanted, to keep the place in the group: partitions are paused, nothing is lost."""
         # Also those assigned since the last call. What was on its way before the pause is kept for the next batch.
@@ -105,7 +139,7 @@ class Intake:
         """Let messages come again after `hold`."""
         if self._paused:
             self._paused = False
-            if assignment := self._open_consumer().assignment():
+            if assignment := [one for one in self._open_consumer().assignment() if one.topic not in self._aside]:
                 self._open_consumer().resume(assignment)
 
     def take_answers(self) -> None:
@@ -209,13 +243,15 @@ class Intake:
         if messages:
             self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
         self._poll_began = began
-        return messages
+        return self._without_those_aside(messages)
 
     def _note_position(self, message: Message) -> None:
         """Of a record, or of the end, which comes in its place: all records before it have been handed out."""
         place, at_the_end = (message.topic(), message.partition()), message.error() is not None
         position = message.offset() + (not at_the_end)
-        if not at_the_end or position > self._position.get(place, 0):
+        if place[0] in self._aside:
+            self._left_at.setdefault(place, message.offset())
+        elif not at_the_end or position > self._position.get(place, 0):
             self._behind[place] = self._position[place] = position
 
     def _join_again(self) -> None:
@@ -228,6 +264,7 @@ class Intake:
             close_consumer(self._open_consumer(), 0)
             self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
             self._behind, self._position = {}, {}
+            self._left_at = {}
             self._fenced = self._stranded = False
             self.open()
 
@@ -258,6 +295,7 @@ class Intake:
         for place in gone:
             self._behind.pop(place, None)
             self._position.pop(place, None)
+        self._left_at = {place: offset for place, offset in self._left_at.items() if place not in gone}
         log.info("partitions_revoked", count=len(partitions), total=len(self.assigned))
 
     def _client_error(self, error: KafkaError) -> None:

@@ -46,6 +46,7 @@ class LandingSink:
         self._epochs = EpochWatch(settings)
         self._looks = Looks(settings)
         self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
+        self.paused: dict[str, str] = {}
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class RedisInvalidationSink:
         )
         self._cache = VersionedCache(self._client, settings)
         self._reader = ChangeReader(settings)
+        self.paused: dict[str, str] = {}
 
     @property
     def topics(self) -> tuple[str, ...]:

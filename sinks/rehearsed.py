@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Generic
 
 import structlog
@@ -50,6 +50,10 @@ class RehearsedSink(Generic[Batch]):
     @property
     def topics(self) -> tuple[str, ...]:
         return tuple(self._sink.topics)
+
+    @property
+    def paused(self) -> Mapping[str, str]:
+        return self._sink.paused
 
     async def setup(self) -> None:
         await self._sink.setup()

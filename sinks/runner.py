@@ -5,9 +5,11 @@ Offsets are committed last, in order. At-least-once delivery meets idempotent wr
 """
 
 import asyncio
+import queue
 import random
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,6 +32,9 @@ HOLD_SECONDS = 0.25
 """One poll while waiting; SIGTERM is noticed between two of them."""
 
 COMMIT_RETRY_SECONDS = 1.0
+
+LOOK_AGAIN_SECONDS = 15.0
+"""How often a sink that has paused a topic looks whether its store takes it now."""
 
 ANSWER_EVERY_SECONDS = 0.01
 """A commit is answered in some milliseconds."""
@@ -57,6 +62,8 @@ class _Prepared(Generic[Batch]):
     batch: Batch | None
     """None where only offsets without a record have been passed."""
     records: int
+    begins: Offsets
+    """The first offset of each partition; `offsets` are the ones behind the last."""
     offsets: Offsets
 
 
@@ -89,6 +96,9 @@ class Runner(Generic[Batch]):
         self._intake = Intake(settings, sink.group, sink.topics)
         self._stopping = asyncio.Event()
         self._progress = Progress(sink.name)
+        self._polled_without: frozenset[str] = frozenset()
+        self._left: queue.SimpleQueue[Offsets] = queue.SimpleQueue()
+        self._looked_at = 0.0
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
@@ -97,7 +107,9 @@ class Runner(Generic[Batch]):
     def health(self) -> dict[str, Any]:
         """Details for the health server; callable from any thread."""
         assigned = [f"{topic}/{partition}" for topic, partition in self._intake.assigned]
-        return {"sink": self._sink.name, "assigned": assigned, **self._progress.details()}
+        paused = {self._settings.named(topic): reason for topic, reason in self._sink.paused.items()}
+        shown = {"paused": paused} if paused else {}
+        return {"sink": self._sink.name, "assigned": assigned, **shown, **self._progress.details()}
 
     async def run(self) -> None:
         """Set the store up, then poll, write and commit until stopped. Raises what calls for a crash."""
@@ -125,15 +137,20 @@ class Runner(Generic[Batch]):
         log.info("sink_started", sink=self._sink.name, topics=list(self._sink.topics))
         committing: asyncio.Task[None] | None = None
         try:
-            await self._through_outages(self._sink.setup)
+            await self._set_up()
             polling = _started(self._poll())
             while not self._stopping.is_set():
                 prepared = await polling
+                # Only when nothing of a paused topic is in hand any more, it may go on from where it was left.
+                all_left = self._polled_without == self._paused_topics()
                 polling = _started(self._poll())
+                if self._sink.paused and all_left and time.monotonic() > self._looked_at + LOOK_AGAIN_SECONDS:
+                    await self._set_up(polling)
                 if prepared is not None:
                     confirmed = None
                     if prepared.batch is not None:
                         confirmed = await self._write(prepared.batch, prepared.records, polling)
+                    self._leave(prepared)
                     earlier, committing = (
                         committing,
                         _started(self._commit(prepared, confirmed, after=committing)),
@@ -148,6 +165,18 @@ class Runner(Generic[Batch]):
             pass
         if committing is not None:
             await self._committed(committing, polling=None)
+
+    async def _set_up(self, polling: "asyncio.Task[Any] | None" = None) -> None:
+        before = dict(self._sink.paused)
+        await self._through_outages(self._sink.setup, polling)
+        self._looked_at = time.monotonic()
+        for topic, reason in self._sink.paused.items() - before.items():
+            log.error("topic_paused", sink=self._sink.name, topic=topic, reason=reason)
+        for topic in before.keys() - self._sink.paused.keys():
+            log.info("topic_resumed", sink=self._sink.name, topic=topic)
+
+    def _paused_topics(self) -> frozenset[str]:
+        return frozenset(self._settings.named(topic) for topic in self._sink.paused)
 
     async def _committed(self, committing: "asyncio.Task[None]", polling: "asyncio.Task[Any] | None") -> None:
         """Wait for a commit. The broker's answer is taken by a poll, by this one if no other is under way."""
@@ -164,10 +193,16 @@ class Runner(Generic[Batch]):
         return await asyncio.to_thread(self._collect_and_prepare)
 
     def _collect_and_prepare(self) -> _Prepared[Batch] | None:
+        paused = self._paused_topics()
+        while not self._left.empty():
+            self._intake.left(self._left.get())
+        self._intake.set_aside(paused)
+        self._polled_without = paused
         messages = self._intake.collect()
         if not (offsets := self._intake.collected):
             return None
-        return _Prepared(self._sink.prepare(messages) if messages else None, len(messages), offsets)
+        begins = {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
+        return _Prepared(self._sink.prepare(messages) if messages else None, len(messages), begins, offsets)
 
     async def _write(self, batch: Batch, records: int, polling: "asyncio.Task[Any]") -> Awaitable[None] | None:
         async def attempt() -> Awaitable[None] | None:
@@ -177,6 +212,13 @@ class Runner(Generic[Batch]):
         confirmed = await self._through_outages(attempt, polling)
         self._progress.wrote(records)
         return confirmed
+
+    def _leave(self, prepared: _Prepared[Batch]) -> None:
+        """Remember where the topics that could not be written are to be read on: those offsets are not committed."""
+        paused = self._paused_topics()
+        for place in [place for place in prepared.offsets if place[0] in paused]:
+            self._left.put({place: prepared.begins.get(place, prepared.offsets[place])})
+            del prepared.offsets[place]
 
     async def _commit(
         self, prepared: _Prepared[Batch], confirmed: Awaitable[None] | None, after: "asyncio.Task[None] | None"

@@ -1,6 +1,6 @@
 """What a sink is to the loop that runs it."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 Batch = TypeVar("Batch")
@@ -23,6 +23,14 @@ class Sink(Protocol[Batch]):
     @property
     def topics(self) -> tuple[str, ...]:
         """Logical topics that it reads."""
+
+    @property
+    def paused(self) -> Mapping[str, str]:
+        """Logical topics of which nothing can be written now, and why. The others are not kept from going on.
+
+        Set by `setup` and by `write`, which leaves out what came on these topics: it is not committed, and comes again
+        once `setup`, which is repeated until then, has taken the topic out.
+        """
 
     async def setup(self) -> None:
         """Make the store ready; idempotent. Raises Backpressure while the store can't be reached."""

@@ -25,7 +25,10 @@ class Hit(BaseModel):
 
 
 class SearchPage(BaseModel):
-    """A page of hits. `degraded`: Elasticsearch did not answer, so Postgres did, without forgiving typing errors."""
+    """A page of hits. `degraded`: Elasticsearch did not answer, so Postgres did, without forgiving typing errors.
+
+    `left_out`: datasets that it could not search, since their tables are not as they are declared; absent if none.
+    """
 
     data: list[Hit]
     total: int
@@ -34,6 +37,7 @@ class SearchPage(BaseModel):
     has_more: bool
     backend: str
     degraded: bool
+    left_out: list[str] | None = None
 
 
 @router.get(

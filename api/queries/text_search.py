@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, count, slice_at
+from api.unavailable import table_trouble
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.text import fold
@@ -32,6 +34,19 @@ async def search_text(
             part = await slice_at(connection, dataset, start, size, conditions[dataset.name])
             found += [Match(dataset, row) for row in part.rows]
     return found, sum(counts)
+
+
+async def unreadable(connection: AsyncConnection, datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Those of several datasets whose tables lack what is declared; of a single one that is for its reader to find."""
+    unfit = []
+    for dataset in datasets if len(datasets) > 1 else ():
+        try:
+            await slice_at(connection, dataset, 0, 0)
+        except DBAPIError as error:
+            if table_trouble(error) is None:
+                raise
+            unfit.append(dataset)
+    return unfit
 
 
 def matches(dataset: Dataset, query: str) -> ColumnElement[bool]:

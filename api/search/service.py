@@ -9,7 +9,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
 from api.clients import Clients
 from api.database import reading
-from api.queries.text_search import Match, search_text
+from api.queries.text_search import Match, search_text, unreadable
 from api.search.elasticsearch_query import dataset_of, match_of, search_body
 from api.search.highlight import highlight
 from api.served_json import encode
@@ -26,6 +26,8 @@ class Found:
     matches: list[Match]
     total: int
     degraded: bool
+    left_out: tuple[str, ...] = ()
+    """Datasets that could not be searched, since their tables are not as they are declared."""
 
     @property
     def backend(self) -> str:
@@ -46,6 +48,7 @@ async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page
             "has_more": seen < found.total and bool(found.matches),
             "backend": found.backend,
             "degraded": found.degraded,
+            **({"left_out": found.left_out} if found.left_out else {}),
         }
     )
 
@@ -57,7 +60,10 @@ async def find(clients: Clients, datasets: Sequence[Dataset], query: str, page: 
     if answer is not None:
         return Found(*answer, degraded=False)
     async with reading(clients.engine) as connection:
-        return Found(*await search_text(connection, datasets, query, offset, page_size), degraded=True)
+        unfit = await unreadable(connection, datasets)
+        fit = [dataset for dataset in datasets if dataset not in unfit]
+        answer = await search_text(connection, fit, query, offset, page_size)
+        return Found(*answer, degraded=True, left_out=tuple(dataset.name for dataset in unfit))
 
 
 async def _in_elasticsearch(

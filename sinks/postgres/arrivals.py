@@ -49,7 +49,7 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
         if data == DELETED:
             dataset.key_fields(record.key)
             return Arrival(dataset, record.key, record.origin, data, "", ())
-        key, row, unique = _row_builder(dataset)(data)
+        key, data, row, unique = _row_builder(dataset)(data)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
     if key != record.key:
@@ -57,34 +57,42 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
     return Arrival(dataset, record.key, record.origin, data, row, unique, record.source, record.kind, record.run)
 
 
-RowBuilder = Callable[[bytes], tuple[str, str, tuple[str | None, ...]]]
+RowBuilder = Callable[[bytes], tuple[str, bytes, str, tuple[str | None, ...]]]
 
 
 @cache
 def _row_builder(dataset: Dataset) -> RowBuilder:
-    """A function from a record's JSON to its key, its fields and search text as a line for COPY, its unique values."""
-    # `data` travels on into the change event as it is, so it must hold the dataset's fields and nothing else.
+    """A function from a record's JSON to its key, its JSON with every field, its fields and search text as a line for
+    COPY, its unique values.
+    """
+    # `data` travels on into the change event as it is, so it must hold the dataset's fields and nothing else. What may
+    # be absent may be missing too: such a record was on its way when the field was declared.
+    absent = (str | int | msgspec.UnsetType | None, msgspec.UNSET)
     struct = msgspec.defstruct(
         f"{dataset.name}_row",
-        [(field.name, str | int | None if not field.required else str | int) for field in dataset.fields],
+        [(field.name, str | int) if field.required else (field.name, *absent) for field in dataset.fields],
         forbid_unknown_fields=True,
+        kw_only=True,
         gc=False,
     )
     decode = msgspec.json.Decoder(struct).decode
     names = [field.name for field in dataset.fields]
     search = [names.index(name) for name in dataset.search_fields]
     unique = [names.index(name) for name in dataset.unique]
-    astuple: Callable[[Any], tuple[str | int | None, ...]] = msgspec.structs.astuple
+    astuple: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
 
     key = [names.index(name) for name in dataset.key]
 
-    def build(data: bytes) -> tuple[str, str, tuple[str | None, ...]]:
+    def build(data: bytes) -> tuple[str, bytes, str, tuple[str | None, ...]]:
         values = astuple(decode(data))
+        if msgspec.UNSET in values:
+            values = tuple([None if value is msgspec.UNSET else value for value in values])
+            data = msgspec.json.encode(dict(zip(names, values, strict=True)))
         searched = fold(" ".join([str(values[i]) for i in search if values[i] is not None]))
         key_text = str(values[key[0]]) if len(key) == 1 else KEY_SEPARATOR.join([str(values[i]) for i in key])
         # In JSON, whatever COPY would have escaped is written with a backslash: one look at the bytes is enough.
         row = copy_row((*values, searched), escape=b"\\" in data)
-        return key_text, row, tuple([_text(values[i]) for i in unique])
+        return key_text, data, row, tuple([_text(values[i]) for i in unique])
 
     return build
 

@@ -1,6 +1,6 @@
 """What the Postgres sink has decoded of the messages of one poll."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -12,14 +12,18 @@ from sinks.postgres.arrivals import Arrival
 
 @dataclass
 class Batch:
-    """What was decoded: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet."""
+    """What was decoded: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet.
+
+    `undecodable` are those of our raw records; `foreign` came from none.
+    """
 
     arrivals: dict[Dataset, list[Arrival]] = field(default_factory=dict)
     reported: list[FailedRecord] = field(default_factory=list)
     undecodable: list[FailedRecord] = field(default_factory=list)
+    foreign: list[FailedRecord] = field(default_factory=list)
 
     def origins(self) -> list[Origin]:
-        """Coordinates of every raw record in it."""
+        """Coordinates of every raw record of ours in it."""
         return [
             *(arrival.origin for arrivals in self.arrivals.values() for arrival in arrivals),
             *(failed.origin for failed in (*self.reported, *self.undecodable)),
@@ -38,11 +42,18 @@ class Batch:
         for arrivals in self.arrivals.values():
             for arrival in arrivals:
                 arrival.origin = rebased(arrival.origin)
-        self.reported = [structs.replace(failed, origin=rebased(failed.origin)) for failed in self.reported]
+        for failures in (self.reported, self.undecodable):
+            failures[:] = [structs.replace(failed, origin=rebased(failed.origin)) for failed in failures]
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Take out what came on the clean topics of these datasets."""
+        self.arrivals = {dataset: found for dataset, found in self.arrivals.items() if dataset.name not in names}
+        self.undecodable = [failed for failed in self.undecodable if failed.dataset not in names]
+        self.foreign = [failed for failed in self.foreign if failed.dataset not in names]
 
     def parts(self, records: int) -> Iterator["Batch"]:
         """The same in batches of so many arrivals at most, in order; the failures come last."""
         for dataset, arrivals in self.arrivals.items():
             for start in range(0, len(arrivals), records):
                 yield Batch({dataset: arrivals[start : start + records]})
-        yield Batch({}, self.reported, self.undecodable)
+        yield Batch({}, self.reported, self.undecodable, self.foreign)

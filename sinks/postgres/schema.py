@@ -3,15 +3,15 @@
 import asyncio
 
 from runtime.errors import Backpressure
-from runtime.migrate import is_starting, migrate
+from runtime.migrate import SchemaReport, is_starting, migrate
 from runtime.settings import Settings
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 
 
-async def setup_schema(settings: Settings) -> None:
+async def setup_schema(settings: Settings) -> SchemaReport:
     """Bring the schema to date. Raises Backpressure while Postgres is not there."""
     try:
-        await asyncio.to_thread(migrate, settings)
+        return await asyncio.to_thread(migrate, settings)
     except Exception as error:
         if is_starting(error) or is_outage(error):
             raise Backpressure(STORE, in_words(error)) from error

@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Sequence
 
 import structlog
 
+from runtime.epochs import is_raw, raw_topics
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.errors import InvalidRecord
-from schemas.events import Origin
-from schemas.registry import ingested_datasets
+from schemas.events import FailedRecord, Origin
+from schemas.registry import all_datasets, ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import outgoing_failure
+from sinks.failed_records import NO_PARTITION, outgoing_failure
 from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.change_events import row_events, stored_events
@@ -29,13 +30,16 @@ from sinks.postgres.failures import (
     decode_failed,
     failed_arrival,
     find_own_failures,
+    foreign,
     insert_failures,
     undecodable,
 )
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
+from sinks.postgres.misfit import TableMisfit, blaming
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
@@ -77,35 +81,92 @@ class PostgresSink:
         self._void = VoidOffsets(settings)
         self._rehearsal = rehearsal
         self._purged_at = 0.0
+        self.paused: dict[str, str] = {}
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
+        self._datasets_of_raw = raw_topics(settings)
+        self._raw_of = {dataset: topic for topic, dataset in self._datasets_of_raw.items()}
+        self._raw_topics = frozenset(self._datasets_of_raw)
+        """With those of datasets that are declared no more, whose failures may still come."""
 
     @property
     def topics(self) -> tuple[str, ...]:
         return (*(dataset.clean_topic for dataset in ingested_datasets()), FAILURES_TOPIC)
 
     async def setup(self) -> None:
-        await setup_schema(self._settings)
+        misfits = (await setup_schema(self._settings)).misfits
+        self._raw_topics |= await self._booked_topics()
         self._void.watch()
+        self.paused = {
+            dataset.clean_topic: misfits[dataset.name] for dataset in ingested_datasets() if dataset.name in misfits
+        }
+
+    async def _booked_topics(self) -> set[str]:
+        """Raw topics of this pipeline that have been booked, whoever declared them."""
+        try:
+            connection, _ = await self._connection.open()
+            rows = await connection.fetch("SELECT DISTINCT topic FROM coverage")
+        except Exception as error:
+            if is_outage(error):
+                raise Backpressure(STORE, in_words(error)) from error
+            raise
+        finally:
+            self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
+        return {topic for (topic,) in rows if is_raw(topic, self._settings)}
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
         batch = Batch()
         for message in messages:
             dataset = self._datasets.get(message.topic())
+            topics = (self._raw_of[dataset],) if dataset else self._raw_topics
             try:
                 if dataset is not None:
-                    batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, message.value()))
+                    arrival = decode_arrival(dataset, message.value())
+                    if is_ours(origin := arrival.origin, topics, message.partition()):
+                        batch.arrivals.setdefault(dataset, []).append(arrival)
+                        continue
                 else:
-                    batch.reported.append(decode_failed(message.value()))
-            except InvalidRecord as error:
-                batch.undecodable.append(undecodable(message, dataset, error))
+                    failed = decode_failed(message.value())
+                    if is_ours(origin := failed.origin, topics, message.partition()) or self._is_of_a_row(failed):
+                        batch.reported.append(failed)
+                        continue
+                error = InvalidRecord("foreign", f"it names {origin.topic[:200]}/{origin.partition}/{origin.offset}")
+            except InvalidRecord as caught:
+                error = caught
+                envelope = read_envelope(message.value())
+                if envelope is not None and is_ours(envelope.origin, topics, message.partition()):
+                    of = dataset or self._datasets_of_raw.get(envelope.origin.topic)
+                    batch.undecodable.append(undecodable(message, of, envelope, error))
+                    continue
+            batch.foreign.append(foreign(message, dataset, error))
         return batch
 
+    def _is_of_a_row(self, failed: FailedRecord) -> bool:
+        """Whether a store refused a row that the API has written: behind that is no raw record."""
+        place = failed.origin.topic, failed.origin.partition
+        written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
+        return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
+
     async def write(self, batch: Batch) -> Awaitable[None] | None:
+        while True:
+            batch.leave_out(self._paused_datasets())
+            try:
+                return await self._write(batch)
+            except TableMisfit as misfit:
+                log.error("dataset_paused", dataset=misfit.dataset.name, reason=misfit.reason)  # noqa: TRY400
+                self.paused = {**self.paused, misfit.dataset.clean_topic: str(misfit)}
+
+    def _paused_datasets(self) -> set[str]:
+        return {dataset.name for dataset in ingested_datasets() if dataset.clean_topic in self.paused}
+
+    async def _write(self, batch: Batch) -> Awaitable[None] | None:
         try:
             connection, new = await self._connection.open()
             if new:
+                paused = self._paused_datasets()
                 for dataset in ingested_datasets():
-                    await connection.execute(statements(dataset).create_stage)
+                    if dataset.name not in paused:
+                        with blaming(dataset):
+                            await connection.execute(statements(dataset).create_stage)
             if await self._epochs.look(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)
             try:
@@ -137,7 +198,8 @@ class PostgresSink:
     async def store(self, connection: Connection, batch: Batch, most_refused: int = sys.maxsize) -> list[Outgoing]:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent.
 
-        Raises ManyRefused when more than `most_refused` of a dataset have to be singled out, and FailureLimitReached.
+        Raises ManyRefused when more than `most_refused` of a dataset have to be singled out, TableMisfit, and
+        FailureLimitReached.
         """
         outgoing: list[Outgoing] = []
         tally: Counter[tuple[str, str]] = Counter()
@@ -146,14 +208,16 @@ class PostgresSink:
             ledger = Ledger(connection)
             await ledger.open(batch.origins())
             for dataset, arrivals in batch.arrivals.items():
-                outgoing += await self._store_dataset(
-                    ledger, DatasetMerge(connection, dataset, most_refused), arrivals, tally, judged
-                )
+                with blaming(dataset):
+                    outgoing += await self._store_dataset(
+                        ledger, DatasetMerge(connection, dataset, most_refused), arrivals, tally, judged
+                    )
+            undecodable = await self._originals.attach(batch.undecodable)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
                 judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
-            recorded = []
-            for failed in (*batch.reported, *batch.undecodable):
+            recorded = list(batch.foreign)
+            for failed in (*batch.reported, *undecodable):
                 fresh = not ledger.is_covered(failed.origin)
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
@@ -162,11 +226,14 @@ class PostgresSink:
                     recorded.append(failed)
                     tally[failed.dataset, "failed"] += 1
             await insert_failures(connection, recorded)
+            if undecodable:
+                # As they are recorded: of one whose record had reached another outcome there is nothing to tell.
+                own = await find_own_failures(connection, [failed.origin for failed in undecodable])
+                outgoing += [outgoing_failure(failed, self._settings) for failed in own]
             await ledger.close()
         self._void.note(ledger.parts)
         for name, counts in judged.items():
             self._limit.count(name, *counts)
-        outgoing += [outgoing_failure(failed, self._settings) for failed in batch.undecodable]
         for (dataset_name, outcome), count in tally.items():
             metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
         return outgoing

@@ -1,6 +1,12 @@
 """What a Postgres error means: an outage to wait out, a record that Postgres refuses, or a bug to crash on."""
 
-from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError, UniqueViolationError
+from asyncpg.exceptions import (
+    InterfaceError,
+    InternalClientError,
+    InvalidCachedStatementError,
+    PostgresError,
+    UniqueViolationError,
+)
 
 STORE = "Postgres"
 
@@ -12,9 +18,15 @@ _OUTAGES = ("08", "25006", "40", "53", "55P03", "57", "58")
 # 21 cardinality, 22 data, 23 integrity, 54 limits such as the size of an index row: the record is at fault.
 _REFUSALS = ("21", "22", "23", "54")
 
+# 42: a column or table that is not there, is of another type, or may not be used. In a statement of ours it means that
+# the table is not the declared one.
+_MISFITS = ("42",)
+
 
 def is_outage(error: BaseException) -> bool:
     """Whether to wait and write the same batch again."""
+    if isinstance(error, InvalidCachedStatementError):
+        return True  # a table has been altered since the statement was prepared; a new connection prepares it anew
     if isinstance(error, PostgresError):
         return _sqlstate(error).startswith(_OUTAGES)
     # asyncpg's own errors here mean a connection that was lost or is in an unknown state: it is replaced.
@@ -27,6 +39,11 @@ def is_outage(error: BaseException) -> bool:
 def is_refusal(error: BaseException) -> bool:
     """Whether a record in the batch is what Postgres does not take."""
     return isinstance(error, PostgresError) and _sqlstate(error).startswith(_REFUSALS)
+
+
+def is_misfit(error: PostgresError) -> bool:
+    """Whether the statement does not fit the table that is there."""
+    return _sqlstate(error).startswith(_MISFITS)
 
 
 def _sqlstate(error: PostgresError) -> str:

@@ -181,6 +181,7 @@ class ListSink:
 
     def __init__(self) -> None:
         self.written: list[list[int]] = []
+        self.paused: dict[str, str] = {}
 
     async def setup(self) -> None: ...
 

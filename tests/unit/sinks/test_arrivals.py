@@ -77,3 +77,10 @@ def test_the_newest_of_a_key_does_not_depend_on_the_order_of_delivery(order: lis
     newest, overtaken = newest_per_key(arrivals)
     assert [arrival.origin.offset for arrival in newest] == [4]
     assert len(overtaken) == 4
+
+
+def test_a_record_that_lacks_a_field_that_may_be_absent_has_it_as_null_in_all_that_follows() -> None:
+    lacking = {name: value for name, value in DATA.items() if name not in ("value", "description")}
+    arrival = decode_arrival(RECORDS, clean(lacking))
+    assert arrival.row == "csv\ts\t1\tØ\t\\N\t\\N\tø"
+    assert msgspec.json.decode(arrival.data) == DATA | {"value": None}
