@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.breaker import Breaker
 from api.database import read_engine, reading
+from api.misfits import TableWatch
 from api.single_flight import SingleFlight
 from api.unavailable import Unavailable
 from runtime.cache import VersionedCache
@@ -38,6 +39,7 @@ class Clients:
     cache: VersionedCache | None
     elasticsearch: AsyncElasticsearch | None
     kafka: AdminClient
+    tables: TableWatch
     redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
     elasticsearch_breaker: Breaker = field(default_factory=lambda: Breaker("elasticsearch"))
     record_loads: SingleFlight[bytes] = field(default_factory=SingleFlight)
@@ -56,7 +58,8 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     engine = read_engine(settings)
     try:
         await _fill_pool(engine, settings.database_pool_min)
-        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings))
+        tables = TableWatch(engine)
+        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings), tables)
     finally:
         await engine.dispose()
         if redis:

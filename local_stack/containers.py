@@ -36,7 +36,8 @@ def standing_of_container(one: Inspected) -> Standing:
     state, problem = _state(one)
     name = service if number == "1" else f"{service}-{number}"
     pid = one["State"]["Pid"] or None
-    return Standing(name, pid, state, published_port(one), one["RestartCount"], 0, problem)
+    note = _note(one) if state == "running" else None
+    return Standing(name, pid, state, published_port(one), one["RestartCount"], 0, problem, note)
 
 
 def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
@@ -79,6 +80,13 @@ def _state(one: Inspected) -> tuple[str, str | None]:
         return "running", None
     answers = [answer["Output"].strip() for answer in health.get("Log") or [] if answer["ExitCode"] != 0]
     return health["Status"], (answers[-1].splitlines()[-1] if answers and answers[-1] else "not asked yet")
+
+
+def _note(one: Inspected) -> str | None:
+    """What its latest health check has said though it was well: topics that are paused."""
+    log = (one["State"].get("Health") or {}).get("Log") or []
+    said = [line for line in log[-1]["Output"].splitlines() if " is paused: " in line] if log else []
+    return "; ".join(said) or None
 
 
 def _runs(one: Inspected) -> bool:

@@ -4,6 +4,7 @@ For a container's health check, which is a process of its own every few seconds:
 loaded. A container runs one role, and so one of the three doors is open.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ def problem(environment: Mapping[str, str]) -> str | None:
             continue
         try:
             # No proxy that the environment names may stand between us and ourselves.
-            with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_SECONDS):
+            address = f"http://127.0.0.1:{port}{path}"
+            with build_opener(ProxyHandler({})).open(address, timeout=TIMEOUT_SECONDS) as answer:
+                _tell_paused(answer.read())
                 return None
         except HTTPError as error:
             with error:
@@ -37,6 +40,16 @@ def problem(environment: Mapping[str, str]) -> str | None:
                 return f"{path} on port {port} does not answer: {reason!r}"
             asked.append(f"{port} ({variable})")
     return f"nothing listens on port {', '.join(asked) or '(HEALTH_PORT, API_PORT and MOCK_PORT are not set)'}"
+
+
+def _tell_paused(body: bytes) -> None:
+    """On the output that the container's health keeps: `headrace status` reads it there."""
+    try:
+        paused = json.loads(body).get("paused") or {}
+    except (ValueError, AttributeError):
+        return
+    for topic, why in paused.items():
+        sys.stdout.write(f"{topic} is paused: {why}\n")
 
 
 def main() -> str | None:

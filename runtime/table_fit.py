@@ -51,6 +51,8 @@ class TableFit:
 
     safe: list[tuple[str, str]] = field(default_factory=list)
     """(SQL, line) of what set-up does by itself."""
+    missing: list[str] = field(default_factory=list)
+    """Columns that are added so: until then the dataset cannot be read."""
     misfits: list[str] = field(default_factory=list)
     """Why the dataset can't be stored in it: what needs a migration."""
     remarks: list[str] = field(default_factory=list)
@@ -132,6 +134,7 @@ def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
 def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
     declared = type_name(column.type)
     if column.nullable and column.name in dataset.model.model_fields:
+        fit.missing.append(column.name)
         fit.safe.append(
             (
                 f'ALTER TABLE "{dataset.table}" ADD COLUMN IF NOT EXISTS "{column.name}" {declared}',

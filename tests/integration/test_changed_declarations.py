@@ -7,8 +7,14 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+import typer
+from confluent_kafka.admin import AdminClient, NewTopic
 from sqlalchemy.ext.asyncio import create_async_engine
+from typer.testing import CliRunner
 
+from commands.audit import verdict
+from commands.setup import setup
+from monitoring.audit import audit
 from monitoring.lag import read_lag
 from runtime.migrate import SchemaReport, migrate
 from runtime.settings import Settings
@@ -188,6 +194,40 @@ async def test_a_dataset_that_does_not_fit_is_paused_alone_and_goes_on_once_it_f
     assert tuple(await postgres.fetchrow(outcomes)) == (100, 0, 0)
 
 
+async def test_a_nullable_field_that_is_added_while_records_flow_loses_nothing(
+    pipeline_settings: Settings, postgres: Any
+) -> None:
+    settings = pipeline_settings
+    await postgres.execute("ALTER TABLE customers DROP COLUMN phone")
+
+    def of_before(key: str, value: bytes) -> tuple[str, bytes]:
+        return key, value.replace(b'"phone":null,', b"")
+
+    def send(start: int, *, before: int) -> None:
+        """A hundred records, of which the normalizer has written so many in the earlier form."""
+        messages = [clean(settings, customer(f"C{n}", n)) for n in range(start, start + 100)]
+        publish(settings, "customers.clean", *(of_before(*one) for one in messages[:before]), *messages[before:])
+
+    async def flow(first: int) -> None:
+        for start in range(first, first + 1000, 100):
+            await asyncio.to_thread(send, start, before=100 if start < 700 else 50 if start < 1500 else 0)
+
+    async with running(PostgresSink(settings), settings):
+        flowing = asyncio.create_task(flow(0))
+        await eventually_async(
+            lambda: postgres.fetchval("SELECT count(*) > 200 FROM customers"), what="some are stored"
+        )
+    await flowing
+    flowing = asyncio.create_task(flow(1000))
+    async with running(PostgresSink(settings), settings):
+        await flowing
+        await eventually_async(
+            lambda: postgres.fetchval("SELECT count(*) = 2000 FROM customers"), what="all are stored"
+        )
+    books = await postgres.fetchrow("SELECT ranges::text, inserted, failed FROM coverage")
+    assert tuple(books) == ("{[0,2000)}", 2000, 0)
+
+
 async def _is(number: Any, expected: int) -> bool:
     return bool(await number == expected)
 
@@ -214,9 +254,58 @@ async def test_reads_of_a_dataset_that_does_not_fit_are_a_503_and_others_are_ans
             assert "`headrace setup`" in problem["detail"]
             assert answer.headers["retry-after"] == "60"
         assert (await client.get("/data")).json()["total"] == 1
+        health = (await client.get("/api/health")).json()
+        assert health["status"] == "degraded"
+        assert health["misfits"] == {"customers": "customers.phone: not in the table yet; run `headrace setup`"}
         found = (await client.get("/search?q=ada")).json()
         assert [hit["dataset"] for hit in found["data"]] == ["records"]
         assert found["left_out"] == ["customers"]
         await set_up(migrated_settings)
         assert (await client.get("/api/customers/CUST001")).json()["phone"] is None
         assert (await client.get("/search?q=ada")).json().get("left_out") is None
+
+
+def test_the_command_says_what_it_did_and_what_it_refuses(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = pipeline_settings.model_copy(update={"elasticsearch_url": None})
+    monkeypatch.setattr("commands.setup.load_settings", lambda: settings)
+    monkeypatch.setattr("commands.setup.make_raw_file", lambda: False)
+
+    async def execute(*statements: str) -> None:
+        connect: Any = asyncpg.connect
+        connection = await connect(settings.plain_database_url)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(execute("ALTER TABLE customers DROP COLUMN phone", "ALTER TABLE orders DROP COLUMN product"))
+    command = typer.Typer()
+    command.command()(setup)
+    for first in (True, False):
+        refused = CliRunner().invoke(command, [])
+        assert refused.exit_code == 1
+        told = " ".join(refused.output.split())
+        assert "REFUSED: orders.product: declared VARCHAR(200) and required" in told
+        assert "orders cannot be stored as declared" in told
+        assert ("customers.phone: added as VARCHAR(20)" in told) is first
+    assert CliRunner().invoke(command, ["--go-on"]).exit_code == 0
+
+
+async def test_a_topic_whose_dataset_is_declared_no_more_still_counts_in_the_audit(
+    pipeline_settings: Settings, postgres: Any
+) -> None:
+    topic = pipeline_settings.named("gone.raw")
+    admin = AdminClient({"bootstrap.servers": pipeline_settings.kafka_bootstrap_servers})
+    await asyncio.to_thread(admin.create_topics([NewTopic(topic, 1, 1)])[topic].result)
+    publish(pipeline_settings, "gone.raw", ("A", b"1"), ("B", b"2"))
+    await postgres.execute(
+        "INSERT INTO coverage (topic, partition, ranges, inserted) VALUES ($1, 0, '{[0,1)}', 1)", topic
+    )
+    engine = create_async_engine(pipeline_settings.async_database_url)
+    rows = await audit(pipeline_settings, engine)
+    await engine.dispose()
+    [gone] = [row for row in rows if not row.declared]
+    assert (gone.topic, gone.covered, gone.in_flight, gone.clean) == (topic, 1, 1, True)
+    assert f"of datasets that are declared no more: {topic}" in verdict(rows)
+    admin.delete_topics([topic])[topic].result()

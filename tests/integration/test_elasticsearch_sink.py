@@ -82,3 +82,42 @@ async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_ar
         consumer.close()
     assert (failed.key, failed.stage, failed.reason) == ("BAD", "elasticsearch", "elasticsearch_refused")
     assert "date_of_birth" in failed.message
+
+
+async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_made_anew(
+    client: AsyncElasticsearch, pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.runner.LOOK_AGAIN_SECONDS", 0.5)
+    index = index_name(CUSTOMERS, pipeline_settings)
+    await ensure_indices(client, pipeline_settings)
+    await client.indices.delete(index=index)
+    # `phone` is not there, `address` was not searched, and a date cannot become a number.
+    forms = {"date_of_birth": {"type": "long"}, "address": {"type": "keyword"}, "email": {"type": "text"}}
+    await client.indices.create(index=index, mappings={"properties": {**forms, "phone": {"type": "keyword"}}})
+    report = await ensure_indices(client, pipeline_settings)
+    assert list(report.misfits) == ["customers"]
+    assert "customers.date_of_birth: declared date, the index has long; delete the index" in report.misfits["customers"]
+    [remark] = report.remarks
+    assert remark.startswith("customers.address: declared text, the index has keyword")
+
+    publish(pipeline_settings, "customers.changed", change("C1", 1, date_of_birth="2024-01-31"))
+    publish(pipeline_settings, "orders.changed", ("O1", change("O1", 1)[1]))
+    async with running(sink(pipeline_settings), pipeline_settings) as runner:
+        orders = alias_name(dataset_named("orders"), pipeline_settings)
+        await eventually_async(lambda: client.get(index=orders, id="O1"), what="orders go on")
+        assert list(runner.health()["paused"]) == [pipeline_settings.named("customers.changed")]
+        await client.indices.delete(index=index)
+        await eventually_async(lambda: document(client, pipeline_settings, "C1"), what="and so do customers now")
+        assert "paused" not in runner.health()
+
+
+async def test_a_new_field_is_added_to_the_index_that_is_there(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    index = index_name(CUSTOMERS, pipeline_settings)
+    await client.indices.create(index=index, mappings={"properties": {"phone": {"type": "keyword"}}})
+    report = await ensure_indices(client, pipeline_settings)
+    assert any("has account_balance, address" in line for line in report.changes)
+    found = (await client.indices.get_mapping(index=index)).body[index]["mappings"]["properties"]
+    assert found["account_balance"] == {"type": "double"}
+    assert (await ensure_indices(client, pipeline_settings)).changes == []

@@ -12,7 +12,7 @@ from producers.failure_desk import FailureDesk
 from runtime.failures.selection import Selection
 from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
-from schemas.events import CleanRecord, FailedRecord, Origin
+from schemas.events import FailedRecord, Origin
 from sinks.postgres.sink import PostgresSink
 from stream_processors.trial import try_record
 from tests.integration.postgres_sink_driver import customer
@@ -123,23 +123,3 @@ async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage
 
 async def _count(found: Any, expected: int) -> bool:
     return len(await found) == expected
-
-
-async def test_a_record_that_was_on_its_way_when_a_nullable_field_was_added_is_stored_without_it(
-    pipeline_settings: Settings,
-) -> None:
-    settings = pipeline_settings
-    record = customer("C1", 0)
-    data = msgspec.json.decode(record.data)
-    del data["phone"]
-    origin = msgspec.structs.replace(record.origin, topic=settings.named(record.origin.topic))
-    earlier = CleanRecord("C1", origin, msgspec.Raw(msgspec.json.encode(data)))
-    publish(settings, "customers.clean", ("C1", msgspec.json.encode(earlier)))
-    connect: Any = asyncpg.connect
-    postgres = await connect(settings.plain_database_url)
-    async with running(PostgresSink(settings), settings):
-        await eventually_async(
-            lambda: postgres.fetchval("SELECT phone IS NULL FROM customers WHERE customer_id = 'C1'"),
-            what="it is stored",
-        )
-    await postgres.close()

@@ -1,7 +1,9 @@
 """A container's health check asks the process that the container runs."""
 
+import httpx
 import pytest
 
+from local_stack.programs import ROLES, Instance
 from runtime import healthy
 from runtime.health import HealthServer
 from tests.processes import free_port
@@ -20,6 +22,18 @@ def test_a_worker_with_a_problem_is_not_and_says_which() -> None:
     assert said is not None
     assert "503" in said
     assert "Kafka is lost" in said
+
+
+def test_a_worker_that_has_paused_a_topic_is_well_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    with HealthServer(port, lambda: {"paused": {"customers.clean": "declared anew"}}):
+        assert healthy.problem({"HEALTH_PORT": str(port)}) is None
+        [role] = [role for role in ROLES if role.name == "sink-postgres"]
+        worker = Instance(role, 0, port)
+        assert worker.problem() is None
+        assert worker.note() == "customers.clean is paused: declared anew"
+        assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["status"] == "degraded"
+    assert capsys.readouterr().out == "customers.clean is paused: declared anew\n"
 
 
 def test_the_api_is_asked_where_no_worker_listens(monkeypatch: pytest.MonkeyPatch) -> None:

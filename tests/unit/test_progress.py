@@ -92,3 +92,11 @@ def test_who_is_restarted(answers: Mapping[str, Mapping[str, Any] | None], names
 
 def test_nobody_is_restarted_without_a_stall() -> None:
     assert to_restart([], {"a": None}) == []
+
+
+def test_a_topic_that_a_process_has_paused_is_explained_and_its_others_are_not() -> None:
+    paused = {"state": "running", "assigned": ["customers.raw/0"], "paused": {"customers.raw": "declared anew"}}
+    stall = Stall("normalizer", "customers.raw", 0, 10.0, 3)
+    assert to_restart([stall], {"a": paused}) == []
+    other = {**paused, "assigned": ["customers.raw/0", "orders.raw/0"]}
+    assert to_restart([stall, Stall("normalizer", "orders.raw", 0, 10.0, 3)], {"a": other}) == ["a"]

@@ -55,6 +55,12 @@ def test_a_container_that_is_not_healthy_says_what_its_check_said_last(health: s
     assert (found.state, found.problem, found.is_well) == (health, "Redis does not answer", False)
 
 
+def test_a_container_that_is_well_says_what_it_has_paused() -> None:
+    said = "customers.clean is paused: declared anew\n"
+    found = standing_of_container(inspected("sink-postgres", said=said))
+    assert (found.state, found.problem, found.note) == ("running", None, said.strip())
+
+
 @pytest.mark.parametrize(
     ("status", "state", "problem"),
     [
