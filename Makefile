@@ -91,7 +91,7 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade
 	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra dev)
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
-	@addresses=$$($(BIN)/headrace env) && env $$addresses VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}
+	@addresses=$$($(BIN)/headrace env) && export $$addresses && VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}
 
 db-shell: $(RUNTIME_STAMP) ## psql in the running stack's database
 	@$(BIN)/python -m local_stack.db_shell $(ARGS)

@@ -10,6 +10,7 @@ import typer
 
 from commands.output import fail, stderr, stdout
 from local_stack import compose
+from local_stack.addresses import without_passwords
 from local_stack.errors import StackError
 from local_stack.progress import Steps
 from local_stack.stack import UpOptions, UpOutcome, bring_up
@@ -86,8 +87,9 @@ def _up_in_containers(state: StateFolder, brokers: int | None, servers_only: boo
     except StackError as error:
         fail(str(error))
     stdout.print("Headrace is up in containers" + (" (servers only)" if servers_only else ""))
-    for name, address in addresses.items():
+    for name, address in without_passwords(addresses).items():
         stdout.print(f"  {name:<24} {address}", markup=False)
+    stdout.print("  passwords: HEADRACE_STACK=docker headrace env", markup=False)
     stdout.print("  look: HEADRACE_STACK=docker headrace status, or logs -f, or lag", markup=False)
     stdout.print("  stop: HEADRACE_STACK=docker headrace down (data stays; clean deletes it)", markup=False)
 

@@ -1,5 +1,8 @@
 """Where a stack is reached, as `runtime.settings` and other programs read it."""
 
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit, urlunsplit
+
 from local_stack.kafka import bootstrap_servers, node_ports
 from local_stack.postgres import database_url
 from local_stack.redis import redis_url
@@ -17,13 +20,13 @@ PUBLIC = (
 
 
 def addresses_of(record: StackRecord) -> dict[str, str]:
-    """Every address of the stack with these ports, and the ports that our own servers bind."""
-    ports = record.ports
+    """Every address of the stack with these ports and passwords, and the ports that our own servers bind."""
+    ports, passwords = record.ports, record.passwords
     brokers = [ports[node_ports(node)[0]] for node in range(1, record.brokers + 1)]
     addresses = {
-        "DATABASE_URL": database_url(ports["POSTGRES_PORT"]),
+        "DATABASE_URL": database_url(ports["POSTGRES_PORT"], passwords.get("postgres", "")),
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers),
-        "REDIS_URL": redis_url(ports["REDIS_PORT"]),
+        "REDIS_URL": redis_url(ports["REDIS_PORT"], passwords.get("redis", "")),
         "ELASTICSEARCH_URL": f"http://127.0.0.1:{ports['ELASTICSEARCH_PORT']}",
         "API_URL": f"http://127.0.0.1:{ports['API_PORT']}",
         "MOCK_URL": f"http://127.0.0.1:{ports['MOCK_PORT']}",
@@ -36,3 +39,16 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 def defaults_of(record: StackRecord) -> dict[str, str]:
     """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
     return {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+
+
+def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:
+    """The same addresses for a screen or a log."""
+    return {name: apart(address)[0] for name, address in addresses.items()}
+
+
+def apart(address: str) -> tuple[str, str]:
+    """An address without its password, and the password: empty where there is none."""
+    parts = urlsplit(address)
+    user, at, place = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{name}{at}{place}")), unquote(password)

@@ -42,7 +42,7 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
             remedy="See `HEADRACE_STACK=docker headrace status` and `… logs SERVICE`, then run this again.",
         )
     addresses = running_addresses()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(home / COMPOSE_ENV, "".join(f"{name}={value}\n" for name, value in addresses.items()))
     return addresses
 

@@ -1,6 +1,6 @@
 """Reads what `docker inspect` says of our containers. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from local_stack.addresses import PUBLIC
@@ -42,12 +42,13 @@ def standing_of_container(one: Inspected) -> Standing:
 
 def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
     """Where the running ones are reached from this machine, in the order of `headrace env`."""
-    ports = {service_of(one): port for one in found if _runs(one) and (port := published_port(one)) is not None}
+    running = {service_of(one): one for one in found if _runs(one)}
+    ports = {service: port for service, one in running.items() if (port := published_port(one)) is not None}
     brokers = [ports[name] for name in BROKERS if name in ports]
     addresses = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers)} if brokers else {}
-    forms = {
-        "DATABASE_URL": ("postgres", database_url),
-        "REDIS_URL": ("redis", redis_url),
+    forms: dict[str, tuple[str, Callable[[int], str]]] = {
+        "DATABASE_URL": ("postgres", lambda port: database_url(port, _password_in(running["postgres"]))),
+        "REDIS_URL": ("redis", lambda port: redis_url(port, _password_in(running["redis"]))),
         "ELASTICSEARCH_URL": ("elasticsearch", _http),
         "API_URL": ("api", _http),
         "MOCK_URL": ("mock-server", _http),
@@ -87,6 +88,11 @@ def _note(one: Inspected) -> str | None:
     log = (one["State"].get("Health") or {}).get("Log") or []
     said = [line for line in log[-1]["Output"].splitlines() if " is paused: " in line] if log else []
     return "; ".join(said) or None
+
+
+def _password_in(server: Inspected) -> str:
+    variables = dict(line.partition("=")[::2] for line in server["Config"].get("Env") or [])
+    return str(variables.get(f"{service_of(server).upper()}_PASSWORD", ""))
 
 
 def _runs(one: Inspected) -> bool:

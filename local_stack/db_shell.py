@@ -3,6 +3,7 @@
 import os
 import sys
 
+from local_stack.addresses import apart
 from local_stack.postgres_programs import find_psql
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
@@ -18,7 +19,8 @@ def main() -> str:
     psql = find_psql()
     if psql is None:
         return "No psql, neither on PATH nor in the wheel (pip install 'headrace[local]')."
-    return os.execv(psql, [psql, addresses["DATABASE_URL"], *sys.argv[1:]])  # noqa: S606 (no shell is meant)
+    url, password = apart(addresses["DATABASE_URL"])
+    return os.execve(psql, [psql, url, *sys.argv[1:]], os.environ | {"PGPASSWORD": password})  # noqa: S606 (no shell)
 
 
 if __name__ == "__main__":

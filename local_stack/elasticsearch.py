@@ -11,7 +11,9 @@ import httpx
 from local_stack import maven
 from local_stack.errors import StackError
 from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk
+from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
+from local_stack.unprivileged import own, show, unprivileged
 
 HEAP_MB = 512
 
@@ -44,7 +46,8 @@ def find_elasticsearch() -> ElasticsearchInstallation | str:
     jdk = find_jdk(ELASTICSEARCH_JAVA)
     if jdk is None:
         return f"no JDK {ELASTICSEARCH_JAVA} or newer was found"
-    return ElasticsearchInstallation(jdk, maven.resolve("elasticsearch", lambda folder: _lay_out(folder, jdk)))
+    folder = maven.resolve("elasticsearch", lambda folder: _lay_out(folder, jdk))
+    return ElasticsearchInstallation(jdk.where_servers_can_run_it(), reachable(folder))
 
 
 def _lay_out(folder: Path, jdk: Jdk) -> None:
@@ -86,16 +89,26 @@ class Elasticsearch:
 
     def prepare(self) -> None:
         """Lay out a home of its own around the shared jars. Implements Server.prepare."""
-        for folder in ("config", "logs", "tmp", "store"):
-            (self.data / folder).mkdir(parents=True, exist_ok=True)
-        # path.home must be writable and per node; modules and plugins are the shared, resolved ones.
+        for folder in (self.data, self._config):
+            folder.mkdir(exist_ok=True)
+            show(folder)
+        for name in ("logs", "tmp", "store"):
+            own(self.data / name)
+        # path.home must be per node; modules and plugins are the shared, resolved ones.
         for shared in ("modules", "plugins"):
             link = self.data / shared
             link.unlink(missing_ok=True)
             link.symlink_to(self.installation.folder / shared)
         self._link_zstd()
-        (self.data / "config" / "elasticsearch.yml").write_text(self.configuration())
-        shutil.copy(maven.ARTIFACTS / "elasticsearch" / "log4j2.properties", self.data / "config")
+        settings, logging = self._config / "elasticsearch.yml", self._config / "log4j2.properties"
+        settings.write_text(self.configuration())
+        shutil.copyfile(maven.ARTIFACTS / "elasticsearch" / "log4j2.properties", logging)
+        for file in (settings, logging):
+            show(file)
+
+    @property
+    def _config(self) -> Path:
+        return self.data / "config"
 
     def _link_zstd(self) -> None:
         """Let the node find the system's zstd, which only `best_compression` needs; without it, it logs a warning."""
@@ -126,7 +139,7 @@ class Elasticsearch:
     def command(self) -> list[str]:
         jdk, folder = self.installation.jdk, self.installation.folder
         unsafe = ["--sun-misc-unsafe-memory-access=allow"] if jdk.major >= UNSAFE_ACCESS_FLAG_SINCE else []
-        return [
+        words = [
             jdk.java,
             f"-Xms{HEAP_MB}m",
             f"-Xmx{HEAP_MB}m",
@@ -136,7 +149,7 @@ class Elasticsearch:
             "-Dfile.encoding=UTF-8",
             "-Djava.awt.headless=true",
             f"-Des.path.home={self.data}",
-            f"-Des.path.conf={self.data / 'config'}",
+            f"-Des.path.conf={self._config}",
             "-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false",
             "-Dlog4j.shutdownHookEnabled=false",
             "-Dlog4j2.disable.jmx=true",
@@ -150,6 +163,7 @@ class Elasticsearch:
             f"-Epath.data={self.data / 'store'}",
             f"-Epath.logs={self.data / 'logs'}",
         ]
+        return unprivileged(words)
 
     def environment(self) -> dict[str, str]:
         return {}

@@ -8,6 +8,7 @@ from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, 
 from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import PostgresPrograms, find_postgres
+from local_stack.reachable import reachable
 from local_stack.redis import Redis
 from local_stack.redis_programs import RedisProgram, find_redis
 from local_stack.server import Server
@@ -60,7 +61,7 @@ def find_installations(
         if isinstance(answer, str):
             found = replace(found, without={**found.without, "redis": answer})
         else:
-            found = replace(found, redis=answer)
+            found = replace(found, redis=replace(answer, program=str(reachable(Path(answer.program)))))
     if "kafka" in names:
         starting("kafka")
         found = replace(found, kafka=find_kafka())
@@ -74,15 +75,27 @@ def find_installations(
     return found
 
 
-def build_servers(found: Installations, data: Path, ports: Mapping[str, int], brokers: int = 1) -> list[Server]:
-    """The servers that were found, in order of starting, each with a folder of its own under `data`."""
+def build_servers(
+    found: Installations,
+    data: Path,
+    ports: Mapping[str, int],
+    passwords: Mapping[str, str],
+    *,
+    brokers: int = 1,
+    superuser_password: str | None = None,
+) -> list[Server]:
+    """The servers that were found, in order of starting, each with a folder of its own under `data`.
+
+    `passwords` are those that `make_passwords` makes; with another one Postgres lets its superuser in.
+    """
     servers: list[Server] = []
     if found.kafka:
         servers += build_nodes(found.kafka, data, ports, brokers)
     if found.postgres:
-        servers.append(Postgres(found.postgres, data / "postgres", ports["POSTGRES_PORT"]))
+        port, password = ports["POSTGRES_PORT"], passwords["postgres"]
+        servers.append(Postgres(found.postgres, data / "postgres", port, password, superuser_password))
     if found.redis:
-        servers.append(Redis(found.redis.program, data / "redis", ports["REDIS_PORT"]))
+        servers.append(Redis(found.redis.program, data / "redis", ports["REDIS_PORT"], passwords["redis"]))
     if found.elasticsearch:
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))

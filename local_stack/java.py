@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from local_stack.reachable import reachable
+
 KAFKA_JAVA = 17
 """Kafka 4.x brokers are compiled for Java 17."""
 
@@ -30,6 +32,10 @@ class Jdk:
     @property
     def javac(self) -> str:
         return str(self.home / "bin" / "javac")
+
+    def where_servers_can_run_it(self) -> "Jdk":
+        """The JDK, or a copy of it; see `reachable`."""
+        return Jdk(reachable(self.home), self.major)
 
 
 def find_jdk(at_least: int) -> Jdk | None:

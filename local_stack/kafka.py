@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient
 from local_stack import maven
 from local_stack.errors import StackError
 from local_stack.java import KAFKA_JAVA, Jdk, find_jdk
+from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
+from local_stack.unprivileged import own, show, unprivileged
 
 CLUSTER_ID = "aGVhZHJhY2UtbG9jYWwtMQ"
 """Any 16 bytes in URL-safe base64; the same for every node of the local cluster."""
@@ -50,7 +52,7 @@ def find_kafka() -> KafkaInstallation:
             remedy="Install JDK 21 or newer, which Elasticsearch needs too "
             "(Debian/Ubuntu: apt install openjdk-21-jdk-headless; macOS: brew install openjdk@21), or set JAVA_HOME.",
         )
-    return KafkaInstallation(jdk, maven.resolve("kafka", _lay_out))
+    return KafkaInstallation(jdk.where_servers_can_run_it(), reachable(maven.resolve("kafka", _lay_out)))
 
 
 def _lay_out(folder: Path) -> None:
@@ -79,15 +81,23 @@ class Kafka:
 
     def prepare(self) -> None:
         """Write the configuration and format the log folder, once. Implements Server.prepare."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(exist_ok=True)
+        show(self.data)
         self._properties_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
+        show(self._properties_file)
+        own(self._log_folder)
         if (self._log_folder / "meta.properties").exists():
             return
         # A format cut short leaves a folder that a broker refuses; without meta.properties it holds no records.
         shutil.rmtree(self._log_folder, ignore_errors=True)
+        own(self._log_folder)
         tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties_file)]
         done = subprocess.run(
-            [*self._java("-XX:TieredStopAtLevel=1"), *tool], capture_output=True, text=True, check=False
+            unprivileged([*self._java("-XX:TieredStopAtLevel=1"), *tool]),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise StackError(
@@ -133,7 +143,7 @@ class Kafka:
         }
 
     def command(self) -> list[str]:
-        return [*self._java(), "kafka.Kafka", str(self._properties_file)]
+        return unprivileged([*self._java(), "kafka.Kafka", str(self._properties_file)])
 
     def environment(self) -> dict[str, str]:
         return {}

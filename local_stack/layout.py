@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
 from local_stack.kafka import node_ports
+from local_stack.passwords import make_passwords
 from local_stack.ports import DEFAULT_PORTS, add_ports, assign_ports, cluster_ports, port_variables
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
 from local_stack.server import Server
@@ -44,6 +45,7 @@ def record_at_start(
         counts=known.counts,
         redis=str(found.redis or ""),
         folder=str(Path.cwd()),
+        passwords=known.passwords or make_passwords(),
     )
 
 
@@ -84,12 +86,12 @@ def servers_of(state: StateFolder, found: Installations, record: StackRecord) ->
     """The servers of this stack, in order of starting."""
     absent: dict[str, Any] = dict.fromkeys(record.without)
     found = replace(found, **absent)
-    return build_servers(found, state.data, record.ports, record.brokers)
+    return build_servers(found, state.data.resolve(), record.ports, record.passwords, brokers=record.brokers)
 
 
 def write_programs(state: StateFolder, servers: list[Server], record: StackRecord) -> None:
     """Write the supervisor's configuration for these servers and our own processes."""
-    programs = [Program.of_server(server, state.data / server.name) for server in servers]
+    programs = [Program.of_server(server, state.data.resolve() / server.name) for server in servers]
     if not record.servers_only:
         folder = Path(record.folder) if record.folder else Path.cwd()
         programs += [Program.of_instance(instance, folder) for instance in role_instances(record)]

@@ -38,7 +38,7 @@ def find_orphans(state: StateFolder) -> list[Orphan]:
         for pid in history.pids:
             try:
                 process = psutil.Process(pid)
-                if process.status() != psutil.STATUS_ZOMBIE and _shows(process, name, state.home):
+                if process.status() != psutil.STATUS_ZOMBIE and _shows(process, name, state):
                     found.append(Orphan(name, process))
             except psutil.Error:
                 continue
@@ -62,11 +62,12 @@ def clear_traces(state: StateFolder) -> list[str]:
     return [path.name for path in traces]
 
 
-def _shows(process: psutil.Process, name: str, home: Path) -> bool:
+def _shows(process: psutil.Process, name: str, state: StateFolder) -> bool:
     # Redis and Postgres write their title over their arguments and environment, but work in their data folder.
-    if Path(process.cwd()).is_relative_to(home / "data"):
+    if Path(process.cwd()).is_relative_to(state.data.resolve()):
         return True
-    return process.environ().get("HEADRACE_PROGRAM") == name and process.environ().get("HEADRACE_HOME") == str(home)
+    own = process.environ()
+    return own.get("HEADRACE_PROGRAM") == name and own.get("HEADRACE_HOME") == str(state.home)
 
 
 def _stop(orphans: list[Orphan], timeout_seconds: float) -> None:

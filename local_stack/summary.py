@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from local_stack.addresses import addresses_of
+from local_stack.addresses import addresses_of, without_passwords
 from local_stack.installations import INSTEAD
 from local_stack.state_folder import StackRecord, StateFolder
 from runtime.settings import DEFAULT_HOME
@@ -50,8 +50,8 @@ def count(record: StackRecord) -> Counts:
 
 
 def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> list[str]:
-    """The block, about a dozen lines."""
-    addresses = addresses_of(record)
+    """The block, about a dozen lines. Passwords are not in it: it ends in terminals' scrollback and in CI logs."""
+    addresses = without_passwords(addresses_of(record))
     without = {server: f"none ({why}): {INSTEAD[server]}" for server, why in record.without.items()}
     redis = without.get("redis") or addresses["REDIS_URL"] + (f" ({record.redis})" if record.redis else "")
     lines = [f"Headrace is up in {state.home}" + (" (servers only)" if record.servers_only else "")]
@@ -74,6 +74,7 @@ def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> li
     here = "" if state.home == Path(DEFAULT_HOME).resolve() else f"HEADRACE_HOME={state.home} "
     headrace = f"{here}{_command()}"
     lines += [
+        f"  passwords      {headrace} env",
         f"  look           {headrace} status, or logs -f, or lag",
         f"  stop           {headrace} down (data stays; clean deletes it)",
     ]

@@ -22,6 +22,9 @@ from local_stack.state_folder import StateFolder
 
 START_SECONDS = 20.0
 
+UMASK = 0o027
+"""What the stack's processes write is not for other users."""
+
 ALREADY_DONE = frozenset({60, 70, 90})
 """Faults of supervisord that mean: already started, not running, already added."""
 
@@ -79,6 +82,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                umask=UMASK,
                 start_new_session=True,  # a Ctrl-C in our terminal is for us to turn into an orderly stop
             )
         try:

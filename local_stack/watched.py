@@ -55,14 +55,14 @@ class Standing:
 
 def watched_servers(record: StackRecord) -> list[Watched]:
     """The servers of a stack, in order of starting."""
-    ports = record.ports
+    ports, passwords = record.ports, record.passwords
     checks: dict[str, tuple[str, Callable[[int], str | None]]] = {
         **{
             kafka.node_name(node): (kafka.node_ports(node)[0], partial(kafka.problem, node_id=node))
             for node in range(1, record.brokers + 1)
         },
-        "postgres": ("POSTGRES_PORT", postgres.problem),
-        "redis": ("REDIS_PORT", redis.problem),
+        "postgres": ("POSTGRES_PORT", partial(postgres.problem, password=passwords.get("postgres", ""))),
+        "redis": ("REDIS_PORT", partial(redis.problem, password=passwords.get("redis", ""))),
         "elasticsearch": ("ELASTICSEARCH_PORT", elasticsearch.problem),
     }
     return [

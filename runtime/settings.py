@@ -7,6 +7,7 @@ command finds the stack it belongs to.
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     """Which stack commands are about: processes of this machine, or the containers of docker-compose.yml."""
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    database_url: SecretStr = SecretStr("postgresql://headrace:headrace@127.0.0.1:5432/headrace")
+    database_url: SecretStr = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
     redis_url: str | None = "redis://127.0.0.1:6379/0"
     """None (the word `none`) where there is no Redis: reads then come from Postgres."""
     elasticsearch_url: str | None = "http://127.0.0.1:9200"
@@ -241,6 +242,10 @@ class Settings(BaseSettings):
         """The database URL without a driver, as asyncpg and psql take it. Contains the password."""
         _, _, rest = self.database_url.get_secret_value().partition("://")
         return f"postgresql://{rest}"
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, redacted(value) if isinstance(value, str) and str(name).endswith("_url") else value
 
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""

@@ -65,7 +65,7 @@ def migrated_template(servers: Servers) -> str:
     """The name of a database with the current schema, to copy from."""
     from runtime.migrate import migrate
 
-    create_database(servers.addresses["DATABASE_URL"], TEMPLATE)
+    create_database(servers.addresses["SUPERUSER_DATABASE_URL"], TEMPLATE)
     migrate(_settings(servers, "", TEMPLATE))
     return TEMPLATE
 
@@ -99,17 +99,17 @@ def namespace() -> str:
 @pytest.fixture
 def settings(servers: Servers, namespace: str, tmp_path: Path) -> Iterator[Settings]:
     """Settings for a pipeline of this test's own, with an empty database and no topics yet."""
-    create_database(servers.addresses["DATABASE_URL"], namespace)
+    create_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace)
     yield _settings(servers, namespace, namespace, tmp_path)
-    drop_database(servers.addresses["DATABASE_URL"], namespace)
+    drop_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace)
 
 
 @pytest.fixture
 def migrated_settings(servers: Servers, namespace: str, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
     """The same with the current schema in the database, and no topics yet."""
-    create_database(servers.addresses["DATABASE_URL"], namespace, migrated_template)
+    create_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace, migrated_template)
     yield _settings(servers, namespace, namespace, tmp_path)
-    drop_database(servers.addresses["DATABASE_URL"], namespace)
+    drop_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace)
 
 
 @pytest.fixture

@@ -3,16 +3,23 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import psutil
 import pytest
+import redis
 
+from local_stack import unprivileged
+from local_stack.installations import SERVER_NAMES
+from tests.e2e import attacker
 from tests.e2e.command_line import CommandLine
 
 UP = ("up", "--free-ports", "--no-ingest")
@@ -26,15 +33,22 @@ def within(seconds: float, condition: Callable[[], bool]) -> None:
 
 
 def nothing_is_left(home: Path) -> bool:
+    data = (home / "data").resolve()
     for process in psutil.process_iter():
         try:
             words = " ".join(process.cmdline())
-            inside = Path(process.cwd()).is_relative_to(home) and process.pid != os.getpid()
+            inside = Path(process.cwd()).is_relative_to(data) or Path(process.cwd()).is_relative_to(home)
+            inside = inside and process.pid != os.getpid()
         except psutil.Error:
             continue
-        if inside or str(home) in words:
+        if inside or str(home) in words or str(data) in words:
             return False
     return True
+
+
+def passwords_of(headrace: CommandLine) -> list[str]:
+    addresses = json.loads(headrace("env", "--json").stdout)
+    return [str(urlsplit(addresses[name]).password) for name in ("DATABASE_URL", "REDIS_URL")]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +81,62 @@ def test_the_addresses_are_the_six_that_other_programs_need(headrace: CommandLin
     assert plain == addresses
 
 
+def test_what_is_published_opens_no_store(headrace: CommandLine) -> None:
+    for user, password in attacker.LOGINS:
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            attacker.log_in(headrace.settings(), user, password)
+    for words in ("PING", "GET key", *attacker.FOR_REDIS):
+        with pytest.raises(attacker.NOT_LET_IN, match=r"(?i)authenticat|not allowed"):
+            attacker.ask_redis(headrace.settings(), words, as_ourselves=False)
+
+
+@pytest.mark.parametrize("statements", attacker.FOR_POSTGRES)
+def test_our_own_role_reaches_no_file_no_program_and_no_other_role(headrace: CommandLine, statements: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        attacker.ask_postgres(headrace.settings(), statements)
+
+
+@pytest.mark.parametrize("words", attacker.FOR_REDIS)
+def test_our_own_redis_user_reaches_its_records_only(headrace: CommandLine, words: str) -> None:
+    with pytest.raises(redis.ResponseError, match=r"no permissions|not allowed"):
+        attacker.ask_redis(headrace.settings(), words)
+
+
+def test_elasticsearch_writes_nowhere_but_into_its_own_folder(headrace: CommandLine) -> None:
+    url = f"{headrace.settings().elasticsearch_url}/_snapshot/taken"
+    answer = httpx.put(url, json={"type": "fs", "settings": {"location": "/tmp/headrace-attack"}}, trust_env=False)  # noqa: S108
+    assert answer.is_error
+    assert "path.repo" in answer.text
+
+
+def test_a_server_has_no_right_but_to_serve(headrace: CommandLine) -> None:
+    passwords = passwords_of(headrace)
+    for name, row in headrace.status().items():
+        for process in attacker.family(row["pid"]) if name in SERVER_NAMES else []:
+            held = attacker.capabilities(process.pid)
+            assert "CapEff" not in held, name
+            assert "NoNewPrivs:\t1" in Path(f"/proc/{process.pid}/status").read_text(), name
+            assert set(process.uids()) == {process.uids().real}, name
+            if os.geteuid() == 0:
+                assert process.username() == unprivileged.USER
+                assert not held, name
+                assert not any(password in str(process.environ()) for password in passwords), name
+
+
+def test_nobody_else_can_look_into_the_stack_or_see_a_password(headrace: CommandLine) -> None:
+    passwords = passwords_of(headrace)
+    assert all(len(password) >= 32 for password in passwords)
+    assert len(set(passwords)) == len(passwords)
+    assert stat.S_IMODE(headrace.home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((headrace.home / "data").stat().st_mode) in (0o700, 0o750)
+    keeping = list(attacker.files_with(passwords, headrace.home))
+    assert {file.name for file in keeping} == {"stack.json", "stack.env"}
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in keeping)
+    assert stat.S_IMODE((headrace.home / "logs" / "kafka.log").stat().st_mode) == 0o640
+    shown = headrace(*UP).stdout + headrace("status", "--json").stdout + attacker.all_arguments()
+    assert not any(password in shown for password in passwords)
+
+
 def test_a_killed_process_is_started_again_and_counted(headrace: CommandLine) -> None:
     before = headrace.status()["redis"]
     os.kill(before["pid"], signal.SIGKILL)
@@ -91,6 +161,16 @@ def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine)
     before = {name: row["pid"] for name, row in headrace.status().items()}
     headrace(*UP)
     assert {name: row["pid"] for name, row in headrace.status().items()} == before
+
+
+def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(headrace: CommandLine) -> None:
+    record = headrace.home / "stack.json"
+    known = record.read_text()
+    record.write_text(json.dumps(json.loads(known) | {"passwords": {}}))
+    try:
+        assert "headrace down, headrace up" in headrace(*UP, expect=1).stderr
+    finally:
+        record.write_text(known)
 
 
 def test_a_killed_supervisor_leaves_nothing_that_the_next_up_cannot_clear(headrace: CommandLine) -> None:

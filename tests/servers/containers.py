@@ -1,8 +1,10 @@
 """The container back end: testcontainers, each server on a loopback port that it keeps over stops and starts."""
 
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from testcontainers.community.elasticsearch import ElasticSearchContainer
@@ -13,7 +15,7 @@ from testcontainers.core.config import ConnectionMode
 from testcontainers.core.config import testcontainers_config as config
 from testcontainers.core.container import DockerContainer
 
-from local_stack import elasticsearch, kafka, postgres, redis
+from local_stack import elasticsearch, kafka, postgres, postgres_roles, redis
 from local_stack.ports import assign_ports
 from tests.servers.contract import ServerName
 from tests.servers.images import read_images
@@ -41,10 +43,12 @@ BROKER = {
 }
 """Of local_stack/kafka.py, which says why."""
 
+PASSWORD = secrets.token_urlsafe(24)
+
 PROBLEMS: dict[ServerName, Callable[[int], str | None]] = {
     "kafka": kafka.problem,
-    "postgres": postgres.problem,
-    "redis": redis.problem,
+    "postgres": partial(postgres.problem, password=PASSWORD),
+    "redis": partial(redis.problem, password=PASSWORD),
     "elasticsearch": elasticsearch.problem,
 }
 
@@ -91,10 +95,12 @@ class ContainerServers:
     @property
     def addresses(self) -> dict[str, str]:
         ports = self._ports
+        url = postgres.database_url(ports["postgres"], PASSWORD)
         return {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers([ports["kafka"]]),
-            "DATABASE_URL": postgres.database_url(ports["postgres"]),
-            "REDIS_URL": redis.redis_url(ports["redis"]),
+            "DATABASE_URL": url,
+            "SUPERUSER_DATABASE_URL": url,  # the image makes its one role a superuser
+            "REDIS_URL": redis.redis_url(ports["redis"], PASSWORD),
             "ELASTICSEARCH_URL": f"http://127.0.0.1:{ports['elasticsearch']}",
         }
 
@@ -158,12 +164,13 @@ class ContainerServers:
         # Where it listens is the image's business.
         ours = {name: value for name, value in postgres.SETTINGS.items() if "listen" not in name and "unix" not in name}
         options = " ".join(f"-c {name}={value}" for name, value in ours.items())
-        user, password, database = postgres.USER, postgres.PASSWORD, postgres.DATABASE
-        made = PostgresContainer(self._images["postgres"], username=user, password=password, dbname=database)
+        user, database = postgres_roles.USER, postgres_roles.DATABASE
+        made = PostgresContainer(self._images["postgres"], username=user, password=PASSWORD, dbname=database)
         return made.with_command(f"postgres {options}").with_kwargs(shm_size="128m")
 
     def _redis(self) -> DockerContainer:
         options = f'--save "" --appendonly no --maxmemory {redis.MAX_MEMORY} --maxmemory-policy volatile-ttl'
+        options += f' --user "{redis.USER} on >{PASSWORD} ~* {redis.ALLOWED}"'
         return RedisContainer(self._images["redis"]).with_command(f"redis-server {options}")
 
     def _elasticsearch(self) -> DockerContainer:

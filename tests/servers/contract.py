@@ -16,7 +16,10 @@ class Servers(Protocol):
 
     @property
     def addresses(self) -> dict[str, str]:
-        """KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL (of a superuser), REDIS_URL and ELASTICSEARCH_URL."""
+        """KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL, SUPERUSER_DATABASE_URL, REDIS_URL and ELASTICSEARCH_URL.
+
+        The role of DATABASE_URL makes no databases: the superuser makes them for it.
+        """
 
     def stop(self, name: ServerName) -> None:
         """Stop one cleanly; blocks until it is gone."""

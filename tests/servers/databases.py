@@ -17,19 +17,24 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
+OWNER = "headrace"
+"""The pipeline's role."""
+
+
 def database_url(server_url: str, database: str) -> str:
     """The URL of another database on the same server."""
     return urlunsplit(urlsplit(server_url)._replace(path=f"/{database}"))
 
 
-def create_database(server_url: str, name: str, template: str | None = None) -> None:
-    """Create a database, empty or as a copy of `template`."""
-    run_async(_execute(server_url, f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else "")))
+def create_database(superuser_url: str, name: str, template: str | None = None) -> None:
+    """Create a database of the pipeline's role, empty or as a copy of `template`."""
+    copied = f' TEMPLATE "{template}"' if template else ""
+    run_async(_execute(superuser_url, f'CREATE DATABASE "{name}" OWNER {OWNER}{copied}'))
 
 
-def drop_database(server_url: str, name: str) -> None:
+def drop_database(superuser_url: str, name: str) -> None:
     """Drop a database, throwing its clients out; none of that name is fine."""
-    run_async(_execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+    run_async(_execute(superuser_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -1,5 +1,6 @@
 """The native back end: the same local servers that `headrace up` runs, on free ports with temporary data."""
 
+import secrets
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,10 @@ class NativeServers:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._stack = ExitStack()
-        self._running = self._stack.enter_context(start_servers(home, names=set(SERVER_NAMES)))
+        # Root's servers run as another user, who has to pass through.
+        home.chmod(0o711)
+        started = start_servers(home, names=set(SERVER_NAMES), superuser_password=secrets.token_urlsafe(24))
+        self._running = self._stack.enter_context(started)
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local_stack import redis
 from local_stack.containers import PORTS, addresses_of_containers, standing_of_container
 from tests.servers.images import COMPOSE_FILE
 
@@ -25,7 +26,8 @@ def inspected(
     return {
         "RestartCount": 2,
         "Config": {
-            "Labels": {"com.docker.compose.service": service, "com.docker.compose.container-number": str(number)}
+            "Labels": {"com.docker.compose.service": service, "com.docker.compose.container-number": str(number)},
+            "Env": ["PATH=/bin", "POSTGRES_PASSWORD=of=postgres"],
         },
         "HostConfig": {"RestartPolicy": {"Name": restart}},
         "NetworkSettings": {"Ports": {inside: port and [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}},
@@ -94,7 +96,7 @@ def test_addresses_are_the_published_ports_of_what_runs() -> None:
         inspected("normalizer"),
     ]
     assert addresses_of_containers(found) == {
-        "DATABASE_URL": "postgresql://headrace:headrace@127.0.0.1:15432/headrace",
+        "DATABASE_URL": "postgresql://headrace:of=postgres@127.0.0.1:15432/headrace",
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:19092,127.0.0.1:9094",
         "ELASTICSEARCH_URL": "http://127.0.0.1:9200",
         "API_URL": "http://127.0.0.1:8000",
@@ -107,3 +109,10 @@ def test_the_ports_are_those_that_the_compose_file_publishes() -> None:
     services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
     published = {name: int(one["ports"][0].rpartition(":")[2]) for name, one in services.items() if "ports" in one}
     assert published == PORTS
+
+
+def test_the_cache_in_containers_takes_the_same_commands_as_the_local_one() -> None:
+    configuration = yaml.safe_load(COMPOSE_FILE.read_text())["configs"]["redis"]["content"].splitlines()
+    assert "user default off" in configuration
+    rights = next(line for line in configuration if line.startswith(f"user {redis.USER} on "))
+    assert rights.endswith(f" ~* {redis.ALLOWED}")

@@ -45,9 +45,11 @@ def test_without_a_redis_there_is_none_and_the_reason_says_what_was_looked_for(
 )
 def test_the_summary_says_what_is_not_there_and_what_happens_instead(server: str, instead: str, tmp_path: Path) -> None:
     ports = {variable: 1000 + number for number, variable in enumerate(DEFAULT_PORTS | port_defaults())}
-    record = StackRecord(ports=ports, without={server: "no such luck"})
+    passwords = {"postgres": "pass-word", "redis": "pass-word"}
+    record = StackRecord(ports=ports, without={server: "no such luck"}, passwords=passwords)
     lines = summary_lines(StateFolder.at(tmp_path), record, Counts({}, None))
     assert f"none (no such luck): {instead}" in next(line for line in lines if line.strip().startswith(server.title()))
+    assert not any("pass-word" in line for line in lines), "the block ends in logs"
     assert addresses_of(record)[f"{server.upper()}_URL"] == "none"
     assert server not in {one.name for one in watched_servers(record)}
     assert f"sink-{server}" not in {one.name for one in role_instances(record)}

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from local_stack.addresses import apart, without_passwords
 from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation
 from local_stack.java import Jdk, java_major
 from local_stack.kafka import Kafka, KafkaInstallation
@@ -49,16 +50,31 @@ def test_every_server_listens_on_loopback_only(tmp_path: Path) -> None:
     node = Elasticsearch(ElasticsearchInstallation(Jdk(Path("/jdk"), 21), Path("/es")), tmp_path, 9200, 9300)
     assert "network.host: 127.0.0.1" in node.configuration()
     assert all("//127.0.0.1:" in listener for listener in kafka().properties()["listeners"].split(","))
-    assert "--listen_addresses=127.0.0.1" in Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432).command()
-    redis = Redis("redis-server", tmp_path, 6379).command()
-    assert redis[redis.index("--bind") + 1] == "127.0.0.1"
+    postgres = Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "secret")
+    assert "--listen_addresses=127.0.0.1" in postgres.command()
+    assert "bind 127.0.0.1" in Redis("redis-server", tmp_path, 6379, "secret").configuration().splitlines()
+
+
+def test_no_password_is_among_the_arguments_of_a_server_or_in_what_it_reads(tmp_path: Path) -> None:
+    postgres = Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "pg-secret", "su-secret")
+    redis = Redis("redis-server", tmp_path, 6379, "redis-secret")
+    assert "secret" not in f"{postgres.command()} {redis.command()} {redis.configuration()} {postgres!r} {redis!r}"
+
+
+def test_the_shell_of_the_database_takes_its_password_from_a_variable() -> None:
+    assert apart("postgresql://u:p%40ss@127.0.0.1:5432/d") == ("postgresql://u@127.0.0.1:5432/d", "p@ss")
+
+
+def test_addresses_are_shown_without_passwords_and_otherwise_as_they_are() -> None:
+    without = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2", "ELASTICSEARCH_URL": "none", "API_PORT": "8000"}
+    assert without_passwords(without | {"REDIS_URL": "redis://u:p@h:1/0"}) == without | {"REDIS_URL": "redis://u@h:1/0"}
 
 
 def test_each_server_says_under_which_variable_it_is_found(tmp_path: Path) -> None:
     servers: list[Server] = [
         kafka(),
-        Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432),
-        Redis("redis-server", tmp_path, 6379),
+        Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "secret"),
+        Redis("redis-server", tmp_path, 6379, "secret"),
     ]
     assert {name for server in servers for name in server.addresses()} == {
         "KAFKA_BOOTSTRAP_SERVERS",

@@ -81,6 +81,10 @@ def test_a_wrong_database_url_does_not_show_its_password(monkeypatch: pytest.Mon
     assert "secret" not in str(refusal.value)
 
 
+def test_the_password_of_redis_is_not_shown_where_settings_are() -> None:
+    assert "pass-word" not in repr(load_settings(redis_url="redis://me:pass-word@host/0"))
+
+
 @pytest.mark.parametrize("store", ["redis", "elasticsearch"])
 def test_redis_and_elasticsearch_may_be_none(store: str) -> None:
     settings = load_settings(**{f"{store}_url": "none"})
