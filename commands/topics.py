@@ -14,7 +14,7 @@ from schemas.topics import all_topics
 
 
 def topics(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
-    """Show every topic: what it carries, who writes and reads it, its partitions and records written so far.
+    """Show every topic: what it carries, who writes and reads it, its partitions and the offsets written so far.
 
     Examples:
 

@@ -66,5 +66,5 @@ async def _ask(engine: AsyncEngine, question: Select[Any]) -> Any:
 
 
 def _position(row: PartitionLag) -> int:
-    """The next offset that the group will read."""
-    return row.end - row.lag if row.committed is None else row.committed
+    """The next offset that the group will read. What the partition holds no more it will not."""
+    return row.end - row.lag

@@ -100,6 +100,24 @@ async def test_nothing_is_taken_once_a_rebalance_has_begun(consumer: BatchConsum
     assert committable(consumer) == {}
 
 
+async def test_a_partition_waits_for_what_can_be_read_and_for_what_is_in_work(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SimpleNamespace(position=3, has_valid_position=True, lso=3, highwater=9)
+    assignment = SimpleNamespace(tps={RAW}, state_value=lambda _: state)
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    aiokafka = SimpleNamespace(assignment=lambda: {RAW}, _fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    monkeypatch.setattr(consumer._thread, "_consumer", aiokafka)
+    assert consumer.waiting_partitions() == [], "a transaction holds the rest"
+    state.lso = 9
+    assert consumer.waiting_partitions() == [RAW]
+    state.position = 9
+    event = batch(consumer, 3, position=9)
+    assert consumer.waiting_partitions() == [RAW]
+    confirm(event)
+    assert consumer.waiting_partitions() == []
+
+
 async def test_another_assignment_begins_with_positions_of_its_own(consumer: BatchConsumer) -> None:
     event = batch(consumer, 10)
     consumer.take(Fetched(Assignment(), {}, {RAW: 5}))
