@@ -68,7 +68,7 @@ class AuditReader(Protocol):
     """Audits every raw partition. Raises KafkaException when the broker does not answer."""
 
     async def __call__(self, engine: AsyncEngine) -> Mapping[str, Any]:
-        """The audit as JSON: `clean`, and `partitions` with what is covered, in flight and lost."""
+        """The audit as JSON: `clean`, and `partitions` with what is covered, in flight, lost, and more."""
         ...
 
 

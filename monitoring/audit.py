@@ -6,10 +6,12 @@ record (decision 0027).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import asyncpg
 from confluent_kafka.admin import OffsetSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,7 +22,8 @@ from runtime.offset_ranges import OffsetRanges
 from runtime.passages import Passage, judge_missing, read_passages
 from runtime.raw_holes import Evidence, HoleReader, Place
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets, incarnations, list_offsets
+from runtime.topic_admin import Incarnation, admin_client, end_offsets, incarnations, list_offsets
+from runtime.void_books import book_void, bookable
 
 READ_WHILE_BEHIND = 20_000
 """Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
@@ -68,9 +71,10 @@ class PartitionAudit:
 
 
 async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]:
-    """Audit every raw partition of this pipeline. Changes nothing.
+    """Audit every raw partition of this pipeline.
 
-    Raises KafkaException or SQLAlchemyError when one of the two does not answer.
+    Changes nothing but that it books what it has seen to carry no record: the log may lose the evidence. Raises
+    KafkaException or SQLAlchemyError when one of the two does not answer.
     """
     now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
     passages = await asyncio.to_thread(read_passages, settings)
@@ -84,17 +88,35 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     strangers = {topic for topic, _ in books if is_raw(topic, settings)} - declared.keys()
     passages |= await asyncio.to_thread(_undeclared, settings, sorted(strangers))
     reader = HoleReader(settings)
+    evidence: dict[Place, Evidence] = {}
     try:
-        return [
-            replace(
-                audit_partition(place, passage, kept, await _evidence(reader, place, passage, kept)),
-                declared=place[0] in declared,
-            )
-            for place, passage in sorted(passages.items())
-            for kept in [books.get(place, NO_BOOKS)]
-        ]
+        for place, passage in sorted(passages.items()):
+            evidence[place] = await _evidence(reader, place, passage, books.get(place, NO_BOOKS))
     finally:
         await reader.close()
+    empty = {place: bookable(books.get(place, NO_BOOKS).accounted, shown.empty) for place, shown in evidence.items()}
+    await _book(settings, engine, now, {place: offsets for place, offsets in empty.items() if offsets})
+    return [
+        replace(
+            audit_partition(place, passages[place], books.get(place, NO_BOOKS), shown), declared=place[0] in declared
+        )
+        for place, shown in evidence.items()
+    ]
+
+
+async def _book(
+    settings: Settings, engine: AsyncEngine, read: Mapping[str, Incarnation], empty: Mapping[Place, OffsetRanges]
+) -> None:
+    if not empty:
+        return
+    now = await asyncio.to_thread(incarnations, settings, list(read))
+    # A Postgres that takes no writes for now can be audited all the same.
+    with contextlib.suppress(asyncpg.PostgresError):
+        async with engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            for place, offsets in empty.items():
+                if place[0] in now and now[place[0]].topic_id == read[place[0]].topic_id:
+                    await book_void(driver, place, offsets, now[place[0]].topic_id)
 
 
 def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:

@@ -14,7 +14,11 @@ router = APIRouter(tags=["audit"])
 
 @router.get("/audit", summary="Is every record accounted for")
 async def audit(clients: OurClients, stages: OurStages) -> Response:
-    """What Postgres has booked against what the raw topics hold, per partition: covered, in flight, and holes."""
+    """What Postgres has booked against what the raw topics hold, per partition.
+
+    Records are `covered`, `in_flight`, or lost (`holes`); offsets are `void` (they carry no record), `held` by an open
+    transaction, `expired` or `unprovable`: gone from Kafka before Postgres had them.
+    """
     await require(clients, "postgres", "kafka")
     try:
         found = await stages.audit(clients.engine)

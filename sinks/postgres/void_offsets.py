@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import KafkaException
@@ -20,12 +21,13 @@ from runtime.offset_ranges import OffsetRanges
 from runtime.raw_holes import HoleReader, Place
 from runtime.settings import Settings
 from runtime.topic_admin import admin_client, end_offsets, list_offsets, topic_ids
+from runtime.void_books import book_void, bookable
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.verdicts import in_words, is_outage
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 2.0
 """Between two looks for holes that last. A hole that is new may still be filled."""
 
 MANY_HOLES = 1_000
@@ -36,14 +38,14 @@ MOST_OFFSETS = 100_000
 
 _BOOKS = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1::text[])"
 
-_CREATE = "INSERT INTO coverage (topic, partition, ranges) VALUES ($1, $2, '{}') ON CONFLICT DO NOTHING"
 
-# Only in the books of the incarnation that was read.
-_BOOK = """
-    UPDATE coverage c SET ranges = c.ranges + $3::text::int8multirange, void = c.void + (
-        SELECT coalesce(sum(upper(part) - lower(part)), 0) FROM unnest($3::text::int8multirange - c.ranges) AS part)
-    WHERE c.topic = $1 AND c.partition = $2 AND $4 = (
-        SELECT e.topic_id FROM topic_epochs e WHERE e.topic = $1 ORDER BY e.epoch DESC LIMIT 1)"""
+@dataclass
+class _Seen:
+    """What was read of a partition and is not booked: it need not be read again to know that it is missing."""
+
+    topic_id: str
+    records: OffsetRanges = field(default_factory=OffsetRanges)
+    empty: OffsetRanges = field(default_factory=OffsetRanges)
 
 
 class VoidOffsets:
@@ -60,8 +62,7 @@ class VoidOffsets:
         self._parts: Counter[Place] = Counter()
         self._missing: dict[Place, OffsetRanges] = {}
         self._ends: dict[Place, int] = {}
-        self._records: dict[tuple[Place, str], OffsetRanges] = {}
-        """What was read and does carry a record, by topic id: it need not be read again to know that it is missing."""
+        self._seen: dict[Place, _Seen] = {}
         self._told = False
 
     def watch(self) -> None:
@@ -90,7 +91,7 @@ class VoidOffsets:
             {place: OffsetSpec.earliest() for place in ends},  # type: ignore[no-untyped-call]
         )
         books = await self._books(connection, topics)
-        lasting: dict[Place, OffsetRanges] = {}
+        lasting: dict[Place, tuple[OffsetRanges, OffsetRanges]] = {}
         for at, end in ends.items():
             place, accounted = (at.topic, at.partition), books.get((at.topic, at.partition), OffsetRanges())
             missing = OffsetRanges([(begins[at], end)]).without(accounted)
@@ -100,16 +101,13 @@ class VoidOffsets:
                 still = still.within(0, booked_to)
             self._missing[place], self._ends[place] = missing, booked_to
             if still:
-                lasting[place] = still
-        self._records = {
-            (place, topic_id): records.common(self._missing[place])
-            for (place, topic_id), records in self._records.items()
-            if place in lasting
-        }
+                lasting[place] = still, accounted
+            else:
+                self._seen.pop(place, None)
         if lasting:
             await refresh_epochs(connection, self._settings)
-            for place, holes in lasting.items():
-                await self._prove(connection, place, holes)
+            for place, (holes, accounted) in lasting.items():
+                await self._prove(connection, place, holes, accounted)
 
     async def close(self) -> None:
         """Stop."""
@@ -144,30 +142,36 @@ class VoidOffsets:
     async def _close_holes(self, connection: Connection, places: list[Place]) -> None:
         for place in places:
             self._parts[place] = 0
-            holes = await self._holes_between(connection, place)
-            if holes.parts() > MANY_HOLES:
-                await self._prove(connection, place, holes)
+            accounted = await self._accounted(connection, place)
+            if accounted.parts() > MANY_HOLES:
+                holes = OffsetRanges([(0, accounted.end())]).without(accounted)
+                await self._prove(connection, place, holes, accounted)
                 # Of those that stay, records still come: no need to look again before there are twice as many.
-                self._parts[place] = -(await self._holes_between(connection, place)).parts()
+                self._parts[place] = -(await self._accounted(connection, place)).parts()
 
-    async def _holes_between(self, connection: Connection, place: Place) -> OffsetRanges:
-        accounted = (await self._books(connection, [place[0]])).get(place, OffsetRanges())
-        return OffsetRanges([(0, accounted.end())]).without(accounted)
-
-    async def _prove(self, connection: Connection, place: Place, holes: OffsetRanges) -> None:
-        before = await self._topic_id(place[0])
-        known = self._records.get((place, before), OffsetRanges())
-        unread = holes.without(known)
-        if not unread:
-            return
-        evidence = await self._reader.read(place, unread, MOST_OFFSETS)
-        if await self._topic_id(place[0]) != before:
-            return
-        self._records[place, before] = OffsetRanges([*known, *holes.common(evidence.records)])
-        if empty := unread.common(evidence.empty):
-            await connection.execute(_CREATE, *place)
-            await connection.execute(_BOOK, *place, empty.multirange(), before)
+    async def _prove(self, connection: Connection, place: Place, holes: OffsetRanges, accounted: OffsetRanges) -> None:
+        topic_id = await self._topic_id(place[0])
+        seen = self._seen.get(place)
+        if seen is None or seen.topic_id != topic_id:
+            seen = self._seen[place] = _Seen(topic_id)
+        # What lies behind a record that is still to come joins nothing yet, and may be a long way to read.
+        if awaited := seen.records.first_from(accounted.end()):
+            holes = holes.within(0, awaited[0])
+        between = holes.within(0, accounted.end()).without(seen.records).without(seen.empty)
+        ahead = holes.within(accounted.end(), holes.end()).without(seen.empty)
+        for unread, most in ((between, MOST_OFFSETS), (ahead, 1)):
+            if unread:
+                evidence = await self._reader.read(place, unread, most)
+                seen.records = OffsetRanges(sorted([*seen.records, *evidence.records])).without(accounted)
+                seen.empty = OffsetRanges(sorted([*seen.empty, *evidence.empty])).without(accounted)
+        if await self._topic_id(place[0]) != topic_id:
+            del self._seen[place]
+        elif empty := bookable(accounted, seen.empty):
+            await book_void(connection, place, empty, topic_id)
             log.debug("void_offsets_booked", topic=place[0], partition=place[1], offsets=len(empty))
+
+    async def _accounted(self, connection: Connection, place: Place) -> OffsetRanges:
+        return (await self._books(connection, [place[0]])).get(place, OffsetRanges())
 
     async def _books(self, connection: Connection, topics: list[str]) -> dict[Place, OffsetRanges]:
         return {
