@@ -21,7 +21,7 @@ from monitoring.audit import audit as audit_records
 from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
 from monitoring.moved_keys import moved_keys
-from producers import webhook_signature, webhooks
+from producers import webhook_deliveries, webhook_signature, webhooks
 from producers.api_source import ApiSource
 from producers.deleted_keys_source import DeletedKeysSource
 from producers.etl_run import publish_run
@@ -95,6 +95,12 @@ class _Webhook:
             raise stages.BodyRefused(str(error)) from error
         except webhooks.TooManyRecords as error:
             raise stages.TooManyRecords(str(error)) from error
+        except webhook_deliveries.KeyRefused as error:
+            raise stages.KeyRefused(str(error)) from error
+        except webhook_deliveries.KeyReused as error:
+            raise stages.KeyReused(str(error)) from error
+        except webhook_deliveries.DeliveryUnderWay as error:
+            raise stages.DeliveryUnderWay(str(error)) from error
         except DeliveryFailed as error:
             # Senders are strangers: where our servers are is for the log.
             log.warning("webhook_not_confirmed", source=self.hook.source.description.name, reason=str(error))

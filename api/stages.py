@@ -84,6 +84,18 @@ class TooManyRecords(Exception):
     """A webhook's array is longer than the source takes."""
 
 
+class KeyRefused(Exception):
+    """A webhook's request has no idempotency key, or none that can be one."""
+
+
+class KeyReused(Exception):
+    """A webhook's idempotency key came before with another body."""
+
+
+class DeliveryUnderWay(Exception):
+    """What came with the same idempotency key is being published: send it again in a moment."""
+
+
 class Webhook(Protocol):
     """A source whose records are posted to us."""
 
@@ -95,7 +107,7 @@ class Webhook(Protocol):
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
         """Publish the records in a body; returns how many, once the broker has confirmed them all.
 
-        Raises SignatureRefused, BodyRefused, TooManyRecords, or Unavailable for Kafka.
+        Raises SignatureRefused, BodyRefused, TooManyRecords, KeyRefused, KeyReused, DeliveryUnderWay, or Unavailable.
         """
         ...
 

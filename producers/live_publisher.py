@@ -27,7 +27,7 @@ class LivePublisher:
     """For one event loop. Connects when something is published for the first time.
 
     A record is given up `timeout_seconds` after it was queued: it is not sent behind the back of a caller who was told
-    that it failed. (One that was on its way may have arrived; sending it again changes nothing.)
+    that it failed. (One that was on its way may have arrived: sent again, it is there twice, and the later one counts.)
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:

@@ -38,6 +38,10 @@ class WebhookBlock(SourceBlock):
     """Longest array."""
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 8.0
     """How long Kafka may take to confirm before the sender is told to try again; most senders wait 10 s."""
+    idempotency_header: HeaderName | None = None
+    """Header that names a delivery, the same each time that it is sent: it is published once."""
+    idempotency_seconds: Annotated[float, Field(ge=1, le=366 * 86_400)] = 7 * 86_400.0
+    """How long a delivery is remembered."""
 
     @field_validator("secret", mode="before")
     @classmethod

@@ -14,10 +14,15 @@ from producers.raw_headers import RawHeaders
 from producers.record_key import JsonRecordKey
 from producers.source import SourceRecord
 from producers.sources import SourcesError, load_sources, sources_version
+from producers.webhook_deliveries import Claim, Deliveries, checked_key
 from producers.webhook_source import WebhookSource
+from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 
 log = structlog.get_logger()
+
+CLAIM_MARGIN_SECONDS = 10.0
+"""A claim of a delivery lasts so much longer than publishing may take."""
 
 
 class BodyRefused(Exception):
@@ -38,6 +43,7 @@ class Webhook:
     source: WebhookSource
     settings: Settings
     publisher: LivePublisher
+    deliveries: Deliveries
     _sent: int = 0
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -61,19 +67,42 @@ class Webhook:
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
         """Publish the records in a signed body; returns how many when the broker has confirmed them all.
 
-        Raises SignatureRefused, BodyRefused, TooManyRecords, and DeliveryFailed: then the sender is to send it again.
+        With an idempotency header, a delivery that was published before is not published again; the answer is the same.
+        Raises SignatureRefused, BodyRefused, TooManyRecords, KeyRefused and KeyReused; DeliveryFailed,
+        DeliveryUnderWay and Unavailable: then the sender is to send it again.
         """
         self._rule.check(body, headers, time.time())
         values = records_in(body)
         if len(values) > self.source.block.max_records:
             raise TooManyRecords(f"{len(values)} records, at most {self.source.block.max_records} are taken at once")
+        header = self.source.block.idempotency_header
+        if header is None:
+            await self._publish(values)
+        else:
+            await self._publish_once(values, body, checked_key(header, headers.get(header)))
+        return len(values)
+
+    async def _publish_once(self, values: list[bytes], body: bytes, key: str) -> None:
+        block = self.source.block
+        claim = await self.deliveries.claim(
+            self.source.description.name, key, body, block.timeout_seconds + CLAIM_MARGIN_SECONDS
+        )
+        if not isinstance(claim, Claim):
+            return
+        try:
+            await self._publish(values)
+        except DeliveryFailed:
+            await self.deliveries.release(claim)
+            raise
+        await self.deliveries.remember(claim, len(values), block.idempotency_seconds)
+
+    async def _publish(self, values: list[bytes]) -> None:
         self._headers.start_batch()
         records = []
         for value in values:
             records.append((SourceRecord(value, self._key.of(value)), self._headers.of(self._sent, None)))
             self._sent += 1
         await self.publisher.publish(self._topic, records)
-        return len(records)
 
 
 def records_in(body: bytes) -> list[bytes]:
@@ -99,6 +128,7 @@ class Webhooks:
         self._broken: Mapping[str, str] = {}
         self._webhooks: dict[str, Webhook] | None = None
         self._publishers: dict[float, LivePublisher] = {}
+        self._deliveries = Deliveries(settings)
         self._reading = asyncio.Lock()
 
     async def named(self, name: str) -> Webhook | None:
@@ -134,6 +164,7 @@ class Webhooks:
     async def close(self) -> None:
         """Wait a moment for what is queued, and stop."""
         await asyncio.gather(*(publisher.close() for publisher in self._publishers.values()))
+        await self._deliveries.close()
 
     def _webhook(self, source: WebhookSource) -> Webhook:
         known = (self._webhooks or {}).get(source.description.name)
@@ -141,4 +172,4 @@ class Webhooks:
             return known
         seconds = source.block.timeout_seconds
         publisher = self._publishers.setdefault(seconds, LivePublisher(self._settings, seconds))
-        return Webhook(source, self._settings, publisher)
+        return Webhook(source, self._settings, publisher, self._deliveries)

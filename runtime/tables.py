@@ -252,6 +252,20 @@ outbox = Table(
 the newest: so it has no more entries than keys have changed since Kafka was last there.
 """
 
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("claim", Text, nullable=False),
+    Column("accepted", Integer),
+    _timestamp("forget_at"),
+    PrimaryKeyConstraint("source", "key"),
+    Index(None, "forget_at"),
+)
+"""Idempotency keys of webhooks: see producers/webhook_deliveries. Without `accepted` it is being published."""
+
 
 source_schemas = Table(
     "source_schemas",

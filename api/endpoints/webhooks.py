@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from api.endpoints.services import OurStages
 from api.problems import ProblemAnswer
 from api.served_json import encode
-from api.stages import BodyRefused, SignatureRefused, TooManyRecords
+from api.stages import BodyRefused, DeliveryUnderWay, KeyRefused, KeyReused, SignatureRefused, TooManyRecords
 
 router = APIRouter(tags=["webhooks"])
 
@@ -28,10 +28,12 @@ class AcceptedAnswer(BaseModel):
     response_model=AcceptedAnswer,
     summary="Push records to a webhook source",
     responses={
+        400: {"description": "The idempotency key is missing or malformed"},
         401: {"description": "The signature is missing, wrong or too old"},
         404: {"description": "There is no such webhook source"},
+        409: {"description": "A request with the same idempotency key is under way; send it again"},
         413: {"description": "The body is too long, or has too many records"},
-        422: {"description": "The body is no JSON object or array"},
+        422: {"description": "The body is no JSON object or array, or its idempotency key came with another body"},
         503: {"description": "Kafka has not confirmed all records; send it again"},
     },
     openapi_extra={
@@ -44,7 +46,8 @@ class AcceptedAnswer(BaseModel):
 async def webhook(stages: OurStages, request: Request, source: str) -> Response:
     """Takes a JSON object, or an array of them, signed with HMAC-SHA256 over the bytes of the body.
 
-    Answers 202 when every record is safe in Kafka. Sending the same again changes nothing.
+    Answers 202 when every record is safe in Kafka. What is sent again is published again, and is then the newest; a
+    source with `idempotency_header` publishes a delivery once, and answers a repeat as it did the first time.
     """
     hook = await stages.webhooks.named(source)
     if hook is None:
@@ -58,6 +61,12 @@ async def webhook(stages: OurStages, request: Request, source: str) -> Response:
         raise ProblemAnswer(HTTPStatus.UNAUTHORIZED, "invalid-signature", str(error), headers) from None
     except BodyRefused as error:
         raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
+    except KeyRefused as error:
+        raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", str(error)) from None
+    except KeyReused as error:
+        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", str(error)) from None
+    except DeliveryUnderWay as error:
+        raise ProblemAnswer(HTTPStatus.CONFLICT, "delivery-under-way", str(error), {"Retry-After": "1"}) from None
     except TooManyRecords as error:
         raise _too_large(f"{error}; send several requests") from None
     answer = AcceptedAnswer(accepted=accepted, source=source, dataset=hook.dataset)

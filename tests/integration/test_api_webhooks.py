@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 from asgi_lifespan import LifespanManager
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.main import assemble
 from producers.sources import SourcesError, load_sources
@@ -137,6 +140,101 @@ async def test_a_body_that_is_neither_object_nor_array_is_refused(pipeline_setti
     async with webhooks(pipeline_settings) as client:
         answer = await post(client, body)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:headrace:problem:invalid-body")
+
+
+ONCE = BLOCK + 'idempotency_header = "X-Delivery"\ntimeout_seconds = 60\n'
+
+
+async def deliver(client: httpx.AsyncClient, key: str | None, body: bytes) -> httpx.Response:
+    headers = signature(body) | ({} if key is None else {"X-Delivery": key})
+    return await client.post("/webhooks/shop", content=body, headers=headers)
+
+
+async def test_a_delivery_that_comes_again_after_a_newer_one_does_not_turn_the_value_back(
+    pipeline_settings: Settings,
+) -> None:
+    ten, ninety_nine = b'{"id": 1, "value": 10}', b'{"id": 1, "value": 99}'
+    async with webhooks(pipeline_settings, ONCE) as client:
+        answers = [await deliver(client, key, body) for key, body in (("a", ten), ("b", ninety_nine), ("a", ten))]
+    async with webhooks(pipeline_settings, ONCE) as client:  # another process knows it too
+        answers.append(await deliver(client, "a", ten))
+    assert [answer.status_code for answer in answers] == [202] * 4
+    assert len({answer.text for answer in answers}) == 1
+    assert [record.value for record in consume_all(pipeline_settings, "records.raw")] == [ten, ninety_nine]
+
+
+async def test_of_many_that_send_one_delivery_at_once_one_publishes_it(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings, ONCE) as client:
+        answers = await asyncio.gather(*(deliver(client, "a", b'{"id": 1}') for _ in range(20)))
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 409)
+        assert (await deliver(client, "a", b'{"id": 1}')).status_code == 202
+    assert len(consume_all(pipeline_settings, "records.raw")) == 1
+
+
+async def test_a_key_must_be_there_and_belongs_to_one_body_of_one_source(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings, ONCE + ONCE.replace("shop", "late")) as client:
+        for key in (None, "", " ", "x" * 256):
+            answer = await deliver(client, key, b'{"id": 1}')
+            assert (answer.status_code, answer.json()["type"]) == (400, "urn:headrace:problem:invalid-idempotency-key")
+        assert (await deliver(client, "a", b'{"id": 1}')).status_code == 202
+        answer = await deliver(client, "a", b'{"id": 2}')
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:headrace:problem:idempotency-key-reused")
+        other = await client.post("/webhooks/late", content=b"{}", headers=signature(b"{}") | {"X-Delivery": "a"})
+        assert other.status_code == 202
+
+
+async def test_a_process_that_dies_before_the_key_is_remembered_loses_nothing(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender has no answer and sends again: once the claim of the dead has run out it is published again."""
+    monkeypatch.setattr("producers.webhooks.CLAIM_MARGIN_SECONDS", 0.0)
+
+    async def die(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with webhooks(pipeline_settings, ONCE.replace("= 60", "= 15")) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("producers.webhook_deliveries.Deliveries.remember", die)
+            with pytest.raises(asyncio.CancelledError):
+                await deliver(client, "a", b'{"id": 1}')
+        assert (await deliver(client, "a", b'{"id": 1}')).status_code == 409
+        deadline = time.monotonic() + 60
+        while (await deliver(client, "a", b'{"id": 1}')).status_code != 202:
+            assert time.monotonic() < deadline, "the claim runs out"
+            await asyncio.sleep(0.1)
+        assert (await deliver(client, "a", b'{"id": 1}')).status_code == 202
+    assert len(consume_all(pipeline_settings, "records.raw")) == 2
+
+
+async def test_what_is_forgotten_is_deleted_and_published_again(pipeline_settings: Settings) -> None:
+    async with webhooks(pipeline_settings, ONCE + "idempotency_seconds = 1\n") as client:
+        for key in ("a", "b"):
+            assert (await deliver(client, key, b'{"id": 1}')).status_code == 202
+        engine = create_async_engine(pipeline_settings.async_database_url)
+        async with engine.connect() as connection:
+
+            async def keys() -> set[str]:
+                return set((await connection.scalars(text("SELECT key FROM webhook_deliveries"))).all())
+
+            deadline = time.monotonic() + 60
+            number = 0
+            while {"a", "b"} & await keys():
+                assert time.monotonic() < deadline, "what is forgotten is deleted"
+                number += 1
+                assert (await deliver(client, f"c{number}", b'{"id": 1}')).status_code == 202
+                await asyncio.sleep(0.1)
+        await engine.dispose()
+        assert (await deliver(client, "a", b'{"id": 1}')).status_code == 202
+
+
+async def test_without_postgres_a_source_with_keys_asks_to_try_again(migrated_settings: Settings) -> None:
+    url = f"postgresql://u:p@127.0.0.1:{closed_port()}/none"
+    down = migrated_settings.model_copy(update={"database_url": SecretStr(url)})
+    async with webhooks(down, ONCE) as client:
+        answer = await deliver(client, "a", b'{"id": 1}')
+    assert (answer.status_code, answer.json()["store"]) == (503, "postgres")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 async def test_without_kafka_the_sender_is_told_to_try_again_and_can(
