@@ -24,6 +24,9 @@ from runtime.settings import Settings
 
 log = structlog.get_logger()
 
+LARGE_PAGE_BYTES = 1_048_576
+"""A larger page is read in a thread, so that others have their turn meanwhile."""
+
 _NOTHING = PageContent([], None)
 
 
@@ -187,7 +190,10 @@ class ApiSource:
         if response.status_code == HTTPStatus.NOT_MODIFIED:
             return _Answer(number, None, None, None)
         try:
-            content = self.block.pagination.read(response.content)
+            if len(response.content) > LARGE_PAGE_BYTES:
+                content = await asyncio.to_thread(self.block.pagination.read, response.content)
+            else:
+                content = self.block.pagination.read(response.content)
         except InvalidPage as error:
             raise SourceFailed(self.description.name, f"{response.url}: {error}") from error
         return _Answer(number, content, *validators(response.headers))

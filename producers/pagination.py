@@ -1,9 +1,16 @@
 """How a JSON API is paged through, and how one page of it is read without touching its records."""
 
+import re
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
+
+MOST_RECORDS = 1_000_000
+"""In one page. A record of two bytes takes sixty in memory: so a page of 64 MiB might take 4 GB."""
+
+# Whole strings, and what gives a page its shape. Without backtracking, which would remember every character.
+_SHAPE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -49,6 +56,8 @@ class Pagination(BaseModel):
 
     def read(self, body: bytes) -> PageContent:
         """The records of a page, byte for byte. Raises InvalidPage."""
+        if body.count(b",") > MOST_RECORDS and _has_too_many_members(body):
+            raise InvalidPage(f"it has more than {MOST_RECORDS:,} records or members; ask for smaller pages")
         if self.style == "array" or (self.style == "none" and body.lstrip()[:1] == b"["):
             return PageContent([bytes(record) for record in _decode(body, list[msgspec.Raw])], None)
         page = _decode(body, dict[str, msgspec.Raw])
@@ -58,6 +67,23 @@ class Pagination(BaseModel):
         records = _decode(page[self.data_field], list[msgspec.Raw], f"its member {self.data_field!r}")
         total = _decode(page.get(self.total_pages_field, msgspec.Raw(b"null")), int | None, self.total_pages_field)
         return PageContent([bytes(record) for record in records], total)
+
+
+def _has_too_many_members(body: bytes) -> bool:
+    """Whether there are over MOST_RECORDS commas between records, or members of the envelope. Reads no further."""
+    level = 1 if body.lstrip()[:1] == b"[" else 2
+    depth = commas = 0
+    for piece in _SHAPE.finditer(body):
+        shape = piece[0]
+        if shape in {b"[", b"{"}:
+            depth += 1
+        elif shape in {b"]", b"}"}:
+            depth -= 1
+        elif shape == b"," and depth <= level:
+            commas += 1
+            if commas > MOST_RECORDS:
+                return True
+    return False
 
 
 def _decode(body: bytes | msgspec.Raw, wanted: Any, what: str = "the body") -> Any:

@@ -74,3 +74,32 @@ def test_without_pages_both_shapes_are_understood() -> None:
 def test_a_body_that_is_no_page_says_why(style: str, body: bytes, message: str) -> None:
     with pytest.raises(InvalidPage, match=message):
         Pagination.model_validate({"style": style}).read(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"1," * 60 + b"1]",
+        b'{"data": [' + b"{}," * 60 + b"{}]}",
+        b'{"data": [], ' + b'"a":1,' * 60 + b'"b":1}',
+        b'["\\"\\\\",' + b"[1]," * 60 + b"1]",
+    ],
+)
+def test_a_page_of_very_many_records_is_refused_before_it_is_taken_apart(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record of two bytes takes sixty in memory."""
+    style = "array" if body[:1] == b"[" else "envelope"
+    pagination = Pagination.model_validate({"style": style})
+    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 50)
+    with pytest.raises(InvalidPage, match="more than 50 records or members"):
+        pagination.read(body)
+    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 100)
+    assert pagination.read(body)
+
+
+def test_what_is_inside_the_records_of_a_page_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 3)
+    record = b'{"a": [1, 2, 3, 4, 5], "b": {"c": 1, "d": 2}, "e": ",,,\\",,,"}'
+    assert Pagination(style="array").read(b"[" + record + b"," + record + b"]").records == [record, record]
+    assert Pagination().read(b'{"data": [' + record + b"]}").records == [record]
