@@ -2,6 +2,7 @@
 
 Done here and not in the store, because both stores match the folded text, and a reader wants to see the original one:
 a search for `muller` marks `Müller`. What is not marked is escaped for HTML, so an answer can be shown as it is.
+An answer's marks are worked out on the API's event loop, so their work is bounded, whatever the texts and the query.
 """
 
 import html
@@ -13,46 +14,91 @@ OPEN, CLOSE = "<em>", "</em>"
 
 FRAGMENT_CHARACTERS = 160
 
+LONGEST_LOOKED_AT = 10_000
+"""Characters of one text in which matches are marked."""
+
+MOST_LOOKED_AT = 200_000
+"""Characters of all texts of one answer: some 50 ms."""
+
+MOST_COMPARED = 50_000
+"""Characters of words that are compared with one of the query for typing errors, in one answer: 100 ms. Beyond that
+whole words and beginnings are marked still."""
+
 _WORD = re.compile(r"\w+")
 
 
-def highlight(text: str, query: str) -> str | None:
-    """`text`, or the part of it around the first match if it is long, with matches marked; None if there is none."""
-    wanted = set(_WORD.findall(fold(query)))
-    spans = [match.span() for match in _WORD.finditer(text) if _is_wanted(fold(match.group()), wanted)]
-    if not spans:
-        return None
-    start, end = _fragment(text, spans[0][0])
-    parts, position = ["…" if start else ""], start
-    for left, right in spans:
-        if left >= start and right <= end:
-            parts += [html.escape(text[position:left]), OPEN, html.escape(text[left:right]), CLOSE]
-            position = right
-    parts += [html.escape(text[position:end]), "…" if end < len(text) else ""]
-    return "".join(parts)
+class Highlighter:
+    """Marks the matches of one query in the texts of one answer."""
+
+    def __init__(self, query: str) -> None:
+        self._wanted = tuple(dict.fromkeys(_WORD.findall(fold(query))))
+        self._known: dict[str, bool] = {}
+        self._characters = MOST_LOOKED_AT
+        self._compared = 0
+
+    def mark(self, text: str) -> str | None:
+        """`text`, or the part of it around the first match if it is long, with matches marked; None if there is none.
+
+        Matches are looked for in the first LONGEST_LOOKED_AT characters, and no longer than the bounds above allow.
+        """
+        looked_at = text[: min(LONGEST_LOOKED_AT, self._characters)]
+        self._characters -= len(looked_at)
+        spans = [match.span() for match in _WORD.finditer(looked_at) if self._is_wanted(match.group())]
+        if not spans:
+            return None
+        start, end = _fragment(text, spans[0][0])
+        parts, position = ["…" if start else ""], start
+        for left, right in spans:
+            if start <= left < end:
+                right = min(right, end)
+                parts += [html.escape(text[position:left]), OPEN, html.escape(text[left:right]), CLOSE]
+                position = right
+        parts += [html.escape(text[position:end]), "…" if end < len(text) else ""]
+        return "".join(parts)
+
+    def _is_wanted(self, word: str) -> bool:
+        known = self._known.get(word)
+        if known is None:
+            folded = fold(word)
+            known = self._known[word] = folded.startswith(self._wanted) or self._has_typing_errors(folded)
+        return known
+
+    def _has_typing_errors(self, word: str) -> bool:
+        for wanted in self._wanted:
+            most = _edits(wanted)
+            if most and abs(len(word) - len(wanted)) <= most:
+                self._compared += len(word)
+                if self._compared > MOST_COMPARED:
+                    return False
+                if within_edits(word, wanted, most):
+                    return True
+        return False
 
 
 def within_edits(left: str, right: str, most: int) -> bool:
-    """Whether at most so many insertions, deletions, replacements or swaps of neighbours turn one into the other."""
+    """Whether at most so many insertions, deletions, replacements or swaps of neighbours turn one into the other.
+
+    Takes time in proportion to the length times `most`: what is further from the diagonal cannot be within.
+    """
     if abs(len(left) - len(right)) > most:
         return False
+    far = most + 1
     before: list[int] = []
-    above = list(range(len(right) + 1))
+    above = [min(j, far) for j in range(len(right) + 1)]
     for i, a in enumerate(left, 1):
-        row = [i]
-        for j, b in enumerate(right, 1):
+        first, last = max(1, i - most), min(len(right), i + most)
+        row = [far] * (len(right) + 1)
+        row[0] = min(i, far)
+        for j in range(first, last + 1):
+            b = right[j - 1]
             cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
             if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
                 cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > most:
+            row[j] = cost
+        if min(row[first - 1 : last + 1]) > most:
             return False
         before, above = above, row
     return above[-1] <= most
-
-
-def _is_wanted(word: str, wanted: set[str]) -> bool:
-    return any(word.startswith(w) or within_edits(word, w, _edits(w)) for w in wanted)
 
 
 def _edits(word: str) -> int:

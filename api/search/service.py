@@ -11,7 +11,7 @@ from api.clients import Clients
 from api.database import reading
 from api.queries.text_search import Match, search_text, unreadable
 from api.search.elasticsearch_query import dataset_of, match_of, search_body
-from api.search.highlight import highlight
+from api.search.highlight import Highlighter
 from api.served_json import encode
 from api.timing import measured
 from runtime.search_index import alias_name
@@ -38,10 +38,11 @@ class Found:
 async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> bytes:
     """A page of matches as JSON. Raises Unavailable if neither store answers."""
     found = await find(clients, datasets, query, page, page_size)
+    highlighter = Highlighter(query)
     seen = (page - 1) * page_size + len(found.matches)
     return encode(
         {
-            "data": [_hit(match, query) for match in found.matches],
+            "data": [_hit(match, highlighter) for match in found.matches],
             "total": found.total,
             "page": page,
             "page_size": page_size,
@@ -106,11 +107,11 @@ async def _ask(
     )
 
 
-def _hit(match: Match, query: str) -> dict[str, Any]:
+def _hit(match: Match, highlighter: Highlighter) -> dict[str, Any]:
     marked = {
         name: text
         for name in match.dataset.search_fields
-        if match.row[name] is not None and (text := highlight(str(match.row[name]), query))
+        if match.row[name] is not None and (text := highlighter.mark(str(match.row[name])))
     }
     return {
         "dataset": match.dataset.name,

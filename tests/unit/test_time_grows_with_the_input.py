@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from api.search.elasticsearch_query import search_body
-from api.search.highlight import highlight
+from api.search.highlight import Highlighter
 from producers.csv_source import column_names
 from producers.feed_entries import read_feed
 from producers.record_key import JsonRecordKey
@@ -103,9 +103,9 @@ WAYS_IN: dict[str, Callable[[str], object]] = {
     "a CSV header's name": lambda text: column_names([text] * 3),
     "a shape": lambda text: Shapes().of(msgspec.json.encode({text: text})),
     "a search": lambda text: search_body(list(all_datasets()), text[:200], 0, 10),
-    "a highlighted text": lambda text: highlight(text, "ab muller 1111 2024"),
-    "a highlight's query": lambda text: highlight("Müller " * 100, text[:200]),
-    "a highlighted text and its query": lambda text: highlight(text, text[:200]),
+    "a highlighted text": lambda text: Highlighter("ab muller 1111 2024").mark(text),
+    "a highlight's query": lambda text: Highlighter(text[:200]).mark("Müller " * 100),
+    "a highlighted text and its query": lambda text: Highlighter(text[:200]).mark(text),
     "a feed's entry": lambda text: read_feed(
         b"<rss version='2.0'><channel><item><title>%b</title><description>%b</description></item></channel></rss>"
         % ((text.encode("utf-8", "replace").replace(b"<", b"&lt;"),) * 2)

@@ -2,12 +2,17 @@
 
 import html
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.search.highlight import highlight, within_edits
+from api.search.highlight import LONGEST_LOOKED_AT, MOST_LOOKED_AT, Highlighter, within_edits
+
+
+def highlight(text: str, query: str) -> str | None:
+    return Highlighter(query).mark(text)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,36 @@ def test_a_marked_text_without_its_marks_is_part_of_the_text(text: str, query: s
 def test_edits_are_counted_with_swaps_as_one(left: str, right: str, most: int, expected: bool) -> None:
     assert within_edits(left, right, most) is expected
     assert within_edits(right, left, most) is expected
+
+
+def test_a_word_longer_than_a_fragment_is_marked_as_far_as_it_is_shown() -> None:
+    assert highlight("x" * 1000, "x" * 1000) == f"<em>{'x' * 160}</em>…"
+
+
+LETTERS = "abcdefghij"
+QUERY = " ".join(f"{'a' * 15}{letter * 4}" for letter in LETTERS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"{'a' * 15}{a}{b}{c}{d}" for a in LETTERS for b in LETTERS for c in LETTERS for d in "klmnopqrs"),
+        "z " * LONGEST_LOOKED_AT,
+        "e\u0301" * LONGEST_LOOKED_AT,
+        "a" * 1_000_000,
+    ],
+    ids=["nearly the words of the query", "many words", "marks", "one word"],
+)
+def test_an_answer_of_a_hundred_large_texts_takes_no_longer_than_its_bounds_allow(text: str) -> None:
+    highlighter = Highlighter(QUERY)
+    started = time.process_time()
+    for _ in range(100):
+        highlighter.mark(text)
+    assert time.process_time() - started < 2.0, "it takes 0.2 s, and minutes without bounds"
+
+
+def test_beyond_its_bounds_an_answer_has_no_more_marks() -> None:
+    highlighter = Highlighter("needle")
+    texts = MOST_LOOKED_AT // LONGEST_LOOKED_AT
+    marked = [highlighter.mark("needle " * LONGEST_LOOKED_AT) is not None for _ in range(texts + 1)]
+    assert marked == [True] * texts + [False]
