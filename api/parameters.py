@@ -64,15 +64,14 @@ def not_blank(value: str) -> str:
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(digits_only)]
+# The bounds are those of the number itself, so that they are `minimum` and `maximum` in the OpenAPI document.
+Id = Annotated[int, Field(ge=1, le=MOST_ID), BeforeValidator(digits_only)]
+_PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(digits_only)]
+_PageSize = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(digits_only)]
 
-Id = Annotated[WholeNumber, Field(ge=1, le=MOST_ID)]
-
-Page = Annotated[WholeNumber, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1.")]
-OptionalPage = Annotated[
-    WholeNumber | None, Query(ge=1, le=MAX_PAGE, description="Which page, counted from 1 (the default).")
-]
-Limit = Annotated[WholeNumber, Query(ge=1, le=MAX_LIMIT, description="Records per page.")]
+Page = Annotated[_PageNumber, Query(description="Which page, counted from 1.")]
+OptionalPage = Annotated[_PageNumber | None, Query(description="Which page, counted from 1 (the default).")]
+Limit = Annotated[_PageSize, Query(description="Records per page.")]
 Cursor = Annotated[
     str | None,
     Query(

@@ -1,7 +1,10 @@
 """`GET /audit`: is every record accounted for."""
 
+from typing import Any
+
 from confluent_kafka import KafkaException
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from api.endpoints.services import OurClients, OurStages
 from api.probes import require
@@ -12,7 +15,15 @@ from runtime.kafka_clients import reason
 router = APIRouter(tags=["audit"])
 
 
-@router.get("/audit", summary="Is every record accounted for")
+class AuditAnswer(BaseModel):
+    """`partitions` has the verdict on each raw partition; `moved`: keys that are in another partition than before."""
+
+    clean: bool
+    partitions: list[dict[str, Any]]
+    moved: dict[str, dict[str, int]]
+
+
+@router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for")
 async def audit(clients: OurClients, stages: OurStages) -> Response:
     """What Postgres has booked against what the raw topics hold, per partition.
 

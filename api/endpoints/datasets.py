@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel
 
 from api.cached_records import MAX_KEY_LENGTH, read_record
 from api.clients import Clients
@@ -25,11 +26,27 @@ DELETE_SECONDS = 10.0
 """How long a delete waits for Postgres before it answers 202."""
 
 
+class DescribedDataset(BaseModel):
+    """A dataset, and where to read it."""
+
+    name: str
+    key: list[str]
+    fields: list[str]
+    search_fields: list[str]
+    url: str
+
+
+class DatasetList(BaseModel):
+    """Every dataset."""
+
+    data: list[DescribedDataset]
+
+
 def dataset_routers() -> list[APIRouter]:
     """`/datasets`, and `/datasets/{name}` with `/datasets/{name}/{key}` of each."""
     index = APIRouter(tags=["datasets"])
 
-    @index.get("/datasets", summary="Which datasets there are")
+    @index.get("/datasets", response_model=DatasetList, summary="Which datasets there are")
     async def list_datasets() -> Response:
         described = [
             {

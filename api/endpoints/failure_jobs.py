@@ -6,20 +6,21 @@ from api.clients import Clients
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import json_answer, settled, started, who
 from api.failure_bodies import JobId
+from api.failure_models import ReplayJob, ReplayJobs, ReplayJobStatus
 from runtime.failures import replays
 from runtime.failures.states import ActionRefused, JobState
 
 router = APIRouter(prefix="/failures/jobs", tags=["failures"])
 
 
-@router.get("", summary="The latest replay jobs")
+@router.get("", response_model=ReplayJobs, summary="The latest replay jobs")
 async def replay_jobs(clients: OurClients) -> Response:
     """Newest first."""
     async with settled(clients) as connection:
         return json_answer({"data": [job._asdict() for job in await replays.jobs(connection)]})
 
 
-@router.get("/{job_id}", summary="How a replay job stands")
+@router.get("/{job_id}", response_model=ReplayJobStatus, summary="How a replay job stands")
 async def replay_job(clients: OurClients, job_id: JobId) -> Response:
     """With the states of its failures now."""
     async with settled(clients) as connection:
@@ -27,19 +28,19 @@ async def replay_job(clients: OurClients, job_id: JobId) -> Response:
         return json_answer({**job._asdict(), "outcomes": await replays.outcomes(connection, job_id)})
 
 
-@router.post("/{job_id}/pause", summary="Pause a replay job")
+@router.post("/{job_id}/pause", response_model=ReplayJob, summary="Pause a replay job")
 async def pause_job(clients: OurClients, job_id: JobId) -> Response:
     """Whichever process runs it."""
     return await _change(clients, job_id, "paused")
 
 
-@router.post("/{job_id}/cancel", summary="Cancel a replay job")
+@router.post("/{job_id}/cancel", response_model=ReplayJob, summary="Cancel a replay job")
 async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
     """What it has not sent is open again."""
     return await _change(clients, job_id, "cancelled")
 
 
-@router.post("/{job_id}/resume", status_code=202, summary="Go on with a replay job")
+@router.post("/{job_id}/resume", status_code=202, response_model=ReplayJob, summary="Go on with a replay job")
 async def resume_job(clients: OurClients, running: OurReplays, job_id: JobId) -> Response:
     """In this process."""
     async with settled(clients) as connection:

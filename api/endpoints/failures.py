@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import answering, json_answer, settled, started, who
 from api.failure_bodies import Discard, Edit, FailureId, Retry, RetryMany
+from api.failure_models import EditAnswer, Failure, FailureGroups, FailureItems, PlanAnswer, ReplayJob
 from api.parameters import Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from runtime.failures import actions, queries
@@ -46,14 +47,14 @@ def _selection(
 OurSelection = Annotated[Selection, Depends(_selection)]
 
 
-@router.get("", summary="Failures by dataset, stage and reason")
+@router.get("", response_model=FailureGroups, summary="Failures by dataset, stage and reason")
 async def failure_groups(clients: OurClients, selection: OurSelection) -> Response:
     """Counts, first and last seen, and the latest as an example."""
     async with settled(clients) as connection:
         return json_answer({"data": await queries.groups(connection, selection)})
 
 
-@router.get("/items", summary="Single failures, newest first")
+@router.get("/items", response_model=FailureItems, summary="Single failures, newest first")
 async def failure_items(
     clients: OurClients, selection: OurSelection, limit: Limit = 50, before: Id | None = None
 ) -> Response:
@@ -64,7 +65,13 @@ async def failure_items(
     return json_answer({"data": rows, "total": total, "next_before": rows[-1]["id"] if len(rows) == limit else None})
 
 
-@router.post("/retry", status_code=202, summary="Send the selected failures again")
+@router.post(
+    "/retry",
+    status_code=202,
+    response_model=ReplayJob,
+    summary="Send the selected failures again",
+    responses={200: {"model": PlanAnswer, "description": "What `dry_run` says would come of it"}},
+)
 async def retry_many(running: OurReplays, wanted: RetryMany) -> Response:
     """A job does it, in the background; see its Location."""
     names = ("ids", "datasets", "sources", "reasons", "keys")
@@ -79,7 +86,7 @@ async def retry_many(running: OurReplays, wanted: RetryMany) -> Response:
         return started(running, await running.desk.start(selection, who(), rate=wanted.rate, force=wanted.force))
 
 
-@router.get("/{failure_id}", summary="Everything about a failure")
+@router.get("/{failure_id}", response_model=Failure, summary="Everything about a failure")
 async def failure(clients: OurClients, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
     async with settled(clients) as connection:
@@ -87,7 +94,7 @@ async def failure(clients: OurClients, failure_id: FailureId) -> Response:
         return json_answer(presented(found, await queries.history(connection, failure_id)))
 
 
-@router.post("/{failure_id}/edit", summary="Correct the payload that a retry sends")
+@router.post("/{failure_id}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
 async def edit(running: OurReplays, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
     given = "payload" in wanted.model_fields_set
@@ -103,7 +110,7 @@ async def edit(running: OurReplays, failure_id: FailureId, wanted: Edit) -> Resp
     )
 
 
-@router.post("/{failure_id}/retry", status_code=202, summary="Send a failure again")
+@router.post("/{failure_id}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
 async def retry(running: OurReplays, failure_id: FailureId, wanted: Retry | None = None) -> Response:
     """A job does it, in the background; see its Location."""
     force = wanted is not None and wanted.force
@@ -111,7 +118,7 @@ async def retry(running: OurReplays, failure_id: FailureId, wanted: Retry | None
         return started(running, await running.desk.start(Selection(ids=(failure_id,)), who(), force=force))
 
 
-@router.post("/{failure_id}/discard", summary="Decide against a failure")
+@router.post("/{failure_id}/discard", response_model=Failure, summary="Decide against a failure")
 async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""
     async with settled(clients) as connection:

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from api.clients import Clients
 from api.endpoints.services import OurClients
@@ -19,6 +20,27 @@ from runtime.rehearsals import running
 from runtime.settings import Settings
 
 router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """`rehearsals` is there while some are running, `misfits` while a dataset (by name) can't be read, with the reason."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    components: dict[Store, Finding]
+    rehearsals: list[str] = []
+    misfits: dict[str, str] = {}
+
+
+class EtlHealth(Health):
+    """The same with the latest ETL run."""
+
+    db_connected: bool
+    last_etl_run: datetime | None
+    etl_status: Literal["running", "success", "failed", "never_run", "unknown"]
+    last_run_id: str | None
+
+
+UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "Postgres does not answer"}}
 
 
 @router.get("/livez")
@@ -40,7 +62,7 @@ async def ready(clients: OurClients) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/api/health", summary="How each store is, asked now")
+@router.get("/api/health", response_model=Health, responses=UNHEALTHY, summary="How each store is, asked now")
 async def health(clients: OurClients) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka, or where Postgres has no connection left; 503
     `unhealthy` without Postgres.
@@ -53,7 +75,12 @@ async def health(clients: OurClients) -> Response:
     return _answer(body | misfits | _rehearsals(clients.settings))
 
 
-@router.get("/health", summary="How the database, the latest ETL run and the stores are")
+@router.get(
+    "/health",
+    response_model=EtlHealth,
+    responses=UNHEALTHY,
+    summary="How the database, the latest ETL run and the stores are",
+)
 async def etl_health(clients: OurClients) -> Response:
     """Status codes as of `/api/health`.
 

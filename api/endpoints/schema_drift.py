@@ -1,8 +1,10 @@
 """`GET /schema-drift`: fields that sources have gained, lost or retyped."""
 
+import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from api.database import reading
 from api.endpoints.services import OurClients
@@ -13,7 +15,46 @@ from api.served_json import encode
 router = APIRouter(tags=["sources"])
 
 
-@router.get("/schema-drift", summary="Fields that sources have gained, lost or retyped")
+class DriftExample(BaseModel):
+    """A value, or a record without the field, with the raw record's coordinates."""
+
+    text: str | None
+    topic: str
+    partition: int
+    offset: int
+
+
+class Drift(BaseModel):
+    """A field that a source has gained, lost or retyped."""
+
+    id: int
+    source: str
+    dataset: str
+    field: str
+    what: Literal["gained", "lost", "retyped"]
+    from_type: str | None
+    to_type: str | None
+    reason: str | None
+    since: datetime.datetime
+    last_seen: datetime.datetime
+    records: int
+    run_id: str | None
+    example: DriftExample | None
+    detected_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    breaking: bool
+
+
+class DriftPage(BaseModel):
+    """Drifts, the latest first."""
+
+    data: list[Drift]
+    total: int
+    page: int
+    limit: int
+
+
+@router.get("/schema-drift", response_model=DriftPage, summary="Fields that sources have gained, lost or retyped")
 async def list_schema_drift(
     clients: OurClients,
     page: Page = 1,
