@@ -23,7 +23,7 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """`rehearsals` is there while some are running, `misfits` while a dataset (by name) can't be read, with the reason."""
+    """`rehearsals` is there while any run, `misfits` while datasets can't be read: by name, with the reason."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
     components: dict[Store, Finding]
