@@ -1,11 +1,14 @@
 """Publishes a workload while a fault test does its worst."""
 
+import random
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
@@ -17,12 +20,22 @@ PATIENCE_MS = 600_000
 
 FLUSH_SECONDS = 300.0
 
+ABORTED_SHARE = 1 / 3
+
 
 class Load:
-    """A producer in a thread of its own. `published` counts the records that the broker has confirmed."""
+    """A producer in a thread of its own. `published` counts the records that the broker has confirmed.
 
-    def __init__(self, settings: Settings, records: Iterable[Sent], per_second: float) -> None:
-        self._records = records
+    With `transactions` a second producer writes a few of the records in transactions, and aborts a third of these.
+    """
+
+    def __init__(
+        self, settings: Settings, records: Iterable[Sent], per_second: float, *, transactions: bool = False
+    ) -> None:
+        self._records = iter(records)
+        self._transactions = transactions
+        self._settings = settings
+        self._chance = random.Random(1)
         self._per_second = per_second
         self._topic = settings.named(dataset_named("customers").raw_topic)
         self._producer = Producer(producer_config(settings, **{"delivery.timeout.ms": PATIENCE_MS}))
@@ -51,7 +64,14 @@ class Load:
         return self.finish()
 
     def _publish(self) -> None:
+        try:
+            self._publish_all()
+        except KafkaException as error:
+            self.errors.append(str(error))
+
+    def _publish_all(self) -> None:
         began = time.monotonic()
+        foreign = self._foreign_producer() if self._transactions else None
         for number, sent in enumerate(self._records):
             if self._stopping.is_set():
                 break
@@ -61,9 +81,29 @@ class Load:
             if number % 100 == 0:
                 early = began + number / self._per_second - time.monotonic()
                 self._stopping.wait(max(early, 0))
+                if foreign is not None:
+                    self._transact(foreign, list(islice(self._records, self._chance.randrange(1, 5))))
         left = self._producer.flush(FLUSH_SECONDS)
         if left:
             self.errors.append(f"{left} records are not confirmed after {FLUSH_SECONDS:.0f} s")
+
+    def _foreign_producer(self) -> Producer:
+        patience = {"delivery.timeout.ms": PATIENCE_MS, "transaction.timeout.ms": PATIENCE_MS}
+        config = producer_config(self._settings, **{"transactional.id": uuid.uuid4().hex, **patience, "linger.ms": 0})
+        producer = Producer(config)
+        producer.init_transactions(FLUSH_SECONDS)
+        return producer
+
+    def _transact(self, producer: Producer, records: list[Sent]) -> None:
+        producer.begin_transaction()
+        for sent in records:
+            producer.produce(self._topic, sent.value, sent.key)
+        producer.flush(FLUSH_SECONDS)
+        if self._chance.random() < ABORTED_SHARE:
+            producer.abort_transaction(FLUSH_SECONDS)
+        else:
+            producer.commit_transaction(FLUSH_SECONDS)
+            self.published += len(records)
 
     def _produce(self, sent: Sent) -> bool:
         try:
@@ -80,9 +120,11 @@ class Load:
 
 
 @contextmanager
-def load(settings: Settings, records: Iterable[Sent], per_second: float) -> Iterator[Load]:
+def load(
+    settings: Settings, records: Iterable[Sent], per_second: float, *, transactions: bool = False
+) -> Iterator[Load]:
     """Publish while the block runs, and no longer than that if it fails."""
-    running = Load(settings, records, per_second)
+    running = Load(settings, records, per_second, transactions=transactions)
     running.start()
     try:
         yield running

@@ -106,7 +106,10 @@ def test_everything_waits_in_its_place_and_reads_go_on(
         wait_until_settled(settings)
         warm(url)
         pids = {role: process.pid for role, process in pipeline.processes.items()}
-        with load(settings, workload(ENDLESS, 500, seed=7), PER_SECOND) as running, reading(url) as reads:
+        with (
+            load(settings, workload(ENDLESS, 500, seed=7), PER_SECOND, transactions=True) as running,
+            reading(url) as reads,
+        ):
             eventually(lambda: running.published > PER_SECOND and reads.count() > 100, what="load and reads are going")
             lines = {role: process.log_lines() for role, process in pipeline.processes.items()}
             servers.stop(server)

@@ -29,7 +29,7 @@ def test_workers_come_and_go_and_nothing_is_lost(pipeline_settings: Settings, tm
     ]
     with Pipeline(settings, tmp_path):
         try:
-            with load(settings, records, PER_SECOND) as running:
+            with load(settings, records, PER_SECOND, transactions=True) as running:
                 for process in more:
                     process.start()
                 for process in more:

@@ -30,7 +30,7 @@ def test_a_zombie_writes_nothing_over(pipeline_settings: Settings, tmp_path: Pat
         relief.start()
         relief.wait_until_healthy()
         try:
-            with load(settings, records, PER_SECOND) as running:
+            with load(settings, records, PER_SECOND, transactions=True) as running:
                 for _ in range(NAPS):
                     eventually(
                         lambda: 0 < len(assigned(sleeper)) == partitions - len(assigned(relief)),

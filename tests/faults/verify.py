@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import redis
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.audit import PartitionAudit, audit
@@ -90,7 +90,7 @@ def read_oracle(settings: Settings) -> Oracle:
 
 def _unsettled(settings: Settings) -> int:
     lag = sum(row.lag for row in asyncio.run(read_lag(settings)))
-    return lag + sum(row.in_flight for row in asyncio.run(_audit(settings)))
+    return lag + sum(row.on_its_way for row in asyncio.run(_audit(settings)))
 
 
 async def _audit(settings: Settings) -> list[PartitionAudit]:
@@ -102,29 +102,26 @@ async def _audit(settings: Settings) -> list[PartitionAudit]:
 
 
 def _raw_records(settings: Settings) -> Iterator[tuple[Place, bytes | None, bytes | None]]:
-    """Every record of the raw topic, by a consumer without a group."""
-    consumer = Consumer(consumer_config(settings, "oracle"))
+    """Every committed record of the raw topic, by a consumer without a group."""
+    consumer = Consumer(consumer_config(settings, "oracle", **{"enable.partition.eof": True}))
     topic = settings.named(CUSTOMERS.raw_topic)
     try:
-        metadata = consumer.list_topics(topic, timeout=30).topics[topic]
-        ends = {}
-        for number in metadata.partitions:
-            begin, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)
-            if end > begin:
-                ends[number] = end
-        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
-        while ends:
+        unread = set(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, number, 0) for number in unread])
+        while unread:
             first = consumer.poll(30.0)
-            assert first is not None, f"{topic} has no more records although {ends} are its ends"
+            assert first is not None, f"{topic} has no more records although partitions {unread} have not ended"
             # `consume` with a timeout would wait for a full batch.
             for message in [first, *consumer.consume(10_000, 0)]:
-                assert message.error() is None, message.error()
-                partition, offset = message.partition(), message.offset()
+                partition, offset, error = message.partition(), message.offset(), message.error()
                 assert partition is not None
+                if error is not None:
+                    # The end of what is committed: markers behind the last record are passed over.
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    unread.discard(partition)
+                    continue
                 assert offset is not None
                 yield Place(message.timestamp()[1], partition, offset), message.key(), message.value()
-                if offset + 1 == ends[partition]:
-                    del ends[partition]
     finally:
         consumer.close()
 
