@@ -42,6 +42,28 @@ class RetryMany(Retry):
     dry_run: bool = False
 
 
+class Held(BaseModel):
+    """A filter of held records: conditions hold together, and at least one is needed."""
+
+    ids: Annotated[list[FailureId], Field(max_length=MOST_IDS)] = []
+    datasets: list[Text] = []
+    sources: list[Text] = []
+    reasons: list[Text] = []
+    keys: list[Text] = []
+
+
+class Release(Held):
+    """`remap`: read with the mapping that sources.toml has for their source now."""
+
+    remap: bool = False
+
+
+class DiscardHeld(Held):
+    """Why; it is kept."""
+
+    reason_text: Text
+
+
 class Discard(BaseModel):
     """Why; it is kept."""
 

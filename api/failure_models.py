@@ -124,3 +124,15 @@ class PlanAnswer(BaseModel):
     total: int
     ready: int
     lines: list[PlanLine]
+
+
+class HeldAnswer(BaseModel):
+    """How many records are held and will be released."""
+
+    held: int
+
+
+class DiscardedHeld(BaseModel):
+    """How many held records were discarded."""
+
+    discarded: int

@@ -1,12 +1,15 @@
-"""Replay jobs that this process runs, in the background of its answers."""
+"""Replay jobs and releases that this process runs, in the background of its answers."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
 from api.unavailable import postgres_trouble
 from runtime.errors import DeliveryFailed
 from runtime.failures.desk import Desk
+from runtime.failures.selection import Selection
 from runtime.failures.states import ActionRefused
 
 log = structlog.get_logger()
@@ -21,7 +24,14 @@ class FailureReplays:
 
     def run(self, job_id: int, who: str) -> None:
         """Let the job run. Returns at once."""
-        task = asyncio.create_task(self._run(job_id, who))
+        self._begin(self._run(job_id, who))
+
+    def release(self, selection: Selection, who: str, *, remap: bool) -> None:
+        """Release held records. Returns at once."""
+        self._begin(self._release(selection, who, remap))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -31,6 +41,17 @@ class FailureReplays:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _release(self, selection: Selection, who: str, remap: bool) -> None:
+        try:
+            await self.desk.release(selection, who, remap=remap)
+        except (ActionRefused, DeliveryFailed) as error:
+            log.warning("release_stopped", reason=str(error))
+        except Exception as error:
+            if reason := postgres_trouble(error):
+                log.warning("release_stopped", reason=reason)
+            else:
+                log.exception("release_failed")
 
     async def _run(self, job_id: int, who: str) -> None:
         try:

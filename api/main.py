@@ -35,7 +35,7 @@ from runtime.etl.run import EtlRun, Published
 from runtime.logging import configure_logging
 from runtime.settings import Settings, SettingsError, load_settings
 from schemas.dataset import Dataset
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ def assemble(settings: Settings) -> FastAPI:
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
         return audit_json(await audit_records(settings, engine), await moved_keys(engine))
 
-    desk = FailureDesk(settings, try_record)
+    desk = FailureDesk(settings, try_record, normalize_anew)
     hooks = _Webhooks(Webhooks(settings))
     return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk, hooks))
 

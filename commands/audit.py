@@ -26,6 +26,7 @@ WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
     (lambda row: sum(stop - start for start, stop in row.holes), "LOST"),
     (lambda row: row.expired, "EXPIRED (deleted from Kafka before Postgres had them)"),
     (lambda row: row.unprovable, "UNPROVABLE (vanished from Kafka before Postgres had them)"),
+    (lambda row: row.outcomes.get("held", 0), "HELD (`headrace failures list` says why)"),
 )
 """What makes an audit unclean, and how the last line says it."""
 
@@ -54,8 +55,9 @@ def audit(
     """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
 
     Exit code 0 if all are accounted for, in flight or held by an open transaction; 1 if records are lost, were deleted
-    (expired) or have vanished (unprovable) before Postgres had them, on counts that do not add up, or if --wait runs
-    out. An offset is not a record: markers and aborted records of transactions are counted as void.
+    (expired) or have vanished (unprovable) before Postgres had them, while records of a source that is over the failure
+    limit are held, on counts that do not add up, or if --wait runs out. An offset is not a record: markers and aborted
+    records of transactions are counted as void.
     With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row.
     With --repair, which means --deep, such keys are published and compared again: 0 if all stores follow in the end.
 

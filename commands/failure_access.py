@@ -15,14 +15,14 @@ from runtime.errors import DeliveryFailed
 from runtime.failures.outcomes import settle
 from runtime.failures.states import ActionRefused, CannotEdit, UnknownFailure
 from runtime.settings import Settings
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 
 T = TypeVar("T")
 
 
 def desk(settings: Settings) -> FailureDesk:
     """The desk with the real normalizer behind it."""
-    return FailureDesk(settings, try_record)
+    return FailureDesk(settings, try_record, normalize_anew)
 
 
 def who() -> str:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.failure_access import ask, desk, run, who
+from commands.failure_held import print_held, release
 from commands.failure_replays import cancel, jobs, pause, retry
 from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text
@@ -22,12 +23,11 @@ failures = typer.Typer(
     no_args_is_help=True,
     help="Rejected records: list, show, edit, retry or discard them. Postgres keeps them, whatever topics forget.",
 )
-for command in (retry, jobs, pause, cancel):
+for command in (retry, release, jobs, pause, cancel):
     failures.command()(command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 FailureId = Annotated[int, typer.Argument(min=1, max=actions.MOST_ID, metavar="ID")]
-FailureIds = Annotated[list[int], typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…")]
 
 
 @failures.command("list")
@@ -77,6 +77,8 @@ def list_failures(
             stdout.print(groups_table(groups))
         else:
             stdout.print("No failures are selected.")
+        if not as_json:
+            print_held(settings)
         return
     rows = ask(settings, lambda connection: queries.page(connection, chosen, limit, before))
     if as_json:
@@ -166,19 +168,35 @@ def edit(
 
 @failures.command()
 def discard(
-    ids: FailureIds,
     reason_text: Annotated[str, typer.Option("--reason-text", metavar="TEXT", help="Why; it is kept.")],
+    ids: Annotated[list[int] | None, typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="All held records of this source (repeatable).")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="All held records of this dataset (repeatable).")
+    ] = None,
 ) -> None:
     """Decide against failures: they are no longer listed, and stay in Postgres with the reason.
 
-    Example:
+    Examples:
 
       headrace failures discard 17 18 --reason-text 'test data of the supplier'
+
+      headrace failures discard --source shop --reason-text 'sent by mistake'
     """
-    if len(ids) > actions.MOST_IDS:
-        fail(f"at most {actions.MOST_IDS:,} ids at once", WRONG_USAGE)
-    ask(load_settings(), lambda connection: actions.discard(connection, ids, who(), reason_text))
-    stdout.print(f"Discarded {len(set(ids)):,}.")
+    settings = load_settings()
+    chosen = selection(sources=source, datasets=dataset)
+    if bool(ids) == (not chosen.is_empty):
+        fail("name failures by id, or held records by --source or --dataset", WRONG_USAGE)
+    if ids:
+        if len(ids) > actions.MOST_IDS:
+            fail(f"at most {actions.MOST_IDS:,} ids at once", WRONG_USAGE)
+        ask(settings, lambda connection: actions.discard(connection, ids, who(), reason_text))
+        count = len(set(ids))
+    else:
+        count = ask(settings, lambda connection: actions.discard_held(connection, chosen, who(), reason_text))
+    stdout.print(f"Discarded {count:,}.")
 
 
 def _pairs(values: list[str]) -> dict[str, object]:

@@ -61,8 +61,8 @@ class PartitionAudit:
 
     @property
     def clean(self) -> bool:
-        """Whether no record is lost or counted twice, and of none it is unknown."""
-        return self.balanced and not (self.holes or self.expired or self.unprovable)
+        """Whether no record is lost or counted twice, of none it is unknown, and none waits for somebody (held)."""
+        return self.balanced and not (self.holes or self.expired or self.unprovable or self.outcomes.get("held"))
 
     @property
     def on_its_way(self) -> int:

@@ -10,11 +10,13 @@ from sqlalchemy.pool import NullPool
 
 from producers.originals import find_originals
 from producers.payload_edit import with_fields
+from producers.release import Normalizing, Release
 from producers.replay import Replay
 from producers.replay_candidates import Candidate, RecordCheck, content_of, examine
+from producers.sources import SourcesError, load_sources
 from producers.value_limit import LARGEST_VALUE_BYTES
 from runtime.failures import actions, queries, replays
-from runtime.failures.desk import Edited, Plan, PlanLine
+from runtime.failures.desk import Edited, Plan, PlanLine, Released
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
@@ -22,17 +24,19 @@ from runtime.failures.states import ActionRefused, CannotEdit, StillInvalid, ref
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
+from schemas.field_reading import encode_mapping
 from schemas.registry import dataset_named
 
 PLAN_STEP = 500
 
 
 class FailureDesk:
-    """Opens its connections per call. `check` says what the normalizer would make of a record."""
+    """Opens its connections per call. `check` says what the normalizer would make of a record; `normalize` makes it."""
 
-    def __init__(self, settings: Settings, check: RecordCheck) -> None:
+    def __init__(self, settings: Settings, check: RecordCheck, normalize: Normalizing) -> None:
         self._settings = settings
         self._check = check
+        self._normalize = normalize
 
     async def edit(
         self,
@@ -50,7 +54,7 @@ class FailureDesk:
         async with self._transaction() as connection, _lookup(self._settings) as lookup:
             await settle(connection, self._settings.replay_limit)
             failure = await queries.one(connection, failure_id)
-            if reason := actions.not_actionable(failure):
+            if failure["state"] != "held" and (reason := actions.not_actionable(failure)):
                 raise refuse_all({failure_id: reason})
             originals = await find_originals(connection, lookup, [failure])
             if failure_id not in originals:
@@ -104,6 +108,15 @@ class FailureDesk:
                 raise ActionRefused("no failure that may be retried is selected; `--dry-run` shows what is")
             return job
 
+    async def release(self, selection: Selection, who: str, *, remap: bool = False) -> Released:
+        """Have held records normalized anew: see Release. `remap`: read with the mappings that sources.toml has now."""
+        mappings = await asyncio.to_thread(_mappings, self._settings) if remap else {}
+        engine = _engine(self._settings)
+        try:
+            return await Release(self._settings, engine, self._normalize, mappings).run(selection, who)
+        finally:
+            await uninterrupted(engine.dispose())
+
     async def run(self, job_id: int, who: str, progress: Callable[[Job], None] | None = None) -> Job:
         """Send what the job has queued: see Replay.run."""
         engine = _engine(self._settings)
@@ -145,6 +158,14 @@ def _expected(candidate: Candidate, force: bool) -> str:
 
 def _takes(state: str, force: bool) -> bool:
     return state == "open" or (force and state == "parked")
+
+
+def _mappings(settings: Settings) -> dict[str, bytes | None]:
+    try:
+        sources = load_sources(settings.sources_file, settings)
+    except SourcesError as error:
+        raise ActionRefused(str(error)) from error
+    return {name: encode_mapping(source.description.field_readings()) for name, source in sources.items()}
 
 
 def _engine(settings: Settings) -> AsyncEngine:

@@ -14,6 +14,7 @@ from producers.delivery import Delivery, Progress
 from producers.raw_topic import require_topic
 from producers.rehearsed import rehearsed_batches
 from producers.source import Source, SourceBatch, SourceFailed
+from producers.unreadable_limit import UnreadableLimit
 from runtime.checkpoints import Checkpoint
 from runtime.offset_ranges import OffsetRanges
 from runtime.rehearsal_watch import watch_for
@@ -61,9 +62,10 @@ async def publish(
     that failed stays published: running again repeats it, and repeats change nothing. When cancelled, what is queued
     is flushed for up to INTERRUPTED_FLUSH_SECONDS before CancelledError goes on.
 
-    Raises SourceFailed when the source cannot be read, DeliveryFailed when Kafka is not there or does not confirm all,
-    CheckpointTaken when another run of the source keeps its checkpoint, CheckpointUnavailable when it is to be resumed
-    from and Postgres does not give it, or must note a change before that is published and does not.
+    Raises SourceFailed when the source, or nearly every record of it, cannot be read, DeliveryFailed when Kafka is not
+    there or does not confirm all, CheckpointTaken when another run of the source keeps its checkpoint,
+    CheckpointUnavailable when it is to be resumed from and Postgres does not give it, or must note a change before that
+    is published and does not.
     """
     started = time.monotonic()
     run = Delivery(source, settings, run_id or str(uuid.uuid4()), progress)
@@ -96,9 +98,11 @@ async def publish(
 
 
 async def _publish_all(run: Delivery, batches: AsyncIterator[SourceBatch]) -> None:
+    limit = UnreadableLimit(run.progress.source, run.settings)
     try:
         async with aclosing(batches):  # type: ignore[type-var]
             async for batch in batches:
+                limit.judge(batch)
                 await run.send(batch)
                 if batch.on_confirmed is not None:
                     await run.flush()

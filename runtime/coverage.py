@@ -46,7 +46,8 @@ _MISSING_RANGES = text(f"""
 _FAILED = text(f"""
     SELECT count(*) FROM {_WANTED} JOIN ingest_failures f USING (topic, partition)
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
-        AND f."offset" <@ w.ranges::int8multirange AND f.stage <> 'elasticsearch'""").bindparams(*_PARAMETERS)  # noqa: S608
+        AND f."offset" <@ w.ranges::int8multirange AND f.stage <> 'elasticsearch'
+        AND f.state <> 'released'""").bindparams(*_PARAMETERS)  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ async def missing(connection: AsyncConnection, wanted: Wanted) -> int:
 
 
 async def failed(connection: AsyncConnection, wanted: Wanted) -> int:
-    """How many of the wanted records failed. Those that only Elasticsearch refused are stored, and not counted."""
+    """How many of the wanted records failed or are held. Those that only Elasticsearch refused are stored."""
     return int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
 
 

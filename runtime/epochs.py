@@ -63,6 +63,11 @@ def real_partition(partition: int) -> int:
     return partition if partition >= 0 else (-partition - 1) % _MOST_PARTITIONS
 
 
+def real_topic(topic: str) -> str:
+    """The topic behind one that may be archived. Pure."""
+    return topic.partition("@")[0]
+
+
 def archived(origin: Origin, epoch: int) -> Origin:
     """The coordinates of a record of an ended epoch. Pure."""
     partition = archived_partition(origin.partition, epoch)

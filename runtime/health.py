@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from runtime.rehearsal_watch import shown_in_health
 
 HealthCheck = Callable[[], dict[str, Any]]
-"""Returns details to show; an entry `problem` makes the process unhealthy, one `paused` degraded.
+"""Returns details to show; an entry `problem` makes the process unhealthy, one `paused` or `degraded` degraded.
 
 Called from another thread; must not block.
 """
@@ -53,7 +53,8 @@ def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
                 if (rehearsals := shown_in_health()) is not None:
                     details["rehearsals"] = rehearsals
                 healthy = "problem" not in details
-                word = "unhealthy" if not healthy else "degraded" if details.get("paused") else "healthy"
+                degraded = details.get("paused") or details.get("degraded")
+                word = "unhealthy" if not healthy else "degraded" if degraded else "healthy"
                 body = json.dumps({"status": word, **details}).encode()
                 status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
                 self._answer(status, "application/json", body)

@@ -146,7 +146,7 @@ class Settings(BaseSettings):
 
     # Failures
     failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90
-    """A stage stops when so large a share of the latest records of a dataset failed; 0 switches this off."""
+    """A source is held, a run fails, or a sink stops when so large a share of the latest records failed; 0: never."""
     failure_limit_records: Annotated[int, Field(ge=1)] = 1_000
     """How many records it takes to judge by: fewer may all fail."""
     replay_limit: Annotated[int, Field(ge=1)] = 3
@@ -260,9 +260,9 @@ def _is_http(value: str) -> bool:
     return True
 
 
-def read_variables() -> dict[str, str]:
-    """The variables of the environment, and those of `.env` that it lacks. An empty one is not set, as for settings."""
-    layers = (dotenv_values(ENV_FILE, encoding="utf-8"), os.environ)
+def read_variables(folder: Path = Path()) -> dict[str, str]:
+    """The variables of the environment, and those of the folder's `.env` that it lacks. An empty one is not set."""
+    layers = (dotenv_values(folder / ENV_FILE, encoding="utf-8"), os.environ)
     return {name: value for layer in layers for name, value in layer.items() if value}
 
 

@@ -41,8 +41,8 @@ metadata = MetaData(
 row_version = Sequence("row_version", metadata=metadata)
 """Gives every change of a row its version. Taken under the row's lock, so per key it only grows: see decision 0003."""
 
-OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed")
-"""Where a raw record can end. Exactly one of them counts it."""
+OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed", "held")
+"""Where a raw record can end. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
 
 
 def _timestamp(name: str, *, default: bool = False, nullable: bool = False) -> Column[Any]:
@@ -97,6 +97,7 @@ ingest_failures = Table(
     Column("replayed_partition", Integer),
     Column("replayed_offset", BigInteger),
     _timestamp("updated_at", nullable=True),
+    Column("raw_timestamp", BigInteger),
     UniqueConstraint("topic", "partition", "offset"),
     Index(None, "dataset", "reason"),
     Index(None, "state", "id"),
@@ -104,6 +105,7 @@ ingest_failures = Table(
 )
 """Rejected records. The sink writes them; from `state` on, columns tell what people did about them: see
 `runtime/failures/`. `attempts` counts the replays of the record, over all its failures (`replay_of` chains them).
+`raw_timestamp` is the broker's, in ms since the epoch.
 """
 
 failure_replays = Table(

@@ -90,3 +90,7 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str | None = None
     kind: str | None = None
     run: str | None = None
+    held: bool = False
+    """Whether it only waits: its source is over the failure limit, and somebody releases or discards it. See 0028."""
+    headers: dict[str, str] | None = None
+    """Of one that is held: the raw record's headers without which its payload could not be read again."""

@@ -10,18 +10,18 @@ import faust
 from confluent_kafka import Producer
 from faust.types.events import EventT
 
-from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.kafka_clients import producer_config
 from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
-from stream_processors.batch_transport import Batch, BatchApp, confirm, set_aside
+from stream_processors.batch_transport import Batch, BatchApp, confirm
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
 from stream_processors.out_of_range import RESET
 from stream_processors.rehearsed import BatchStage, RehearsedNormalizer, RehearsedStage
+from stream_processors.source_limits import SourceLimits
 
 GROUP = "normalizer"
 
@@ -81,7 +81,7 @@ def create_app(
         stream_wait_empty=True,
         web_enabled=False,
     )
-    limit, watch = FailureLimit(settings), watch_for(settings, "normalizer")
+    watch = watch_for(settings, "normalizer")
     for dataset in ingested_datasets():
         rehearsed = RehearsedNormalizer(dataset, watch) if watch else None
         stage: BatchStage = NormalizerStage(
@@ -91,7 +91,7 @@ def create_app(
             producer,
             confirmations,
             progress,
-            limit,
+            SourceLimits(settings),
             rehearsed,
         )
         if watch:
@@ -109,8 +109,6 @@ def _agent(stage: BatchStage, on_failure: OnFailure) -> Callable[[Any], Any]:
         async for event in events:
             try:
                 await stage.take(cast("Batch", event.value), partial(confirm, event))
-            except FailureLimitReached:
-                set_aside(event)
             except BaseException as error:
                 # Faust would start the agent anew and go on behind the batch that it lost; a cancelled one is lost too.
                 on_failure(error)

@@ -73,15 +73,6 @@ def confirm(event: EventT[Any]) -> None:
     event.ack()
 
 
-def set_aside(event: EventT[Any]) -> None:
-    """Drop a batch and read no further in its partition, until another worker or a restart begins with it again.
-
-    Nothing is committed for it. No later batch of the partition may be confirmed: it would cover this one.
-    """
-    event.ack()
-    event.app.consumer.pause_partitions({event.message.tp})
-
-
 class BatchThread(driver.AIOKafkaConsumerThread):
     """Hands out what was fetched as one item per partition instead of one per record."""
 

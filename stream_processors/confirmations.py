@@ -89,13 +89,6 @@ class Confirmations:
         self._busy.set()
         return batch
 
-    def abandon(self, partition: tuple[str, int], batch: Outstanding) -> None:
-        """Forget the batch that began last in its partition; it is never confirmed."""
-        self._queues[partition].remove(batch)
-        self._bytes -= batch.size
-        self._loop.create_task(self._wake_waiters())
-        self.report_complete()  # nothing may be outstanding any more
-
     @property
     def oldest_seconds(self) -> float:
         """Age of the oldest batch outstanding, 0 if there is none. May be called from any thread."""

@@ -103,6 +103,10 @@ class RecordNormalizer:
         """The failure of a record for a reason that is not in it."""
         return self._failure(record, SourceHeaders(*source_headers(record.headers)), verdict, now_ms)
 
+    def _failure(self, record: RawRecord, headers: SourceHeaders, verdict: InvalidRecord, now_ms: int) -> Rejected:
+        failed = failed_record(self._dataset.name, record, headers, verdict, now_ms)
+        return Rejected(kept_key(record), _encode(failed), verdict.reason)
+
     def _delete(self, record: RawRecord, plan: ReadingPlan) -> Normalized:
         """A record without a value deletes the one that its Kafka key names. Raises InvalidRecord for no such key."""
         key = self._key_to_delete(record.key)
@@ -170,27 +174,34 @@ class RecordNormalizer:
             raise InvalidRecord("too_large", f"{len(value)} bytes when normalized, at most {MAX_OUTPUT_BYTES} fit")
         return Normalized(key.encode(), value, unknown)
 
-    def _failure(self, record: RawRecord, headers: SourceHeaders, verdict: InvalidRecord, now_ms: int) -> Rejected:
-        message, payload = verdict.message, record.value
-        if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
-            message = f"{message} (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
-            payload = payload[:MAX_PAYLOAD_BYTES]
-        key = record.key[:MAX_KEY_BYTES] if record.key is not None else None
-        failed = FailedRecord(
-            dataset=self._dataset.name,
-            stage=STAGE,
-            reason=verdict.reason,
-            message=message,
-            origin=_origin(record),
-            failed_at=now_ms,
-            key=header_text(key),
-            payload=payload,
-            problems=verdict.problems,
-            source=header_text(headers.name),
-            kind=header_text(headers.kind),
-            run=header_text(headers.run),
-        )
-        return Rejected(key, _encode(failed), verdict.reason)
+
+def failed_record(
+    dataset: str, record: RawRecord, headers: SourceHeaders, verdict: InvalidRecord, now_ms: int
+) -> FailedRecord:
+    """What `failures` says of a record. Pure."""
+    message, payload = verdict.message, record.value
+    if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
+        message = f"{message} (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
+        payload = payload[:MAX_PAYLOAD_BYTES]
+    return FailedRecord(
+        dataset=dataset,
+        stage=STAGE,
+        reason=verdict.reason,
+        message=message,
+        origin=_origin(record),
+        failed_at=now_ms,
+        key=header_text(kept_key(record)),
+        payload=payload,
+        problems=verdict.problems,
+        source=header_text(headers.name),
+        kind=header_text(headers.kind),
+        run=header_text(headers.run),
+    )
+
+
+def kept_key(record: RawRecord) -> bytes | None:
+    """What a failure keeps of the record's key. Pure."""
+    return record.key[:MAX_KEY_BYTES] if record.key is not None else None
 
 
 def _absent(column: str, there: bool) -> InvalidField:

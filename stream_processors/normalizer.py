@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from runtime.failure_limit import FailureLimit, FailureLimitReached
 from schemas.dataset import Dataset
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
+from stream_processors.held import REMEDY, Held, held, may_be_held
 from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
@@ -22,6 +22,8 @@ from stream_processors.normalizer_metrics import (
     Progress,
     UnknownFields,
 )
+from stream_processors.source_context import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
+from stream_processors.source_limits import Source, SourceLimits
 
 log = structlog.get_logger()
 
@@ -30,6 +32,10 @@ SLICE_RECORDS = 250
 
 QUEUE_FULL_SECONDS = 0.005
 """Wait before another try when librdkafka's queue is full."""
+
+
+HELD = ""
+"""Counts held records beside the reasons, none of which is empty."""
 
 
 class Producing(Protocol):
@@ -58,7 +64,7 @@ class NormalizerStage:
         producer: Producing,
         confirmations: Confirmations,
         progress: Progress,
-        limit: FailureLimit,
+        limits: SourceLimits,
         normalizer: Normalizing | None = None,
     ) -> None:
         self._dataset = dataset.name
@@ -67,24 +73,22 @@ class NormalizerStage:
         self._producer = producer
         self._confirmations = confirmations
         self._progress = progress
-        self._limit = limit
-        self._stopped: FailureLimitReached | None = None
+        self._limits = limits
         self._normalizer = normalizer or RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
         self._clean_count = RECORDS.labels(dataset.name, "clean")
         self._failed_count = RECORDS.labels(dataset.name, "failed")
+        self._held_count = RECORDS.labels(dataset.name, "held")
         self._batch_records = BATCH_RECORDS.labels(dataset.name)
 
     async def take(self, batch: Batch, confirm: Callable[[], None]) -> None:
         """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
 
         `confirm` is called when it has, and all earlier batches of the partition too. Raises KafkaException when a
-        record cannot be queued at all; nothing of the batch is confirmed then. Raises FailureLimitReached for the
-        batch with which the limit is reached and for every later one: none of them is ever confirmed.
+        record cannot be queued at all; nothing of the batch is confirmed then. Records of a source that is over the
+        failure limit go to `failures` as held, whatever would have come of them.
         """
-        if self._stopped is not None:
-            raise self._stopped
         size = sum(len(record.value or b"") for record in batch)
         reasons: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
@@ -98,14 +102,9 @@ class NormalizerStage:
         outstanding = await self._confirmations.begin(partition, size, confirmed)
         self._progress.records_in += len(batch)
         now_ms = int(time.time() * 1000)
-        try:
-            for start in range(0, len(batch), SLICE_RECORDS):
-                await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
-                await asyncio.sleep(0)
-        except FailureLimitReached as verdict:
-            self._confirmations.abandon(partition, outstanding)
-            self._stop(batch[0].topic, verdict)
-            raise
+        for start in range(0, len(batch), SLICE_RECORDS):
+            await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
+            await asyncio.sleep(0)
         outstanding.expect(len(batch))
         self._count(len(batch), reasons, unknown)
 
@@ -115,8 +114,8 @@ class NormalizerStage:
         normalize, produce, on_delivery = self._normalizer.normalize, self._producer.produce, outstanding.delivered
         outcomes: list[Any] = [normalize(record, now_ms) for record in records]
         failed = sum([type(outcome) is Rejected for outcome in outcomes])
-        self._limit.judge(self._dataset, failed, len(records))
-        self._limit.count(self._dataset, failed, len(records))
+        if not self._limits.ignores(failed):
+            outcomes = self._held_where_over(records, outcomes, now_ms)
         for record, outcome in zip(records, outcomes, strict=True):
             if type(outcome) is Normalized:
                 topic = self._clean_topic
@@ -124,7 +123,7 @@ class NormalizerStage:
                     unknown.update(outcome.unknown)
             else:
                 topic = self._failures_topic
-                reasons[outcome.reason] += 1
+                reasons[HELD if type(outcome) is Held else outcome.reason] += 1
             while True:
                 try:
                     produce(topic, outcome.value, outcome.key, record.partition, on_delivery)
@@ -132,18 +131,45 @@ class NormalizerStage:
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
 
-    def _stop(self, topic: str, verdict: FailureLimitReached) -> None:
-        log.error(verdict.state, dataset=self._dataset, reason=verdict.reason)
-        FAILURE_LIMIT.labels(self._dataset).set(1)
-        self._stopped = verdict
-        self._progress.stopped = self._progress.stopped | {topic: verdict}
+    def _held_where_over(self, records: Batch, outcomes: list[Any], now_ms: int) -> list[Any]:
+        """The same outcomes, but of each source that is over the failure limit the records instead."""
+        headers = [SourceHeaders(*source_headers(record.headers)) for record in records]
+        names = [(one.name or b"")[:LONGEST_NAME] or None for one in headers]
+        counts: dict[Source, tuple[int, int]] = {}
+        for one, name, outcome in zip(headers, names, outcomes, strict=True):
+            if may_be_held(one):
+                failed, seen = counts.get(name, (0, 0))
+                counts[name] = failed + (type(outcome) is Rejected), seen + 1
+        over = self._limits.take(counts)
+        self._tell()
+        if not over:
+            return outcomes
+        return [
+            held(self._dataset, record, one, outcome, now_ms) if name in over and may_be_held(one) else outcome
+            for record, one, name, outcome in zip(records, headers, names, outcomes, strict=True)
+        ]
+
+    def _tell(self) -> None:
+        """Say once of each source that it is over the limit, and once that it is not any more."""
+        before = self._progress.holding.get(self._dataset, {})
+        now = {header_text(source) or PUSHED: why for source, why in self._limits.over.items()}
+        if now == before:
+            return
+        for source in now.keys() - before.keys():
+            log.warning("source_held", dataset=self._dataset, source=source, reason=now[source], remedy=REMEDY)
+        for source in before.keys() - now.keys():
+            log.info("source_held_no_longer", dataset=self._dataset, source=source)
+        FAILURE_LIMIT.labels(self._dataset).set(bool(now))
+        self._progress.holding = self._progress.holding | {self._dataset: now}
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
         self._batch_records.observe(records)
         self._clean_count.inc(records - reasons.total())
         if reasons:
-            self._failed_count.inc(reasons.total())
+            self._held_count.inc(reasons[HELD])
+            self._failed_count.inc(reasons.total() - reasons[HELD])
             for reason, count in reasons.items():
-                FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
+                if reason is not HELD:
+                    FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
         if unknown and (new := self._unknown_fields.count(unknown)):
             log.info("unknown_fields", dataset=self._dataset, fields=new)

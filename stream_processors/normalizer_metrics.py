@@ -4,12 +4,10 @@ import time
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from runtime.errors import Backpressure
-
 RECORDS = Counter("headrace_normalizer_records", "Records by what became of them", ["dataset", "outcome"])
 FAILURES = Counter("headrace_normalizer_failures", "Rejected records by reason code", ["dataset", "reason"])
 FAILURE_LIMIT = Gauge(
-    "headrace_normalizer_failure_limit_reached", "1 once the normalizer takes no more of a dataset", ["dataset"]
+    "headrace_normalizer_failure_limit_reached", "1 while records of a source of the dataset are held", ["dataset"]
 )
 UNKNOWN_FIELDS = Counter(
     "headrace_normalizer_unknown_fields", "Records with a field that the dataset does not have", ["dataset", "field"]
@@ -70,8 +68,8 @@ class Progress:
         self.records_out = 0
         self.records_failed = 0
         self.confirmed_at: float | None = None
-        self.stopped: dict[str, Backpressure] = {}
-        """The raw topics of which no more records are taken, and why. Replaced, never mutated."""
+        self.holding: dict[str, dict[str, str]] = {}
+        """By dataset, the sources whose records are held, and why. Replaced, never mutated."""
 
     def confirmed(self, clean: int, failed: int) -> None:
         """A batch's outputs are safe."""

@@ -41,6 +41,9 @@ def source_headers(headers: Headers | None) -> HeaderValues:
     return get(HEADER_SOURCE), get(HEADER_KIND), get(HEADER_RUN), get(HEADER_MAPPING), get(HEADER_PROBLEM)
 
 
+LONGEST_NAME = 1000
+"""Bytes of a source's name that count."""
+
 _NO_HEADERS: HeaderValues = (None, None, None, None, None)
 
 
@@ -48,7 +51,7 @@ def header_text(value: bytes | None) -> str | None:
     """A header as text that every store can hold: undecodable bytes and NUL become U+FFFD; empty is None."""
     if not value:
         return None
-    return value[:1000].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return value[:LONGEST_NAME].decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
 def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, FieldReading]:

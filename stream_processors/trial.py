@@ -1,4 +1,4 @@
-"""Tells what the normalizer would make of a record, without sending it. Pure."""
+"""What the normalizer makes of a record, without sending it. Pure."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +8,7 @@ import msgspec
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
 from schemas.events import FailedRecord
-from stream_processors.normalize import Normalized, RecordNormalizer
+from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer
 
 _decode = msgspec.json.Decoder(FailedRecord).decode
 
@@ -43,6 +43,12 @@ def try_record(
         return Trial(outcome.key.decode())
     failed = _decode(outcome.value)
     return Trial(None, failed.reason, failed.message, failed.problems)
+
+
+def normalize_anew(dataset: Dataset, record: RawRecord, now_ms: int) -> tuple[bool, bytes | None, bytes]:
+    """What comes of a raw record now: whether it is clean, key and value to publish. `now_ms` dates a failure."""
+    outcome = _normalizer(dataset).normalize(record, now_ms)
+    return isinstance(outcome, Normalized), outcome.key, outcome.value
 
 
 @cache

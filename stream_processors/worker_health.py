@@ -7,6 +7,7 @@ records wait while nothing is confirmed therefore ends itself, and the superviso
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import faust
@@ -16,6 +17,7 @@ from confluent_kafka import KafkaException, Producer
 from runtime.kafka_clients import reason
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
+from stream_processors.held import REMEDY
 from stream_processors.normalizer_metrics import Progress
 
 log = structlog.get_logger()
@@ -58,7 +60,7 @@ class WorkerHealth:
                 raise Stalled(f"{', '.join(self._waiting)}: nothing confirmed for {self._stalled_seconds:.0f} s")
 
     def details(self) -> dict[str, Any]:
-        """What to show, with `problem` if something is wrong. Does not block."""
+        """What to show, with `problem` if something is wrong, `degraded` while records are held. Does not block."""
         # Faust makes its consumer at the first look, and that must not be here: it belongs to the loop of the app.
         committed_at = self._consumer.committed_at if self._partitions is not None else None
         details: dict[str, Any] = {
@@ -69,8 +71,9 @@ class WorkerHealth:
             "oldest_unconfirmed_seconds": round(self._confirmations.oldest_seconds, 1),
             "last_commit_seconds_ago": None if committed_at is None else round(time.monotonic() - committed_at, 1),
         }
-        for verdict in self._progress.stopped.values():
-            details["state"] = verdict.state
+        if holding := {dataset: sources for dataset, sources in self._progress.holding.items() if sources}:
+            details["holding"] = holding
+            details["degraded"] = _told(holding)
         if problem := self._problem():
             details["problem"] = problem
         return details
@@ -86,8 +89,6 @@ class WorkerHealth:
     def _problem(self) -> str | None:
         if self._app.crashed:
             return f"crashed: {self._app.crash_reason!r}"
-        if stopped := self._progress.stopped:
-            return "; ".join(str(verdict) for verdict in stopped.values())
         if self._kafka_problem:
             return f"kafka: {self._kafka_problem}"
         if self._partitions is None:
@@ -110,8 +111,7 @@ class WorkerHealth:
 
     def _look_for_progress(self) -> None:
         waiting = self._consumer.waiting_partitions() if self._partitions else []
-        # Of a topic that has been stopped at the failure limit records wait for good reason.
-        self._waiting = [f"{tp.topic}/{tp.partition}" for tp in waiting if tp.topic not in self._progress.stopped]
+        self._waiting = [f"{tp.topic}/{tp.partition}" for tp in waiting]
         # Where all is aborted nothing is ever confirmed, but the group moves on.
         committed_at = self._consumer.committed_at if self._partitions else None
         progress = self._progress.records_out + self._progress.records_failed, committed_at
@@ -122,3 +122,10 @@ class WorkerHealth:
     async def _on_assigned(self, _: Any, assigned: Any, **__: Any) -> None:
         self._partitions = sorted(f"{tp.topic}/{tp.partition}" for tp in assigned)
         log.info("partitions_assigned", partitions=self._partitions)
+
+
+def _told(holding: Mapping[str, Mapping[str, str]]) -> str:
+    sources = [
+        f"{source} ({dataset}: {why})" for dataset, found in holding.items() for source, why in sorted(found.items())
+    ]
+    return f"over FAILURE_LIMIT_PERCENT, so that their records are held: {', '.join(sources)}; {REMEDY}"

@@ -1,5 +1,6 @@
 """`/failures`: rejected records, by reason and one by one, and what can be done about them."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -8,10 +9,20 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import answering, json_answer, settled, started, who
-from api.failure_bodies import Discard, Edit, FailureId, Retry, RetryMany
-from api.failure_models import EditAnswer, Failure, FailureGroups, FailureItems, PlanAnswer, ReplayJob
+from api.failure_bodies import Discard, DiscardHeld, Edit, FailureId, Held, Release, Retry, RetryMany
+from api.failure_models import (
+    DiscardedHeld,
+    EditAnswer,
+    Failure,
+    FailureGroups,
+    FailureItems,
+    HeldAnswer,
+    PlanAnswer,
+    ReplayJob,
+)
 from api.parameters import Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
+from api.served_json import encode
 from runtime.failures import actions, queries
 from runtime.failures.presented import payload_text, presented
 from runtime.failures.selection import InvalidSelection, Selection
@@ -84,6 +95,38 @@ async def retry_many(running: OurReplays, wanted: RetryMany) -> Response:
             plan = await running.desk.plan(selection, force=wanted.force)
             return json_answer({"total": plan.total, "ready": plan.ready, "lines": plan.lines})
         return started(running, await running.desk.start(selection, who(), rate=wanted.rate, force=wanted.force))
+
+
+@router.post("/release", status_code=202, response_model=HeldAnswer, summary="Let the selected held records go on")
+async def release(clients: OurClients, running: OurReplays, wanted: Release) -> Response:
+    """They are normalized anew under their own coordinates, in the background; `/failures?state=held` tells the rest.
+
+    Idempotent: what is still held is released when it is asked for again.
+    """
+    selection = _held(wanted)
+    async with settled(clients) as connection:
+        held = await queries.count(connection, selection)
+    running.release(selection, who(), remap=wanted.remap)
+    return Response(encode({"held": held}), HTTPStatus.ACCEPTED, media_type="application/json")
+
+
+@router.post("/discard", response_model=DiscardedHeld, summary="Decide against the selected held records")
+async def discard_held(clients: OurClients, wanted: DiscardHeld) -> Response:
+    """They are no longer listed, and stay in Postgres with the reason."""
+    async with settled(clients) as connection:
+        discarded = await actions.discard_held(connection, _held(wanted), who(), wanted.reason_text)
+    return json_answer({"discarded": discarded})
+
+
+def _held(wanted: Held) -> Selection:
+    names = ("ids", "datasets", "sources", "reasons", "keys")
+    lists = {name: tuple(getattr(wanted, name)) for name in names}
+    selection = Selection(**lists, since=None, until=None)
+    if selection.is_empty:
+        raise ProblemAnswer(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "Name held records by ids, or give a filter"
+        )
+    return replace(selection, states=("held",))
 
 
 @router.get("/{failure_id}", response_model=Failure, summary="Everything about a failure")

@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.clients import Clients
+from api.database import reading
 from api.endpoints.services import OurClients
 from api.probes import Finding, Store, probe_all, require
 from api.recorded_runs import latest_run
 from api.served_json import encode
 from api.unavailable import Unavailable
+from runtime.failures.held import count_held
 from runtime.rehearsals import running
 from runtime.settings import Settings
 
@@ -29,6 +32,9 @@ class Health(BaseModel):
     components: dict[Store, Finding]
     rehearsals: list[str] = []
     misfits: dict[str, str] = {}
+    held: int = 0
+    """Records that wait until somebody releases or discards them; `reason` says more."""
+    reason: str = ""
 
 
 class EtlHealth(Health):
@@ -67,12 +73,13 @@ async def health(clients: OurClients) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka, or where Postgres has no connection left; 503
     `unhealthy` without Postgres.
 
-    Also degraded with a dataset that cannot be read as it is declared; `misfits` says which, and what to do.
+    Also degraded with a dataset that cannot be read as it is declared; `misfits` says which, and what to do. And while
+    records are `held`: their sources are over the failure limit.
     """
     findings = await probe_all(clients)
-    misfits = await _misfits(clients, findings)
-    body = {"status": overall(findings, misfits), "components": _components(findings)}
-    return _answer(body | misfits | _rehearsals(clients.settings))
+    misfits, held = await _misfits(clients, findings), await _held(clients, findings)
+    body = {"status": overall(findings, misfits | held), "components": _components(findings)}
+    return _answer(body | misfits | held | _rehearsals(clients.settings))
 
 
 @router.get(
@@ -97,16 +104,16 @@ async def etl_health(clients: OurClients) -> Response:
         else:
             last = (run.finished_at or run.started_at) if run else None
             etl_status, run_id = (run.status, run.run_id) if run else ("never_run", None)
-    misfits = await _misfits(clients, findings)
+    misfits, held = await _misfits(clients, findings), await _held(clients, findings)
     body = {
-        "status": overall(findings, misfits),
+        "status": overall(findings, misfits | held),
         "db_connected": findings["postgres"].status == "up",
         "last_etl_run": last,
         "etl_status": etl_status,
         "last_run_id": run_id,
         "components": _components(findings),
     }
-    return _answer(body | misfits | _rehearsals(clients.settings))
+    return _answer(body | misfits | held | _rehearsals(clients.settings))
 
 
 async def _misfits(clients: Clients, findings: dict[Store, Finding]) -> dict[str, dict[str, str]]:
@@ -118,6 +125,22 @@ async def _misfits(clients: Clients, findings: dict[Store, Finding]) -> dict[str
     except Unavailable:
         return {}  # it answered a moment ago; its own finding will say so if it does not
     return {"misfits": found} if found else {}
+
+
+async def _held(clients: Clients, findings: dict[Store, Finding]) -> dict[str, Any]:
+    """Nothing where no record is held, or where Postgres does not say."""
+    if findings["postgres"].status != "up":
+        return {}
+    try:
+        async with reading(clients.engine) as connection:
+            held = await count_held(connection)
+    except (Unavailable, SQLAlchemyError):
+        return {}  # How Postgres is, its probe has found out; without the table nothing is held.
+    reason = (
+        f"{held:,} records are held: nearly all of their sources' records failed; "
+        "`headrace failures list`, then `release` or `discard`"
+    )
+    return {"held": held, "reason": reason} if held else {}
 
 
 def _rehearsals(settings: Settings) -> dict[str, list[str]]:

@@ -1,11 +1,13 @@
 """Changes that people make to failures. Each leaves who, when and what in `failure_actions`, in one transaction."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from runtime.failures.held import book_as_failed, lock_books
 from runtime.failures.selection import Selection
 from runtime.failures.states import UnknownFailure, refuse_all
 from runtime.tables import failure_actions, ingest_failures
@@ -48,6 +50,8 @@ def not_actionable(row: Mapping[str, Any]) -> str | None:
     match row["state"]:
         case "open" | "parked":
             return None
+        case "held":
+            return "it is held with the others of its source; `headrace failures release` sends it on its way"
         case "queued":
             return f"replay job {row['replay_job']} is about to send it; `headrace failures cancel` stops the job"
         case "replayed":
@@ -60,13 +64,28 @@ def not_actionable(row: Mapping[str, Any]) -> str | None:
 
 async def discard(connection: AsyncConnection, ids: Sequence[int], who: str, why: str) -> None:
     """Decide against failures, for a stated reason. All or none. Raises ActionRefused, UnknownFailure."""
+    await lock_books(connection, Selection(ids=tuple(ids)))
     rows = await lock(connection, ids)
-    if refusals := {row["id"]: reason for row in rows if (reason := not_actionable(row))}:
+    held = [row for row in rows if row["state"] == "held"]
+    if refusals := {row["id"]: reason for row in rows if row not in held and (reason := not_actionable(row))}:
         raise refuse_all(refusals)
+    await book_as_failed(connection, held)
     await connection.execute(
         update(ingest_failures).where(_f.id.in_(ids)).values(state="discarded", updated_at=func.now())
     )
     await note(connection, [row["id"] for row in rows], "discarded", who, text=why)
+
+
+async def discard_held(connection: AsyncConnection, selection: Selection, who: str, why: str) -> int:
+    """Decide against all held records that are selected; returns how many. In the caller's transaction."""
+    wanted = replace(selection, states=("held",))
+    await lock_books(connection, wanted)
+    discarded = 0
+    query = select(_f.id).where(*wanted.conditions()).order_by(_f.id).limit(MOST_IDS)
+    while ids := list((await connection.execute(query)).scalars()):
+        await discard(connection, ids, who, why)
+        discarded += len(ids)
+    return discarded
 
 
 async def save_edit(
@@ -81,7 +100,7 @@ async def save_edit(
 ) -> None:
     """Keep an edited payload for the next retry, and the raw record's headers with it. Raises ActionRefused."""
     (row,) = await lock(connection, [failure_id])
-    if reason := not_actionable(row):
+    if row["state"] != "held" and (reason := not_actionable(row)):
         raise refuse_all({failure_id: reason})
     changed = {"edited_payload": after, "raw_headers": dict(headers), "updated_at": func.now()}
     await connection.execute(update(ingest_failures).where(_f.id == failure_id).values(changed))

@@ -30,6 +30,14 @@ class PlanLine:
 
 
 @dataclass(frozen=True)
+class Released:
+    """How many records were released, and how many stay held: their bytes are nowhere any more."""
+
+    sent: int
+    gone: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a replay would do."""
 
@@ -66,6 +74,13 @@ class Desk(Protocol):
 
     async def start(self, selection: Selection, who: str, *, rate: float | None = None, force: bool = False) -> Job:
         """Queue the selected failures as a job; `run` sends them. `rate` in records/s, None for no cap."""
+        ...
+
+    async def release(self, selection: Selection, who: str, *, remap: bool = False) -> Released:
+        """Have held records normalized anew, under their own coordinates. `remap`: read with the mapping of today.
+
+        Idempotent. Raises ActionRefused where there is no mapping of today.
+        """
         ...
 
     async def run(self, job_id: int, who: str, progress: Callable[[Job], None] | None = None) -> Job:

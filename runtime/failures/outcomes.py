@@ -26,7 +26,9 @@ _COVERED = text("""
         AND c.ranges @> f.replayed_offset
     LEFT JOIN ingest_failures again ON again.topic = f.replayed_topic
         AND again."partition" = f.replayed_partition AND again."offset" = f.replayed_offset
-    WHERE f.state = 'replayed' ORDER BY f.id LIMIT :chunk FOR UPDATE OF f SKIP LOCKED""")
+        AND again.state <> 'released'
+    WHERE f.state = 'replayed' AND again.state IS DISTINCT FROM 'held'
+    ORDER BY f.id LIMIT :chunk FOR UPDATE OF f SKIP LOCKED""")
 
 _SETTLE = text("UPDATE ingest_failures SET state = :state, updated_at = now() WHERE id = ANY(:ids)")
 

@@ -4,15 +4,20 @@ from typing import Literal, get_args
 
 from schemas.errors import FieldProblem
 
-State = Literal["open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded"]
+State = Literal[
+    "open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded", "held", "released"
+]
 """open: nobody has acted. queued: a replay job will send it. replayed: sent and confirmed by the broker, outcome not
 known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but another record of its
 key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
+
+held: no failure yet; its source is over the failure limit, and it waits under its coordinates. released: it was held,
+and has been taken since.
 """
 
 STATES: tuple[State, ...] = get_args(State)
 
-UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked")
+UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked", "held")
 """What a list shows unless asked otherwise: those that somebody, or the pipeline, still has to deal with."""
 
 JobState = Literal["running", "paused", "interrupted", "failed", "cancelled", "done"]

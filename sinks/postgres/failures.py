@@ -40,16 +40,22 @@ _COLUMNS = (
     ("partition", "int"),
     ("offset", "bigint"),
     ("failed_at", "timestamptz"),
+    ("state", "text"),
+    ("raw_headers", "text"),
+    ("raw_timestamp", "bigint"),
 )
 
 _NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
 
 _INSERT = f"""
     INSERT INTO ingest_failures ({_NAMES})
-    SELECT {_NAMES.replace('"problems"', '"problems"::jsonb')}
+    SELECT {_NAMES.replace('"problems"', '"problems"::jsonb').replace('"raw_headers"', '"raw_headers"::jsonb')}
     FROM unnest({", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_COLUMNS, 1))}) AS f ({_NAMES})
     ORDER BY "topic", "partition", "offset"
-    ON CONFLICT DO NOTHING"""  # noqa: S608 (column names of ours)
+    ON CONFLICT (topic, "partition", "offset") DO UPDATE
+        SET {", ".join(f"{name} = excluded.{name}" for name in ("state", "stage", "reason", "message", "problems"))},
+            updated_at = now()
+        WHERE ingest_failures.state IN ('held', 'released') AND excluded.state <> 'held'"""  # noqa: S608 (column names of ours)
 
 _FIND = f"""
     SELECT {_NAMES} FROM ingest_failures
@@ -121,7 +127,7 @@ def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
 
 
 async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
-    """One row per failed raw record; one that is there already stays as it is."""
+    """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
     if failures:
         rows = [_row(failed) for failed in failures]
         await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
@@ -168,15 +174,20 @@ def _row(failed: FailedRecord) -> tuple[object, ...]:
         _text(failed.stage),
         _text(failed.reason),
         _text(failed.message),
-        msgspec.json.encode(
-            [{"field": _text(p.field), "code": _text(p.code), "message": _text(p.message)} for p in failed.problems]
-        ).decode(),
+        _json([{"field": _text(p.field), "code": _text(p.code), "message": _text(p.message)} for p in failed.problems]),
         failed.payload,
         _text(failed.origin.topic),
         failed.origin.partition,
         failed.origin.offset,
         datetime.fromtimestamp(failed.failed_at / 1000, UTC),
+        "held" if failed.held else "open",
+        None if failed.headers is None else _json({name: _text(value) for name, value in failed.headers.items()}),
+        failed.origin.timestamp,
     )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _text(value: str | None) -> str | None:

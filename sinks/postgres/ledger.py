@@ -12,7 +12,7 @@ Place = tuple[str, int]
 """A raw (topic, partition)."""
 
 _LOCK = """
-    SELECT c.topic, c.partition, c.ranges * w.ranges::int8multirange
+    SELECT c.topic, c.partition, c.ranges * w.ranges::int8multirange, c.held
     FROM coverage c JOIN unnest($1::text[], $2::int[], $3::text[]) AS w (topic, partition, ranges)
         ON c.topic = w.topic AND c.partition = w.partition
     ORDER BY c.topic, c.partition FOR UPDATE OF c"""
@@ -30,6 +30,18 @@ _EXTEND = f"""
     WHERE c.topic = w.topic AND c.partition = w.partition"""  # noqa: S608 (column names of ours)
 
 
+_HELD = """
+    SELECT f.topic, f."partition", f."offset" FROM ingest_failures f
+    JOIN unnest($1::text[], $2::int[], $3::text[]) AS w (topic, partition, ranges) USING (topic, partition)
+    WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
+        AND f."offset" <@ w.ranges::int8multirange AND f.state = 'held'"""
+
+_RELEASED = """
+    UPDATE ingest_failures f SET state = 'released', updated_at = now()
+    FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w (topic, partition, "offset")
+    WHERE (f.topic, f."partition", f."offset") = (w.topic, w.partition, w."offset") AND f.state = 'held'"""
+
+
 class Ledger:
     """The books of one transaction: opened with the offsets in hand, closed with their outcomes.
 
@@ -40,6 +52,8 @@ class Ledger:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._covered: dict[Place, OffsetRanges] = {}
+        self._held: dict[Place, set[int]] = defaultdict(set)
+        self._released: list[tuple[str, int, int]] = []
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
         self.all_new = False
@@ -61,21 +75,48 @@ class Ledger:
         if len(rows) < len(places):
             await self._connection.execute(_CREATE, topics, partitions)
             rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
-        for topic, partition, covered in rows:
+        holding = []
+        for topic, partition, covered, held in rows:
             self._covered[topic, partition] = OffsetRanges((part.lower, part.upper) for part in covered)
+            if held and covered:
+                holding.append((topic, partition))
+        if holding:
+            await self._read_held(holding)
         self.all_new = distinct == len(origins) and not any(self._covered.values())
 
+    async def _read_held(self, places: Sequence[Place]) -> None:
+        topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
+        ranges = [self._covered[place].multirange() for place in places]
+        for topic, partition, offset in await self._connection.fetch(_HELD, topics, partitions, ranges):
+            self._held[topic, partition].add(offset)
+
     def is_covered(self, origin: Origin) -> bool:
-        """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat."""
+        """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
+
+        A record that was held earlier has not: whatever arrives under its coordinates is its outcome.
+        """
         place = (origin.topic, origin.partition)
         covered = self._covered[place]
-        return bool(covered and origin.offset in covered) or origin.offset in self._reached[place]
+        earlier = bool(covered and origin.offset in covered) and origin.offset not in self._held[place]
+        return earlier or origin.offset in self._reached[place]
+
+    def is_held(self, origin: Origin) -> bool:
+        """Whether the record was held by an earlier transaction."""
+        return origin.offset in self._held[origin.topic, origin.partition]
 
     def reached(self, outcome: str, origins: Iterable[Origin]) -> None:
-        """These records have reached an outcome. Name each once, and none that is covered."""
+        """These records have reached an outcome. Name each once, and none that is covered.
+
+        What was held is counted there no longer.
+        """
         offsets: dict[Place, list[int]] = defaultdict(list)
         for origin in origins:
-            offsets[origin.topic, origin.partition].append(origin.offset)
+            place = (origin.topic, origin.partition)
+            offsets[place].append(origin.offset)
+            if self.is_held(origin):
+                self._counts[place, "held"] -= 1
+                if outcome != "failed":
+                    self._released.append((*place, origin.offset))
         for place, numbers in offsets.items():
             self._reached[place].update(numbers)
             self._counts[place, outcome] += len(numbers)
@@ -95,6 +136,8 @@ class Ledger:
             [ranges.multirange() for ranges in reached],
             *counts,
         )
+        if self._released:
+            await self._connection.execute(_RELEASED, *map(list, zip(*self._released, strict=True)))
 
 
 def _ranges(offsets: set[int]) -> OffsetRanges:

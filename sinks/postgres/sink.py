@@ -218,13 +218,14 @@ class PostgresSink:
                 judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *undecodable):
-                fresh = not ledger.is_covered(failed.origin)
+                fresh = not (ledger.is_covered(failed.origin) or (failed.held and ledger.is_held(failed.origin)))
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
                 elif fresh:
-                    ledger.reached("failed", [failed.origin])
+                    outcome = "held" if failed.held else "failed"
+                    ledger.reached(outcome, [failed.origin])
                     recorded.append(failed)
-                    tally[failed.dataset, "failed"] += 1
+                    tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
             if undecodable:
                 # As they are recorded: of one whose record had reached another outcome there is nothing to tell.

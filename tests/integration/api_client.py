@@ -23,7 +23,7 @@ from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from schemas.text import fold
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 
 CUSTOMERS = dataset_named("customers")
 RECORDS = dataset_named("records")
@@ -60,7 +60,7 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
         return audit_json(await audit_records(settings, engine))
 
-    desk = FailureDesk(settings, try_record)
+    desk = FailureDesk(settings, try_record, normalize_anew)
     app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk, NoWebhooks()))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)

@@ -75,7 +75,8 @@ class Driver:
         """Outcomes over all partitions, zeros left out."""
         row = await self.connection.fetchrow(
             "SELECT sum(inserted)::int inserted, sum(updated)::int updated, sum(unchanged)::int unchanged,"
-            " sum(superseded)::int superseded, sum(deleted)::int deleted, sum(failed)::int failed FROM coverage"
+            " sum(superseded)::int superseded, sum(deleted)::int deleted, sum(failed)::int failed, sum(held)::int held"
+            " FROM coverage"
         )
         return {name: count for name, count in row.items() if count}
 

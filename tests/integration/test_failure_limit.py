@@ -1,20 +1,24 @@
-"""A stage that would send everything to `failures` stops: the normalizer and the Postgres sink as processes."""
+"""Before everything goes to `failures` the normalizer holds the source, and the Postgres sink stops: as processes."""
 
 import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from confluent_kafka import Producer
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from local_stack.programs import ROLES, Instance
-from monitoring.lag import PartitionLag, read_lag
+from monitoring.audit import PartitionAudit, audit
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from runtime.topic_admin import end_offsets
+from schemas.events import HEADER_MAPPING, HEADER_SOURCE
 from tests.e2e.stores import rows, value
+from tests.integration.etl_runs import Command
+from tests.integration.test_api_webhooks import BLOCK, post, webhooks
 from tests.processes import Process
 from tests.waiting import eventually
 
@@ -35,11 +39,6 @@ def publish(settings: Settings, topic: str, values: list[bytes], partition: int 
 
 def ends(settings: Settings, topic: str) -> int:
     return sum(end_offsets(settings, [settings.named(topic)]).values())
-
-
-def lag_of(settings: Settings, group: str, topic: str) -> list[PartitionLag]:
-    wanted = settings.named(group), settings.named(topic)
-    return [row for row in asyncio.run(read_lag(settings)) if (row.group, row.topic) == wanted]
 
 
 def stopped(process: Process) -> str:
@@ -67,50 +66,103 @@ def normalizer(pipeline_settings: Settings, tmp_path: Path) -> Iterator[Process]
     process.kill()
 
 
-def test_the_normalizer_stops_one_dataset_and_goes_on_with_the_others(
+def flood(settings: Settings, source: str, values: list[bytes], mapping: bytes = b'{"email":"mail"}') -> None:
+    """Records that fail, since the mapping of their source is wrong."""
+    headers: list[tuple[str, str | bytes | None]] = [(HEADER_SOURCE, source), (HEADER_MAPPING, mapping)]
+    producer = Producer(producer_config(settings))
+    for number, content in enumerate(values):
+        producer.produce(settings.named("customers.raw"), content, b"C%d" % number, partition=0, headers=headers)
+    assert producer.flush(60) == 0
+
+
+def audited(settings: Settings) -> tuple[bool, int]:
+    """Whether the audit is clean, and how many records are held, once nothing is in flight."""
+
+    async def ask() -> list[PartitionAudit]:
+        engine = create_async_engine(settings.async_database_url)
+        try:
+            return await audit(settings, engine)
+        finally:
+            await engine.dispose()
+
+    def landed() -> list[PartitionAudit]:
+        rows = asyncio.run(ask())
+        return [] if any(row.in_flight for row in rows) else rows
+
+    rows = eventually(landed, what="nothing is in flight", within=60)
+    return all(row.clean for row in rows), sum(row.outcomes.get("held", 0) for row in rows)
+
+
+SOURCES = """
+[sources.bad]
+kind = "csv"
+path = "bad.csv"
+dataset = "customers"
+map = { email = "email" }
+"""
+
+
+async def through_the_webhook(settings: Settings, body: bytes) -> dict[str, Any]:
+    """Post a customer to a webhook of the same dataset; returns what the API says of its health."""
+    block = BLOCK.replace("records", "customers").replace('source_id = "id"', 'customer_id = "customer_id"')
+    async with webhooks(settings, block) as client:
+        assert (await post(client, body)).status_code == 202
+        answer = await client.get("/health")
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+
+def test_a_source_that_floods_is_held_while_others_go_on_and_is_released_under_its_coordinates(
     pipeline_settings: Settings, normalizer: Process, tmp_path: Path
 ) -> None:
     settings = pipeline_settings
-    for partition in (0, 1):
-        publish(settings, "customers.raw", [b"no JSON"] * 6_000, partition)
-    problem = eventually(lambda: stopped(normalizer), what="it says that it has stopped")
-    assert "of the latest" in problem
-    assert "customers" in problem
-    assert "FAILURE_LIMIT_PERCENT=0" in problem, "the way out"
-    assert ends(settings, "failures") < LIMIT
-    (role,) = [role for role in ROLES if role.name == "normalizer"]
-    shown = Instance(role, 0, int(normalizer.url.rpartition(":")[2])).problem()
-    assert problem in (shown or ""), "`headrace status` shows it"
-
-    # More than Faust buffers per dataset, so that a queue that is full would hold back the others.
-    for partition in (0, 1):
-        publish(settings, "customers.raw", [b"no JSON"] * 6_000, partition)
-    records = [json.dumps({"source_id": f"R{number}", "name": "n"}).encode() for number in range(20_000)]
-    publish(settings, "records.raw", records)
-    eventually(lambda: ends(settings, "records.clean") == len(records), what="the other dataset goes on", within=30)
-    eventually(
-        lambda: sum(row.lag for row in lag_of(settings, "normalizer", "records.raw")) == 0,
-        what="the other dataset is committed",
-        within=30,
-    )
-    assert ends(settings, "failures") < LIMIT
-    assert sum(row.lag for row in lag_of(settings, "normalizer", "customers.raw")) >= 24_000 - LIMIT
-    log = (tmp_path / "normalizer.log").read_text()
-    assert log.count('"event": "failure_limit_reached"') == 1, "one alarm"
-    metrics = httpx.get(f"{normalizer.url}/metrics", trust_env=False).text
-    assert 'headrace_normalizer_failure_limit_reached{dataset="customers"} 1.0' in metrics
-
-    # Fixed, or told that the records are to blame: all of it comes again, and nothing was lost.
-    assert normalizer.stop() == 0
-    again = start("normalizer", settings, tmp_path / "again.log", FAILURE_LIMIT_PERCENT="0")
+    sink = start("sink postgres", settings, tmp_path / "sink.log")
     try:
-        eventually(
-            lambda: sum(row.lag for row in lag_of(settings, "normalizer", "customers.raw")) == 0,
-            what="with the limit off it goes on",
-        )
-        assert ends(settings, "failures") >= 24_000
+        flood(settings, "bad", [customer(number) for number in range(1_500)])
+        publish(settings, "customers.raw", [customer(1_400, first_name="Newer")])
+        publish(settings, "customers.raw", [customer(number) for number in range(5_000, 5_100)])
+        asyncio.run(through_the_webhook(settings, customer(6_000)))
+        eventually(lambda: value(settings, "SELECT count(*) FROM customers") == 102, what="the others are stored")
+        clean, held = audited(settings)
+        assert not clean
+        assert 1_500 - LIMIT < held < 1_500, "the first ones fail one by one"
+
+        told = httpx.get(f"{normalizer.url}/health", trust_env=False)
+        assert (told.status_code, told.json()["status"]) == (200, "degraded")
+        assert "bad" in told.json()["degraded"]
+        assert "headrace failures release" in told.json()["degraded"]
+        log = (tmp_path / "normalizer.log").read_text()
+        assert log.count('"event": "source_held"') == 1, "one line, however many records"
+        assert len(log.splitlines()) < 50
+        metrics = httpx.get(f"{normalizer.url}/metrics", trust_env=False).text
+        assert 'headrace_normalizer_failure_limit_reached{dataset="customers"} 1.0' in metrics
+        health = asyncio.run(through_the_webhook(settings, customer(6_000)))
+        assert (health["status"], health["held"]) == ("degraded", held)
+
+        file = tmp_path / "mended.toml"
+        file.write_text(SOURCES)
+        headrace = Command(settings.model_copy(update={"sources_file": file}))
+        shown = headrace("failures", "list").stdout
+        assert "headrace failures release --source bad" in shown
+        assert headrace("audit").returncode == 1
+        assert "HELD" in headrace("audit").stdout
+        done = headrace.json("failures", "release", "--source", "bad", "--remap")
+        assert done == {"released": held, "gone": 0, "still_held": 0}
+        assert audited(settings) == (True, 0)
+        assert value(settings, "SELECT count(*) FROM customers") == 102 + held - 1
+        (newer,) = rows(settings, "SELECT first_name FROM customers WHERE customer_id = 'C1400'")
+        assert newer["first_name"] == "Newer", "it came after the one that was held"
+        (released,) = rows(settings, "SELECT raw_offset FROM customers WHERE customer_id = 'C1499'")
+        assert released["raw_offset"] == 1_499
+        assert headrace.json("failures", "release", "--source", "bad")["released"] == 0, "nothing is released twice"
+
+        flood(settings, "worse", [b"no JSON"] * 1_500, mapping=b"{}")
+        eventually(lambda: audited(settings)[1] > 0, what="another source is held")
+        discarded = headrace("failures", "discard", "--source", "worse", "--reason-text", "sent by mistake")
+        assert discarded.returncode == 0, discarded.stderr
+        assert audited(settings) == (True, 0)
     finally:
-        again.kill()
+        sink.kill()
 
 
 def test_a_small_file_of_garbage_alone_goes_to_failures(pipeline_settings: Settings, normalizer: Process) -> None:

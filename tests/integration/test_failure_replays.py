@@ -27,7 +27,7 @@ from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from runtime.tables import ingest_failures, raw_csv_data
 from runtime.topic_admin import end_offsets
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 from tests.integration.placeless import every_third_placeless
 from tests.waiting import eventually_async
 
@@ -48,7 +48,7 @@ async def engine(pipeline_settings: Settings) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def desk(pipeline_settings: Settings) -> FailureDesk:
-    return FailureDesk(pipeline_settings, try_record)
+    return FailureDesk(pipeline_settings, try_record, normalize_anew)
 
 
 def value_of(number: int) -> bytes:
@@ -367,7 +367,7 @@ async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_op
     await fail_records(pipeline_settings, engine, 2)
     job = await desk.start(ALL, "tester")
     with pytest.raises(RuntimeError):
-        await FailureDesk(pipeline_settings, cast("RecordCheck", stumbles)).run(job.id, "tester")
+        await FailureDesk(pipeline_settings, cast("RecordCheck", stumbles), normalize_anew).run(job.id, "tester")
     async with engine.begin() as connection:
         failed = await replays.job(connection, job.id)
     assert (failed.state, failed.attended) == ("failed", False)

@@ -14,7 +14,7 @@ from runtime.raw_lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.postgres.sink import PostgresSink
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 from tests.integration.postgres_sink_driver import customer
 from tests.integration.sink_events import publish, running
 from tests.waiting import eventually_async
@@ -114,7 +114,7 @@ async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage
     assert rows[topic, 0].clean
     assert (rows[topic, 0].covered, rows[topic, 0].in_flight) == (4, 0)
 
-    plan = await FailureDesk(settings, try_record).plan(Selection(datasets=("customers",)))
+    plan = await FailureDesk(settings, try_record, normalize_anew).plan(Selection(datasets=("customers",)))
     told = {(line.reason, line.expected): line.count for line in plan.lines}
     assert told["clean_form", "valid"] == 1, "a retry starts from the raw record"
     assert told["foreign", "original_gone"] > 0

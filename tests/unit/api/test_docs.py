@@ -16,7 +16,7 @@ from producers.failure_desk import FailureDesk
 from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from stream_processors.trial import try_record
+from stream_processors.trial import normalize_anew, try_record
 from tests.integration.api_client import NoWebhooks
 
 
@@ -36,7 +36,8 @@ async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
     return {}
 
 
-STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, FailureDesk(Settings(), try_record), NoWebhooks())
+DESK = FailureDesk(Settings(), try_record, normalize_anew)
+STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, DESK, NoWebhooks())
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_batches_that_hold_only_repeats_leave_no_trace() -> None:
     limit = FailureLimit(SETTINGS)
     for _ in range(10_000):
         take(limit, "customers", 0, 0)
-    assert not limit._batches["customers"]
+    assert limit._windows["customers"].records == 0
 
 
 def test_zero_percent_switches_it_off() -> None:

@@ -5,21 +5,24 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
 from runtime.errors import DeliveryFailed
-from runtime.failure_limit import FailureLimit, FailureLimitReached
 from runtime.settings import Settings
-from schemas.events import CleanRecord, FailedRecord
+from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
 from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Progress, UnknownFields
+from stream_processors.source_limits import MOST_SOURCES, SourceLimits
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
 
 
 class Scene:
-    def __init__(self, producer: RecordingProducer | None = None, most_bytes: int = 1_000_000) -> None:
+    def __init__(
+        self, producer: RecordingProducer | None = None, most_bytes: int = 10_000_000, settings: Settings | None = None
+    ) -> None:
         self.producer = producer or RecordingProducer()
         self.failed: list[DeliveryFailed] = []
         self.progress = Progress()
@@ -32,7 +35,7 @@ class Scene:
             self.producer,
             self.confirmations,
             self.progress,
-            FailureLimit(Settings()),
+            SourceLimits(settings or Settings()),
         )
 
     async def take(self, *records: Any) -> None:
@@ -141,34 +144,92 @@ async def test_a_record_that_cannot_be_queued_stops_the_batch() -> None:
     assert scene.confirmed == []
 
 
-async def test_a_stage_that_would_send_everything_to_failures_stops_before_it_does() -> None:
+def of(source: bytes | None, value: bytes | None = b"no JSON", **fields: Any) -> RawRecord:
+    headers = () if source is None else ((HEADER_SOURCE, source), (HEADER_MAPPING, b'{"email":"mail"}'))
+    return RawRecord(value, headers=headers, **fields)
+
+
+def outputs(scene: Scene) -> list[FailedRecord | CleanRecord]:
+    types = {"ns.failures": FailedRecord, "ns.customers.clean": CleanRecord}
+    return [msgspec.json.decode(one.value, type=types[one.topic]) for one in scene.producer.produced]
+
+
+def held(scene: Scene) -> list[FailedRecord]:
+    return [one for one in outputs(scene) if isinstance(one, FailedRecord) and one.held]
+
+
+async def test_a_source_that_floods_is_held_and_the_others_go_on() -> None:
     scene = Scene()
-    await scene.take(RawRecord(customer()))
-    with pytest.raises(FailureLimitReached):
-        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
-    assert len(scene.producer.produced) == 1 + 1_000 - SLICE_RECORDS
-    (stopped,) = scene.progress.stopped.values()
-    assert "1000 of the latest 1001 records of customers failed" in stopped.reason
+    await scene.take(*[of(b"bad")] * 1_500, *[RawRecord(customer())] * 300, of(b"good"))
+    assert len(held(scene)) == 1_500 - (1_000 - SLICE_RECORDS), "those of the slice with which the limit is reached too"
+    assert {one.source for one in held(scene)} == {"bad"}
+    assert sum(isinstance(one, CleanRecord) for one in outputs(scene)) == 300
+    last = outputs(scene)[-1]
+    assert isinstance(last, FailedRecord)
+    assert (last.source, last.held) == ("good", False), "it fails by itself"
+    assert "bad" in scene.progress.holding["customers"]
     scene.producer.answer()
     await turn()
-    assert scene.confirmed == [1], "what came before is confirmed, the batch that reached the limit is not"
+    assert scene.confirmed == [1_801], "nobody waits"
 
 
-async def test_a_stage_that_has_stopped_takes_nothing_more_however_good_it_is() -> None:
+async def test_what_is_held_keeps_all_that_a_release_needs() -> None:
     scene = Scene()
-    with pytest.raises(FailureLimitReached):
-        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
-    produced = len(scene.producer.produced)
-    with pytest.raises(FailureLimitReached):
-        await scene.take(RawRecord(customer()))
-    scene.producer.answer()
-    await turn()
-    assert (scene.confirmed, len(scene.producer.produced)) == ([], produced)
+    await scene.take(*[of(b"bad")] * 1_000)
+    valid = renamed(customer())
+    await scene.take(of(b"bad"), of(b"bad", valid, key=b"K", offset=7, timestamp=9), of(b"bad", None, key=b"gone"))
+    wrong, one, delete = held(scene)[-3:]
+    assert (wrong.reason, one.reason, one.payload, one.key) == ("not_json", "held", valid, "K")
+    assert (one.origin.offset, one.origin.timestamp) == (7, 9)
+    assert one.headers == {HEADER_SOURCE: "bad", HEADER_MAPPING: '{"email":"mail"}'}
+    assert (delete.payload, delete.key) == (None, "gone")
 
 
-async def test_batches_that_reached_the_limit_leave_room_for_the_other_datasets() -> None:
-    scene = Scene(most_bytes=10_000)
-    with pytest.raises(FailureLimitReached):
-        await scene.take(*[RawRecord(b"no JSON")] * 1_100)
-    begun = scene.confirmations.begin(("records.raw", 0), 10_000, lambda: None)
-    await asyncio.wait_for(begun, 5)
+def renamed(value: bytes) -> bytes:
+    return value.replace(b'"email"', b'"mail"')
+
+
+async def test_holding_ends_when_the_share_of_failures_falls() -> None:
+    scene = Scene()
+    await scene.take(*[of(b"bad")] * 1_000)
+    good = of(b"bad", renamed(customer()))
+    await scene.take(*[good] * SLICE_RECORDS)
+    assert len(held(scene)) == SLICE_RECORDS, "the share is below the limit"
+    assert scene.progress.holding["customers"], "it is told as long as failures are in the window"
+    await scene.take(*[good] * 1_000)
+    assert not scene.progress.holding["customers"]
+
+
+async def test_what_a_producer_has_marked_as_unreadable_does_not_count() -> None:
+    scene = Scene()
+    marked = RawRecord(b"a,b,c", headers=((HEADER_SOURCE, b"csv"), (HEADER_PROBLEM, b"ragged_row")))
+    await scene.take(*[marked] * 5_000)
+    assert held(scene) == []
+    assert scene.progress.holding == {}
+
+
+async def test_sources_beyond_the_most_share_a_window_with_those_without_a_name() -> None:
+    scene = Scene()
+    await scene.take(*[of(b"source %d" % number) for number in range(MOST_SOURCES + 2_000)])
+    assert 500 < len(held(scene)) < 2_000, "the flood of names is held"
+    await scene.take(of(None), of(b"source 1"))
+    nameless, named = outputs(scene)[-2:]
+    assert isinstance(nameless, FailedRecord)
+    assert isinstance(named, FailedRecord)
+    assert (nameless.held, named.held) == (True, False)
+
+
+async def test_a_source_is_told_once_however_much_it_floods() -> None:
+    scene = Scene()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(5):
+            await scene.take(*[of(b"bad")] * 1_000)
+    assert [line["event"] for line in lines] == ["source_held"]
+    assert "1000 of its latest 1000 records failed" in lines[0]["reason"]
+    assert "headrace failures release" in lines[0]["remedy"]
+
+
+async def test_zero_percent_holds_nothing() -> None:
+    scene = Scene(settings=Settings(failure_limit_percent=0))
+    await scene.take(*[of(b"bad")] * 5_000)
+    assert held(scene) == []

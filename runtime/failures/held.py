@@ -1,0 +1,44 @@
+"""Held records in the books: how many there are, and how they leave them when somebody decides against them.
+
+Whoever changes them locks the partitions' coverage first, as the sink does, so that neither waits for the other.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from runtime.failures.selection import Selection
+from runtime.tables import coverage, ingest_failures
+
+_f = ingest_failures.c
+_c = coverage.c
+
+
+async def count_held(connection: AsyncConnection) -> int:
+    """How many records are held, in all datasets. Costs a row per partition."""
+    return int((await connection.execute(select(func.coalesce(func.sum(_c.held), 0)))).scalar_one())
+
+
+async def held_by_source(connection: AsyncConnection) -> dict[tuple[str, str | None], int]:
+    """How many records are held, by dataset and source."""
+    by = (_f.dataset, _f.source_name)
+    query = select(*by, func.count()).where(_f.state == "held").group_by(*by).order_by(*by)
+    return {(dataset, source): number for dataset, source, number in await connection.execute(query)}
+
+
+async def lock_books(connection: AsyncConnection, selection: Selection) -> None:
+    """Lock the coverage of the held records that are selected, until the transaction ends."""
+    places = select(_f.topic, _f.partition).where(*selection.conditions(), _f.state == "held")
+    lock = select(_c.topic).where(tuple_(_c.topic, _c.partition).in_(places)).order_by(_c.topic, _c.partition)
+    await connection.execute(lock.with_for_update())
+
+
+async def book_as_failed(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Count these records as failed instead of held. Their books must be locked, and each be held until now."""
+    counts = Counter((row["topic"], row["partition"]) for row in rows)
+    for (topic, partition), number in counts.items():
+        moved = {"held": _c.held - number, "failed": _c.failed + number}
+        await connection.execute(update(coverage).where(_c.topic == topic, _c.partition == partition).values(moved))
