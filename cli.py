@@ -1,6 +1,7 @@
 """The command line: `headrace COMMAND`. Each command is a module of `commands/`, loaded only when it is wanted."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from commands.output import stderr
 from runtime.settings import SettingsError
 
 PANELS = {
-    "The stack": ("up", "down", "scale", "status", "logs", "env", "clean"),
+    "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
     "Data": ("run", "stats", "reset", "publish", "push", "export", "failures", "audit", "lag", "topics", "rehearse"),
     "Single processes": ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
 }
@@ -46,7 +47,12 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line. Wrong settings are said in a line each, without a traceback; exit code 2."""
+    """Run the command line. Wrong settings are said in a line each, without a traceback; exit code 2.
+
+    A process of a stack takes over the variables of the latest `headrace up` or `restart` first.
+    """
+    if "HEADRACE_PROGRAM" in os.environ:
+        importlib.import_module("local_stack.settings_of_processes").adopt_variables()
     try:
         build_app(sys.argv[1:])()
     except SettingsError as error:

@@ -39,7 +39,8 @@ def up(
     """Start Kafka, Postgres, Redis, Elasticsearch and all processes of ours, and wait until each is healthy.
 
     The first start resolves the servers and ingests the sources; later ones take seconds. When the stack is running
-    already, it is checked and shown. Ctrl-C while it starts stops everything that it had started.
+    already, it is checked and shown, and processes whose settings (.env or environment), datasets or code have changed
+    are restarted. Ctrl-C while it starts stops everything that it had started.
 
     With HEADRACE_STACK=docker it is the stack of docker-compose.yml, which is built first.
 

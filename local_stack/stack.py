@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dotenv import dotenv_values
 
@@ -23,9 +24,10 @@ from local_stack.layout import (
 from local_stack.leftovers import clear_traces, find_orphans, stop_orphans
 from local_stack.own_command import run_logged, run_shown
 from local_stack.ports import require_free
-from local_stack.programs import Tier, python_path
+from local_stack.programs import Tier, python_path, role_instances
 from local_stack.progress import Steps
 from local_stack.server import Server
+from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import Supervisor
 from local_stack.waiting import start_and_wait
@@ -35,6 +37,9 @@ SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
 
 ROLES_TIMEOUT_SECONDS = 120.0
+
+MOST_NAMED = 5
+"""Changed settings that are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def _bring_up(
     if not joined:
         _prepare(servers, state, steps)
     write_programs(state, servers, record)
+    write_variables(state, Path(record.folder))
 
     if joined:
         supervisor.reload()
@@ -120,8 +126,13 @@ def _bring_up(
         return UpOutcome(record, None)
     with steps.step("setup", "tables, topics and indices", "tables, topics and indices are there"):
         run_logged(("setup", "--go-on"), environment, state.log("setup"))
+    now = fingerprint(Path(record.folder))
+    if joined and not known.servers_only:
+        _stop_what_changed(supervisor, record, changed(known.fingerprint, now), steps)
     roles = watched_roles(record)
     start_and_wait(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
+    # Not before they run: an `up` that is interrupted is to find the change again.
+    state.write_record(replace(record, fingerprint=now))
 
     wanted = options.ingest if options.ingest is not None else not record.ingested
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
@@ -133,6 +144,15 @@ def _refuse_published_passwords(known: StackRecord) -> None:
             "The running stack was started by a version whose passwords are published.",
             remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
         )
+
+
+def _stop_what_changed(supervisor: Supervisor, record: StackRecord, changes: list[str], steps: Steps) -> None:
+    names = concerned(changes, role_instances(record))
+    if names:
+        more = f" and {len(changes) - MOST_NAMED} more" if len(changes) > MOST_NAMED else ""
+        what = f"{', '.join(changes[:MOST_NAMED])}{more} changed"
+        with steps.step("changes", f"{what}: stopping {', '.join(names)}", f"{what}: restarting {', '.join(names)}"):
+            supervisor.stop_programs(names)
 
 
 def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -> None:

@@ -1,0 +1,123 @@
+"""The variables that our processes of a stack read, kept in its state folder; and whether they have changed since.
+
+A supervised process inherits the environment of the supervisor, which is that of the `headrace up` that started it.
+So that a restart sees the variables of its own caller, they are written down, and a process takes them over when it
+starts.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from local_stack.programs import PROJECT, Instance
+from local_stack.state_folder import StateFolder, write_atomically
+from runtime.settings import Settings, read_variables
+
+OF_THE_STACK = frozenset({
+    "HEADRACE_HOME", "HEADRACE_STACK", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "ELASTICSEARCH_URL",
+    "API_URL", "MOCK_URL", "API_PORT", "MOCK_PORT", "WORKER_ID", "HEALTH_PORT",
+})  # fmt: skip
+"""What the stack itself decides, whatever its caller's environment says."""
+
+CODE = "the code"
+DATASETS = "the datasets"
+
+READERS: dict[str, frozenset[str]] = {
+    "MOCK_BIND": frozenset({"mock-server"}),
+    "MOCK_REQUIRE_API_KEY": frozenset({"mock-server"}),
+    "API_BIND": frozenset({"api"}),
+    "CORS_ORIGINS": frozenset({"api"}),
+    "DATABASE_POOL_MIN": frozenset({"api"}),
+    "DATABASE_POOL_MAX": frozenset({"api"}),
+    "INGEST_TIMEOUT_SECONDS": frozenset({"api"}),
+    "WATCHDOG_STALL_SECONDS": frozenset({"watchdog"}),
+    "ETL_INTERVAL": frozenset({"scheduler"}),
+}
+"""Roles that read a variable, where not all may."""
+
+SOURCE_READERS = frozenset({"api", "scheduler"})
+"""Roles that read what only blocks of sources.toml refer to. The file itself they read again when it changes."""
+
+_PACKAGES = (
+    "api", "commands", "exports", "mock_server", "monitoring", "producers", "runtime", "schemas", "sinks",
+    "stream_processors",
+)  # fmt: skip
+"""What our processes run."""
+
+_SETTINGS = frozenset(name.upper() for name in Settings.model_fields) - OF_THE_STACK
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def write_variables(state: StateFolder, folder: Path) -> None:
+    """Keep what processes that start from now on take over from the environment of this command. Mode 0600.
+
+    `folder` is the one in which they run.
+    """
+    names = sorted(_SETTINGS | _referred_to(folder))
+    write_atomically(_file(state.home), json.dumps({name: os.environ.get(name) for name in names}, indent=2) + "\n")
+
+
+def adopt_variables() -> None:
+    """Take them over, in a process that a supervisor of ours has started; elsewhere nothing happens."""
+    if "HEADRACE_PROGRAM" not in os.environ:
+        return
+    try:
+        kept = json.loads(_file(Path(os.environ["HEADRACE_HOME"])).read_text(encoding="utf-8"))
+    except (KeyError, OSError, ValueError):
+        return
+    for name, value in kept.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """A digest of each variable that is set, and of the code, as processes that start now in that folder see them."""
+    variables = read_variables(folder)
+    names = variables.keys() & (_SETTINGS | _referred_to(folder))
+    digests = {name: _digest(variables[name].encode()) for name in names}
+    code = [file for package in _PACKAGES for file in sorted((PROJECT / package).rglob("*.py"))]
+    datasets = [file for file in code if file.is_relative_to(PROJECT / "schemas")]
+    return digests | {CODE: _digest_of(code), DATASETS: _digest_of(datasets)}
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is not as it was, by name. Pure."""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [name for name in names if name != CODE or DATASETS not in names]
+
+
+def concerned(changes: Sequence[str], instances: Sequence[Instance]) -> list[str]:
+    """The names of the processes that read what has changed. Pure."""
+    return [one.name for one in instances if any(_reads(one.role.name, name) for name in changes)]
+
+
+def _reads(role: str, name: str) -> bool:
+    if name in (CODE, DATASETS) or name in _SETTINGS:
+        return name not in READERS or role in READERS[name]
+    return role in SOURCE_READERS
+
+
+def _referred_to(folder: Path) -> set[str]:
+    file = folder / read_variables(folder).get("SOURCES_FILE", "sources.toml")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return set(_VARIABLE.findall(text)) - OF_THE_STACK
+
+
+def _digest_of(files: Sequence[Path]) -> str:
+    return _digest(b"".join(str(file).encode() + file.read_bytes() for file in files))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _file(home: Path) -> Path:
+    return home / "run" / "variables.json"
