@@ -11,7 +11,7 @@ from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Sin
 from commands.output import fail, print_json, stdout
 from runtime.failures import queries
 from runtime.failures.actions import MOST_IDS
-from runtime.failures.held import held_by_source
+from runtime.failures.held import held_lines
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
@@ -68,13 +68,8 @@ def release(
 
 def print_held(settings: Settings) -> None:
     """A line per source with held records."""
-    for (dataset, source), count in ask(settings, held_by_source).items():
-        named = f"--source {source}" if source else f"--dataset {dataset}"
-        stdout.print(
-            f"{count:,} records of {source or 'no named source'} ({dataset}) are held, since nearly all of its records "
-            f"failed: `headrace failures release {named}`, or `discard {named}`",
-            markup=False,
-        )
+    for line in ask(settings, held_lines):
+        stdout.print(line, markup=False)
 
 
 def _left(settings: Settings, chosen: Selection, seconds: float) -> int:

@@ -1,18 +1,24 @@
 """`headrace status`: how every process stands, from its own mouth."""
 
+import asyncio
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import fail, print_json, stdout
 from local_stack.compose import examine_containers
 from local_stack.errors import StackError
 from local_stack.state_folder import StateFolder
 from local_stack.watched import Standing, examine
+from runtime.failures.held import held_lines
 from runtime.rehearsals import Rehearsal, running
-from runtime.settings import load_settings
+from runtime.settings import Settings, load_settings
+
+CONNECT_SECONDS = 3
 
 
 def status(
@@ -29,7 +35,7 @@ def status(
     With HEADRACE_STACK=docker the containers are asked, by their health checks; `done` is what was to run once.
 
     A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a PING,
-    Elasticsearch its cluster health, ours /health.
+    Elasticsearch its cluster health, ours /health. Records that are held are told below, a line per source.
 
     Examples:
 
@@ -50,11 +56,25 @@ def status(
         stdout.print(_table(standings))
         for one in rehearsals:
             stdout.print(f"rehearsal {one}", style="yellow")
+        for line in asyncio.run(_held(settings)):
+            stdout.print(line, style="yellow", markup=False)
     else:
         where = "containers" if settings.headrace_stack == "docker" else str(state.home)
         stdout.print(f"No stack has been started in {where} yet: headrace up")
     if not standings or not all(standing.is_well and not standing.note for standing in standings):
         raise typer.Exit(1)
+
+
+async def _held(settings: Settings) -> list[str]:
+    """What is held, if Postgres can be asked; that it can't be is in the table."""
+    engine = create_async_engine(settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
+    try:
+        async with engine.connect() as connection:
+            return await held_lines(connection)
+    except (SQLAlchemyError, OSError):
+        return []
+    finally:
+        await engine.dispose()
 
 
 def _row(standing: Standing, rehearsals: list[Rehearsal]) -> dict[str, object]:

@@ -91,8 +91,10 @@ def _from_postgres(failure: Failure, landed: Landed | None) -> Original | None:
         where = (
             "failure"  # Where a sink could not read the original this is its normal form, which normalizes to itself.
         )
-    given = ((HEADER_SOURCE, failure["source_name"]), (HEADER_KIND, kind), (HEADER_RUN, failure["run_id"]))
-    headers = tuple((name, value.encode()) for name, value in given if value)
+    given = {HEADER_SOURCE: failure["source_name"], HEADER_KIND: kind, HEADER_RUN: failure["run_id"]}
+    # Of one that was held or edited they are kept, the mapping among them.
+    given |= failure["raw_headers"] or {}
+    headers = tuple((name, value.encode()) for name, value in given.items() if value)
     key = failure["key"].encode() if failure["key"] is not None else None
     return Original(key, payload, headers, round(failure["failed_at"].timestamp() * 1000), where)
 

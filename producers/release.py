@@ -144,6 +144,7 @@ class Release:
 
 
 def _kept(row: Mapping[str, Any]) -> Original:
+    # Not as `find_originals`: most held records are complete, and the raw topic need not be asked for them.
     headers = tuple((name, value.encode()) for name, value in (row["raw_headers"] or {}).items())
     key = row["key"].encode() if row["key"] is not None else None
     return Original(key, row["payload"], headers, row["raw_timestamp"], "failure")

@@ -76,7 +76,9 @@ class Scheduler:
         now, clock = time.monotonic(), datetime.datetime.now(datetime.UTC)
         plans = {name: plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
         body: dict[str, Any] = {"state": "scheduling" if plans else "nothing_scheduled", "sources": plans}
-        told = {"held_up_by": self._problem, "misconfigured": self._broken}
+        told: dict[str, Any] = {"held_up_by": self._problem, "misconfigured": self._broken}
+        if self._broken:
+            told["degraded"] = f"not run, since their blocks in the sources file are wrong: {', '.join(self._broken)}"
         return body | {name: value for name, value in told.items() if value}
 
     async def _read_sources(self) -> None:
