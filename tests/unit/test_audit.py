@@ -1,5 +1,7 @@
 """The rules of the audit, without a server."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,3 +118,9 @@ def test_the_verdict_is_one_line() -> None:
     assert "3 records" not in gone
     assert "2 LOST, 3 EXPIRED (deleted from Kafka before Postgres had them), 1 UNPROVABLE (vanished" in gone
     assert gone.endswith("0 in flight; 2 held by an open transaction; 3 offsets carry no record")
+
+
+def test_what_is_held_is_accounted_for_and_not_clean() -> None:
+    row = dataclasses.replace(audited((0, 10)), outcomes={"inserted": 7, "held": 3})
+    assert (row.balanced, row.holes, row.clean) == (True, (), False)
+    assert "partitions, 3 HELD (" in verdict([row])
