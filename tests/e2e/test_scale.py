@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -91,6 +92,29 @@ def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: Com
 )
 def test_what_cannot_be_scaled_is_refused(headrace: CommandLine, word: str, told: str) -> None:
     assert told in headrace("scale", word, expect=1).stderr
+
+
+def test_a_named_process_starts_again_and_the_others_go_on(headrace: CommandLine) -> None:
+    before = headrace.status()
+    assert "Restarted: normalizer." in headrace("restart", "normalizer").stdout
+    after = headrace.status()
+    assert after["normalizer"]["state"] == "running"
+    assert [name for name in after if after[name]["pid"] != before[name]["pid"]] == ["normalizer"]
+    refused = headrace("restart", "normaliser", expect=1)
+    assert "sink-postgres" in refused.stderr, "the known names"
+
+
+def test_up_restarts_what_a_changed_setting_concerns_and_nothing_else(headrace: CommandLine) -> None:
+    headrace("up", "--no-ingest")
+    before = headrace.status()
+    changed = CommandLine(headrace.home, {**headrace.variables, "CORS_ORIGINS": "https://example.org"})
+    assert "CORS_ORIGINS changed" in changed("up", "--no-ingest").stdout
+    after = headrace.status()
+    assert [name for name in after if after[name]["pid"] != before[name]["pid"]] == ["api"]
+    assert all(row["state"] == "running" for row in after.values())
+    url = f"http://127.0.0.1:{after['api']['port']}/status"
+    answer = httpx.get(url, headers={"Origin": "https://example.org"}, trust_env=False)
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"
 
 
 def test_a_frozen_normalizer_is_restarted_and_the_load_completes(headrace: CommandLine, settings: Settings) -> None:
