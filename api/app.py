@@ -31,6 +31,7 @@ from api.failure_replays import FailureReplays
 from api.ingest_runs import IngestRuns
 from api.known_parameters import refuse_unknown_parameters
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.request_bounds import RequestBounds
 from api.request_context import RequestContext
 from api.stages import Stages
 from runtime.settings import Settings
@@ -100,6 +101,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
                 expose_headers=EXPOSED_HEADERS,
             )
         )
+    layers.append(Middleware(RequestBounds))
     layers.append(Middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=GZIP_LEVEL))
     return layers
 

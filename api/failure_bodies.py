@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+import msgspec
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from api.parameters import OptionalTime
 from runtime.failures import replays
@@ -13,12 +15,27 @@ JobId = Annotated[int, Field(ge=1, le=replays.MOST_ID)]
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
 Texts = Annotated[list[Text], Field(max_length=MOST_IDS)]
 
+MOST_SET = 1000
+"""Fields that one edit sets."""
+
+
+def encodable(value: Any) -> Any:
+    """What Postgres and Kafka can hold: JSON may have halves of surrogate pairs, which are no text."""
+    try:
+        msgspec.json.encode(value)
+    except (ValueError, OverflowError, RecursionError):
+        raise PydanticCustomError("not_unicode", "holds half a surrogate pair, or is nested too deeply") from None
+    return value
+
+
+Encodable = Annotated[Any, AfterValidator(encodable)]
+
 
 class Edit(BaseModel):
     """Either values to set, or the whole payload: text, or a JSON value. `force`: keep it although it is not valid."""
 
-    set: dict[Text, Any] | None = None
-    payload: Any = None
+    set: Annotated[dict[Text, Encodable], Field(max_length=MOST_SET)] | None = None
+    payload: Encodable = None
     force: bool = False
 
 

@@ -1,5 +1,6 @@
 """Every error as a problem document (RFC 9457), with the id of its request."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,12 @@ RETRY_AFTER_SECONDS = 2
 
 MISFIT_RETRY_SECONDS = 60
 """Somebody has to run a command first."""
+
+MOST_PROBLEMS = 10
+"""Wrong parameters or members that an answer names; of the others it says how many."""
+
+MOST_SHOWN = 300
+"""Characters of a path, a name or a message that an answer repeats."""
 
 
 class Problem(BaseModel):
@@ -58,7 +65,7 @@ def problem_body(status: int, code: str, detail: str, path: str, **extensions: A
             "title": HTTPStatus(status).phrase,
             "status": status,
             "detail": detail,
-            "instance": path,
+            "instance": path[:MOST_SHOWN],
             "request_id": current_request_id(),
             **extensions,
         }
@@ -125,11 +132,12 @@ async def _answer_misfit(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """What the router refuses: an unknown path, a method that a path does not take."""
+    """What the router refuses: an unknown path, a method that a path does not take, a body that is too large."""
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class only)
     status = HTTPStatus(error.status_code)
-    code = status.phrase.lower().replace(" ", "-")
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "body-too-large" if too_large else status.phrase.lower().replace(" ", "-")
+    detail = f"{request.method} {request.url.path[:MOST_SHOWN]}: {error.detail}"
     return _respond(request, ProblemAnswer(status, code, detail, error.headers))
 
 
@@ -137,8 +145,9 @@ async def _answer_invalid_request(request: Request, error: Exception) -> Respons
     assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this class only)
     wrong = error.errors()
     in_body = any(problem["loc"][0] == "body" for problem in wrong)
-    errors = [{"parameter": _parameter(problem), "message": problem["msg"]} for problem in wrong]
-    detail = "; ".join(_sentence(problem) for problem in wrong)
+    shown, more = wrong[:MOST_PROBLEMS], len(wrong) - MOST_PROBLEMS
+    errors = [{"parameter": _parameter(problem), "message": problem["msg"][:MOST_SHOWN]} for problem in shown]
+    detail = "; ".join([_sentence(problem) for problem in shown] + ([f"and {more:,} more"] if more > 0 else []))
     if in_body:
         return _respond(request, ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", detail, errors=errors))
     return _respond(request, ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-parameter", detail, errors=errors))
@@ -146,15 +155,22 @@ async def _answer_invalid_request(request: Request, error: Exception) -> Respons
 
 def _parameter(problem: Mapping[str, Any]) -> str:
     location: Sequence[str | int] = problem["loc"]
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
+    name = ".".join(str(part)[:MOST_SHOWN] for part in location[1:]) or str(location[0])
+    # Halves of surrogate pairs, which JSON can hold and no answer.
+    return name[:MOST_SHOWN].encode("utf-8", "replace").decode()
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{_parameter(problem)}: {problem['msg']}"
-    return f"{_parameter(problem)}={_shortened(problem['input'])}: {problem['msg']}"
+    return f"{_parameter(problem)}={_shortened(problem['input'])}: {problem['msg'][:MOST_SHOWN]}"
 
 
 def _shortened(value: object, longest: int = 80) -> str:
-    shown = repr(value)
+    # A text only from its beginning, and of lists and objects the first levels and members: they may be deep and large.
+    shown = repr(value[:longest]) if isinstance(value, str) else _SHOWN.repr(value)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 80, 80, 80

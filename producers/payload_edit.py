@@ -30,7 +30,10 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
         if name not in fields and name not in record:
             raise CannotEdit(f"{name!r} is no field of {dataset.name}; its fields are: {', '.join(fields)}")
         record[mapping.get(name, name) if name in fields else name] = value
-    return msgspec.json.encode(record)
+    try:
+        return msgspec.json.encode(record)
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise CannotEdit(f"the payload cannot be written as JSON: {error}") from None
 
 
 def _mapping(headers: Headers) -> dict[str, str]:

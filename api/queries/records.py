@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, Table, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.listed_text import cut_column, unlimited_fields
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 
@@ -56,14 +57,14 @@ async def count(connection: AsyncConnection, dataset: Dataset, *conditions: Colu
 async def slice_at(
     connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
 ) -> Slice:
-    """`limit` records from `offset` on."""
+    """`limit` records from `offset` on, with long texts cut."""
     return await _slice(connection, _in_order(dataset).where(*conditions).offset(offset), limit)
 
 
 async def slice_after(
     connection: AsyncConnection, dataset: Dataset, key: tuple[str, ...], limit: int, *conditions: ColumnElement[bool]
 ) -> Slice:
-    """`limit` records after `key`, which need not exist; from the start for an empty key.
+    """`limit` records after `key`, which need not exist, with long texts cut; from the start for an empty key.
 
     Costs the same however far into the table it is, unlike an offset.
     """
@@ -80,7 +81,9 @@ async def _slice(connection: AsyncConnection, query: Select[Any], limit: int) ->
 
 
 def _in_order(dataset: Dataset) -> Select[Any]:
-    return select(*served_columns(dataset)).order_by(*_key_columns(dataset))
+    unlimited = unlimited_fields(dataset)
+    columns = [cut_column(column) if column.name in unlimited else column for column in served_columns(dataset)]
+    return select(*columns).order_by(*_key_columns(dataset))
 
 
 def _key_columns(dataset: Dataset) -> list[Column[Any]]:

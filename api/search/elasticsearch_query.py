@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from api.listed_text import cut_text, unlimited_fields
 from api.queries.text_search import Match
 from runtime.search_index import alias_name
 from runtime.settings import Settings
@@ -62,10 +63,11 @@ def exact_field(dataset: Dataset, name: str) -> str:
 
 
 def match_of(dataset: Dataset, source: Mapping[str, Any]) -> Match:
-    """The record of a hit, with the dataset's fields in their order and decimals as numbers."""
+    """The record of a hit, with the dataset's fields in their order, decimals as numbers and long texts cut."""
     names = [*(["id"] if "id" in source else []), *(field.name for field in dataset.fields)]
     numbers = {field.name for field in dataset.fields if isinstance(field.type, Number)}
     row = {name: _decimal(source.get(name)) if name in numbers else source.get(name) for name in names}
+    row |= {name: cut_text(source.get(name)) for name in unlimited_fields(dataset)}
     for name in ("created_at", "updated_at"):
         if name in source:
             row[name] = source[name]

@@ -16,6 +16,15 @@ Row = Mapping[str, Any]
 
 _f = ingest_failures.c
 
+MOST_GROUPS = 1000
+"""A producer may mark records as unreadable with any reason, so there may be any number of groups."""
+
+MOST_HISTORY = 100
+"""Actions on one failure that are shown."""
+
+LONGEST_KEPT = 65_536
+"""Bytes of a payload in the history that are shown."""
+
 LISTED = (
     "id", "dataset", "source_name", "key", "stage", "reason", "message", "state", "attempts", "failed_at",
     "topic", "partition", "offset",
@@ -36,13 +45,14 @@ class FailureGroup:
 
 
 async def groups(connection: AsyncConnection, selection: Selection) -> list[FailureGroup]:
-    """Counts per dataset, stage and reason code, the most frequent first."""
+    """Counts per dataset, stage and reason code: the MOST_GROUPS most frequent ones, in that order."""
     by = (_f.dataset, _f.stage, _f.reason)
     query = (
         select(*by, func.count(), func.min(_f.failed_at), func.max(_f.failed_at), func.max(_f.id))
         .where(*selection.conditions())
         .group_by(*by)
         .order_by(func.count().desc(), *by)
+        .limit(MOST_GROUPS)
     )
     return [FailureGroup(*row) for row in await connection.execute(query)]
 
@@ -76,9 +86,13 @@ async def one(connection: AsyncConnection, failure_id: int) -> Row:
 
 
 async def history(connection: AsyncConnection, failure_id: int) -> list[Row]:
-    """What was done about it, oldest first."""
-    query = select(failure_actions).where(failure_actions.c.failure_id == failure_id).order_by(failure_actions.c.id)
-    return await _rows(connection, query)
+    """What was done about it last, oldest first; of payloads before and after an edit the beginning."""
+    columns = [
+        func.substring(column, 1, LONGEST_KEPT).label(column.name) if column.name in ("before", "after") else column
+        for column in failure_actions.c
+    ]
+    latest = select(*columns).where(failure_actions.c.failure_id == failure_id).order_by(failure_actions.c.id.desc())
+    return (await _rows(connection, latest.limit(MOST_HISTORY)))[::-1]
 
 
 async def _rows(connection: AsyncConnection, query: Select[Any]) -> list[Row]:

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from api.listed_text import LISTED_CHARACTERS
 from api.search.elasticsearch_query import dataset_of, match_of, search_body
 from api.served_json import encode
 from runtime.settings import Settings
@@ -36,3 +37,8 @@ def test_an_index_leads_back_to_its_dataset(namespace: str) -> None:
         assert dataset_of(settings, index, all_datasets()) is CUSTOMERS
     with pytest.raises(LookupError):
         dataset_of(settings, f"{name}archive", all_datasets())
+
+
+def test_a_long_text_of_a_hit_is_cut() -> None:
+    row = match_of(CUSTOMERS, {"customer_id": "C1", "address": "x" * 30_000, "first_name": "y" * 100}).row
+    assert (row["address"], row["first_name"]) == ("x" * LISTED_CHARACTERS + "…", "y" * 100)

@@ -34,6 +34,11 @@ def test_a_name_that_nothing_has_is_refused_with_those_that_exist() -> None:
         with_fields(b"{}", (), {"emial": "a@b.org"}, CUSTOMERS)
 
 
+def test_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(CannotEdit, match="surrogates not allowed"):
+        with_fields(b"{}", (), {"first_name": "\udc80"}, CUSTOMERS)
+
+
 def test_a_replaced_value_is_readable_again_and_keeps_its_mapping() -> None:
     headers = (*MAPPING, ("headrace-problem", b"row_form"), ("content-type", b"application/octet-stream"))
     assert repaired(headers) == (*MAPPING, ("content-type", b"application/json"))
