@@ -84,6 +84,7 @@ def detect_delimiter(sample: str) -> str:
     lines = sample.splitlines(keepends=True)
     if len(lines) > 1 and len(sample) >= SAMPLE_BYTES // 4 and not sample.endswith(("\n", "\r")):
         lines.pop()
+    csv.field_size_limit(2 * SAMPLE_BYTES)  # global, and 128 KiB by default: a longer cell would be an error
     best, best_score = ",", (0.0, 0)
     for delimiter in DELIMITERS:
         widths = [len(row) for row in csv.reader(lines[:SNIFFED_ROWS], delimiter=delimiter) if row]

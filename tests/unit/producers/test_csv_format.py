@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def test_an_empty_file_is_utf_8() -> None:
 )
 def test_the_delimiter_is_found_out(sample: str, expected: str) -> None:
     assert detect_delimiter(sample) == expected
+
+
+def test_a_very_long_cell_does_not_hide_the_delimiter() -> None:
+    csv.field_size_limit(131_072)  # as Python starts
+    assert detect_delimiter(f"id;text\n1;{'x' * 200_000}\n") == ";"
 
 
 def test_what_is_given_is_not_found_out(tmp_path: Path) -> None:
