@@ -18,11 +18,10 @@ OPEN_FILES = 8192
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
 
-SERVER_RETRIES = 5
-"""A server that can't start on data that it had before seldom starts at the sixth try."""
-
-ROLE_RETRIES = 100
-"""The pause grows by 1 s a try, so a role goes on trying for more than an hour before it is given up."""
+RETRIES = 100
+"""The pause grows by 1 s a try, so a process is tried for more than an hour before it is given up: servers too, since a
+disk that is full keeps one from starting until there is room.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ class Program:
     def of_server(cls, server: Server, folder: Path) -> "Program":
         """The program of a server; `folder` becomes its working folder."""
         arguments = (server.command(), server.environment(), Tier.SERVERS, folder, server.stop_signal)
-        return cls(server.name, *arguments, stop_seconds=30, retries=SERVER_RETRIES)
+        return cls(server.name, *arguments, stop_seconds=30, retries=RETRIES)
 
     @classmethod
     def of_instance(cls, instance: Instance, folder: Path) -> "Program":
         """The program of a process of ours; `folder` is where sources.toml is looked for."""
         arguments = (instance.command(), instance.environment(), instance.role.tier, folder, "TERM")
-        return cls(instance.name, *arguments, stop_seconds=20, retries=ROLE_RETRIES)
+        return cls(instance.name, *arguments, stop_seconds=20, retries=RETRIES)
 
 
 def render(state: StateFolder, programs: Iterable[Program]) -> str:

@@ -76,7 +76,7 @@ class ElasticsearchSink:
         except TransportError as error:
             raise Backpressure(STORE, _in_words(error)) from error
         except ApiError as error:
-            if error.meta.status in _OVERLOADED:
+            if _may_pass(error):
                 raise Backpressure(STORE, _in_words(error)) from error
             raise
 
@@ -118,7 +118,7 @@ class ElasticsearchSink:
         except TransportError as error:
             raise Backpressure(STORE, _in_words(error)) from error
         except ApiError as error:
-            if error.meta.status in _OVERLOADED:
+            if _may_pass(error):
                 raise Backpressure(STORE, _in_words(error)) from error
             if error.meta.status not in _REFUSED_WHOLE:
                 raise
@@ -197,6 +197,11 @@ def _refusal(item: BulkItem, message: str) -> FailedRecord:
         key=item.change.key,
         payload=bytes(item.change.data),
     )
+
+
+def _may_pass(error: ApiError) -> bool:
+    """Whether a request that was refused whole will be taken one day, as once there is room on the disk."""
+    return error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE
 
 
 def _in_words(error: Exception) -> str:

@@ -66,6 +66,23 @@ async def test_changes_are_found_by_folded_prefix_and_an_older_version_changes_n
     assert {hit["_id"] for hit in hits["hits"]["hits"]} == {"C1", "C2", "C3"}
 
 
+async def test_a_sink_that_starts_while_its_index_is_read_only_waits(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    await ensure_indices(client, pipeline_settings)
+    index = index_name(CUSTOMERS, pipeline_settings)
+    await client.indices.put_settings(index=index, settings={"index.blocks.read_only": True})
+    publish(pipeline_settings, "customers.changed", change("C1", 1))
+    async with running(sink(pipeline_settings), pipeline_settings) as runner:
+
+        async def is_waiting() -> bool:
+            return bool(runner.health()["state"] == "waiting_for_store")
+
+        await eventually_async(is_waiting, what="the sink waits for its index")
+        await client.indices.put_settings(index=index, settings={"index.blocks.read_only": None})
+        await eventually_async(lambda: document(client, pipeline_settings, "C1"), what="C1 is indexed")
+
+
 async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_are_indexed(
     client: AsyncElasticsearch, pipeline_settings: Settings
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from local_stack.errors import StackError
 from local_stack.programs import ROLES, Instance, Tier, instances, port_defaults
+from local_stack.redis import Redis
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor_config import Program, render
 
@@ -31,6 +32,13 @@ def test_every_program_is_restarted_logged_and_killed_with_its_children(tmp_path
     assert section["stdout_logfile"] == str(tmp_path.resolve() / "logs" / "normalizer.log")
     assert 'HEALTH_PORT="8101"' in section["environment"]
     assert 'HEADRACE_PROGRAM="normalizer"' in section["environment"]
+
+
+def test_a_server_is_tried_for_over_an_hour_so_that_a_full_disk_is_an_outage_with_an_end(tmp_path: Path) -> None:
+    server = Program.of_server(Redis("redis-server", tmp_path, 6379, "a password"), tmp_path)
+    section = parse(render(StateFolder.at(tmp_path), [server]))["program:redis"]
+    retries = int(section["startretries"])
+    assert sum(range(retries)) > 3600
 
 
 def test_percent_signs_in_paths_are_not_taken_for_expansions(tmp_path: Path) -> None:
