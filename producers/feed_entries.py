@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from time import struct_time
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 import feedparser
 import msgspec
@@ -39,6 +38,9 @@ FeedParserMixin._sync_author_detail = _sync_short_author  # noqa: SLF001
 
 _DECLARED = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"'>]{0,100})[\"'][^>]*\?>")
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
+_BEGINS = re.compile(rb"(?=<(?:[a-z0-9]{1,50}:)?(?:item|entry)[\s>])", re.IGNORECASE)
+_CLOSES = re.compile(rb"</(?:[a-z0-9]{1,50}:)?(?:item|entry)\s{0,50}>", re.IGNORECASE)
+_ROOT = re.compile(rb"<((?:[a-z0-9]{1,50}:)?)(rss|feed|rdf)(?:\s[^<>]*)?>", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
 
@@ -126,31 +128,35 @@ def _parse(body: bytes, headers: dict[str, str]) -> Any:
     )
 
 
-def _one_by_one(body: bytes) -> list[Entry] | None:
-    """The entries, each read as if it were the only one; None if the XML around them cannot be read."""
+def _one_by_one(body: bytes) -> list[Entry]:
+    """The entries, each read as if it were the only one; none if there is nothing that looks like one.
+
+    Where the parser fails on the feed around them already, only the feed's root is kept of it.
+    """
+    around, *pieces = _BEGINS.split(body)
+    root = _ROOT.search(around)
+    if root is None:
+        return []
+    end = b"</channel></rss>" if root[2].lower() == b"rss" else b"</" + root[1] + root[2] + b">"
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 (expat bounds what entities become)
-    except (ElementTree.ParseError, ValueError, LookupError):
-        return None
-    places = [(parent, child) for parent in root.iter() for child in parent if _local_name(child) in {"item", "entry"}]
-    for parent, child in places:
-        parent.remove(child)
+        _feed(around + end, None)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001
+        around = root[0] + (b"<channel>" if root[2].lower() == b"rss" else b"")
     entries = []
-    for parent, child in reversed(places):
-        parent.append(child)
-        alone = ElementTree.tostring(root)
-        parent.remove(child)
+    for piece in reversed(pieces):
+        close = _CLOSES.search(piece)
+        if close is None:  # cut off
+            continue
+        own = piece[: close.end()]
         try:
-            entries += _feed(alone, None).entries
+            entries += _feed(around + own + end, None).entries
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001
-            entries.append(_unreadable(ElementTree.tostring(child), error))
+            entries.append(_unreadable(own, error))
     return entries
-
-
-def _local_name(element: ElementTree.Element) -> str:
-    return str(element.tag).rpartition("}")[2]
 
 
 def _character(reference: re.Match[bytes]) -> bytes:

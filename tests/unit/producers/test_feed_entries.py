@@ -112,8 +112,24 @@ def test_an_entry_on_which_the_parser_fails_is_kept_with_its_bytes_in_its_place(
         "unreadable_entry;the parser fails on it: KeyError -1",
         None,
     ]
-    assert b'<authors a="b" /><author>y</author>' in feed.entries[0].value
+    assert b"<item><authors a='b'/><author>y</author><link>" in feed.entries[0].value
     assert "an entry cannot be read" in (feed.problem or "")
+
+
+BROKEN = ("<authors a='b'/><author>y</author>", "<gml:pos xmlns:gml='http://www.opengis.net/gml'/>")
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "feed", [RSS_2, RSS_1, ATOM, RSS_2.replace("</channel></rss>", "")], ids=["2", "1", "atom", "cut"]
+)
+def test_what_the_parser_fails_on_around_the_entries_takes_none_with_it(feed: str, broken: str) -> None:
+    titles = ("<title>News</title>", "<title>Nachrichten für alle</title>")
+    whole = [json.loads(entry.value)["id"] for entry in read_feed(feed.encode()).entries]
+    for title in titles:
+        feed = feed.replace(title, title + broken)
+    found = read_feed(feed.encode())
+    assert set(whole) <= {json.loads(entry.value)["id"] for entry in found.entries}
 
 
 @pytest.mark.parametrize(
