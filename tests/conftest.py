@@ -5,6 +5,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def bucket(object_store: tuple[VersityGateway, RunningServers]) -> TestBucket:
 @pytest.fixture
 def namespace() -> str:
     """A name that no other test has."""
-    return f"t-{uuid.uuid4().hex[:10]}"
+    return _new_namespace()
 
 
 @pytest.fixture
@@ -107,19 +108,45 @@ def settings(servers: Servers, namespace: str, tmp_path: Path) -> Iterator[Setti
 @pytest.fixture
 def migrated_settings(servers: Servers, namespace: str, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
     """The same with the current schema in the database, and no topics yet."""
-    create_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace, migrated_template)
-    yield _settings(servers, namespace, namespace, tmp_path)
-    drop_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace)
+    with _migrated(servers, namespace, migrated_template, tmp_path) as settings:
+        yield settings
 
 
 @pytest.fixture
 def pipeline_settings(migrated_settings: Settings) -> Iterator[Settings]:
     """The same with all topics: all that a pipeline needs before its first process starts."""
-    ensure_topics(migrated_settings)
-    yield migrated_settings
-    admin = AdminClient({"bootstrap.servers": migrated_settings.kafka_bootstrap_servers, "log_level": QUIET})
-    for deletion in admin.delete_topics([migrated_settings.named(topic.name) for topic in all_topics()]).values():
+    with _topics(migrated_settings):
+        yield migrated_settings
+
+
+@pytest.fixture(scope="module")
+def shared_pipeline_settings(
+    servers: Servers, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The same for all tests of a file, whose processes start once then: use keys and sources of your own."""
+    home = tmp_path_factory.mktemp("shared")
+    with _migrated(servers, _new_namespace(), migrated_template, home) as settings, _topics(settings):
+        yield settings
+
+
+@contextmanager
+def _migrated(servers: Servers, namespace: str, template: str, home: Path) -> Iterator[Settings]:
+    create_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace, template)
+    yield _settings(servers, namespace, namespace, home)
+    drop_database(servers.addresses["SUPERUSER_DATABASE_URL"], namespace)
+
+
+@contextmanager
+def _topics(settings: Settings) -> Iterator[None]:
+    ensure_topics(settings)
+    yield
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    for deletion in admin.delete_topics([settings.named(topic.name) for topic in all_topics()]).values():
         deletion.result()
+
+
+def _new_namespace() -> str:
+    return f"t-{uuid.uuid4().hex[:10]}"
 
 
 def _on_servers(item: pytest.Item) -> bool:

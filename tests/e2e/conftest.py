@@ -1,9 +1,8 @@
-"""A whole pipeline per test: every process of ours, on real servers, in a namespace of its own."""
+"""A whole pipeline per file: every process of ours, on real servers, in a namespace of its own."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,11 @@ from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
 Headrace = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def pipeline(pipeline_settings: Settings, tmp_path: Path) -> Iterator[Pipeline]:
-    """All workers, the mock server and the API."""
-    with Pipeline(pipeline_settings, tmp_path, ("mock-server", *WORKERS, "api")) as running:
+@pytest.fixture(scope="module")
+def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """All workers, the mock server and the API. The tests of a file share it: use keys and sources of your own."""
+    logs = tmp_path_factory.mktemp("pipeline")
+    with Pipeline(shared_pipeline_settings, logs, ("mock-server", *WORKERS, "api")) as running:
         yield running
 
 

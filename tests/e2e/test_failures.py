@@ -21,11 +21,19 @@ Headrace = Callable[..., subprocess.CompletedProcess[str]]
 CSV = "id,full name,price\n7,,12.50\n8,Saw,oops\n"
 
 
-@pytest.fixture
-def short_pipeline(pipeline_settings: Settings, tmp_path: Path) -> Iterator[Pipeline]:
-    """What leads from a raw topic to Postgres, and the API."""
-    with Pipeline(pipeline_settings, tmp_path, ("normalizer", "sink postgres", "api")) as running:
+@pytest.fixture(scope="module")
+def at_work(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    with Pipeline(
+        shared_pipeline_settings, tmp_path_factory.mktemp("logs"), ("normalizer", "sink postgres", "api")
+    ) as running:
         yield running
+
+
+@pytest.fixture
+def short_pipeline(at_work: Pipeline) -> Iterator[Pipeline]:
+    """What leads from a raw topic to Postgres, and the API; no record and no failure is stored yet."""
+    yield at_work
+    rows(at_work.settings, "TRUNCATE customers, normalized_data, ingest_failures, failure_replays CASCADE")
 
 
 @pytest.fixture
