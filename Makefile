@@ -8,7 +8,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose check-wheels bench lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly check-wheels bench lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,9 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
 	@$(BIN)/python -m local_stack.resolve
 
+# Two files at a time, each worker on servers of its own: much of a test is waiting for a server or a process.
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part; .venv/bin/coverage report names the lines left out)
-	$(BIN)/pytest $(or $(ARGS),--cov --cov-report= --cov-fail-under=90 --durations=15)
+	$(BIN)/pytest $(or $(ARGS),-n 2 --dist loadfile --cov --cov-report= --cov-fail-under=90 --durations=15)
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)
@@ -53,6 +54,9 @@ COMPOSE_short := -k "up_is_enough or told_so or image or killed"
 
 test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down (COMPOSE=short for the gate's form)
 	$(BIN)/pytest --durations=15 -x $(COMPOSE_$(COMPOSE)) $(or $(ARGS),tests/compose)
+
+nightly: $(DEV_STAMP) ## All that is too long for the gate, some hours; docs/nightly.md has how it ended last (ARGS="faults compose" for a part)
+	$(BIN)/python -m tests.nightly $(ARGS)
 
 check-wheels: $(DEV_STAMP) ## Download every locked wheel for each Python and machine, 3 GB in all (ARGS="-k 3.14" for a part)
 	$(BIN)/pytest -v tests/wheels $(ARGS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
@@ -25,6 +26,11 @@ from tests.servers.databases import create_database, database_url, drop_database
 from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 
 TEMPLATE = "headrace_template"
+
+# A busy machine makes no example wrong.
+hypothesis.settings.register_profile("gate", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2_000)
+hypothesis.settings.load_profile("gate")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -96,7 +96,6 @@ def lower(value: Any) -> Any:
         (str, ...),
         (Annotated[str, Text(), Text(5)], ...),
     ],
-    ids=repr,
 )
 def test_what_is_said_of_a_field_and_not_honoured_is_refused(annotation: Any, default: Any) -> None:
     with pytest.raises(UnheededDeclaration, match=r"dataset 'goods' \(Good\)(.|\n)*\n  size: ") as caught:

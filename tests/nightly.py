@@ -1,0 +1,81 @@
+"""Runs what is too long for the gate, and writes how it ended into docs/nightly.md.
+
+`make nightly` runs every step, with ARGS="faults compose" these two. The exit code is 1 if a step failed.
+"""
+
+import datetime
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+DOCUMENT = PROJECT / "docs" / "nightly.md"
+
+STEPS: Mapping[str, Sequence[str]] = {
+    "fuzz": ("make", "test", "ARGS=tests/unit --hypothesis-profile=nightly"),
+    "faults": ("make", "test-faults"),
+    "compose": ("make", "test-compose"),
+    "containers": ("make", "test-containers"),
+    "wheels": ("make", "check-wheels"),
+}
+"""What is run, in this order."""
+
+ROW = re.compile(r"^\| (\w+) \| .*$", re.MULTILINE)
+SUMMARY = re.compile(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
+"""pytest's last line."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a step ended. `tests` is pytest's own count."""
+
+    step: str
+    day: datetime.date
+    ok: bool
+    tests: str
+    seconds: float
+
+    def row(self) -> str:
+        """Its row of the table."""
+        verdict = "passed" if self.ok else "FAILED"
+        minutes = f"{self.seconds / 60:.0f} min"
+        return f"| {self.step} | `{' '.join(STEPS[self.step])}` | {self.day} | {verdict} | {self.tests} | {minutes} |"
+
+
+def run(step: str) -> Ended:
+    """Run a step and show what it prints. Blocking, up to hours."""
+    began, lines = time.monotonic(), []
+    with subprocess.Popen(STEPS[step], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            sys.stdout.write(line)
+            lines.append(line)
+    counts = SUMMARY.findall("".join(lines))
+    day = datetime.datetime.now(datetime.UTC).date()
+    return Ended(step, day, process.returncode == 0, counts[-1] if counts else "none", time.monotonic() - began)
+
+
+def with_row(text: str, ended: Ended) -> str:
+    """The document with that step's row in the place of its last one. Pure. Raises ValueError if it has none."""
+    if ended.step not in ROW.findall(text):
+        raise ValueError(f"the document has no row for {ended.step}")
+    return ROW.sub(lambda match: ended.row() if match[1] == ended.step else match[0], text)
+
+
+def main(names: Sequence[str]) -> int:
+    """Run these steps, all without names."""
+    if unknown := [name for name in names if name not in STEPS]:
+        sys.stderr.write(f"no step is called {unknown[0]}; there are: {', '.join(STEPS)}\n")
+        return 2
+    ended = []
+    for step in names or STEPS:
+        ended.append(run(step))
+        DOCUMENT.write_text(with_row(DOCUMENT.read_text(), ended[-1]))
+    return int(not all(one.ok for one in ended))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

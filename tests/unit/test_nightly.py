@@ -1,0 +1,25 @@
+import datetime
+
+import pytest
+
+from tests.nightly import DOCUMENT, ROW, STEPS, Ended, with_row
+
+ENDED = Ended("faults", datetime.date(2026, 11, 29), ok=False, tests="3 failed, 11 passed", seconds=1_140)
+
+
+def test_the_document_has_a_row_for_every_step() -> None:
+    assert [name for name in ROW.findall(DOCUMENT.read_text()) if name != "step"] == list(STEPS)
+
+
+def test_a_run_replaces_the_row_of_its_step_and_no_other() -> None:
+    before = DOCUMENT.read_text()
+    after = with_row(before, ENDED)
+    assert "| faults | `make test-faults` | 2026-11-29 | FAILED | 3 failed, 11 passed | 19 min |" in after
+    assert with_row(after, ENDED) == after
+    changed = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert len(changed) == 1
+
+
+def test_a_document_without_the_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row for faults"):
+        with_row("# Nothing", ENDED)
