@@ -9,7 +9,7 @@ from runtime.settings import Settings
 from tests.e2e.command_line import CommandLine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """`headrace` on a running stack that has ingested nothing yet. Tests share it: use keys and sources of your own."""
     command_line = CommandLine(
@@ -22,7 +22,7 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         command_line("clean", "--yes", expect=None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def settings(headrace: CommandLine) -> Settings:
     """What a process in this stack sees."""
     return headrace.settings()
