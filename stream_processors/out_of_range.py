@@ -27,7 +27,9 @@ async def begin_again(consumer: AIOKafkaConsumer, error: Exception) -> None:
 
     `error` is one of LOST.
 
-    Raises LogCutOff when the log is shorter than it was: the group's place is the first record by then.
+    Raises LogCutOff when the log is shorter than it was. By then the group's place is the first record, in every
+    partition of that topic that is held: where it was deleted and made anew, the others are no further than this one,
+    however many new records they have. What is read twice changes nothing.
     """
     if isinstance(error, NoOffsetForPartitionError):
         await consumer.seek_to_beginning(error.args[0])  # the group's first look at it
@@ -37,7 +39,7 @@ async def begin_again(consumer: AIOKafkaConsumer, error: Exception) -> None:
     for place, offset in places.items():
         begin, name = begins[place], f"{place.topic}/{place.partition}"
         if begin < offset:
-            await consumer.commit({place: OffsetAndMetadata(begin, "")})
+            await _rewind(consumer, place.topic)
             raise LogCutOff(f"{name} ends before {offset}, up to which all was done: it is read again from {begin} on")
         log.warning(
             "records_gone",
@@ -47,6 +49,11 @@ async def begin_again(consumer: AIOKafkaConsumer, error: Exception) -> None:
             consequence="retention has taken these offsets before they were normalized; `headrace audit` counts them",
         )
         consumer.seek(place, begin)
+
+
+async def _rewind(consumer: AIOKafkaConsumer, topic: str) -> None:
+    begins = await consumer.beginning_offsets([place for place in consumer.assignment() if place.topic == topic])
+    await consumer.commit({place: OffsetAndMetadata(begin, "") for place, begin in begins.items()})
 
 
 async def seek_to_places(consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int | None]:
