@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from typing import Any
 
 import pytest
@@ -40,8 +40,8 @@ async def test_the_rate_limit_is_honoured_to_5_percent(concurrency: int) -> None
         assert await read(api(url, rate_limit=PER_SECOND, concurrency=concurrency)) == REQUESTS
     asked.sort()
     half_seconds = [asked[number + HALF_SECOND] - asked[number] for number in range(REQUESTS - HALF_SECOND)]
-    # Of all stretches the median, so that a moment in which the machine stood still says nothing of the limiter ...
-    assert HALF_SECOND / median(half_seconds) == pytest.approx(PER_SECOND, rel=0.05)
+    # The pace of the fastest fifth: what a busy machine holds up says nothing of the limiter ...
+    assert HALF_SECOND / quantiles(half_seconds, n=5)[0] == pytest.approx(PER_SECOND, rel=0.05)
     # ... and over the whole never faster.
     assert (len(asked) - 1) / (asked[-1] - asked[0]) <= PER_SECOND * 1.05
     # Nor does it come in bursts: no two seconds have more than their share and what was on its way as they began.
