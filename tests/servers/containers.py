@@ -170,7 +170,7 @@ class ContainerServers:
 
     def _redis(self) -> DockerContainer:
         options = f'--save "" --appendonly no --maxmemory {redis.MAX_MEMORY} --maxmemory-policy volatile-ttl'
-        options += f' --user "{redis.USER} on >{PASSWORD} ~* {redis.ALLOWED}"'
+        options += f" --user {redis.USER} on >{PASSWORD} ~* {redis.ALLOWED}"
         return RedisContainer(self._images["redis"]).with_command(f"redis-server {options}")
 
     def _elasticsearch(self) -> DockerContainer:
