@@ -48,6 +48,7 @@ def read_all(settings: Settings, number: int) -> None:
         return len(seen) == RECORDS
 
     try:
-        eventually(all_seen, what=f"group {number} has read all")
+        # That it reads on is at stake, not how fast: on a busy machine the broker is away most of the time.
+        eventually(all_seen, what=f"group {number} has read all", within=180)
     finally:
         intake.close()
