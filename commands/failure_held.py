@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from commands.failure_access import ask, desk, run, who
-from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.output import fail, print_json, stdout
 from runtime.failures import queries
-from runtime.failures.actions import MOST_IDS
 from runtime.failures.held import held_lines
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
@@ -20,7 +19,7 @@ ASK_AGAIN_SECONDS = 0.2
 
 
 def release(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Held records, or a filter instead.")] = None,
+    ids: Ids = None,
     dataset: Datasets = None,
     source: Sources = None,
     reason: Reasons = None,
@@ -52,8 +51,6 @@ def release(
     chosen = selection(ids=ids, datasets=dataset, sources=source, reasons=reason, keys=key, since=since, until=until)
     if chosen.is_empty:
         fail("name held records by id, or by a filter such as --source", WRONG_USAGE)
-    if len(chosen.ids) > MOST_IDS:
-        fail(f"at most {MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "failures")
     released = run(desk(settings).release(chosen, who(), remap=remap))
     left = _left(settings, chosen, wait if released.sent else 0)

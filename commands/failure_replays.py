@@ -9,10 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.failure_access import ask, desk, run, who
-from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import jobs_table, plan_table
 from commands.output import fail, print_json, stderr, stdout
-from runtime.failures import actions, replays
+from runtime.failures import replays
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
@@ -28,10 +28,7 @@ JobId = Annotated[int, typer.Argument(min=1, max=replays.MOST_ID, metavar="JOB")
 
 
 def retry(
-    ids: Annotated[
-        list[int] | None,
-        typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…", help="Failures, or a filter instead."),
-    ] = None,
+    ids: Ids = None,
     dataset: Datasets = None,
     source: Sources = None,
     reason: Reasons = None,
@@ -72,8 +69,6 @@ def retry(
     chosen = selection(ids=ids, datasets=dataset, sources=source, reasons=reason, keys=key, since=since, until=until)
     if (resume is None) == chosen.is_empty:
         fail("name failures by id, or by a filter such as --reason, or a job with --resume", WRONG_USAGE)
-    if len(chosen.ids) > actions.MOST_IDS:
-        fail(f"at most {actions.MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
     if dry_run:
         _plan(settings, chosen, force, as_json)
         return

@@ -1,4 +1,4 @@
-"""The options by which `failures list` and `failures retry` select."""
+"""What the commands of `failures` are told by: ids, or options that select."""
 
 import datetime
 import re
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.output import fail
+from runtime.failures.actions import MOST_ID, MOST_IDS
 from runtime.failures.selection import InvalidSelection, Selection
 
 WRONG_USAGE = 2
@@ -15,6 +16,10 @@ WRONG_USAGE = 2
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(min=1, max=MOST_ID, metavar="ID…", help="Failures or held records, or a filter instead."),
+]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", metavar="NAME", help="Of this dataset (repeatable).")]
 Sources = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Of this source (repeatable).")]
 Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="CODE", help="With this reason (repeatable).")]
@@ -35,6 +40,8 @@ def selection(
     until: str | None = None,
 ) -> Selection:
     """What the options select. Exits with code 2 for a wrong value."""
+    if ids and len(ids) > MOST_IDS:
+        fail(f"at most {MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
     try:
         return Selection(
             ids=tuple(ids or ()),

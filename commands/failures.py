@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.failure_access import ask, desk, run, who
 from commands.failure_held import print_held, release
 from commands.failure_replays import cancel, jobs, pause, retry
-from commands.failure_selection import WRONG_USAGE, Datasets, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text
 from commands.output import fail, print_json, stdout
 from runtime.failures import actions, queries
@@ -169,7 +169,7 @@ def edit(
 @failures.command()
 def discard(
     reason_text: Annotated[str, typer.Option("--reason-text", metavar="TEXT", help="Why; it is kept.")],
-    ids: Annotated[list[int] | None, typer.Argument(min=1, max=actions.MOST_ID, metavar="ID…")] = None,
+    ids: Ids = None,
     source: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="All held records of this source (repeatable).")
     ] = None,
@@ -186,12 +186,10 @@ def discard(
       headrace failures discard --source shop --reason-text 'sent by mistake'
     """
     settings = load_settings()
-    chosen = selection(sources=source, datasets=dataset)
-    if bool(ids) == (not chosen.is_empty):
+    chosen = selection(ids=ids, sources=source, datasets=dataset)
+    if bool(ids) == bool(source or dataset):
         fail("name failures by id, or held records by --source or --dataset", WRONG_USAGE)
     if ids:
-        if len(ids) > actions.MOST_IDS:
-            fail(f"at most {actions.MOST_IDS:,} ids at once", WRONG_USAGE)
         ask(settings, lambda connection: actions.discard(connection, ids, who(), reason_text))
         count = len(set(ids))
     else:
