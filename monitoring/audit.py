@@ -20,9 +20,9 @@ from runtime.coverage import Books, read_books
 from runtime.epochs import is_raw, raw_topics, read_epochs
 from runtime.offset_ranges import OffsetRanges
 from runtime.passages import Passage, judge_missing, read_passages
-from runtime.raw_holes import Evidence, HoleReader, Place
+from runtime.raw_holes import Evidence, HoleReader
 from runtime.settings import Settings
-from runtime.topic_admin import Incarnation, admin_client, end_offsets, incarnations, list_offsets
+from runtime.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
 from runtime.void_books import book_void, bookable
 
 READ_WHILE_BEHIND = 20_000

@@ -16,11 +16,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from runtime.committed_offsets import committed_offsets
 from runtime.open_transactions import OpenTransaction, open_transactions
 from runtime.settings import Settings
-from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, admin_client, list_offsets
+from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, list_offsets
 from schemas.topics import all_topics
-
-Place = tuple[str, int]
-"""A topic and a partition."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monitoring.lag import PartitionLag, Place
+from monitoring.lag import PartitionLag
+from runtime.topic_admin import Place
 
 
 @dataclass(frozen=True)

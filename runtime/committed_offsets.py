@@ -6,10 +6,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
-from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, until_settled
-
-Place = tuple[str, int]
-"""A physical topic and a partition."""
+from runtime.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, until_settled
 
 
 @until_settled

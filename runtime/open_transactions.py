@@ -13,10 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka_clients import QUIET
 from runtime.settings import Settings
-from runtime.topic_admin import list_offsets
-
-Place = tuple[str, int]
-"""A physical topic and a partition."""
+from runtime.topic_admin import Place, list_offsets
 
 LOOK_SECONDS = 2.0
 """For reading when the transactions began. What has not come by then is left unknown."""

@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from runtime.committed_offsets import committed_offsets
 from runtime.epochs import raw_topics
 from runtime.offset_ranges import OffsetRanges
-from runtime.raw_holes import Evidence, Place
+from runtime.raw_holes import Evidence
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, list_offsets, partition_counts
+from runtime.topic_admin import Place, admin_client, list_offsets, partition_counts
 from schemas.topics import FAILURES_TOPIC
 
 NORMALIZER = "normalizer"

@@ -23,9 +23,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from runtime.offset_ranges import OffsetRanges
 from runtime.settings import Settings
-
-Place = tuple[str, int]
-"""A physical topic and a partition."""
+from runtime.topic_admin import Place
 
 FETCH_BYTES = 4_194_304
 SMALL_FETCH_BYTES = 262_144

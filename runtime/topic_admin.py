@@ -12,6 +12,9 @@ from runtime.kafka_clients import MAX_MESSAGE_BYTES, QUIET
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
+Place = tuple[str, int]
+"""A physical topic and a partition."""
+
 REQUEST_TIMEOUT_SECONDS = 10.0
 LOOK_TIMEOUT_SECONDS = 4.0
 """For what workers and sinks ask while they run, and ask again: they must be able to stop in between."""

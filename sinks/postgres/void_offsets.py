@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from runtime.epochs import raw_topics, refresh_epochs
 from runtime.kafka_clients import reason
 from runtime.offset_ranges import OffsetRanges
-from runtime.raw_holes import HoleReader, Place
+from runtime.raw_holes import HoleReader
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets, list_offsets, topic_ids
+from runtime.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
 from runtime.void_books import book_void, bookable
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.verdicts import in_words, is_outage

@@ -14,9 +14,9 @@ from runtime.epochs import note_epochs
 from runtime.etl.run import NotTaken, Published, begin_run
 from runtime.kafka_clients import producer_config
 from runtime.offset_ranges import OffsetRanges
-from runtime.raw_holes import Evidence, HoleReader, Place
+from runtime.raw_holes import Evidence, HoleReader
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets
+from runtime.topic_admin import Place, admin_client, end_offsets
 from schemas.events import CleanRecord, Origin
 from sinks.postgres.void_offsets import VoidOffsets
 from tests.integration.postgres_sink_driver import Driver, customer, driver
