@@ -116,7 +116,8 @@ class DatasetMerge:
 
     async def _stage(self, arrivals: Sequence[Arrival]) -> None:
         if self._staged:  # by an earlier set of the same transaction
-            await self.connection.execute(f'TRUNCATE "{self._sql.stage}"')
+            # TRUNCATE would make a new file each time: 2,000 records with every other one refused took 80 s, not 12.
+            await self.connection.execute(f'DELETE FROM "{self._sql.stage}"')  # noqa: S608 (a name of ours)
         lines = [
             f"{ordinal}\t{arrival.row}\t{arrival.origin.partition}\t{arrival.origin.offset}\t{arrival.origin.timestamp}\n"
             for ordinal, arrival in enumerate(arrivals)
