@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from runtime.cache import Invalidation, VersionedCache
 from runtime.settings import Settings
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, closed_port, customer, record, store
+from tests.waiting import eventually_async
 
 
 @pytest.fixture
@@ -193,12 +194,17 @@ async def test_many_readers_of_one_key_make_one_query(client: httpx.AsyncClient,
     async with engine.begin() as connection:
         await connection.execute(text("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE"))
         readers = [asyncio.create_task(client.get("/api/customers/CUST001")) for _ in range(60)]
-        await asyncio.wait(readers, timeout=1.0)
         waiting = text(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
-        async with engine.connect() as observer:
-            assert (await observer.execute(waiting)).scalar_one() == 1
+
+        async def queries() -> int:
+            async with engine.connect() as observer:
+                return int((await observer.execute(waiting)).scalar_one())
+
+        seen = await eventually_async(queries, what="the first reader's query waits")
+        await asyncio.wait(readers, timeout=0.5)
+        assert (seen, await queries()) == (1, 1), "no other reader asks meanwhile"
     await engine.dispose()
     answers = await asyncio.gather(*readers)
     assert {answer.status_code for answer in answers} == {200}
