@@ -36,7 +36,7 @@ build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the server
 
 # Two files at a time, each worker on servers of its own: much of a test is waiting for a server or a process.
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part; .venv/bin/coverage report names the lines left out)
-	$(BIN)/pytest $(or $(ARGS),-n 2 --dist loadfile --cov --cov-report= --cov-fail-under=90 --durations=15)
+	$(BIN)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder --cov --cov-report= --cov-fail-under=90 --durations=15)
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) $(BIN)/pytest --durations=15 $(or $(ARGS),tests/faults)

@@ -1,5 +1,6 @@
 """Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -12,6 +13,8 @@ import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
+from xdist.remote import Producer
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from local_stack.servers import RunningServers
 from runtime.kafka_clients import QUIET
@@ -26,6 +29,8 @@ from tests.servers.databases import create_database, database_url, drop_database
 from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
 
 TEMPLATE = "headrace_template"
+
+ON_ONE_STACK = ("tests/contract/", "tests/e2e/stack/")
 
 # A busy machine makes no example wrong.
 hypothesis.settings.register_profile("gate", deadline=None)
@@ -50,6 +55,22 @@ def pytest_configure() -> None:
     """Commands that a test starts can be interrupted, also where whoever started the tests ignores Ctrl-C (`… &`)."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A third of what Kafka and Elasticsearch cost in tests was compiling code that ran for some minutes.
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+class WithOneStackPerSuite(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Keeps a file on one worker, and a suite whose tests share a stack: to start it takes most of a minute."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return next((suite for suite in ON_ONE_STACK if file.startswith(suite)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WithOneStackPerSuite:
+    """However the workers are asked for."""
+    return WithOneStackPerSuite(config, log)
 
 
 def pytest_report_header() -> str:

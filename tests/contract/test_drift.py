@@ -204,14 +204,14 @@ def test_a_stage_that_is_killed_in_a_rehearsal_comes_back_and_nothing_is_lost(
     headrace: CommandLine, settings: Settings, api: httpx.Client, shop: Shop, stage: str
 ) -> None:
     name = stage if stage == "normalizer" else f"sink-{stage}"
-    before = headrace.status()[name]
+    before = headrace.standings()[name]
     rehearse(headrace, "--stage", stage, "--kind", "crash", "--percent", "100", "--for", "60s")
     eventually(lambda: health(headrace, name)["rehearsals"], what="the process knows")
     shop.sends("id,name,price", "{n},Lamp {n},1", wait=False)
-    eventually(lambda: headrace.status()[name]["restarts"] > before["restarts"], what="it has died", every=0.5)
+    eventually(lambda: headrace.standings()[name].restarts > before.restarts, what="it has died")
     headrace("rehearse", "stop")
     eventually(lambda: stored(settings, shop.source) == RECORDS, what="every record is stored")
-    eventually(lambda: headrace.status()[name]["state"] == "running", what="it is well again", every=0.5)
+    eventually(lambda: headrace.standings()[name].is_well, what="it is well again")
     eventually(lambda: api.get("/lag").json()["total"] == 0, what="everything is consumed")
     assert api.get("/audit").json()["clean"]
 

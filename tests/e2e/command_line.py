@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from local_stack.programs import python_path
+from local_stack.state_folder import StateFolder
+from local_stack.watched import Standing, examine
 from runtime.settings import Settings, load_settings
 
 
@@ -37,6 +41,16 @@ class CommandLine:
 
     def status(self) -> dict[str, Any]:
         return {row["name"]: row for row in json.loads(self("status", "--json", expect=None).stdout)}
+
+    def standings(self) -> dict[str, Standing]:
+        """What `status` shows, asked by this process: a test that waits for it would start another one each time."""
+        return {one.name: one for one in examine(StateFolder.at(self.home))}
+
+    def process(self, name: str) -> psutil.Process:
+        """The running process of that name."""
+        pid = self.standings()[name].pid
+        assert pid is not None, f"{name} does not run"
+        return psutil.Process(pid)
 
     def settings(self) -> Settings:
         """What a process sees that is started in this stack."""

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,10 +19,9 @@ import redis
 
 from local_stack import unprivileged
 from local_stack.installations import SERVER_NAMES
-from tests.e2e import attacker
 from tests.e2e.command_line import CommandLine
-
-UP = ("up", "--free-ports", "--no-ingest")
+from tests.e2e.stack import attacker
+from tests.e2e.stack.conftest import UP
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> None:
@@ -49,16 +48,6 @@ def nothing_is_left(home: Path) -> bool:
 def passwords_of(headrace: CommandLine) -> list[str]:
     addresses = json.loads(headrace("env", "--json").stdout)
     return [str(urlsplit(addresses[name]).password) for name in ("DATABASE_URL", "REDIS_URL")]
-
-
-@pytest.fixture(scope="module")
-def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    command_line = CommandLine(tmp_path_factory.mktemp("stack") / ".headrace")
-    try:
-        command_line(*UP)
-        yield command_line
-    finally:
-        command_line("clean", "--yes", expect=None)
 
 
 def test_every_process_runs_and_says_so_itself(headrace: CommandLine) -> None:
@@ -111,8 +100,8 @@ def test_elasticsearch_writes_nowhere_but_into_its_own_folder(headrace: CommandL
 
 def test_a_server_has_no_right_but_to_serve(headrace: CommandLine) -> None:
     passwords = passwords_of(headrace)
-    for name, row in headrace.status().items():
-        for process in attacker.family(row["pid"]) if name in SERVER_NAMES else []:
+    for name, one in headrace.standings().items():
+        for process in attacker.family(one.pid) if one.pid and name in SERVER_NAMES else []:
             held = attacker.capabilities(process.pid)
             assert "CapEff" not in held, name
             assert "NoNewPrivs:\t1" in Path(f"/proc/{process.pid}/status").read_text(), name
@@ -138,19 +127,19 @@ def test_nobody_else_can_look_into_the_stack_or_see_a_password(headrace: Command
 
 
 def test_a_killed_process_is_started_again_and_counted(headrace: CommandLine) -> None:
-    before = headrace.status()["redis"]
-    os.kill(before["pid"], signal.SIGKILL)
-    within(15, lambda: headrace.status()["redis"]["state"] == "running")
-    after = headrace.status()["redis"]
-    assert after["pid"] != before["pid"]
-    assert after["restarts"] == before["restarts"] + 1
+    before = headrace.standings()["redis"]
+    headrace.process("redis").kill()
+    within(15, lambda: headrace.standings()["redis"].is_well)
+    after = headrace.standings()["redis"]
+    assert after.pid != before.pid
+    assert after.restarts == before.restarts + 1
 
 
 def test_a_frozen_server_is_not_called_running(headrace: CommandLine) -> None:
-    postgres = psutil.Process(headrace.status()["postgres"]["pid"])
+    postgres = headrace.process("postgres")
     postgres.suspend()
     try:
-        assert headrace.status()["postgres"]["state"] == "unhealthy"
+        assert headrace.standings()["postgres"].state == "unhealthy"
         headrace("status", expect=1)
     finally:
         postgres.resume()
@@ -158,9 +147,9 @@ def test_a_frozen_server_is_not_called_running(headrace: CommandLine) -> None:
 
 
 def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine) -> None:
-    before = {name: row["pid"] for name, row in headrace.status().items()}
+    before = {name: one.pid for name, one in headrace.standings().items()}
     headrace(*UP)
-    assert {name: row["pid"] for name, row in headrace.status().items()} == before
+    assert {name: one.pid for name, one in headrace.standings().items()} == before
 
 
 def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(headrace: CommandLine) -> None:
@@ -174,13 +163,13 @@ def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(hea
 
 
 def test_a_killed_supervisor_leaves_nothing_that_the_next_up_cannot_clear(headrace: CommandLine) -> None:
-    ports = {name: row["port"] for name, row in headrace.status().items()}
+    ports = {name: one.port for name, one in headrace.standings().items()}
     supervisor = psutil.Process(int((headrace.home / "run" / "supervisord.pid").read_text()))
     supervisor.kill()
     within(5, lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE)
     assert "No stack is running" in headrace("env", expect=1).stderr
     assert "Stopping what a killed supervisor left running" in headrace(*UP).stdout
-    assert {name: row["port"] for name, row in headrace.status().items()} == ports
+    assert {name: one.port for name, one in headrace.standings().items()} == ports
     headrace("status", expect=0)
 
 
@@ -188,12 +177,12 @@ def test_down_stops_everything_once_and_says_so_when_there_is_nothing_left(headr
     headrace("down")
     assert nothing_is_left(headrace.home)
     assert "Nothing is running" in headrace("down").stdout
-    assert all(row["state"] == "stopped" for row in headrace.status().values())
+    assert all(one.state == "stopped" for one in headrace.standings().values())
     headrace("status", expect=1)
 
 
 def test_a_taken_port_is_named_with_its_holder_and_its_variable(headrace: CommandLine) -> None:
-    port = headrace.status()["redis"]["port"]
+    port = headrace.standings()["redis"].port
     holder = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"], stderr=subprocess.DEVNULL
     )
@@ -229,7 +218,7 @@ def test_without_redis_and_elasticsearch_everything_is_served_from_postgres(head
     # From here on the stack itself says so.
     addresses = json.loads(headrace("env", "--json").stdout)
     assert addresses["REDIS_URL"] == addresses["ELASTICSEARCH_URL"] == "none"
-    assert {"redis", "sink-redis", "elasticsearch", "sink-elasticsearch"}.isdisjoint(headrace.status())
+    assert {"redis", "sink-redis", "elasticsearch", "sink-elasticsearch"}.isdisjoint(headrace.standings())
     with httpx.Client(base_url=addresses["API_URL"], timeout=30) as api:
         health = api.get("/api/health").json()
         assert (health["status"], health["components"]["redis"]) == ("healthy", {"status": "disabled"})
