@@ -15,7 +15,7 @@ from tests.servers.restless import restless
 from tests.waiting import eventually
 
 TOPIC = "customers.changed"
-GROUPS = 60
+GROUPS = 30
 RECORDS = 20
 
 

@@ -23,7 +23,7 @@ from tests.processes import Process
 from tests.transactions import aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually
 
-LOAD = 100_000
+LOAD = 40_000
 KILLS = 4
 CUSTOMER = (
     b'{"customer_id":"C%06d","first_name":" Anna ","last_name":"Meyer","email":"Anna.%d@Example.com",'
