@@ -1,6 +1,5 @@
 """Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
 
-import os
 import shutil
 import signal
 import tempfile
@@ -55,8 +54,6 @@ def pytest_configure() -> None:
     """Commands that a test starts can be interrupted, also where whoever started the tests ignores Ctrl-C (`… &`)."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A third of what Kafka and Elasticsearch cost in tests was compiling code that ran for some minutes.
-    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 class WithOneStackPerSuite(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
