@@ -228,6 +228,7 @@ def test_without_redis_and_elasticsearch_everything_is_served_from_postgres(head
         assert [(one.json()["name"], one.headers["x-cache"]) for one in answers] == [("Ada Lovelace", "bypass")] * 2
         assert not {"sink-redis", "sink-elasticsearch"} & api.get("/lag").json()["groups"].keys()
     assert "no Redis (REDIS_URL=none)" in headrace("scale", "redis=2", expect=1).stderr
+    assert "no Elasticsearch (ELASTICSEARCH_URL=none)" in headrace("scale", "elasticsearch=2", expect=1).stderr
     assert "no store follows Postgres" in headrace("audit", "--deep").stdout
     assert "there is no cache to keep fresh" in headrace("sink", "redis").stderr
     headrace("status", expect=0)
