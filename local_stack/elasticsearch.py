@@ -10,7 +10,7 @@ import httpx
 
 from local_stack import maven
 from local_stack.errors import StackError
-from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk
+from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk, java_variables
 from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
 from local_stack.unprivileged import own, show, unprivileged
@@ -163,10 +163,10 @@ class Elasticsearch:
             f"-Epath.data={self.data / 'store'}",
             f"-Epath.logs={self.data / 'logs'}",
         ]
-        return unprivileged(words)
+        return unprivileged(words, self.environment())
 
     def environment(self) -> dict[str, str]:
-        return {}
+        return java_variables()
 
     def addresses(self) -> dict[str, str]:
         return {"ELASTICSEARCH_URL": f"http://127.0.0.1:{self.port}"}

@@ -82,6 +82,11 @@ def _inspect(home: Path) -> Jdk | None:
     return Jdk(home, major) if (major := java_major(answer.stdout + answer.stderr)) else None
 
 
+def java_variables() -> dict[str, str]:
+    """What Java itself reads: options that somebody wants every JVM to have. Root's servers get no other variables."""
+    return {name: value for name in ("JDK_JAVA_OPTIONS",) if (value := os.environ.get(name))}
+
+
 def java_major(version_line: str) -> int | None:
     """The major version in what `javac -version` prints: 25 of `javac 25.0.1`, 8 of `javac 1.8.0_412`."""
     found = re.search(r"javac (?:1\.)?(\d+)", version_line)

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from local_stack import maven
 from local_stack.errors import StackError
-from local_stack.java import KAFKA_JAVA, Jdk, find_jdk
+from local_stack.java import KAFKA_JAVA, Jdk, find_jdk, java_variables
 from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
 from local_stack.unprivileged import own, show, unprivileged
@@ -143,10 +143,10 @@ class Kafka:
         }
 
     def command(self) -> list[str]:
-        return unprivileged([*self._java(), "kafka.Kafka", str(self._properties_file)])
+        return unprivileged([*self._java(), "kafka.Kafka", str(self._properties_file)], self.environment())
 
     def environment(self) -> dict[str, str]:
-        return {}
+        return java_variables()
 
     def addresses(self) -> dict[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(self.broker_ports or (self.port,))}

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_older_jdks_are_spared_the_flag_that_they_do_not_know() -> None:
 
     assert "--sun-misc-unsafe-memory-access=allow" not in flags(21)
     assert "--sun-misc-unsafe-memory-access=allow" in flags(25)
+
+
+def test_java_is_told_what_somebody_wants_every_java_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xlog:gc")
+    node = Elasticsearch(ElasticsearchInstallation(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
+    servers: tuple[Server, ...] = (kafka(), node)
+    for server in servers:
+        assert server.environment() == {"JDK_JAVA_OPTIONS": "-Xlog:gc"}
+        assert os.geteuid() != 0 or "JDK_JAVA_OPTIONS=-Xlog:gc" in server.command()
 
 
 def test_every_server_listens_on_loopback_only(tmp_path: Path) -> None:
