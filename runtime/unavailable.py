@@ -47,6 +47,9 @@ def postgres_trouble(error: BaseException) -> str | None:
     # asyncpg says so of a connection that closed under a statement, with no SQLSTATE.
     if "connection" in str(original) and type(original).__name__ in {"InterfaceError", "ConnectionDoesNotExistError"}:
         return _first_line(original)
+    # And this where the server's farewell came in just before the statement went out.
+    if type(original).__name__ == "InternalClientError":
+        return f"a connection was lost ({_first_line(original)})"
     return None
 
 

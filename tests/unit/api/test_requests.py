@@ -109,6 +109,7 @@ def wrapped(original: BaseException, *, invalidated: bool = False) -> DBAPIError
         wrapped(asyncpg.QueryCanceledError("canceling statement due to statement timeout")),
         wrapped(asyncpg.UndefinedTableError('relation "customers" does not exist')),
         wrapped(asyncpg.InterfaceError("connection is closed")),
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
         wrapped(RuntimeError("gone"), invalidated=True),
     ],
 )
