@@ -113,9 +113,12 @@ class CheckpointStore:
                 dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
                 at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._source)
-        except _TROUBLE as error:
+        except BaseException as error:
+            # Cancelled, too: nobody else knows of the connection yet.
             self.abandon()
-            raise self._unavailable("read", error) from error
+            if isinstance(error, _TROUBLE):
+                raise self._unavailable("read", error) from error
+            raise
         if dropped and not anew:
             log.info("checkpoint_void", source=self._source, reason="its block or its topic is another one")
         position = Position(msgspec.json.decode(at), tuple(Page(*row) for row in rows))

@@ -1,9 +1,13 @@
 """What is saved of a position is there again, for one run of a source at a time."""
 
+import asyncio
+
+import asyncpg
 import pytest
 
 from runtime.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Page, Position
 from runtime.settings import Settings
+from tests.waiting import eventually_async
 
 
 def store(settings: Settings, run_id: str = "run", scope: str = "s", source: str = "shop") -> CheckpointStore:
@@ -90,3 +94,28 @@ async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(mig
 async def test_a_database_without_the_tables_says_what_makes_them(settings: Settings) -> None:
     with pytest.raises(CheckpointUnavailable, match="`headrace setup` creates its tables"):
         await read(settings)
+
+
+async def test_a_run_that_is_cancelled_while_it_takes_its_checkpoint_leaves_no_session(
+    migrated_settings: Settings,
+) -> None:
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    holder, observer = [await asyncpg.connect(migrated_settings.plain_database_url) for _ in range(2)]
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE etl_checkpoint")
+            taking = store(migrated_settings)
+            task = asyncio.create_task(taking.begin(anew=False))
+            waiting = f"{sessions} AND wait_event_type = 'Lock'"
+            await eventually_async(lambda: observer.fetchval(waiting), what="it waits for the table")
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        async def only_the_holder_is_there() -> bool:
+            return bool(await observer.fetchval(sessions) == 1)
+
+        await eventually_async(only_the_holder_is_there, what="its session has ended", within=10)
+    finally:
+        await holder.close()
+        await observer.close()
