@@ -34,17 +34,18 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
 	@$(BIN)/python -m local_stack.resolve
 
-# Two files at a time, each worker on servers of its own: much of a test is waiting for a server or a process. A third of
-# what Kafka and Elasticsearch cost was Java's second compiler, which pays for servers that run for hours.
+# So many files at a time, each worker on servers of its own (2 GB): much of a test is waiting for a server or a process. A
+# third of what Kafka and Elasticsearch cost was Java's second compiler, which pays in servers that run for hours.
+WORKERS ?= 2
 JAVA_OF_MINUTES := JDK_JAVA_OPTIONS="-XX:TieredStopAtLevel=1"
 # From 3.12 on Python itself tells which lines were run, which costs next to nothing.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part; .venv/bin/coverage report names the lines left out)
-	$(JAVA_OF_MINUTES) COVERAGE_CORE=$(CORE) $(BIN)/pytest $(or $(ARGS),-n 2 --no-loadscope-reorder --cov --cov-report= --cov-fail-under=93 --durations=15)
+	$(JAVA_OF_MINUTES) COVERAGE_CORE=$(CORE) $(BIN)/pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder --cov --cov-report= --cov-fail-under=93 --durations=15)
 
-# The gate's form runs two at a time; the long one has the machine to itself, since its figures are published.
-FAULTS_short := $(JAVA_OF_MINUTES) $(BIN)/pytest -n 2
+# The gate's form runs several at a time; the long one has the machine to itself, since its figures are published.
+FAULTS_short := $(JAVA_OF_MINUTES) $(BIN)/pytest -n $(WORKERS)
 FAULTS_long := $(BIN)/pytest
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
