@@ -80,7 +80,12 @@ async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(mig
     first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
     await first.begin(anew=False)
     first.abandon()
-    await second.begin(anew=False)
+
+    async def begun() -> bool:
+        await second.begin(anew=False)
+        return True
+
+    await eventually_async(begun, what="the server has ended the first one's session")
     await second.save(Position({"page": 2}))
     with pytest.raises(CheckpointTaken):
         await first.save(Position({"page": 1}))
