@@ -84,7 +84,8 @@ def _inspect(home: Path) -> Jdk | None:
 
 def java_variables() -> dict[str, str]:
     """What Java itself reads: options that somebody wants every JVM to have. Root's servers get no other variables."""
-    return {name: value for name in ("JDK_JAVA_OPTIONS",) if (value := os.environ.get(name))}
+    options = os.environ.get("JDK_JAVA_OPTIONS")
+    return {"JDK_JAVA_OPTIONS": options} if options else {}
 
 
 def java_major(version_line: str) -> int | None:

@@ -113,11 +113,11 @@ class CheckpointStore:
                 dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
                 at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._source)
-        except BaseException as error:
-            # Cancelled, too: nobody else knows of the connection yet.
+        except _TROUBLE as error:
             self.abandon()
-            if isinstance(error, _TROUBLE):
-                raise self._unavailable("read", error) from error
+            raise self._unavailable("read", error) from error
+        except BaseException:  # cancelled, too: nobody else knows of the connection yet
+            self.abandon()
             raise
         if dropped and not anew:
             log.info("checkpoint_void", source=self._source, reason="its block or its topic is another one")
