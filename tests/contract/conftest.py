@@ -6,20 +6,15 @@ import httpx
 import pytest
 
 from runtime.settings import Settings
-from tests.e2e.command_line import CommandLine
+from tests.e2e.command_line import CommandLine, running_stack
 
 
 @pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """`headrace` on a running stack that has ingested nothing yet. Tests share it: use keys and sources of your own."""
-    command_line = CommandLine(
-        tmp_path_factory.mktemp("contract") / ".headrace", {"TOPIC_PARTITIONS": "2", "REHEARSALS": "true"}
-    )
-    try:
-        command_line("up", "--free-ports", "--no-ingest")
+    variables = {"TOPIC_PARTITIONS": "2", "REHEARSALS": "true"}
+    with running_stack(tmp_path_factory.mktemp("contract") / ".headrace", variables) as command_line:
         yield command_line
-    finally:
-        command_line("clean", "--yes", expect=None)
 
 
 @pytest.fixture(scope="package")

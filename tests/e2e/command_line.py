@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from local_stack.programs import python_path
 from local_stack.state_folder import StateFolder
 from local_stack.watched import Standing, examine
 from runtime.settings import Settings, load_settings
+
+UP = ("up", "--free-ports", "--no-ingest")
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,14 @@ class CommandLine:
     @staticmethod
     def words(*arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "cli", *arguments]
+
+
+@contextmanager
+def running_stack(home: Path, variables: Mapping[str, str]) -> Iterator[CommandLine]:
+    """`headrace` on a stack that has been started and has ingested nothing; nothing of it is left in the end."""
+    command_line = CommandLine(home, variables)
+    try:
+        command_line(*UP)
+        yield command_line
+    finally:
+        command_line("clean", "--yes", expect=None)

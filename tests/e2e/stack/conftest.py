@@ -5,26 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.settings import Settings
-from tests.e2e.command_line import CommandLine
+from tests.e2e.command_line import CommandLine, running_stack
 
 STALL_SECONDS = 10
 """On a busy machine a worker that is well may leave lag where it is for some seconds while its group rebalances."""
-
-UP = ("up", "--free-ports", "--no-ingest")
 
 
 @pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """`headrace` on a running stack that has ingested nothing. A test leaves every process running, one of each."""
-    command_line = CommandLine(
-        tmp_path_factory.mktemp("stack") / ".headrace",
-        {"TOPIC_PARTITIONS": "2", "WATCHDOG_STALL_SECONDS": str(STALL_SECONDS), "LOG_FORMAT": "json"},
-    )
-    try:
-        command_line(*UP)
+    variables = {"TOPIC_PARTITIONS": "2", "WATCHDOG_STALL_SECONDS": str(STALL_SECONDS), "LOG_FORMAT": "json"}
+    with running_stack(tmp_path_factory.mktemp("stack") / ".headrace", variables) as command_line:
         yield command_line
-    finally:
-        command_line("clean", "--yes", expect=None)
 
 
 @pytest.fixture(scope="package")

@@ -19,9 +19,8 @@ import redis
 
 from local_stack import unprivileged
 from local_stack.installations import SERVER_NAMES
-from tests.e2e.command_line import CommandLine
+from tests.e2e.command_line import UP, CommandLine
 from tests.e2e.stack import attacker
-from tests.e2e.stack.conftest import UP
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> None:
