@@ -36,7 +36,7 @@ build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the server
 
 # So many files at a time, each worker on servers of its own (2 GB): much of a test is waiting for a server or a process. A
 # third of what Kafka and Elasticsearch cost was Java's second compiler, which pays in servers that run for hours.
-WORKERS ?= 2
+WORKERS ?= 3
 JAVA_OF_MINUTES := JDK_JAVA_OPTIONS="-XX:TieredStopAtLevel=1"
 # From 3.12 on Python itself tells which lines were run, which costs next to nothing.
 CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')

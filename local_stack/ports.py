@@ -59,10 +59,10 @@ def assign_ports(
     """A port for every variable of `defaults`: the variable's own value, else the remembered one, else a free one
     (with `free`), else the default.
 
-    With `free`, a remembered port that is no longer available is replaced as well. Raises StackError when a variable is
-    no port, or two variables name the same one.
+    With `free`, a remembered port that is no longer available is replaced as well; what is chosen is claimed. Raises
+    StackError when a variable is no port, or two variables name the same one.
     """
-    available = available or is_free
+    available = available or claim
     chosen: dict[str, int] = {}
     for variable, default in defaults.items():
         if text := environment.get(variable):
@@ -71,10 +71,10 @@ def assign_ports(
             chosen[variable] = known
         elif not free:
             chosen[variable] = default
-    candidates = (port for port in _shuffled(FREE_RANGE) if available(port))
+    candidates = (port for port in _shuffled(FREE_RANGE) if port not in chosen.values() and available(port))
     for variable in defaults:
         if variable not in chosen:
-            chosen[variable] = next(port for port in candidates if port not in chosen.values())
+            chosen[variable] = next(candidates)
     _refuse_twins(chosen)
     return {variable: chosen[variable] for variable in defaults}
 
@@ -85,14 +85,14 @@ def add_ports(
     """The known ports of a running stack, and a port for each further variable of `defaults`: its default, or a free
     one where that is taken.
     """
-    available = available or is_free
+    available = available or claim
     ports = {variable: known[variable] for variable in defaults if variable in known}
-    candidates = (port for port in _shuffled(FREE_RANGE) if available(port))
+    candidates = (port for port in _shuffled(FREE_RANGE) if port not in ports.values() and available(port))
     for variable, default in defaults.items():
         if variable in ports:
             continue
         fits = default not in ports.values() and available(default)
-        ports[variable] = default if fits else next(port for port in candidates if port not in ports.values())
+        ports[variable] = default if fits else next(candidates)
     return ports
 
 
@@ -114,6 +114,24 @@ def _refuse_twins(chosen: Mapping[str, int]) -> None:
                 f"{owners[port]} and {variable} are both {port}.", remedy=f"Set {variable} to another port."
             )
         owners[port] = variable
+
+
+def claim(port: int) -> bool:
+    """Whether a process could listen on this loopback port and nobody has claimed it. It is claimed from now on, until
+    this process ends.
+
+    A server binds its port seconds after it was chosen. Until then the claim keeps other stacks from choosing the same
+    one: it is the UDP port of that number, which no server of ours uses, and which the system releases by itself.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sign:
+        try:
+            sign.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        if not is_free(port):
+            return False
+        sign.detach()
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 import httpx
 
+from local_stack.ports import assign_ports
 from runtime.settings import Settings
 from tests.waiting import eventually
 
@@ -23,11 +23,8 @@ STOP_SECONDS = 20.0
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, and that no other test or stack is given while these tests run."""
+    return assign_ports({"PORT": 0}, environment={}, remembered={}, free=True)["PORT"]
 
 
 class Process:
