@@ -1,6 +1,8 @@
 """Against the real JSONPlaceholder server, from npm."""
 
+import hashlib
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,17 +18,18 @@ from tests.integration.publish_servers import consume_all
 from tests.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGE = "jsonplaceholder@0.3.3"
+LOCKED = REPOSITORY / "tests" / "servers" / "jsonplaceholder"
+"""Its version and the 400 packages that it needs (to change them: `npm install --package-lock-only` there)."""
 
 
 @pytest.fixture(scope="module")
 def jsonplaceholder() -> Iterator[str]:
-    folder = Path.home() / ".cache" / "headrace" / "npm" / PACKAGE
+    lock = (LOCKED / "package-lock.json").read_bytes()
+    folder = Path.home() / ".cache" / "headrace" / "npm" / hashlib.sha256(lock).hexdigest()[:12]
     program = folder / "node_modules" / "jsonplaceholder" / "index.js"
     if not program.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), PACKAGE]
-        subprocess.run(install, check=True, timeout=300)
+        shutil.copytree(LOCKED, folder, dirs_exist_ok=True)
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], cwd=folder, check=True, timeout=300)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
