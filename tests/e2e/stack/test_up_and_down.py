@@ -6,8 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,13 +19,11 @@ from local_stack import unprivileged
 from local_stack.installations import SERVER_NAMES
 from tests.e2e.command_line import UP, CommandLine
 from tests.e2e.stack import attacker
+from tests.waiting import eventually
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.1)
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def nothing_is_left(home: Path) -> bool:
@@ -128,7 +124,7 @@ def test_nobody_else_can_look_into_the_stack_or_see_a_password(headrace: Command
 def test_a_killed_process_is_started_again_and_counted(headrace: CommandLine) -> None:
     before = headrace.standings()["redis"]
     headrace.process("redis").kill()
-    within(15, lambda: headrace.standings()["redis"].is_well)
+    eventually(lambda: headrace.standings()["redis"].is_well, what="redis is well again", within=15)
     after = headrace.standings()["redis"]
     assert after.pid != before.pid
     assert after.restarts == before.restarts + 1
@@ -142,7 +138,7 @@ def test_a_frozen_server_is_not_called_running(headrace: CommandLine) -> None:
         headrace("status", expect=1)
     finally:
         postgres.resume()
-    within(15, lambda: headrace("status", expect=None).returncode == 0)
+    eventually(lambda: headrace("status", expect=None).returncode == 0, what="the status is good again", within=15)
 
 
 def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine) -> None:
@@ -165,7 +161,7 @@ def test_a_killed_supervisor_leaves_nothing_that_the_next_up_cannot_clear(headra
     ports = {name: one.port for name, one in headrace.standings().items()}
     supervisor = psutil.Process(int((headrace.home / "run" / "supervisord.pid").read_text()))
     supervisor.kill()
-    within(5, lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: has_ended(supervisor), what="the supervisor has ended", within=5)
     assert "No stack is running" in headrace("env", expect=1).stderr
     assert "Stopping what a killed supervisor left running" in headrace(*UP).stdout
     assert {name: one.port for name, one in headrace.standings().items()} == ports
@@ -187,7 +183,9 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(headrace: Comman
     )
     try:
         process = psutil.Process(holder.pid)
-        within(10, lambda: any(c.laddr.port == port for c in process.net_connections("tcp")))
+        eventually(
+            lambda: any(c.laddr.port == port for c in process.net_connections("tcp")), what="it listens", within=10
+        )
         told = headrace("up", "--no-ingest", expect=1).stderr
         assert f"Port {port} (REDIS_PORT) is taken by" in told
         assert f"(pid {holder.pid})" in told
@@ -199,7 +197,7 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(headrace: Comman
 
 def test_an_interrupted_up_leaves_no_orphan(headrace: CommandLine) -> None:
     starting = headrace.start(*UP)
-    within(60, lambda: (headrace.home / "run" / "supervisord.pid").exists())
+    eventually((headrace.home / "run" / "supervisord.pid").exists, what="a supervisor runs")
     second = headrace(*UP, expect=1)
     assert f"(pid {starting.pid}) is at work" in second.stderr
     starting.send_signal(signal.SIGINT)
