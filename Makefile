@@ -8,7 +8,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly check-wheels bench lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restar
 
 nightly: $(DEV_STAMP) ## All that is too long for the gate, some hours; docs/nightly.md has how it ended last (ARGS="faults compose" for a part)
 	$(BIN)/python -m tests.nightly $(ARGS)
+
+test-world: $(DEV_STAMP) ## Read what other projects' tests and data hold; docs/world.md has how it went last (ARGS="-k feeds" for a part)
+	$(BIN)/pytest tests/world $(ARGS)
 
 check-wheels: $(DEV_STAMP) ## Download every locked wheel for each Python and machine, 3 GB in all (ARGS="-k 3.14" for a part)
 	$(BIN)/pytest -v tests/wheels $(ARGS)

@@ -17,6 +17,7 @@ DOCUMENT = PROJECT / "docs" / "nightly.md"
 
 STEPS: Mapping[str, Sequence[str]] = {
     "fuzz": ("make", "test", "ARGS=tests/unit --hypothesis-profile=nightly"),
+    "world": ("make", "test-world"),
     "faults": ("make", "test-faults"),
     "compose": ("make", "test-compose"),
     "containers": ("make", "test-containers"),
