@@ -27,7 +27,7 @@ DOWNLOAD_SECONDS = 600
 
 
 def unpacked(archive: str) -> Path:
-    """The folder with the archive's files; downloads it the first time, blocking. Raises ValueError for another hash."""
+    """The archive's files in a folder; downloads it the first time, blocking. Raises ValueError for another hash."""
     folder = CACHE / archive
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
