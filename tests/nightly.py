@@ -4,6 +4,7 @@
 """
 
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -50,7 +51,9 @@ class Ended:
 def run(step: str) -> Ended:
     """Run a step and show what it prints. Blocking, up to hours."""
     began, lines = time.monotonic(), []
-    with subprocess.Popen(STEPS[step], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+    # A make above would hand its own ARGS, the names of the steps, down to the step's make.
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
+    with subprocess.Popen(STEPS[step], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             sys.stdout.write(line)
             lines.append(line)

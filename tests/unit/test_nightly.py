@@ -1,7 +1,10 @@
 import datetime
+import subprocess
+import sys
 
 import pytest
 
+from tests import nightly
 from tests.nightly import DOCUMENT, ROW, STEPS, Ended, with_row
 
 ENDED = Ended("faults", datetime.date(2026, 11, 29), ok=False, tests="3 failed, 11 passed", seconds=1_140)
@@ -23,3 +26,20 @@ def test_a_run_replaces_the_row_of_its_step_and_no_other() -> None:
 def test_a_document_without_the_step_is_refused() -> None:
     with pytest.raises(ValueError, match="no row for faults"):
         with_row("# Nothing", ENDED)
+
+
+def test_the_names_of_the_steps_do_not_reach_the_make_of_a_step() -> None:
+    run_a_step = (
+        "from tests import nightly; nightly.STEPS = {'x': ('make', '-s', 'test-world', '-n')}; nightly.run('x')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", run_a_step],
+        cwd=nightly.PROJECT,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "MAKEFLAGS": " -- ARGS=x", "MAKELEVEL": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pytest tests/world" in done.stdout
+    assert "ARGS" not in done.stdout
+    assert not done.stdout.rstrip().endswith(" x")
