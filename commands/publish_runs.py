@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import structlog
 import typer
 from asyncpg.exceptions import PostgresError
 from confluent_kafka import KafkaException
@@ -24,11 +25,13 @@ from runtime.checkpoints import Checkpoint, CheckpointFailed
 from runtime.coverage import wait_until_covered
 from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed, Explained
-from runtime.etl.run import Published
+from runtime.etl.run import Published, failure_reason
 from runtime.kafka_clients import reason
 from runtime.logging import configure_logging
 from runtime.settings import Settings
 from runtime.unavailable import Unavailable
+
+log = structlog.get_logger()
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
@@ -93,10 +96,14 @@ class PublishRuns:
             run = Run(Progress(source.description.name), source.description.dataset.name)
             self.runs.append(run)
             with self._bar(run) as bar:
-                if self.trigger:
-                    await self._run_one(source, run, bar, self.trigger)
-                else:
-                    await self._publish_one(source, run, bar)
+                try:
+                    if self.trigger:
+                        await self._run_one(source, run, bar, self.trigger)
+                    else:
+                        await self._publish_one(source, run, bar)
+                except Exception as error:  # not ours to explain, and no reason not to read the other sources
+                    log.exception("source_failed", source=run.progress.source)
+                    run.error = failure_reason(error, run.progress.confirmed)
         if self.wait and not self.trigger:
             deadline = time.monotonic() + (math.inf if self.timeout_seconds is None else self.timeout_seconds)
             engine = create_async_engine(self.settings.async_database_url, pool_size=1)
