@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from producers.source import SourceFailed, SourceRecord
 from producers.sources import build_source
@@ -175,6 +176,32 @@ async def test_a_body_that_is_not_whole_is_an_error(
     answer = Answer(200, body(KINDS[kind][1]), {"Content-Encoding": coding})
     with http_server(lambda _: answer) as url, pytest.raises(SourceFailed, match=reason):
         await read(kind, url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_body_that_ends_before_it_says_so_is_tried_again_and_then_an_error(kind: str) -> None:
+    content = KINDS[kind][1]
+    whole = b"%x\r\n%b\r\n" % (len(content), content)
+    answers = [
+        Answer(200, content, {"Content-Length": str(len(content) + 1)}),
+        Answer(200, [whole], {"Transfer-Encoding": "chunked"}),
+        Answer(200, [whole[:-40]], {"Transfer-Encoding": "chunked"}),
+        Answer(200, [gzip.compress(whole)[:20]], {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"}),
+    ]
+    for answer in answers:
+        with http_server(lambda _, answer=answer: answer) as url, pytest.raises(SourceFailed, match="tried 2 times"):  # type: ignore[misc]
+            await read(kind, url, retries=1, backoff_seconds=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_source_waits_as_long_as_it_is_asked_to(kind: str) -> None:
+    answers = [Answer(200, KINDS[kind][1]), Answer(429, b"", {"Retry-After": "1"})]
+    with http_server(lambda _: answers.pop() if answers else Answer(503, b"", {"Retry-After": "3600"})) as url:
+        with capture_logs() as logs:
+            assert await read(kind, url, retries=1, backoff_seconds=0.001)
+        assert [line["wait_seconds"] for line in logs if line["event"] == "source_retry"] == [1.0]
+        with pytest.raises(SourceFailed, match="asks to wait 3600 s"):
+            await read(kind, url, retries=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
