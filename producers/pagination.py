@@ -1,22 +1,23 @@
 """How a JSON API is paged through, and how one page of it is read without touching its records."""
 
-import re
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-MOST_RECORDS = 1_000_000
-"""In one page. A record of two bytes takes sixty in memory: so a page of 64 MiB might take 4 GB."""
+from producers.json_parts import NotSplit, OtherShape, elements, members
 
-# Whole strings, and what gives a page its shape. Without backtracking, which would remember every character.
-_SHAPE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
+_NULL = b"null"
 
 Name = Annotated[str, Field(min_length=1)]
 
 
 class InvalidPage(ValueError):
-    """The body is no page in the declared style; the message says what is wrong with it."""
+    """The body cannot be taken apart into records; the message says why."""
+
+
+class OtherStyle(InvalidPage):
+    """Nothing is wrong with it but that it is no page in the declared style."""
 
 
 class PageContent(NamedTuple):
@@ -55,39 +56,33 @@ class Pagination(BaseModel):
         }
 
     def read(self, body: bytes) -> PageContent:
-        """The records of a page, byte for byte. Raises InvalidPage."""
-        if body.count(b",") > MOST_RECORDS and _has_too_many_members(body):
-            raise InvalidPage(f"it has more than {MOST_RECORDS:,} records or members; ask for smaller pages")
-        if self.style == "array" or (self.style == "none" and body.lstrip()[:1] == b"["):
-            return PageContent([bytes(record) for record in _decode(body, list[msgspec.Raw])], None)
-        page = _decode(body, dict[str, msgspec.Raw])
+        """The records of a page, byte for byte; one that is no JSON is among them. Raises InvalidPage."""
+        if self.style == "array" or (self.style == "none" and body.lstrip()[:1] in {b"[", b"n"}):
+            return PageContent(_records(body, "the body"), None)
+        try:
+            page = members(body)
+        except NotSplit as error:
+            raise _invalid(error, "the body", body) from error
         if self.data_field not in page:
-            members = ", ".join(sorted(page)[:10]) or "none"
-            raise InvalidPage(f"no member {self.data_field!r} (it has: {members}); set pagination.data_field")
-        records = _decode(page[self.data_field], list[msgspec.Raw], f"its member {self.data_field!r}")
-        total = _decode(page.get(self.total_pages_field, msgspec.Raw(b"null")), int | None, self.total_pages_field)
-        return PageContent([bytes(record) for record in records], total)
+            names = ", ".join(sorted(page)[:10]) or "none"
+            raise OtherStyle(f"no member {self.data_field!r} (it has: {names}); set pagination.data_field")
+        records = _records(page[self.data_field], f"its member {self.data_field!r}")
+        total = page.get(self.total_pages_field, _NULL)
+        try:
+            return PageContent(records, msgspec.json.decode(total, type=int | None, strict=False))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise OtherStyle(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
 
 
-def _has_too_many_members(body: bytes) -> bool:
-    """Whether there are over MOST_RECORDS commas between records, or members of the envelope. Reads no further."""
-    level = 1 if body.lstrip()[:1] == b"[" else 2
-    depth = commas = 0
-    for piece in _SHAPE.finditer(body):
-        shape = piece[0]
-        if shape in {b"[", b"{"}:
-            depth += 1
-        elif shape in {b"]", b"}"}:
-            depth -= 1
-        elif shape == b"," and depth <= level:
-            commas += 1
-            if commas > MOST_RECORDS:
-                return True
-    return False
-
-
-def _decode(body: bytes | msgspec.Raw, wanted: Any, what: str = "the body") -> Any:
+def _records(body: bytes, what: str) -> list[bytes]:
+    if body.strip() == _NULL:  # an empty list, as many servers write it
+        return []
     try:
-        return msgspec.json.decode(body, type=wanted)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidPage(f"{what} is not what was expected: {error}; it begins with {bytes(body)[:60]!r}") from error
+        return elements(body)
+    except NotSplit as error:
+        raise _invalid(error, what, body) from error
+
+
+def _invalid(error: NotSplit, what: str, body: bytes) -> InvalidPage:
+    kind = OtherStyle if isinstance(error, OtherShape) else InvalidPage
+    return kind(f"{what} is not what was expected: {error}; it begins with {body[:60]!r}")

@@ -33,7 +33,7 @@ class AcceptedAnswer(BaseModel):
         404: {"description": "There is no such webhook source"},
         409: {"description": "A request with the same idempotency key is under way; send it again"},
         413: {"description": "The body is too long, or has too many records"},
-        422: {"description": "The body is no JSON object or array, or its idempotency key came with another body"},
+        422: {"description": "The body is no object or array, or its idempotency key came with another body"},
         503: {"description": "Kafka has not confirmed all records; send it again"},
     },
     openapi_extra={
@@ -46,8 +46,9 @@ class AcceptedAnswer(BaseModel):
 async def webhook(stages: OurStages, request: Request, source: str) -> Response:
     """Takes a JSON object, or an array of them, signed with HMAC-SHA256 over the bytes of the body.
 
-    Answers 202 when every record is safe in Kafka. What is sent again is published again, and is then the newest; a
-    source with `idempotency_header` publishes a delivery once, and answers a repeat as it did the first time.
+    Answers 202 when every record is safe in Kafka. One that is no JSON becomes a failure, its neighbours do not.
+    What is sent again is published again, and is then the newest; a source with `idempotency_header` publishes a
+    delivery once, and answers a repeat as it did the first time.
     """
     hook = await stages.webhooks.named(source)
     if hook is None:

@@ -63,12 +63,13 @@ async def test_a_signed_object_is_published_as_it_is_before_the_answer(pipeline_
 
 async def test_each_element_of_an_array_is_a_record(pipeline_settings: Settings) -> None:
     async with webhooks(pipeline_settings) as client:
-        answer = await post(client, b'[{"id": 1}, {"id": 2}, 3]')
-        assert (answer.status_code, answer.json()["accepted"]) == (202, 3)
+        answer = await post(client, rb'[{"id": 1}, {"id": "\ud83d"}, {"id": 2}, 3]')
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 4)
         assert (await post(client, b"[]")).json()["accepted"] == 0
     records = consume_all(pipeline_settings, "records.raw")
     assert {record.value: record.key for record in records} == {
         b'{"id": 1}': "shop:1",
+        rb'{"id": "\ud83d"}': None,
         b'{"id": 2}': "shop:2",
         b"3": None,
     }

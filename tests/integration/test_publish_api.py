@@ -216,13 +216,13 @@ async def test_a_server_that_ignores_the_page_number_is_not_read_for_ever(pipeli
 
 
 async def test_records_without_a_key_or_that_are_no_objects_are_published_too(pipeline_settings: Settings) -> None:
-    with http_server(lambda _: Answer(200, b'[{"title": "x"}, 7, null, {"id": 1}]')) as url:
+    with http_server(lambda _: Answer(200, b'[{"title": "x"}, {"id": NaN}, 7, null, {"id": 1}]')) as url:
         source = api(url, pipeline_settings, pagination={"style": "none"})
         report = await publish(source, pipeline_settings)
     records = consume_all(pipeline_settings, "records.raw")
-    assert report.published == 4
+    assert report.published == 5
     assert {record.value: record.key for record in records} == {
-        b'{"title": "x"}': None, b"7": None, b"null": None, b'{"id": 1}': "shop:1"
+        b'{"title": "x"}': None, b'{"id": NaN}': None, b"7": None, b"null": None, b'{"id": 1}': "shop:1"
     }  # fmt: skip
 
 

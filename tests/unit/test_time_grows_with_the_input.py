@@ -14,6 +14,7 @@ from api.search.elasticsearch_query import search_body
 from api.search.highlight import Highlighter
 from producers.csv_source import column_names
 from producers.feed_entries import read_feed
+from producers.pagination import InvalidPage, Pagination
 from producers.record_key import JsonRecordKey
 from producers.source import SourceDescription
 from producers.webhooks import records_in
@@ -76,6 +77,14 @@ def _of_json(value: str) -> bytes:
     return msgspec.json.encode(value)
 
 
+def _page(body: bytes) -> None:
+    for page in (b"[%b]" % body, b'{"data": [%b], "x": [%b' % (body, body)):
+        try:
+            Pagination(style="none").read(page)
+        except InvalidPage:
+            continue
+
+
 def _every_field(text: str) -> None:
     for dataset in all_datasets():
         for field in dataset.fields:
@@ -100,6 +109,8 @@ WAYS_IN: dict[str, Callable[[str], object]] = {
     "no JSON": lambda text: _normalize(text.encode()),
     "a key": lambda text: JsonRecordKey(SourceDescription("s", "push", CUSTOMERS)).of(customer(customer_id=text)),
     "a webhook's body": lambda text: records_in(b"[%b]" % _of_json(text)),
+    "a webhook's body that is no JSON": lambda text: records_in(b"[NaN,%b]" % _of_json(text)),
+    "a page that is no JSON": lambda text: _page(text.encode("utf-8", "replace")),
     "a CSV header's name": lambda text: column_names([text] * 3),
     "a shape": lambda text: Shapes().of(msgspec.json.encode({text: text})),
     "a search": lambda text: search_body(list(all_datasets()), text[:200], 0, 10),
@@ -126,6 +137,9 @@ MANY: dict[str, Callable[[int], object]] = {
     "digits of an exponent": lambda n: _normalize(b'{"customer_id":1,"account_balance":1e%b}' % (b"9" * n)),
     "digits of an exponent in text": lambda n: _normalize(customer(account_balance="-1e" + "9" * min(n, 90))),
     "elements of a webhook's body": lambda n: records_in(b"[%b]" % b",".join([b"{}"] * n)),
+    "levels of a page": lambda n: _page(b'{"a":[1,' * n),
+    "levels of a page that do not match": lambda n: _page(b"[" * n + b"}" * n),
+    "records of a page without an end": lambda n: _page(b'{"a":[{"b":1,' * n + b"]"),
     "equal columns": lambda n: column_names(["a"] * n),
     "columns that look like repeats": lambda n: column_names(["a", "a_2", "a_3"] * (n // 3)),
     "columns without a name": lambda n: column_names([""] * n),

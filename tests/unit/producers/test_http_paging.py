@@ -91,15 +91,15 @@ def test_a_page_of_very_many_records_is_refused_before_it_is_taken_apart(
     """A record of two bytes takes sixty in memory."""
     style = "array" if body[:1] == b"[" else "envelope"
     pagination = Pagination.model_validate({"style": style})
-    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 50)
+    monkeypatch.setattr("producers.json_parts.MOST_PARTS", 50)
     with pytest.raises(InvalidPage, match="more than 50 records or members"):
         pagination.read(body)
-    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 100)
+    monkeypatch.setattr("producers.json_parts.MOST_PARTS", 100)
     assert pagination.read(body)
 
 
 def test_what_is_inside_the_records_of_a_page_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producers.pagination.MOST_RECORDS", 3)
+    monkeypatch.setattr("producers.json_parts.MOST_PARTS", 3)
     record = b'{"a": [1, 2, 3, 4, 5], "b": {"c": 1, "d": 2}, "e": ",,,\\",,,"}'
     assert Pagination(style="array").read(b"[" + record + b"," + record + b"]").records == [record, record]
     assert Pagination().read(b'{"data": [' + record + b"]}").records == [record]

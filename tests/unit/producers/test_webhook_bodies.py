@@ -16,8 +16,14 @@ def test_each_element_of_an_array_is_a_record_byte_for_byte() -> None:
     assert records_in(b"[]") == []
 
 
+@pytest.mark.parametrize("record", [rb'{"id": "\ud83d"}', b'{"a":}', b'{"id": NaN}'])
+def test_an_object_that_is_no_json_is_a_record_that_will_be_a_failure(record: bytes) -> None:
+    assert records_in(record) == [record]
+    assert records_in(b'[{"id": 1},%b]' % record) == [b'{"id": 1}', record]
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b" ", b"7", b'"x"', b"null", b"{", b"[1,", b'{"a":}', b"a=1&b=2", b"\xff\xfe", b"[" * 100_000]
+    "body", [b"", b" ", b"7", b'"x"', b"null", b"{", b"[1,", b"a=1&b=2", b"\xff\xfe", b"[" * 100_000]
 )
 def test_anything_else_is_refused(body: bytes) -> None:
     with pytest.raises(BodyRefused):
