@@ -1,33 +1,25 @@
 """The kind `api`: a JSON API read page by page, several pages at a time, in order."""
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import structlog
 from pydantic import Field, SecretStr
 
+from producers.api_pages import ApiPage, ApiPages
 from producers.http_block import HttpBlock
-from producers.http_conditions import conditions, validators
-from producers.http_fetch import Fetcher, open_fetcher
-from producers.pagination import InvalidPage, PageContent, Pagination
+from producers.http_fetch import NotAnswered, open_fetcher
+from producers.pagination import Pagination
 from producers.record_key import JsonRecordKey
 from producers.sent_records import SentRecords
-from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed
 from runtime.checkpoints import Position
 from runtime.settings import Settings
 
 log = structlog.get_logger()
-
-LARGE_PAGE_BYTES = 1_048_576
-"""A larger page is read in a thread, so that others have their turn meanwhile."""
-
-_NOTHING = PageContent([], None)
 
 
 class ApiBlock(HttpBlock):
@@ -43,25 +35,19 @@ class ApiBlock(HttpBlock):
         return ApiSource(self.describe(name), self, key, settings.checkpoint_records)
 
 
-class _Answer(NamedTuple):
-    """A page as the server answered it; `content` is None where it is what it was (304)."""
-
-    number: int
-    content: PageContent | None
-    etag: str | None
-    last_modified: str | None
-
-
 @dataclass(frozen=True)
 class ApiSource:
     """A paged JSON API; implements ResumableSource.
 
     Page numbers shift when records are inserted or deleted while they are read: such a run may repeat or miss records
-    at page borders, and the next run brings them. The number of pages is taken anew from each page.
+    at page borders, and the next run brings them. The number of pages is taken anew from each page. They end there, at
+    an empty page, or where the server says behind a good page that it has no more. A page that cannot be taken apart is
+    sent as one unreadable record; the others are read all the same before SourceFailed is raised.
 
     Resuming after a run that ended asks for every page again, on condition that it changed, and sends the records
-    whose content is another than the one sent last; after a run that was interrupted it begins at the page after the
-    last confirmed one. Of `remembered` records the content is known; others are sent each time.
+    whose content is another than the one sent last. After a run that was interrupted it begins at the page after the
+    last confirmed one; a run that failed by what the source answered was none, or it would never look at the first
+    pages again while that lasts. Of `remembered` records the content is known; others are sent each time.
     """
 
     description: SourceDescription
@@ -81,11 +67,11 @@ class ApiSource:
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """One batch per page. Implements Source.batches."""
         key = JsonRecordKey(self.description)
-        async with self._fetcher() as fetcher, aclosing(self._answers(fetcher, self._first, None, None)) as answers:
-            async for answer in answers:
-                content = answer.content or _NOTHING
-                records = [SourceRecord(record, key.of(record)) for record in content.records]
-                yield SourceBatch(records, self._done(answer.number, content.total_pages))
+        total: int | None = None
+        async with self._pages() as api, aclosing(api.read(self._first, None, None)) as pages:
+            async for page in pages:
+                total = page.total_pages(total)
+                yield SourceBatch(page.records(key), self._done(page.number, total))
 
     async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
         """One batch per page, of the records that changed. Implements ResumableSource.resume."""
@@ -96,19 +82,19 @@ class ApiSource:
         whole = at.get("complete", True) or self.block.pagination.style == "none"
         start = self._first if whole else at["page"] + 1
         last = start - 1
-        async with self._fetcher() as fetcher:
-            if start == self._first or total is None or start < self._first + total:
-                log.info("api_read", source=self.description.name, from_page=start, interrupted=start != self._first)
-                async with aclosing(self._answers(fetcher, start, sent, total)) as answers:
-                    async for given in answers:
-                        # The page is what it was, but one of its records was sent with another content since.
-                        stale = given.content is None and not sent.still_holds(given.number)
-                        answer = await self._page(fetcher, given.number, None) if stale else given
-                        last = answer.number
-                        if answer.content is not None:
-                            total = answer.content.total_pages
-                        at = {"page": last, "total_pages": total, "complete": False}
-                        yield self._compared(answer, sent, key, Position(at))
+        try:
+            async with self._pages() as api:
+                if start == self._first or total is None or start < self._first + total:
+                    log.info("api_read", source=api.source, from_page=start, interrupted=start != self._first)
+                    async with aclosing(api.read(start, sent, total)) as pages:
+                        async for page in pages:
+                            last, total = page.number, page.total_pages(total)
+                            at = {"page": last, "total_pages": total, "complete": False}
+                            yield self._compared(page, sent, key, Position(at))
+        except SourceFailed as failure:
+            if not isinstance(failure, NotAnswered) or last < start:
+                yield SourceBatch([], None, Position({**at, "complete": True}))
+            raise
         if sent.left_out:
             log.warning(
                 "checkpoint_is_full",
@@ -127,73 +113,20 @@ class ApiSource:
     def _done(self, number: int, total_pages: int | None) -> float | None:
         return min(1.0, (number - self._first + 1) / total_pages) if total_pages else None
 
-    def _compared(self, answer: _Answer, sent: SentRecords, key: JsonRecordKey, position: Position) -> SourceBatch:
+    def _compared(self, page: ApiPage, sent: SentRecords, key: JsonRecordKey, position: Position) -> SourceBatch:
         at = position.at or {}
-        done = self._done(answer.number, at["total_pages"])
-        if answer.content is None:
-            return SourceBatch([], done, position, unchanged=sent.count(answer.number))
-        records = [SourceRecord(record, key.of(record)) for record in answer.content.records]
-        found = sent.compare(answer.number, records, answer.etag, answer.last_modified)
-        pages = () if found.page is None else (found.page,)
+        done = self._done(page.number, at["total_pages"])
+        if page.content is None:
+            return SourceBatch([], done, position, unchanged=sent.count(page.number))
+        found = sent.compare(page.number, page.records(key), page.etag, page.last_modified)
+        kept = () if found.page is None else (found.page,)
         before = None if found.revoked is None else Position(None, (found.revoked,))
-        return SourceBatch(found.changed, done, Position(at, pages), before, found.unchanged)
+        return SourceBatch(found.changed, done, Position(at, kept), before, found.unchanged)
 
     @asynccontextmanager
-    async def _fetcher(self) -> AsyncIterator[Fetcher]:
-        if self.block.api_key and self.api_key is None:
-            raise SourceFailed(self.description.name, f"{self.block.url} wants a key and API_KEY is not set: set it")
-        async with open_fetcher(self.description.name, self.block, "application/json", self.api_key) as fetcher:
-            yield fetcher
-
-    async def _answers(
-        self, fetcher: Fetcher, start: int, sent: SentRecords | None, total: int | None
-    ) -> AsyncGenerator[_Answer]:
-        """Non-empty pages in order from `start` on, at most `concurrency` of them in flight.
-
-        `total` is the number of pages as far as it is known: a page that is what it was does not say it.
-        """
-        block = self.block
-        answer = await self._page(fetcher, start, sent)
-        number = start + 1
-        in_flight: deque[asyncio.Task[_Answer]] = deque()
-        try:
-            while answer.content is None or answer.content.records:
-                yield answer
-                if block.pagination.style == "none":
-                    return
-                if answer.content is not None:
-                    total = answer.content.total_pages
-                last = None if total is None else self._first + total - 1
-                while len(in_flight) < block.concurrency and (last is None or number <= last):
-                    in_flight.append(asyncio.create_task(self._page(fetcher, number, sent)))
-                    number += 1
-                if not in_flight:
-                    return
-                following = await in_flight.popleft()
-                if answer.content and following.content and answer.content.records == following.content.records:
-                    raise SourceFailed(
-                        self.description.name,
-                        f"{block.url} answers with the same page again and again: set the names that it understands in "
-                        '`pagination` (page_parameter, limit_parameter), or `style = "none"` if it has no pages',
-                    )
-                answer = following
-        finally:
-            for task in in_flight:
-                task.cancel()
-            await asyncio.gather(*in_flight, return_exceptions=True)
-
-    async def _page(self, fetcher: Fetcher, number: int, sent: SentRecords | None) -> _Answer:
-        """A page; unless `sent` is None, on condition that it is not the one that was sent."""
-        parameters = self.block.pagination.parameters(number, self.block.page_size)
-        page = None if sent is None else sent.page(number)
-        response = await fetcher.get(self.block.url, parameters, None if page is None else conditions(page))
-        if response.status_code == HTTPStatus.NOT_MODIFIED:
-            return _Answer(number, None, None, None)
-        try:
-            if len(response.content) > LARGE_PAGE_BYTES:
-                content = await asyncio.to_thread(self.block.pagination.read, response.content)
-            else:
-                content = self.block.pagination.read(response.content)
-        except InvalidPage as error:
-            raise SourceFailed(self.description.name, f"{response.url}: {error}") from error
-        return _Answer(number, content, *validators(response.headers))
+    async def _pages(self) -> AsyncIterator[ApiPages]:
+        name, block = self.description.name, self.block
+        if block.api_key and self.api_key is None:
+            raise SourceFailed(name, f"{block.url} wants a key and API_KEY is not set: set it")
+        async with open_fetcher(name, block, "application/json", self.api_key) as fetcher:
+            yield ApiPages(name, fetcher, block.url, block.pagination, block.page_size, block.concurrency)

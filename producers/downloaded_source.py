@@ -64,6 +64,6 @@ class DownloadedSource:
                 raise SourceFailed(failure.source, failure.reason.replace(str(path), self.url)) from failure
 
     async def _fetch(self, path: Path) -> None:
-        async with open_fetcher(self.description.name, self.block, "*/*", follow_redirects=True) as fetcher:
+        async with open_fetcher(self.description.name, self.block, "*/*") as fetcher:
             await fetcher.get(self.url, into=path)
         log.info("source_downloaded", source=self.description.name, url=self.url)

@@ -36,12 +36,25 @@ _HINTS: dict[int, str] = {
 }
 
 
-class _TryAgain(Exception):
-    """An attempt failed in a way that may pass. `wait_seconds` is what the server asked for."""
+class NotAnswered(SourceFailed):
+    """There was no connection, or no answer in time."""
 
-    def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
+
+class Refused(SourceFailed):
+    """The server answered with a status that is no success."""
+
+    def __init__(self, source: str, reason: str, status: int) -> None:
+        super().__init__(source, reason)
+        self.status = status
+
+
+class _TryAgain(Exception):
+    """An attempt failed in a way that may pass. `wait_seconds` is what the server asked for, `status` its answer."""
+
+    def __init__(self, reason: str, status: int | None = None, wait_seconds: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.status = status
         self.wait_seconds = wait_seconds
 
 
@@ -76,7 +89,7 @@ class Fetcher:
         """The successful answer with its body read, or a 304 to a request with conditions in its `headers`.
 
         With `into` the body is written to that file instead of memory. Raises SourceFailed when the retries are used up
-        or cannot help.
+        or cannot help: Refused or NotAnswered if that is what it came to.
         """
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.block.retries + 1),
@@ -89,7 +102,7 @@ class Fetcher:
             return await attempts(self._attempt, url, parameters or {}, headers or {}, into)
         except _TryAgain as error:
             tries = "once" if not self.block.retries else f"{self.block.retries + 1} times"
-            raise SourceFailed(self.source, f"{error.reason} (tried {tries})") from error
+            raise self._given_up(f"{error.reason} (tried {tries})", error.status) from error
 
     async def _attempt(
         self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str], into: Path | None
@@ -149,20 +162,24 @@ class Fetcher:
 
     def _refusal(self, url: str, response: httpx.Response, beginning: str) -> Exception:
         """What becomes of a status that is no success."""
-        status = f"{url} answered {response.status_code} {response.reason_phrase}".rstrip()
-        if response.status_code in self.block.retry_on:
+        code = response.status_code
+        status = f"{url} answered {code} {response.reason_phrase}".rstrip()
+        if code in self.block.retry_on:
             wait = retry_after_seconds(response.headers.get("retry-after"), datetime.datetime.now(datetime.UTC))
             if wait is not None and wait > self.block.longest_wait_seconds:
-                return SourceFailed(self.source, f"{status} and asks to wait {wait:.0f} s: try again after that")
-            return _TryAgain(_with_hint(status, response, beginning), wait)
+                return Refused(self.source, f"{status} and asks to wait {wait:.0f} s: try again after that", code)
+            return _TryAgain(_with_hint(status, response, beginning), code, wait)
         if response.is_redirect:
             # Not followed: the API key would go to whatever host the answer names.
             location = response.headers.get("location")
-            return SourceFailed(self.source, f"{status} to {location}: put that address into `url`")
-        return SourceFailed(self.source, _with_hint(status, response, beginning))
+            return Refused(self.source, f"{status} to {location}: put that address into `url`", code)
+        return Refused(self.source, _with_hint(status, response, beginning), code)
 
     def _again(self, trouble: Trouble, reason: str) -> Exception:
-        return _TryAgain(reason) if trouble in self.block.retry_on else SourceFailed(self.source, reason)
+        return _TryAgain(reason) if trouble in self.block.retry_on else self._given_up(reason, None)
+
+    def _given_up(self, reason: str, status: int | None) -> SourceFailed:
+        return NotAnswered(self.source, reason) if status is None else Refused(self.source, reason, status)
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -208,15 +225,15 @@ async def _beginning(response: httpx.Response) -> str:
 
 @asynccontextmanager
 async def open_fetcher(
-    source: str, block: FetchBlock, accept: str, key: SecretStr | None = None, *, follow_redirects: bool = False
+    source: str, block: FetchBlock, accept: str, key: SecretStr | None = None
 ) -> AsyncIterator[Fetcher]:
-    """A fetcher for one run. `key` is sent as X-API-Key; with one redirects are not followed, whatever is asked for: it
-    must not go to whatever host they name.
+    """A fetcher for one run. `key` is sent as X-API-Key; without one redirects are followed: a key must not go to
+    whatever host they name.
     """
     headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "User-Agent": "headrace"}
     if key is not None:
         headers["X-API-Key"] = key.get_secret_value()
     async with httpx.AsyncClient(
-        headers=headers, timeout=block.timeout_seconds, follow_redirects=follow_redirects and key is None
+        headers=headers, timeout=block.timeout_seconds, follow_redirects=key is None
     ) as client:
         yield Fetcher(source, client, block)

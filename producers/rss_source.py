@@ -65,7 +65,7 @@ class RssSource:
         name, url = self.description.name, self.block.url
         if self.block.api_key and self.api_key is None:
             raise SourceFailed(name, f"{url} wants a key and API_KEY is not set: set it")
-        async with open_fetcher(name, self.block, ACCEPT, self.api_key, follow_redirects=True) as fetcher:
+        async with open_fetcher(name, self.block, ACCEPT, self.api_key) as fetcher:
             conditions = self._known.conditions if time.monotonic() < self._known.until else {}
             response = await fetcher.get(url, headers=conditions)
         if response.status_code == HTTPStatus.NOT_MODIFIED:

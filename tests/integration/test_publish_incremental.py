@@ -103,7 +103,7 @@ async def test_a_304_that_nobody_asked_for_fails_the_run(pipeline_settings: Sett
         await sent(api(url, pipeline_settings), pipeline_settings)
 
 
-async def test_after_a_run_that_failed_the_next_one_begins_at_the_page_after_the_last_confirmed(
+async def test_after_a_run_that_failed_by_an_answer_the_next_one_begins_at_page_one_and_sends_what_is_new(
     pipeline_settings: Settings,
 ) -> None:
     bodies, asked, broken = pages(5), list[int](), [4]
@@ -118,8 +118,8 @@ async def test_after_a_run_that_failed_the_next_one_begins_at_the_page_after_the
             await sent(source, pipeline_settings)
         assert asked == [1, 2, 3, 4]
         broken.clear()
-        assert await sent(source, pipeline_settings) == (20, 0)
-        assert asked == [1, 2, 3, 4, 4, 5]
+        assert await sent(source, pipeline_settings) == (20, 30)
+        assert asked == [1, 2, 3, 4, 1, 2, 3, 4, 5]
         assert await sent(source, pipeline_settings) == (0, 50)
     assert ids(pipeline_settings) == list(range(50))
 

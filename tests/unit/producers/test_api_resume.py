@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from producers.api_source import ApiBlock, ApiSource, _Answer
+from producers.api_pages import ApiPage, ApiPages
+from producers.api_source import ApiBlock, ApiSource
 from producers.confirmed_positions import ConfirmedPositions, SentBatch
-from producers.http_fetch import Fetcher
-from producers.pagination import PageContent
+from producers.http_fetch import Fetcher, NotAnswered
+from producers.pagination import PageContent, Pagination
 from producers.sent_records import SentRecords
-from producers.source import SourceFailed, SourceRecord
-from runtime.checkpoints import Page, Position
+from producers.source import SourceBatch, SourceFailed
+from tests.unit.producers.durable_checkpoint import Durable
 
 SIZE = 3
 
@@ -41,52 +42,36 @@ class Server:
         return -(-len(self.rows) // SIZE)
 
 
-class ScriptedApi(ApiSource):
-    """The real source on a server without sockets."""
+@dataclass(frozen=True)
+class ScriptedPages(ApiPages):
+    """The real reader of pages, on a server without sockets."""
 
     server: Server
 
-    @asynccontextmanager
-    async def _fetcher(self) -> AsyncIterator[Fetcher]:
-        yield cast("Fetcher", None)
-
-    async def _page(self, _: Fetcher, number: int, sent: SentRecords | None) -> _Answer:
-        if self.server.restless is not None and self.server.restless.random() < 0.05:
-            change(self.server, self.server.restless)
+    async def page(self, number: int, sent: SentRecords | None) -> ApiPage:
+        if self.server.restless is not None:
+            if self.server.restless.random() < 0.05:
+                change(self.server, self.server.restless)
+            if self.server.restless.random() < 0.04:
+                raise self.server.restless.choice([SourceFailed, NotAnswered])("shop", "trouble")
         records = self.server.page(number)
         etag = f"{self.server.pages} {b''.join(records)!r}" if self.server.etags else None
         known = sent.page(number) if sent is not None else None
         if known is not None and known.etag is not None and known.etag == etag:
             self.server.answered["unchanged"] += 1
-            return _Answer(number, None, None, None)
+            return ApiPage(number, None)
         self.server.answered["whole"] += 1
-        return _Answer(number, PageContent(records, self.server.pages), etag, None)
+        return ApiPage(number, PageContent(records, self.server.pages), etag)
 
 
-@dataclass
-class Durable:
-    """What survives: a checkpoint as `CheckpointStore` keeps it, and what was sent, in order."""
+class ScriptedApi(ApiSource):
+    """The real source on such pages."""
 
-    at: dict[str, Any] = field(default_factory=dict)
-    pages: list[Page] = field(default_factory=list)
-    sent: list[SourceRecord] = field(default_factory=list)
+    server: Server
 
-    def save(self, position: Position) -> None:
-        if position.at is not None:
-            self.at = dict(position.at)
-        for page in position.pages:
-            if page.number is not None:
-                self.pages = [other for other in self.pages if other.number != page.number]
-            self.pages.append(page)
-        if position.end is not None:
-            self.pages = [p for p in self.pages if p.number is not None and p.number < position.end]
-
-    def position(self) -> Position | None:
-        return Position(self.at, tuple(self.pages)) if self.at or self.pages else None
-
-    @property
-    def state(self) -> dict[str | None, bytes | None]:
-        return {record.key: record.value for record in self.sent}
+    @asynccontextmanager
+    async def _pages(self) -> AsyncIterator[ApiPages]:
+        yield ScriptedPages("shop", cast("Fetcher", None), self.block.url, Pagination(), SIZE, 4, self.server)
 
 
 def source(server: Server, most: int = 1000) -> ScriptedApi:
@@ -101,7 +86,17 @@ def source(server: Server, most: int = 1000) -> ScriptedApi:
 async def run(api: ApiSource, durable: Durable, rnd: random.Random | None = None) -> int:
     """One run. With `rnd` it may die anywhere, confirmations come late, and saves are lost; returns what it sent."""
     positions, open_batches, before = ConfirmedPositions(), list[SentBatch](), len(durable.sent)
-    async for batch in api.resume(durable.position()):
+    failure: SourceFailed | None = None
+
+    async def batches() -> AsyncIterator[SourceBatch]:
+        nonlocal failure
+        try:
+            async for batch in api.resume(durable.position()):
+                yield batch
+        except SourceFailed as error:
+            failure = error
+
+    async for batch in batches():
         if batch.before is not None:
             positions.revoke(batch.before.pages)
             durable.save(batch.before)
@@ -123,6 +118,8 @@ async def run(api: ApiSource, durable: Durable, rnd: random.Random | None = None
                 durable.save(position)
     if position := positions.take():
         durable.save(position)
+    if failure is not None:
+        raise failure
     return len(durable.sent) - before
 
 
@@ -152,7 +149,7 @@ def test_after_any_history_of_deaths_and_changes_two_quiet_runs_bring_the_state_
 
     async def history() -> None:
         for _ in range(rnd.randint(1, 8)):
-            with suppress(SourceFailed):  # two pages with the same records in them
+            with suppress(SourceFailed):
                 await run(api, durable, rnd)
             change(server, rnd)
         server.restless = None
@@ -161,7 +158,7 @@ def test_after_any_history_of_deaths_and_changes_two_quiet_runs_bring_the_state_
 
     try:
         asyncio.run(history())
-    except SourceFailed:
+    except SourceFailed:  # two pages with the same records in them
         reject()
     expected = {f"shop:{key}": msgspec.json.encode({"id": key, "x": content}) for key, content in server.rows}
     assert {key: durable.state.get(key) for key in expected} == expected
