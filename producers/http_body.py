@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator
+from http import HTTPStatus
 
 import httpx
 
@@ -12,6 +13,7 @@ PIECE_BYTES = 65_536
 ACCEPTED = "gzip, deflate"
 """What servers are asked for. They may answer plainly, never in another coding."""
 
+_LENGTHS = {"content-length", "transfer-encoding"}
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
@@ -36,7 +38,9 @@ async def body_pieces(response: httpx.Response, longest: int) -> AsyncGenerator[
             await asyncio.sleep(0)  # others have their turn: a small packed piece may become many
         if arrived > 2 * longest:  # packed, and it never becomes anything
             raise BodyRefused(f"the answer is longer than {longest:,} bytes even packed")
-    if arrived and not unpack.whole:
+    # Nothing at all is whole where the server says so; else it may have been cut off before its first byte.
+    said = response.status_code == HTTPStatus.NO_CONTENT or response.headers.keys() & _LENGTHS
+    if not unpack.whole and (arrived or not said):
         raise BodyRefused(f"the answer is cut off after {unpacked:,} bytes: its {unpack.name} has no end")
 
 

@@ -69,7 +69,8 @@ class Pagination(BaseModel):
         records = _records(page[self.data_field], f"its member {self.data_field!r}")
         total = page.get(self.total_pages_field, _NULL)
         try:
-            return PageContent(records, msgspec.json.decode(total, type=int | None, strict=False))
+            pages = msgspec.json.decode(total, type=int | None, strict=False)
+            return PageContent(records, pages if pages and pages > 0 else None)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise OtherStyle(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
 

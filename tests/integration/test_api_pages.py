@@ -79,7 +79,7 @@ def ids(records: Sequence[SourceRecord]) -> list[int]:
         ("envelope", Answer(200, b'{"data": null}'), 4),
         ("array", GONE, 1),
         ("array", Answer(200, b" null\n"), 1),
-        ("array", Answer(204, b""), 4),
+        ("array", Answer(204, [], {"Content-Encoding": "gzip"}), 4),
     ],
 )
 async def test_without_a_total_pages_end_where_the_server_says_so(style: str, end: Answer, concurrency: int) -> None:

@@ -162,6 +162,7 @@ def cut(content: bytes) -> bytes:
     [
         (cut, "gzip", "cut off"),
         (lambda content: zlib.compress(content)[:-3], "deflate", "cut off"),
+        (lambda _: [], "gzip", "cut off after 0 bytes"),
         (lambda content: content, "gzip", "damaged"),
         (lambda content: gzip.compress(content) + b"more", "gzip", "damaged"),
         (lambda content: zlib.compress(content) + b"more", "deflate", "damaged"),
@@ -171,7 +172,7 @@ def cut(content: bytes) -> bytes:
     ],
 )
 async def test_a_body_that_is_not_whole_is_an_error(
-    kind: str, body: Callable[[bytes], bytes], coding: str, reason: str
+    kind: str, body: Callable[[bytes], bytes | list[bytes]], coding: str, reason: str
 ) -> None:
     answer = Answer(200, body(KINDS[kind][1]), {"Content-Encoding": coding})
     with http_server(lambda _: answer) as url, pytest.raises(SourceFailed, match=reason):

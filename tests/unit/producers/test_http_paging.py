@@ -40,6 +40,11 @@ def test_records_of_an_envelope_are_kept_byte_for_byte() -> None:
     assert page.total_pages == 3
 
 
+@pytest.mark.parametrize(("total", "pages"), [("null", None), ("0", None), ("-1", None), ('"12"', 12), ("12.0", 12)])
+def test_a_total_may_be_a_text_and_one_that_cannot_be_is_none(total: str, pages: int | None) -> None:
+    assert Pagination().read(b'{"data": [1], "total_pages": %b}' % total.encode()).total_pages == pages
+
+
 def test_names_of_members_and_parameters_can_be_chosen() -> None:
     pagination = Pagination(data_field="items", total_pages_field="pages", page_parameter="p", limit_parameter="n")
     assert pagination.read(b'{"items": [1], "pages": 2}') == ([b"1"], 2)
