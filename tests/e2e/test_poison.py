@@ -17,6 +17,7 @@ from monitoring.lag import read_lag
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from tests.e2e.stores import documents, rows, value
+from tests.integration.publish_servers import Answer, http_server
 from tests.processes import PROJECT, Pipeline, environment_of
 from tests.waiting import eventually
 
@@ -124,7 +125,7 @@ def test_what_only_elasticsearch_refuses_is_stored_and_a_failure_of_that_stage(
     assert all(part.clean for part in audited)
 
 
-def test_pushed_values_of_many_megabytes_are_accounted_for_and_their_neighbours_stored(
+def test_poison_that_is_pushed_or_in_a_page_of_an_api_is_accounted_for_and_its_neighbours_are_stored(
     pipeline_settings: Settings, tmp_path: Path
 ) -> None:
     settings = pipeline_settings
@@ -132,20 +133,33 @@ def test_pushed_values_of_many_megabytes_are_accounted_for_and_their_neighbours_
     six, twenty = spoilt(first_name="x" * 6_000_000)("six"), spoilt(first_name="x" * 20_000_000)("twenty")
     lines = [encoded("good-0"), five, encoded("good-1"), six, twenty, b"5 of 5", encoded("good-2")]
     (tmp_path / "large.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    with Pipeline(settings, tmp_path, ROLES):
-        push = [sys.executable, "-m", "cli", "push", "customers", str(tmp_path / "large.jsonl"), "--wait"]
-        done = subprocess.run(
-            push, cwd=PROJECT, env=os.environ | environment_of(settings), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "3 stored, 4 failed" in done.stdout
+    bad = [
+        rb'{"customer_id": "\ud83d"}',
+        b'{"customer_id": NaN}',
+        b'{"customer_id": "a\tb"}',
+        rb'{"customer_id": "\q"}',
+    ]
+    page = b'{"data": [%b], "total_pages": 1}' % b", ".join([encoded("good-3"), *bad, encoded("good-4")])
+    with Pipeline(settings, tmp_path, ROLES), http_server(lambda _: Answer(200, page)) as url:
+        block = f'[sources.shop]\nkind = "api"\nurl = "{url}"\ndataset = "customers"\n'
+        (tmp_path / "shop.toml").write_text(block)
+        for words, counts in (
+            (["push", "customers", str(tmp_path / "large.jsonl"), "--wait"], "3 stored, 4 failed"),
+            (["run", "shop", "--sources", str(tmp_path / "shop.toml")], "2 stored, 4 failed"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "cli", *words],
+                cwd=PROJECT, env=os.environ | environment_of(settings), capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert counts in done.stdout
         audited = asyncio.run(audited_partitions(settings))
     failures = rows(settings, "SELECT * FROM ingest_failures")
     found = {(row["reason"], row["payload"]) for row in failures}
     cut = {("record_too_large", value[:65_536]) for value in (six, twenty)}
-    assert found == {("too_long", five), ("not_json", b"5 of 5"), *cut}
+    assert found == {("too_long", five), ("not_json", b"5 of 5"), *cut, *(("not_json", record) for record in bad)}
     assert [row["message"] for row in failures if "6,000," in row["message"]], "how large it was"
-    assert value(settings, "SELECT count(*) FROM customers") == 3
+    assert value(settings, "SELECT count(*) FROM customers") == 5
     assert all(part.clean for part in audited)
 
 
