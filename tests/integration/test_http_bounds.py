@@ -114,7 +114,7 @@ async def test_a_server_that_drips_is_left_when_its_time_is_over(kind: str) -> N
             gone.set()
 
 
-@pytest.mark.parametrize("kind", ["csv", "rss"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_the_bodies_of_redirects_are_not_read(kind: str) -> None:
     """httpx reads them whole before it follows."""
     bodies = [Endless(bytes(65_536)) for _ in range(2)]
@@ -129,7 +129,7 @@ async def test_the_bodies_of_redirects_are_not_read(kind: str) -> None:
     assert all(body.sent < 20 * MILLION for body in bodies)
 
 
-@pytest.mark.parametrize("kind", ["csv", "rss"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_chain_of_redirects_has_an_end(kind: str) -> None:
     steps = itertools.count()
 
