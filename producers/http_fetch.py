@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 MOST_REDIRECTS = 10
 
+WHOLE_FILE = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION)
+"""Other statuses of success say that there is no file yet, or a part of one."""
+
 _HINTS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "it wants a key: set API_KEY and `api_key = true` in the source's block",
     HTTPStatus.FORBIDDEN: "it refuses the key: check API_KEY",
@@ -113,7 +116,7 @@ class Fetcher:
             # Merged, not replaced: the block's url may carry a query of its own.
             target = httpx.URL(url).copy_merge_params(dict(parameters))
             async with longest, aclosing(await self._opened(url, target, headers)) as response:
-                if response.is_success:
+                if response.is_success if into is None else response.status_code in WHOLE_FILE:
                     return Answer(*_head(response), await self._body(response, into))
                 if headers and response.status_code == HTTPStatus.NOT_MODIFIED:
                     return Answer(*_head(response), b"")
@@ -130,6 +133,8 @@ class Fetcher:
             raise self._again("timeout", trouble) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, BodyRefused) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
+        except httpx.RemoteProtocolError as error:
+            raise self._again("connection", f"{url}: the answer is cut off, or no HTTP: {error}") from error
         except httpx.TransportError as error:
             trouble = f"{url} cannot be reached: {error or type(error).__name__}; is it running?"
             raise self._again("connection", trouble) from error

@@ -35,7 +35,12 @@ async def test_it_is_read_like_a_file_after_redirects_and_errors_that_pass() -> 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
-    [(Answer(404, b"gone"), "answered 404 Not Found"), (Answer(200, b"a,b\n1,2\n"), "it has no column 'n'")],
+    [
+        (Answer(404, b"gone"), "answered 404 Not Found"),
+        (Answer(206, CSV[:18], {"Content-Range": "bytes 0-17/23"}), "answered 206 Partial Content"),
+        (Answer(202, b""), "answered 202 Accepted"),
+        (Answer(200, b"a,b\n1,2\n"), "it has no column 'n'"),
+    ],
 )
 async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> None:
     with http_server(lambda _: given) as url:
