@@ -26,6 +26,9 @@ STEPS: Mapping[str, Sequence[str]] = {
 }
 """What is run, in this order."""
 
+HANDED_DOWN = {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}
+"""From the make above, whose ARGS are the names of the steps, to the make of a step."""
+
 ROW = re.compile(r"^\| (\w+) \| .*$", re.MULTILINE)
 SUMMARY = re.compile(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
 """pytest's last line."""
@@ -51,8 +54,7 @@ class Ended:
 def run(step: str) -> Ended:
     """Run a step and show what it prints. Blocking, up to hours."""
     began, lines = time.monotonic(), []
-    # A make above would hand its own ARGS, the names of the steps, down to the step's make.
-    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
+    environment = {name: value for name, value in os.environ.items() if name not in HANDED_DOWN}
     with subprocess.Popen(STEPS[step], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             sys.stdout.write(line)
