@@ -33,16 +33,17 @@ class CachedRead:
 
 
 async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRead:
-    """The record with this key text. Without Redis it comes from Postgres (`bypass`).
+    """The record that was sent with this key. Without Redis it comes from Postgres (`bypass`).
 
     Raises Unavailable if it is not cached and Postgres does not answer.
     """
+    if len(key) > MAX_KEY_LENGTH:
+        return CachedRead(None, "bypass")
     try:
-        fields = dataset.key_fields(key)
+        key = dataset.normal_key(key)
     except ValueError:
         return CachedRead(None, "bypass")
-    if len(key) > MAX_KEY_LENGTH or "\x00" in key:
-        return CachedRead(None, "bypass")
+    fields = dataset.key_fields(key)
     use: CacheUse = "bypass"
     if (cache := clients.cache) and clients.redis_breaker.closed:
         try:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from runtime.failures.actions import MOST_ID
+from schemas.errors import InvalidField
+from schemas.text import tidy
 
 MAX_LIMIT = 100
 
@@ -57,9 +59,17 @@ def without_nul(value: str | None) -> str | None:
     return value
 
 
-def not_blank(value: str) -> str:
+def tidied(value: str | None) -> str | None:
+    """As text is stored, so that it is found in the form in which it was sent; None for blanks."""
+    try:
+        return tidy(value)
+    except InvalidField as error:
+        raise PydanticCustomError("invalid_text", "{problem}", {"problem": error.message}) from None
+
+
+def not_blank(value: str | None) -> str:
     """A search for nothing is a mistake."""
-    if not value.strip():
+    if value is None:
         raise PydanticCustomError("blank", "must not be blank")
     return value
 
@@ -82,5 +92,8 @@ Cursor = Annotated[
 OptionalTime = Annotated[datetime.datetime | None, AfterValidator(lambda value: value and in_utc(value))]
 OptionalDate = Annotated[datetime.date | None, BeforeValidator(iso_date)]
 OptionalAmount = Annotated[Decimal | None, BeforeValidator(plain_amount)]
-OptionalText = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
-SearchText = Annotated[str, AfterValidator(without_nul), AfterValidator(not_blank), Query(max_length=MAX_TEXT)]
+AsSent = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
+OptionalText = Annotated[AsSent, AfterValidator(tidied)]
+SearchText = Annotated[
+    str, AfterValidator(without_nul), AfterValidator(tidied), AfterValidator(not_blank), Query(max_length=MAX_TEXT)
+]

@@ -1,6 +1,7 @@
 """Keys to delete, one a line or given directly: each becomes a record without a value, Kafka's tombstone."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from producers.background_reader import read_in_background
@@ -30,7 +31,13 @@ class DeletedKeysSource:
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""
         if isinstance(self.keys, tuple):
-            yield SourceBatch([SourceRecord(None, key) for key in self.keys], 1.0)
+            yield SourceBatch([self._record(key) for key in self.keys], 1.0)
             return
         for lines, done in self.keys.read(self.description.name):
-            yield SourceBatch([SourceRecord(None, line.decode("utf-8", "replace").strip()) for line in lines], done)
+            yield SourceBatch([self._record(line.decode("utf-8", "replace").strip()) for line in lines], done)
+
+    def _record(self, key: str) -> SourceRecord:
+        """In the normal form, so that a delete comes to the partition of the records that it follows."""
+        with suppress(ValueError):
+            key = self.description.dataset.normal_key(key)
+        return SourceRecord(None, key)

@@ -101,6 +101,17 @@ class Dataset:
             return str(data[self.key[0]])
         return KEY_SEPARATOR.join([str(data[name]) for name in self.key])
 
+    def normal_key(self, key_text: str) -> str:
+        """The text of the key under which a record is kept that was sent with this one. Pure; idempotent.
+
+        Raises ValueError for what no record can have as its key.
+        """
+        given = self.key_fields(key_text)
+        fields = {f.name: f.type.normalize(given[f.name]) for f in self.fields if f.name in given}
+        if empty := [name for name, value in fields.items() if value is None]:
+            raise ValueError(f"{key_text!r} is no key of {self.name}: its {empty[0]} is empty")
+        return self.key_text(fields)
+
     def key_fields(self, key_text: str) -> dict[str, str]:
         """The inverse of `key_text`. Raises ValueError if the text has too few parts."""
         parts = key_text.split(KEY_SEPARATOR, len(self.key) - 1)

@@ -117,13 +117,9 @@ class RecordNormalizer:
         if not key:
             raise InvalidRecord("delete_without_key", "a record without a value deletes by its key, and has none")
         try:
-            given = self._dataset.key_fields(key.decode())
-            fields = {f.name: f.type.normalize(given[f.name]) for f in self._dataset.fields if f.name in given}
+            return self._dataset.normal_key(key.decode())
         except HOSTILE as error:
             raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: {str(error)[:200]}") from None
-        if None in fields.values():
-            raise InvalidRecord("delete_key_form", f"not a key of {self._dataset.name}: a part of it is empty")
-        return self._dataset.key_text(fields)
 
     def _new_plan(self, headers: SourceHeaders) -> ReadingPlan:
         if headers.problem:  # never has a plan, so the hot path need not look

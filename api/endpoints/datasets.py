@@ -103,7 +103,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         """Publishes a tombstone and waits until Postgres has taken it. Idempotent: deleting nothing is no error."""
         await require(clients, "postgres", "kafka")
         try:
-            dataset.key_fields(key)
+            key = dataset.normal_key(key)
         except ValueError as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
         published = await stages.delete(dataset, key)

@@ -20,7 +20,7 @@ from api.failure_models import (
     PlanAnswer,
     ReplayJob,
 )
-from api.parameters import Id, Limit, OptionalText, OptionalTime
+from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from api.served_json import encode
 from runtime.failures import actions, queries
@@ -35,7 +35,7 @@ def _selection(
     dataset: OptionalText = None,
     source: OptionalText = None,
     reason: OptionalText = None,
-    key: OptionalText = None,
+    key: AsSent = None,
     state: Annotated[OptionalText, Query(description="`all` for every state; by default those not settled.")] = None,
     since: OptionalTime = None,
     until: OptionalTime = None,

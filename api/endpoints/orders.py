@@ -13,7 +13,6 @@ from api.queries.orders import ORDERS, By, OrderFilter, totals
 from api.record_pages import read_page
 from api.served_json import encode
 from api.served_model import page_model
-from schemas.text import tidy
 
 JSON = "application/json"
 
@@ -59,8 +58,7 @@ def order_filter(
         raise bad_parameter("to", last_date.isoformat(), f"is before from={first_date}")
     if min_price is not None and max_price is not None and max_price < min_price:
         raise bad_parameter("max_price", str(max_price), f"is less than min_price={min_price}")
-    # White space counts as little as in the records themselves.
-    return OrderFilter(tidy(product), tidy(customer_id), first_date, last_date, min_price, max_price)
+    return OrderFilter(product, customer_id, first_date, last_date, min_price, max_price)
 
 
 Filtered = Annotated[OrderFilter, Depends(order_filter)]

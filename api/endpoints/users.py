@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
-from pydantic_core import PydanticCustomError
 
 from api.cached_records import forget
 from api.database import writing
@@ -22,7 +21,7 @@ from api.search.elasticsearch_query import WINDOW
 from api.search.service import find
 from api.served_json import encode
 from api.served_model import served_model
-from api.user_bodies import USERS, NewUser, UserChanges, in_normal_form
+from api.user_bodies import USERS, NewUser, UserChanges
 
 router = APIRouter(tags=["users"])
 
@@ -73,7 +72,7 @@ async def list_users(
     cursor: Cursor = None,
 ) -> Response:
     """Without `q` by address; with it best matches first, from Elasticsearch, or from Postgres if that is away."""
-    if q is None or not q.strip():
+    if q is None:
         return Response(await read_page(clients, USERS, page, limit, cursor), media_type=JSON)
     if cursor is not None:
         raise bad_parameter("cursor", cursor, "a search goes on by page")
@@ -127,8 +126,8 @@ async def delete_user(clients: OurClients, email: EmailInPath) -> Response:
 
 def _key(email: str) -> str:
     try:
-        return in_normal_form("email", email)
-    except PydanticCustomError:
+        return USERS.normal_key(email)
+    except ValueError:
         raise _unknown(email) from None  # nobody can have it
 
 

@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, or_
 
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
-from schemas.text import fold, tidy
+from schemas.text import fold
 
 
 def from_source(dataset: Dataset, source: str) -> ColumnElement[bool]:
@@ -18,5 +18,4 @@ def containing(dataset: Dataset, text: str) -> ColumnElement[bool]:
 
     `%`, `_` and the escape character stand for themselves.
     """
-    folded = fold(tidy(text) or "")
-    return dataset_table(dataset).c.search_text.contains(folded, autoescape=True)
+    return dataset_table(dataset).c.search_text.contains(fold(text), autoescape=True)

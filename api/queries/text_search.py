@@ -1,6 +1,7 @@
 """Search in Postgres, for when Elasticsearch does not answer: every word somewhere in the record, or its exact key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, func, or_
@@ -11,6 +12,7 @@ from api.queries.records import Row, count, slice_at
 from api.unavailable import table_trouble
 from runtime.tables import dataset_table
 from schemas.dataset import Dataset
+from schemas.errors import InvalidField
 from schemas.text import fold
 
 
@@ -53,8 +55,17 @@ def matches(dataset: Dataset, query: str) -> ColumnElement[bool]:
     """Every word of the query is in the searched fields, or the query is a field of the key; case does not matter."""
     columns = dataset_table(dataset).c
     words = [columns.search_text.contains(word, autoescape=True) for word in fold(query).split()]
-    keys = [func.lower(columns[name]) == query.strip().lower() for name in dataset.key]
+    keys = [func.lower(columns[name]) == text.lower() for name, text in key_parts(dataset, query)]
     return or_(and_(*words), *keys)
+
+
+def key_parts(dataset: Dataset, query: str) -> Iterator[tuple[str, str]]:
+    """The fields of the key of which a query can be the value, with that value as it is stored. Pure."""
+    for field in dataset.fields:
+        if field.name in dataset.key:
+            with suppress(InvalidField):
+                if (value := field.type.normalize(query)) is not None:
+                    yield field.name, str(value)
 
 
 def windows(counts: Sequence[int], offset: int, limit: int) -> list[tuple[int, int]]:

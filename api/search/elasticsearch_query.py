@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from api.listed_text import cut_text, unlimited_fields
-from api.queries.text_search import Match
+from api.queries.text_search import Match, key_parts
 from runtime.search_index import alias_name
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -23,6 +23,7 @@ def search_body(datasets: Sequence[Dataset], query: str, offset: int, limit: int
     """
     folded = fold(query)
     key_fields = sorted({exact_field(dataset, name) for dataset in datasets for name in dataset.key})
+    keys = {(exact_field(dataset, name), key) for dataset in datasets for name, key in key_parts(dataset, query)}
     return {
         "from": offset,
         "size": limit,
@@ -33,8 +34,8 @@ def search_body(datasets: Sequence[Dataset], query: str, offset: int, limit: int
                 "minimum_should_match": 1,
                 "should": [
                     *(
-                        {"term": {name: {"value": query.strip(), "case_insensitive": True, "boost": 20}}}
-                        for name in key_fields
+                        {"term": {name: {"value": key, "case_insensitive": True, "boost": 20}}}
+                        for name, key in sorted(keys)
                     ),
                     {"match": {"search_text": {"query": folded, "operator": "and", "boost": 4}}},
                     {"match_bool_prefix": {"search_text": {"query": folded, "operator": "and", "boost": 2}}},

@@ -1,5 +1,6 @@
 """Which failures: a filter that lists, replays and jobs share."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from sqlalchemy import ColumnElement
 
 from runtime.failures.states import STATES
 from runtime.tables import ingest_failures
+from schemas.registry import all_datasets
 
 
 class InvalidSelection(ValueError):
@@ -45,7 +47,7 @@ class Selection:
             (columns.dataset, self.datasets),
             (columns.source_name, self.sources),
             (columns.reason, self.reasons),
-            (columns.key, self.keys),
+            (columns.key, self._kept_keys()),
             (columns.state, self.states),
         )
         found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
@@ -54,6 +56,16 @@ class Selection:
         if self.until is not None:
             found.append(columns.failed_at < self.until)
         return found
+
+    def _kept_keys(self) -> tuple[str, ...]:
+        """As they are given, for records of which no key could be made, and as each dataset normalizes them."""
+        kept = dict.fromkeys(self.keys)
+        for dataset in all_datasets() if self.keys else ():
+            if not self.datasets or dataset.name in self.datasets:
+                for key in self.keys:
+                    with suppress(ValueError):
+                        kept[dataset.normal_key(key)] = None
+        return tuple(kept)
 
     def as_json(self) -> dict[str, object]:
         """What a job keeps of it: the conditions that were given."""

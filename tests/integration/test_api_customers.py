@@ -259,3 +259,15 @@ async def test_large_answers_are_compressed_and_small_ones_are_not(
     assert page.headers["content-encoding"] == "gzip"
     assert len(json.loads(page.content)["data"]) == 100
     assert "content-encoding" not in (await client.get("/api/customers/CUST001")).headers
+
+
+async def test_a_record_is_read_under_the_key_that_it_was_sent_with(
+    client: httpx.AsyncClient, migrated_settings: Settings
+) -> None:
+    await store(migrated_settings, CUSTOMERS, [customer(1, customer_id="Jos\u00e9 1")])
+    answers = [
+        await client.get("/api/customers/Jose\u0301%20%201"),
+        await client.get("/datasets/customers/Jos\u00e9 1"),
+    ]
+    assert [(answer.status_code, answer.headers["x-cache"]) for answer in answers] == [(200, "miss"), (200, "hit")]
+    assert (await client.get("/api/customers/a%00b")).status_code == 404

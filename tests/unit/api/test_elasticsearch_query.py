@@ -42,3 +42,13 @@ def test_an_index_leads_back_to_its_dataset(namespace: str) -> None:
 def test_a_long_text_of_a_hit_is_cut() -> None:
     row = match_of(CUSTOMERS, {"customer_id": "C1", "address": "x" * 30_000, "first_name": "y" * 100}).row
     assert (row["address"], row["first_name"]) == ("x" * LISTED_CHARACTERS + "…", "y" * 100)
+
+
+def test_a_key_is_asked_for_as_each_dataset_keeps_it() -> None:
+    clauses = search_body([CUSTOMERS, dataset_named("users")], " Jose\u0301@Example.org", 0, 10)["query"]["bool"][
+        "should"
+    ]
+    asked = {name: term["value"] for clause in clauses if "term" in clause for name, term in clause["term"].items()}
+    assert asked == {"customer_id": "Jos\u00e9@Example.org"}  # no e-mail address has an accent
+    clauses = search_body([dataset_named("users")], "ADA@example.org", 0, 10)["query"]["bool"]["should"]
+    assert clauses[0]["term"]["email.exact"]["value"] == "ada@example.org"

@@ -5,12 +5,14 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import TypeAdapter
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import Message, Receive, Scope, Send
 
 from api.breaker import PAUSE_SECONDS, Breaker
 from api.etag import etag_of, names
+from api.parameters import AsSent, OptionalText, SearchText
 from api.problems import problem_body
 from api.request_context import RequestContext
 from api.request_id import bind_request_id, request_id_from
@@ -135,3 +137,14 @@ def test_a_store_that_failed_is_left_alone_for_a_moment() -> None:
     breaker.succeeded()
     states.append(breaker.closed)
     assert states == [True, False, True, True]
+
+
+def test_a_filter_is_brought_into_the_form_in_which_text_is_stored() -> None:
+    sent = "  Jose\u0301  1"
+    assert TypeAdapter(OptionalText).validate_python(sent) == "Jos\u00e9 1"
+    assert TypeAdapter(SearchText).validate_python(sent) == "Jos\u00e9 1"
+    assert TypeAdapter(AsSent).validate_python(sent) == sent
+    assert TypeAdapter(OptionalText).validate_python("  ") is None
+    for wrong in ("  ", "a\x00b"):
+        with pytest.raises(ValueError, match="must not"):
+            TypeAdapter(SearchText).validate_python(wrong)

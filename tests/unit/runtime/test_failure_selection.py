@@ -37,3 +37,10 @@ def test_within_a_partition_the_offset_decides_and_across_partitions_the_time() 
 def test_bytes_that_are_no_text_are_shown_in_base64() -> None:
     assert payload_text("ä".encode()) == {"encoding": "utf-8", "content": "ä"}
     assert payload_text(b"\xff") == {"encoding": "base64", "content": "/w=="}
+
+
+def test_failures_are_found_by_the_key_that_was_sent_and_by_the_one_that_was_made_of_it() -> None:
+    [condition] = Selection(keys=("Jose\u0301  1",)).conditions()
+    assert set(condition.compile().params["key_1"]) == {"Jose\u0301  1", "Jos\u00e9 1"}
+    _, condition = Selection(datasets=("users",), keys=("ADA@Example.org",)).conditions()
+    assert set(condition.compile().params["key_1"]) == {"ADA@Example.org", "ada@example.org"}

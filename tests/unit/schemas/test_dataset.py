@@ -85,3 +85,27 @@ def test_a_default_is_declared_as_pydantic_declares_it_and_has_a_normal_form() -
 def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
     with pytest.raises(UnknownDataset, match=r"'nope'.*customers, orders, records"):
         dataset_named("nope")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sent", "kept"),
+    [
+        ("customers", " Jose\u0301  1 ", "Jos\u00e9 1"),
+        ("records", "shop :  a:\u00a0b", "shop:a: b"),
+        ("users", " Ada@Example.ORG", "ada@example.org"),
+    ],
+)
+def test_a_key_as_it_was_sent_leads_to_the_one_under_which_its_record_is_kept(
+    dataset: str, sent: str, kept: str
+) -> None:
+    assert dataset_named(dataset).normal_key(sent) == kept
+    assert dataset_named(dataset).normal_key(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sent"),
+    [("customers", " "), ("customers", "x" * 51), ("customers", "a\x00"), ("records", "titanic"), ("records", ":7")],
+)
+def test_what_no_record_can_have_as_its_key_is_refused(dataset: str, sent: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        dataset_named(dataset).normal_key(sent)

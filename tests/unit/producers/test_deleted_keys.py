@@ -1,0 +1,21 @@
+"""Deletes by key go where the records of that key went."""
+
+from pathlib import Path
+
+from producers.deleted_keys_source import DeletedKeysSource
+from producers.json_lines_source import Lines
+from producers.source import SourceDescription
+from schemas.registry import dataset_named
+
+CUSTOMERS = SourceDescription("push", "push", dataset_named("customers"))
+
+
+def test_a_delete_has_the_key_under_which_its_record_is_kept(tmp_path: Path) -> None:
+    lines = tmp_path / "keys"
+    lines.write_text("Jose\u0301  1 \n" + "x" * 60 + "\n")
+    for source in (
+        DeletedKeysSource(CUSTOMERS, Lines(lines)),
+        DeletedKeysSource(CUSTOMERS, ("Jose\u0301  1", "x" * 60)),
+    ):
+        keys = [record.key for batch in source.read() for record in batch.records]
+        assert keys == ["Jos\u00e9 1", "x" * 60]  # the second is no key of any: the normalizer rejects it
