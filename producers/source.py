@@ -19,7 +19,8 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, DecimalMark, FieldReading
-from schemas.fields import Date, FieldType
+from schemas.fields import Date, FieldType, Phone
+from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -159,6 +160,8 @@ class SourceBlock(BaseModel, abc.ABC):
     """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""
     dates: DateOrder | None = None
     """How 01/02/2024 is meant; without it such a date is a failure (`ambiguous_date`)."""
+    region: Annotated[str, AfterValidator(check_region)] | None = None
+    """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See producers/scheduler.py."""
 
@@ -199,7 +202,8 @@ class SourceBlock(BaseModel, abc.ABC):
                 if default is None:
                     raise ValueError(f"defaults.{f.name} is empty; leave it out")
             dates = self.dates if isinstance(f.type, Date) else None
-            reading = FieldReading(None, default, f.name in self.required, dates, self._decimal_of(f.type))
+            region = self.region if isinstance(f.type, Phone) else None
+            reading = FieldReading(None, default, f.name in self.required, dates, self._decimal_of(f.type), region)
             if reading != FieldReading():
                 found[f.name] = reading
         return found

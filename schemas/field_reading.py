@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from schemas.fields import Date, FieldType, Number
+from schemas.fields import Date, FieldType, Number, Phone
+from schemas.phone_numbers import check_region
 
 DateOrder = Literal["day_first", "month_first"]
 DecimalMark = Literal[".", ","]
@@ -25,6 +26,12 @@ class FieldReading(
     required: bool = False
     dates: DateOrder | None = None
     decimal: DecimalMark | None = None
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which is a ValidationError of msgspec's where a header is decoded."""
+        if self.region is not None:
+            check_region(self.region)
 
 
 Mapped = str | FieldReading
@@ -50,11 +57,13 @@ def decode_mapping(value: bytes) -> dict[str, FieldReading]:
 
 
 def read_as(field_type: FieldType, reading: FieldReading | None) -> FieldType:
-    """The field type that understands the source's notation of dates and decimals. Pure."""
+    """The field type that understands the source's notation of dates, decimals and telephone numbers. Pure."""
     if reading is None:
         return field_type
     if reading.dates is not None and isinstance(field_type, Date):
         return replace(field_type, slashes=reading.dates)
     if reading.decimal is not None and isinstance(field_type, Number):
         return replace(field_type, decimal=reading.decimal)
+    if reading.region is not None and isinstance(field_type, Phone):
+        return replace(field_type, region=reading.region)
     return field_type

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Protocol
 
 from schemas.errors import InvalidField
+from schemas.phone_numbers import check_region, is_plain, with_country_code
 from schemas.text import tidy
 
 LONGEST_NOTATION = 100
@@ -100,29 +101,46 @@ _PHONE_PUNCTUATION = "+ ().-/"
 
 @dataclass(frozen=True)
 class Phone:
-    """A telephone number as digits with a leading `+`; a leading 00 is dropped. No country is guessed.
+    """A telephone number as digits with a leading `+` (E.164); a leading 00 says the same.
 
+    A national number is one of `region`, a country as in ISO 3166. Where that is None no country is guessed: it is
+    refused as `ambiguous_phone`. So are extensions and letters, as `phone_form`: there is no room for them.
     7 to 15 digits: E.164 allows 15 at most, and fewer than 7 is no subscriber's number.
     """
 
     search: bool = False
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for no region."""
+        if self.region is not None:
+            check_region(self.region)
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, LONGEST_NOTATION)
         if text is None:
             return None
         if text[0] == "+" and 8 <= len(text) <= 16 and (digits := text[1:]).isdigit() and digits.isascii():
-            return text
+            return text if is_plain(digits) else with_country_code(text, None)
         digits = text
         for character in _PHONE_PUNCTUATION:  # half the time of a translation table or an expression
             digits = digits.replace(character, "")
-        if not (digits.isdigit() and digits.isascii()) or text.rfind("+") > 0:
-            raise InvalidField("phone_form", f"{text[:40]!r} is not a telephone number")
-        if digits.startswith("00") and text[0] != "+":
-            digits = digits[2:]
+        plus = text.rfind("+")
+        if not (digits.isdigit() and digits.isascii()) or (plus > 0 and text[:plus].strip("( ")):
+            raise InvalidField("phone_form", f"{text[:40]!r} is not a telephone number: digits, and + ( ) - . / only")
+        international = plus >= 0
+        if digits.startswith("00") and not international:
+            digits, international = digits[2:], True
         if not 7 <= len(digits) <= 15:
             raise InvalidField("phone_form", f"{text[:40]!r} has {len(digits)} digits, expected 7 to 15")
-        return f"+{digits}"
+        if international:
+            return f"+{digits}" if is_plain(digits) else with_country_code(f"+{digits}", None)
+        if self.region is None:
+            raise InvalidField(
+                "ambiguous_phone",
+                f"{text[:40]!r} has no country code; set `region` in the source's block, or write + and the code",
+            )
+        return with_country_code(digits, self.region)
 
     def column(self) -> str:
         return "VARCHAR(20)"

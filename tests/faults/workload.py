@@ -48,7 +48,7 @@ def customer(key: str, number: int) -> dict[str, Any]:
         "first_name": f" Ada {number}",
         "last_name": "Ångström",
         "email": f"{key}@Example.org",
-        "phone": f"+49{number % 10**8:08}" if number % 3 else None,
+        "phone": f"+4930{number % 10**8:08}" if number % 3 else None,
         "address": f'{number} O\'Connell St, 100% \\ "here"',
         "date_of_birth": f"19{number % 100:02}-0{number % 9 + 1}-28",
         "account_balance": number / 100,

@@ -70,6 +70,19 @@ def test_a_field_that_a_source_requires_is_a_failure_where_it_is_missing() -> No
     assert stored(described(dataset="customers"), CUSTOMER)["phone"] is None
 
 
+def test_a_telephone_number_without_a_country_code_is_one_of_the_sources_region() -> None:
+    american = CUSTOMER | {"phone": "(404) 555-0189"}
+    assert stored(described(dataset="customers", region="US"), american)["phone"] == "+14045550189"
+    failure = failed(described(dataset="customers"), american)
+    assert (failure.reason, failure.problems[0].field) == ("ambiguous_phone", "phone")
+
+
+def test_a_region_that_is_none_makes_a_header_a_bad_mapping() -> None:
+    raw = RawRecord(msgspec.json.encode(CUSTOMER), [(HEADER_MAPPING, b'{"phone": {"region": "Atlantis"}}')])
+    found = RecordNormalizer(described(dataset="customers").dataset).normalize(raw, 0)
+    assert msgspec.json.decode(found.value, type=FailedRecord).reason == "bad_mapping"
+
+
 def test_a_dotted_name_reaches_into_nested_objects_and_arrays() -> None:
     source = described(
         "api", dataset="records", map={"source_id": "meta.id", "name": "authors.1.name", "description": "a.b"}
@@ -140,6 +153,7 @@ def test_a_source_without_rules_has_the_mapping_header_that_it_always_had() -> N
         ({"defaults": {"value": 1}, "required": ["value"]}, "required: value has a default"),
         ({"dates": "backwards"}, "dates = 'backwards'"),
         ({"decimal": ";"}, "decimal = ';'"),
+        ({"region": "us"}, "region = 'us': 'us' is no country's two capitals"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused_with_the_setting(block: dict[str, Any], message: str) -> None:

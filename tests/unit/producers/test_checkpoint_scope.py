@@ -35,6 +35,7 @@ def scope(values: dict[str, Any], topic_id: str = "t") -> str:
         (CSV, {"map": {"source_id": "number"}}),
         (CSV, {"decimal": ","}),
         (CSV | {"dataset": "customers", "map": {}}, {"dates": "day_first"}),
+        (CSV | {"dataset": "customers", "map": {}}, {"region": "DE"}),
     ],
 )
 def test_what_makes_other_records_of_the_same_source_voids_a_checkpoint(

@@ -3,12 +3,14 @@
 import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
+from schemas.phone_numbers import COUNTRY_CODES_OF_TWO
 from tests.unit.schemas.json_values import QUICK
 
 
@@ -72,22 +74,73 @@ def test_what_is_no_email_is_refused(written: object) -> None:
     [
         ("+49 (30) 1234-567", "+49301234567"),
         ("0049 30 1234567", "+49301234567"),
-        ("555.123.4567", "+5551234567"),
-        ("+0049301234567", "+0049301234567"),
-        (5551234567, "+5551234567"),
+        ("(+44) 20 7946 0958", "+442079460958"),
+        ("+44 (0)20 7946 0958", "+442079460958"),
+        ("0044 020 7946 0958", "+442079460958"),
+        ("+4402079460958", "+442079460958"),
+        ("+353 (0)1 234 5678", "+35312345678"),
+        ("+36 (06) 1 234 5678", "+3612345678"),
+        ("+39 06 6982 0000", "+390669820000"),  # in Italy the zero belongs to the number
+        ("+1 (404) 555-0189", "+14045550189"),
     ],
 )
-def test_a_phone_number_is_kept_as_plus_and_digits(written: object, kept: str) -> None:
+def test_a_phone_number_is_kept_as_plus_and_digits(written: str, kept: str) -> None:
     assert Phone().normalize(written) == kept
+    assert Phone(region="US").normalize(kept) == kept
 
 
 @pytest.mark.parametrize(
-    "written", ["12345", "+1" * 9, "1+5551234567", "call me", "555-CALL-NOW", "٠١٢٣٤٥٦٧٨", "()", 1.5e300]
+    "written",
+    [
+        *("12345", "+1" * 9, "1+5551234567", "call me", "555-CALL-NOW", "٠١٢٣٤٥٦٧٨", "()", 1.5e300),
+        *("+0049301234567", "+44 (0)1", "+1 404 555 0189 x123", "(404) 555-0189 ext. 7", "1-800-FLOWERS"),
+    ],
 )
-def test_what_is_no_phone_number_is_refused(written: object) -> None:
+@pytest.mark.parametrize("region", [None, "US"])
+def test_what_is_no_phone_number_is_refused(written: object, region: str | None) -> None:
     with pytest.raises(InvalidField) as refusal:
-        Phone().normalize(written)
+        Phone(region=region).normalize(written)
     assert refusal.value.code == "phone_form"
+
+
+@pytest.mark.parametrize(
+    ("written", "region", "kept"),
+    [
+        ("(404) 555-0189", "US", "+14045550189"),
+        ("1-404-555-0189", "US", "+14045550189"),
+        (4045550189, "US", "+14045550189"),
+        ("011 44 20 7946 0958", "US", "+442079460958"),
+        ("020 7946 0958", "GB", "+442079460958"),
+        ("030/1234567", "DE", "+49301234567"),
+        ("06 6982 0000", "IT", "+390669820000"),
+        ("8 (495) 123-45-67", "RU", "+74951234567"),
+    ],
+)
+def test_a_national_number_is_one_of_its_region_and_of_no_country_without(
+    written: object, region: str, kept: str
+) -> None:
+    assert Phone(region=region).normalize(written) == kept
+    with pytest.raises(InvalidField, match="`region`") as refusal:
+        Phone().normalize(written)
+    assert refusal.value.code == "ambiguous_phone"
+
+
+@pytest.mark.parametrize("written", ["555-0189", "020 7946 0958"])
+def test_a_number_that_its_region_cannot_have_is_refused(written: str) -> None:
+    with pytest.raises(InvalidField, match="in US") as refusal:
+        Phone(region="US").normalize(written)
+    assert refusal.value.code == "phone_form"
+
+
+def test_a_region_that_is_none_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match="'us' is no country"):
+        Phone(region="us")
+
+
+def test_the_country_codes_are_those_of_the_library() -> None:
+    codes = {str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE}
+    assert {code for code in codes if len(code) == 2} == COUNTRY_CODES_OF_TWO
+    assert {code for code in codes if len(code) == 1} == {"1", "7"}
 
 
 @given(date=st.dates(min_value=datetime.date(1000, 1, 1)))
