@@ -30,10 +30,10 @@ from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from producers.webhooks import Webhook, Webhooks
-from runtime.errors import DeliveryFailed
+from runtime.errors import DeliveryFailed, SettingsError
 from runtime.etl.run import EtlRun, Published
 from runtime.logging import configure_logging
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
 from stream_processors.trial import normalize_anew, try_record
 

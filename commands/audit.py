@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from commands.deep_audit import deep_audit, print_deep_audit
-from commands.output import fail, print_json, stdout
+from commands.output import print_json, stdout
+from commands.trouble import answered_by
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
 from monitoring.moved_keys import MovedKeys, moved_keys
-from runtime.kafka_clients import reason
 from runtime.settings import Settings, load_settings
 
 POLL_SECONDS = 0.5
@@ -74,14 +71,13 @@ def audit(
       headrace audit --json | jq '.partitions[] | select(.clean | not)'
     """
     settings = load_settings()
-    try:
+    with answered_by("Postgres", soon=False):
         rows, moved = asyncio.run(_audit(settings, wait))
-    except KafkaException as error:
-        address = settings.kafka_bootstrap_servers
-        fail(f"Kafka at {address} does not answer: {reason(error)}; `headrace status` says why")
-    except (SQLAlchemyError, OSError) as error:
-        fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
-    stores = deep_audit(settings, settle, repairing=repair) if deep or repair else None
+    stores = None
+    if deep or repair:
+        from commands.deep_audit import deep_audit, print_deep_audit  # Elasticsearch's client takes 0.7 s to load
+
+        stores = deep_audit(settings, settle, repairing=repair)
     if as_json:
         print_json(audit_json(rows, moved) | ({"deep": stores.json()} if stores else {}))
     else:

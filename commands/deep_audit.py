@@ -7,24 +7,18 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from asyncpg.exceptions import InterfaceError, PostgresError
-from confluent_kafka import KafkaException
-from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
+from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import fail, stderr, stdout
 from commands.store_repair import Difference, Repair, differences, repair
+from commands.trouble import answered_by
 from monitoring.caught_up import caught_up
 from monitoring.deep_audit import KINDS, StoreAudit, audit_store, counts, deep_audit_json
 from monitoring.store_versions import CacheEntries, Documents, Follower, Rows, StoreTrouble
-from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import reason
 from runtime.settings import Settings
 from schemas.registry import all_datasets
 
@@ -55,16 +49,10 @@ def deep_audit(settings: Settings, settle: float, *, repairing: bool) -> DeepAud
     Exits with a message if a store does not answer.
     """
     try:
-        return asyncio.run(_deep_audit(settings, settle, repairing=repairing))
-    except (ApiError, TransportError, StoreTrouble) as error:
+        with answered_by("Postgres", soon=False):
+            return asyncio.run(_deep_audit(settings, settle, repairing=repairing))
+    except StoreTrouble as error:
         fail(f"Elasticsearch can't be compared: {error}; `headrace status` says why")
-    except RedisError as error:
-        fail(f"Redis can't be compared: {error}; `headrace status` says why")
-    except (KafkaException, DeliveryFailed) as error:
-        said = reason(error) if isinstance(error, KafkaException) else str(error)
-        fail(f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {said}; `headrace status` says why")
-    except (SQLAlchemyError, PostgresError, InterfaceError, OSError) as error:
-        fail(f"Postgres does not answer: {getattr(error, 'orig', None) or error}; `headrace status` says why")
 
 
 def print_deep_audit(audited: DeepAudit) -> None:

@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from commands.output import fail
+from commands.trouble import answered_by
 from runtime.settings import Settings
-from runtime.unavailable import postgres_trouble
 
 T = TypeVar("T")
 
@@ -17,12 +16,8 @@ CONNECT_SECONDS = 10
 
 def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     """The answer to a question asked in one transaction. Blocking. Ends the command if Postgres cannot answer."""
-    try:
+    with answered_by("Postgres"):
         return asyncio.run(_ask(settings, question))
-    except Exception as error:
-        if reason := postgres_trouble(error):
-            fail(f"Postgres does not answer: {reason}; `headrace status` says why, `headrace setup` makes its tables")
-        raise
 
 
 async def _ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -6,10 +6,10 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from commands.output import fail
+from commands.trouble import answered_by
 from producers.failure_desk import FailureDesk
 from runtime.errors import DeliveryFailed
 from runtime.failures.outcomes import settle
@@ -48,9 +48,7 @@ def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]])
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it to its end. What is refused or cannot be reached is said, and ends the command with exit code 1."""
     try:
-        return asyncio.run(work)
+        with answered_by("Postgres", soon=False):
+            return asyncio.run(work)
     except (ActionRefused, UnknownFailure, CannotEdit, DeliveryFailed) as error:
         fail(str(error))
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        fail(f"Postgres does not answer: {str(cause).partition(chr(10))[0]}; `headrace status` says what is down")

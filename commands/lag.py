@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
 from rich.live import Live
 from rich.table import Table
 
-from commands.output import fail, print_json, stdout
+from commands.output import print_json, stdout
+from commands.trouble import answered_by
 from monitoring.lag import PartitionLag, read_lag
-from runtime.kafka_clients import reason
 from runtime.settings import Settings, load_settings
 
 
@@ -81,8 +80,5 @@ def _held_remark(row: PartitionLag) -> str:
 
 
 def _read(settings: Settings) -> list[PartitionLag]:
-    try:
+    with answered_by("Kafka"):
         return asyncio.run(read_lag(settings))
-    except KafkaException as error:
-        address = settings.kafka_bootstrap_servers
-        fail(f"no lag from Kafka at {address}: {reason(error)}; `headrace status` says what is down")

@@ -1,6 +1,9 @@
 """How commands speak: results on stdout, remarks and errors on stderr, JSON for scripts."""
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import msgspec
@@ -24,3 +27,19 @@ def fail(message: str, code: int = 1) -> NoReturn:
     stderr.print("Error:", style="bold red", end=" ")
     stderr.print(message, markup=False)
     raise typer.Exit(code)
+
+
+SLOW_SECONDS = 1.0
+"""A person who sees nothing for longer wonders."""
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """Say on stderr what a command waits for, once that takes longer than a moment."""
+    timer = threading.Timer(SLOW_SECONDS, lambda: stderr.print(f"Waiting for {what} …", style="dim", markup=False))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

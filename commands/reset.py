@@ -1,14 +1,16 @@
 """`headrace reset`: forget what the runs did."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
 
 from commands.etl_database import ask
 from commands.output import fail, stdout
+from producers.sources import SourcesError, load_sources
 from runtime.errors import Explained
 from runtime.etl.reset import forget_runs
-from runtime.settings import load_settings
+from runtime.settings import Settings, load_settings
 
 
 def reset(
@@ -24,7 +26,7 @@ def reset(
     Does not delete: any record that is stored, indexed, cached or among the failures, nor anything in Kafka. Reading
     everything again changes nothing that has not changed in the source. (`headrace clean` deletes the stack's data.)
 
-    Refuses while a run of such a source is under way.
+    Refuses while a run of such a source is under way, and a name that no source has or had.
 
     Examples:
 
@@ -36,9 +38,19 @@ def reset(
     whose = ", ".join(sources) if sources else "all sources"
     if not yes:
         typer.confirm(f"Forget the run history and the checkpoints of {whose}? Stored records stay.", abort=True)
+    declared = _declared(settings) if sources else ()
     try:
-        deleted = ask(settings, lambda connection: forget_runs(connection, sources))
+        deleted = ask(settings, lambda connection: forget_runs(connection, sources, declared))
     except Explained as error:
         fail(str(error))
     counts = ", ".join(f"{number:,} rows of {table}" for table, number in deleted.items())
     stdout.print(f"Forgotten of {whose}: {counts}. The next run reads everything; stored records are as they were.")
+
+
+def _declared(settings: Settings) -> Collection[str]:
+    """None in a file that cannot be read: what has run is known without it."""
+    try:
+        sources = load_sources(settings.sources_file, settings)
+    except SourcesError:
+        return ()
+    return {*sources, *sources.broken}

@@ -4,14 +4,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
 from elasticsearch import AsyncElasticsearch
 
 from commands.output import fail, stderr, stdout
+from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
 from runtime.epochs import note_epochs
-from runtime.kafka_clients import reason
-from runtime.migrate import SchemaReport, migrate
+from runtime.migrate import STARTING_SECONDS, SchemaReport, migrate
 from runtime.search_index import IndexReport, ensure_indices
 from runtime.settings import Settings, load_settings
 from runtime.topic_admin import ensure_topics
@@ -35,19 +34,20 @@ def setup(
       headrace setup --go-on
     """
     settings = load_settings()
-    schema = migrate(settings)
+    with answered_by("Postgres", f"; it may take {STARTING_SECONDS} s to start"):
+        schema = migrate(settings)
     _tell("postgres", "schema is current", schema)
-    try:
+    with answered_by("Kafka"):
         created = ensure_topics(settings)
-    except KafkaException as error:
-        fail(f"topics could not be created on Kafka at {settings.kafka_bootstrap_servers}: {reason(error)}")
     stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
-    asyncio.run(note_epochs(settings))
+    with answered_by("Postgres"):
+        asyncio.run(note_epochs(settings))
     indices: IndexReport | None = None
     if settings.elasticsearch_url is None:
         stdout.print("elasticsearch: none; search answers from Postgres")
     else:
-        indices = asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
+        with answered_by("Elasticsearch"):
+            indices = asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
         _tell("elasticsearch", "indices are current", indices)
     _make_sample()
     if unfit := sorted({*schema.misfits, *(indices.misfits if indices else ())}):

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import typer
-from confluent_kafka import KafkaException
 from rich.table import Table
 
 from commands.output import fail, print_json, stdout
-from runtime.kafka_clients import reason
+from commands.trouble import answered_by
 from runtime.settings import load_settings
 from runtime.topic_admin import end_offsets
 from schemas.topics import all_topics
@@ -24,12 +23,8 @@ def topics(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
     """
     settings = load_settings()
     names = {topic.name: settings.named(topic.name) for topic in all_topics()}
-    try:
+    with answered_by("Kafka"):
         ends = end_offsets(settings, list(names.values()))
-    except KafkaException as error:
-        fail(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not answer ({reason(error)}); `headrace status` says why"
-        )
     rows = [
         {
             "name": physical,

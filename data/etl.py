@@ -22,8 +22,9 @@ from exports.formats import formats_named
 from exports.report import Report
 from producers.csv_source import CsvSource
 from producers.source import SourceDescription, SourceFailed
+from runtime.errors import SettingsError
 from runtime.logging import configure_logging
-from runtime.settings import SettingsError, load_settings
+from runtime.settings import load_settings
 from schemas.dataset import Dataset
 from schemas.events import HEADER_PROBLEM, CleanRecord
 from schemas.registry import dataset_named

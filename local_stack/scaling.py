@@ -17,6 +17,9 @@ START_TIMEOUT_SECONDS = 120.0
 
 SINK_PREFIX = "sink-"
 
+MOST_INSTANCES = 100
+"""Of one role on one machine: each is a process of some 100 MB, and each partition has one at most."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -39,10 +42,10 @@ def read_counts(words: list[str]) -> dict[str, int]:
         if role not in SCALABLE:
             short = ", ".join(known.removeprefix(SINK_PREFIX) for known in SCALABLE)
             raise StackError(f"{name!r} can't be scaled.", remedy=f"These can: {short}.")
-        if not number.isdecimal() or int(number) < 1:
+        if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_INSTANCES):
             raise StackError(
-                f"{word!r} is not a number of instances.",
-                remedy=f"Give at least 1, for example {name}=2; `headrace down` stops all processes.",
+                f"{word[:60]!r} is not a number of instances.",
+                remedy=f"Give 1 to {MOST_INSTANCES}, for example {name}=2; `headrace down` stops all processes.",
             )
         if counts.get(role, int(number)) != int(number):
             raise StackError(f"{role} is named twice, as {counts[role]} and {number}.")

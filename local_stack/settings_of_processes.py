@@ -56,7 +56,7 @@ def write_variables(state: StateFolder, folder: Path) -> None:
 
     `folder` is the one in which they run.
     """
-    names = sorted(_SETTINGS | _referred_to(folder))
+    names = sorted(_SETTINGS | referred_to(folder))
     write_atomically(_file(state.home), json.dumps({name: os.environ.get(name) for name in names}, indent=2) + "\n")
 
 
@@ -78,7 +78,7 @@ def adopt_variables() -> None:
 def fingerprint(folder: Path) -> dict[str, str]:
     """A digest of each variable that is set, and of the code, as processes that start now in that folder see them."""
     variables = read_variables(folder)
-    names = variables.keys() & (_SETTINGS | _referred_to(folder))
+    names = variables.keys() & (_SETTINGS | referred_to(folder))
     digests = {name: _digest(variables[name].encode()) for name in names}
     code = [file for package in _PACKAGES for file in sorted((PROJECT / package).rglob("*.py"))]
     datasets = [file for file in code if file.is_relative_to(PROJECT / "schemas")]
@@ -102,7 +102,8 @@ def _reads(role: str, name: str) -> bool:
     return role in SOURCE_READERS
 
 
-def _referred_to(folder: Path) -> set[str]:
+def referred_to(folder: Path) -> set[str]:
+    """The variables that sources.toml refers to, the stack's own left out."""
     file = folder / read_variables(folder).get("SOURCES_FILE", "sources.toml")
     try:
         text = file.read_text(encoding="utf-8")

@@ -16,7 +16,8 @@ from mock_server.answers import REFUSALS, Refusal, answer_http_exception, answer
 from mock_server.customer_store import CustomerStore, UnknownCustomer
 from mock_server.parameters import CustomerChanges, Limit, Page
 from mock_server.posts import PostList, posts_router
-from runtime.settings import Settings, SettingsError
+from runtime.errors import SettingsError
+from runtime.settings import Settings
 
 
 def create_app(settings: Settings, customers: CustomerStore | None = None, posts: PostList | None = None) -> FastAPI:

@@ -28,3 +28,7 @@ class Explained(Exception):
 
 class DeliveryFailed(Explained):
     """The broker did not confirm a record; nothing that depends on it may be acknowledged."""
+
+
+class SettingsError(Explained):
+    """One or more settings are wrong; the message names each variable, its value and what is expected."""

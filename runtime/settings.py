@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.errors import SettingsError
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
@@ -25,11 +26,10 @@ COMPOSE_ENV = "compose.env"
 ENV_FILE = Path(".env")
 """In the working directory."""
 
+ENV_ENCODING = "utf-8-sig"
+"""UTF-8, with a byte order mark or without."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class SettingsError(Exception):
-    """One or more settings are wrong; the message names each variable, its value and what is expected."""
 
 
 class Settings(BaseSettings):
@@ -261,9 +261,20 @@ def _is_http(value: str) -> bool:
 
 
 def read_variables(folder: Path = Path()) -> dict[str, str]:
-    """The variables of the environment, and those of the folder's `.env` that it lacks. An empty one is not set."""
-    layers = (dotenv_values(folder / ENV_FILE, encoding="utf-8"), os.environ)
+    """The variables of the environment, and those of the folder's `.env` that it lacks. An empty one is not set.
+
+    Raises SettingsError for a `.env` that cannot be read.
+    """
+    layers = (read_env_file(folder / ENV_FILE), os.environ)
     return {name: value for layer in layers for name, value in layer.items() if value}
+
+
+def read_env_file(file: Path) -> dict[str, str | None]:
+    """The variables of a file, none where there is no file. Raises SettingsError."""
+    try:
+        return dotenv_values(file, encoding=ENV_ENCODING)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file.absolute()} cannot be read: {error}; it is to be a text file in UTF-8") from error
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -274,8 +285,9 @@ def load_settings(**overrides: object) -> Settings:
     home = Path(str(overrides.get("headrace_home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
     stack = read_variables().get("HEADRACE_STACK")
     addresses = home / (COMPOSE_ENV if stack == "docker" else STACK_ENV)
+    read_env_file(addresses)
     try:
-        return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding=ENV_ENCODING, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error

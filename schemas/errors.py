@@ -31,3 +31,7 @@ class InvalidRecord(Exception):
         self.reason = reason
         self.message = message
         self.problems = problems
+
+
+class BrokenDataset(Exception):
+    """A file of `schemas/datasets/` declares no dataset; the message names it, the line and what is wrong there."""

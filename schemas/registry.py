@@ -2,10 +2,14 @@
 
 import importlib
 import pkgutil
+import traceback
 from functools import cache
+from pathlib import Path
 
 from schemas import datasets
 from schemas.dataset import Dataset
+from schemas.declaration import UnheededDeclaration
+from schemas.errors import BrokenDataset
 
 
 class UnknownDataset(LookupError):
@@ -14,11 +18,26 @@ class UnknownDataset(LookupError):
 
 @cache
 def all_datasets() -> tuple[Dataset, ...]:
-    """Every declared dataset, by name."""
-    modules = [
-        importlib.import_module(f"{datasets.__name__}.{m.name}") for m in pkgutil.iter_modules(datasets.__path__)
+    """Every declared dataset, by name. Raises BrokenDataset."""
+    found = [
+        _declared(module.name, str(Path(folder) / f"{module.name}.py"))
+        for folder in datasets.__path__
+        for module in pkgutil.iter_modules([folder])
     ]
-    return tuple(sorted((module.DATASET for module in modules), key=lambda dataset: dataset.name))
+    return tuple(sorted(found, key=lambda dataset: dataset.name))
+
+
+def _declared(name: str, file: str) -> Dataset:
+    try:
+        dataset = importlib.import_module(f"{datasets.__name__}.{name}").DATASET
+    except Exception as error:
+        lines = [place.lineno for place in traceback.extract_tb(error.__traceback__) if place.filename == file]
+        line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else lines[-1] if lines else 1
+        why = str(error) if isinstance(error, UnheededDeclaration) else f"{type(error).__name__}: {error}"
+        raise BrokenDataset(f"{file}, line {line}: {why}") from error
+    if not isinstance(dataset, Dataset):
+        raise BrokenDataset(f"{file}, line 1: DATASET is {dataset!r:.80}, and no Dataset(…)")
+    return dataset
 
 
 def ingested_datasets() -> tuple[Dataset, ...]:

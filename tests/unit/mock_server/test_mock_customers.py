@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from mock_server.app import create_app
 from mock_server.customer_store import CustomerStore
 from mock_server.data_files import DataFileError
-from runtime.settings import Settings, SettingsError
+from runtime.errors import SettingsError
+from runtime.settings import Settings
 
 
 async def page_of(client: httpx.AsyncClient, **parameters: str | int) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import SettingsError
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
-from runtime.settings import SettingsError, load_settings
+from runtime.settings import load_settings
 
 PROJECT = Path(__file__).parents[3]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.errors import SettingsError
+from runtime.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,42 @@
+"""Names in `.env` that look like settings of ours and are none: a misspelt one would pass silently."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+from commands.output import stderr
+from local_stack.ports import DEFAULT_PORTS, cluster_ports
+from local_stack.settings_of_processes import referred_to
+from runtime.settings import ENV_FILE, Settings, read_env_file
+
+OTHERS = frozenset({
+    "HEADRACE_DATA", "HEADRACE_SERVERS", "HEADRACE_IMAGE", "HEADRACE_TEST_SERVERS", "HEALTH_PORT_BASE", "JAVA_HOME",
+    "POSTGRES_PASSWORD", "REDIS_PASSWORD", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE",
+    "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
+})  # fmt: skip
+"""What is read beside the settings, by us, by docker-compose.yml, or by clients."""
+
+ALIKE = 0.85
+"""Of two names: one letter left out, doubled or taken for its neighbour. REDIS_HOST and REDIS_PORT are less so."""
+
+
+def warn_of_misspelt() -> None:
+    """Say of each such name in `.env` which one may be meant. Other tools may keep theirs there: they are not read."""
+    if not (names := read_env_file(ENV_FILE)):
+        return
+    known = {name.upper() for name in Settings.model_fields} | DEFAULT_PORTS.keys() | cluster_ports(5).keys()
+    for name, meant in misspelt(names, known | OTHERS | referred_to(ENV_FILE.parent)).items():
+        stderr.print(
+            f"Warning: {ENV_FILE}: {name} is no setting of Headrace and is not read; is {meant} meant?", markup=False
+        )
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """By name, the one that may be meant. Pure."""
+    found = {}
+    for name in names:
+        if name.upper() not in known:
+            cutoff = 0.5 if re.match("HEADRACE_", name, re.IGNORECASE) else ALIKE
+            if near := difflib.get_close_matches(name.upper(), known, 1, cutoff):
+                found[name] = near[0]
+    return found

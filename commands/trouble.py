@@ -1,0 +1,83 @@
+"""One line for what stops a command from outside: a server that does not answer, a file that cannot be read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from commands.output import fail, waiting_for
+from runtime.errors import Explained
+from schemas.errors import BrokenDataset
+
+ADDRESSES = {
+    "Postgres": "database_url",
+    "Kafka": "kafka_bootstrap_servers",
+    "Elasticsearch": "elasticsearch_url",
+    "Redis": "redis_url",
+}
+"""The setting with each store's address."""
+
+STORES = {
+    "sqlalchemy": "Postgres",
+    "asyncpg": "Postgres",
+    "cimpl": "Kafka",
+    "aiokafka": "Kafka",
+    "elastic_transport": "Elasticsearch",
+    "elasticsearch": "Elasticsearch",
+    "redis": "Redis",
+}
+"""Whose clients they are: the packages of their exceptions, which need not be loaded to be known."""
+
+
+@contextmanager
+def answered_by(store: str, remark: str = "", *, soon: bool = True) -> Iterator[None]:
+    """End the command in a line if the store does not answer. What is to be there `soon` is told once it is late."""
+    with waiting_for(f"{at(store)}{remark}") if soon else nullcontext():
+        try:
+            yield
+        except Exception as error:
+            if (isinstance(error, OSError) and not error.filename) or STORES.get(_package(error)):
+                fail(no_answer(STORES.get(_package(error), store), error))
+            raise
+
+
+def in_a_line(error: BaseException) -> str | None:
+    """What stopped a command; None for a mistake of ours, of which the traceback tells more."""
+    if isinstance(error, Explained | BrokenDataset):
+        return str(error)
+    store = STORES.get(_package(error))
+    if store is not None:
+        return no_answer(store, error)
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror or error or type(error).__name__}"
+    return None
+
+
+def no_answer(store: str, error: BaseException) -> str:
+    """That a store does not answer, or refuses: where it was asked, what was heard, and what to do."""
+    said = "says" if getattr(getattr(error, "orig", error), "sqlstate", None) else "does not answer"
+    tables = ", `headrace setup` makes its tables" if store == "Postgres" else ""
+    return (
+        f"{at(store)} {said}: {first_line(error)}; `headrace status` says what is down, `headrace up` starts "
+        f"a stack{tables}, {ADDRESSES[store].upper()} names another server"
+    )
+
+
+def at(store: str) -> str:
+    """A store and its address, without the password. Raises SettingsError."""
+    from runtime.server_addresses import redacted  # here, since it takes 0.2 s and is seldom wanted
+    from runtime.settings import load_settings
+
+    address = getattr(load_settings(), ADDRESSES[store])
+    return f"{store} at {redacted(address if isinstance(address, str) else address.get_secret_value())}"
+
+
+def _package(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def first_line(error: BaseException) -> str:
+    """What a client says, without its class and what follows."""
+    cause = getattr(error, "orig", None) or error
+    inner = cause.args[0] if getattr(cause, "args", None) else None
+    text = inner.str() if inner is not None and hasattr(inner, "str") else cause  # Kafka's
+    return str(text).partition("\n")[0].rpartition(">: ")[2] or type(error).__name__
