@@ -5,8 +5,6 @@ import re
 from collections.abc import Collection, Iterable
 
 from commands.output import stderr
-from local_stack.ports import DEFAULT_PORTS, cluster_ports
-from local_stack.settings_of_processes import referred_to
 from runtime.settings import ENV_FILE, Settings, read_env_file
 
 OTHERS = frozenset({
@@ -22,10 +20,14 @@ ALIKE = 0.85
 
 def warn_of_misspelt() -> None:
     """Say of each such name in `.env` which one may be meant. Other tools may keep theirs there: they are not read."""
-    if not (names := read_env_file(ENV_FILE)):
+    known = {name.upper() for name in Settings.model_fields} | OTHERS
+    if not (names := {name for name in read_env_file(ENV_FILE) if name.upper() not in known}):
         return
-    known = {name.upper() for name in Settings.model_fields} | DEFAULT_PORTS.keys() | cluster_ports(5).keys()
-    for name, meant in misspelt(names, known | OTHERS | referred_to(ENV_FILE.parent)).items():
+    from local_stack.ports import DEFAULT_PORTS, cluster_ports  # here, since few have such names
+    from local_stack.settings_of_processes import referred_to
+
+    known |= DEFAULT_PORTS.keys() | cluster_ports(5).keys() | referred_to(ENV_FILE.parent)
+    for name, meant in misspelt(names, known).items():
         stderr.print(
             f"Warning: {ENV_FILE}: {name} is no setting of Headrace and is not read; is {meant} meant?", markup=False
         )
@@ -34,7 +36,7 @@ def warn_of_misspelt() -> None:
 def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
     """By name, the one that may be meant. Pure."""
     found = {}
-    for name in names:
+    for name in sorted(names):
         if name.upper() not in known:
             cutoff = 0.5 if re.match("HEADRACE_", name, re.IGNORECASE) else ALIKE
             if near := difflib.get_close_matches(name.upper(), known, 1, cutoff):

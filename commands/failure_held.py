@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.failure_access import ask, desk, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.output import fail, print_json, stdout
 from runtime.failures import queries
-from runtime.failures.held import held_lines
+from runtime.failures.held_lines import HELD_BY_SOURCE, held_lines
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
@@ -65,7 +67,11 @@ def release(
 
 def print_held(settings: Settings) -> None:
     """A line per source with held records."""
-    for line in ask(settings, held_lines):
+
+    async def read(connection: AsyncConnection) -> list[str]:
+        return held_lines((await connection.execute(text(HELD_BY_SOURCE))).all())
+
+    for line in ask(settings, read):
         stdout.print(line, markup=False)
 
 

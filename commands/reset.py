@@ -7,7 +7,6 @@ import typer
 
 from commands.etl_database import ask
 from commands.output import fail, stdout
-from producers.sources import SourcesError, load_sources
 from runtime.errors import Explained
 from runtime.etl.reset import forget_runs
 from runtime.settings import Settings, load_settings
@@ -49,6 +48,8 @@ def reset(
 
 def _declared(settings: Settings) -> Collection[str]:
     """None in a file that cannot be read: what has run is known without it."""
+    from producers.sources import SourcesError, load_sources  # here, since every kind of source is loaded with it
+
     try:
         sources = load_sources(settings.sources_file, settings)
     except SourcesError:

@@ -1,20 +1,20 @@
 """`headrace status`: how every process stands, from its own mouth."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
+import asyncpg
 import typer
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import fail, print_json, stdout
 from local_stack.compose import examine_containers
 from local_stack.errors import StackError
+from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
-from local_stack.watched import Standing, examine
-from runtime.failures.held import held_lines
+from local_stack.watched import examine
+from runtime.failures.held_lines import HELD_BY_SOURCE, held_lines
 from runtime.rehearsals import Rehearsal, running
 from runtime.settings import Settings, load_settings
 
@@ -67,14 +67,15 @@ def status(
 
 async def _held(settings: Settings) -> list[str]:
     """What is held, if Postgres can be asked; that it can't be is in the table."""
-    engine = create_async_engine(settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
+    connect: Any = asyncpg.connect
     try:
-        async with engine.connect() as connection:
-            return await held_lines(connection)
-    except (SQLAlchemyError, OSError):
+        connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
+        try:
+            return held_lines(await connection.fetch(HELD_BY_SOURCE, timeout=CONNECT_SECONDS))
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         return []
-    finally:
-        await engine.dispose()
 
 
 def _row(standing: Standing, rehearsals: list[Rehearsal]) -> dict[str, object]:

@@ -1,11 +1,9 @@
 """Where a stack is reached, as `runtime.settings` and other programs read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from local_stack.kafka import bootstrap_servers, node_ports
-from local_stack.postgres import database_url
-from local_stack.redis import redis_url
+from local_stack.postgres_roles import DATABASE, USER
 from local_stack.state_folder import StackRecord
 
 PUBLIC = (
@@ -52,3 +50,29 @@ def apart(address: str) -> tuple[str, str]:
     user, at, place = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     return urlunsplit(parts._replace(netloc=f"{name}{at}{place}")), unquote(password)
+
+
+def node_name(node_id: int) -> str:
+    """The program name of a node; the first is just `kafka`."""
+    return "kafka" if node_id == 1 else f"kafka-{node_id}"
+
+
+def node_ports(node_id: int) -> tuple[str, str]:
+    """The variables of a node's ports: for clients, and for the controllers among each other."""
+    number = "" if node_id == 1 else f"_{node_id}"
+    return f"KAFKA{number}_PORT", f"KAFKA{number}_CONTROLLER_PORT"
+
+
+def bootstrap_servers(ports: Iterable[int]) -> str:
+    """The addresses of these nodes, as clients take them."""
+    return ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def database_url(port: int, password: str, user: str = USER) -> str:
+    """The URL of the database that `Postgres.prepare` makes. Contains the password, unless that is empty."""
+    return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{port}/{DATABASE}"
+
+
+def redis_url(port: int, password: str) -> str:
+    """The URL of the one database that is used. Contains the password, unless that is empty."""
+    return f"redis://{USER}{':' * bool(password)}{password}@127.0.0.1:{port}/0"

@@ -13,8 +13,8 @@ from local_stack.containers import BROKERS, addresses_of_containers, standing_of
 from local_stack.errors import StackError
 from local_stack.programs import PROJECT
 from local_stack.server import LOG_TAIL_LINES
+from local_stack.standing import Standing
 from local_stack.state_folder import write_atomically
-from local_stack.watched import Standing
 from runtime.settings import COMPOSE_ENV
 
 FILE = PROJECT / "docker-compose.yml"

@@ -3,11 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from local_stack.addresses import PUBLIC
-from local_stack.kafka import bootstrap_servers, node_name
-from local_stack.postgres import database_url
-from local_stack.redis import redis_url
-from local_stack.watched import DONE, Standing
+from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, node_name, redis_url
+from local_stack.standing import DONE, Standing
 
 Inspected = Mapping[str, Any]
 """One element of the list that `docker inspect` prints."""

@@ -6,7 +6,7 @@ A cluster is several of these with the same cluster id and voters; a single node
 import logging
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from local_stack import maven
+from local_stack.addresses import bootstrap_servers, node_name, node_ports
 from local_stack.errors import StackError
 from local_stack.java import KAFKA_JAVA, Jdk, find_jdk, java_variables
 from local_stack.reachable import reachable
@@ -189,22 +190,6 @@ def build_nodes(installation: KafkaInstallation, data: Path, ports: Mapping[str,
         Kafka(installation, data / node_name(node), ports[broker], ports[controller], node, voters, broker_ports)
         for node, (broker, controller) in named.items()
     ]
-
-
-def node_name(node_id: int) -> str:
-    """The program name of a node; the first is just `kafka`."""
-    return "kafka" if node_id == 1 else f"kafka-{node_id}"
-
-
-def node_ports(node_id: int) -> tuple[str, str]:
-    """The variables of a node's ports: for clients, and for the controllers among each other."""
-    number = "" if node_id == 1 else f"_{node_id}"
-    return f"KAFKA{number}_PORT", f"KAFKA{number}_CONTROLLER_PORT"
-
-
-def bootstrap_servers(ports: Iterable[int]) -> str:
-    """The addresses of these nodes, as clients take them."""
-    return ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 def problem(port: int, node_id: int = 1) -> str | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from local_stack.addresses import node_ports
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
-from local_stack.kafka import node_ports
 from local_stack.passwords import make_passwords
 from local_stack.ports import DEFAULT_PORTS, add_ports, assign_ports, cluster_ports, port_variables
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled

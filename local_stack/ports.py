@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from local_stack.addresses import node_ports
 from local_stack.errors import StackError
-from local_stack.kafka import node_ports
 from local_stack.server import listens
 
 DEFAULT_PORTS = {

@@ -13,9 +13,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from local_stack.addresses import database_url
 from local_stack.errors import StackError
 from local_stack.postgres_programs import PostgresPrograms, cluster_major
-from local_stack.postgres_roles import DATABASE, SUPERUSER, USER, access_rules, hand_over, set_up
+from local_stack.postgres_roles import DATABASE, SUPERUSER, access_rules, hand_over, set_up
 from local_stack.server import LOG_TAIL_LINES, listens
 from local_stack.unprivileged import own, show, unprivileged
 
@@ -134,11 +135,6 @@ class Postgres:
             pid = int(file.read_text().splitlines()[0])
             if not _is_postgres(pid):
                 file.unlink()
-
-
-def database_url(port: int, password: str, user: str = USER) -> str:
-    """The URL of the database that `Postgres.prepare` makes. Contains the password, unless that is empty."""
-    return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def problem(port: int, password: str) -> str | None:

@@ -8,6 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from local_stack.addresses import redis_url
 from local_stack.server import listens
 from local_stack.unprivileged import show, unprivileged
 
@@ -78,11 +79,6 @@ class Redis:
     @property
     def _configuration_file(self) -> Path:
         return self.data / "redis.conf"
-
-
-def redis_url(port: int, password: str) -> str:
-    """The URL of the one database that is used. Contains the password, unless that is empty."""
-    return f"redis://{USER}{':' * bool(password)}{password}@127.0.0.1:{port}/0"
 
 
 def problem(port: int, password: str) -> str | None:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from local_stack import elasticsearch, kafka, postgres, redis
+from local_stack.addresses import node_name, node_ports
 from local_stack.programs import Tier, role_instances
 from local_stack.restarts import History, read_history
+from local_stack.standing import Standing
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import ProcessState, Supervisor
 from local_stack.watchdog_restarts import restarts_by_name
-
-DONE = "done"
-"""The state of what was to run once, and has succeeded."""
 
 
 @dataclass(frozen=True)
@@ -28,37 +27,12 @@ class Watched:
     note: Callable[[], str | None] = lambda: None
 
 
-@dataclass(frozen=True)
-class Standing:
-    """How a process stands, from what the supervisor says and what the process itself answers."""
-
-    name: str
-    pid: int | None
-    state: str
-    """running: alive and serving. starting, unhealthy: alive and not serving. Otherwise the supervisor's word:
-    backoff (died, will be tried again), stopped, exited, fatal (given up). In containers also: paused, and done."""
-    port: int | None
-    """None for a container that publishes none."""
-    restarts: int
-    """Since the stack was started: after it had died, or because it had stalled."""
-    watchdog_restarts: int
-    """Those of them that the watchdog asked for."""
-    problem: str | None
-    """What is wrong, None when it runs."""
-    note: str | None = None
-    """What it leaves undone though it runs: topics that are paused, and why."""
-
-    @property
-    def is_well(self) -> bool:
-        return self.state in ("running", DONE)
-
-
 def watched_servers(record: StackRecord) -> list[Watched]:
     """The servers of a stack, in order of starting."""
     ports, passwords = record.ports, record.passwords
     checks: dict[str, tuple[str, Callable[[int], str | None]]] = {
         **{
-            kafka.node_name(node): (kafka.node_ports(node)[0], partial(kafka.problem, node_id=node))
+            node_name(node): (node_ports(node)[0], partial(kafka.problem, node_id=node))
             for node in range(1, record.brokers + 1)
         },
         "postgres": ("POSTGRES_PORT", partial(postgres.problem, password=passwords.get("postgres", ""))),

@@ -15,7 +15,6 @@ from typing import Any
 import asyncpg
 
 from runtime.settings import Settings
-from runtime.tables import ingest_failures, raw_api_data, raw_csv_data, tombstones
 from runtime.topic_admin import Incarnation, incarnations
 from schemas.dataset import Dataset
 from schemas.events import Origin
@@ -146,9 +145,9 @@ def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
 async def _archive(connection: Connection, topic: str, dataset: Dataset, epoch: int) -> None:
     name = archived_topic(topic, epoch)
     offset = epoch * _MOST_PARTITIONS + 1
-    for table in ("coverage", ingest_failures.name, raw_api_data.name, raw_csv_data.name):
+    for table in ("coverage", "ingest_failures", "raw_api_data", "raw_csv_data"):
         moved = f'UPDATE "{table}" SET topic = $2, "partition" = -("partition" + $3) WHERE topic = $1'  # noqa: S608
         await connection.execute(moved, topic, name, offset)
     moved = "SET raw_partition = -(raw_partition + $1) WHERE raw_partition >= 0"
     await connection.execute(f'UPDATE "{dataset.table}" {moved}', offset)
-    await connection.execute(f'UPDATE "{tombstones.name}" {moved} AND dataset = $2', offset, dataset.name)
+    await connection.execute(f"UPDATE tombstones {moved} AND dataset = $2", offset, dataset.name)

@@ -22,25 +22,6 @@ async def count_held(connection: AsyncConnection) -> int:
     return int((await connection.execute(select(func.coalesce(func.sum(_c.held), 0)))).scalar_one())
 
 
-async def held_by_source(connection: AsyncConnection) -> dict[tuple[str, str | None], int]:
-    """How many records are held, by dataset and source."""
-    by = (_f.dataset, _f.source_name)
-    query = select(*by, func.count()).where(_f.state == "held").group_by(*by).order_by(*by)
-    return {(dataset, source): number for dataset, source, number in await connection.execute(query)}
-
-
-async def held_lines(connection: AsyncConnection) -> list[str]:
-    """A line per source with held records: how many, and the way out."""
-    lines = []
-    for (dataset, source), number in (await held_by_source(connection)).items():
-        chosen = f"--source {source}" if source else f"--dataset {dataset}"
-        lines.append(
-            f"{number:,} records of {source or 'no named source'} ({dataset}) are held, since nearly all of them "
-            f"failed: `headrace failures release {chosen}`, or `headrace failures discard {chosen}`"
-        )
-    return lines
-
-
 async def lock_books(connection: AsyncConnection, selection: Selection) -> None:
     """Lock the coverage of the held records that are selected, until the transaction ends."""
     places = select(_f.topic, _f.partition).where(*selection.conditions(), _f.state == "held")

@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 
 from local_stack.programs import python_path
+from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
-from local_stack.watched import Standing, examine
+from local_stack.watched import examine
 from runtime.settings import Settings, load_settings
 
 UP = ("up", "--free-ports", "--no-ingest")

@@ -205,6 +205,9 @@ def test_reset_forgets_the_runs_and_leaves_the_records(settings: Settings, headr
     cover(settings)
     assert headrace("run", "letters").returncode == 0
     assert headrace("run", "gone").returncode == 1
+    refused = headrace("reset", "letters", "nosuch", "--yes")
+    assert refused.returncode == 1
+    assert "there is no source 'nosuch'; known are: gone, letters" in refused.stderr
     asked = headrace("reset", stdin="n\n")
     assert asked.returncode == 1
     assert len(recorded(settings)) == 1

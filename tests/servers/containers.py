@@ -16,6 +16,7 @@ from testcontainers.core.config import testcontainers_config as config
 from testcontainers.core.container import DockerContainer
 
 from local_stack import elasticsearch, kafka, postgres, postgres_roles, redis
+from local_stack.addresses import bootstrap_servers, database_url, redis_url
 from local_stack.ports import assign_ports
 from tests.servers.contract import ServerName
 from tests.servers.images import read_images
@@ -95,12 +96,12 @@ class ContainerServers:
     @property
     def addresses(self) -> dict[str, str]:
         ports = self._ports
-        url = postgres.database_url(ports["postgres"], PASSWORD)
+        url = database_url(ports["postgres"], PASSWORD)
         return {
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers([ports["kafka"]]),
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers([ports["kafka"]]),
             "DATABASE_URL": url,
             "SUPERUSER_DATABASE_URL": url,  # the image makes its one role a superuser
-            "REDIS_URL": redis.redis_url(ports["redis"], PASSWORD),
+            "REDIS_URL": redis_url(ports["redis"], PASSWORD),
             "ELASTICSEARCH_URL": f"http://127.0.0.1:{ports['elasticsearch']}",
         }
 

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
-from local_stack.watched import Standing
 from monitoring.lag import read_lag
 from runtime.kafka_clients import QUIET, producer_config
 from runtime.settings import Settings

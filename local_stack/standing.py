@@ -1,0 +1,31 @@
+"""How a process of a stack stands, whoever says so."""
+
+from dataclasses import dataclass
+
+DONE = "done"
+"""The state of what was to run once, and has succeeded."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a process stands, from what the supervisor says and what the process itself answers."""
+
+    name: str
+    pid: int | None
+    state: str
+    """running: alive and serving. starting, unhealthy: alive and not serving. Otherwise the supervisor's word:
+    backoff (died, will be tried again), stopped, exited, fatal (given up). In containers also: paused, and done."""
+    port: int | None
+    """None for a container that publishes none."""
+    restarts: int
+    """Since the stack was started: after it had died, or because it had stalled."""
+    watchdog_restarts: int
+    """Those of them that the watchdog asked for."""
+    problem: str | None
+    """What is wrong, None when it runs."""
+    note: str | None = None
+    """What it leaves undone though it runs: topics that are paused, and why."""
+
+    @property
+    def is_well(self) -> bool:
+        return self.state in ("running", DONE)

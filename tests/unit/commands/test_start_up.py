@@ -1,0 +1,35 @@
+"""No command loads the client of a store that it does not ask, nor what only another one needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+SERVING = {"elasticsearch", "fastapi", "faust", "feedparser", "pyarrow", "alembic"}
+"""Each takes 0.2 to 0.7 s to load."""
+DATABASE = {"sqlalchemy", "asyncpg"}
+EVERYTHING = SERVING | DATABASE | {"confluent_kafka", "aiokafka", "redis", "pydantic", "httpx", "phonenumbers"}
+
+
+@pytest.mark.parametrize(
+    ("commands", "unwanted"),
+    [
+        ("env logs", SERVING | DATABASE | {"confluent_kafka", "redis", "phonenumbers"}),
+        ("lag topics sink watchdog", SERVING | DATABASE | {"redis"}),
+        ("status up down restart scale clean", SERVING | {"sqlalchemy"}),
+        ("normalizer", {"sqlalchemy", "elasticsearch", "feedparser", "pyarrow", "phonenumbers"}),
+        ("stats audit", SERVING),
+    ],
+)
+def test_a_command_loads_what_it_needs(commands: str, unwanted: set[str]) -> None:
+    assert loaded(f"import {', '.join(f'commands.{name}' for name in commands.split())}") & unwanted == set()
+
+
+def test_the_help_page_loads_no_command() -> None:
+    modules = loaded("from commands.command_line import build_app; build_app(['--help'])")
+    assert modules & (EVERYTHING | {"commands.status"}) == set()
+
+
+def loaded(code: str) -> set[str]:
+    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
