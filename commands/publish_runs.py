@@ -205,6 +205,8 @@ def describe(run: Run) -> str:
     line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
     if progress.unchanged:
         line += f", {progress.unchanged:,} unchanged"
+    if progress.blank:
+        line += f", {progress.blank:,} blank rows left out"
     if progress.rejected_rows:
         line += f", {progress.rejected_rows:,} of them unreadable (they become failures)"
     if progress.confirmed < progress.sent:
@@ -222,6 +224,7 @@ def _as_json(run: Run) -> dict[str, object]:
         "published": run.progress.confirmed,
         "unconfirmed": run.progress.sent - run.progress.confirmed,
         "unchanged": run.progress.unchanged,
+        "blank_rows": run.progress.blank,
         "rejected_rows": run.progress.rejected_rows,
         "seconds": round(run.report.seconds, 3) if run.report else None,
         "stored": run.stored,

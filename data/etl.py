@@ -20,13 +20,15 @@ from exports.export import DEFAULT_STEM, Exported
 from exports.files import export_files
 from exports.formats import formats_named
 from exports.report import Report
+from producers.csv_block import CsvBlock
 from producers.csv_source import CsvSource
-from producers.source import SourceDescription, SourceFailed
+from producers.source import SourceFailed
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
 from schemas.dataset import Dataset
-from schemas.events import HEADER_PROBLEM, CleanRecord
+from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, CleanRecord
+from schemas.field_reading import encode_mapping
 from schemas.registry import dataset_named
 from stream_processors.normalize import RecordNormalizer, Rejected
 
@@ -58,12 +60,14 @@ class Cleaned:
 
 def clean_file(path: Path, dataset: Dataset) -> Cleaned:
     """Read a CSV file and apply the dataset's rules row by row. Blocking. Raises SourceFailed."""
-    source = CsvSource(SourceDescription(path.stem, "csv", dataset), path)
+    source = CsvSource(CsvBlock(kind="csv", path=str(path), dataset=dataset.name).describe(path.stem), path)
     normalizer, cleaned = RecordNormalizer(dataset), Cleaned()
     for batch in source.read():
+        cleaned.initial_rows += batch.blank
+        mapping = ((HEADER_MAPPING, encode_mapping(batch.readings or {})),)
         for record in batch.records:
             cleaned.initial_rows += 1
-            problem = ((HEADER_PROBLEM, record.problem.encode("utf-8", "replace")),) if record.problem else ()
+            problem = ((HEADER_PROBLEM, record.problem.encode("utf-8", "replace")),) if record.problem else mapping
             outcome = normalizer.normalize(_Raw(record.value, problem), now_ms=0)
             if isinstance(outcome, Rejected):
                 cleaned.failed[outcome.reason] += 1

@@ -2,7 +2,11 @@
 
 import codecs
 import csv
+import io
+import re
 from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,13 +46,25 @@ class CsvFormat(NamedTuple):
 
     encoding: str
     delimiter: str
+    skip_lines: int = 0
+    """Lines before the header."""
 
 
 class NotCsv(ValueError):
     """The file is something else; the message says what and what to do."""
 
 
-def detect_format(path: Path, encoding: str | None = None, delimiter: str | None = None) -> CsvFormat:
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+"""What spreadsheets write into the first line, and do not take for a row."""
+
+
+def detect_format(
+    path: Path,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    skip_lines: int = 0,
+    comment: str | None = None,
+) -> CsvFormat:
     """The format of a file; what is given is taken as it is. Reads a sample (blocks). Raises OSError, NotCsv."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
@@ -56,9 +72,24 @@ def detect_format(path: Path, encoding: str | None = None, delimiter: str | None
         if sample.startswith(magic):
             raise NotCsv(f"this is no CSV but {what}")
     encoding = detect_encoding(sample) if encoding is None else _without_bom(encoding, sample)
+    lines = _first_lines(sample, encoding, skip_lines)
+    if not skip_lines and lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
+        return CsvFormat(encoding, delimiter or separator[1], 1)
     if delimiter is None:
-        delimiter = detect_delimiter(sample.decode(encoding, "replace").removeprefix("\ufeff"))
-    return CsvFormat(encoding, delimiter)
+        delimiter = _delimiter_of([line for line in lines if comment is None or not line.startswith(comment)])
+    return CsvFormat(encoding, delimiter, skip_lines)
+
+
+def find_columns(path: Path, found: CsvFormat, columns: Collection[str]) -> CsvFormat | None:
+    """The format with which the first line that has all these columns would be the header. Blocking; raises OSError."""
+    with path.open("rb") as file:
+        lines = _first_lines(file.read(SAMPLE_BYTES), found.encoding)
+    for delimiter in (found.delimiter, *DELIMITERS):
+        for number, line in enumerate(lines):
+            row = next(csv.reader([line], delimiter=delimiter), [])
+            if set(columns) <= {cell.strip() for cell in row}:
+                return CsvFormat(found.encoding, delimiter, number)
+    return None
 
 
 def detect_encoding(sample: bytes) -> str:
@@ -81,13 +112,22 @@ def detect_encoding(sample: bytes) -> str:
 
 def detect_delimiter(sample: str) -> str:
     """The candidate that splits the first rows most evenly, then into most columns; a comma if none does."""
-    lines = sample.splitlines(keepends=True)
-    if len(lines) > 1 and len(sample) >= SAMPLE_BYTES // 4 and not sample.endswith(("\n", "\r")):
+    return _delimiter_of(list(islice(io.StringIO(sample, newline=""), SNIFFED_ROWS)))
+
+
+def _first_lines(sample: bytes, encoding: str, skip: int = 0) -> list[str]:
+    text = sample.decode(encoding, "replace").removeprefix("\ufeff")
+    lines = list(islice(io.StringIO(text, newline=""), skip, skip + SNIFFED_ROWS))
+    if len(lines) > 1 and len(sample) == SAMPLE_BYTES and not lines[-1].endswith(("\n", "\r")):
         lines.pop()
+    return lines
+
+
+def _delimiter_of(lines: Sequence[str]) -> str:
     csv.field_size_limit(2 * SAMPLE_BYTES)  # global, and 128 KiB by default: a longer cell would be an error
     best, best_score = ",", (0.0, 0)
     for delimiter in DELIMITERS:
-        widths = [len(row) for row in csv.reader(lines[:SNIFFED_ROWS], delimiter=delimiter) if row]
+        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if any(row)]
         if widths and widths[0] > 1:
             score = (Counter(widths)[widths[0]] / len(widths), widths[0])
             if score > best_score:

@@ -41,6 +41,7 @@ class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
 
     encoding: str
     delimiter: str
+    skip_lines: int = 0
     offset: int = 0
     lines: int = 0
     after_cr: bool = False

@@ -3,15 +3,11 @@
 import codecs
 import csv
 import io
-from collections import deque
+import re
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
-LONGEST_LINE = 1_048_576
-"""Characters; a longer line is cut and rejected. Far above any real cell, and as UTF-8 far below Kafka's limit."""
-
-MOST_LINES = 1000
-"""Lines that one row with quoted newlines may have. It bounds what an unclosed quote reads ahead."""
+from producers.csv_lines import LONGEST_LINE, RowLines, TooLong, Unfinished
 
 UNDECODABLE = "headrace.keep-undecodable"
 """Error handler for decoding: an undecodable byte becomes a lone surrogate (0xDC00 + byte), and back when encoding.
@@ -40,14 +36,6 @@ class Place(NamedTuple):
     after_cr: bool
 
 
-class _Unfinished(Exception):
-    """The row did not end within bounds: most likely its quote is never closed."""
-
-
-class _TooLong(Exception):
-    """The line is longer than LONGEST_LINE."""
-
-
 def _keep_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
     if isinstance(error, UnicodeDecodeError):
         end = max(error.end, error.start + 1)
@@ -62,129 +50,88 @@ def _keep_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error(UNDECODABLE, _keep_undecodable)
 
 
-class _Lines:
-    """Feeds csv.reader line by line and remembers the lines of the row that it is reading, so that it can go back."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._readline = stream.readline
-        self._again: deque[str] = deque()
-        self._size = 0
-        self._skip_lf = self._ended_in_cr = False
-        self.row: list[str] = []
-        self.number = 0
-        self.unfinished: tuple[str, int] | None = None
-        """The text from the first row on that more text at the end of the file could change, and the lines before."""
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._read()
-        row = self.row
-        if not line:
-            if row:
-                self._note_unfinished()
-                raise _Unfinished
-            raise StopIteration
-        if not self.number:
-            line = line.removeprefix("\ufeff")
-        self.number += 1
-        row.append(line)
-        if not line.endswith(("\n", "\r")) and len(line) < LONGEST_LINE:
-            self._note_unfinished()
-        if len(row) > 1:
-            self._size += len(line)
-            if len(row) > MOST_LINES or self._size > LONGEST_LINE:
-                raise _Unfinished
-        else:
-            self._size = len(line)
-            if len(line) >= LONGEST_LINE and line[-1] not in "\r\n":
-                raise _TooLong
-        return line
-
-    def _read(self) -> str:
-        line = self._readline(LONGEST_LINE)
-        if self._skip_lf:
-            self._skip_lf = False
-            if line == "\n":  # the other half of a line end whose first half was the end of the file then
-                line = self._readline(LONGEST_LINE)
-        if line:
-            self._ended_in_cr = line.endswith("\r")
-        return line
-
-    def _note_unfinished(self) -> None:
-        if self.unfinished is None:
-            self.unfinished = ("".join(self.row), self.number - len(self.row))
-
-    def place(self) -> tuple[int, bool] | None:
-        """How many lines have been read, and whether the last one ended in CR; None inside what is read again."""
-        if self._again or self.unfinished is not None:
-            return None
-        return self.number, self._ended_in_cr
-
-    def go_on(self, number: int, *, after_cr: bool) -> None:
-        """What is read from now on follows so many lines."""
-        self._again.clear()
-        self.row.clear()
-        self.number, self._skip_lf, self.unfinished = number, after_cr, None
-
-    def first_number(self) -> int:
-        """Line number of the row's first line."""
-        return self.number - len(self.row) + 1
-
-    def go_back(self) -> str:
-        """Give up the row: return its first line, and feed the others again."""
-        first, *rest = self.row
-        self._again.extendleft(reversed(rest))
-        self.number -= len(rest)
-        self.row.clear()
-        return first
-
-    def skip_line(self) -> None:
-        """Read over the rest of a line that was cut."""
-        while piece := self._readline(LONGEST_LINE):
-            if piece[-1] in "\r\n":
-                return
-        self._note_unfinished()
-
-
 class CsvRows:
-    """Reads a binary stream. Blank lines are no rows. `width` is the number of columns once the header is known.
+    """Reads a binary stream. Blank lines are no rows, nor are those of blank cells, which are counted in `blank`.
 
+    `width` is the number of columns once the header is known, `unnamed` how many of the last have no name there: rows
+    may lack these, and may have blank cells beyond the last column.
     A row that is malformed, unfinished, or spans lines and has the wrong width gives up its first line only: reading
     goes on at the line after it, so a stray quote costs one line and not its neighbours.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: str, delimiter: str) -> None:
+    def __init__(
+        self, stream: BinaryIO, encoding: str, delimiter: str, comment: str | None = None, escape: str | None = None
+    ) -> None:
         self.encoding = encoding
         self.width: int | None = None
-        self._delimiter = delimiter
+        self.unnamed = self.blank = 0
+        cell_ends = rf"(?=[{re.escape(delimiter)}\r\n]|$)"
+        self._blanks_after_quote = re.compile(rf'(?<!")"[ \t]+{cell_ends}')
+        # A blank before a quote is no part of the value; Python refuses to say so where it is the delimiter.
+        self._dialect: dict[str, Any] = {
+            "delimiter": delimiter, "strict": True, "skipinitialspace": delimiter != " ", "escapechar": escape,
+        }  # fmt: skip
         self._text = io.TextIOWrapper(stream, encoding=encoding, errors=UNDECODABLE, newline="")
-        self._lines = _Lines(self._text)
+        self._lines = RowLines(self._text, comment)
+        if escape is not None:  # databases write \N for nothing, and csv would make an N of it
+            null = re.compile(rf"(?<![^{re.escape(delimiter)}]){re.escape(escape)}N{cell_ends}")
+            self._lines.edits.append((null, f"{escape}{escape}N".replace("\\", r"\\")))
 
     def __iter__(self) -> Iterator[list[str] | BadRow]:
         # Our own bound on lines is the tighter one; csv's is global and 128 KiB by default.
         csv.field_size_limit(2 * LONGEST_LINE)
         lines = self._lines
         while True:
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            reader = csv.reader(lines, **self._dialect)
             try:
                 for values in reader:
-                    if self.width is None or len(values) == self.width or not values:
+                    if values and (not values[0] or values[0].isspace()) and not any(map(str.strip, values)):
+                        self.blank += 1
+                    elif self.width is None or len(values) == self.width or not values:
                         if values:
                             yield values
-                        lines.row.clear()
+                    elif fitted := self._fitted(values, self.width):
+                        yield fitted
                     else:
                         yield self._rejected("ragged_row", f"{len(values)} columns, expected {self.width}")
-            except _TooLong:
+                        continue
+                    lines.row.clear()
+            except TooLong:
                 lines.skip_line()
                 yield self._rejected("row_too_long", f"over {LONGEST_LINE:,} characters, only its beginning is kept")
-            except _Unfinished:
+            except Unfinished:
                 yield self._rejected("unclosed_quote", "a quote is opened and not closed")
             except csv.Error as error:
-                yield self._rejected("malformed_row", f"{error} (a quote inside a quoted value must be doubled)")
+                if not self._mended():
+                    yield self._rejected("malformed_row", f"{error} ({self._advice()})")
             else:
                 return
+
+    def skip_lines(self, count: int) -> None:
+        """Read over the first lines of the stream, whatever is in them."""
+        for _ in range(count):
+            self._lines.skip_line()
+            self._lines.number += 1
+
+    def _fitted(self, values: list[str], width: int) -> list[str] | None:
+        """A row with as many cells as there are columns, if only blank ones are missing or too many."""
+        if width - self.unnamed <= len(values) < width:
+            return values + [""] * (width - len(values))
+        return None if any(map(str.strip, values[width:])) or len(values) < width else values[:width]
+
+    def _mended(self) -> bool:
+        """Whether blanks after a closing quote were the fault; from this row on they are then taken out."""
+        lines, mending = self._lines, (self._blanks_after_quote, '"')
+        if mending in lines.edits or not any(map(self._blanks_after_quote.search, lines.row)):
+            return False
+        lines.edits.append(mending)
+        lines.feed_again()
+        return True
+
+    def _advice(self) -> str:
+        advice = "a quote inside a quoted value must be doubled"
+        escaped = any('\\"' in line for line in self._lines.row)
+        return f"{advice}; where \\ stands before it, set `escape`" if escaped else advice
 
     def place(self) -> Place | None:
         """Where the next row begins; None while it can't be told."""

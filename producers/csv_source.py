@@ -3,80 +3,35 @@
 A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import io
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import BinaryIO
 
 import msgspec
 import structlog
-from pydantic import BeforeValidator, Field, field_validator
+from msgspec.structs import replace
 
 from producers.background_reader import read_in_background
-from producers.csv_format import CsvFormat, NotCsv, detect_format
+from producers.csv_evidence import decimals_found, only_in_rows
+from producers.csv_format import CsvFormat, NotCsv, detect_format, find_columns
 from producers.csv_resume import FilePosition, FileProgress, HashedFile
 from producers.csv_rows import BadRow, CsvRows
-from producers.downloaded_source import DownloadedSource, is_address
-from producers.http_block import FetchBlock
 from producers.record_key import RecordKey
-from producers.source import Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
-from producers.text_encoding import EXPECTED, is_text_encoding
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
-from runtime.settings import Settings
-from schemas.field_reading import DecimalMark
-from schemas.fields import FieldType, FromSource, Number
+from schemas.field_reading import FieldReading
+from schemas.fields import FromSource
 
 log = structlog.get_logger()
 
 BATCH_ROWS = 2000
 BATCH_BYTES = 1_048_576
 READ_BYTES = 262_144
-
-
-def _tab(value: object) -> object:
-    return "\t" if value in {"tab", "\\t"} else value
-
-
-class CsvBlock(FetchBlock):
-    """A block of kind `csv`; what it says about fetching is for a file at an address."""
-
-    kind: Literal["csv"]
-    path: Annotated[str, Field(min_length=1)]
-    """A file, or its http(s) address."""
-    encoding: str | None = None
-    """Found out if not given: byte order mark, UTF-8, else guessed."""
-    delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
-    """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
-    decimal: DecimalMark = "."
-    """The decimal mark of its numbers: 1.234,56 is written with a comma."""
-    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 * 1_048_576
-
-    @field_validator("encoding")
-    @classmethod
-    def _is_known(cls, value: str | None) -> str | None:
-        if value is not None and not is_text_encoding(value):
-            raise ValueError(EXPECTED)
-        return value
-
-    @field_validator("delimiter")
-    @classmethod
-    def _is_one_character(cls, value: str | None) -> str | None:
-        if value is not None and (len(value) != 1 or value in '"\r\n'):
-            raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
-        return value
-
-    def _decimal_of(self, field_type: FieldType) -> DecimalMark | None:
-        return "," if self.decimal == "," and isinstance(field_type, Number) else None
-
-    def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
-        def at(path: Path) -> CsvSource:
-            return CsvSource(self.describe(name), path, self.encoding, self.delimiter)
-
-        if is_address(self.path):
-            scope = f"{self.path} {self.encoding} {self.delimiter}"
-            return DownloadedSource(self.path, at, scope, self)
-        return at(folder / self.path)
+EVIDENCE_BYTES = 262_144
+"""So much of a file is looked at for what its numbers are like."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +47,10 @@ class CsvSource:
     path: Path
     encoding: str | None = None
     delimiter: str | None = None
+    skip_lines: int = 0
+    comment: str | None = None
+    columns: tuple[str, ...] = ()
+    escape: str | None = None
 
     @property
     def content_type(self) -> str:
@@ -99,7 +58,13 @@ class CsvSource:
 
     @property
     def scope(self) -> str:
-        return f"{self.path.absolute()} {self.encoding} {self.delimiter}"
+        return f"{self.path.absolute()} {self.layout}"
+
+    @property
+    def layout(self) -> str:
+        """The part of `scope` that is the same wherever the file is."""
+        more = (self.skip_lines, self.comment, self.columns, self.escape)
+        return f"{self.encoding} {self.delimiter}" + (f" {more}" if any(more) else "")
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
@@ -116,13 +81,14 @@ class CsvSource:
         with self._errors_explained():
             found = self._format()
             size = self.path.stat().st_size
-            with self.path.open("rb", buffering=READ_BYTES) as file, closing(_rows(file, found)) as rows:
+            with self.path.open("rb", buffering=READ_BYTES) as file, closing(self._rows(file, found)) as rows:
                 each = iter(rows)
-                columns = self._header(each, rows)
-                batch = None
-                for batch in self._records(each, rows, columns):
-                    yield SourceBatch(batch, min(1.0, file.tell() / size))
-                self._tell_no_rows(columns, batch)
+                columns = self._header(each, rows, found)
+                readings = self._readings(found, columns)
+                records = None
+                for records, blank in self._records(each, rows, columns):
+                    yield SourceBatch(records, min(1.0, file.tell() / size), blank=blank, readings=readings)
+                self._tell_no_rows(columns, records)
 
     def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
         """The batches after a position, blocking. Raises SourceFailed."""
@@ -131,11 +97,13 @@ class CsvSource:
             if known and file.is_as_at(known):
                 log.info("csv_unchanged", source=self.description.name)
                 if file.stat != known.stat:
-                    yield SourceBatch([], 1.0, msgspec.structs.replace(known, stat=file.stat).saved())
+                    yield SourceBatch([], 1.0, replace(known, stat=file.stat).saved())
                 return
             goes_on = known is not None and file.goes_on_from(known)
             before = None if goes_on or known is None else Position({})
-            found = CsvFormat(known.encoding, known.delimiter) if known and goes_on else self._format()
+            found = (
+                CsvFormat(known.encoding, known.delimiter, known.skip_lines) if known and goes_on else self._format()
+            )
             log.info(
                 "csv_read",
                 source=self.description.name,
@@ -143,23 +111,25 @@ class CsvSource:
                 replaced=before is not None,
             )
             file.seek(0)
-            with closing(_rows(file, found)) as rows:
+            with closing(self._rows(file, found)) as rows:
                 file.tracked = not goes_on
                 each = iter(rows)
-                columns = self._header(each, rows)
+                columns = self._header(each, rows, found)
+                readings = self._readings(found, columns)
                 header_ended = bool(columns) and rows.place() is not None
-                progress = FileProgress(file, FilePosition(encoding=found.encoding, delimiter=found.delimiter))
+                progress = FileProgress(file, FilePosition(**found._asdict()))
                 if known and goes_on:
                     rows.go_on(known.place)
-                    progress.position = msgspec.structs.replace(known, end=None, end_digest="", stat=None)
+                    progress.position = replace(known, end=None, end_digest="", stat=None)
                 file.tracked = True
-                batch = None
-                for batch in self._records(each, rows, columns):
+                records = None
+                for records, blank in self._records(each, rows, columns):
                     done = min(1.0, file.tell() / file.size) if file.size else None
-                    yield SourceBatch(batch, done, progress.after_batch(rows), before)
+                    position = progress.after_batch(rows)
+                    yield SourceBatch(records, done, position, before, blank=blank, readings=readings)
                     before = None
                 if not goes_on:
-                    self._tell_no_rows(columns, batch)
+                    self._tell_no_rows(columns, records)
                 end = progress.at_end(rows) if header_ended else progress.without_rows()
                 yield SourceBatch([], 1.0, end, before)
 
@@ -173,26 +143,57 @@ class CsvSource:
             raise self._failed(f"cannot be read: {error.strerror or error}") from error
 
     def _format(self) -> CsvFormat:
-        found = detect_format(self.path, self.encoding, self.delimiter)
+        found = detect_format(self.path, self.encoding, self.delimiter, self.skip_lines, self.comment)
         log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
         return found
 
-    def _header(self, each: Iterator[list[str] | BadRow], rows: CsvRows) -> list[str]:
+    def _rows(self, file: BinaryIO, found: CsvFormat) -> CsvRows:
+        return CsvRows(file, found.encoding, found.delimiter, self.comment, self.escape)
+
+    def _header(self, each: Iterator[list[str] | BadRow], rows: CsvRows, found: CsvFormat) -> list[str]:
         """The columns; none if the file is empty."""
-        header = next(each, None)
+        rows.skip_lines(found.skip_lines)
+        header: Sequence[str] | BadRow | None = self.columns or next(each, None)
         if header is None:
             log.warning("csv_empty", source=self.description.name, path=str(self.path))
             return []
         if isinstance(header, BadRow):
             raise self._failed(f"its header cannot be read: {header.message}")
         columns = column_names(header)
-        self._check_columns(columns, rows.encoding)
-        rows.width = len(columns)
+        self._check_columns(columns, found)
+        rows.width, rows.blank = len(columns), 0
+        rows.unnamed = len(header) - max((number for number, cell in enumerate(header, 1) if cell.strip()), default=0)
         return columns
+
+    def _readings(self, found: CsvFormat, columns: Sequence[str]) -> Mapping[str, FieldReading] | None:
+        """How to read the records, with the decimal marks that the file shows. Reads its beginning again (blocks)."""
+        readings = self.description.field_readings()
+        places = {
+            name: columns.index(column)
+            for name, reading in readings.items()
+            if reading.decimal == "unsure" and (column := reading.column or name) in columns
+        }
+        with self.path.open("rb") as file:
+            head = file.read(EVIDENCE_BYTES)
+        rows = self._rows(io.BytesIO(head), found)
+        rows.skip_lines(found.skip_lines)
+        sample = [row for row in rows if not isinstance(row, BadRow)][0 if self.columns else 1 :]
+        if len(head) == EVIDENCE_BYTES:
+            sample = sample[:-1]  # it may be cut
+        if only_in_rows(sample, len(columns)):
+            names = msgspec.json.encode(["row", *columns]).decode()
+            raise self._failed(
+                "every row has one cell more than the header: the delimiter stands unquoted in a value, or the first "
+                f"cell is a row's name, as R writes it; then set columns = {names} and "
+                f"skip_lines = {found.skip_lines + 1}"
+            )
+        marks = decimals_found(sample, places, sure_of_point=found.delimiter != ";")
+        return readings | {name: replace(readings[name], decimal=mark) for name, mark in marks.items()}
 
     def _records(
         self, each: Iterator[list[str] | BadRow], rows: CsvRows, columns: list[str]
-    ) -> Iterator[list[SourceRecord]]:
+    ) -> Iterator[tuple[list[SourceRecord], int]]:
+        """Batches of records, and how many blank rows were before the last of them."""
         key = RecordKey(self.description)
         positions = [columns.index(column) if column in columns else None for column in key.columns]
         encode = msgspec.json.Encoder().encode
@@ -211,29 +212,44 @@ class CsvSource:
             records.append(record)
             held += len(record.value or b"")
             if len(records) >= BATCH_ROWS or held >= BATCH_BYTES:
-                yield records
-                records, held = [], 0
-        if records:
-            yield records
+                yield records, rows.blank
+                records, held, rows.blank = [], 0, 0
+        if records or rows.blank:
+            yield records, rows.blank
 
     def _tell_no_rows(self, columns: Sequence[str], last_batch: list[SourceRecord] | None) -> None:
         if columns and last_batch is None:
             log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=columns)
 
-    def _check_columns(self, columns: Sequence[str], encoding: str) -> None:
+    def _check_columns(self, columns: Sequence[str], found: CsvFormat) -> None:
         listed = ", ".join(columns)
         if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
-            raise self._failed(f"its header is not valid {encoding}; set `encoding`")
+            raise self._failed(f"its header is not valid {found.encoding}; set `encoding`")
         for field, column in self.description.mapping.items():
             if column not in columns:
-                raise self._failed(f"it has no column {column!r} (mapped to {field}); its columns are: {listed}")
-        given = {field.name for field in self.description.dataset.fields if isinstance(field.type, FromSource)}
+                raise self._failed(
+                    f"it has no column {column!r} (mapped to {field}); its columns are: {listed}{self._way_out(found)}"
+                )
+        given = self._given()
         for field in self.description.dataset.key:
             if field not in given and self.description.mapping.get(field, field) not in columns:
                 raise self._failed(
                     f"no column gives {field}, the key of {self.description.dataset.name}; "
-                    f"map one of its columns to it: {listed}"
+                    f"map one of its columns to it: {listed}{self._way_out(found)}"
                 )
+
+    def _given(self) -> set[str]:
+        return {field.name for field in self.description.dataset.fields if isinstance(field.type, FromSource)}
+
+    def _way_out(self, found: CsvFormat) -> str:
+        """The settings with which the columns that are looked for are there, if there are such."""
+        mapping, keys = self.description.mapping, set(self.description.dataset.key) - self._given()
+        wanted = {*mapping.values(), *(mapping.get(field, field) for field in keys)}
+        better = find_columns(self.path, found, wanted)
+        if better is None:
+            return ""
+        settings = [f"{name} = {value!r}" for name, value in better._asdict().items() if value != getattr(found, name)]
+        return f". Line {better.skip_lines + 1} has what is mapped: set {' and '.join(settings)}"
 
     def _failed(self, reason: str) -> SourceFailed:
         return SourceFailed(self.description.name, f"{self.path}: {reason}")
@@ -250,10 +266,6 @@ def column_names(header: Sequence[str]) -> list[str]:
             name = f"{base}_{repeats[base]}"
         names[name] = None
     return list(names)
-
-
-def _rows(file: BinaryIO, found: CsvFormat) -> CsvRows:
-    return CsvRows(file, found.encoding, found.delimiter)
 
 
 def _undecodable(rows: CsvRows) -> SourceRecord:

@@ -39,6 +39,7 @@ class Progress:
     rejected_rows: int = 0
     done: float | None = None
     unchanged: int = 0
+    blank: int = 0
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Delivery:
         """Queue a batch; waits while the queue is full."""
         if self.checkpoint is not None:
             self._on_delivery = partial(self._delivered, await self.checkpoint.sending(batch))
-        self._headers.start_batch()
+        self._headers.start_batch(batch.readings)
         for record in batch.records:
             fits = fitting(record)
             if not self._try(fits):
@@ -76,6 +77,7 @@ class Delivery:
         if batch.done is not None:
             self.progress.done = batch.done
         self.progress.unchanged += batch.unchanged
+        self.progress.blank += batch.blank
         self._producer.poll(0)
         await self._tick()
         if self.progress.unconfirmed:

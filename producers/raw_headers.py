@@ -1,6 +1,7 @@
 """The Kafka headers of a raw record: ours and CloudEvents' (Kafka binding, binary mode), built once per run."""
 
 import datetime
+from collections.abc import Mapping
 
 from producers.source import SourceDescription
 from schemas.events import (
@@ -11,7 +12,7 @@ from schemas.events import (
     HEADER_RUN,
     HEADER_SOURCE,
 )
-from schemas.field_reading import encode_mapping
+from schemas.field_reading import FieldReading, encode_mapping
 
 Header = tuple[str, str | bytes | None]
 
@@ -25,12 +26,11 @@ class RawHeaders:
     """Headers of one run. All but `ce_id` are the same for the records of a batch."""
 
     def __init__(self, source: SourceDescription, content_type: str, run_id: str) -> None:
-        mapping = encode_mapping(source.field_readings())
+        self._readings = source.field_readings()
         self._constant: list[Header] = [
             (HEADER_SOURCE, source.name.encode()),
             (HEADER_KIND, source.kind.encode()),
             (HEADER_RUN, run_id.encode()),
-            *([(HEADER_MAPPING, mapping)] if mapping else []),
             ("ce_specversion", b"1.0"),
             ("ce_type", source.dataset.raw_topic.encode()),
             ("ce_source", source.name.encode()),
@@ -41,10 +41,11 @@ class RawHeaders:
         self._readable: list[Header] = []
         self.start_batch()
 
-    def start_batch(self) -> None:
-        """Take the time of the records that follow."""
+    def start_batch(self, readings: Mapping[str, FieldReading] | None = None) -> None:
+        """Take the time of the records that follow, and how to read them if that is not as the description says."""
+        mapping = encode_mapping(self._readings if readings is None else readings)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._batch = [*self._constant, ("ce_time", time.encode())]
+        self._batch = [*self._constant, ("ce_time", time.encode()), *([(HEADER_MAPPING, mapping)] if mapping else [])]
         self._readable = [*self._batch, (HEADER_CONTENT_TYPE, self._content_type)]
 
     def of(self, number: int, problem: str | None) -> list[Header]:

@@ -7,7 +7,7 @@ import msgspec
 
 from producers.source import SourceDescription
 from schemas.dataset import KEY_SEPARATOR
-from schemas.field_reading import read_as
+from schemas.field_reading import FieldReading, Normalize, reader_of
 from schemas.fields import FieldType, FromSource
 from schemas.members import member_path, read_member
 
@@ -32,14 +32,15 @@ class RecordKey:
         types = {field.name: field.type for field in dataset.fields}
         self.columns = tuple(source.mapping.get(name, name) for name in dataset.key)
         self._parts = [
-            (read_as(types[name], source.readings.get(name)), _default(types[name], source)) for name in dataset.key
+            (reader_of(types[name], source.readings.get(name, FieldReading())), _default(types[name], source))
+            for name in dataset.key
         ]
 
     def of(self, values: Sequence[object]) -> str | None:
         """The key of one record. Pure; never raises."""
         parts = []
-        for (field_type, default), value in zip(self._parts, values, strict=True):
-            part = _part(field_type, value) or default
+        for (normalize, default), value in zip(self._parts, values, strict=True):
+            part = _part(normalize, value) or default
             if part is None:
                 return None
             parts.append(part)
@@ -79,9 +80,9 @@ def _default(field_type: FieldType, source: SourceDescription) -> str | None:
     return None
 
 
-def _part(field_type: FieldType, value: object) -> str | None:
+def _part(normalize: Normalize, value: object) -> str | None:
     try:
-        normal = field_type.normalize(value)
+        normal = normalize(value)
         return None if normal is None else str(normal)
     except _HOSTILE:
         if not isinstance(value, str):

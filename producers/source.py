@@ -18,8 +18,8 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
-from schemas.field_reading import DateOrder, DecimalMark, FieldReading
-from schemas.fields import Date, FieldType, Phone
+from schemas.field_reading import DateOrder, FieldReading
+from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
 from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -64,6 +64,8 @@ class SourceBatch(NamedTuple):
     The rest comes from `ResumableSource.resume` only. `position`: where a later run may go on when every record so far
     is confirmed; None where it can't be told. `before` must be saved before these records are sent: they make untrue
     what the checkpoint says. `unchanged`: how many records were left out because they were sent before as they are.
+    `blank`: how many rows were left out because nothing is in them. `readings`: how to read these records, where the
+    source has found out more than its block says.
     `on_confirmed` is awaited once the broker has confirmed these records and all before them, and before the next batch
     is asked for; what it raises ends the run. It has publishing wait, so a source gives one now and then.
     """
@@ -74,6 +76,8 @@ class SourceBatch(NamedTuple):
     before: Position | None = None
     unchanged: int = 0
     on_confirmed: Callable[[], Awaitable[None]] | None = None
+    blank: int = 0
+    readings: Mapping[str, FieldReading] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,10 @@ class SourceBlock(BaseModel, abc.ABC):
     """What a field is where the record has nothing for it, or null, or an empty text."""
     required: tuple[str, ...] = ()
     """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""
+    nulls: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """Texts that mean nothing in fields of numbers, dates, addresses; not given: NULLS where they can't be read."""
+    text_nulls: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """The same in fields of text, where nothing of the kind is guessed."""
     dates: DateOrder | None = None
     """How 01/02/2024 is meant; without it such a date is a failure (`ambiguous_date`)."""
     region: Annotated[str, AfterValidator(check_region)] | None = None
@@ -202,13 +210,16 @@ class SourceBlock(BaseModel, abc.ABC):
                 if default is None:
                     raise ValueError(f"defaults.{f.name} is empty; leave it out")
             dates = self.dates if isinstance(f.type, Date) else None
-            region = self.region if isinstance(f.type, Phone) else None
-            reading = FieldReading(None, default, f.name in self.required, dates, self._decimal_of(f.type), region)
+            nulls = self.text_nulls or None if isinstance(f.type, Text | FromSource) else self.nulls
+            reading = FieldReading(
+                None, default, f.name in self.required, dates, self._decimal_of(f.type), nulls,
+                self.region if isinstance(f.type, Phone) else None,
+            )  # fmt: skip
             if reading != FieldReading():
                 found[f.name] = reading
         return found
 
-    def _decimal_of(self, field_type: FieldType) -> DecimalMark | None:  # noqa: ARG002 (a kind of text needs it)
+    def _decimal_of(self, field_type: FieldType) -> Decimals | None:  # noqa: ARG002 (a kind of text needs it)
         """The decimal mark of a field in this source; None for a point."""
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from producers.api_source import ApiBlock
-from producers.csv_source import CsvBlock
+from producers.csv_block import CsvBlock
 from producers.json_lines_source import JsonLinesBlock
 from producers.kafka_source import KafkaBlock
 from producers.rss_source import RssBlock

@@ -228,6 +228,20 @@ _SIGNS = "$€£¥₹"
 # Groups of three between commas, apostrophes or spaces (tidy has made them plain ones), the same throughout.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:([,' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
 _SWAPPED = str.maketrans(",.", ".,")
+_TWO_NUMBERS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
+
+Decimals = Literal[".", ",", "unsure", "unsure_comma"]
+"""The decimal mark, or that nobody knows it: a number is then read the only way in which it can be meant. Of 1,234 and
+1.234 there are two: `unsure` refuses both, `unsure_comma` the first only."""
+
+
+def decimal_mark(text: str) -> str | None:
+    """The decimal mark that a plain number must have; None where it has no mark, or one that may be either. Pure."""
+    point, comma = text.rfind("."), text.rfind(",")
+    if point == comma or _TWO_NUMBERS.fullmatch(text):
+        return None
+    last, other = (".", ",") if point > comma else (",", ".")
+    return other if text.count(last) > 1 else last  # 1.234.567: a mark that occurs twice makes groups
 
 
 @dataclass(frozen=True)
@@ -237,6 +251,7 @@ class Number:
     `exact` refuses what would have to be rounded.
     A currency sign before or after it, thousands between commas, apostrophes or spaces, and accountants' parentheses
     for negatives are understood. In text the decimal mark is `decimal`; a number of JSON always has a point.
+    Where that is unsure, what can be two numbers is refused as `ambiguous_number`.
     """
 
     digits: int = 15
@@ -244,7 +259,7 @@ class Number:
     minimum: Decimal | None = None
     exact: bool = False
     search: bool = False
-    decimal: Literal[".", ","] = "."
+    decimal: Decimals = "."
 
     def normalize(self, value: object) -> str | None:
         if value is None:
@@ -274,7 +289,7 @@ class Number:
     def _plain(self, value: object) -> str | None:
         """The shortcut for `12`, `12.5` and `12.50`, most of what comes: no arithmetic. None means: look closer."""
         kind = type(value)
-        if self.minimum is not None or self.decimal == "," or not (kind is str or kind is Decimal):
+        if self.minimum is not None or self.decimal != "." or not (kind is str or kind is Decimal):
             return None
         text = str(value)
         whole, _, fraction = text.partition(".")
@@ -310,7 +325,7 @@ class Number:
         text = _without_currency(text[1:-1] if negative else text)
         if negative and text[:1] in {"+", "-"}:  # two signs at odds
             raise InvalidField("number_form", f"{value[:40]!r} is not a number")
-        if self.decimal == ",":
+        if self.decimal == "," or (self.decimal != "." and self._has_decimal_comma(text)):
             text = text.translate(_SWAPPED)
         if "," in text or "'" in text or " " in text:
             if not _THOUSANDS.fullmatch(text):
@@ -323,6 +338,14 @@ class Number:
         except InvalidOperation:
             raise InvalidField("number_form", f"{value[:40]!r} is not a number") from None
         return -number if negative else number
+
+    def _has_decimal_comma(self, text: str) -> bool:
+        if _TWO_NUMBERS.fullmatch(text) and ("," in text or self.decimal == "unsure"):
+            raise InvalidField(
+                "ambiguous_number",
+                f"{text!r} is two numbers, with thousands or with a decimal mark; set `decimal` in the source's block",
+            )
+        return decimal_mark(text) == ","
 
     def column(self) -> str:
         return f"NUMERIC({self.digits}, {self.places})"

@@ -1,12 +1,12 @@
 """The field type of counts: whole numbers that are whole as they come, never rounded."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from schemas.errors import InvalidField
-from schemas.fields import Number
+from schemas.fields import Decimals, Number
 
-_WHOLE = Number(digits=19, places=0, exact=True)
+_WHOLE = {mark: Number(digits=19, places=0, exact=True, decimal=mark) for mark in get_args(Decimals)}
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,10 @@ class WholeNumber:
     minimum: int = 0
     maximum: int = 2_147_483_647
     search: bool = False
+    decimal: Decimals = "."
 
     def normalize(self, value: object) -> int | None:
-        text = _WHOLE.normalize(value)
+        text = _WHOLE[self.decimal].normalize(value)
         if text is None:
             return None
         number = int(text)

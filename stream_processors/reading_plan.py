@@ -1,14 +1,14 @@
 """How to read one source's records into one dataset, worked out once per source instead of once per record."""
 
-from collections.abc import Callable
+from decimal import Decimal
 from typing import NamedTuple
 
 from schemas.dataset import Dataset
-from schemas.field_reading import FieldReading, read_as
+from schemas.field_reading import FieldReading, Normalize, reader_of
 from schemas.members import member_path
 from stream_processors.source_context import PUSHED, SourceHeaders, header_text, parse_mapping
 
-FieldStep = tuple[str, str, Callable[[object], str | int | None], bool, str | int | None]
+FieldStep = tuple[str, str, Normalize, bool, str | int | Decimal | None]
 """Field, column to take it from, its normalize, whether it is required, and what is filled in where it is missing."""
 
 
@@ -46,7 +46,7 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
             (
                 field.name,
                 column,
-                read_as(field.type, reading).normalize,
+                reader_of(field.type, reading),
                 field.required or reading.required,
                 from_source.get(field.name, field.default) if filled is None else filled,
             )
@@ -61,8 +61,11 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     )
 
 
-def _default(reading: FieldReading) -> str | int | None:
-    """The default in the notation in which the field reads this source."""
-    if reading.decimal == "," and isinstance(reading.default, str):
-        return reading.default.replace(".", ",")
-    return reading.default
+def _default(reading: FieldReading) -> str | int | Decimal | None:
+    """The default as the field reads it whatever the notation of this source."""
+    if reading.decimal is None or reading.default is None:
+        return reading.default
+    try:
+        return Decimal(reading.default)
+    except ArithmeticError:  # a header that none of ours wrote: the field refuses it
+        return reading.default

@@ -136,10 +136,64 @@ def test_a_csv_with_decimal_commas_says_so_and_its_default_is_written_with_a_poi
     assert failed(source, {"No": "1", "value": "1.5"}).reason == "number_form"
 
 
+@pytest.mark.parametrize("nothing", ["NA", " n/a ", "#N/A", "NaN", "null", "None", "\\N", "<NA>"])
+@pytest.mark.parametrize("kind", ["csv", "api"])
+def test_what_programs_write_for_nothing_is_nothing_in_fields_that_cannot_read_it(kind: str, nothing: str) -> None:
+    records = described(kind, dataset="records", key="No")
+    kept = stored(records, {"No": "1", "name": nothing, "value": nothing, "description": nothing})
+    assert (kept["name"], kept["value"], kept["description"]) == (nothing.strip(), None, nothing.strip())
+    customer = CUSTOMER | {"phone": nothing, "date_of_birth": nothing, "account_balance": nothing}
+    kept = stored(described(kind, dataset="customers"), customer)
+    assert (kept["phone"], kept["date_of_birth"], kept["account_balance"]) == (None, None, None)
+    order = {"order_id": "O", "customer_id": "C", "product": "P", "price": "1", "order_date": nothing}
+    orders = described(kind, dataset="orders")
+    assert failed(orders, order).reason == "required"
+    assert stored(orders, order | {"order_date": "2024-01-31", "quantity": nothing})["quantity"] == 1
+
+
+def test_a_source_says_what_means_nothing_in_it() -> None:
+    source = described(
+        dataset="records", key="No", nulls=["-999", "n.d."], text_nulls=["\\N"], required=["description"]
+    )
+    record = {"No": "1", "name": "NA", "value": "-999", "description": "n.d."}
+    kept = stored(source, record)
+    assert (kept["name"], kept["value"], kept["description"]) == ("NA", None, "n.d.")
+    assert stored(source, record | {"value": " N.D. "})["value"] is None
+    assert failed(source, record | {"value": "NA"}).reason == "number_form"
+    assert failed(source, record | {"description": "\\N"}).reason == "required"
+    assert failed(described(dataset="records", key="No", nulls=[]), record | {"value": "NA"}).reason == "number_form"
+
+
+def test_a_default_stands_in_for_what_means_nothing_too() -> None:
+    rules: dict[str, Any] = {"defaults": {"value": "1.234", "name": "x"}, "nulls": ["1.234"], "decimal": ","}
+    assert stored(described(dataset="records", key="No", **rules), {"No": "1", "value": "1.234"})["value"] == "1.2340"
+
+
+def test_numbers_of_a_csv_file_whose_decimal_mark_nobody_knows_are_read_if_they_can_mean_one_thing_only() -> None:
+    source = described(dataset="records", key="No", defaults={"name": "x"})
+    alone = {"12,5": "12.5000", "12.5": "12.5000", "1.234,5": "1234.5000", "1,234.5": "1234.5000", "0,125": "0.1250",
+             "1,234,567": "1234567.0000", "1.234.567": "1234567.0000",
+             "1234,567": "1234.5670", "1 234,567": "1234.5670",
+             "1.5e3": "1500.0000", "(0,5)": "-0.5000", "17": "17.0000"}  # fmt: skip
+    assert {text: stored(source, {"No": "1", "value": text})["value"] for text in alone} == alone
+    for text in ("1,234", "1.234", "-12,345", "+999.000", "€ 1,200"):
+        failure = failed(source, {"No": "1", "value": text})
+        assert (failure.reason, "set `decimal`" in failure.message) == ("ambiguous_number", True)
+    said = described(dataset="records", key="No", defaults={"name": "x"}, decimal=".")
+    assert stored(said, {"No": "1", "value": "1,234"})["value"] == "1234.0000"
+
+
+def test_counts_heed_the_decimal_mark_too() -> None:
+    order = {"order_id": "O", "customer_id": "C", "product": "P", "price": "1", "order_date": "2024-01-31"}
+    german = described(dataset="orders", decimal=",")
+    assert stored(german, order | {"quantity": "1.000"})["quantity"] == 1000
+    assert failed(described(dataset="orders"), order | {"quantity": "1.000"}).reason == "ambiguous_number"
+
+
 def test_a_source_without_rules_has_the_mapping_header_that_it_always_had() -> None:
-    plain = dict(headers_of(described(dataset="records", map={"source_id": "No", "name": "Name"})))
+    plain = dict(headers_of(described("api", dataset="records", map={"source_id": "No", "name": "Name"})))
     assert msgspec.json.decode(plain[HEADER_MAPPING] or b"") == {"source_id": "No", "name": "Name"}
-    assert HEADER_MAPPING not in dict(headers_of(described(dataset="customers")))
+    assert HEADER_MAPPING not in dict(headers_of(described("api", dataset="customers")))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +208,11 @@ def test_a_source_without_rules_has_the_mapping_header_that_it_always_had() -> N
         ({"dates": "backwards"}, "dates = 'backwards'"),
         ({"decimal": ";"}, "decimal = ';'"),
         ({"region": "us"}, "region = 'us': 'us' is no country's two capitals"),
+        ({"nulls": [""]}, "nulls.0 = ''"),
+        ({"nulls": "NA"}, "nulls = 'NA'"),
+        ({"text_nulls": [1]}, "text_nulls.0 = 1"),
+        ({"skip_lines": -1}, "skip_lines = -1"),
+        ({"escape": "ab"}, "escape = 'ab'"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused_with_the_setting(block: dict[str, Any], message: str) -> None:

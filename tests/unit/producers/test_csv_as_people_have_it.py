@@ -1,0 +1,193 @@
+"""Files as spreadsheets, statistics programs and databases write them: read right, or refused with the setting."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from data.etl import clean_file
+from producers.csv_source import CsvSource
+from producers.raw_headers import RawHeaders
+from producers.source import SourceBatch, SourceFailed
+from producers.sources import build_source
+from runtime.settings import Settings
+from schemas.events import CleanRecord, FailedRecord
+from schemas.registry import dataset_named
+from stream_processors.normalize import Normalized, RecordNormalizer
+from tests.unit.stream_processors.raw_records import RawRecord
+
+MAPPING = {"source_id": "id", "name": "name", "value": "price"}
+
+
+def source(path: Path, content: str | bytes, **block: Any) -> CsvSource:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    values = {"kind": "csv", "path": path.name, "dataset": "records", "map": MAPPING, **block}
+    made = build_source("shop", values, Settings(), path.parent)
+    assert isinstance(made, CsvSource)
+    return made
+
+
+def rows(path: Path, content: str | bytes, **block: Any) -> list[dict[str, str] | str]:
+    """The rows as they are published; of an unreadable one the reason."""
+    batches = source(path, content, **{"map": {"source_id": "id", "name": "name"}, **block}).read()
+    return [
+        record.problem.partition(";")[0] if record.problem else json.loads(record.value or b"")
+        for batch in batches
+        for record in batch.records
+    ]
+
+
+def values(path: Path, content: str | bytes, **block: Any) -> list[str | None]:
+    """What the field `value` becomes, row by row; of a failure the reason."""
+    made = source(path, content, **block)
+    normalizer, found = RecordNormalizer(dataset_named("records")), []
+    headers = RawHeaders(made.description, made.content_type, "run")
+    for batch in made.read():
+        headers.start_batch(batch.readings)
+        for record in batch.records:
+            given = [(name, text.encode() if isinstance(text, str) else text) for name, text in headers.of(0, None)]
+            outcome = normalizer.normalize(RawRecord(record.value, given), 0)
+            if isinstance(outcome, Normalized):
+                found.append(json.loads(bytes(msgspec.json.decode(outcome.value, type=CleanRecord).data))["value"])
+            else:
+                found.append(msgspec.json.decode(outcome.value, type=FailedRecord).reason)
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "shop.csv"
+
+
+A, B = {"id": "1", "name": "a"}, {"id": "2", "name": "b"}
+
+
+def test_a_column_is_read_with_the_decimal_mark_that_its_numbers_show(file: Path) -> None:
+    content = "id;name;price\n1;a;1,234\n2;b;12,5\n3;c;1.234\n4;d;7\n"
+    assert values(file, content) == ["1.2340", "12.5000", "1234.0000", "7.0000"]
+    content = 'id,name,price\n1,a,"1,234"\n2,b,12.5\n3,c,"1,234.5"\n'
+    assert values(file, content) == ["1234.0000", "12.5000", "1234.5000"]
+
+
+def test_a_number_that_can_be_two_is_refused_where_the_file_shows_no_decimal_mark(file: Path) -> None:
+    assert values(file, "id;name;price\n1;a;1,234\n2;b;5\n3;c;1.234\n") == [
+        "ambiguous_number", "5.0000", "ambiguous_number",
+    ]  # fmt: skip
+    assert values(file, "id;name;price\n1;a;1,234\n2;b;5\n", decimal=",") == ["1.2340", "5.0000"]
+    assert values(file, 'id,name,price\n1,a,"1,234"\n2,b,1.234\n') == ["ambiguous_number", "1.2340"]
+
+
+def test_a_column_with_both_marks_is_judged_number_by_number(file: Path) -> None:
+    content = "id\tname\tprice\n1\ta\t12,5\n2\tb\t12.5\n3\tc\t1,234\n4\td\t1.234\n"
+    assert values(file, content) == ["12.5000", "12.5000", "ambiguous_number", "ambiguous_number"]
+
+
+def test_another_column_of_numbers_shows_the_decimal_mark_too(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    header = "order_id;customer_id;product;quantity;price;order_date\n"
+    file.write_text(f"{header}1;C;Pen;1.000;0,5;2024-01-31\n")
+    [order] = clean_file(file, dataset_named("orders")).records.values()
+    assert (order["quantity"], order["price"]) == (1000, "0.50")
+
+
+def test_rows_of_blank_cells_are_left_out_and_counted(file: Path) -> None:
+    content = ",,\n , ,\nid,name,x\n1,a,\n,,\n  ,\t,\u00a0\n2,b,\n,,,,,\n"
+    batches: list[SourceBatch] = list(source(file, content, map={"source_id": "id"}).read())
+    assert [json.loads(record.value or b"")["id"] for batch in batches for record in batch.records] == ["1", "2"]
+    assert sum(batch.blank for batch in batches) == 3
+
+
+def test_the_way_without_the_pipeline_counts_blank_rows_among_the_rows(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    header = "order_id,customer_id,product,quantity,price,order_date\n"
+    file.write_text(f"{header}O,C,Pen,1,2.50,2024-01-31\n,,,,,\n")
+    found = clean_file(file, dataset_named("orders"))
+    assert (found.initial_rows, len(found.records), found.failed) == (2, 1, {})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("sep=;\nid;name\n1;a\n2;b\n", id="sep="),
+        pytest.param('"sep=|"\r\nid|name\r\n1|a\r\n2|b', id="sep= in quotes"),
+        pytest.param('"id" ,"name"\n"1" ,"a"\t\n"2","b" \n', id="blanks after quotes"),
+        pytest.param('"id", "name"\n"1",  "a"\n"2", "b"\n', id="blanks before quotes"),
+        pytest.param("id,name,\n1,a\n2,b\n", id="a delimiter at the end of the header only"),
+        pytest.param("id,name\n1,a,\n2,b,,\n", id="delimiters at the end of rows only"),
+        pytest.param("id,name,\n1,a,\n2,b,\n", id="a delimiter at the end of every line"),
+        pytest.param("\r\rid,name\r1,a\r2,b", id="ends of lines of an old Mac"),
+        pytest.param(",id,name\n0,1,a\n1,2,b\n", id="an index without a name"),
+        pytest.param('\ufeff"id","name"\r\n"1","a"\r\n"2","b"\r\n', id="a byte order mark before a quote"),
+    ],
+)
+def test_what_programs_add_is_read_over(file: Path, content: str) -> None:
+    assert [{name: row[name] for name in A} for row in rows(file, content) if isinstance(row, dict)] == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("content", "block"),
+    [
+        pytest.param("Report; of May\n\nid;name\n1;a\n2;b\n", {"skip_lines": 2}, id="titles"),
+        pytest.param('Report "May\nid,name\n1,a\n2,b\n', {"skip_lines": 1}, id="an open quote in the title"),
+        pytest.param("# made by x, y, z\nid;name\n#1;c\n1;a\n# end\n2;b\n# end", {"comment": "#"}, id="comments"),
+        pytest.param("\ufeff# made\nid;name\n1;a\n2;b\n", {"comment": "#"}, id="a byte order mark before a comment"),
+        pytest.param("1;a\n2;b\n", {"columns": ["id", "name"]}, id="no header"),
+        pytest.param("name\n1;a\n2;b\n", {"columns": ["id", "name"], "skip_lines": 1}, id="a header that is wrong"),
+    ],
+)
+def test_what_is_no_table_is_read_over_where_the_block_says_so(file: Path, content: str, block: Any) -> None:
+    assert rows(file, content, **block) == [A, B]
+
+
+def test_only_lines_that_begin_with_it_are_comments(file: Path) -> None:
+    content = 'id,name\n1,"two\n# lines"\n2,#b\n'
+    assert rows(file, content, comment="#") == [{"id": "1", "name": "two\n# lines"}, {"id": "2", "name": "#b"}]
+
+
+def test_escaped_quotes_are_read_where_the_block_says_so_and_else_told_apart(file: Path) -> None:
+    content = 'id,name\n1,"say \\"hi\\", all"\n2,a\\,b\n\\N,\\N\n'
+    assert rows(file, content, escape="\\") == [
+        {"id": "1", "name": 'say "hi", all'}, {"id": "2", "name": "a,b"}, {"id": "\\N", "name": "\\N"},
+    ]  # fmt: skip
+    assert rows(file, content)[0] == "malformed_row"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("Report of May\n\nid;name\n1;a\n", r"Line 3 has what is mapped: set delimiter = ';' and skip_lines = 2"),
+        ("Report,,\nid,name,x\n1,a,\n", "Line 2 has what is mapped: set skip_lines = 1"),
+        ("id:name\n1:a\n", "its columns are: id:name"),
+        ("id,name\n0,1,a\n1,2,b\n2,3,c\n", r'set columns = \["row","id","name"\] and skip_lines = 1'),
+    ],
+)
+def test_a_header_that_is_not_where_it_is_looked_for_is_told_with_the_settings(
+    file: Path, content: str, told: str
+) -> None:
+    with pytest.raises(SourceFailed, match=told):
+        rows(file, content)
+
+
+def test_blanks_around_quotes_leave_quoted_blanks_and_quotes_alone(file: Path) -> None:
+    content = 'id,name\n1 ,"a ""b"" , c" \n2,"two\n""lines"" " ,\n'
+    assert rows(file, content) == [{"id": "1 ", "name": 'a "b" , c'}, {"id": "2", "name": 'two\n"lines" '}]
+
+
+def test_the_bytes_of_a_row_that_is_still_wrong_are_those_of_the_file(file: Path) -> None:
+    content = b'id,name\n"1" ,"a"\n"2" ,"b" c\n'
+    [_, bad] = [record for batch in source(file, content, map={"source_id": "id"}).read() for record in batch.records]
+    assert bad.value == b'"2" ,"b" c\n'
+
+
+def test_a_run_goes_on_after_a_separator_line_blank_rows_and_comments(file: Path) -> None:
+    made = source(file, "sep=;\nid;name;price\n1;a;1\n;;\n# x\n", comment="#")
+    position = None
+    for batch in made.read_on(None):
+        position = batch.position or position
+    with file.open("a") as out:
+        out.write("# y\n2;b;2\n;;\n")
+    batches = list(made.read_on(position))
+    assert [record.key for batch in batches for record in batch.records] == ["shop:2"]
+    assert sum(batch.blank for batch in batches) == 1
