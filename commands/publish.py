@@ -1,7 +1,7 @@
 """`headrace publish`: read sources and publish their records, or a CSV file that no block declares."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -37,9 +37,47 @@ def publish(
     mapping: Annotated[
         list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="csv PATH: where a field comes from.")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="csv PATH: the column that holds the record's id.")
+    ] = None,
+    default: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="csv PATH: what a field is where the row has nothing for it."),
+    ] = None,
+    required: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="csv PATH: without it a row is a failure.")
+    ] = None,
+    null: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="csv PATH: means nothing in numbers, dates, addresses; by default NA and such."
+        ),
+    ] = None,
+    text_null: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="csv PATH: means nothing in texts; by default nothing does."),
+    ] = None,
+    dates: Annotated[
+        str | None, typer.Option(metavar="day_first|month_first", help="csv PATH: how 01/02/2024 is meant.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(metavar=".|,", help="csv PATH: the decimal mark; found out if not given.")
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="csv PATH: found out if not given.")] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
+    ] = None,
+    skip_lines: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="csv PATH: lines before the header, titles for example.")
+    ] = None,
+    comment: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="csv PATH: lines that begin with it are not read.")
+    ] = None,
+    escape: Annotated[
+        str | None, typer.Option(metavar="CHARACTER", help="csv PATH: stands before quotes that are not doubled.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="csv PATH: the columns' names, where no line is a header.")
     ] = None,
     incremental: Annotated[
         bool,
@@ -69,24 +107,41 @@ def publish(
       headrace publish csv sales.csv --source sales --map source_id=id --map name=product --wait
 
       headrace publish csv new.csv --dataset customers --delimiter ';' --json
+
+      headrace publish csv weather.csv --key id --map name=station --map value=temp --null NA --null -999
+
+      headrace publish csv preise.csv --key Nr --map name=Artikel --map value=Preis --decimal , --default value=0
+
+      headrace publish csv report.csv --dataset orders --skip-lines 3 --comment '#' --dates day_first
     """
     settings = load_settings()
     words = words or []
     broken: dict[str, str] = {}
+    values: dict[str, object] = {
+        "map": _pairs("--map", mapping),
+        "key": key,
+        "defaults": _pairs("--default", default),
+        "required": required,
+        "nulls": null,
+        "text_nulls": text_null,
+        "dates": dates,
+        "decimal": decimal,
+        "encoding": encoding,
+        "delimiter": delimiter,
+        "skip_lines": skip_lines,
+        "comment": comment,
+        "escape": escape,
+        "columns": columns.split(",") if columns else None,
+    }
+    given = {setting: value for setting, value in values.items() if value is not None}
     try:
         if words[:1] == [CSV_WORD]:
             if every or sources_file:
                 fail("--all and --sources belong to sources of a file, not to `csv PATH`", WRONG_USAGE)
-            values: dict[str, object] = {
-                "dataset": dataset,
-                "map": _mapping(mapping),
-                "encoding": encoding,
-                "delimiter": delimiter,
-            }
-            chosen = [_csv_source(words[1:], source, values, settings)]
+            chosen = [_csv_source(words[1:], source, {"dataset": dataset, **given}, settings)]
         else:
-            if source or mapping or encoding or delimiter:
-                fail("--source, --map, --encoding and --delimiter belong to `headrace publish csv PATH`", WRONG_USAGE)
+            if source or given:
+                fail(f"{', '.join(_options(source, given))} belong to `headrace publish csv PATH`", WRONG_USAGE)
             chosen, broken = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
@@ -125,15 +180,20 @@ def _csv_source(paths: Sequence[str], name: str | None, values: dict[str, object
         chosen = check_source_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-"))
     except ValueError as error:
         fail(f"--source: {error}", WRONG_USAGE)
-    given = {setting: value for setting, value in values.items() if value is not None}
-    return build_source(chosen, {"kind": CSV_WORD, "path": path, **given}, settings, Path(), where="csv:")
+    return build_source(chosen, {"kind": CSV_WORD, "path": path, **values}, settings, Path(), where="csv:")
 
 
-def _mapping(pairs: Sequence[str] | None) -> dict[str, str]:
-    mapping = {}
+def _pairs(option: str, pairs: Sequence[str] | None) -> dict[str, str] | None:
+    found = {}
     for pair in pairs or []:
-        field, equals, column = pair.partition("=")
-        if not (field and equals and column):
-            fail(f"--map {pair!r}: expected FIELD=COLUMN, e.g. --map name=Title", WRONG_USAGE)
-        mapping[field] = column
-    return mapping
+        field, equals, value = pair.partition("=")
+        if not (field and equals and value):
+            expected = "FIELD=COLUMN, e.g. --map name=Title" if option == "--map" else "FIELD=VALUE"
+            fail(f"{option} {pair!r}: expected {expected}", WRONG_USAGE)
+        found[field] = value
+    return found or None
+
+
+def _options(source: str | None, given: Iterable[str]) -> list[str]:
+    renamed = {"defaults": "default", "nulls": "null", "text_nulls": "text-null", "skip_lines": "skip-lines"}
+    return [f"--{renamed.get(name, name)}" for name in [*(["source"] if source else []), *given]]
