@@ -32,7 +32,7 @@ def decimals_found(
 def _marks(texts: Sequence[str]) -> set[str]:
     marks: set[str] = set()
     for text in texts:
-        if not text.isdigit() and (mark := decimal_mark(text.strip())) and mark not in marks and _is_number(text):
+        if (mark := decimal_mark(" ".join(text.split()))) and mark not in marks and _is_number(text):
             marks.add(mark)
     return marks
 

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 BATCH_ROWS = 2000
 BATCH_BYTES = 1_048_576
 READ_BYTES = 262_144
+_OTHER_LINE = ". If that line is no header, set `skip_lines`, `columns` or `delimiter`"
 EVIDENCE_BYTES = 262_144
 """So much of a file is looked at for what its numbers are like."""
 
@@ -158,7 +159,7 @@ class CsvSource:
             log.warning("csv_empty", source=self.description.name, path=str(self.path))
             return []
         if isinstance(header, BadRow):
-            raise self._failed(f"its header cannot be read: {header.message}")
+            raise self._failed(f"its header cannot be read: {header.message}{_OTHER_LINE}")
         columns = column_names(header)
         self._check_columns(columns, found)
         rows.width, rows.blank = len(columns), 0
@@ -247,7 +248,7 @@ class CsvSource:
         wanted = {*mapping.values(), *(mapping.get(field, field) for field in keys)}
         better = find_columns(self.path, found, wanted)
         if better is None:
-            return ""
+            return _OTHER_LINE
         settings = [f"{name} = {value!r}" for name, value in better._asdict().items() if value != getattr(found, name)]
         return f". Line {better.skip_lines + 1} has what is mapped: set {' and '.join(settings)}"
 

@@ -19,7 +19,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading
-from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
+from schemas.fields import Date, Decimals, FieldType, Phone, Text
 from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -209,12 +209,14 @@ class SourceBlock(BaseModel, abc.ABC):
                     raise ValueError(f"defaults.{f.name} = {self.defaults[f.name]!r}: {error.message}") from None
                 if default is None:
                     raise ValueError(f"defaults.{f.name} is empty; leave it out")
-            dates = self.dates if isinstance(f.type, Date) else None
-            nulls = self.text_nulls or None if isinstance(f.type, Text | FromSource) else self.nulls
             reading = FieldReading(
-                None, default, f.name in self.required, dates, self._decimal_of(f.type), nulls,
-                self.region if isinstance(f.type, Phone) else None,
-            )  # fmt: skip
+                default=default,
+                required=f.name in self.required,
+                dates=self.dates if isinstance(f.type, Date) else None,
+                decimal=self._decimal_of(f.type),
+                nulls=(self.text_nulls or None) if isinstance(f.type, Text) else self.nulls,
+                region=self.region if isinstance(f.type, Phone) else None,
+            )
             if reading != FieldReading():
                 found[f.name] = reading
         return found

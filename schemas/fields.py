@@ -238,7 +238,7 @@ Decimals = Literal[".", ",", "unsure", "unsure_comma"]
 def decimal_mark(text: str) -> str | None:
     """The decimal mark that a plain number must have; None where it has no mark, or one that may be either. Pure."""
     point, comma = text.rfind("."), text.rfind(",")
-    if point == comma or _TWO_NUMBERS.fullmatch(text):
+    if point == comma or _TWO_NUMBERS.fullmatch(text.strip(f" ()+-{_SIGNS}")):
         return None
     last, other = (".", ",") if point > comma else (",", ".")
     return other if text.count(last) > 1 else last  # 1.234.567: a mark that occurs twice makes groups

@@ -86,6 +86,44 @@ def test_a_csv_file_is_published_without_a_block(pipeline_settings: Settings, tm
     assert records[None].headers["headrace-problem"] == "ragged_row;line 3: 1 columns, expected 2"
 
 
+def test_a_csv_file_without_a_block_has_all_settings_of_one(pipeline_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text("Sales of May\n# from the shop\nNo;Product;Price\n1;Tea;1,234\n;;\n2;\\N;-\n")
+    rules = ["--key", "No", "--map", "name=Product", "--map", "value=Price", "--decimal", ",", "--dates", "day_first"]
+    rules += [
+        "--default",
+        "description=none",
+        "--required",
+        "value",
+        "--null",
+        "-",
+        "--null",
+        "NA",
+        "--text-null",
+        "\\N",
+    ]
+    words = ["publish", "csv", "sales.csv", *rules, "--skip-lines", "1", "--comment", "#"]
+    done = run(pipeline_settings, [*words, "--json"])
+    [ended] = json.loads(done.stdout)["runs"]
+    assert (ended["published"], ended["blank_rows"], ended["error"]) == (2, 1, None)
+    first, second = sorted(consume_all(pipeline_settings, "records.raw"), key=lambda record: record.key or "")
+    assert json.loads(first.headers["headrace-mapping"]) == {
+        "source_id": {"from": "No", "nulls": ["\\N"]},
+        "name": {"from": "Product", "nulls": ["\\N"]},
+        "value": {"from": "Price", "required": True, "decimal": ",", "nulls": ["-", "NA"]},
+        "description": {"default": "none", "nulls": ["\\N"]},
+    }
+    assert json.loads(second.value) == {"No": "2", "Product": "\\N", "Price": "-"}
+
+
+def test_what_a_csv_file_shows_of_its_numbers_travels_with_the_records(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "sales.csv").write_text("id;name;value\n1;Tea;1,234\n2;Oil;12,5\n")
+    assert run(pipeline_settings, ["publish", "csv", "sales.csv", "--key", "id"]).returncode == 0
+    for record in consume_all(pipeline_settings, "records.raw"):
+        assert json.loads(record.headers["headrace-mapping"]) == {"source_id": "id", "value": {"decimal": ","}}
+
+
 def test_push_passes_lines_through_from_standard_input(pipeline_settings: Settings) -> None:
     lines = b'{"customer_id": "A1" , "first_name":"x"}\n\nnot json\n'
     done = run(pipeline_settings, ["push", "customers", "-", "--source", "crm", "--json"], lines)
@@ -114,6 +152,9 @@ def test_a_value_too_large_for_kafka_is_cut_and_marked(pipeline_settings: Settin
         (["publish"], b"name the sources to publish, or say --all"),
         (["publish", "nobody"], b"declares no source 'nobody'; it declares: customers_api, titanic, posts, orders"),
         (["publish", "titanic", "--map", "a=b"], b"belong to `headrace publish csv PATH`"),
+        (["publish", "titanic", "--null", "x", "--skip-lines", "1"], b"--null, --skip-lines belong to"),
+        (["publish", "csv", "x.csv", "--decimal", ";"], b"decimal = ';'"),
+        (["publish", "csv", "x.csv", "--default", "value"], b"--default 'value': expected FIELD=VALUE"),
         (["publish", "csv"], b"name one file"),
         (["publish", "csv", "x.csv", "--map", "name"], b"expected FIELD=COLUMN"),
         (["publish", "csv", "x.csv", "--dataset", "nope"], b"there is no dataset 'nope'"),

@@ -77,6 +77,8 @@ def test_a_number_that_can_be_two_is_refused_where_the_file_shows_no_decimal_mar
     ]  # fmt: skip
     assert values(file, "id;name;price\n1;a;1,234\n2;b;5\n", decimal=",") == ["1.2340", "5.0000"]
     assert values(file, 'id,name,price\n1,a,"1,234"\n2,b,1.234\n') == ["ambiguous_number", "1.2340"]
+    content = 'id,name,price\n1,a,"$1,234"\n2,b,"(1,500)"\n3,c,"-2,000\u00a0€"\n4,d,"1.2.2024"\n'
+    assert values(file, content) == [*["ambiguous_number"] * 3, "number_form"]
 
 
 def test_a_column_with_both_marks_is_judged_number_by_number(file: Path) -> None:
