@@ -19,7 +19,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading
-from schemas.fields import Date, Decimals, FieldType, Phone, Text
+from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
 from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -200,6 +200,7 @@ class SourceBlock(BaseModel, abc.ABC):
     def readings(self) -> dict[str, FieldReading]:
         """The rules of this block by field, without the columns. Raises ValueError for a default that is no value."""
         found = {}
+        of_texts: dict[type, tuple[str, ...] | None] = {Text: self.text_nulls or None, FromSource: None}
         for f in dataset_named(self.dataset).fields:
             default = None
             if f.name in self.defaults:
@@ -214,7 +215,7 @@ class SourceBlock(BaseModel, abc.ABC):
                 required=f.name in self.required,
                 dates=self.dates if isinstance(f.type, Date) else None,
                 decimal=self._decimal_of(f.type),
-                nulls=(self.text_nulls or None) if isinstance(f.type, Text) else self.nulls,
+                nulls=of_texts.get(type(f.type), self.nulls),
                 region=self.region if isinstance(f.type, Phone) else None,
             )
             if reading != FieldReading():

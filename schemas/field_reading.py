@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from schemas.errors import InvalidField
-from schemas.fields import Date, Decimals, FieldType, Number, Phone
+from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text
 from schemas.phone_numbers import check_region
 from schemas.whole_number import WholeNumber
 
@@ -76,7 +76,7 @@ def reader_of(field_type: FieldType, reading: FieldReading) -> Normalize:
         field_type = replace(field_type, region=reading.region)
     normalize = field_type.normalize
     if reading.nulls is None:
-        return _nothing_where_unreadable(normalize)
+        return normalize if isinstance(field_type, Text | FromSource) else _nothing_where_unreadable(normalize)
     return _nothing_for(reading.nulls, normalize) if reading.nulls else normalize
 
 

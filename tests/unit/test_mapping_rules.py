@@ -158,6 +158,7 @@ def test_a_source_says_what_means_nothing_in_it() -> None:
     record = {"No": "1", "name": "NA", "value": "-999", "description": "n.d."}
     kept = stored(source, record)
     assert (kept["name"], kept["value"], kept["description"]) == ("NA", None, "n.d.")
+    assert set(source.readings) == {"source_id", "name", "value", "description"}
     assert stored(source, record | {"value": " N.D. "})["value"] is None
     assert failed(source, record | {"value": "NA"}).reason == "number_form"
     assert failed(source, record | {"description": "\\N"}).reason == "required"
