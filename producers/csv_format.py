@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from charset_normalizer import from_bytes
 
+from schemas.members import plain_name
+
 SAMPLE_BYTES = 1_048_576
 GUESS_BYTES = 65_536
 """charset-normalizer is asked about this much at most: it takes seconds per MB."""
@@ -87,7 +89,7 @@ def find_columns(path: Path, found: CsvFormat, columns: Collection[str]) -> CsvF
     for delimiter in (found.delimiter, *DELIMITERS):
         for number, line in enumerate(lines):
             row = next(csv.reader([line], delimiter=delimiter), [])
-            if set(columns) <= {cell.strip() for cell in row}:
+            if set(columns) <= {plain_name(cell.strip()) for cell in row}:
                 return CsvFormat(found.encoding, delimiter, number)
     return None
 

@@ -24,6 +24,7 @@ from producers.source import SourceBatch, SourceDescription, SourceFailed, Sourc
 from runtime.checkpoints import Position
 from schemas.field_reading import FieldReading
 from schemas.fields import FromSource
+from schemas.members import plain_name
 
 log = structlog.get_logger()
 
@@ -261,7 +262,7 @@ def column_names(header: Sequence[str]) -> list[str]:
     names: dict[str, None] = {}
     repeats: dict[str, int] = {}
     for number, cell in enumerate(header, start=1):
-        base = name = cell.strip() or f"column_{number}"
+        base = name = plain_name(cell.strip()) or f"column_{number}"
         while name in names:
             repeats[base] = repeats.get(base, 1) + 1
             name = f"{base}_{repeats[base]}"

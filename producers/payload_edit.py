@@ -6,9 +6,11 @@ import msgspec
 
 from producers.originals import Headers
 from runtime.failures.states import CannotEdit
+from schemas.byte_order_mark import unmarked
 from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import decode_mapping
+from schemas.members import plain_name, with_plain_names
 
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
@@ -19,10 +21,12 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
     Raises CannotEdit for a payload that is no JSON object, and for a name that is neither field nor column.
     """
     try:
-        record = _decode(payload or b"")
+        record = _decode(unmarked(payload or b""))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         record = None
-    if not isinstance(record, dict):
+    if isinstance(record, dict):
+        record = with_plain_names(record)
+    else:
         raise CannotEdit("the payload is no JSON object, so no field can be set; give all of it, with --file")
     mapping = _mapping(headers)
     fields = [field.name for field in dataset.fields]
@@ -41,4 +45,4 @@ def _mapping(headers: Headers) -> dict[str, str]:
         readings = decode_mapping(dict(headers).get(HEADER_MAPPING) or b"{}")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
-    return {name: reading.column for name, reading in readings.items() if reading.column}
+    return {name: plain_name(reading.column) for name, reading in readings.items() if reading.column}

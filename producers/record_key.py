@@ -6,14 +6,17 @@ from typing import Any
 import msgspec
 
 from producers.source import SourceDescription
+from schemas.byte_order_mark import unmarked
 from schemas.dataset import KEY_SEPARATOR
 from schemas.field_reading import FieldReading, Normalize, reader_of
 from schemas.fields import FieldType, FromSource
-from schemas.members import member_path, read_member
+from schemas.members import member_path, plain_name, read_member, with_plain_names
 
 LONGEST_KEY = 1000
 """Characters kept of a key that has no normal form; it only has to keep versions of one record in order."""
 
+
+_BACKSLASH = ord("\\")
 
 # What hostile input can raise: InvalidField, msgspec's errors and UnicodeError are ValueErrors, decimal's signals are
 # ArithmeticErrors, deep nesting is a RecursionError.
@@ -30,8 +33,8 @@ class RecordKey:
     def __init__(self, source: SourceDescription) -> None:
         dataset = source.dataset
         types = {field.name: field.type for field in dataset.fields}
-        self.columns = tuple(source.mapping.get(name, name) for name in dataset.key)
-        self._parts = [
+        self.columns = tuple(plain_name(source.mapping.get(name, name)) for name in dataset.key)
+        self.parts = [
             (reader_of(types[name], source.readings.get(name, FieldReading())), _default(types[name], source))
             for name in dataset.key
         ]
@@ -39,7 +42,7 @@ class RecordKey:
     def of(self, values: Sequence[object]) -> str | None:
         """The key of one record. Pure; never raises."""
         parts = []
-        for (normalize, default), value in zip(self._parts, values, strict=True):
+        for (normalize, default), value in zip(self.parts, values, strict=True):
             part = _part(normalize, value) or default
             if part is None:
                 return None
@@ -61,17 +64,39 @@ class JsonRecordKey:
         members = msgspec.defstruct("Members", [(name, Any, None) for name in names], rename=names)
         # As the normalizer reads numbers: 1.10 and 1.1 are two texts, so they must be two keys here too.
         self._decode = msgspec.json.Decoder(members, float_hook=str).decode
+        self._fills = any(default is not None for _, default in self._key.parts)
+        self._decode_all = msgspec.json.Decoder(dict[str, Any], float_hook=str).decode
 
-    def of(self, value: bytes | msgspec.Raw) -> str | None:
+    def of(self, value: bytes) -> str | None:
         """The key of one record; None too where the value is no JSON object. Pure; never raises."""
+        key = None
+        try:
+            if not self._fills or _is_simple(value):
+                key = self._of_members(value)
+            return key or (None if _is_simple(value) else self._of_plain_names(value))
+        except _HOSTILE:
+            return None
+
+    def _of_members(self, value: bytes) -> str | None:
+        """Reads the key's members only, by their exact names. None too where the value has a mark before it."""
         try:
             members = self._decode(value)
-        except _HOSTILE:
+        except msgspec.DecodeError:
             return None
         if self._nested:
             record = {column: getattr(members, name) for name, column in self._nested}
             return self._key.of([read_member(record, column, path) for column, path in self._columns])
         return self._key.of([getattr(members, attribute) for attribute in self._attributes])
+
+    def _of_plain_names(self, value: bytes) -> str | None:
+        """The same, twice as slow, whatever marks are before the value and in its names."""
+        record = with_plain_names(self._decode_all(unmarked(value)))
+        return self._key.of([read_member(record, column, path) for column, path in self._columns])
+
+
+def _is_simple(value: bytes) -> bool:
+    """Whether no name in it can be another than it looks: all ASCII, and no escapes."""
+    return value.isascii() and _BACKSLASH not in value
 
 
 def _default(field_type: FieldType, source: SourceDescription) -> str | None:

@@ -20,6 +20,7 @@ from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading
 from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
+from schemas.members import plain_name
 from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -144,6 +145,9 @@ def _text_or_number(value: object) -> object:
     return value
 
 
+ColumnName = Annotated[str, Field(min_length=1), AfterValidator(plain_name)]
+
+
 class SourceBlock(BaseModel, abc.ABC):
     """The part of a block in sources.toml that every kind has. Validated with the context {"folder": Path}."""
 
@@ -154,9 +158,9 @@ class SourceBlock(BaseModel, abc.ABC):
 
     kind: str
     dataset: str
-    key: str | None = Field(default=None, min_length=1)
+    key: ColumnName | None = None
     """Column that holds the record's id: short for a mapping of the last field of the dataset's key."""
-    mapping: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict, alias="map")
+    mapping: dict[str, ColumnName] = Field(default_factory=dict, alias="map")
     """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
     defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
     """What a field is where the record has nothing for it, or null, or an empty text."""

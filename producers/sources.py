@@ -118,7 +118,7 @@ def build_source(name: str, values: object, settings: Settings, folder: Path, wh
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SourcesError(f"{path} does not exist: name a file with --sources or SOURCES_FILE") from None
     except tomllib.TOMLDecodeError as error:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unheeded
-from schemas.fields import FieldType, FromSource
+from schemas.fields import FieldType, FromSource, Text
+from schemas.key_text import KeyText
 from schemas.text import fold
 
 KEY_SEPARATOR = ":"
@@ -79,7 +80,11 @@ class Dataset:
         """The model's fields in order of declaration."""
         hints = get_type_hints(self.model, include_extras=True)
         infos = self.model.model_fields
-        return tuple(_field(name, hint, infos[name].default) for name, hint in hints.items() if name in infos)
+        return tuple(
+            _field(name, hint, infos[name].default, in_key=name in self.key)
+            for name, hint in hints.items()
+            if name in infos
+        )
 
     @cached_property
     def search_fields(self) -> tuple[str, ...]:
@@ -120,8 +125,10 @@ class Dataset:
         return dict(zip(self.key, parts, strict=True))
 
 
-def _field(name: str, hint: Any, default: Any) -> DatasetField:
+def _field(name: str, hint: Any, default: Any, *, in_key: bool) -> DatasetField:
     base, *metadata = get_args(hint)
     [field_type] = field_types(metadata)
+    if in_key and isinstance(field_type, Text):
+        field_type = KeyText(field_type.max_length, field_type.search)
     default = None if default is PydanticUndefined else default
     return DatasetField(name, required=NoneType not in get_args(base), type=field_type, default=default)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from schemas.errors import InvalidField
 from schemas.phone_numbers import check_region, is_plain, with_country_code
 from schemas.text import tidy
+from schemas.unicode_forms import UNSEEN
 
 LONGEST_NOTATION = 100
 """Characters of a number, a date or a telephone number: no way to write one takes more."""
@@ -22,7 +23,10 @@ LONGEST_NOTATION = 100
 class FieldType(Protocol):
     """What a dataset needs to know of a field."""
 
-    search: bool
+    @property
+    def search(self) -> bool:
+        """Whether a search looks into it."""
+        ...
 
     def normalize(self, value: object) -> str | int | None:
         """The normal form, JSON-ready; None for absent. Idempotent: normalizing a normal form returns it.
@@ -78,7 +82,7 @@ class Email:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value, self.max_length)
+        text = tidy(value, self.max_length, UNSEEN)
         if text is None:
             return None
         text = text.lower()
@@ -117,7 +121,7 @@ class Phone:
             check_region(self.region)
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value, LONGEST_NOTATION)
+        text = tidy(value, LONGEST_NOTATION, UNSEEN)
         if text is None:
             return None
         if text[0] == "+" and 8 <= len(text) <= 16 and (digits := text[1:]).isdigit() and digits.isascii():
@@ -180,7 +184,7 @@ class Date:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = tidy(value, LONGEST_NOTATION)
+        text = tidy(value, LONGEST_NOTATION, UNSEEN)
         if text is None:
             return None
         try:
@@ -316,7 +320,7 @@ class Number:
             return Decimal(value)
         if isinstance(value, float):
             return Decimal(repr(value))
-        text = tidy(value, LONGEST_NOTATION)
+        text = tidy(value, LONGEST_NOTATION, UNSEEN)
         if text is None:
             return None
         if len(text) > LONGEST_NOTATION:
@@ -379,7 +383,9 @@ class FromSource:
     search: bool = False
 
     def normalize(self, value: object) -> str | None:
-        text = Text(self.max_length).normalize(value)
+        text = tidy(value, self.max_length, UNSEEN)
+        if text is not None and len(text) > self.max_length:
+            raise InvalidField("too_long", f"{len(text)} characters, at most {self.max_length} fit")
         if text is not None and ":" in text:
             raise InvalidField("key_separator", f"{text[:40]!r} contains ':', which separates the parts of a key")
         return text

@@ -1,6 +1,7 @@
 """Pure text normalizers shared by the field types."""
 
 from decimal import Decimal
+from re import Pattern
 
 from schemas.errors import InvalidField
 from schemas.unicode_forms import composed, without_marks
@@ -13,8 +14,11 @@ LONGEST_DECOMPOSITION = 4
 """Characters that become one in Unicode NFC, at most."""
 
 
-def tidy(value: object, longest: int | None = None) -> str | None:
+def tidy(value: object, longest: int | None = None, without: Pattern[str] | None = None) -> str | None:
     """Trim, collapse runs of white space to one space, compose to Unicode NFC, empty to None; numbers become digits.
+
+    `without` are characters that do not count: UNSEEN in keys, numbers and the like. Text keeps all: Persian needs its
+    joiners.
 
     Takes time in proportion to the text. `longest` is how many characters the caller takes: a text of which as many
     cannot remain is refused before it costs more; the exact length is for the caller to check.
@@ -35,7 +39,12 @@ def tidy(value: object, longest: int | None = None) -> str | None:
     if longest is not None and len(text) > longest * LONGEST_DECOMPOSITION:
         raise InvalidField("too_long", f"{len(text)} characters, at most {longest} fit")
     if not text.isascii():
-        text = _check_unicode(text)
+        _check_unicode(text)
+        if without is not None:
+            text = " ".join(without.sub("", text).split())
+            if not text:
+                return None
+        text = composed(text)
     if "\x00" in text:
         raise InvalidField("nul_character", "text contains a NUL character, which Postgres cannot hold")
     return text
@@ -48,9 +57,8 @@ def fold(text: str) -> str:
     return without_marks(text).casefold()
 
 
-def _check_unicode(text: str) -> str:
+def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidField("not_unicode", f"text contains a lone surrogate at position {error.start}") from None
-    return composed(text)

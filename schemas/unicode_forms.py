@@ -21,6 +21,13 @@ LAST_PLANE_WITH_MARKS = 0x1FFFF
 """There are no combining marks beyond it in any version of Unicode so far; a test holds it."""
 
 
+UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+"""What nobody sees and is copied along, Unicode's Default_Ignorable: byte order marks, joiners, soft hyphens, …"""
+
+
 def composed(text: str) -> str:
     """Unicode NFC. Pure."""
     if len(text) > SHORT:

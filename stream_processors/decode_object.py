@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.byte_order_mark import unmarked
 from schemas.errors import InvalidRecord
 
 # Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
@@ -27,6 +28,8 @@ def decode_object(value: bytes) -> dict[str, Any]:
     try:
         decoded = _decode(value)
     except HOSTILE as error:
+        if (text := unmarked(value)) != value:
+            return decode_object(text)
         raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
     if type(decoded) is not dict:
         raise InvalidRecord("not_an_object", f"the value is JSON, but {_JSON_NAMES[type(decoded)]} and no object")

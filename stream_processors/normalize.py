@@ -13,7 +13,7 @@ from runtime.kafka_clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidField, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
-from schemas.members import read_member
+from schemas.members import read_member, with_plain_names
 from stream_processors.decode_object import HOSTILE, decode_object
 from stream_processors.reading_plan import ReadingPlan, reading_plan
 from stream_processors.source_context import (
@@ -138,7 +138,13 @@ class RecordNormalizer:
     def _read(self, plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         data: dict[str, Any] = {}
         problems: list[FieldProblem] | None = None
-        unknown = () if plan.columns.issuperset(record) else _names(record.keys() - plan.columns)
+        unknown: tuple[str, ...] = ()
+        if not plan.columns.issuperset(record):
+            strangers = record.keys() - plan.columns
+            if not "".join(strangers).isascii():  # maybe a known name with a mark in it
+                record = with_plain_names(record)
+                strangers = record.keys() - plan.columns
+            unknown = _names(strangers)
         if plan.members:
             record |= {column: read_member(record, column, path) for column, path in plan.members}
         get = record.get

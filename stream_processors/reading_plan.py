@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.field_reading import FieldReading, Normalize, reader_of
-from schemas.members import member_path
+from schemas.members import member_path, plain_name
 from stream_processors.source_context import PUSHED, SourceHeaders, header_text, parse_mapping
 
 FieldStep = tuple[str, str, Normalize, bool, str | int | Decimal | None]
@@ -38,7 +38,7 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     members: dict[str, tuple[str, ...]] = {}
     for field in dataset.fields:
         reading = mapping.get(field.name, FieldReading())
-        column = reading.column or field.name
+        column = plain_name(reading.column or field.name)
         if path := member_path(column):
             members[column] = path
         filled = _default(reading)

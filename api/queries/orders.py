@@ -16,6 +16,8 @@ from schemas.registry import dataset_named
 
 ORDERS: Dataset = dataset_named("orders")
 
+_CUSTOMER_ID = next(f.type for f in ORDERS.fields if f.name == "customer_id")
+
 By = Literal["product", "month"]
 
 SUMS: Mapping[str, int | Decimal] = {"orders": 0, "quantity": 0, "revenue": Decimal("0.00")}
@@ -38,7 +40,7 @@ class OrderFilter:
         columns = dataset_table(ORDERS).c
         every: list[tuple[object, Callable[[Any], ColumnElement[bool]]]] = [
             (self.product, columns.product.__eq__),
-            (self.customer_id, columns.customer_id.__eq__),
+            (_CUSTOMER_ID.normalize(self.customer_id), columns.customer_id.__eq__),
             (self.first_date, columns.order_date.__ge__),
             (self.last_date, columns.order_date.__le__),
             (self.min_price, columns.price.__ge__),

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from schemas.dataset import Dataset
 from schemas.fields import Date, Number, Text
+from schemas.key_text import KeyText
 from schemas.whole_number import WholeNumber
 
 
@@ -15,7 +16,7 @@ class Order(BaseModel):
     """A sold product as it is stored and served. `price` is that of one piece."""
 
     order_id: Annotated[str, Text(50)]
-    customer_id: Annotated[str, Text(50)]
+    customer_id: Annotated[str, KeyText(50)]
     product: Annotated[str, Text(200, search=True)]
     quantity: Annotated[int, WholeNumber(minimum=1)] = 1
     price: Annotated[Decimal, Number(12, 2, minimum=Decimal(0), exact=True)]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
 from api.queries.data import containing
+from api.queries.orders import OrderFilter
 from api.queries.records import served_columns
 from api.queries.text_search import matches, windows
 from schemas.registry import dataset_named
@@ -25,6 +26,11 @@ def test_a_fallback_search_wants_every_word_or_the_key() -> None:
     assert list(compiled.params.values()) == ["muller", "50/%", "müller 50%"]
     assert " AND " in str(compiled)
     assert "lower(customers.customer_id)" in str(compiled)
+
+
+def test_orders_are_asked_for_by_the_key_of_their_customer_however_it_was_copied() -> None:
+    [condition] = OrderFilter(customer_id="\ufeffCUST\u200b001").conditions()
+    assert list(condition.compile(dialect=DIALECT).params.values()) == ["CUST001"]
 
 
 def test_answers_carry_the_fields_and_no_bookkeeping() -> None:

@@ -35,6 +35,11 @@ def test_a_row_becomes_an_object_of_texts_whatever_the_encoding(file: Path, code
     assert record.problem is None
 
 
+def test_names_of_columns_are_what_people_see_of_them(file: Path) -> None:
+    (record,) = records(file, "\ufeff\ufeffi\u00add,na\u200bme\u00a0\n1,x\n".encode())
+    assert (json.loads(record.value or b""), record.key) == ({"id": "1", "name": "x"}, "shop:1")
+
+
 def test_the_key_is_the_normalized_one(file: Path) -> None:
     assert [r.key for r in records(file, b"id,name\n  7  a ,x\n,y\n")] == ["shop:7 a", None]
 

@@ -23,6 +23,11 @@ def test_a_column_of_the_record_can_be_named_too() -> None:
     assert json.loads(with_fields(b'{"E-Mail":"x"}', MAPPING, {"E-Mail": None}, CUSTOMERS)) == {"E-Mail": None}
 
 
+def test_marks_before_the_payload_and_in_its_names_are_read_past() -> None:
+    for payload in ('\ufeff{"E-\u200bMail":"x"}'.encode(), '{"\ufeffE-Mail":"x"}'.encode("utf-16")):
+        assert json.loads(with_fields(payload, MAPPING, {"email": "a@b.org"}, CUSTOMERS)) == {"E-Mail": "a@b.org"}
+
+
 @pytest.mark.parametrize("payload", [None, b"", b"not json", b"[1]", b"\xff\xfe"])
 def test_in_what_is_no_object_no_field_can_be_set(payload: bytes | None) -> None:
     with pytest.raises(CannotEdit, match="--file"):

@@ -111,6 +111,13 @@ def test_key_is_short_for_a_mapping_of_the_last_key_field(file: Path) -> None:
     assert description.dataset is dataset_named("records")
 
 
+def test_columns_are_named_as_people_see_them(file: Path) -> None:
+    block = 'kind = "csv"\npath = "a.csv"\ndataset = "records"\nkey = "\ufeffNo"\nmap = { name = "First\u00a0name" }'
+    file.write_text(f"[sources.a]\n{block}", encoding="utf-8-sig")
+    description = load_sources(file, Settings())["a"].description
+    assert description.mapping == {"name": "First name", "source_id": "No"}
+
+
 def test_paths_are_relative_to_the_file(file: Path) -> None:
     file.write_text('[sources.a]\nkind = "csv"\npath = "data/a.csv"\ndataset = "records"')
     source = load_sources(file, Settings())["a"]

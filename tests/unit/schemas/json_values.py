@@ -16,6 +16,7 @@ texts = st.one_of(
     ),
     st.text(alphabet="0123456789+-.,eE()$ _/", max_size=25),
     st.text(alphabet="aZ09.@-_+ ", max_size=40),
+    st.text(alphabet="aB1 \u00a0\u00ad\u200b\u200c\u200d\u202a\u2060\ufe0f\ufeff\u0301:", max_size=30),
     st.just("\ud800"),
 )
 numbers = st.one_of(

@@ -9,12 +9,16 @@ from hypothesis import example, given
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FieldType, FromSource, Money, Number, Phone, Text
+from schemas.key_text import KeyText
 from schemas.text import fold, tidy
 from tests.unit.schemas.json_values import QUICK, texts, values
 
 FIELDS = [
     Text(),
     Text(20, search=True),
+    KeyText(),
+    KeyText(20),
+    KeyText(5),
     Email(40),
     Phone(),
     Date(),
