@@ -28,6 +28,8 @@ def push(
 ) -> None:
     """Publish lines of JSON to a dataset, untouched. Blank lines are skipped; one that is no record becomes a failure.
 
+    What is something else as a whole, such as a JSON array or CSV, is refused. Gzip and UTF-16 are read.
+
     Exit code 0 only if every record was confirmed (with --wait: taken by Postgres); 1 otherwise; 2 for wrong usage.
 
     Examples:
@@ -37,6 +39,8 @@ def push(
       echo CUST001 | headrace push customers - --delete --wait
 
       jq -c '.items[]' export.json | headrace push records - --source export
+
+      jq -r .customer_id gone.jsonl | headrace push customers - --delete
     """
     settings = load_settings()
     try:

@@ -5,8 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from producers.background_reader import read_in_background
+from producers.json_lines_form import not_keys
 from producers.json_lines_source import Lines
-from producers.source import SourceBatch, SourceDescription, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class DeletedKeysSource:
         if isinstance(self.keys, tuple):
             yield SourceBatch([self._record(key) for key in self.keys], 1.0)
             return
+        begun = False
         for lines, done in self.keys.read(self.description.name):
+            if lines and not begun and (what := not_keys(lines[0])):
+                raise SourceFailed(self.description.name, f"{self.keys.path}: {what}; nothing is deleted")
+            begun = begun or bool(lines)
             yield SourceBatch([self._record(line.decode("utf-8", "replace").strip()) for line in lines], done)
 
     def _record(self, key: str) -> SourceRecord:

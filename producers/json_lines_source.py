@@ -1,15 +1,18 @@
 """The kinds `jsonl`, a file in a block, and `push`, given by hand: one JSON object a line, passed through untouched."""
 
+import codecs
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Literal, Protocol
+from typing import IO, Annotated, Literal, Protocol, cast
 
 from pydantic import Field
 
 from producers.background_reader import read_in_background
+from producers.json_lines_form import is_object, not_json_lines
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
@@ -46,7 +49,10 @@ class JsonLinesBlock(SourceBlock):
 
 @dataclass(frozen=True)
 class Lines:
-    """The non-blank lines of a file, packed with gzip or not, or of standard input for the path `-`."""
+    """The non-blank lines of a file, or of standard input for the path `-`, in UTF-8 and without a byte order mark.
+
+    It may be packed with gzip, and in UTF-16 or UTF-32, which its mark or the NULs between its letters tell.
+    """
 
     path: Path
     longest: int = LONGEST_UNPACKED
@@ -61,14 +67,11 @@ class Lines:
             # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
             # and its own file object, whose lock a reader blocked at exit would hold.
             with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
-                if self.path == STANDARD_INPUT or not file.seekable():
-                    yield from ((lines, None) for lines in _line_batches(file))
-                    return
-                size = max(1, self.path.stat().st_size)
-                packed = file.read(len(_GZIP)) == _GZIP
-                file.seek(0)
-                for lines in _line_batches(_Unpacked(file, self.longest) if packed else file):
-                    yield lines, min(1.0, file.tell() / size)
+                size = 0 if self.path == STANDARD_INPUT or not file.seekable() else self.path.stat().st_size
+                begun = _Begun(file)
+                packed = begun.beginning.startswith(_GZIP)
+                for lines in _line_batches(_InUtf8(_Unpacked(begun, self.longest) if packed else begun)):
+                    yield lines, min(1.0, file.tell() / size) if size else None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             reason = f"its gzip is cut off or damaged ({error}); what came before is published"
             raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
@@ -83,7 +86,8 @@ class Lines:
 class JsonLinesSource:
     """Lines of a file, or of standard input for the path `-`; implements Source. Blank lines are skipped.
 
-    A line that is no JSON object is published too: the normalizer rejects it, and it is accounted for.
+    A line that is no JSON object is published too: the normalizer rejects it, and it is accounted for. A text that is
+    something else altogether, such as a JSON array or CSV, is refused before its first record.
     """
 
     description: SourceDescription
@@ -102,19 +106,54 @@ class JsonLinesSource:
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""
         key = JsonRecordKey(self.description)
-        for lines, done in Lines(self.path, self.longest).read(self.description.name):
+        for lines, done in self._judged(Lines(self.path, self.longest).read(self.description.name)):
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
+
+    def _judged(self, read: Iterator[tuple[list[bytes], float | None]]) -> Iterator[tuple[list[bytes], float | None]]:
+        """The same batches, once the first lines have shown that it is one object a line."""
+        lines: list[bytes] = []
+        judged, done = False, None
+        for more, done in read:
+            lines += more
+            if not judged:
+                if len(lines) < 2 and not (lines and is_object(lines[0])):
+                    continue  # the next line is needed to tell
+                self._check(lines)
+                judged = True
+            yield lines, done
+            lines = []
+        if lines:
+            self._check(lines)
+            yield lines, done
+
+    def _check(self, head: list[bytes]) -> None:
+        if what := not_json_lines(head):
+            raise SourceFailed(self.description.name, f"{self.path}: {what}; nothing of it is published")
 
 
 class _TooLong(Exception):
     """A packed file becomes more than it may."""
 
 
+class _Begun:
+    """A file whose beginning has been looked at: a pipe cannot be read again."""
+
+    def __init__(self, file: _Reads) -> None:
+        self._file = file
+        self.beginning = file.read(READ_BYTES)
+
+    def read(self, size: int = READ_BYTES, /) -> bytes:
+        if not self.beginning:
+            return self._file.read(size)
+        piece, self.beginning = self.beginning[:size], self.beginning[size:]
+        return piece
+
+
 class _Unpacked:
     """A packed file as the file that it becomes, up to `longest` bytes of it."""
 
-    def __init__(self, file: IO[bytes], longest: int) -> None:
-        self._file = gzip.GzipFile(fileobj=file)
+    def __init__(self, file: _Reads, longest: int) -> None:
+        self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb")
         self._left = longest
 
     def read(self, size: int, /) -> bytes:
@@ -123,6 +162,31 @@ class _Unpacked:
         if self._left < 0:
             raise _TooLong
         return chunk
+
+
+class _InUtf8:
+    """A text in whichever of Unicode's encodings as UTF-8, without its mark."""
+
+    def __init__(self, file: _Reads) -> None:
+        self._file = file
+        beginning = b""
+        while len(beginning) < 4 and (more := file.read(READ_BYTES)):  # json's detection wants four
+            beginning += more
+        encoding = json.detect_encoding(beginning)
+        self._decoder = None
+        if encoding == "utf-8-sig":
+            beginning = beginning.removeprefix(codecs.BOM_UTF8)
+        elif encoding != "utf-8":
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._beginning = beginning
+
+    def read(self, size: int, /) -> bytes:
+        chunk, self._beginning = self._beginning or self._file.read(size), b""
+        if self._decoder is None:
+            return chunk
+        while not (text := self._decoder.decode(chunk, not chunk)) and chunk:
+            chunk = self._file.read(size)
+        return text.encode()
 
 
 def _line_batches(file: _Reads) -> Iterator[list[bytes]]:

@@ -6,6 +6,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.json_parts import NotSplit, OtherShape, elements, members
+from schemas.byte_order_mark import unmarked
 
 _NULL = b"null"
 
@@ -57,6 +58,7 @@ class Pagination(BaseModel):
 
     def read(self, body: bytes) -> PageContent:
         """The records of a page, byte for byte; one that is no JSON is among them. Raises InvalidPage."""
+        body = unmarked(body)
         if self.style == "array" or (self.style == "none" and body.lstrip()[:1] in {b"[", b"n"}):
             return PageContent(_records(body, "the body"), None)
         try:

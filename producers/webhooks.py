@@ -18,6 +18,7 @@ from producers.webhook_deliveries import Claim, Deliveries, checked_key
 from producers.webhook_source import WebhookSource
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
+from schemas.byte_order_mark import unmarked
 
 log = structlog.get_logger()
 
@@ -107,6 +108,7 @@ def records_in(body: bytes) -> list[bytes]:
 
     One that is no JSON is a record too: the normalizer rejects it, and its neighbours are stored.
     """
+    body = unmarked(body)
     start = body.lstrip()[:1]
     if start not in {b"{", b"["}:
         raise BodyRefused(f"expected a JSON object or an array of them; the body begins with {body[:40]!r}")

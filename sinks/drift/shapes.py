@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.members import plain_name
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shape:
@@ -73,5 +75,5 @@ def _shape(record: dict[str, Any]) -> Shape:
 
 
 def _name(name: str) -> str:
-    """As Postgres can hold it: without NUL and halves of surrogate pairs."""
-    return name[:MAX_NAME].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    """As it is read, and as Postgres can hold it: without NUL and halves of surrogate pairs."""
+    return plain_name(name)[:MAX_NAME].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

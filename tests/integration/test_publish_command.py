@@ -125,7 +125,7 @@ def test_what_a_csv_file_shows_of_its_numbers_travels_with_the_records(
 
 
 def test_push_passes_lines_through_from_standard_input(pipeline_settings: Settings) -> None:
-    lines = b'{"customer_id": "A1" , "first_name":"x"}\n\nnot json\n'
+    lines = b'\xef\xbb\xbf{"customer_id": "A1" , "first_name":"x"}\n\nnot json\n'
     done = run(pipeline_settings, ["push", "customers", "-", "--source", "crm", "--json"], lines)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["published"] == 2
@@ -133,6 +133,9 @@ def test_push_passes_lines_through_from_standard_input(pipeline_settings: Settin
     good = records[b'{"customer_id": "A1" , "first_name":"x"}']
     assert (good.key, good.headers["headrace-source"], good.headers["headrace-kind"]) == ("A1", "crm", "push")
     assert records[b"not json"].key is None
+    array = run(pipeline_settings, ["push", "customers", "-", "--json"], b'[{"customer_id": "A1"}]')
+    assert array.returncode == 1
+    assert "jq -c '.[]' FILE" in json.loads(array.stdout)["runs"][0]["error"]
 
 
 def test_a_value_too_large_for_kafka_is_cut_and_marked(pipeline_settings: Settings, tmp_path: Path) -> None:

@@ -108,3 +108,11 @@ def test_what_is_inside_the_records_of_a_page_is_not_counted(monkeypatch: pytest
     record = b'{"a": [1, 2, 3, 4, 5], "b": {"c": 1, "d": 2}, "e": ",,,\\",,,"}'
     assert Pagination(style="array").read(b"[" + record + b"," + record + b"]").records == [record, record]
     assert Pagination().read(b'{"data": [' + record + b"]}").records == [record]
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_page_is_read_past_its_mark(codec: str) -> None:
+    records = ['{"a": "é"}'.encode()]
+    assert Pagination().read('{"data": [{"a": "é"}]}'.encode(codec)).records == records
+    assert Pagination(style="array").read('[{"a": "é"}]'.encode(codec)).records == records
+    assert Pagination(style="none").read('[{"a": "é"}]'.encode(codec)).records == records

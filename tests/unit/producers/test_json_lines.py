@@ -82,3 +82,37 @@ def test_a_pipe_is_read_without_being_looked_into_first(tmp_path: Path) -> None:
     threading.Thread(target=pipe.write_bytes, args=(b'{"customer_id":"a"}\n',), daemon=True).start()
     [batch] = list(JsonLinesSource(PUSHED, pipe).read())
     assert ([record.key for record in batch.records], batch.done) == (["a"], None)
+
+
+TWO = '{"customer_id":"a","first_name":"Zoë"}\n{"customer_id":"b"}\n'
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_mark_before_the_first_line_is_read_past_and_says_the_encoding(
+    tmp_path: Path, codec: str, pack: Callable[[bytes], bytes]
+) -> None:
+    expected = [(line.encode(), key) for line, key in zip(TWO.splitlines(), "ab", strict=True)]
+    assert lines(tmp_path / "x", pack(TWO.encode(codec))) == expected
+    assert lines(tmp_path / "x", pack("".encode(codec))) == []
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_a_pipe_that_gives_byte_after_byte_is_read_past_its_mark(tmp_path: Path, codec: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("wb", 0) as file:
+            for byte in TWO.encode(codec):
+                file.write(bytes([byte]))
+
+    threading.Thread(target=write, daemon=True).start()
+    found = [record.key for batch in JsonLinesSource(PUSHED, pipe).read() for record in batch.records]
+    assert found == ["a", "b"]
+
+
+def test_marks_where_files_were_put_together_are_no_part_of_a_record(tmp_path: Path) -> None:
+    content = TWO.encode("utf-8-sig") + TWO.replace("a", "c", 1).encode("utf-8-sig")
+    found = [key for _, key in lines(tmp_path / "x", content)]
+    assert found == ["a", "b", "c", "b"]

@@ -36,3 +36,9 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
         records_in(body)
     except BodyRefused:
         return
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_body_is_read_past_its_mark(codec: str) -> None:
+    assert records_in('[{"a": "é"}]'.encode(codec)) == ['{"a": "é"}'.encode()]
+    assert records_in('{"a": "é"}'.encode(codec)) == ['{"a": "é"}'.encode()]

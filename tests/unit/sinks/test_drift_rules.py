@@ -187,3 +187,9 @@ def test_a_batch_reaches_from_its_oldest_to_its_newest_record_whatever_partition
     rows = [("customers.raw", partition, 0, None, "shop", "1", b'{"id": 1}', at) for partition, at in enumerate(times)]
     (seen,) = observations([(Group("shop", "customers", "1", None), shape, row) for row in rows])
     assert (seen.first_at, seen.last_at) == (times[2], times[1])
+
+
+def test_a_member_has_the_name_under_which_it_is_read() -> None:
+    shape = Shapes().of('{"\ufeffid": 1, "na\u200bme": "x"}'.encode())
+    assert shape is not None
+    assert shape.members == (("id", "number"), ("name", "text"))

@@ -1,0 +1,74 @@
+"""Is it one JSON object a line? What is something else would be a failure per line; its first lines tell. Pure."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+LINES_LOOKED_AT = 10
+"""A first line that is no object may be a bad record, or what a program said; then objects follow it soon."""
+
+_BEGINNINGS = {
+    b"<": "an HTML or XML document",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
+    b"\x1f\x8b": "packed with gzip twice",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"\x28\xb5\x2f\xfd": "packed with Zstandard",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file",
+}
+_JSON = re.compile(rb"[\[{]\s*(?:[\"{\[]|\Z)")
+_DELIMITERS = re.compile(rb"[,;\t|]")
+
+
+def is_object(line: bytes) -> bool:
+    """Whether a line looks like a JSON object from its beginning to its end, valid or not."""
+    line = line.strip()
+    return line[:1] == b"{" and line[-1:] == b"}"
+
+
+def not_json_lines(head: Sequence[bytes]) -> str | None:
+    """What a text is instead of one JSON object a line, with the way out; None where it is that.
+
+    `head` are its first lines; two at least, if it has as many and the first is no object.
+    """
+    first, *others = (line.strip() for line in head[:LINES_LOOKED_AT])
+    if is_object(first):
+        return None
+    if first[:1] == b"[":
+        if _ends(first) == "whole" and any(map(is_object, others)):
+            return None
+        return "it is a JSON array, and not one object a line; make lines of it with `jq -c '.[]' FILE`"
+    if first[:1] == b"{":
+        if others and not is_object(others[0]) and _ends(first) == _ends(first + b"\n" + others[0]) == "early":
+            return "it is a JSON object over several lines, and not one a line; make lines of it with `jq -c . FILE`"
+        return None
+    if any(map(is_object, others)):
+        return None
+    if what := _known(first):
+        return f"it is {what}, and not one JSON object a line"
+    csv = ", `headrace publish csv FILE` reads CSV" if _DELIMITERS.search(first) else ""
+    return f"its first lines are no JSON objects{csv}; it begins with {first[:60]!r}"
+
+
+def not_keys(first: bytes) -> str | None:
+    """What a text is, by its first line, that cannot be one key a line; None where it can."""
+    if what := "JSON" if _JSON.match(first.strip()) else _known(first.strip()):
+        return f"it is {what}, and not one key a line; write the keys alone, e.g. with `jq -r .customer_id FILE`"
+    return None
+
+
+def _known(first: bytes) -> str | None:
+    return next((what for magic, what in _BEGINNINGS.items() if first.startswith(magic)), None)
+
+
+def _ends(text: bytes) -> str:
+    """Whether this is `whole` JSON, `early` where more would have to follow, or `wrong`."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        return "early" if "truncated" in str(error) else "wrong"
+    except (ValueError, RecursionError):
+        return "wrong"
+    return "whole"
