@@ -16,8 +16,9 @@ import feedparser
 import msgspec
 from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
-from producers.feed_markup import text_of, without_active_parts
+from producers.feed_markup import joined, text_of, without_active_parts, without_references
 from producers.text_encoding import is_text_encoding
+from schemas.byte_order_mark import unmarked
 
 LONGEST_FEED_MEMBER = 1000
 """Characters: a longer title or link of the feed, which every entry repeats, is left out."""
@@ -38,11 +39,12 @@ FeedParserMixin._sync_author_detail = _sync_short_author  # noqa: SLF001
 
 _DECLARED = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"'>]{0,100})[\"'][^>]*\?>")
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _BEGINS = re.compile(rb"(?=<(?:[a-z0-9]{1,50}:)?(?:item|entry)[\s>])", re.IGNORECASE)
 _CLOSES = re.compile(rb"</(?:[a-z0-9]{1,50}:)?(?:item|entry)\s{0,50}>", re.IGNORECASE)
 _ROOT = re.compile(rb"<((?:[a-z0-9]{1,50}:)?)(rss|feed|rdf)(?:\s[^<>]*)?>", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
-_ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
+_ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>?\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
 class Entry(NamedTuple):
@@ -63,40 +65,52 @@ class NotAFeed(ValueError):
     """The body is no feed; the message says what it is instead."""
 
 
-def read_feed(body: bytes, content_type: str | None = None) -> Feed:
+class _Around(NamedTuple):
+    """What an entry needs of its feed. `shown` is what it repeats."""
+
+    address: str
+    atom: bool
+    shown: dict[str, Any]
+
+
+def read_feed(body: bytes, content_type: str | None = None, address: str = "") -> Feed:
     """The entries, oldest first: feeds put the newest on top, and of two with one id the newer must come last.
 
     An entry is `{id, title, link, summary, text, author, published, updated, tags, feed: {title, link}}`; what it has
-    not is left out. `id` is its own, else its link, else a hash of its content; `text` is the summary without markup;
-    times are ISO 8601 in UTC, or the feed's own words where they are no time. Costs about a millisecond per entry.
+    not is left out. `id` is its own, else its link, else a hash of its content; titles and `text`, the summary, are
+    without markup; links are absolute, by xml:base or the feed's `address`; times are ISO 8601 in UTC, or the feed's
+    own words where they are no time. Costs about a millisecond per entry.
     An entry on which the parser fails takes none with it. Raises NotAFeed.
     """
     body, content_type = _in_a_text_encoding(body, content_type)
     try:
-        return _feed(body, content_type)
+        return _feed(body, content_type, address)
     except (NotAFeed, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 (what a parser raises on foreign bytes has no end)
-        entries = _one_by_one(body)
+        entries = _one_by_one(body, address)
         if not entries:
             raise NotAFeed(f"its XML cannot be read: {_named(error)}") from None
         return Feed(entries, f"an entry cannot be read: {_named(error)}")
 
 
-def _feed(body: bytes, content_type: str | None) -> Feed:
+def _feed(body: bytes, content_type: str | None, address: str) -> Feed:
     parsed = _parsed(body, content_type)
     if not parsed.get("version") and not parsed.entries:
         reason = _problem(parsed)
         begins = " ".join(body[:200].decode("utf-8", "replace").split())[:60]
         raise NotAFeed(f"it is no RSS or Atom feed{f' ({reason})' if reason else ''}; it begins with {begins!r}")
-    if parsed.bozo and not parsed.entries:
-        raise NotAFeed(f"its XML is broken and no entry could be read: {_problem(parsed)}")
     problem, whole = _problem(parsed), parsed.entries
-    if problem and not _ENDS.search(body[-1000:]):
+    if problem and not _ENDS.search(unmarked(body)[-1000:]):
+        if not whole:
+            raise NotAFeed(f"its XML is broken and no entry could be read: {problem}")
         whole, problem = whole[:-1], f"{problem}; the feed is cut off, and its last entry is left out"
-    feed = {name: _text(parsed.feed, name) for name in ("title", "link")}
-    feed = _present({name: value for name, value in feed.items() if len(value or "") <= LONGEST_FEED_MEMBER})
-    return Feed([_read(entry, feed) for entry in reversed(whole)], problem)
+    atom = str(parsed.get("version")).startswith("atom")
+    title = _words(_text(parsed.feed, "title"), parsed.feed.get("title_detail"), atom)
+    feed = {"title": title, "link": _absolute(address, _text(parsed.feed, "link"))}
+    shown = _present({name: value for name, value in feed.items() if len(value or "") <= LONGEST_FEED_MEMBER})
+    around = _Around(address, atom, shown)
+    return Feed([_read(entry, around) for entry in reversed(whole)], problem)
 
 
 def _in_a_text_encoding(body: bytes, content_type: str | None) -> tuple[bytes, str | None]:
@@ -128,7 +142,7 @@ def _parse(body: bytes, headers: dict[str, str]) -> Any:
     )
 
 
-def _one_by_one(body: bytes) -> list[Entry]:
+def _one_by_one(body: bytes, address: str) -> list[Entry]:
     """The entries, each read as if it were the only one; none if there is nothing that looks like one.
 
     Where the parser fails on the feed around them already, only the feed's root is kept of it.
@@ -139,7 +153,7 @@ def _one_by_one(body: bytes) -> list[Entry]:
         return []
     end = b"</channel></rss>" if root[2].lower() == b"rss" else b"</" + root[1] + root[2] + b">"
     try:
-        _feed(around + end, None)
+        _feed(around + end, None, address)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001
@@ -151,7 +165,7 @@ def _one_by_one(body: bytes) -> list[Entry]:
             continue
         own = piece[: close.end()]
         try:
-            entries += _feed(around + own + end, None).entries
+            entries += _feed(around + own + end, None, address).entries
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -165,7 +179,7 @@ def _character(reference: re.Match[bytes]) -> bytes:
     return reference[0] if 0 < number < 0xD800 or 0xDFFF < number <= 0x10FFFF else b"&#xFFFD;"
 
 
-def _read(entry: Mapping[str, Any], feed: dict[str, Any]) -> Entry:
+def _read(entry: Mapping[str, Any], feed: _Around) -> Entry:
     try:
         return Entry(_encoded(_entry(entry, feed)))
     except MemoryError:
@@ -182,28 +196,38 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__} {str(error)[:200]}"
 
 
-def _entry(entry: Mapping[str, Any], feed: dict[str, Any]) -> dict[str, Any]:
+def _entry(entry: Mapping[str, Any], feed: _Around) -> dict[str, Any]:
     contents = [content for content in entry.get("content", ()) if content.get("value")]
-    content = _clean(contents[0]["value"], contents[0]) if contents else None
+    content = _clean(contents[0]["value"], contents[0], feed) if contents else None
     summary = _text(entry, "summary")
     detail = entry.get("summary_detail") if summary else contents[0] if contents else None
     raw = summary or (contents[0]["value"] if contents else None)
+    link, own = _text(entry, "link"), _text(entry, "id")
+    if own and own == link and ("/" in own or own[0] == "?"):  # a guid that is the entry's address, and no mere name
+        own = _absolute(feed.address, own)
     found = _present(
         {
-            "title": _clean(_text(entry, "title"), entry.get("title_detail")),
-            "link": _text(entry, "link"),
-            "summary": _clean(raw, detail),
-            "text": _words(raw, detail),
+            "title": _words(_text(entry, "title"), entry.get("title_detail"), feed.atom),
+            "link": _absolute(feed.address, link),
+            "summary": _clean(raw, detail, feed),
+            "text": _words(raw, detail, feed.atom),
             "content": content,
-            "author": _text(entry, "author"),
+            "author": _name(_text(entry, "author"), feed),
             "published": _time(entry.get("published_parsed"), _text(entry, "published")),
             "updated": _time(entry.get("updated_parsed"), _text(entry, "updated")) if "updated" in entry else None,
-            "tags": [tag["term"] for tag in entry.get("tags", ()) if tag.get("term")],
-            "enclosures": [link["href"] for link in entry.get("enclosures", ()) if link.get("href")],
+            "tags": [_name(tag["term"], feed) for tag in entry.get("tags", ()) if tag.get("term")],
+            "enclosures": [
+                _absolute(feed.address, item["href"]) for item in entry.get("enclosures", ()) if item.get("href")
+            ],
         }
     )
-    own = _text(entry, "id") or _text(entry, "link") or hashlib.sha256(_encoded(found)).hexdigest()
-    return {"id": own, **found} | ({"feed": feed} if feed else {})
+    own = own or found.get("link") or hashlib.sha256(_encoded(found)).hexdigest()
+    return {"id": own, **found} | ({"feed": feed.shown} if feed.shown else {})
+
+
+def _absolute(address: str, link: str | None) -> str | None:
+    """A link as it is if it has a scheme: resolving it would write some differently, and it may be a key."""
+    return link if not link or _SCHEME.match(link) else joined(address, link)
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:
@@ -216,17 +240,24 @@ def _is_html(detail: object) -> bool:
     return kind in {None, "text/html", "application/xhtml+xml"}
 
 
-def _clean(value: str | None, detail: object) -> str | None:
+def _clean(value: str | None, detail: object, feed: _Around) -> str | None:
     if not value or not _is_html(detail):
         return value
     base = detail.get("base") if isinstance(detail, dict) else None
-    return without_active_parts(value, base if isinstance(base, str) else "")
+    return without_active_parts(value, _absolute(feed.address, base if isinstance(base, str) else "") or feed.address)
 
 
-def _words(value: str | None, detail: object) -> str | None:
+def _words(value: str | None, detail: object, atom: bool) -> str | None:
+    """Text without markup. RSS does not say whether it is HTML: references are read in any case."""
     if not value:
         return None
-    return text_of(value) if _is_html(detail) else " ".join(value.split())
+    if _is_html(detail):
+        return text_of(value)
+    return " ".join((value if atom else without_references(value)).split())
+
+
+def _name(value: Any, feed: _Around) -> Any:
+    return without_references(value) if isinstance(value, str) and not feed.atom else value
 
 
 def _present(members: Mapping[str, Any]) -> dict[str, Any]:

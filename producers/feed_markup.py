@@ -32,6 +32,7 @@ _DECLARATION = re.compile(r"<[!?][^<>]*>")
 _ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in _DROPPED_WHOLE}
 _ATTRIBUTE = re.compile(r"([^\s=<>\"'/]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+)))?")
 _BARE_AMPERSAND = re.compile(r"&(?!#[0-9]{1,9};|#x[0-9a-f]{1,9};|[a-z][a-z0-9]{0,31};)", re.IGNORECASE)
+_WHOLE_REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
 _IGNORED_IN_ADDRESSES = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\ufeff]+")
 _ENDLESS_NUMBER = re.compile(r"&#(?:[0-9]{8,}|x[0-9a-f]{8,});?", re.IGNORECASE)
@@ -64,6 +65,11 @@ def text_of(markup: str) -> str:
         elif token.name in _BLOCKS and not token.closing:  # <p>one</p><p>two</p> are two words
             pieces.append(" ")
     return " ".join("".join(pieces).split())
+
+
+def without_references(text: str) -> str:
+    """Text with the characters that its references stand for; only whole ones: `?a=1&copy=2` has none."""
+    return _WHOLE_REFERENCE.sub(lambda found: unescape(found[0]), text)
 
 
 def _tokens(markup: str) -> Iterator[str | _Tag]:
@@ -105,7 +111,7 @@ def _attributes(tag: _Tag, base: str) -> str:
         if name not in _KEPT_ATTRIBUTES or (name in _ADDRESSES and not _is_harmless(value)):
             continue
         if base and name in _ADDRESSES:
-            value = _joined(base, value)
+            value = joined(base, value)
         written.append(f' {name}="{escape(value)}"')
     return "".join(written) + (" /" if tag.attributes.endswith("/") else "")
 
@@ -115,7 +121,8 @@ def _is_harmless(address: str) -> bool:
     return scheme is None or scheme[1].lower() in _SCHEMES
 
 
-def _joined(base: str, address: str) -> str:
+def joined(base: str, address: str) -> str:
+    """An address that may be relative to another, absolute; as it is where that cannot be."""
     try:
         return urljoin(base, address)
     except ValueError:

@@ -40,11 +40,12 @@ class _Answer(msgspec.Struct, array_like=True):
 class _Question(msgspec.Struct, array_like=True):
     body: bytes
     content_type: str | None
+    address: str
     cpu_seconds: int
     memory_bytes: int
 
 
-async def read_apart(body: bytes, content_type: str | None = None) -> Feed:
+async def read_apart(body: bytes, content_type: str | None = None, address: str = "") -> Feed:
     """What `read_feed` says. Raises NotAFeed, also if the feed takes more time or memory than one of its length may."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(body) // _MIB
     memory = MEMORY_BYTES + MEMORY_PER_BYTE * len(body)
@@ -59,7 +60,8 @@ async def read_apart(body: bytes, content_type: str | None = None) -> Feed:
     )
     try:
         async with asyncio.timeout(seconds * WALL_FACTOR):
-            said, _ = await process.communicate(msgspec.msgpack.encode(_Question(body, content_type, seconds, memory)))
+            question = _Question(body, content_type, address, seconds, memory)
+            said, _ = await process.communicate(msgspec.msgpack.encode(question))
     except TimeoutError:
         raise NotAFeed(f"reading it took longer than {seconds * WALL_FACTOR} s") from None
     finally:
@@ -84,7 +86,7 @@ def serve() -> None:
     _bound(resource.RLIMIT_AS, question.memory_bytes)
     _bound(resource.RLIMIT_CORE, 0)
     try:
-        feed = read_feed(question.body, question.content_type)
+        feed = read_feed(question.body, question.content_type, question.address)
         if sum(len(entry.value) for entry in feed.entries) > _MIB + OUTPUT_PER_BYTE * size:
             answer = _Answer(refusal=f"it becomes more than {OUTPUT_PER_BYTE} times its {size:,} bytes")
         else:

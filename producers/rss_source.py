@@ -72,7 +72,9 @@ class RssSource:
             log.info("feed_unchanged", source=name, url=url)
             return
         try:
-            feed = await read_apart(response.content, response.headers.get("content-type"))
+            # Without what may be secret of it: entries are relative to the rest.
+            address = str(response.url.copy_with(userinfo=b"", query=None, fragment=None))
+            feed = await read_apart(response.content, response.headers.get("content-type"), address)
         except NotAFeed as error:
             raise SourceFailed(name, f"{url}: {error}; check `url` in the source's block") from error
         if feed.problem:

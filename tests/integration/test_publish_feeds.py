@@ -1,5 +1,6 @@
 """Feeds from a real HTTP server onto the raw topic."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,29 @@ async def test_every_entry_arrives_with_its_key_the_newest_last(pipeline_setting
     assert records[0].headers["content-type"] == "application/json"
     assert json.loads(records[0].headers["headrace-mapping"]) == MAP
     assert {json.loads(record.value)["feed"]["title"] for record in records} == {"News"}
+
+
+async def test_links_are_absolute_by_where_the_feed_was_found_and_a_long_id_has_a_hash_as_its_key(
+    pipeline_settings: Settings,
+) -> None:
+    long = "urn:" + "x" * 300
+
+    def script(request: Request) -> Answer:
+        if request.path.startswith("/old"):
+            return Answer(302, b"", {"Location": "/blog/feed?token=secret"})
+        items = f"<item><link>1#top</link></item><item><link>#2</link></item><item><guid>{long}</guid></item>"
+        body = f'<rss version="2.0"><channel><title>Salt &amp;amp; Pepper</title>{items}</channel></rss>'
+        return Answer(200, body.encode(), {"Content-Type": "text/html"})
+
+    with http_server(script) as url:
+        await publish(feed(url, pipeline_settings, "/old?token=secret"), pipeline_settings)
+    records = consume_all(pipeline_settings, "records.raw")
+    digest = hashlib.sha256(long.encode()).hexdigest()
+    assert {record.key for record in records} == {
+        f"news:{url}/blog/1#top", f"news:{url}/blog/feed#2", f"news:{digest}"
+    }  # fmt: skip
+    assert {json.loads(record.value)["id"] for record in records} >= {long}
+    assert not [record for record in records if b"secret" in record.value]
 
 
 @pytest.mark.parametrize(

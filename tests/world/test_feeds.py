@@ -14,21 +14,37 @@ from producers.feed_markup import text_of
 from tests.world.figures import Verdict, try_all
 from tests.world.material import unpacked
 
+ADDRESS = "http://feeds.example.org/blog/feed.xml"
 
-def words(entry: Any, name: str) -> str:
-    """A text without its markup, which ours keeps where the feed says that it is HTML."""
-    return " ".join(text_of(str(entry.get(name) or "")).split())
+EXPLAINED = {
+    "illformed/chardet/shiftjis.xml": "no encoding is declared, and both guess another one, by chance",
+    "illformed/rss_incomplete_cdata.xml": "its only entry is cut off, and ours leaves such an entry out",
+    "wellformed/atom10/entry_id_no_normalization_4.xml": "HTTP:// is kept, in links as in ids",
+    "wellformed/atom10/entry_id_with_attributes.xml": "an id that is a mere name is no relative link",
+    "wellformed/lang/http_content_language_entry_title_inherit_2.xml": "an id that is a mere name is no relative link",
+    "wellformed/node_precedence/atom10_id.xml": "an id that is a mere name is no relative link",
+    "wellformed/sanitize/entry_title_crazy.xml": "theirs keeps the text of a script in the title",
+}
+
+
+def title(entry: Any) -> str:
+    """As ours has it: without markup, where the feed says that it is HTML."""
+    written = str(entry.get("title") or "")
+    is_html = entry.get("title_detail", {}).get("type") in {"text/html", "application/xhtml+xml"}
+    return text_of(written) if is_html else " ".join(written.split())
 
 
 def judge(path: Path) -> Verdict:
     body = path.read_bytes()
     try:
-        ours = [json.loads(entry.value) for entry in reversed(read_feed(body).entries)]
+        ours = [json.loads(entry.value) for entry in reversed(read_feed(body, None, ADDRESS).entries)]
     except NotAFeed:
         return "refused"
-    theirs = feedparser.parse(io.BytesIO(body)).entries
+    theirs = feedparser.parse(io.BytesIO(body), response_headers={"content-location": ADDRESS}).entries
     same = len(ours) == len(theirs) and all(
-        words(own, "title") == words(their, "title") and own.get("link", "") == (their.get("link") or "")
+        own.get("title", "") == title(their)
+        and own.get("link", "") == (their.get("link") or "")
+        and own["id"] == (their.get("id") or own["id"])
         for own, their in zip(ours, theirs, strict=True)
     )
     return "right" if same else "wrong"
@@ -39,4 +55,5 @@ def test_feeds_of_every_dialect_give_their_entries_titles_and_links() -> None:
     tried: dict[str, Callable[[], Verdict]] = {
         str(path.relative_to(folder)): partial(judge, path) for path in sorted(folder.rglob("tests/**/*.xml"))
     }
-    try_all("feeds (feedparser's tests)", tried)
+    explained = {f"feedparser-6.0.14/tests/{name}": why for name, why in EXPLAINED.items()}
+    try_all("feeds (feedparser's tests)", tried, explained)

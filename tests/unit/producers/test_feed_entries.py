@@ -38,8 +38,8 @@ def values(feed: Feed) -> list[dict[str, Any]]:
     return [json.loads(entry.value) for entry in feed.entries]
 
 
-def entries(body: str | bytes, content_type: str | None = None) -> list[dict[str, Any]]:
-    feed = read_feed(body.encode() if isinstance(body, str) else body, content_type)
+def entries(body: str | bytes, content_type: str | None = None, address: str = "") -> list[dict[str, Any]]:
+    feed = read_feed(body.encode() if isinstance(body, str) else body, content_type, address)
     assert feed.problem is None
     return values(feed)
 
@@ -165,8 +165,123 @@ def test_any_bytes_are_a_feed_or_none(noise: bytes) -> None:
             continue
 
 
-def test_a_feed_without_entries_is_a_feed() -> None:
-    assert entries("<rss version='2.0'><channel><title>News</title></channel></rss>") == []
+@pytest.mark.parametrize("content_type", [None, "text/html; charset=utf-8", "text/plain", "application/octet-stream"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<rss version='2.0'><channel><title>News</title></channel></rss>",
+        "<feed xmlns='http://www.w3.org/2005/Atom'><title>News</title></feed>",
+        RSS_1.partition("<item")[0] + "</rdf:RDF>",
+    ],
+    ids=["rss", "atom", "rdf"],
+)
+def test_a_feed_without_entries_is_a_feed_whatever_it_is_served_as(body: str, content_type: str | None) -> None:
+    assert entries(body, content_type) == []
+
+
+def test_a_mistake_in_a_feed_without_entries_is_said_and_one_that_is_cut_off_is_refused() -> None:
+    body = "<rss version='2.0'><channel><title>A & B</title></channel></rss>"
+    feed = read_feed(body.encode())
+    assert (feed.entries, "not well-formed" in (feed.problem or "")) == ([], True)
+    with pytest.raises(NotAFeed, match="no entry could be read"):
+        read_feed(body[:-20].encode())
+
+
+def rss_item(item: str, root: str = "version='2.0'") -> str:
+    return f"<rss {root}><channel><title>News</title><link>/</link><item>{item}</item></channel></rss>"
+
+
+def atom_entry(entry: str, root: str = "") -> str:
+    return f"<feed xmlns='http://www.w3.org/2005/Atom' {root}><title>News</title><entry>{entry}</entry></feed>"
+
+
+@pytest.mark.parametrize(
+    ("body", "link", "identity"),
+    [
+        (rss_item("<link>/a/1?x=2#y</link>"), "https://n.example/a/1?x=2#y", "https://n.example/a/1?x=2#y"),
+        (rss_item("<link>1.html</link>"), "https://n.example/blog/1.html", "https://n.example/blog/1.html"),
+        (rss_item("<link>?p=1</link>"), "https://n.example/blog/feed?p=1", "https://n.example/blog/feed?p=1"),
+        (rss_item("<link>//m.example/1</link>"), "https://m.example/1", "https://m.example/1"),
+        (rss_item("<link>HTTP://M.example?</link>"), "HTTP://M.example?", "HTTP://M.example?"),
+        (rss_item("<link>tag:1</link>"), "tag:1", "tag:1"),
+        (rss_item("<link>/a</link><guid>7</guid>"), "https://n.example/a", "7"),
+        (rss_item("<guid>7</guid>"), "https://n.example/blog/7", "7"),
+        (rss_item("<guid>/a/7</guid>"), "https://n.example/a/7", "https://n.example/a/7"),
+        (rss_item("<guid isPermaLink='false'>/a/7</guid><link>/b</link>"), "https://n.example/b", "/a/7"),
+        (rss_item("<link>1</link>", "version='2.0' xml:base='/x/'"), "https://n.example/x/1", "https://n.example/x/1"),
+        (rss_item("<link>1</link>", "version='2.0' xml:base='http://m.example/x/'"), "http://m.example/x/1",
+         "http://m.example/x/1"),
+        (atom_entry("<id>urn:1</id><link href='../1'/>", "xml:base='a/b/'"), "https://n.example/blog/a/1", "urn:1"),
+        (atom_entry("<link href='1'/>", "xml:base='http://m.example/'").replace("<entry>", "<entry xml:base='e/'>"),
+         "http://m.example/e/1", "http://m.example/e/1"),
+    ],
+)  # fmt: skip
+def test_a_relative_link_is_absolute_by_its_base_or_the_feeds_address(body: str, link: str, identity: str) -> None:
+    [entry] = entries(body, None, "https://n.example/blog/feed")
+    assert (entry["link"], entry["id"]) == (link, identity)
+
+
+def test_every_address_in_an_entry_is_absolute() -> None:
+    body = rss_item(
+        "<guid>1</guid><enclosure url='/a.mp3' type='audio/mpeg' length='1'/>"
+        "<description>&lt;img src='i.png'&gt; &lt;a href='/x'&gt;x&lt;/a&gt;</description>"
+    )
+    [entry] = entries(body, None, "https://n.example/blog/feed")
+    assert (entry["enclosures"], entry["feed"]["link"]) == (["https://n.example/a.mp3"], "https://n.example/")
+    assert entry["summary"] == '<img src="https://n.example/blog/i.png"> <a href="https://n.example/x">x</a>'
+    [entry] = entries(body)
+    assert (entry["enclosures"], entry["feed"]["link"]) == (["/a.mp3"], "/")
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("Salt &#038; Pepper", "Salt & Pepper"),
+        ("Salt &amp; Pepper", "Salt & Pepper"),
+        ("Salt &amp;#038; Pepper", "Salt & Pepper"),
+        ("Salt &amp;amp; Pepper", "Salt & Pepper"),
+        ("<![CDATA[Salt &#038; Pepper]]>", "Salt & Pepper"),
+        ("<![CDATA[Salt & Pepper &hellip; &rsquo;24 &#x1F9C2;]]>", "Salt & Pepper … ’24 \U0001f9c2"),
+        ("It&amp;apos;s 2 &amp;plus; 2", "It's 2 + 2"),
+        ("<![CDATA[<b>Salt</b> &amp; <i>Pepper</i>]]>", "Salt & Pepper"),
+        ("&lt;em&gt;Salt&lt;/em&gt;\n  and Pepper", "Salt and Pepper"),
+        ("1 &lt; 2 and 3 &gt; 2", "1 < 2 and 3 > 2"),
+        ("The &lt;title&gt; element", "The <title> element"),
+        ("/find?a=1&amp;copy=2", "/find?a=1&copy=2"),
+        ("&amp;unknown; &amp; &amp;#99999999999;", "&unknown; & &#99999999999;"),
+    ],
+)
+def test_the_title_of_an_rss_entry_is_what_its_readers_see(written: str, title: str) -> None:
+    [entry] = entries(rss_item(f"<title>{written}</title>"))
+    assert entry["title"] == title
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("<title>Salt &amp; Pepper</title>", "Salt & Pepper"),
+        ("<title type='text'>Use &amp;amp; and &lt;b&gt; so&lt;/b&gt;</title>", "Use &amp; and <b> so</b>"),
+        ("<title type='html'>Salt &amp;amp; &lt;b&gt;Pepper&lt;/b&gt;</title>", "Salt & Pepper"),
+        ("<title type='html'><![CDATA[Salt &#038; Pepper]]></title>", "Salt & Pepper"),
+        ("<title type='xhtml'><div xmlns='http://www.w3.org/1999/xhtml'>Salt &amp; <b>Pepper</b></div></title>",
+         "Salt & Pepper"),
+        ("<title type='html'>1 &amp;lt; 2</title>", "1 < 2"),
+    ],
+)  # fmt: skip
+def test_the_title_of_an_atom_entry_is_what_its_type_says(written: str, title: str) -> None:
+    [entry] = entries(atom_entry(written))
+    assert entry["title"] == title
+
+
+def test_names_in_rss_are_without_references_too() -> None:
+    item = "<dc:creator>Dolce &amp;amp; Gabbana</dc:creator><category><![CDATA[Food &amp; Drink]]></category>"
+    body = rss_item(item, "version='2.0' xmlns:dc='http://purl.org/dc/elements/1.1/'").replace(
+        "News", "Q &amp;#038; A", 1
+    )
+    [entry] = entries(body)
+    assert (entry["author"], entry["tags"], entry["feed"]["title"]) == ("Dolce & Gabbana", ["Food & Drink"], "Q & A")
+    [entry] = entries(atom_entry("<author><name>a &amp;amp; b</name></author><category term='c &amp;amp; d'/>"))
+    assert (entry["author"], entry["tags"]) == ("a &amp; b", ["c &amp; d"])
 
 
 def test_a_feed_that_is_cut_off_gives_its_whole_entries_and_says_so() -> None:
