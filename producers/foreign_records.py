@@ -6,6 +6,7 @@ from confluent_kafka import Message
 
 from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
 from producers.source import RecordHeaders, SourceDescription, SourceRecord
+from schemas.byte_order_mark import unmarked
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_ORIGIN
 
 OURS = ("headrace-", "ce_")
@@ -34,6 +35,7 @@ class ForeignRecords:
     def _deleted(self, own: bytes | None) -> str | None:
         if own is None:
             return None
+        own = unmarked(own)
         if own.lstrip()[:1] == b"{":
             return self._json_key.of(own) or _text(own)
         # The last part of our key identifies the record within its source, as the source's own key does.

@@ -18,6 +18,11 @@ _BEGINNINGS = {
     b"%PDF": "a PDF document",
     b"PAR1": "a Parquet file",
 }
+_NEARLY = {
+    re.compile(rb"\{.*\},\Z", re.DOTALL): "it has commas between its objects; take them away with `sed 's/,$//' FILE`",
+    re.compile(rb"\{\s*'"): "it is Python's notation, and not JSON; write it with `json.dumps`",
+}
+"""What each of the first two lines looks like then."""
 _JSON = re.compile(rb"[\[{]\s*(?:[\"{\[]|\Z)")
 _DELIMITERS = re.compile(rb"[,;\t|]")
 
@@ -34,6 +39,9 @@ def not_json_lines(head: Sequence[bytes]) -> str | None:
     `head` are its first lines; two at least, if it has as many and the first is no object.
     """
     first, *others = (line.strip() for line in head[:LINES_LOOKED_AT])
+    for form, meaning in _NEARLY.items():
+        if others and form.match(first) and form.match(others[0]):
+            return meaning
     if is_object(first):
         return None
     if first[:1] == b"[":

@@ -44,6 +44,8 @@ def test_the_key_is_that_of_the_dataset_else_the_messages_own(
         (RECORDS, b'{"id": 7}', "shop:7"),
         (CUSTOMERS, b" CUST001 ", "CUST001"),
         (CUSTOMERS, b'{"customer_id": "CUST001"}', "CUST001"),
+        (CUSTOMERS, '\ufeff{"customer_id": "CUST\u200b001"}'.encode(), "CUST001"),
+        (CUSTOMERS, "CUST\u00ad001".encode("utf-16"), "CUST001"),
         (CUSTOMERS, b'{"other": 1}', '{"other": 1}'),
         (CUSTOMERS, None, None),
     ],

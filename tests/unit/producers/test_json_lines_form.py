@@ -38,6 +38,8 @@ def published(path: Path, content: bytes) -> list[bytes | None]:
         ),
         ("customer_id;first_name\na;Ada\n".encode("utf-16"), "reads CSV"),
         (b"customer_id\na\n", "first lines are no JSON objects; it begins with b'customer_id'"),
+        (ONE + b",\n" + TWO + b",\n" + ONE, "commas between its objects"),
+        ("".join(f"{record!r}\n" for record in RECORDS).encode(), "Python's notation, and not JSON"),
         (b"<!DOCTYPE html>\n<html>\n<body>Not found</body>\n</html>\n", "an HTML or XML document"),
         (gzip.compress(gzip.compress(ONE)), "packed with gzip twice"),
         (b"PK\x03\x04\x14\x00\x00\n\x00", "a ZIP archive or an Excel workbook"),
@@ -58,7 +60,8 @@ def test_what_is_something_else_is_refused_as_a_whole(tmp_path: Path, content: b
     "first",
     [
         b'{"customer_id": NaN}', b'{"customer_id": "a\tb"}', b"not json", b"[1, 2]", b"null", b'{"customer_id": "cut',
-        b'{"customer_id":', b'"text"', b"Starting the export, please wait", b"<", b"\xff\xfd", b"}",
+        b'{"customer_id":', b'"text"', b'{"customer_id": "a"},',
+        b"{'customer_id': 'a'}", b"Starting the export, please wait", b"<", b"\xff\xfd", b"}",
     ],
 )  # fmt: skip
 def test_a_bad_first_line_is_one_failure_among_records(tmp_path: Path, first: bytes) -> None:
