@@ -12,10 +12,10 @@ CUSTOMERS = SourceDescription("push", "push", dataset_named("customers"))
 
 def test_a_delete_has_the_key_under_which_its_record_is_kept(tmp_path: Path) -> None:
     lines = tmp_path / "keys"
-    lines.write_text("Jose\u0301  1 \n" + "x" * 60 + "\n")
+    lines.write_text("Jose\u0301  1 \n" + "a\x00" + "\n")
     for source in (
         DeletedKeysSource(CUSTOMERS, Lines(lines)),
-        DeletedKeysSource(CUSTOMERS, ("Jose\u0301  1", "x" * 60)),
+        DeletedKeysSource(CUSTOMERS, ("Jose\u0301  1", "a\x00")),
     ):
         keys = [record.key for batch in source.read() for record in batch.records]
-        assert keys == ["Jos\u00e9 1", "x" * 60]  # the second is no key of any: the normalizer rejects it
+        assert keys == ["Jos\u00e9 1", "a\x00"]  # the second is no key of any: the normalizer rejects it

@@ -104,7 +104,7 @@ def test_a_key_as_it_was_sent_leads_to_the_one_under_which_its_record_is_kept(
 
 @pytest.mark.parametrize(
     ("dataset", "sent"),
-    [("customers", " "), ("customers", "x" * 51), ("customers", "a\x00"), ("records", "titanic"), ("records", ":7")],
+    [("customers", " "), ("customers", "a\x00"), ("records", "titanic"), ("records", ":7")],
 )
 def test_what_no_record_can_have_as_its_key_is_refused(dataset: str, sent: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
