@@ -203,6 +203,8 @@ def describe(run: Run) -> str:
         return f"{progress.source}: not run\n  failed: {run.error}"
     seconds = f" in {run.report.seconds:.1f} s" if run.report else ""
     line = f"{progress.source}: {progress.confirmed:,} records published to {run.dataset}{seconds}"
+    if progress.encoding and progress.encoding.name != "utf-8" and progress.encoding.by != "setting":
+        line += f", read as {progress.encoding}"
     if progress.unchanged:
         line += f", {progress.unchanged:,} unchanged"
     if progress.blank:
@@ -226,6 +228,7 @@ def _as_json(run: Run) -> dict[str, object]:
         "unchanged": run.progress.unchanged,
         "blank_rows": run.progress.blank,
         "rejected_rows": run.progress.rejected_rows,
+        "encoding": run.progress.encoding and run.progress.encoding._asdict(),
         "seconds": round(run.report.seconds, 3) if run.report else None,
         "stored": run.stored,
         "failed": run.failed,

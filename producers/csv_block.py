@@ -27,7 +27,7 @@ class CsvBlock(FetchBlock):
     path: Annotated[str, Field(min_length=1)]
     """A file, or its http(s) address."""
     encoding: str | None = None
-    """Found out if not given: byte order mark, UTF-8, else guessed."""
+    """Found out if not given: byte order mark, charset of the answer over HTTP, UTF-8, else guessed if that is sure."""
     delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
     """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
     decimal: DecimalMark | None = None
@@ -62,9 +62,9 @@ class CsvBlock(FetchBlock):
         return self.decimal or "unsure"
 
     def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
-        def at(path: Path) -> CsvSource:
+        def at(path: Path, charset: str | None = None) -> CsvSource:
             layout = (self.encoding, self.delimiter, self.skip_lines, self.comment, self.columns, self.escape)
-            return CsvSource(self.describe(name), path, *layout)
+            return CsvSource(self.describe(name), path, *layout, charset)
 
         if is_address(self.path):
             return DownloadedSource(self.path, at, f"{self.path} {at(Path()).layout}", self)

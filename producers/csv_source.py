@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from producers.background_reader import read_in_background
 from producers.csv_evidence import decimals_found, only_in_rows
-from producers.csv_format import CsvFormat, NotCsv, detect_format, find_columns
+from producers.csv_format import CsvFormat, NotCsv, detect_encoding, detect_format, find_columns
 from producers.csv_resume import FilePosition, FileProgress, HashedFile
 from producers.csv_rows import BadRow, CsvRows
+from producers.found_encoding import TextEncoding, UnsureEncoding
 from producers.record_key import RecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
@@ -53,6 +54,8 @@ class CsvSource:
     comment: str | None = None
     columns: tuple[str, ...] = ()
     escape: str | None = None
+    charset: str | None = None
+    """What the server that it came from calls its encoding."""
 
     @property
     def content_type(self) -> str:
@@ -81,7 +84,8 @@ class CsvSource:
     def read(self) -> Iterator[SourceBatch]:
         """All batches, blocking. Raises SourceFailed."""
         with self._errors_explained():
-            found = self._format()
+            encoding = self._encoding()
+            found = self._format(encoding)
             size = self.path.stat().st_size
             with self.path.open("rb", buffering=READ_BYTES) as file, closing(self._rows(file, found)) as rows:
                 each = iter(rows)
@@ -89,7 +93,8 @@ class CsvSource:
                 readings = self._readings(found, columns)
                 records = None
                 for records, blank in self._records(each, rows, columns):
-                    yield SourceBatch(records, min(1.0, file.tell() / size), blank=blank, readings=readings)
+                    done = min(1.0, file.tell() / size)
+                    yield SourceBatch(records, done, blank=blank, readings=readings, encoding=encoding)
                 self._tell_no_rows(columns, records)
 
     def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
@@ -103,9 +108,12 @@ class CsvSource:
                 return
             goes_on = known is not None and file.goes_on_from(known)
             before = None if goes_on or known is None else Position({})
-            found = (
-                CsvFormat(known.encoding, known.delimiter, known.skip_lines) if known and goes_on else self._format()
-            )
+            if known and goes_on:
+                encoding = TextEncoding(known.encoding, "checkpoint")
+                found = CsvFormat(known.encoding, known.delimiter, known.skip_lines)
+            else:
+                encoding = self._encoding()
+                found = self._format(encoding)
             log.info(
                 "csv_read",
                 source=self.description.name,
@@ -128,7 +136,9 @@ class CsvSource:
                 for records, blank in self._records(each, rows, columns):
                     done = min(1.0, file.tell() / file.size) if file.size else None
                     position = progress.after_batch(rows)
-                    yield SourceBatch(records, done, position, before, blank=blank, readings=readings)
+                    yield SourceBatch(
+                        records, done, position, before, blank=blank, readings=readings, encoding=encoding
+                    )
                     before = None
                 if not goes_on:
                     self._tell_no_rows(columns, records)
@@ -139,13 +149,18 @@ class CsvSource:
     def _errors_explained(self) -> Iterator[None]:
         try:
             yield
-        except NotCsv as error:
+        except (NotCsv, UnsureEncoding) as error:
             raise self._failed(str(error)) from error
         except OSError as error:
             raise self._failed(f"cannot be read: {error.strerror or error}") from error
 
-    def _format(self) -> CsvFormat:
-        found = detect_format(self.path, self.encoding, self.delimiter, self.skip_lines, self.comment)
+    def _encoding(self) -> TextEncoding:
+        found = detect_encoding(self.path, self.encoding, self.charset)
+        log.info("csv_encoding", source=self.description.name, encoding=found.name, by=found.by, sure=found.sure)
+        return found
+
+    def _format(self, encoding: TextEncoding) -> CsvFormat:
+        found = detect_format(self.path, encoding.name, self.delimiter, self.skip_lines, self.comment)
         log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
         return found
 
@@ -272,4 +287,5 @@ def column_names(header: Sequence[str]) -> list[str]:
 
 def _undecodable(rows: CsvRows) -> SourceRecord:
     message = f"line {rows.line_number()}: bytes that are not valid {rows.encoding}"
-    return SourceRecord(rows.payload(), None, f"undecodable_row;{message}")
+    way_out = "set `encoding` if the file is in another one"
+    return SourceRecord(rows.payload(), None, f"undecodable_row;{message}; {way_out}")

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.checkpointing import Checkpointing
 from producers.confirmed_positions import SentBatch
+from producers.found_encoding import TextEncoding
 from producers.raw_headers import RawHeaders
 from producers.source import Source, SourceBatch, SourceRecord
 from producers.value_limit import fitting
@@ -40,6 +41,7 @@ class Progress:
     done: float | None = None
     unchanged: int = 0
     blank: int = 0
+    encoding: TextEncoding | None = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Delivery:
             self.progress.done = batch.done
         self.progress.unchanged += batch.unchanged
         self.progress.blank += batch.blank
+        self.progress.encoding = batch.encoding or self.progress.encoding
         self._producer.poll(0)
         await self._tick()
         if self.progress.unconfirmed:

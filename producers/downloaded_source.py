@@ -11,6 +11,7 @@ import structlog
 from producers.http_block import FetchBlock
 from producers.http_fetch import open_fetcher
 from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed
+from producers.text_encoding import CHARSET
 from runtime.checkpoints import Position
 
 log = structlog.get_logger()
@@ -23,24 +24,26 @@ def is_address(path: str) -> bool:
 
 @dataclass(frozen=True)
 class DownloadedSource:
-    """A file behind an address; implements ResumableSource. `at` makes the source that reads it where it has been put.
+    """A file behind an address; implements ResumableSource.
+
+    `at` makes the source that reads it where it has been put, with the charset that it was served with.
 
     The whole file is fetched before its first record is read, so a connection that breaks half-way publishes nothing.
     Redirects are followed: no key is sent along.
     """
 
     url: str
-    at: Callable[[Path], ResumableSource]
+    at: Callable[[Path, str | None], ResumableSource]
     scope: str
     block: FetchBlock
 
     @property
     def description(self) -> SourceDescription:
-        return self.at(Path()).description
+        return self.at(Path(), None).description
 
     @property
     def content_type(self) -> str:
-        return self.at(Path()).content_type
+        return self.at(Path(), None).content_type
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Implements Source.batches."""
@@ -55,15 +58,18 @@ class DownloadedSource:
     async def _read(self, begin: Callable[[ResumableSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             path = Path(folder, "download")
-            await self._fetch(path)
+            charset = await self._fetch(path)
             try:
-                async with aclosing(begin(self.at(path))) as batches:  # type: ignore[type-var]
+                async with aclosing(begin(self.at(path, charset))) as batches:  # type: ignore[type-var]
                     async for batch in batches:
                         yield batch
             except SourceFailed as failure:
                 raise SourceFailed(failure.source, failure.reason.replace(str(path), self.url)) from failure
 
-    async def _fetch(self, path: Path) -> None:
+    async def _fetch(self, path: Path) -> str | None:
+        """Put the file there; the charset that its server gives. Raises SourceFailed."""
         async with open_fetcher(self.description.name, self.block, "*/*") as fetcher:
-            await fetcher.get(self.url, into=path)
+            answer = await fetcher.get(self.url, into=path)
+        charset = CHARSET.search(answer.headers.get("content-type", ""))
         log.info("source_downloaded", source=self.description.name, url=self.url)
+        return charset[1] if charset else None

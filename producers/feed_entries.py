@@ -17,7 +17,7 @@ import msgspec
 from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
 from producers.feed_markup import joined, text_of, without_active_parts, without_references
-from producers.text_encoding import is_text_encoding
+from producers.text_encoding import CHARSET, is_text_encoding
 from schemas.byte_order_mark import unmarked
 
 LONGEST_FEED_MEMBER = 1000
@@ -38,7 +38,6 @@ def _sync_short_author(self: Any, key: str = "author") -> None:
 FeedParserMixin._sync_author_detail = _sync_short_author  # noqa: SLF001
 
 _DECLARED = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"'>]{0,100})[\"'][^>]*\?>")
-_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _BEGINS = re.compile(rb"(?=<(?:[a-z0-9]{1,50}:)?(?:item|entry)[\s>])", re.IGNORECASE)
 _CLOSES = re.compile(rb"</(?:[a-z0-9]{1,50}:)?(?:item|entry)\s{0,50}>", re.IGNORECASE)
@@ -115,9 +114,9 @@ def _feed(body: bytes, content_type: str | None, address: str) -> Feed:
 
 def _in_a_text_encoding(body: bytes, content_type: str | None) -> tuple[bytes, str | None]:
     """Both without a declaration of what is no encoding of text: feedparser would try it."""
-    charset = _CHARSET.search(content_type or "")
+    charset = CHARSET.search(content_type or "")
     if content_type and charset and not is_text_encoding(charset[1]):
-        content_type = _CHARSET.sub("", content_type)
+        content_type = CHARSET.sub("", content_type)
     declared = _DECLARED.match(body[:1000])
     if declared and not is_text_encoding(declared[1].decode("latin-1")):
         body = body[declared.end() :]

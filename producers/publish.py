@@ -92,6 +92,7 @@ async def publish(
         records=report.published,
         unchanged=report.unchanged,
         rejected_rows=report.rejected_rows,
+        encoding=run.progress.encoding and str(run.progress.encoding),
         seconds=round(report.seconds, 3),
     )
     return report

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_check
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from producers.found_encoding import TextEncoding
 from runtime.checkpoints import Position
 from runtime.errors import Explained
 from runtime.settings import Settings
@@ -67,6 +68,7 @@ class SourceBatch(NamedTuple):
     what the checkpoint says. `unchanged`: how many records were left out because they were sent before as they are.
     `blank`: how many rows were left out because nothing is in them. `readings`: how to read these records, where the
     source has found out more than its block says.
+    `encoding` is that of the text it was read from, where it had to be found out.
     `on_confirmed` is awaited once the broker has confirmed these records and all before them, and before the next batch
     is asked for; what it raises ends the run. It has publishing wait, so a source gives one now and then.
     """
@@ -79,6 +81,7 @@ class SourceBatch(NamedTuple):
     on_confirmed: Callable[[], Awaitable[None]] | None = None
     blank: int = 0
     readings: Mapping[str, FieldReading] | None = None
+    encoding: TextEncoding | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 import codecs
 import importlib
+import re
 from _multibytecodec import MultibyteIncrementalDecoder
+
+CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
+"""The charset within a Content-Type."""
 
 EXPECTED = "expected an encoding of text, e.g. utf-8, cp1252, iso-8859-1, utf-16, shift_jis"
 

@@ -50,6 +50,26 @@ async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> No
         assert reason in failure.value.reason
 
 
+async def test_the_charset_of_the_answer_is_that_of_the_file() -> None:
+    rows = "n;name\n1;Żaba\n".encode("iso8859-2")
+    with http_server(
+        lambda _: Answer(200, rows, {"Content-Type": "text/csv; header=present; charset=ISO-8859-2"})
+    ) as url:
+        (record,) = await read(f"{url}/shop.csv")
+        assert record.value == '{"n":"1","name":"Żaba"}'.encode()
+        (record,) = await read(f"{url}/shop.csv", encoding="cp1252")
+        assert record.value == '{"n":"1","name":"¯aba"}'.encode()
+
+
+async def test_a_file_that_is_not_in_the_charset_of_its_answer_is_refused() -> None:
+    served = Answer(200, CSV, {"Content-Type": "text/csv; charset=utf-8"})
+    with (
+        http_server(lambda _: served) as url,
+        pytest.raises(SourceFailed, match="served as utf-8, and most of its lin"),
+    ):
+        await read(f"{url}/shop.csv")
+
+
 async def test_a_file_that_was_appended_to_is_read_on_from_where_it_ended() -> None:
     content = [CSV]
     with http_server(lambda _: Answer(200, content[0])) as url:

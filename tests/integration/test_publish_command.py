@@ -124,6 +124,18 @@ def test_what_a_csv_file_shows_of_its_numbers_travels_with_the_records(
         assert json.loads(record.headers["headrace-mapping"]) == {"source_id": "id", "value": {"decimal": ","}}
 
 
+def test_a_guessed_encoding_is_named_with_how_sure_it_is(pipeline_settings: Settings, tmp_path: Path) -> None:
+    rows = "".join(f"{number},customer{number}@example.org,2024-03-0{number},שלום וברכה\n" for number in range(1, 6))
+    (tmp_path / "shalom.csv").write_bytes(("id,email,day,note\n" + rows).encode("cp1255"))
+    words = ["publish", "csv", "shalom.csv", "--map", "source_id=id", "--map", "name=note"]
+    assert b", read as cp1255 (a guess, 9" in run(pipeline_settings, words).stdout
+    (told,) = json.loads(run(pipeline_settings, [*words, "--json"]).stdout)["runs"]
+    assert (told["encoding"]["name"], told["encoding"]["by"]) == ("cp1255", "guess")
+    assert 0.9 < told["encoding"]["sure"] < 1
+    records = consume_all(pipeline_settings, "records.raw")
+    assert {json.loads(record.value)["note"] for record in records} == {"שלום וברכה"}
+
+
 def test_push_passes_lines_through_from_standard_input(pipeline_settings: Settings) -> None:
     lines = b'\xef\xbb\xbf{"customer_id": "A1" , "first_name":"x"}\n\nnot json\n'
     done = run(pipeline_settings, ["push", "customers", "-", "--source", "crm", "--json"], lines)

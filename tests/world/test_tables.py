@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from producers.csv_block import CsvBlock
-from producers.csv_format import NotCsv, detect_format
+from producers.csv_format import NotCsv, detect_encoding, detect_format
 from producers.csv_source import CsvSource, column_names
+from producers.found_encoding import UnsureEncoding
 from producers.source import SourceFailed
 from tests.world.figures import Verdict, try_all
 from tests.world.material import unpacked
@@ -19,7 +20,7 @@ ARCHIVES = ("agate-1.14.2.tar.gz", "csvkit-2.2.0.tar.gz", "vega_datasets-0.9.0-p
 
 def judge(path: Path) -> Verdict:
     try:
-        found = detect_format(path)
+        found = detect_format(path, detect_encoding(path).name)
         text = path.read_bytes().decode(found.encoding).removeprefix("\ufeff")
         theirs = list(csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter))
         theirs = [row for row in theirs if any(cell.strip() for cell in row)]
@@ -29,7 +30,7 @@ def judge(path: Path) -> Verdict:
         mapping = {"source_id": columns[0], "name": columns[-1]}
         block = CsvBlock.model_validate({"kind": "csv", "path": str(path), "dataset": "records", "map": mapping})
         records = [record for batch in CsvSource(block.describe("world"), path).read() for record in batch.records]
-    except (NotCsv, SourceFailed, UnicodeDecodeError):
+    except (NotCsv, UnsureEncoding, SourceFailed, UnicodeDecodeError):
         return "refused"
     ours = [list(json.loads(record.value or b"").values()) for record in records if record.problem is None]
     width, named = len(columns), max(number for number, name in enumerate(theirs[0], 1) if name.strip())

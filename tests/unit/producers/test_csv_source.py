@@ -52,8 +52,31 @@ def test_a_bad_row_is_published_as_its_bytes_with_the_reason(file: Path) -> None
 
 def test_an_undecodable_row_is_a_failure_and_its_neighbours_go_through(file: Path) -> None:
     good, bad, after = records(file, "id,name\n1,Müller\n2,".encode() + b"\xff\n3,c\n", encoding="utf-8")
-    assert bad == SourceRecord(b"2,\xff\n", None, "undecodable_row;line 3: bytes that are not valid utf-8")
+    problem = "undecodable_row;line 3: bytes that are not valid utf-8; set `encoding` if the file is in another one"
+    assert bad == SourceRecord(b"2,\xff\n", None, problem)
     assert (good.key, after.key) == ("shop:1", "shop:3")
+
+
+def test_what_comes_behind_the_sample_and_does_not_fit_it_is_a_failure_and_no_gibberish(file: Path) -> None:
+    plain = b"".join(b"%d,%s\n" % (number, b"x" * 1000) for number in range(1100))
+    *_, bad = records(file, b"id,name\n" + plain + "9999,Käse\n".encode("cp1252"))
+    assert (bad.value, bad.key) == (b"9999,K\xe4se\n", None)
+    assert (bad.problem or "").startswith("undecodable_row;line 1102")
+
+
+def test_a_file_of_which_the_encoding_cannot_be_told_is_refused_and_read_once_it_is_said(file: Path) -> None:
+    rows = b"id,name\n1,H\x8ckan Smith\n"
+    with pytest.raises(SourceFailed, match=r"mac-roman reads 'Håkan', cp850 reads 'Hîkan'; set `encoding`"):
+        records(file, rows)
+    (record,) = records(file, rows, encoding="mac-roman")
+    assert json.loads(record.value or b"")["name"] == "Håkan Smith"
+
+
+def test_a_batch_says_what_encoding_it_was_read_in(file: Path) -> None:
+    file.write_bytes("id,name\n1,Käse\n".encode("cp1252"))
+    (batch,) = source(file).read()
+    assert batch.encoding is not None
+    assert (batch.encoding.name, batch.encoding.by) == ("cp1252", "guess")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.csv_format import detect_format
+from producers.csv_format import detect_encoding, detect_format
 from producers.csv_rows import BadRow, CsvRows
 from producers.text_encoding import is_text_encoding
 
@@ -19,7 +19,7 @@ HOSTILE = bytes(range(256)) * 3 + b'a,b\r\n"c\\x41\\u12,&#,+AGE-,~{,xn--a-\n\x1b
 @pytest.mark.parametrize("name", [name for name in CODECS if is_text_encoding(name)])
 def test_an_accepted_encoding_reads_any_bytes(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(HOSTILE)
-    found = detect_format(tmp_path / "x.csv", name)
+    found = detect_format(tmp_path / "x.csv", detect_encoding(tmp_path / "x.csv", name).name)
     rows = CsvRows(io.BytesIO(HOSTILE), found.encoding, found.delimiter)
     for row in rows:
         assert isinstance(row, BadRow | list)
