@@ -33,7 +33,8 @@ def export(
     """Write all rows of a dataset to files: typed, sorted by key, of one moment, in constant memory.
 
     A file appears at its destination whole or not at all. S3 takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
-    and AWS_ENDPOINT_URL; without credentials a folder of this machine stands in (OBJECT_STORE, OBJECT_STORE_DIR).
+    and AWS_ENDPOINT_URL. A folder below OBJECT_STORE_DIR stands in for s3://test-bucket where there are no credentials,
+    and for any bucket with OBJECT_STORE=local.
 
     Exit code 0 only if every file was delivered; 1 otherwise; 2 for wrong usage.
 
@@ -69,4 +70,4 @@ def export(
     except ExportError as error:
         fail(str(error))
     if as_json:
-        print_json({"dataset": chosen.name, **report.as_json()})
+        print_json({"dataset": chosen.name, **report.as_json(destination)})

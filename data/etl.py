@@ -115,7 +115,7 @@ def etl(
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(msgspec.json.encode(report.as_json() | {"failed": dict(cleaned.failed)}).decode())
+        typer.echo(msgspec.json.encode(report.as_json(destination) | {"failed": dict(cleaned.failed)}).decode())
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ class Bucket:
 
     verb = "uploaded to"
     remark: str | None = None
+    folder: Path | None = None
 
     def __init__(self, store: ObjectStore, url: str) -> None:
         self._store = store

@@ -15,6 +15,10 @@ class Destination(Protocol):
     def remark(self) -> str | None:
         """What a person should know of it besides."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that the files end in; None for a bucket."""
+
     def check(self) -> None:
         """Raise ExportError if files cannot go there; called before the work begins. Blocking."""
 

@@ -1,6 +1,7 @@
-"""Which destination is meant: a folder, an object store, or, without credentials, a folder in a bucket's place."""
+"""Which destination is meant: a folder, an object store, or a folder in a bucket's place."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +22,11 @@ S3 = "s3"
 REMOTE = (S3, "gs", "az")
 """Schemes of object stores; gs and az take their credentials from the environment as their own tools do."""
 
+DEMO_BUCKET = "test-bucket"
+"""The bucket of the tour: without credentials a folder stands in for it. Any other is somebody's."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9$](?:[A-Za-z0-9_-]|\.(?!\.))*")
+
 AMBIENT_CREDENTIALS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -35,15 +41,18 @@ MAX_RETRIES = 3
 def destination_at(to: str, settings: Settings) -> Destination:
     """The destination that `to` names: a folder's path or an object store's URL. Connects to nothing.
 
-    Raises ExportError for a URL that is none, and for half of a pair of credentials.
+    Raises ExportError for a URL that is none, and for a bucket without credentials or with half of a pair.
     """
     scheme, separator, _ = to.partition("://")
     if not separator:
         return Folder(Path(to))
     if scheme not in REMOTE:
         raise ExportError(f"{to!r}: expected a folder, or a URL that begins with {'://, '.join(REMOTE)}://")
-    if not urlsplit(to).netloc:
+    parts = urlsplit(to)
+    if not _BUCKET.fullmatch(parts.netloc):
         raise ExportError(f"{to!r} names no bucket: expected e.g. {scheme}://bucket/prefix")
+    if parts.query or parts.fragment or {".", ".."} & set(parts.path.split("/")):
+        raise ExportError(f"{to!r}: a prefix has no '..', '.', '?' or '#': expected e.g. {scheme}://bucket/prefix")
     try:
         return _in_object_store(to.rstrip("/"), scheme, settings)
     except (BaseError, ValueError) as error:
@@ -58,6 +67,11 @@ def _in_object_store(url: str, scheme: str, settings: Settings) -> Destination:
     config = _s3_config(settings)
     if settings.object_store == "local" or (settings.object_store == "auto" and not _has_credentials(settings)):
         parts = urlsplit(url)
+        if settings.object_store == "auto" and parts.netloc != DEMO_BUCKET:
+            raise ExportError(
+                f"there are no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; "
+                "OBJECT_STORE=remote if this machine's role has them; OBJECT_STORE=local for a folder in its place"
+            )
         return StandIn((settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute(), url)
     options["allow_http"] = (settings.aws_endpoint_url or "").startswith("http://")
     return Bucket(S3Store.from_url(url, config=config, client_options=options, retry_config=retry), url)

@@ -22,6 +22,10 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def folder(self) -> Path | None:
+        return self._path
+
     def check(self) -> None:
         try:
             self._path.mkdir(parents=True, exist_ok=True)

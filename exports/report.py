@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from exports.destination import Destination
 from exports.export import Exported
 from exports.files import Delivered
 
@@ -27,12 +28,14 @@ class Report:
         self.files.append(file)
         self._say(file.line)
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything, for scripts. All rows must have been written."""
+    def as_json(self, destination: Destination) -> dict[str, Any]:
+        """Everything, for scripts; `folder` is that of this machine which holds the files. All rows must be written."""
         assert self.counts is not None  # noqa: S101 (see the contract)
         return {
             "initial_rows": self.counts.initial_rows,
             "rows_after_cleaning": self.counts.rows,
+            "local": destination.folder is not None,
+            "folder": str(destination.folder) if destination.folder else None,
             "files": [{"name": one.name, "address": one.address, "bytes": one.bytes} for one in self.files],
         }
 

@@ -168,8 +168,8 @@ class Settings(BaseSettings):
 
     # Object stores, for exports
     object_store: Literal["auto", "local", "remote"] = "auto"
-    """`auto`: s3:// is a folder of this machine where no credentials are set. `remote`: never, as on a machine whose
-    role gives it credentials. `local`: always."""
+    """`auto`: s3://test-bucket is a folder of this machine where no credentials are set. `remote`: never, as on a
+    machine whose role gives it credentials. `local`: every bucket, always."""
     object_store_dir: Path = Path("object-store")
     """The folder that stands in: a folder per bucket."""
     object_store_bucket: str = "test-bucket"

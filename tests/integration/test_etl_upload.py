@@ -69,6 +69,7 @@ def test_the_bucket_may_come_from_the_settings_and_the_answer_as_json(raw: Path,
     told = json.loads(etl(str(raw), "--format", "csv", "--json", environment=variables).stdout)
     assert (told["initial_rows"], told["rows_after_cleaning"]) == (5_200, 4_680)
     assert sum(told["failed"].values()) == 260
+    assert (told["local"], told["folder"]) == (False, None)
     assert [file["address"] for file in told["files"]] == [f"S3://{bucket.name}/processed_output.csv"]
     assert told["files"][0]["bytes"] == len(bucket.read("processed_output.csv"))
 
@@ -120,6 +121,15 @@ def test_without_credentials_a_folder_stands_in_with_the_same_lines(raw: Path, t
         "processed_output.csv",
         "processed_output.parquet",
     ]
+    told = json.loads(etl(str(raw), "--json", environment={"OBJECT_STORE_DIR": str(tmp_path)}).stdout)
+    assert (told["local"], told["folder"]) == (True, f"{tmp_path}/test-bucket")
+
+
+def test_another_bucket_without_credentials_is_an_error_and_nothing_is_written(raw: Path, tmp_path: Path) -> None:
+    done = etl(str(raw), "--bucket", "sales", environment={"OBJECT_STORE_DIR": str(tmp_path)}, expect=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: there are no credentials for s3://sales: set AWS_ACCESS_KEY_ID and")
+    assert list(tmp_path.iterdir()) == []
 
 
 UPLOAD = """

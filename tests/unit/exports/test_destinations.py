@@ -1,6 +1,7 @@
 """Where files go: whole or not at all, in a folder, or in the folder that stands in for a bucket."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -62,6 +63,28 @@ def test_without_credentials_a_folder_stands_in_for_the_bucket_and_says_so(tmp_p
     assert (tmp_path / "test-bucket/daily/orders.csv").read_text().startswith("order_id,")
 
 
+def test_any_other_bucket_without_credentials_is_an_error_that_names_the_ways_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"no credentials for s3://sales/daily: set AWS_ACCESS_KEY_ID .*=remote .*=local"
+    ):
+        destination_at("s3://sales/daily", Settings(object_store_dir=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_stands_in_for_any_bucket_if_it_is_asked_for(tmp_path: Path) -> None:
+    destination = destination_at("s3://sales/daily", Settings(object_store="local", object_store_dir=tmp_path))
+    assert destination.folder == tmp_path / "sales" / "daily"
+
+
+@pytest.mark.parametrize(
+    "to", ["s3://../x", "s3://.", "s3://test-bucket/../../x", "s3://test-bucket/a/../b", "s3://a..b"]
+)
+@pytest.mark.parametrize("store", ["auto", "local", "remote"])
+def test_no_url_leads_out_of_the_folder_that_stands_in(to: str, store: Literal["auto", "local", "remote"]) -> None:
+    with pytest.raises(ExportError, match=r"expected e\.g\. s3://bucket/prefix"):
+        destination_at(to, Settings(object_store=store))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -72,7 +95,7 @@ def test_without_credentials_a_folder_stands_in_for_the_bucket_and_says_so(tmp_p
 def test_with_credentials_or_if_told_so_s3_is_s3(settings: Settings) -> None:
     destination = destination_at("s3://test-bucket", settings)
     assert isinstance(destination, Bucket)
-    assert destination.remark is None
+    assert (destination.remark, destination.folder) == (None, None)
 
 
 def test_a_platforms_credentials_are_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
