@@ -11,7 +11,7 @@ from tests.e2e.stores import documents, rows, value
 from tests.processes import Pipeline
 from tests.waiting import eventually
 
-CUSTOMERS, PASSENGERS, POSTS = 10_000, 1_313, 100
+CUSTOMERS, PASSENGERS, POSTS = 10_000, 1_309, 100
 SALES, ORDERS, SPOILT_SALES = 5_200, 4_680, 260
 
 OF_THE_SOURCE = """SELECT customer_id, created_at, updated_at FROM customers

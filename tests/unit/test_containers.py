@@ -89,7 +89,8 @@ def test_nothing_waits_for_a_service_without_saying_what_for() -> None:
 def test_the_image_has_every_package_of_ours_and_only_these() -> None:
     packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
     let_in = re.findall(r"^!(.+?)/?$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
-    assert set(let_in) == {*packages, "cli.py", "sources.toml", "requirements-image.lock", "LICENSE"}
+    licences = {"LICENSE", "LICENSES", "NOTICE"}
+    assert set(let_in) == {*packages, *licences, "cli.py", "sources.toml", "requirements-image.lock"}
 
 
 def test_the_image_installs_what_the_local_stack_installs_without_its_servers() -> None:
