@@ -109,7 +109,7 @@ def guess_encoding(lines: Sequence[bytes]) -> Guess | None:
     other = next((name for name in ranked if text.decode(name, "replace") != text.decode(best, "replace")), None)
     ratio = scores[best] / scores[other] if other and scores[other] else 100.0
     # As measured: of what is so much better than the next, so many are right.
-    return Guess(best, round(1 - 0.1 / ratio**2, 3) if ratio >= CLEAR_RATIO else 0.5, other)
+    return Guess(best, round(min(0.99, 1 - 0.1 / ratio**2), 2) if ratio >= CLEAR_RATIO else 0.5, other)
 
 
 def first_difference(lines: Sequence[bytes], one: str, other: str) -> tuple[str, str]:

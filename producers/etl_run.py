@@ -24,10 +24,13 @@ async def publish_run(
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> PublishReport:
-    """Publish a source under its run, which learns how many records are confirmed. Raises what `publish` raises."""
+    """Publish a source under its run, which learns how many records are confirmed and how they are read.
+
+    Raises what `publish` raises.
+    """
 
     def tell(now: Progress) -> None:
-        run.published = now.confirmed
+        run.published, run.encoding = now.confirmed, str(now.encoding) if now.encoding else None
         if progress is not None:
             progress(now)
 

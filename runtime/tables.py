@@ -188,6 +188,7 @@ etl_runs = Table(
     Column("failed", BigInteger),
     Column("failure_reason", Text),
     Column("anomalies", JSONB),
+    Column("encoding", Text),
     _timestamp("created_at", default=True),
     Index(None, "source", "started_at"),
     Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),

@@ -73,6 +73,8 @@ class EtlRun:
     engine: AsyncEngine
     published: int | None = None
     """Records that the broker has confirmed so far; whoever publishes may keep it up to date."""
+    encoding: str | None = None
+    """Of the text that it is read from, likewise."""
 
     async def complete(
         self,
@@ -170,7 +172,7 @@ class EtlRun:
 
     async def _close(self, **values: Any) -> None:
         async with self.engine.begin() as connection:
-            await close_run(connection, self.run_id, published=self.published, **values)
+            await close_run(connection, self.run_id, published=self.published, encoding=self.encoding, **values)
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]], deadline: float | None) -> T:
         """Try until a store that is away is back. Raises Unavailable after the deadline; other errors at once."""

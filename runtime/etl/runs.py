@@ -35,6 +35,8 @@ class RunRow:
     failure_reason: str | None
     anomalies: list[Any] | None
     """What was unlike the source's runs before (`runtime/anomalies/judgement.py`); None until it has been looked at."""
+    encoding: str | None
+    """In which a source's text was read, and how sure that was if guessed; None where it is not to be found out."""
     created_at: datetime.datetime
 
 
@@ -68,6 +70,7 @@ async def close_run(
     stored: int | None = None,
     failed: int | None = None,
     failure_reason: str | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Record how a run ended: as a failure if there is a reason. A success stays one. Idempotent.
 
@@ -80,6 +83,7 @@ async def close_run(
         "stored": stored,
         "failed": failed,
         "failure_reason": failure_reason,
+        "encoding": encoding,
     }
     open_still = (etl_runs.c.run_id == run_id) & (etl_runs.c.status != "success")
     await connection.execute(update(etl_runs).where(open_still).values(values))

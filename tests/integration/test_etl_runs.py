@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from producers.etl_run import begin_source_run, publish_run
+from producers.etl_run import begin_source_run, publish_run, run_source
 from producers.source import Source
 from producers.sources import load_sources
 from runtime.etl.lock import HOLDER, KEY, LockTaken
@@ -102,6 +102,16 @@ def test_a_run_is_no_success_before_postgres_has_its_records(settings: Settings,
     (run,) = recorded(settings)
     assert (run["status"], run["trigger"], run["published"], run["stored"]) == ("failed", "publish", ROWS, None)
     assert f"{ROWS} of {ROWS} published records have not reached Postgres within 0.3 s" in run["failure_reason"]
+
+
+async def test_a_run_records_the_encoding_that_was_guessed_and_how_sure_it_was(settings: Settings) -> None:
+    letters_in_hebrew = "".join(f"{number},אותיות בעברית\n" for number in range(ROWS))
+    (settings.home / "letters.csv").write_bytes(f"source_id,name\n{letters_in_hebrew}".encode("cp1255"))
+    cover(settings)
+    await run_source(letters(settings), settings, "run")
+    (run,) = recorded(settings)
+    assert run["status"] == "success"
+    assert str(run["encoding"]).startswith("cp1255 (a guess, 9")
 
 
 def test_publishing_without_waiting_is_no_recorded_run(settings: Settings, headrace: Command) -> None:
