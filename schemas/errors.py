@@ -35,3 +35,8 @@ class InvalidRecord(Exception):
 
 class BrokenDataset(Exception):
     """A file of `schemas/datasets/` declares no dataset; the message names it, the line and what is wrong there."""
+
+
+HOSTILE = (ValueError, ArithmeticError, RecursionError)
+"""What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
+integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a RecursionError."""

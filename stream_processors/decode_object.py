@@ -6,14 +6,10 @@ from typing import Any
 import msgspec
 
 from schemas.byte_order_mark import unmarked
-from schemas.errors import InvalidRecord
+from schemas.errors import HOSTILE, InvalidRecord
 
 # Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
 _decode = msgspec.json.Decoder(float_hook=str).decode
-
-HOSTILE = (ValueError, ArithmeticError, RecursionError)
-"""What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
-integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a RecursionError."""
 
 _JSON_NAMES: dict[type, str] = {
     list: "an array", str: "a string or a number", int: "a number", bool: "a boolean", type(None): "null",

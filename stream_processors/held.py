@@ -4,8 +4,8 @@ import msgspec
 
 from schemas.errors import InvalidRecord
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_RUN, HEADER_SOURCE, FailedRecord
+from schemas.source_headers import SourceHeaders, header_text
 from stream_processors.normalize import Normalized, RawRecord, Rejected, failed_record, kept_key
-from stream_processors.source_context import SourceHeaders, header_text
 
 MAX_MAPPING_BYTES = 65_536
 """A longer mapping would not fit beside the payload; what has one is not held."""

@@ -11,12 +11,11 @@ import msgspec
 
 from runtime.kafka_clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
-from schemas.errors import FieldProblem, InvalidField, InvalidRecord
+from schemas.errors import HOSTILE, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
-from schemas.members import read_member, with_plain_names
-from stream_processors.decode_object import HOSTILE, decode_object
-from stream_processors.reading_plan import ReadingPlan, reading_plan
-from stream_processors.source_context import (
+from schemas.members import with_plain_names
+from schemas.reading_plan import ReadingPlan, read_fields, reading_plan
+from schemas.source_headers import (
     BadMapping,
     Headers,
     HeaderValues,
@@ -24,6 +23,7 @@ from stream_processors.source_context import (
     header_text,
     source_headers,
 )
+from stream_processors.decode_object import decode_object
 
 STAGE = "normalizer"
 
@@ -136,8 +136,6 @@ class RecordNormalizer:
         return plan
 
     def _read(self, plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        data: dict[str, Any] = {}
-        problems: list[FieldProblem] | None = None
         unknown: tuple[str, ...] = ()
         if not plan.columns.issuperset(record):
             strangers = record.keys() - plan.columns
@@ -145,21 +143,7 @@ class RecordNormalizer:
                 record = with_plain_names(record)
                 strangers = record.keys() - plan.columns
             unknown = _names(strangers)
-        if plan.members:
-            record |= {column: read_member(record, column, path) for column, path in plan.members}
-        get = record.get
-        for name, column, normalize, required, filled in plan.steps:
-            try:
-                value = normalize(get(column))
-                if value is None:
-                    if filled is not None:
-                        value = normalize(filled)
-                    if required and value is None:
-                        raise _absent(column, column in record)
-                data[name] = value
-            except HOSTILE as error:
-                problems = problems or []
-                problems.append(_problem(name, error))
+        data, problems = read_fields(plan, record)
         if problems:
             message = "; ".join(f"{p.field}: {p.message}" for p in problems)
             raise InvalidRecord(problems[0].code, message, tuple(problems))
@@ -204,18 +188,6 @@ def failed_record(
 def kept_key(record: RawRecord) -> bytes | None:
     """What a failure keeps of the record's key. Pure."""
     return record.key[:MAX_KEY_BYTES] if record.key is not None else None
-
-
-def _absent(column: str, there: bool) -> InvalidField:
-    if there:
-        return InvalidField("required", f"{column!r} is null or empty")
-    return InvalidField("missing_field", f"the record has no {column!r}")
-
-
-def _problem(field: str, error: BaseException) -> FieldProblem:
-    if isinstance(error, InvalidField):
-        return FieldProblem(field, error.code, error.message)
-    return FieldProblem(field, "unreadable_value", f"{type(error).__name__}: {str(error)[:200]}")
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from schemas.dataset import Dataset
+from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
 from stream_processors.held import REMEDY, Held, held, may_be_held
@@ -22,7 +23,6 @@ from stream_processors.normalizer_metrics import (
     Progress,
     UnknownFields,
 )
-from stream_processors.source_context import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
 from stream_processors.source_limits import Source, SourceLimits
 
 log = structlog.get_logger()

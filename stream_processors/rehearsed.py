@@ -10,9 +10,9 @@ from runtime.fault_points import arm, crash_here
 from runtime.rehearsal_watch import RehearsalWatch
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
+from schemas.source_headers import PUSHED, Headers, header_text, source_headers
 from stream_processors.batch_transport import Batch
 from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer, Rejected
-from stream_processors.source_context import PUSHED, Headers, header_text, source_headers
 
 HOLD_SECONDS = 0.25
 """Between two draws while an outage is rehearsed."""

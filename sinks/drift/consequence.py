@@ -1,45 +1,41 @@
 """What a drift does to the records that show it: nothing, or the reason with which they fail. Pure."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from schemas.dataset import Dataset, DatasetField
-from schemas.errors import InvalidField
+from schemas.dataset import Dataset
+from schemas.errors import HOSTILE
+from schemas.reading_plan import read_fields, reading_plan
+from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.rules import Change
 
 MAX_EXAMPLE = 500
 """Characters of an example that are kept."""
 
 _decode = msgspec.json.Decoder(float_hook=str).decode
-_decode_mapping = msgspec.json.Decoder(dict[str, str]).decode
-
-_HOSTILE = (ValueError, ArithmeticError, RecursionError)
 
 
 def failure_reason(dataset: Dataset, mapping: bytes | None, change: Change) -> str | None:
     """The reason code of the failures that the drift causes, None where records go through.
 
-    A gained field is never in the way. A lost one is where a required field is read from it, a retyped one where a
-    field is read from it that cannot take the value.
+    A gained field is never in the way. A lost or retyped one is, where the normalizer rejects a field that it reads
+    from it: so the example is read as the normalizer reads it.
     """
     if change.what == "gained":
         return None
-    fields = _read_from(dataset, mapping, change.field)
-    if change.what == "lost":
-        return "missing_field" if any(field.required for field in fields) else None
-    value = example_value(change)
-    return next((code for field in fields if (code := _refusal(field, value))), None)
-
-
-def example_value(change: Change) -> object:
-    """The field's value in the example; None where it has none, or is lost."""
-    if change.example is None:
-        return None
     try:
-        return _decode(change.example.payload).get(change.field)
-    except _HOSTILE:
-        return None
+        plan = reading_plan(dataset, SourceHeaders(None, None, None, mapping))
+    except BadMapping:
+        return None  # All records of the source fail, and the drift has no part in it.
+    paths = dict(plan.members)
+    steps = tuple(step for step in plan.steps if paths.get(step[1], (step[1],))[0] == change.field)
+    record = _example_record(change)
+    if change.what == "lost":
+        record.pop(change.field, None)
+    members = tuple((column, path) for column, path in plan.members if any(step[1] == column for step in steps))
+    _, problems = read_fields(plan._replace(steps=steps, members=members), record)
+    return problems[0].code if problems else None
 
 
 def example_text(change: Change) -> str | None:
@@ -49,26 +45,14 @@ def example_text(change: Change) -> str | None:
     shown = change.example.payload
     if change.what != "lost":
         try:
-            shown = msgspec.json.encode(example_value(change))
-        except _HOSTILE:
+            shown = msgspec.json.encode(_example_record(change).get(change.field))
+        except HOSTILE:
             return None
     return shown[: 4 * MAX_EXAMPLE].decode("utf-8", "replace")[:MAX_EXAMPLE].replace("\x00", "\ufffd")
 
 
-def _read_from(dataset: Dataset, mapping: bytes | None, column: str) -> list[DatasetField]:
+def _example_record(change: Change) -> dict[str, Any]:
     try:
-        columns: Mapping[str, str] = _decode_mapping(mapping) if mapping else {}
-    except _HOSTILE:
-        return []
-    filled = {name for name, _ in dataset.source_fields}
-    return [f for f in dataset.fields if columns.get(f.name, f.name) == column and f.name not in filled]
-
-
-def _refusal(field: DatasetField, value: object) -> str | None:
-    try:
-        normal = field.type.normalize(value)
-    except InvalidField as error:
-        return error.code
-    except _HOSTILE:
-        return "unreadable_value"
-    return "required" if normal is None and field.required else None
+        return dict(_decode(change.example.payload)) if change.example else {}
+    except HOSTILE:
+        return {}

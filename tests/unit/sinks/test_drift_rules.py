@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.field_reading import FieldReading, encode_mapping
 from schemas.registry import dataset_named
 from sinks.drift.consequence import example_text, failure_reason
 from sinks.drift.observation import Example, Group, observations
@@ -15,6 +16,7 @@ from sinks.drift.rules import MAX_FIELDS, Change, SourceState, observe
 from sinks.drift.shapes import Shapes
 
 CUSTOMERS = dataset_named("customers")
+ORDERS = dataset_named("orders")
 START = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
 
 
@@ -178,6 +180,28 @@ def test_what_a_drift_does_to_records_is_told_by_the_reason_they_fail_with() -> 
     assert failure_reason(CUSTOMERS, None, change("retyped", "email", {"email": {"at": "x"}})) == "wrong_type"
     assert failure_reason(CUSTOMERS, None, change("retyped", "account_balance", {"account_balance": "1.50"})) is None
     assert failure_reason(CUSTOMERS, None, change("retyped", "account_balance", {"account_balance": 1.5})) is None
+
+
+def test_a_drift_is_judged_by_every_kind_of_mapping_as_the_normalizer_reads_it() -> None:
+    def reason(readings: dict[str, FieldReading], what: Any, field: str, record: dict[str, Any]) -> str | None:
+        return failure_reason(ORDERS, encode_mapping(readings), change(what, field, record))
+
+    price = {"price": FieldReading("Preis", decimal=",")}
+    assert reason(price, "lost", "Preis", {}) == "missing_field"
+    assert reason(price, "retyped", "Preis", {"Preis": {}}) == "wrong_type"
+    assert reason(price, "retyped", "Preis", {"Preis": "1.234,50"}) is None
+    day = {"order_date": FieldReading("Tag", dates="day_first")}
+    assert reason(day, "lost", "Tag", {}) == "missing_field"
+    assert reason(day, "retyped", "Tag", {"Tag": "31/01/2024"}) is None
+    assert reason(day, "retyped", "Tag", {"Tag": 7}) == "date_form"
+    assert reason({"product": FieldReading("What", default="Pen")}, "lost", "What", {}) is None
+    nested = {"product": FieldReading("item.name")}
+    assert reason(nested, "lost", "item", {}) == "required"
+    assert reason(nested, "retyped", "item", {"item": "Pen"}) == "required"
+    assert reason(nested, "retyped", "item", {"item": {"name": "Pen"}}) is None
+    needed = encode_mapping({"phone": FieldReading("tel", required=True)})
+    assert failure_reason(CUSTOMERS, needed, change("lost", "tel", {})) == "missing_field"
+    assert failure_reason(CUSTOMERS, needed, change("retyped", "tel", {"tel": ""})) == "required"
 
 
 def test_a_batch_reaches_from_its_oldest_to_its_newest_record_whatever_partition_came_first() -> None:

@@ -1,12 +1,13 @@
 """How to read one source's records into one dataset, worked out once per source instead of once per record."""
 
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.dataset import Dataset
+from schemas.errors import HOSTILE, FieldProblem, InvalidField
 from schemas.field_reading import FieldReading, Normalize, reader_of
-from schemas.members import member_path, plain_name
-from stream_processors.source_context import PUSHED, SourceHeaders, header_text, parse_mapping
+from schemas.members import member_path, plain_name, read_member
+from schemas.source_headers import PUSHED, SourceHeaders, header_text, parse_mapping
 
 FieldStep = tuple[str, str, Normalize, bool, str | int | Decimal | None]
 """Field, column to take it from, its normalize, whether it is required, and what is filled in where it is missing."""
@@ -59,6 +60,39 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
         columns=frozenset([*names, *(step[1] for step in steps), *(path[0] for path in members.values())]),
         members=tuple(members.items()),
     )
+
+
+def read_fields(plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """The plan's fields in normal form, and what is wrong with the others. Puts nested members into the record."""
+    data: dict[str, Any] = {}
+    problems: list[FieldProblem] = []
+    if plan.members:
+        record |= {column: read_member(record, column, path) for column, path in plan.members}
+    get = record.get
+    for name, column, normalize, required, filled in plan.steps:
+        try:
+            value = normalize(get(column))
+            if value is None:
+                if filled is not None:
+                    value = normalize(filled)
+                if required and value is None:
+                    raise _absent(column, column in record)
+            data[name] = value
+        except HOSTILE as error:
+            problems.append(_problem(name, error))
+    return data, problems
+
+
+def _absent(column: str, there: bool) -> InvalidField:
+    if there:
+        return InvalidField("required", f"{column!r} is null or empty")
+    return InvalidField("missing_field", f"the record has no {column!r}")
+
+
+def _problem(field: str, error: BaseException) -> FieldProblem:
+    if isinstance(error, InvalidField):
+        return FieldProblem(field, error.code, error.message)
+    return FieldProblem(field, "unreadable_value", f"{type(error).__name__}: {str(error)[:200]}")
 
 
 def _default(reading: FieldReading) -> str | int | Decimal | None:
