@@ -40,7 +40,10 @@ class Edit(BaseModel):
 
 
 class Retry(BaseModel):
-    """`rate` in records/s. `force`: send parked ones, and those of which a newer record is stored."""
+    """`rate` in records/s.
+
+    `force`: send parked ones, those that would fail again, and those of which a newer record is stored.
+    """
 
     rate: Annotated[float, Field(ge=replays.LOWEST_RATE, le=replays.HIGHEST_RATE, allow_inf_nan=False)] | None = None
     force: bool = False

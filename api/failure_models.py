@@ -119,9 +119,10 @@ class ReplayJobStatus(ReplayJob):
 
 
 class PlanAnswer(BaseModel):
-    """What a replay would do: `ready` failures would be sent and are valid."""
+    """What a replay would do: `sent` failures would be sent, of which `ready` are valid."""
 
     total: int
+    sent: int
     ready: int
     lines: list[PlanLine]
 

@@ -43,7 +43,11 @@ def retry(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Send parked ones too, and those of which a newer record is stored.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Send parked ones too, those that would fail again, and those of which a newer record is stored.",
+        ),
     ] = False,
     resume: Annotated[
         int | None, typer.Option(min=1, max=replays.MOST_ID, metavar="JOB", help="Go on with a job that was paused.")
@@ -52,6 +56,9 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Send failures again, corrected if they were edited. Ctrl-C pauses; the job can be taken up again anywhere.
+
+    What would fail again is left out, as --dry-run says, until it is edited or forced. A record is read with the
+    mapping that it was published with; `headrace reprocess` reads it with the one that its source has now.
 
     Exit code 0 only if the job is done and nothing was skipped or failed again; 1 otherwise; 2 for wrong usage.
 
@@ -135,10 +142,12 @@ def _change(job_id: int, state: Any, as_json: bool) -> None:
 def _plan(settings: Settings, chosen: Selection, force: bool, as_json: bool) -> None:
     plan = run(desk(settings).plan(chosen, force=force))
     if as_json:
-        print_json(plan)
+        print_json({"total": plan.total, "sent": plan.sent, "ready": plan.ready, "lines": plan.lines})
         return
     stdout.print(plan_table(plan))
-    stdout.print(f"{plan.total:,} selected; {plan.ready:,} would be sent and are valid. Nothing was sent.")
+    again = f" ({plan.sent - plan.ready:,} would fail again)" if plan.sent > plan.ready else ""
+    left = plan.total - plan.sent
+    stdout.print(f"{plan.total:,} selected: {plan.sent:,} would be sent{again}, {left:,} left out. Nothing was sent.")
 
 
 def _run(settings: Settings, job_id: int, as_json: bool) -> Job:

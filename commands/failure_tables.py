@@ -52,10 +52,12 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """The histogram of a dry run."""
-    table = Table("DATASET", "REASON", "EXPECTED", "COUNT", box=None)
-    table.columns[3].justify = "right"
+    table = Table("DATASET", "REASON", "EXPECTED", "SENT", "COUNT", box=None)
+    table.columns[4].justify = "right"
     for line in plan.lines:
-        table.add_row(escape(line.dataset), escape(line.reason), line.expected, f"{line.count:,}")
+        table.add_row(
+            escape(line.dataset), escape(line.reason), line.expected, "yes" if line.sent else "no", f"{line.count:,}"
+        )
     return table
 
 

@@ -106,8 +106,10 @@ def show(failure_id: FailureId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(shown)
         return
+    # The message repeats what is wrong with each field, for the list.
+    told = {"problems", "payload", "edited_payload", "history"} | ({"message"} if shown["problems"] else set())
     for name, value in shown.items():
-        if name not in ("problems", "payload", "edited_payload", "history") and value is not None:
+        if name not in told and value is not None:
             stdout.print(f"[bold]{name:<19}[/] {escape(str(value))}")
     for problem in shown["problems"]:
         stdout.print(f"  [yellow]{escape(problem['field'])}[/] {problem['code']}: {escape(problem['message'])}")

@@ -12,15 +12,15 @@ from producers.originals import find_originals
 from producers.payload_edit import with_fields
 from producers.release import Normalizing, Release
 from producers.replay import Replay
-from producers.replay_candidates import Candidate, RecordCheck, content_of, examine
+from producers.replay_candidates import RecordCheck, content_of, examine
 from producers.sources import SourcesError, load_sources
 from producers.value_limit import LARGEST_VALUE_BYTES
 from runtime.failures import actions, queries, replays
-from runtime.failures.desk import Edited, Plan, PlanLine, Released
+from runtime.failures.desk import Edited, Expected, Plan, PlanLine, Released
 from runtime.failures.outcomes import settle
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused, CannotEdit, StillInvalid, refuse_all
+from runtime.failures.states import ActionRefused, CannotEdit, State, StillInvalid, refuse_all
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
@@ -79,19 +79,21 @@ class FailureDesk:
 
     async def plan(self, selection: Selection, *, force: bool = False) -> Plan:
         """What `start` with the same arguments would do; sends and changes nothing."""
-        counts: Counter[tuple[str, str, str]] = Counter()
+        counts: Counter[tuple[str, str, Expected | State, bool]] = Counter()
         after = 0
         async with self._transaction() as connection, _lookup(self._settings) as lookup:
             await settle(connection, self._settings.replay_limit)
             while failures := await queries.following(connection, selection, PLAN_STEP, after):
                 after = failures[-1]["id"]
                 idle = {row["id"]: row["state"] for row in failures if not _takes(row["state"], force)}
-                counts.update((row["dataset"], row["reason"], row["state"]) for row in failures if row["id"] in idle)
+                counts.update(
+                    (row["dataset"], row["reason"], row["state"], False) for row in failures if row["id"] in idle
+                )
                 wanted = [row for row in failures if row["id"] not in idle]
                 for candidate in await examine(connection, lookup, self._check, wanted):
-                    failure = candidate.failure
-                    counts[failure["dataset"], failure["reason"], _expected(candidate, force)] += 1
-        return Plan(counts.total(), [PlanLine(*line, number) for line, number in sorted(counts.items())])
+                    failure, sent = candidate.failure, candidate.refusal(force=force) is None
+                    counts[failure["dataset"], failure["reason"], candidate.expected(force=force), sent] += 1
+        return Plan([PlanLine(*line, number) for line, number in sorted(counts.items())])
 
     async def start(self, selection: Selection, who: str, *, rate: float | None = None, force: bool = False) -> Job:
         """Queue the selected failures as a job; `run` sends them.
@@ -134,9 +136,10 @@ class FailureDesk:
                 refusals[row["id"]] = parked
         async with _lookup(self._settings) as lookup:
             for candidate in await examine(connection, lookup, self._check, rows):
-                if candidate.obstacle and not (candidate.overridable and force):
-                    hint = "; --force sends it anyway, and it will overwrite that" if candidate.overridable else ""
-                    refusals.setdefault(candidate.failure["id"], candidate.obstacle + hint)
+                if why := candidate.refusal(force=force):
+                    overwriting = ", and it will overwrite that" if candidate.overtaken else ""
+                    hint = f"; --force sends it anyway{overwriting}" if candidate.overridable else ""
+                    refusals.setdefault(candidate.failure["id"], why + hint)
         if refusals:
             raise refuse_all(refusals)
 
@@ -148,12 +151,6 @@ class FailureDesk:
                 yield connection
         finally:
             await engine.dispose()
-
-
-def _expected(candidate: Candidate, force: bool) -> str:
-    if candidate.obstacle and not (candidate.overridable and force):
-        return "newer_record" if candidate.overridable else "original_gone"
-    return "valid" if candidate.valid_key is not None else "invalid"
 
 
 def _takes(state: str, force: bool) -> bool:

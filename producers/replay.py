@@ -93,7 +93,7 @@ class Replay:
             candidates = await examine(connection, lookup, self._check, failures)
         if not failures:
             return await self._change("done")
-        skipped = {c.failure["id"]: c.obstacle for c in candidates if c.obstacle and not (c.overridable and job.forced)}
+        skipped = {c.failure["id"]: why for c in candidates if (why := c.refusal(force=job.forced))}
         wanted = [candidate for candidate in candidates if candidate.failure["id"] not in skipped]
         delivered, refused, error = await asyncio.to_thread(_send, producer, wanted)
         skipped |= refused

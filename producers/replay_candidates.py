@@ -9,6 +9,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from producers.originals import Headers, Original, find_originals, repaired
+from runtime.failures.desk import Expected
 from runtime.failures.places import Place, stored_places
 from runtime.raw_lookup import RawLookup
 from runtime.rehearsals import REASON as REHEARSAL
@@ -52,11 +53,25 @@ class Candidate:
     verdict: Verdict | None = None
     obstacle: str | None = None
     overridable: bool = False
+    overtaken: bool = False
+    """Whether a newer record of its key is stored."""
 
     @property
     def valid_key(self) -> str | None:
         """The record's key if it is valid now."""
         return self.verdict.key if self.verdict else None
+
+    def expected(self, *, force: bool) -> Expected:
+        """What a replay would do with it; see `PlanLine`."""
+        if self.obstacle and not self.overridable:
+            return "original_gone"
+        if self.overtaken and not force:
+            return "newer_record"
+        return "valid" if self.valid_key is not None else "invalid"
+
+    def refusal(self, *, force: bool) -> str | None:
+        """Why a replay leaves it out; None if it sends it."""
+        return None if self.overridable and force else self.obstacle
 
 
 FOREIGN = "foreign"
@@ -118,9 +133,14 @@ def _candidate(
         # The partition that it came in, whoever chose it: there its key's order is kept.
         partition=failure["partition"] if key == original.key else None,
         verdict=verdict,
-        obstacle=newer,
-        overridable=newer is not None,
+        obstacle=newer or _still_invalid(verdict),
+        overridable=True,
+        overtaken=newer is not None,
     )
+
+
+def _still_invalid(verdict: Verdict) -> str | None:
+    return None if verdict.key is not None else f"it would fail again ({verdict.reason}): {verdict.message}"
 
 
 async def _overtaken(

@@ -93,7 +93,7 @@ async def retry_many(running: OurReplays, wanted: RetryMany) -> Response:
     async with answering():
         if wanted.dry_run:
             plan = await running.desk.plan(selection, force=wanted.force)
-            return json_answer({"total": plan.total, "ready": plan.ready, "lines": plan.lines})
+            return json_answer({name: getattr(plan, name) for name in PlanAnswer.model_fields})
         return started(running, await running.desk.start(selection, who(), rate=wanted.rate, force=wanted.force))
 
 

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
+from runtime.failures.states import State
+
+Expected = Literal["valid", "invalid", "newer_record", "original_gone"]
+"""invalid: it would fail again. newer_record: one of its key has been stored since. A replay sends those of both only
+if it is forced, and what is nowhere any more never.
+"""
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,15 @@ class Edited:
 
 @dataclass(frozen=True)
 class PlanLine:
-    """Failures of one dataset and reason. `expected`: `valid`, `invalid`, `newer_record`, `original_gone` or, for one
-    that a replay does not take, its state.
+    """Failures of one dataset and reason. `expected` or, of those that a replay does not take, their state.
+
+    `sent`: whether a replay sends them.
     """
 
     dataset: str
     reason: str
-    expected: str
+    expected: Expected | State
+    sent: bool
     count: int
 
 
@@ -41,13 +49,22 @@ class Released:
 class Plan:
     """What a replay would do."""
 
-    total: int
     lines: list[PlanLine] = field(default_factory=list)
 
     @property
+    def total(self) -> int:
+        """How many are selected."""
+        return sum(line.count for line in self.lines)
+
+    @property
+    def sent(self) -> int:
+        """How many would be sent."""
+        return sum(line.count for line in self.lines if line.sent)
+
+    @property
     def ready(self) -> int:
-        """How many would be sent and are valid."""
-        return sum(line.count for line in self.lines if line.expected == "valid")
+        """How many of those are valid."""
+        return sum(line.count for line in self.lines if line.sent and line.expected == "valid")
 
 
 class Desk(Protocol):

@@ -95,8 +95,11 @@ def test_a_record_is_corrected_and_stored_and_one_that_stays_wrong_is_parked(
     assert (edited["valid"], json.loads(edited["after"]["content"])["email"]) == (True, "p1@example.org")
 
     plan = answer(failures("failures", "retry", "--dataset", "customers", "--dry-run", "--json"))
-    expected = {(line["reason"], line["expected"]): line["count"] for line in plan["lines"]}
-    assert expected == {("email_form", "valid"): 1, ("email_form", "invalid"): 1, ("not_json", "invalid"): 1}
+    expected = {(line["reason"], line["expected"], line["sent"]): line["count"] for line in plan["lines"]}
+    wrong = {("email_form", "invalid", False): 1, ("not_json", "invalid", False): 1}
+    assert expected == {("email_form", "valid", True): 1} | wrong
+    shown = failures("failures", "show", str(by_key["P2"])).stdout
+    assert shown.count("is not an e-mail address") == 1, "what is wrong is said once"
     assert value(settings, "SELECT count(*) FROM failure_replays") == 0
 
     retried = answer(failures("failures", "retry", str(by_key["P1"]), "--json"))
@@ -108,7 +111,7 @@ def test_a_record_is_corrected_and_stored_and_one_that_stays_wrong_is_parked(
 
     current = by_key["P2"]
     for attempt in range(1, settings.replay_limit + 1):
-        again = failures("failures", "retry", str(current), "--json")
+        again = failures("failures", "retry", str(current), "--force", "--json")
         assert again.returncode == 1
         assert json.loads(again.stdout)["outcomes"] == {"failed_again": 1}
         current = answer(failures("failures", "show", str(current), "--json"))["failed_again_as"]
@@ -208,7 +211,7 @@ def test_the_api_lists_edits_retries_and_refuses(short_pipeline: Pipeline, failu
 def test_a_replay_job_is_paused_resumed_and_cancelled_over_http(short_pipeline: Pipeline, failures: Headrace) -> None:
     push(failures, *[customer(f"J{number}", email="nobody") for number in range(60)])
     with httpx.Client(base_url=short_pipeline["api"].url, trust_env=False, timeout=30) as api:
-        begun = api.post("/failures/retry", json={"reasons": ["email_form"], "rate": 10})
+        begun = api.post("/failures/retry", json={"reasons": ["email_form"], "rate": 10, "force": True})
         assert begun.status_code == 202, begun.text
         job = begun.headers["location"]
         eventually(lambda: api.get(job).json()["sent"] > 0, what="the job is under way")
@@ -246,7 +249,19 @@ def test_a_job_whose_process_was_killed_is_taken_up_again_and_every_failure_is_s
     short_pipeline: Pipeline, failures: Headrace
 ) -> None:
     push(failures, *[customer(f"K{number}", email="nobody") for number in range(60)])
-    retry = [sys.executable, "-m", "cli", "failures", "retry", "--reason", "email_form", "--rate", "10", "--json"]
+    retry = [
+        sys.executable,
+        "-m",
+        "cli",
+        "failures",
+        "retry",
+        "--reason",
+        "email_form",
+        "--force",
+        "--rate",
+        "10",
+        "--json",
+    ]
     process = subprocess.Popen(
         retry, cwd=PROJECT, env=os.environ | environment_of(short_pipeline.settings), stdout=subprocess.DEVNULL
     )

@@ -51,11 +51,13 @@ def desk(pipeline_settings: Settings) -> FailureDesk:
     return FailureDesk(pipeline_settings, try_record, normalize_anew)
 
 
-def value_of(number: int) -> bytes:
-    return json.dumps({"customer_id": f"C{number}", "first_name": "A", "last_name": "B", "mail": "wrong"}).encode()
+def value_of(number: int, mail: str = "c@example.org") -> bytes:
+    return json.dumps({"customer_id": f"C{number}", "first_name": "A", "last_name": "B", "mail": mail}).encode()
 
 
-async def fail_records(settings: Settings, engine: AsyncEngine, count: int, **fields: Any) -> list[int]:
+async def fail_records(
+    settings: Settings, engine: AsyncEngine, count: int, mail: str = "c@example.org", **fields: Any
+) -> list[int]:
     """Publish records, and note each as a failure of the normalizer; returns the failures' ids."""
     rows: list[dict[str, Any]] = []
     producer = Producer(producer_config(settings))
@@ -71,7 +73,7 @@ async def fail_records(settings: Settings, engine: AsyncEngine, count: int, **fi
 
     for number in range(count):
         topic = settings.named("customers.raw")
-        producer.produce(topic, value_of(number), f"C{number}", headers=HEADERS, on_delivery=delivered)
+        producer.produce(topic, value_of(number, mail), f"C{number}", headers=HEADERS, on_delivery=delivered)
         producer.poll(0)
     await asyncio.to_thread(producer.flush)
     async with engine.begin() as connection:
@@ -191,8 +193,8 @@ async def test_an_edit_is_written_to_the_column_that_the_mapping_names(
     pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
 ) -> None:
     (number,) = await fail_records(pipeline_settings, engine, 1)
-    edited = await desk.edit(number, "tester", values={"email": "c0@example.org"})
-    assert json.loads(edited.after) == {**json.loads(value_of(0)), "mail": "c0@example.org"}
+    edited = await desk.edit(number, "tester", values={"email": "new@example.org"})
+    assert json.loads(edited.after) == {**json.loads(value_of(0)), "mail": "new@example.org"}
     await run_one(desk, number)
     (sent,) = (await replayed(pipeline_settings, engine)).values()
     assert sent.value == edited.after
@@ -207,12 +209,31 @@ async def test_bytes_that_the_topic_no_longer_holds_come_from_the_landing_table(
         await connection.execute(update(ingest_failures).values(offset=70_000))
         row = await queries.one(connection, number)
         place = {name: row[name] for name in ("topic", "partition", "offset")}
-        landed = {**place, "payload": b"landed", "received_at": row["failed_at"]}
+        normal = value_of(0).replace(b"mail", b"email")
+        landed = {**place, "payload": normal, "received_at": row["failed_at"]}
         await connection.execute(insert(raw_csv_data).values(landed))
     await run_one(desk, number)
     (sent,) = (await replayed(pipeline_settings, engine)).values()
-    assert (sent.key, sent.value) == (b"C0", b"landed")
+    assert (sent.key, sent.value) == (b"C0", normal)
     assert dict(sent.headers)["headrace-source"] == b"shop"
+
+
+async def test_a_dry_run_says_what_the_run_does_with_records_that_would_fail_again(
+    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+) -> None:
+    await fail_records(pipeline_settings, engine, 2)
+    invalid = await fail_records(pipeline_settings, engine, 36, mail="nobody")
+    for force, sent, ready, left in ((False, 2, 2, 36), (True, 36, 0, 0)):
+        plan = await desk.plan(ALL, force=force)
+        idle = 0 if not force else 2  # sent by the job before
+        assert (plan.total, plan.sent, plan.ready) == (38, sent, ready)
+        done = await desk.run((await desk.start(ALL, "tester", force=force)).id, "tester")
+        assert (done.sent, done.skipped) == (plan.sent, plan.total - plan.sent - idle) == (sent, left)
+        if not force:
+            assert await states(engine) == {"replayed": 2, "open": 36}
+            with pytest.raises(ActionRefused, match=r"would fail again \(email_form\): .*'nobody'.*--force"):
+                await desk.start(Selection(ids=(invalid[0],)), "tester")
+    assert await raw_records(pipeline_settings) == 38 + 38
 
 
 async def test_of_two_jobs_only_one_takes_a_failure(
@@ -230,7 +251,7 @@ async def test_a_replayed_failure_is_settled_by_coverage_and_a_newer_row_superse
 ) -> None:
     ids = await fail_records(pipeline_settings, engine, 2)
     for number, key in zip(ids, ("C0", "C1"), strict=True):
-        await desk.edit(number, "tester", payload=value_of(int(key[1:])).replace(b"wrong", b"%s@e.org" % key.encode()))
+        await desk.edit(number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
         await run_one(desk, number)
     async with engine.begin() as connection:
         assert await settle(connection, 3) == 0
@@ -379,8 +400,8 @@ async def test_a_payload_that_kafka_would_not_take_is_refused_and_one_that_is_th
     pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
 ) -> None:
     too_large, fine = await fail_records(pipeline_settings, engine, 2)
-    payload = b'"%b"' % (b"x" * 12_000_000)
-    with pytest.raises(CannotEdit, match=r"12,000,002 bytes.*5,242,880"):
+    payload = b'%b,"x":"%b"}' % (value_of(0)[:-1], b"x" * 12_000_000)
+    with pytest.raises(CannotEdit, match=r"12,000,\d+ bytes.*5,242,880"):
         await desk.edit(too_large, "tester", payload=payload, force=True)
     async with engine.begin() as connection:  # as earlier versions have kept it
         change = update(ingest_failures).where(ingest_failures.c.id == too_large)
