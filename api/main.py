@@ -30,6 +30,7 @@ from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from producers.webhooks import Webhook, Webhooks
+from runtime.coverage import read_apart
 from runtime.errors import DeliveryFailed, SettingsError
 from runtime.etl.run import EtlRun, Published
 from runtime.logging import configure_logging
@@ -65,7 +66,9 @@ def assemble(settings: Settings) -> FastAPI:
         return await read_lag(settings)
 
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
-        return audit_json(await audit_records(settings, engine), await moved_keys(engine))
+        rows, moved = await audit_records(settings, engine), await moved_keys(engine)
+        async with engine.connect() as connection:
+            return audit_json(rows, moved, await read_apart(connection))
 
     desk = FailureDesk(settings, try_record, normalize_anew)
     hooks = _Webhooks(Webhooks(settings))

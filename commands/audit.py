@@ -15,6 +15,7 @@ from commands.trouble import answered_by
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
 from monitoring.moved_keys import MovedKeys, moved_keys
+from runtime.coverage import read_apart
 from runtime.settings import Settings, load_settings
 
 POLL_SECONDS = 0.5
@@ -72,19 +73,22 @@ def audit(
     """
     settings = load_settings()
     with answered_by("Postgres", soon=False):
-        rows, moved = asyncio.run(_audit(settings, wait))
+        rows, moved, reprocessed = asyncio.run(_audit(settings, wait))
     stores = None
     if deep or repair:
         from commands.deep_audit import deep_audit, print_deep_audit  # Elasticsearch's client takes 0.7 s to load
 
         stores = deep_audit(settings, settle, repairing=repair)
     if as_json:
-        print_json(audit_json(rows, moved) | ({"deep": stores.json()} if stores else {}))
+        print_json(audit_json(rows, moved, reprocessed) | ({"deep": stores.json()} if stores else {}))
     else:
         stdout.print(_table(rows))
         stdout.print(verdict(rows))
         for one in moved:
             stdout.print(remark(one))
+        if reprocessed:
+            counted = ", ".join(f"{outcome} {count:,}" for outcome, count in reprocessed.items())
+            stdout.print(f"read anew by `headrace reprocess`, counted apart: {counted}", markup=False)
         if stores:
             print_deep_audit(stores)
     follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)
@@ -124,14 +128,15 @@ def remark(moved: MovedKeys) -> str:
     )
 
 
-async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit], list[MovedKeys]]:
+async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit], list[MovedKeys], dict[str, int]]:
     deadline = time.monotonic() + wait
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     try:
         while True:
             rows = await run_audit(settings, engine)
             if time.monotonic() >= deadline or not any(row.on_its_way for row in rows):
-                return rows, await moved_keys(engine)
+                async with engine.connect() as connection:
+                    return rows, await moved_keys(engine), await read_apart(connection)
             await asyncio.sleep(POLL_SECONDS)
     finally:
         await engine.dispose()

@@ -18,7 +18,10 @@ PROCESSES = "Single processes"
 
 PANELS = {
     "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
-    "Data": ("run", "stats", "reset", "publish", "push", "export", "failures", "audit", "lag", "topics", "rehearse"),
+    "Data": (
+        *("run", "stats", "reset", "publish", "push", "export"),
+        *("failures", "reprocess", "audit", "lag", "topics", "rehearse"),
+    ),
     PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
 }
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -134,11 +135,20 @@ async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: B
     return await reader.read(place, unread)
 
 
-def audit_json(rows: Sequence[PartitionAudit], moved: Sequence[MovedKeys] = ()) -> dict[str, Any]:
+def audit_json(
+    rows: Sequence[PartitionAudit],
+    moved: Sequence[MovedKeys] = (),
+    reprocessed: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The audit for scripts. Pure."""
     partitions = [{**row.__dict__, "outcomes": dict(row.outcomes), "clean": row.clean} for row in rows]
     moves = {one.dataset: {"keys": one.keys, "records": one.records} for one in moved}
-    return {"clean": all(row.clean for row in rows), "partitions": partitions, "moved": moves}
+    return {
+        "clean": all(row.clean for row in rows),
+        "partitions": partitions,
+        "moved": moves,
+        "reprocessed": dict(reprocessed),
+    }
 
 
 def audit_partition(place: Place, passage: Passage, books: Books, evidence: Evidence) -> PartitionAudit:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from producers.normalized_anew import Normalizing, mappings_of
 from producers.originals import find_originals
 from producers.payload_edit import with_fields
-from producers.release import Normalizing, Release
+from producers.release import Release
 from producers.replay import Replay
 from producers.replay_candidates import RecordCheck, content_of, examine
 from producers.sources import SourcesError, load_sources
@@ -24,7 +25,6 @@ from runtime.failures.states import ActionRefused, CannotEdit, State, StillInval
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
-from schemas.field_reading import encode_mapping
 from schemas.registry import dataset_named
 
 PLAN_STEP = 500
@@ -162,7 +162,7 @@ def _mappings(settings: Settings) -> dict[str, bytes | None]:
         sources = load_sources(settings.sources_file, settings)
     except SourcesError as error:
         raise ActionRefused(str(error)) from error
-    return {name: encode_mapping(source.description.field_readings()) for name, source in sources.items()}
+    return mappings_of(sources)
 
 
 def _engine(settings: Settings) -> AsyncEngine:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException
-from sqlalchemy import Integer, Text, bindparam, select, text
+from sqlalchemy import Integer, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -156,6 +156,19 @@ def _arguments(wanted: Wanted) -> dict[str, object]:
         "partitions": [partition for _, partition in places],
         "ranges": [wanted[place].multirange() for place in places],
     }
+
+
+def apart(job: str, topic: str) -> str:
+    """The name under which the outcomes of a reprocessing are booked; no topic of Kafka's can have it. Pure."""
+    return f"#{job}#{topic}#"
+
+
+async def read_apart(connection: AsyncConnection, job: str | None = None) -> dict[str, int]:
+    """How many records of a reprocessing, or of all so far, have reached each outcome; zeros are left out."""
+    columns = [func.coalesce(func.sum(coverage.c[outcome]), 0).label(outcome) for outcome in OUTCOMES]
+    query = select(*columns).where(coverage.c.topic.startswith("#" if job is None else f"#{job}#", autoescape=True))
+    (row,) = (await connection.execute(query)).mappings()
+    return {outcome: int(number) for outcome, number in row.items() if number}
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     run: str | None = None
     unknown: tuple[str, ...] = ()
     """Names of fields that the record had and the dataset has not."""
+    reprocess: str | None = None
+    """The job that had it normalized anew. It may replace what its own raw record has stored: see decision 0040."""
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True):

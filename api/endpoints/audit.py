@@ -16,11 +16,14 @@ router = APIRouter(tags=["audit"])
 
 
 class AuditAnswer(BaseModel):
-    """`partitions` has the verdict on each raw partition; `moved`: keys that are in another partition than before."""
+    """`partitions` has the verdict on each raw partition; `moved`: keys that are in another partition than before;
+    `reprocessed`: outcomes of records that were read anew, counted apart.
+    """
 
     clean: bool
     partitions: list[dict[str, Any]]
     moved: dict[str, dict[str, int]]
+    reprocessed: dict[str, int]
 
 
 @router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for")

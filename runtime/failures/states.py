@@ -12,7 +12,7 @@ known yet. parked: failed again too often. stored: Postgres took it. superseded:
 key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
 
 held: no failure yet; its source is over the failure limit, and it waits under its coordinates. released: it was held,
-and has been taken since.
+or was read anew, and has been taken since.
 """
 
 STATES: tuple[State, ...] = get_args(State)

@@ -29,6 +29,8 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
     source: str | None = None
     kind: str | None = None
     run: str | None = None
+    reprocess: str | None = None
+    """The job that had it normalized anew."""
 
     @property
     def deletes(self) -> bool:
@@ -48,13 +50,14 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
         data = bytes(record.data)
         if data == DELETED:
             dataset.key_fields(record.key)
-            return Arrival(dataset, record.key, record.origin, data, "", ())
+            return Arrival(dataset, record.key, record.origin, data, "", (), reprocess=record.reprocess)
         key, data, row, unique = _row_builder(dataset)(data)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
     if key != record.key:
         raise InvalidRecord("clean_form", f"the key {record.key!r} is not that of its data, {key!r}")
-    return Arrival(dataset, record.key, record.origin, data, row, unique, record.source, record.kind, record.run)
+    about = record.source, record.kind, record.run, record.reprocess
+    return Arrival(dataset, record.key, record.origin, data, row, unique, *about)
 
 
 RowBuilder = Callable[[bytes], tuple[str, bytes, str, tuple[str | None, ...]]]

@@ -26,6 +26,12 @@ _BURY = f"""
     WHERE {newer_than("excluded", "t")}
     RETURNING key, version"""  # noqa: S608 (column names of ours)
 
+_WITHDRAWN = """
+    INSERT INTO tombstones (dataset, key, version, raw_partition, raw_offset, raw_timestamp, deleted_at)
+    SELECT $1, key, nextval('row_version'), -1, -1, -1, now() FROM unnest($2::text[]) AS d (key)
+    ON CONFLICT (dataset, key) DO UPDATE SET version = excluded.version, deleted_at = now()
+    RETURNING key, version"""
+
 _PURGE = "DELETE FROM tombstones WHERE deleted_at < now() - make_interval(hours => $1)"
 
 
@@ -57,6 +63,13 @@ class Deletions:
     async def forget(self, keys: Sequence[str]) -> None:
         """Remove the tombstones of keys that live again."""
         await self._connection.execute(_FORGET, self._dataset.name, list(keys))
+
+    async def withdrawn(self, keys: Sequence[str]) -> dict[str, int]:
+        """Leave tombstones of rows that should never have been: they carry a version, and overtake no record.
+
+        Returns the versions by key.
+        """
+        return dict(map(tuple, await self._connection.fetch(_WITHDRAWN, self._dataset.name, list(keys))))
 
     async def delete(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
         """Delete the rows that are older than these arrivals, one per key, and leave tombstones, also where there was

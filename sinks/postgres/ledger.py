@@ -36,10 +36,17 @@ _HELD = """
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
         AND f."offset" <@ w.ranges::int8multirange AND f.state = 'held'"""
 
+_FAILED = """
+    SELECT f.topic, f."partition", f."offset" FROM ingest_failures f
+    JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w (topic, partition, "offset")
+        USING (topic, partition, "offset")
+    WHERE f.state IN ('open', 'parked') AND f.edited_payload IS NULL AND f.stage <> 'elasticsearch'"""
+
 _RELEASED = """
     UPDATE ingest_failures f SET state = 'released', updated_at = now()
     FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w (topic, partition, "offset")
-    WHERE (f.topic, f."partition", f."offset") = (w.topic, w.partition, w."offset") AND f.state = 'held'"""
+    WHERE (f.topic, f."partition", f."offset") = (w.topic, w.partition, w."offset")
+        AND f.state IN ('held', 'open', 'parked')"""
 
 
 class Ledger:
@@ -53,6 +60,7 @@ class Ledger:
         self._connection = connection
         self._covered: dict[Place, OffsetRanges] = {}
         self._held: dict[Place, set[int]] = defaultdict(set)
+        self._failed: dict[Place, set[int]] = defaultdict(set)
         self._released: list[tuple[str, int, int]] = []
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
@@ -93,12 +101,23 @@ class Ledger:
     def is_covered(self, origin: Origin) -> bool:
         """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
 
-        A record that was held earlier has not: whatever arrives under its coordinates is its outcome.
+        A record that was held earlier, or is taken up, has not: whatever arrives under its coordinates is its outcome.
         """
         place = (origin.topic, origin.partition)
         covered = self._covered[place]
-        earlier = bool(covered and origin.offset in covered) and origin.offset not in self._held[place]
+        awaits = origin.offset in self._held[place] or origin.offset in self._failed[place]
+        earlier = bool(covered and origin.offset in covered) and not awaits
         return earlier or origin.offset in self._reached[place]
+
+    async def take_up(self, origins: Sequence[Origin]) -> None:
+        """Of these records, those that have failed and that nobody has acted on since get another outcome."""
+        places = [(o.topic, o.partition, o.offset) for o in origins if self.is_covered(o)]
+        if places:
+            for topic, partition, offset in await self._connection.fetch(
+                _FAILED, *map(list, zip(*places, strict=True))
+            ):
+                if offset not in self._reached[topic, partition]:
+                    self._failed[topic, partition].add(offset)
 
     def is_held(self, origin: Origin) -> bool:
         """Whether the record was held by an earlier transaction."""
@@ -107,14 +126,16 @@ class Ledger:
     def reached(self, outcome: str, origins: Iterable[Origin]) -> None:
         """These records have reached an outcome. Name each once, and none that is covered.
 
-        What was held is counted there no longer.
+        What was held, or is taken up, is counted there no longer.
         """
         offsets: dict[Place, list[int]] = defaultdict(list)
         for origin in origins:
             place = (origin.topic, origin.partition)
             offsets[place].append(origin.offset)
-            if self.is_held(origin):
-                self._counts[place, "held"] -= 1
+            for before, known in (("held", self._held), ("failed", self._failed)):
+                if origin.offset not in known[place]:
+                    continue
+                self._counts[place, before] -= 1
                 if outcome != "failed":
                     self._released.append((*place, origin.offset))
         for place, numbers in offsets.items():

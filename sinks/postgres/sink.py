@@ -41,6 +41,7 @@ from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
+from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
@@ -122,7 +123,8 @@ class PostgresSink:
                 if dataset is not None:
                     arrival = decode_arrival(dataset, message.value())
                     if is_ours(origin := arrival.origin, topics, message.partition()):
-                        batch.arrivals.setdefault(dataset, []).append(arrival)
+                        group = batch.reprocessed if arrival.reprocess else batch.arrivals
+                        group.setdefault(dataset, []).append(arrival)
                         continue
                 else:
                     failed = decode_failed(message.value())
@@ -207,11 +209,13 @@ class PostgresSink:
         async with connection.transaction():
             ledger = Ledger(connection)
             await ledger.open(batch.origins())
+            merges = {
+                dataset: DatasetMerge(connection, dataset, most_refused)
+                for dataset in (*batch.arrivals, *batch.reprocessed)
+            }
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
-                    outgoing += await self._store_dataset(
-                        ledger, DatasetMerge(connection, dataset, most_refused), arrivals, tally, judged
-                    )
+                    outgoing += await self._store_dataset(ledger, merges[dataset], arrivals, tally, judged)
             undecodable = await self._originals.attach(batch.undecodable)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
@@ -227,6 +231,10 @@ class PostgresSink:
                     recorded.append(failed)
                     tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
+            for dataset, arrivals in batch.reprocessed.items():
+                with blaming(dataset):
+                    outgoing += await self._reprocess(ledger, merges[dataset], arrivals)
+                    tally[dataset.name, "reprocessed"] += len(arrivals)
             if undecodable:
                 # As they are recorded: of one whose record had reached another outcome there is nothing to tell.
                 own = await find_own_failures(connection, [failed.origin for failed in undecodable])
@@ -273,6 +281,19 @@ class PostgresSink:
             *stored_events(dataset, merged.stored, self._settings),
             *await row_events(connection, dataset, sorted(others), self._settings),
             *(outgoing_failure(failed, self._settings) for failed in failures),
+        ]
+
+    async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival]) -> list[Outgoing]:
+        dataset = merge.dataset
+        merged, repeats = await merge_reprocessed(ledger, merge, arrivals)
+        _log_refused(dataset.name, merged.refused)
+        failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
+        await insert_failures(merge.connection, [failed for failed in failures if ledger.is_held(failed.origin)])
+        changed = [stored for stored in merged.stored if stored.outcome != "unchanged"]
+        again = sorted({arrival.key for arrival in repeats} - {stored.arrival.key for stored in changed})
+        return [
+            *stored_events(dataset, changed, self._settings),
+            *await row_events(merge.connection, dataset, again, self._settings),
         ]
 
     async def close(self) -> None:

@@ -39,6 +39,11 @@ class Statements:
     """Delete the rows of the keys given as one array per key column, where the coordinates behind them are newer."""
     alive: str
     """The key texts of those keys that have a row."""
+    in_place: str
+    """Which of these partitions and offsets the rows of the keys, given as one array per key column, come from."""
+    withdraw: str
+    """Delete the rows that come from these partitions and offsets; returns key text, partition and offset. Reads the
+    whole table."""
     rows: str
     """The rows of the keys given as one array per key column, as change events show them; a row that the API has
     written has no coordinates."""
@@ -63,6 +68,15 @@ def statements(dataset: Dataset) -> Statements:
         delete=_delete(dataset),
         alive=f"""SELECT {_key_text(dataset, "t")} FROM unnest({_key_arrays(dataset)}) AS d ({_list(dataset.key)})
             JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}""",
+        in_place=f"""SELECT t.raw_partition, t.raw_offset
+            FROM unnest({_key_arrays(dataset)}, ${len(dataset.key) + 1}::int[], ${len(dataset.key) + 2}::bigint[])
+                AS d ({_list([*dataset.key, "raw_partition", "raw_offset"])})
+            JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}
+                AND (t.raw_partition, t.raw_offset) = (d.raw_partition, d.raw_offset)""",
+        withdraw=f"""DELETE FROM "{dataset.table}" t
+            USING unnest($1::int[], $2::bigint[]) AS d (raw_partition, raw_offset)
+            WHERE (t.raw_partition, t.raw_offset) = (d.raw_partition, d.raw_offset)
+            RETURNING {_key_text(dataset, "t")}, t.raw_partition, t.raw_offset""",
         rows=_rows(dataset),
     )
 
@@ -98,15 +112,18 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
 
 
 def _wins(dataset: Dataset, one: str, other: str) -> str:
-    """Whether `one` is to be the row of the key that `other` has too."""
-    return newer_than(other, one) if dataset.first_wins else newer_than(one, other)
+    """Whether `one` is to be the row of the key that `other` has too: also if both come from the same raw record.
+
+    Such a record has been normalized anew; any other repeat never comes so far.
+    """
+    return newer_than(other, one, ">=") if dataset.first_wins else newer_than(one, other, ">=")
 
 
-def newer_than(one: str, other: str) -> str:
+def newer_than(one: str, other: str, than: str = ">") -> str:
     """The order rule: by offset within a raw partition, by the broker's time across partitions."""
     order = ("raw_timestamp", "raw_partition", "raw_offset")
     return (
-        f"CASE WHEN {one}.raw_partition = {other}.raw_partition THEN {one}.raw_offset > {other}.raw_offset "
+        f"CASE WHEN {one}.raw_partition = {other}.raw_partition THEN {one}.raw_offset {than} {other}.raw_offset "
         f"ELSE ({_list(order, one)}) > ({_list(order, other)}) END"
     )
 

@@ -1,4 +1,6 @@
-"""Rejected records are worked on until each has an end: corrected, sent again, parked, or discarded."""
+"""Rejected records are worked on until each has an end: corrected, sent again, parked, or discarded. Stored ones that
+were read wrongly are read anew.
+"""
 
 import json
 import os
@@ -10,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka import TopicPartition
 
 from runtime.settings import Settings
+from runtime.topic_admin import admin_client, end_offsets
 from tests.e2e.stores import rows, value
 from tests.processes import PROJECT, Pipeline, environment_of
 from tests.waiting import eventually
@@ -24,7 +28,9 @@ CSV = "id,full name,price\n7,,12.50\n8,Saw,oops\n"
 @pytest.fixture(scope="module")
 def at_work(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     with Pipeline(
-        shared_pipeline_settings, tmp_path_factory.mktemp("logs"), ("normalizer", "sink postgres", "api")
+        shared_pipeline_settings,
+        tmp_path_factory.mktemp("logs"),
+        ("normalizer", "sink postgres", "sink landing", "api"),
     ) as running:
         yield running
 
@@ -40,11 +46,11 @@ def short_pipeline(at_work: Pipeline) -> Iterator[Pipeline]:
 def failures(short_pipeline: Pipeline) -> Headrace:
     """Runs `headrace` against it."""
 
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             cwd=PROJECT,
-            env=os.environ | environment_of(short_pipeline.settings),
+            env=os.environ | environment_of(short_pipeline.settings) | variables,
             input=stdin,
             capture_output=True,
             text=True,
@@ -287,3 +293,91 @@ def test_a_job_whose_process_was_killed_is_taken_up_again_and_every_failure_is_s
         "SELECT count(DISTINCT replayed_offset::text || replayed_partition) FROM ingest_failures",
     )
     assert ids == 60
+
+
+SHOP = """id,code,full name,price,net
+1,h1,Hammer,1.00,0.50
+2,s2,Saw,2.00,1.50
+3,t3,Tongs,3.00,2.50
+4,,Drill,4.00,3.50
+5,Nail,Nail,5.00,4.50
+6,x6,,6.00,5.50
+"""
+
+
+def test_a_mapping_that_was_wrong_is_mended_in_what_is_stored(
+    short_pipeline: Pipeline, failures: Headrace, tmp_path: Path
+) -> None:
+    settings, sources = short_pipeline.settings, tmp_path / "sources.toml"
+    (tmp_path / "shop.csv").write_text(SHOP)
+
+    def declare(**mapping: str) -> None:
+        lines = "".join(f'{field} = "{column}"\n' for field, column in {"source_id": "id", **mapping}.items())
+        block = '[sources.shop]\nkind = "csv"\npath = "shop.csv"\ndataset = "records"\n[sources.shop.mapping]\n'
+        sources.write_text(block + lines)
+
+    def reprocess(*options: str) -> dict[str, Any]:
+        words = ("reprocess", "records", "--source", "shop", "--json", *options)
+        run = failures(*words, SOURCES_FILE=str(sources))
+        assert (run.returncode, run.stderr) == (1, ""), run.stdout
+        told: dict[str, Any] = json.loads(run.stdout)
+        assert told["invalid"] == {"required": 1}, "that is why it is no success"
+        return told
+
+    def stored() -> dict[str, tuple[str, str]]:
+        query = "SELECT source_id, name, value::text FROM normalized_data WHERE source_name = 'shop'"
+        return {row["source_id"]: (row["name"], row["value"]) for row in rows(settings, query)}
+
+    declare(name="code", value="price")
+    answer(failures("run", "shop", "--json", SOURCES_FILE=str(sources)))
+    newer = tmp_path / "newer.csv"
+    newer.write_text("id,full name,price,net\n2,Better saw,9.00,8.50\n")
+    mapping = ("--map", "source_id=id", "--map", "name=full name", "--map", "value=price")
+    answer(failures("publish", "csv", str(newer), "--source", "shop", *mapping, "--wait", "--json"))
+    answer(failures("push", "records", "-", "--delete", "--source", "shop", "--wait", "--json", stdin="shop:3\n"))
+    before = stored()
+    assert {key: name for key, (name, _) in before.items()} == {"1": "h1", "2": "Better saw", "5": "Nail", "6": "x6"}
+
+    declare(name="full name", value="price")
+    planned = reprocess("--dry-run")
+    assert planned["forecast"] == {"changed": 2, "unchanged": 2, "superseded": 2}
+    assert (planned["topic"], planned["landing"], planned["sent"], planned["deletes"]) == (8, 0, 7, 1)
+    assert planned["examples"][0]["key"] == "shop:6"
+    assert stored() == before
+    assert reprocess()["outcomes"] == {"inserted": 1, "updated": 1, "unchanged": 3, "superseded": 2}
+    mended = before | {"1": ("Hammer", before["1"][1]), "4": ("Drill", "4.0000")}
+    assert stored() == mended, "6 is invalid now, and stays"
+    assert [row["state"] for row in rows(settings, "SELECT state FROM ingest_failures")] == ["released"]
+
+    topic = settings.named("records.raw")
+    landed = (
+        "SELECT count(*) FROM (TABLE raw_csv_data UNION ALL TABLE raw_api_data) AS l WHERE topic LIKE '%records.raw'"
+    )
+    ends = end_offsets(settings, [topic])
+    eventually(lambda: value(settings, landed) == sum(ends.values()), what="all has landed")
+    upto = [TopicPartition(topic, place.partition, end) for place, end in ends.items()]
+    admin = admin_client(settings)  # kept, or the request is cancelled with it
+    for gone in admin.delete_records(upto).values():
+        gone.result()
+    declare(name="full name", value="net")
+    again = reprocess()
+    assert (again["topic"], again["landing"]) == (0, 8)
+    assert again["outcomes"] == {"updated": 4, "unchanged": 1, "superseded": 2}
+    nets = {"1": "0.5000", "2": "8.5000", "4": "3.5000", "5": "4.5000"}
+    assert stored() == {key: (name, nets.get(key, worth)) for key, (name, worth) in mended.items()}
+    assert answer(failures("audit", "--wait", "30", "--json"))["reprocessed"]["updated"] == 5
+
+
+def test_what_cannot_be_reprocessed_is_refused_with_the_way_out(failures: Headrace, tmp_path: Path) -> None:
+    broken = tmp_path / "sources.toml"
+    broken.write_text('[sources.shop]\nkind = "csv"\n')
+    for words, said in (
+        (("nothing",), "customers, orders, records"),
+        (("users",), "POST /users/"),
+        (("records", "--since", "soon"), "expected e.g. 30m"),
+        (("records", "--source", "shop"), "[sources.shop]"),
+    ):
+        run = failures("reprocess", *words, SOURCES_FILE=str(broken))
+        assert (run.returncode, said in run.stderr) == (2, True), run.stdout + run.stderr
+    unknown = failures("reprocess", "records", "--source", "nosuch", "--dry-run", SOURCES_FILE=str(broken))
+    assert (unknown.returncode, "'nosuch'" in unknown.stderr) == (1, True), unknown.stdout + unknown.stderr

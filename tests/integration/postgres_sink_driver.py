@@ -99,7 +99,8 @@ def batch_of(items: Sequence[CleanRecord | FailedRecord]) -> Batch:
             batch.reported.append(item)
         else:
             dataset = next(one for one in ingested_datasets() if item.origin.topic.endswith(one.raw_topic))
-            batch.arrivals.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
+            group = batch.reprocessed if item.reprocess else batch.arrivals
+            group.setdefault(dataset, []).append(decode_arrival(dataset, msgspec.json.encode(item)))
     return batch
 
 

@@ -1,0 +1,201 @@
+"""`headrace reprocess`: read what is stored anew, with the normalizer and the mappings of now."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from asyncpg.exceptions import PostgresError
+from confluent_kafka import KafkaException
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from commands.failure_selection import WRONG_USAGE, selected_time
+from commands.output import fail, print_json, stderr, stdout
+from producers.reprocess import Reprocess
+from producers.reprocess_state import Choice, Counts, Reading
+from producers.source import check_takes_records
+from producers.sources import SourcesError, load_sources
+from runtime.checkpoints import CheckpointFailed
+from runtime.coverage import read_apart
+from runtime.epochs import note_epochs
+from runtime.errors import DeliveryFailed
+from runtime.kafka_clients import reason
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings
+from schemas.dataset import Dataset
+from schemas.field_reading import encode_mapping
+from schemas.registry import UnknownDataset, dataset_named
+from stream_processors.trial import normalize_anew
+
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
+ASK_AGAIN_SECONDS = 0.3
+
+
+def reprocess(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset whose records are read anew.")],
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only records of this source, and the deletes of all.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Came then or later: 30m, 2h, 1d ago, or ISO 8601.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Begin anew, instead of going on where an interrupted one ended.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait for Postgres, so long without progress.")
+    ] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+) -> None:
+    """Read what is stored anew, after a mapping or the normalizer was put right.
+
+    Records come from the raw topic, or from the landing tables where the topic has forgotten them. Each is read with
+    the mapping that sources.toml has for its source NOW (one that is not declared there: with its own), and keeps its
+    place in the order: a newer row wins, and what was deleted stays so. A failure that is valid now is stored; what is
+    held, or somebody has edited, sent again or discarded, is left to `headrace failures`. What is invalid now stays as
+    it is stored. If keys were wrong, reprocess the whole dataset.
+
+    After Ctrl-C the same command goes on where it ended. Exit code 0 only if all that was stored is valid now and
+    Postgres has taken it; 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace reprocess orders --dry-run
+
+      headrace reprocess records --source shop
+
+      headrace reprocess customers --since 2d --json
+    """
+    settings = load_settings()
+    try:
+        chosen = Choice(check_takes_records(dataset_named(dataset)), source, selected_time("--since", since))
+        readings = _readings(settings, chosen.dataset, source)
+    except (UnknownDataset, SourcesError, ValueError) as error:
+        fail(str(error), WRONG_USAGE)
+    configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "reprocess")
+    try:
+        told = asyncio.run(_run(settings, chosen, readings, since or "", dry_run, full, wait, as_json))
+    except KeyboardInterrupt:
+        stderr.print("Interrupted; the same command goes on where this one ended.")
+        raise typer.Exit(INTERRUPTED) from None
+    except (DeliveryFailed, CheckpointFailed) as error:
+        fail(str(error))
+    except KafkaException as error:
+        fail(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {reason(error)}; `headrace status` says why"
+        )
+    except (SQLAlchemyError, PostgresError, OSError) as error:
+        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        fail(f"Postgres does not answer: {cause}; `headrace status` says what is down, and the same command goes on")
+    if source and source not in readings and told["topic"] + told["landing"] == told["deletes"]:
+        fail(f"no record of {dataset} came from a source {source!r}; `headrace stats` lists sources")
+    if as_json:
+        print_json(told)
+    else:
+        stdout.print("\n".join(_lines(dataset, told)), markup=False)
+    if told["invalid"] or told.get("pending") or told.get("outcomes", {}).get("failed"):
+        raise typer.Exit(1)
+
+
+def _readings(settings: Settings, dataset: Dataset, source: str | None) -> dict[str, Reading]:
+    """The declared sources of the dataset. Raises SourcesError for a block that is wrong, and may be concerned."""
+    sources = load_sources(settings.sources_file, settings)
+    if broken := [lines for name, lines in sources.broken.items() if source in (None, name)]:
+        raise SourcesError("\n".join(broken))
+    about = [one.description for one in sources.values() if one.description.dataset == dataset]
+    return {one.name: Reading(one.kind, encode_mapping(one.field_readings())) for one in about}
+
+
+async def _run(
+    settings: Settings,
+    choice: Choice,
+    readings: dict[str, Reading],
+    scope: str,
+    dry_run: bool,
+    full: bool,
+    wait: float,
+    as_json: bool,
+) -> dict[str, Any]:
+    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        await note_epochs(settings)
+        with Progress(*columns, console=stderr, disable=as_json or not stderr.is_terminal, transient=True) as bar:
+            task = bar.add_task("read anew", total=None)
+
+            def show(counts: Counts, total: int) -> None:
+                bar.update(task, completed=counts.offsets, total=total)
+
+            work = Reprocess(settings, engine, normalize_anew, choice, readings)
+            if dry_run:
+                planned: dict[str, Any] = msgspec.to_builtins(await work.plan(show))
+                return planned | {"dry_run": True}
+            state = await work.run(scope, anew=full, progress=show)
+            bar.update(task, description="taken by Postgres", completed=0, total=state.counts.sent)
+            tell = partial(bar.update, task)
+            outcomes = await _outcomes(engine, state.job, state.counts.sent, wait, tell)
+        pending = state.counts.sent - sum(outcomes.values())
+        if not pending:
+            await work.end(scope)
+        told: dict[str, Any] = msgspec.to_builtins(state.counts)
+        return told | {"dry_run": False, "job": state.job, "outcomes": outcomes, "pending": pending}
+    finally:
+        await engine.dispose()
+
+
+async def _outcomes(engine: AsyncEngine, job: str, sent: int, wait: float, tell: Any) -> dict[str, int]:
+    before, deadline = -1, time.monotonic() + wait
+    while True:
+        async with engine.connect() as connection:
+            outcomes = await read_apart(connection, job)
+        taken = sum(outcomes.values())
+        tell(completed=taken)
+        if taken != before:
+            before, deadline = taken, time.monotonic() + wait
+        if taken >= sent or time.monotonic() > deadline:
+            return outcomes
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+
+def _lines(dataset: str, told: dict[str, Any]) -> list[str]:
+    chosen = f"{told['topic'] + told['landing']:,} records chosen ({told['topic']:,} in the topic, "
+    chosen += f"{told['landing']:,} in the landing tables)"
+    invalid = sum(told["invalid"].values())
+    verb = "would be sent" if told["dry_run"] else "sent"
+    deletes = f" ({told['deletes']:,} of them deletes)" if told["deletes"] else ""
+    lines = [f"{dataset}: {chosen}, {told['sent']:,} {verb}{deletes}, {invalid:,} invalid now"]
+    if told["dry_run"]:
+        lines.append(f"  of these, as things stand: {_numbers(told['forecast'])}. Nothing was sent.")
+    else:
+        lines.append(f"  in Postgres: {_numbers(told['outcomes'])}")
+        if told["outcomes"].get("failed"):
+            lines.append("  what Postgres refuses stays as it was; `headrace logs sink-postgres` says why")
+        if told["pending"]:
+            lines.append(f"  {told['pending']:,} are on their way; the same command waits for them again")
+    if told["invalid"]:
+        lines.append(f"  invalid, so what is stored of them stays: {_numbers(told['invalid'])}")
+        lines += [f"    {one['key']}: {one['reason']}: {one['message']}" for one in told["examples"]]
+    if told["still_failed"]:
+        lines.append(f"  {told['still_failed']:,} are failures, and would fail again")
+    if told["acted_on"]:
+        lines.append(f"  {told['acted_on']:,} are left to `headrace failures`: held, sent again, edited or discarded")
+    if told["no_mapping"]:
+        lines.append(
+            f"  {told['no_mapping']:,} are only in the landing tables, which keep no mapping, and their source is not "
+            "in sources.toml: declare it there"
+        )
+    if told["nowhere"]:
+        lines.append(f"  {told['nowhere']:,} offsets have no record any more, neither in the topic nor landed")
+    return lines
+
+
+def _numbers(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "nothing"

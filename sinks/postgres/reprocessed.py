@@ -1,0 +1,135 @@
+"""Merges records that were normalized anew: each may replace what its own raw record has stored, and nothing newer.
+
+Their outcomes are counted apart, under a name of their job's own (`runtime/coverage.py`): in the books of its partition
+a raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from runtime.coverage import apart
+from runtime.outbox import CHANNEL
+from schemas.dataset import Dataset
+from schemas.events import ChangeEvent, Origin
+from sinks.postgres.arrivals import Arrival
+from sinks.postgres.connection import Connection
+from sinks.postgres.deletions import Deletions
+from sinks.postgres.ledger import Ledger
+from sinks.postgres.merge import DatasetMerge, Merged, Refused
+from sinks.postgres.newest_first import merge_newest_first
+from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.savepoint import savepoint
+from sinks.postgres.statements import statements
+
+# By the relay, since a redelivery of this batch would not know the key any more.
+_TELL = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Reprocessed(NamedTuple):
+    """What came of records that were normalized anew; `repeats` had their outcome in their job already."""
+
+    merged: Merged
+    repeats: list[Arrival]
+
+
+class _Lost(Exception):
+    """Records whose rows were withdrawn are refused."""
+
+    def __init__(self, refused: list[Refused]) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Sequence[Arrival]) -> Reprocessed:
+    """Merge, and book each record once per job. In the caller's transaction; idempotent."""
+    books = Ledger(merge.connection)
+    places = {id(arrival): _apart(arrival) for arrival in arrivals}
+    await books.open(list(places.values()))
+    seen: set[Origin] = set()
+    fresh: list[Arrival] = []
+    repeats: list[Arrival] = []
+    for arrival in arrivals:
+        place = places[id(arrival)]
+        (repeats if place in seen or books.is_covered(place) else fresh).append(arrival)
+        seen.add(place)
+    await ledger.take_up([arrival.origin for arrival in fresh])
+    merged = await _merge(merge, fresh)
+    ended = {
+        **{id(stored.arrival): stored.outcome for stored in merged.stored},
+        # A delete that is known already is no record that came too late.
+        **{id(late): "unchanged" if late.deletes else "superseded" for late in merged.superseded},
+        **{id(refused.arrival): "failed" for refused in merged.refused},
+    }
+    for arrival in fresh:
+        outcome = ended[id(arrival)]
+        books.reached(outcome, [places[id(arrival)]])
+        if not ledger.is_covered(arrival.origin):
+            ledger.reached(outcome, [arrival.origin])
+    await books.close()
+    return Reprocessed(merged, repeats)
+
+
+async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
+    """Take away the rows that these records have under other keys, then merge: they may want the same unique values.
+
+    A record that is refused keeps its row.
+    """
+    merge_all = merge_oldest_first if merge.dataset.first_wins else merge_newest_first
+    deletions, refused = Deletions(merge.connection, merge.dataset), list[Refused]()
+    while True:
+        try:
+            async with savepoint(merge.connection):
+                moved = await _withdraw(merge.connection, merge.dataset, deletions, arrivals)
+                merged = await merge_all(merge, deletions, arrivals)
+                _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved])
+            return merged + Merged([], [], refused)
+        except _Lost as error:
+            refused += error.refused
+            left_out = {id(one.arrival) for one in error.refused}
+            arrivals = [arrival for arrival in arrivals if id(arrival) not in left_out]
+
+
+async def _withdraw(
+    connection: Connection, dataset: Dataset, deletions: Deletions, arrivals: Sequence[Arrival]
+) -> set[Origin]:
+    """Delete the rows that come from these raw records and have another key; returns the records that had one."""
+    sql = statements(dataset)
+    fields = [dataset.key_fields(arrival.key) for arrival in arrivals]
+    keys = [[key[name] for key in fields] for name in dataset.key]
+    partitions, offsets = [a.origin.partition for a in arrivals], [a.origin.offset for a in arrivals]
+    in_place = {tuple(row) for row in await connection.fetch(sql.in_place, *keys, partitions, offsets)}
+    elsewhere = {
+        place: arrival
+        for arrival in arrivals
+        if not arrival.deletes and (place := (arrival.origin.partition, arrival.origin.offset)) not in in_place
+    }
+    if not elsewhere:
+        return set()
+    rows = await connection.fetch(sql.withdraw, *map(list, zip(*elsewhere, strict=True)))
+    if not rows:
+        return set()
+    origins = {key: elsewhere[partition, offset].origin for key, partition, offset in rows}
+    versions = await deletions.withdrawn(sorted(origins))
+    events = [_encode(ChangeEvent(key, "deleted", version, origins[key])) for key, version in versions.items()]
+    await connection.execute(_TELL, dataset.name, list(versions), list(versions.values()), events)
+    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    return set(origins.values())
+
+
+def _require_rows_kept(lost: list[Refused]) -> None:
+    if lost:
+        raise _Lost(lost)
+
+
+def _apart(arrival: Arrival) -> Origin:
+    origin = arrival.origin
+    return Origin(apart(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp)
