@@ -1,7 +1,6 @@
 """`headrace audit`: is every record accounted for?"""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -10,12 +9,13 @@ import typer
 from rich.table import Table
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from commands.output import print_json, stdout
+from commands.output import in_words, print_json, stdout
 from commands.trouble import answered_by
 from monitoring.audit import PartitionAudit, audit_json
 from monitoring.audit import audit as run_audit
 from monitoring.moved_keys import MovedKeys, moved_keys
 from runtime.coverage import read_apart
+from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
 
 POLL_SECONDS = 0.5
@@ -36,7 +36,9 @@ def audit(
     wait: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="Wait until nothing is in flight or held; fail if it still is then."
+            min=0,
+            metavar="SECONDS",
+            help="Wait until nothing is in flight or held; fail when it gets no less for so long.",
         ),
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
@@ -102,7 +104,7 @@ def verdict(rows: Sequence[PartitionAudit]) -> str:
     outcomes: Counter[str] = Counter()
     for row in rows:
         outcomes.update(row.outcomes)
-    counted = ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items() if count) or "none yet"
+    counted = in_words(outcomes) or "none yet"
     covered, in_flight = sum(row.covered for row in rows), sum(row.in_flight for row in rows)
     wrong = [
         f"{sum(count(row) for row in rows):,} {words}" for count, words in WRONG if any(count(row) for row in rows)
@@ -129,12 +131,13 @@ def remark(moved: MovedKeys) -> str:
 
 
 async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit], list[MovedKeys], dict[str, int]]:
-    deadline = time.monotonic() + wait
+    patience = Patience(wait)
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     try:
         while True:
             rows = await run_audit(settings, engine)
-            if time.monotonic() >= deadline or not any(row.on_its_way for row in rows):
+            patience.note(sum(row.on_its_way for row in rows))
+            if not patience.remaining or not any(row.on_its_way for row in rows):
                 async with engine.connect() as connection:
                     return rows, await moved_keys(engine), await read_apart(connection)
             await asyncio.sleep(POLL_SECONDS)

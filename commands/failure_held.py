@@ -15,6 +15,7 @@ from runtime.failures import queries
 from runtime.failures.held_lines import HELD_BY_SOURCE, held_lines
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
+from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
 
 ASK_AGAIN_SECONDS = 0.2
@@ -31,7 +32,9 @@ def release(
     remap: Annotated[
         bool, typer.Option("--remap", help="Read them with the mapping that sources.toml has for their source now.")
     ] = False,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for the outcomes.")] = 30.0,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Let held records go on: each is normalized anew and stored under its own coordinates, so a newer record wins.
@@ -77,9 +80,10 @@ def print_held(settings: Settings) -> None:
 
 def _left(settings: Settings, chosen: Selection, seconds: float) -> int:
     held = replace(chosen, states=("held",))
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while True:
         left = ask(settings, lambda connection: queries.count(connection, held))
-        if not left or time.monotonic() > deadline:
+        patience.note(left)
+        if not left or not patience.remaining:
             return left
         time.sleep(ASK_AGAIN_SECONDS)

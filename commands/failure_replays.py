@@ -16,6 +16,7 @@ from runtime.failures import replays
 from runtime.failures.replays import Job
 from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
+from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
 
 INTERRUPTED = 130
@@ -52,7 +53,9 @@ def retry(
     resume: Annotated[
         int | None, typer.Option(min=1, max=replays.MOST_ID, metavar="JOB", help="Go on with a job that was paused.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for the outcomes.")] = 10.0,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Send failures again, corrected if they were edited. Ctrl-C pauses; the job can be taken up again anywhere.
@@ -168,9 +171,10 @@ def _run(settings: Settings, job_id: int, as_json: bool) -> Job:
 
 def _outcomes(settings: Settings, job: Job, seconds: float) -> dict[str, int]:
     ask_job: Callable[[AsyncConnection], Any] = lambda connection: replays.outcomes(connection, job.id)  # noqa: E731
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while True:
         found: dict[str, int] = ask(settings, ask_job)
-        if "replayed" not in found or time.monotonic() > deadline:
+        patience.note(found.get("replayed", 0))
+        if "replayed" not in found or not patience.remaining:
             return found
         time.sleep(ASK_AGAIN_SECONDS)

@@ -85,7 +85,7 @@ def publish(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="A recorded run: return when Postgres has the records.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits for each.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits while Postgres takes nothing.")
     ] = DEFAULT_TIMEOUT_SECONDS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:

@@ -1,9 +1,7 @@
 """What `run`, `publish` and `push` share: sources in turn, progress, the wait for Postgres, the counts."""
 
 import asyncio
-import math
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from confluent_kafka import KafkaException
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from commands.output import print_json, stderr, stdout
+from commands.output import in_words, print_json, stderr, stdout
 from commands.publish_bar import PublishBar, publish_bar
 from producers.delivery import Progress
 from producers.etl_run import begin_source_run, publish_run
@@ -25,9 +23,10 @@ from runtime.checkpoints import Checkpoint, CheckpointFailed
 from runtime.coverage import wait_until_covered
 from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed, Explained
-from runtime.etl.run import Published, failure_reason
+from runtime.etl.run import Published, failure_reason, not_taken
 from runtime.kafka_clients import reason
 from runtime.logging import configure_logging
+from runtime.patience import Patience
 from runtime.settings import Settings
 from runtime.unavailable import Unavailable
 
@@ -38,6 +37,11 @@ INTERRUPTED = 130
 
 TERMINATED = 143
 """The same for SIGTERM."""
+
+
+STORED = ("inserted", "updated", "unchanged", "superseded", "deleted")
+HELD = ("held",)
+"""What the outcomes that a run counts as stored, and those it counts as failed without being so, are called."""
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Run:
     error: str | None = None
     stored: int | None = None
     failed: int | None = None
+    outcomes: dict[str, int] = field(default_factory=dict)
     pending: int | None = None
 
 
@@ -63,7 +68,7 @@ class PublishRuns:
     as_json: bool
     wait: bool
     timeout_seconds: float | None
-    """How long to wait for Postgres once a source is published; None: as long as it takes."""
+    """How long to wait while Postgres takes none of a run's records; None: as long as it takes."""
     trigger: str | None = None
     checkpoint: Checkpoint | None = None
     """As `publish` takes it."""
@@ -105,12 +110,11 @@ class PublishRuns:
                     log.exception("source_failed", source=run.progress.source)
                     run.error = failure_reason(error, run.progress.confirmed)
         if self.wait and not self.trigger:
-            deadline = time.monotonic() + (math.inf if self.timeout_seconds is None else self.timeout_seconds)
             engine = create_async_engine(self.settings.async_database_url, pool_size=1)
             try:
                 for run in self.runs:
                     if run.report is not None:
-                        await self._wait_for(run, run.report, engine, max(0.0, deadline - time.monotonic()))
+                        await self._wait_for(run, run.report, engine)
             finally:
                 await engine.dispose()
 
@@ -135,6 +139,8 @@ class PublishRuns:
             run.error = _without_name(error, source)
         else:
             run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
+        if run.run_id:
+            run.outcomes = etl.outcomes
 
     async def _publish_one(self, source: Source, run: Run, bar: PublishBar | None) -> None:
         try:
@@ -144,10 +150,11 @@ class PublishRuns:
         except (SourceFailed, DeliveryFailed, CheckpointFailed) as failure:
             run.error = _without_name(failure, source)
 
-    async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine, seconds: float) -> None:
+    async def _wait_for(self, run: Run, report: PublishReport, engine: AsyncEngine) -> None:
+        patience = Patience(self.timeout_seconds)
         try:
             await note_epochs(self.settings)
-            outcome = await wait_until_covered(self.settings, engine, report.offsets, seconds)
+            outcome = await wait_until_covered(self.settings, engine, report.offsets, patience, run=report.run_id)
         except (SQLAlchemyError, PostgresError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             run.error = (
@@ -158,13 +165,11 @@ class PublishRuns:
             run.error = f"all records are published, but Kafka does not answer any more: {reason(error)}"
             return
         run.stored, run.failed, run.pending = outcome.stored, outcome.failed, outcome.pending
+        run.outcomes = outcome.counts()
         if outcome.gone:
             run.error = outcome.why_gone()
         elif outcome.pending:
-            run.error = (
-                f"{outcome.pending:,} of {report.published:,} published records have not reached Postgres within "
-                f"{self.timeout_seconds:g} s; `headrace status` shows what is down, `headrace lag` what is behind"
-            )
+            run.error = not_taken(outcome, report.published, patience)
 
     @contextmanager
     def _bar(self, run: Run) -> Iterator[PublishBar | None]:
@@ -214,8 +219,15 @@ def describe(run: Run) -> str:
     if progress.confirmed < progress.sent:
         line += f", {progress.sent - progress.confirmed:,} sent but not confirmed"
     if run.stored is not None:
-        line += f"; in Postgres: {run.stored:,} stored, {run.failed or 0:,} failed"
+        line += (
+            f"; in Postgres: {run.stored:,} stored{_among(run, STORED)}, {run.failed or 0:,} failed{_among(run, HELD)}"
+        )
     return f"{line}\n  failed: {run.error}" if run.error else line
+
+
+def _among(run: Run, kinds: Sequence[str]) -> str:
+    counted = in_words({kind: run.outcomes.get(kind, 0) for kind in kinds})
+    return f" ({counted})" if counted else ""
 
 
 def _as_json(run: Run) -> dict[str, object]:
@@ -232,6 +244,7 @@ def _as_json(run: Run) -> dict[str, object]:
         "seconds": round(run.report.seconds, 3) if run.report else None,
         "stored": run.stored,
         "failed": run.failed,
+        "outcomes": run.outcomes or None,
         "pending": run.pending,
         "error": run.error,
     }

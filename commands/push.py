@@ -23,7 +23,9 @@ def push(
     delete: Annotated[bool, typer.Option("--delete", help="The lines are keys of records to delete.")] = False,
     source: Annotated[str, typer.Option(metavar="NAME", help="Whom the records come from.")] = PUSH,
     wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
-    timeout: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits while Postgres takes nothing.")
+    ] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
     """Publish lines of JSON to a dataset, untouched. Blank lines are skipped; one that is no record becomes a failure.

@@ -26,7 +26,7 @@ def run(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How long to wait for Postgres once a source is published; by default as long as it takes.",
+            help="How long to wait while Postgres takes nothing of a source; by default as long as it takes.",
             show_default=False,
         ),
     ] = None,

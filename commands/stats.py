@@ -8,6 +8,7 @@ from msgspec import convert
 from rich.table import Table
 
 from commands.etl_database import ask
+from commands.output import in_words as outcomes_in_words
 from commands.output import print_json, stdout
 from runtime.anomalies.judgement import Anomaly, in_words
 from runtime.etl.stats import Stats, Totals, read_stats
@@ -15,9 +16,9 @@ from runtime.settings import load_settings
 
 
 def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /stats does.")] = False) -> None:
-    """Show how many runs each source had, what they brought, and how the last ones ended.
+    """Show how many runs each source had, what they brought, what became of it, and how the last ones ended.
 
-    Records and seconds are those of successful runs.
+    Records, outcomes and seconds are those of successful runs.
 
     Examples:
 
@@ -36,7 +37,9 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as G
 
 def stats_table(found: Stats) -> Table:
     """A line per source, and one for all."""
-    table = Table("SOURCE", "RUNS", "RECORDS", "SECONDS", "LAST SUCCESS", "LAST FAILURE", "REASON", box=None)
+    table = Table(
+        "SOURCE", "RUNS", "RECORDS", "SECONDS", "OUTCOMES", "LAST SUCCESS", "LAST FAILURE", "REASON", box=None
+    )
     for column in table.columns[1:4]:
         column.justify = "right"
     for name, totals in found.sources.items():
@@ -52,6 +55,7 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         runs,
         f"{totals.total_records_processed:,}",
         f"{totals.total_duration_seconds:,.1f}",
+        outcomes_in_words(totals.outcomes) or "-",
         _at(totals.last_success),
         _at(totals.last_failure),
         # Brackets in a reason would be taken for markup.

@@ -1,13 +1,13 @@
 """Has a store that follows Postgres taken every change event of the rows that were committed before a moment?"""
 
 import asyncio
-import time
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.lag import PartitionLag, read_lag
+from runtime.patience import Patience
 from runtime.settings import Settings
 from runtime.tables import outbox
 from schemas.dataset import Dataset
@@ -19,7 +19,7 @@ LOOK_EVERY_SECONDS = 0.05
 
 
 async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, group: str, wait: float) -> bool:
-    """Wait up to `wait` seconds until `group` has taken the events of all rows that are committed now.
+    """Wait until `group` has taken the events of all rows that are committed now; `wait` seconds without progress.
 
     The Postgres sink commits a batch's offsets after its events are confirmed, and the relay takes an event out of the
     outbox after that. So once the sink has passed the ends that its topic has now, or the outbox holds nothing any more
@@ -27,34 +27,37 @@ async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, g
     topic as they are then, it has taken them. Asks at least once. Raises KafkaException when the broker does not
     answer, SQLAlchemyError when Postgres does not.
     """
-    deadline = time.monotonic() + wait
     if dataset.written_by == "api":
-        published = await _outbox_emptied(engine, dataset, deadline)
+        published = await _outbox_emptied(engine, dataset, Patience(wait))
     else:
-        published = await _passed(settings, POSTGRES_GROUP, dataset.clean_topic, deadline)
-    return published and await _passed(settings, group, dataset.changed_topic, deadline)
+        published = await _passed(settings, POSTGRES_GROUP, dataset.clean_topic, Patience(wait))
+    return published and await _passed(settings, group, dataset.changed_topic, Patience(wait))
 
 
-async def _passed(settings: Settings, group: str, topic: str, deadline: float) -> bool:
+async def _passed(settings: Settings, group: str, topic: str, patience: Patience) -> bool:
     """Whether the group passes all that the topic holds now, also what waits for a transaction. Asks at least once."""
     ends: dict[int, int] | None = None
     while True:
         found = await read_lag(settings)
         rows = [row for row in found if (row.group, row.topic) == (settings.named(group), settings.named(topic))]
         ends = ends or {row.partition: row.written for row in rows}
-        if all(_position(row) >= ends.get(row.partition, 0) for row in rows):
+        left = sum(max(0, ends.get(row.partition, 0) - _position(row)) for row in rows)
+        if not left:
             return True
         # No pause between two looks: each takes some tenths of a second, spent in other processes.
-        if time.monotonic() >= deadline:
+        patience.note(left)
+        if not patience.remaining:
             return False
 
 
-async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, deadline: float) -> bool:
+async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patience) -> bool:
     """Whether all that the outbox holds now of the dataset is published, or overtaken by something newer of its key."""
     own = outbox.c.dataset == dataset.name
     newest = int(await _ask(engine, select(func.coalesce(func.max(outbox.c.version), 0)).where(own)))
-    while await _ask(engine, select(exists().where(own, outbox.c.version <= newest))):
-        if time.monotonic() >= deadline:
+    left = select(func.count()).where(own, outbox.c.version <= newest)
+    while count := int(await _ask(engine, left)):
+        patience.note(count)
+        if not patience.remaining:
             return False
         await asyncio.sleep(LOOK_EVERY_SECONDS)
     return True

@@ -16,7 +16,7 @@ from runtime.rehearsals import REASON as REHEARSAL
 from runtime.tables import ingest_failures
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
-from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF
+from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF, HEADER_RUN
 from schemas.registry import ingested_datasets
 
 Failure = Mapping[str, Any]
@@ -74,6 +74,9 @@ class Candidate:
         return None if self.overridable and force else self.obstacle
 
 
+NOT_SENT_AGAIN = (HEADER_REPLAY_OF, HEADER_REPLAY_COUNT, HEADER_RUN)
+"""Headers of the record before. Its run has counted it: what is sent again is none of that run's records."""
+
 FOREIGN = "foreign"
 NOBODYS = "it came from none of our raw records, so there is nothing to send again; discard it"
 
@@ -126,7 +129,7 @@ def _candidate(
         key=key,
         value=value,
         headers=(
-            *((name, text) for name, text in headers if name not in (HEADER_REPLAY_OF, HEADER_REPLAY_COUNT)),
+            *((name, text) for name, text in headers if name not in NOT_SENT_AGAIN),
             (HEADER_REPLAY_OF, str(failure["id"]).encode()),
             (HEADER_REPLAY_COUNT, str(failure["attempts"] + 1).encode()),
         ),

@@ -3,18 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka import KafkaException
-from sqlalchemy import Integer, Text, bindparam, func, select, text
+from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.offset_ranges import OffsetRanges
 from runtime.passages import judge_missing, read_passages
+from runtime.patience import Patience
 from runtime.raw_holes import Evidence, HoleReader
 from runtime.settings import Settings
-from runtime.tables import OUTCOMES, coverage
+from runtime.tables import OUTCOMES, coverage, run_outcomes
 
 Wanted = Mapping[tuple[str, int], OffsetRanges]
 """Per (physical raw topic, partition), the offsets in question: as a producer's delivery reports name them."""
@@ -50,15 +51,26 @@ _FAILED = text(f"""
         AND f.state <> 'released'""").bindparams(*_PARAMETERS)  # noqa: S608
 
 
+_OF_RUN = select(
+    *(func.coalesce(func.sum(run_outcomes.c[outcome]), 0).cast(BigInteger).label(outcome) for outcome in OUTCOMES)
+)
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """Where the wanted records are: stored (also superseded, unchanged, deleted), failed, or not yet known."""
+    """Where the wanted records are: stored (superseded, unchanged and deleted too), failed (held too), unknown yet."""
 
     stored: int
     failed: int
     pending: int
     gone: int = 0
     """How many of the pending ones nobody will bring any more: Kafka has lost them before Postgres had them."""
+    of_run: Mapping[str, int] = field(default_factory=dict)
+    """How many records of the run have which of OUTCOMES; empty where no run was asked for."""
+
+    def counts(self) -> dict[str, int]:
+        """What is recorded of the run: its outcomes, and what Kafka has lost, as `expired`, if there is any."""
+        return {**self.of_run, **({"expired": self.gone} if self.gone else {})}
 
     def why_gone(self) -> str:
         """What to tell of them, and what to do."""
@@ -79,12 +91,16 @@ async def failed(connection: AsyncConnection, wanted: Wanted) -> int:
     return int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
 
 
-async def outcome(connection: AsyncConnection, wanted: Wanted) -> Outcome:
-    """Where the wanted records are now."""
+async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None = None) -> Outcome:
+    """Where the wanted records are now; `run` is the run that they all are of, and that has no others."""
     pending = await missing(connection, wanted)
     failures = await failed(connection, wanted)
     total = sum(len(ranges) for ranges in wanted.values())
-    return Outcome(stored=max(0, total - pending - failures), failed=failures, pending=pending)
+    of_run = {}
+    if run is not None:
+        found = await connection.execute(_OF_RUN.where(run_outcomes.c.run_id == run))
+        of_run = dict(found.mappings().one())
+    return Outcome(max(0, total - pending - failures), failures, pending, of_run=of_run)
 
 
 async def missing_ranges(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
@@ -99,35 +115,36 @@ async def wait_until_covered(
     settings: Settings,
     engine: AsyncEngine,
     wanted: Wanted,
-    timeout_seconds: float,
+    patience: Patience,
     progress: Callable[[int], None] | None = None,
+    run: str | None = None,
 ) -> Outcome:
-    """Wait until every wanted record has reached an outcome, or the time is over; `pending` says how many have not.
+    """Wait until every wanted record has reached an outcome, or the patience is over; `pending` says how many have not.
 
     Asks a few times a second, holding no connection meanwhile. `progress` is called with the number still pending.
     When none comes for a while, Kafka is asked whether it still has them, and the wait ends when it has none (`gone`).
     Raises what SQLAlchemy raises when Postgres is gone. That Kafka does not answer ends nothing.
     """
-    now = time.monotonic()
-    deadline, stuck_at = now + timeout_seconds, now + STUCK_SECONDS
+    stuck_at = time.monotonic() + STUCK_SECONDS
     pause, before = FIRST_PAUSE_SECONDS, None
     while True:
         async with engine.connect() as connection:
             pending = await missing(connection, wanted)
             if progress is not None:
                 progress(pending)
+            patience.note(pending)
             now = time.monotonic()
-            if pending == 0 or now >= deadline:
-                return await outcome(connection, wanted)
+            if pending == 0 or not patience.remaining:
+                return await outcome(connection, wanted, run)
             stuck = pending == before and now >= stuck_at
             unbooked = await missing_ranges(connection, wanted) if stuck else {}
         if pending != before or stuck:
             before, stuck_at = pending, now + STUCK_SECONDS
         if stuck and await _gone(settings, unbooked) >= pending:
             async with engine.connect() as connection:
-                found = await outcome(connection, wanted)
+                found = await outcome(connection, wanted, run)
                 return replace(found, gone=found.pending)
-        await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        await asyncio.sleep(min(pause, patience.remaining))
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 

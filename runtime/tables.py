@@ -161,6 +161,19 @@ one range however many transactions there are.
 """
 
 
+run_outcomes = Table(
+    "run_outcomes",
+    metadata,
+    Column("run_id", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    _timestamp("updated_at"),
+    PrimaryKeyConstraint("run_id", "topic", "partition"),
+)
+"""What became of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
+
+
 topic_epochs = Table(
     "topic_epochs",
     metadata,
@@ -186,6 +199,7 @@ etl_runs = Table(
     Column("published", BigInteger),
     Column("stored", BigInteger),
     Column("failed", BigInteger),
+    Column("outcomes", JSONB(none_as_null=True)),
     Column("failure_reason", Text),
     Column("anomalies", JSONB),
     Column("encoding", Text),
@@ -194,7 +208,8 @@ etl_runs = Table(
     Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),
 )
 """Runs of sources; `status` is running, success or failed. Counts are null until they are known: `published` while the
-broker has not confirmed all, `stored` and `failed` while Postgres has not taken all. See runtime/etl."""
+broker has not confirmed all, `stored` and `failed` while Postgres has not taken all. `outcomes` is {outcome: records};
+of a run that failed, what had become of its records by then. See runtime/etl."""
 
 
 tombstones = Table(

@@ -31,9 +31,12 @@ class RunsPage(BaseModel):
 
 
 class StatsAnswer(BaseModel):
-    """What the runs come to. Records and seconds are those of successful runs; `sources` has the same per source."""
+    """What the runs come to. Records, outcomes and seconds are those of successful runs; `sources` has the same per
+    source.
+    """
 
     total_records_processed: int
+    outcomes: dict[str, int]
     total_duration_seconds: float
     last_success: datetime.datetime | None
     last_failure: datetime.datetime | None

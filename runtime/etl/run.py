@@ -1,10 +1,11 @@
 """One ETL run, in the one place where runs are done: lock, record, publish, wait for Postgres, record how it ended."""
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from runtime.errors import Explained
 from runtime.etl.lock import SourceLock
 from runtime.etl.runs import close_run, note_published, open_run, running_run
 from runtime.kafka_clients import reason
+from runtime.patience import Patience
 from runtime.settings import Settings
 from runtime.unavailable import Unavailable, postgres_trouble
 from runtime.uninterrupted import uninterrupted
@@ -36,7 +38,8 @@ OPENING_SECONDS = 2.0
 RECORD_FAILURE_SECONDS = 5.0
 """How long a run that failed tries to say so; the next one who looks would say `interrupted`."""
 
-LOOK_SECONDS = 30.0
+TELL_AGAIN_SECONDS = 30.0
+"""Between two lines in the log about a store that is away."""
 
 
 class RunUnderWay(Explained):
@@ -50,7 +53,7 @@ class RunUnderWay(Explained):
 
 
 class NotTaken(Explained):
-    """Records are published, and Postgres has not taken them in the time that was given, or never will."""
+    """Records are published, and Postgres has taken none of them for the time that was given, or never will."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class EtlRun:
     """Records that the broker has confirmed so far; whoever publishes may keep it up to date."""
     encoding: str | None = None
     """Of the text that it is read from, likewise."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """What had become of its records when Postgres was last asked."""
 
     async def complete(
         self,
@@ -85,11 +90,11 @@ class EtlRun:
     ) -> Outcome:
         """Publish, wait until Postgres has every record, and record the success; whatever else happens, the failure.
 
-        Waits `wait_seconds` for Postgres, by default as long as it takes: an outage only makes it longer. `pending` is
-        called with the number of records that Postgres has not taken yet. To be called once. When cancelled, the run is
-        recorded as failed before CancelledError goes on.
+        Waits until Postgres has taken none of the run's records for `wait_seconds`, by default as long as it takes: an
+        outage only makes it longer. `pending` is called with the number of records that Postgres has not taken yet. To
+        be called once. When cancelled, the run is recorded as failed before CancelledError goes on.
 
-        Raises what `publish` raises; NotTaken when the time is over or Kafka has lost records before Postgres had them,
+        Raises what `publish` raises; NotTaken when the wait is over or Kafka has lost records before Postgres had them,
         Unavailable if a store was away then; LockTaken.
         """
         started = time.monotonic()
@@ -134,21 +139,16 @@ class EtlRun:
     ) -> Outcome:
         published = await publish()
         self.published = published.records
-        deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
-        await self._insist(self._note_published, deadline)
-        await self._insist(self._note_epochs, deadline)
-        while True:
-            outcome = await self._insist(lambda: self._look(published.offsets, deadline, pending), deadline)
-            if outcome.pending == 0:
-                break
-            if outcome.gone:
-                raise NotTaken(outcome.why_gone())
-            if deadline is not None and time.monotonic() >= deadline:
-                raise NotTaken(
-                    f"{outcome.pending:,} of {published.records:,} published records have not reached Postgres within "
-                    f"{wait_seconds:g} s; `headrace status` shows what is down, `headrace lag` what is behind"
-                )
-        await self._insist(lambda: self._close(stored=outcome.stored, failed=outcome.failed), None)
+        patience = Patience(wait_seconds)
+        await self._insist(self._note_published, patience)
+        await self._insist(self._note_epochs, patience)
+        outcome = await self._insist(lambda: self._look(published.offsets, patience, pending), patience)
+        self.outcomes = outcome.counts()
+        if outcome.gone:
+            raise NotTaken(outcome.why_gone())
+        if outcome.pending:
+            raise NotTaken(not_taken(outcome, published.records, patience))
+        await self._insist(lambda: self._close(stored=outcome.stored, failed=outcome.failed), Patience(None))
         await self._look_for_anomalies(published.offsets, outcome)
         return outcome
 
@@ -158,9 +158,8 @@ class EtlRun:
         except Exception as error:  # noqa: BLE001 (the run is a success, whether or not it can be compared)
             log.warning("run_not_examined", source=self.source, run=self.run_id, reason=repr(error))
 
-    async def _look(self, wanted: Wanted, deadline: float | None, pending: Callable[[int], None] | None) -> Outcome:
-        left = LOOK_SECONDS if deadline is None else max(0.0, min(LOOK_SECONDS, deadline - time.monotonic()))
-        return await wait_until_covered(self.settings, self.engine, wanted, left, pending)
+    async def _look(self, wanted: Wanted, patience: Patience, pending: Callable[[int], None] | None) -> Outcome:
+        return await wait_until_covered(self.settings, self.engine, wanted, patience, pending, self.run_id)
 
     async def _note_published(self) -> None:
         async with self.engine.begin() as connection:
@@ -172,11 +171,12 @@ class EtlRun:
 
     async def _close(self, **values: Any) -> None:
         async with self.engine.begin() as connection:
-            await close_run(connection, self.run_id, published=self.published, encoding=self.encoding, **values)
+            values |= {"encoding": self.encoding, "outcomes": self.outcomes or None}
+            await close_run(connection, self.run_id, published=self.published, **values)
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]], deadline: float | None) -> T:
-        """Try until a store that is away is back. Raises Unavailable after the deadline; other errors at once."""
-        told = False
+    async def _insist(self, attempt: Callable[[], Awaitable[T]], patience: Patience) -> T:
+        """Try until a store that is away is back. Raises Unavailable once the patience is over, others at once."""
+        told = -math.inf
         while True:
             try:
                 return await attempt()
@@ -184,21 +184,21 @@ class EtlRun:
                 trouble = _outage(error)
                 if trouble is None:
                     raise
-                if deadline is not None and time.monotonic() >= deadline:
+                if not patience.remaining:
                     raise trouble from error
-                if not told:
+                if time.monotonic() > told + TELL_AGAIN_SECONDS:
                     log.warning("etl_run_waits", source=self.source, run=self.run_id, reason=str(trouble))
-                told = True
+                    told = time.monotonic()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _record_failure(self, error: BaseException) -> None:
         why = failure_reason(error, self.published)
         unexpected = not isinstance(error, Explained | asyncio.CancelledError)
         log.warning("etl_run_failed", source=self.source, run=self.run_id, reason=why, exc_info=unexpected)
-        deadline = time.monotonic() + RECORD_FAILURE_SECONDS
+        patience = Patience(RECORD_FAILURE_SECONDS)
         try:
             async with asyncio.timeout(RECORD_FAILURE_SECONDS):
-                await self._insist(lambda: self._close(failure_reason=why), deadline)
+                await self._insist(lambda: self._close(failure_reason=why), patience)
         except Exception as trouble:  # noqa: BLE001 (the run's own error must go on)
             log.warning("etl_run_left_running", source=self.source, run=self.run_id, reason=str(trouble))
 
@@ -223,6 +223,14 @@ async def begin_run(settings: Settings, source: str, dataset: str, trigger: str,
         raise
     log.info("etl_run_started", source=source, run=run.run_id, trigger=trigger)
     return run
+
+
+def not_taken(outcome: Outcome, published: int, patience: Patience) -> str:
+    """What to tell of a wait that is over. Pure."""
+    return (
+        f"{outcome.pending:,} of {published:,} published records have not reached Postgres within "
+        f"{patience.seconds:g} s in which none did; `headrace status` shows what is down, `headrace lag` what is behind"
+    )
 
 
 def failure_reason(error: BaseException, published: int | None) -> str:

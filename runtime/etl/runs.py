@@ -32,6 +32,9 @@ class RunRow:
     published: int | None
     stored: int | None
     failed: int | None
+    outcomes: dict[str, int] | None
+    """`stored` and `failed` by what became of the records: inserted, updated, unchanged, superseded, deleted, failed,
+    held, and expired if Kafka has lost any. Of a failed run: so far as it was known when it ended."""
     failure_reason: str | None
     anomalies: list[Any] | None
     """What was unlike the source's runs before (`runtime/anomalies/judgement.py`); None until it has been looked at."""
@@ -69,6 +72,7 @@ async def close_run(
     published: int | None,
     stored: int | None = None,
     failed: int | None = None,
+    outcomes: dict[str, int] | None = None,
     failure_reason: str | None = None,
     encoding: str | None = None,
 ) -> None:
@@ -82,6 +86,7 @@ async def close_run(
         "published": published,
         "stored": stored,
         "failed": failed,
+        "outcomes": outcomes,
         "failure_reason": failure_reason,
         "encoding": encoding,
     }

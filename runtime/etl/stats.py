@@ -10,10 +10,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runtime.etl.runs import end_interrupted
+from runtime.tables import OUTCOMES
 
-_STATS = text("""
+_SUMS = ", ".join(
+    f"'{name}', coalesce(sum((outcomes->>'{name}')::bigint) FILTER (WHERE status = 'success'), 0)" for name in OUTCOMES
+)
+
+_STATS = text(f"""
     SELECT source,
         coalesce(sum(published) FILTER (WHERE status = 'success'), 0)::bigint AS total_records_processed,
+        json_build_object({_SUMS})::text AS outcomes,
         round(coalesce(sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'success'), 0), 3)
             ::float8 AS total_duration_seconds,
         max(finished_at) FILTER (WHERE status = 'success') AS last_success,
@@ -24,17 +30,20 @@ _STATS = text("""
         count(*) FILTER (WHERE status = 'running') AS running,
         coalesce((array_agg(anomalies ORDER BY finished_at DESC) FILTER (WHERE anomalies IS NOT NULL))[1], '[]')::text
             AS anomalies
-    FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")
+    FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")  # noqa: S608 (our own words)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Records and seconds are those of the runs that succeeded: a failed run's records come again with the next.
+    """Records, what became of them, and seconds are those of the runs that succeeded: a failed run's records come again
+    with the next.
 
     In the order of the query's columns.
     """
 
     total_records_processed: int
+    outcomes: dict[str, int]
+    """Those records by what became of them, since the runs record it."""
     total_duration_seconds: float
     last_success: datetime.datetime | None
     last_failure: datetime.datetime | None
@@ -63,7 +72,7 @@ async def read_stats(connection: AsyncConnection) -> Stats:
     found: dict[str | None, Totals] = {}
     for row in await connection.execute(_STATS):
         source, *values = row
-        values[-1] = msgspec.json.decode(values[-1])
+        values[1], values[-1] = msgspec.json.decode(values[1]), msgspec.json.decode(values[-1])
         found[source] = Totals(*values)
     in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
     unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]

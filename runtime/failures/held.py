@@ -11,7 +11,7 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runtime.failures.selection import Selection
-from runtime.tables import coverage, ingest_failures
+from runtime.tables import coverage, ingest_failures, run_outcomes
 
 _f = ingest_failures.c
 _c = coverage.c
@@ -31,7 +31,9 @@ async def lock_books(connection: AsyncConnection, selection: Selection) -> None:
 
 async def book_as_failed(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Count these records as failed instead of held. Their books must be locked, and each be held until now."""
-    counts = Counter((row["topic"], row["partition"]) for row in rows)
-    for (topic, partition), number in counts.items():
-        moved = {"held": _c.held - number, "failed": _c.failed + number}
-        await connection.execute(update(coverage).where(_c.topic == topic, _c.partition == partition).values(moved))
+    counts = Counter((row["topic"], row["partition"], row["run_id"]) for row in rows)
+    for (topic, partition, run), number in counts.items():
+        for books, of_run in ((coverage, ()), (run_outcomes, (run_outcomes.c.run_id == run,))):
+            c = books.c
+            place = update(books).where(c.topic == topic, c.partition == partition, *of_run)
+            await connection.execute(place.values({"held": c.held - number, "failed": c.failed + number}))

@@ -48,15 +48,15 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
     try:
         record = _decode_clean(value)
         data = bytes(record.data)
+        about = record.source, record.kind, record.run, record.reprocess
         if data == DELETED:
             dataset.key_fields(record.key)
-            return Arrival(dataset, record.key, record.origin, data, "", (), reprocess=record.reprocess)
+            return Arrival(dataset, record.key, record.origin, data, "", (), *about)
         key, data, row, unique = _row_builder(dataset)(data)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
     if key != record.key:
         raise InvalidRecord("clean_form", f"the key {record.key!r} is not that of its data, {key!r}")
-    about = record.source, record.kind, record.run, record.reprocess
     return Arrival(dataset, record.key, record.origin, data, row, unique, *about)
 
 

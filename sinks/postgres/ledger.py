@@ -2,11 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from runtime.offset_ranges import OffsetRanges
 from runtime.tables import OUTCOMES
 from schemas.events import Origin
 from sinks.postgres.connection import Connection
+from sinks.postgres.run_outcomes import RunOutcomes
 
 Place = tuple[str, int]
 """A raw (topic, partition)."""
@@ -49,6 +51,15 @@ _RELEASED = """
         AND f.state IN ('held', 'open', 'parked')"""
 
 
+class Booked(Protocol):
+    """A record as the books know it."""
+
+    @property
+    def origin(self) -> Origin: ...
+    @property
+    def run(self) -> str | None: ...
+
+
 class Ledger:
     """The books of one transaction: opened with the offsets in hand, closed with their outcomes.
 
@@ -64,6 +75,7 @@ class Ledger:
         self._released: list[tuple[str, int, int]] = []
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
+        self._of_runs = RunOutcomes()
         self.all_new = False
         """Whether no record in hand is a repeat, of an earlier transaction or of another one in hand."""
         self.parts: dict[Place, int] = {}
@@ -123,24 +135,27 @@ class Ledger:
         """Whether the record was held by an earlier transaction."""
         return origin.offset in self._held[origin.topic, origin.partition]
 
-    def reached(self, outcome: str, origins: Iterable[Origin]) -> None:
+    def reached(self, outcome: str, records: Iterable[Booked]) -> None:
         """These records have reached an outcome. Name each once, and none that is covered.
 
         What was held, or is taken up, is counted there no longer.
         """
-        offsets: dict[Place, list[int]] = defaultdict(list)
-        for origin in origins:
+        offsets: dict[tuple[Place, str | None], list[int]] = defaultdict(list)
+        for record in records:
+            origin = record.origin
             place = (origin.topic, origin.partition)
-            offsets[place].append(origin.offset)
+            offsets[place, record.run].append(origin.offset)
             for before, known in (("held", self._held), ("failed", self._failed)):
                 if origin.offset not in known[place]:
                     continue
                 self._counts[place, before] -= 1
+                self._of_runs.count(record.run, place, before, -1)
                 if outcome != "failed":
                     self._released.append((*place, origin.offset))
-        for place, numbers in offsets.items():
+        for (place, run), numbers in offsets.items():
             self._reached[place].update(numbers)
             self._counts[place, outcome] += len(numbers)
+            self._of_runs.count(run, place, outcome, len(numbers))
 
     async def close(self) -> None:
         """Write what was reached."""
@@ -157,6 +172,7 @@ class Ledger:
             [ranges.multirange() for ranges in reached],
             *counts,
         )
+        await self._of_runs.write(self._connection)
         if self._released:
             await self._connection.execute(_RELEASED, *map(list, zip(*self._released, strict=True)))
 

@@ -41,6 +41,13 @@ class Reprocessed(NamedTuple):
     repeats: list[Arrival]
 
 
+class _OfNoRun(NamedTuple):
+    """A place in the books of a job: the record's own run has counted it."""
+
+    origin: Origin
+    run: str | None = None
+
+
 class _Lost(Exception):
     """Records whose rows were withdrawn are refused."""
 
@@ -71,9 +78,9 @@ async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Seque
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
-        books.reached(outcome, [places[id(arrival)]])
+        books.reached(outcome, [_OfNoRun(places[id(arrival)])])
         if not ledger.is_covered(arrival.origin):
-            ledger.reached(outcome, [arrival.origin])
+            ledger.reached(outcome, [arrival])
     await books.close()
     return Reprocessed(merged, repeats)
 

@@ -14,7 +14,7 @@ from runtime.fault_points import crash_here
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.errors import InvalidRecord
-from schemas.events import FailedRecord, Origin
+from schemas.events import FailedRecord
 from schemas.registry import all_datasets, ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
@@ -42,6 +42,7 @@ from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
+from sinks.postgres.run_outcomes import purge_run_outcomes
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
@@ -195,6 +196,7 @@ class PostgresSink:
     async def _purge(self, connection: Connection) -> None:
         if time.monotonic() - self._purged_at > PURGE_EVERY_SECONDS:
             await purge_tombstones(connection, self._settings.tombstone_retention_hours)
+            await purge_run_outcomes(connection)
             self._purged_at = time.monotonic()
 
     async def store(self, connection: Connection, batch: Batch, most_refused: int = sys.maxsize) -> list[Outgoing]:
@@ -227,7 +229,7 @@ class PostgresSink:
                     recorded.append(failed)
                 elif fresh:
                     outcome = "held" if failed.held else "failed"
-                    ledger.reached(outcome, [failed.origin])
+                    ledger.reached(outcome, [failed])
                     recorded.append(failed)
                     tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
@@ -262,9 +264,9 @@ class PostgresSink:
         merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
         merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
         merged.refused.extend(struck)
-        for outcome, origins in _outcomes(merged).items():
-            ledger.reached(outcome, origins)
-            tally[dataset.name, outcome] += len(origins)
+        for outcome, ended in _outcomes(merged).items():
+            ledger.reached(outcome, ended)
+            tally[dataset.name, outcome] += len(ended)
         self._limit.judge(dataset.name, len(merged.refused), judged_of)
         judged[dataset.name] = len(merged.refused), judged_of
         failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
@@ -329,11 +331,11 @@ def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arri
     return fresh, repeats
 
 
-def _outcomes(merged: Merged) -> dict[str, list[Origin]]:
-    """The coordinates of the records by where they ended."""
+def _outcomes(merged: Merged) -> dict[str, list[Arrival]]:
+    """The records by where they ended."""
     ended = defaultdict(list)
     for stored in merged.stored:
-        ended[stored.outcome].append(stored.arrival.origin)
-    ended["superseded"] = [arrival.origin for arrival in merged.superseded]
-    ended["failed"] = [refused.arrival.origin for refused in merged.refused]
+        ended[stored.outcome].append(stored.arrival)
+    ended["superseded"] = merged.superseded
+    ended["failed"] = [refused.arrival for refused in merged.refused]
     return ended

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from data.generate import make_raw_file
+from runtime.tables import OUTCOMES
 from tests.e2e.conftest import Headrace
 from tests.e2e.stores import documents, rows, value
 from tests.processes import Pipeline
@@ -33,6 +34,16 @@ def test_ten_thousand_customers_and_the_default_sources_reach_every_store(
     published = headrace("publish", "--all", "--wait", "--json")
     assert published.returncode == 0, published.stdout + published.stderr
 
+    outcomes = {run["source"]: run["outcomes"] for run in json.loads(published.stdout)["runs"]}
+    none = dict.fromkeys(OUTCOMES, 0)
+    assert outcomes["customers_api"] == none | {"inserted": CUSTOMERS}
+    assert outcomes["orders"] == none | {
+        "inserted": ORDERS,
+        "superseded": SALES - ORDERS - SPOILT_SALES,
+        "failed": SPOILT_SALES,
+    }
+    recorded = rows(settings, "SELECT source, outcomes FROM etl_runs")
+    assert {run["source"]: json.loads(run["outcomes"]) for run in recorded} == outcomes
     assert value(settings, "SELECT count(*) FROM customers") == CUSTOMERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'titanic'") == PASSENGERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'posts'") == POSTS

@@ -37,6 +37,7 @@ HEADERS: list[tuple[str, str | bytes | None]] = [
     ("headrace-kind", b"csv"),
     ("headrace-mapping", b'{"email":"mail"}'),
 ]
+RUN = ("headrace-run", b"its run has counted it")
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def fail_records(
 
     for number in range(count):
         topic = settings.named("customers.raw")
-        producer.produce(topic, value_of(number, mail), f"C{number}", headers=HEADERS, on_delivery=delivered)
+        producer.produce(topic, value_of(number, mail), f"C{number}", headers=[*HEADERS, RUN], on_delivery=delivered)
         producer.poll(0)
     await asyncio.to_thread(producer.flush)
     async with engine.begin() as connection:
@@ -175,7 +176,7 @@ async def test_ctrl_c_pauses_after_the_step_that_is_under_way_and_cancel_opens_t
         await desk.run(job.id, "tester")
 
 
-async def test_a_replay_is_the_original_record_with_two_headers_more(
+async def test_a_replay_is_the_original_record_with_two_headers_more_and_of_no_run(
     pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
 ) -> None:
     (number,) = await fail_records(pipeline_settings, engine, 1, attempts=1)

@@ -1,6 +1,5 @@
 """A store has caught up once its group is past all that was written, also past what an open transaction held."""
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 import monitoring.caught_up
 from monitoring.caught_up import _passed
 from monitoring.lag import PartitionLag
+from runtime.patience import Patience
 from runtime.settings import Settings
 
 
@@ -26,7 +26,7 @@ def row(committed: int, end: int, held: int = 0) -> PartitionLag:
 
 
 async def passed(seconds: float) -> bool:
-    return await _passed(Settings(), "sink-redis", "users.changed", time.monotonic() + seconds)
+    return await _passed(Settings(), "sink-redis", "users.changed", Patience(seconds))
 
 
 async def test_a_group_at_the_end_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
