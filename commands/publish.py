@@ -11,7 +11,7 @@ import typer
 from commands.output import fail
 from commands.publish_runs import PublishRuns
 from producers.downloaded_source import is_address
-from producers.source import Source, check_source_name
+from producers.source import Source, check_source_name, key_columns
 from producers.sources import SourcesError, build_source, load_sources
 from runtime.checkpoints import Checkpoint
 from runtime.settings import Settings, load_settings
@@ -38,7 +38,8 @@ def publish(
         list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="csv PATH: where a field comes from.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="csv PATH: the column that holds the record's id.")
+        str | None,
+        typer.Option(metavar="COLUMN[,…]", help="csv PATH: its id, joined if several; @row: its place."),
     ] = None,
     default: Annotated[
         list[str] | None,
@@ -108,7 +109,7 @@ def publish(
 
       headrace publish csv new.csv --dataset customers --delimiter ';' --json
 
-      headrace publish csv weather.csv --key id --map name=station --map value=temp --null NA --null -999
+      headrace publish csv weather.csv --key station,date --map name=station --map value=temp --null NA --null -999
 
       headrace publish csv preise.csv --key Nr --map name=Artikel --map value=Preis --decimal , --default value=0
 
@@ -119,7 +120,7 @@ def publish(
     broken: dict[str, str] = {}
     values: dict[str, object] = {
         "map": _pairs("--map", mapping),
-        "key": key,
+        "key": key_columns(key) if key else None,
         "defaults": _pairs("--default", default),
         "required": required,
         "nulls": null,

@@ -44,6 +44,10 @@ HELD = ("held",)
 """What the outcomes that a run counts as stored, and those it counts as failed without being so, are called."""
 
 
+MOST_LISTED = 20
+"""Columns that a line names."""
+
+
 @dataclass
 class Run:
     """One source's run, as it ended or as far as it is. `error` is None while nothing is wrong with it."""
@@ -222,7 +226,17 @@ def describe(run: Run) -> str:
         line += (
             f"; in Postgres: {run.stored:,} stored{_among(run, STORED)}, {run.failed or 0:,} failed{_among(run, HELD)}"
         )
-    return f"{line}\n  failed: {run.error}" if run.error else line
+    remarks = [
+        *([f"columns left out: {_listed(progress.left_out)}"] if progress.left_out else []),
+        *([f"warning: {run.report.warning}"] if run.report and run.report.warning else []),
+        *([f"failed: {run.error}"] if run.error else []),
+    ]
+    return "\n  ".join([line, *remarks])
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = len(columns) - MOST_LISTED
+    return ", ".join(columns[:MOST_LISTED]) + (f" and {more:,} more (--json lists them)" if more > 0 else "")
 
 
 def _among(run: Run, kinds: Sequence[str]) -> str:
@@ -246,6 +260,8 @@ def _as_json(run: Run) -> dict[str, object]:
         "failed": run.failed,
         "outcomes": run.outcomes or None,
         "pending": run.pending,
+        "columns_left_out": list(run.progress.left_out),
+        "warning": run.report.warning if run.report else None,
         "error": run.error,
     }
 

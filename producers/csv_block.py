@@ -24,6 +24,7 @@ class CsvBlock(FetchBlock):
     """A block of kind `csv`; what it says about fetching is for a file at an address."""
 
     kind: Literal["csv"]
+    has_lines = True
     path: Annotated[str, Field(min_length=1)]
     """A file, or its http(s) address."""
     encoding: str | None = None
@@ -62,10 +63,12 @@ class CsvBlock(FetchBlock):
         return self.decimal or "unsure"
 
     def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
+        address = self.path if is_address(self.path) else ""
+
         def at(path: Path, charset: str | None = None) -> CsvSource:
             layout = (self.encoding, self.delimiter, self.skip_lines, self.comment, self.columns, self.escape)
-            return CsvSource(self.describe(name), path, *layout, charset)
+            return CsvSource(self.describe(name), path, *layout, charset=charset, address=address)
 
-        if is_address(self.path):
+        if address:
             return DownloadedSource(self.path, at, f"{self.path} {at(Path()).layout}", self)
         return at(folder / self.path)

@@ -7,8 +7,10 @@ import io
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -21,7 +23,7 @@ from producers.csv_resume import FilePosition, FileProgress, HashedFile
 from producers.csv_rows import BadRow, CsvRows
 from producers.found_encoding import TextEncoding, UnsureEncoding
 from producers.record_key import RecordKey
-from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.source import ROW, SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.checkpoints import Position
 from schemas.field_reading import FieldReading
 from schemas.fields import FromSource
@@ -56,6 +58,14 @@ class CsvSource:
     escape: str | None = None
     charset: str | None = None
     """What the server that it came from calls its encoding."""
+    address: str = ""
+    """Where the file was fetched from; by default it is where it lies."""
+
+    @property
+    def identity(self) -> str:
+        """The file in the keys of rows that are told by their place: its name, and a mark of its whole address."""
+        address = self.address or str(self.path.absolute())
+        return f"{PurePosixPath(urlsplit(address).path).name[:100]}~{sha256(address.encode()).hexdigest()[:8]}"
 
     @property
     def content_type(self) -> str:
@@ -90,11 +100,11 @@ class CsvSource:
             with self.path.open("rb", buffering=READ_BYTES) as file, closing(self._rows(file, found)) as rows:
                 each = iter(rows)
                 columns = self._header(each, rows, found)
-                readings = self._readings(found, columns)
+                about = self._about(found, encoding, columns)
                 records = None
                 for records, blank in self._records(each, rows, columns):
                     done = min(1.0, file.tell() / size)
-                    yield SourceBatch(records, done, blank=blank, readings=readings, encoding=encoding)
+                    yield SourceBatch(records, done, blank=blank, **about)
                 self._tell_no_rows(columns, records)
 
     def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
@@ -125,7 +135,7 @@ class CsvSource:
                 file.tracked = not goes_on
                 each = iter(rows)
                 columns = self._header(each, rows, found)
-                readings = self._readings(found, columns)
+                about = self._about(found, encoding, columns)
                 header_ended = bool(columns) and rows.place() is not None
                 progress = FileProgress(file, FilePosition(**found._asdict()))
                 if known and goes_on:
@@ -136,9 +146,7 @@ class CsvSource:
                 for records, blank in self._records(each, rows, columns):
                     done = min(1.0, file.tell() / file.size) if file.size else None
                     position = progress.after_batch(rows)
-                    yield SourceBatch(
-                        records, done, position, before, blank=blank, readings=readings, encoding=encoding
-                    )
+                    yield SourceBatch(records, done, position, before, blank=blank, **about)
                     before = None
                 if not goes_on:
                     self._tell_no_rows(columns, records)
@@ -212,6 +220,8 @@ class CsvSource:
     ) -> Iterator[tuple[list[SourceRecord], int]]:
         """Batches of records, and how many blank rows were before the last of them."""
         key = RecordKey(self.description)
+        numbered = ROW in key.columns and ROW not in columns
+        columns = [*columns, ROW] if numbered else columns
         positions = [columns.index(column) if column in columns else None for column in key.columns]
         encode = msgspec.json.Encoder().encode
         records: list[SourceRecord] = []
@@ -220,6 +230,8 @@ class CsvSource:
             if isinstance(row, BadRow):
                 record = SourceRecord(row.payload, None, f"{row.reason};{row.message}")
             else:
+                if numbered:
+                    row = [*row, f"{self.identity}:{rows.line_number()}"]
                 try:
                     value = encode(dict(zip(columns, row, strict=True)))
                 except UnicodeEncodeError:
@@ -243,25 +255,35 @@ class CsvSource:
         if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
             raise self._failed(f"its header is not valid {found.encoding}; set `encoding`")
         for field, column in self.description.mapping.items():
-            if column not in columns:
+            if column not in columns and column != ROW:
                 raise self._failed(
                     f"it has no column {column!r} (mapped to {field}); its columns are: {listed}{self._way_out(found)}"
                 )
         given = self._given()
         for field in self.description.dataset.key:
-            if field not in given and self.description.mapping.get(field, field) not in columns:
+            of = self.description.columns_of(field)
+            if field not in given and (missing := [one for one in of if one != ROW and one not in columns]):
+                key = f"the key of {self.description.dataset.name}"
+                part = f"it has no column {missing[0]!r}, part of {key}"
+                why = part if len(of) > 1 else f"no column gives {field}, {key}"
                 raise self._failed(
-                    f"no column gives {field}, the key of {self.description.dataset.name}; "
-                    f"map one of its columns to it: {listed}{self._way_out(found)}"
+                    f"{why}; its columns: {listed}. `key` (--key) names one, several, or {ROW}{self._way_out(found)}"
                 )
+
+    def _about(self, found: CsvFormat, encoding: TextEncoding, columns: Sequence[str]) -> dict[str, Any]:
+        """Of every batch: how its records are to be read, its encoding, and which columns give no field."""
+        read = {one for field in self.description.dataset.fields for one in self.description.columns_of(field.name)}
+        left_out = tuple(column for column in columns if column not in read)
+        return {"readings": self._readings(found, columns), "encoding": encoding, "left_out": left_out}
 
     def _given(self) -> set[str]:
         return {field.name for field in self.description.dataset.fields if isinstance(field.type, FromSource)}
 
     def _way_out(self, found: CsvFormat) -> str:
         """The settings with which the columns that are looked for are there, if there are such."""
-        mapping, keys = self.description.mapping, set(self.description.dataset.key) - self._given()
-        wanted = {*mapping.values(), *(mapping.get(field, field) for field in keys)}
+        keys = set(self.description.dataset.key) - self._given()
+        of_keys = (column for field in keys for column in self.description.columns_of(field))
+        wanted = {*self.description.mapping.values(), *of_keys} - {ROW}
         better = find_columns(self.path, found, wanted)
         if better is None:
             return _OTHER_LINE

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.checkpointing import Checkpointing
 from producers.confirmed_positions import SentBatch
+from producers.distinct_keys import DistinctKeys
 from producers.found_encoding import TextEncoding
 from producers.raw_headers import RawHeaders
 from producers.source import Source, SourceBatch, SourceRecord
@@ -42,6 +43,10 @@ class Progress:
     unchanged: int = 0
     blank: int = 0
     encoding: TextEncoding | None = None
+    left_out: tuple[str, ...] = ()
+    """Columns that give no field."""
+    keys: DistinctKeys = field(default_factory=DistinctKeys)
+    """Of the records that were sent."""
 
 
 @dataclass
@@ -81,6 +86,7 @@ class Delivery:
         self.progress.unchanged += batch.unchanged
         self.progress.blank += batch.blank
         self.progress.encoding = batch.encoding or self.progress.encoding
+        self.progress.left_out = self.progress.left_out or batch.left_out
         self._producer.poll(0)
         await self._tick()
         if self.progress.unconfirmed:
@@ -115,6 +121,7 @@ class Delivery:
         except KafkaException as error:
             raise DeliveryFailed(f"{self.progress.source}: Kafka refused a record: {error.args[0].str()}") from error
         self.progress.sent += 1
+        self.progress.keys.add(record.key)
         if record.problem is not None:
             self.progress.rejected_rows += 1
         return True

@@ -39,8 +39,7 @@ class ForeignRecords:
         if own.lstrip()[:1] == b"{":
             return self._json_key.of(own) or _text(own)
         # The last part of our key identifies the record within its source, as the source's own key does.
-        *others, _ = self._key.columns
-        return self._key.of([*(None for _ in others), own.decode("utf-8", "replace")]) or _text(own)
+        return self._key.of_id(own.decode("utf-8", "replace")) or _text(own)
 
 
 def _headers(message: Message) -> RecordHeaders:

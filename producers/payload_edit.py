@@ -9,7 +9,7 @@ from runtime.failures.states import CannotEdit
 from schemas.byte_order_mark import unmarked
 from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
-from schemas.field_reading import decode_mapping
+from schemas.field_reading import FieldReading, decode_mapping
 from schemas.members import plain_name, with_plain_names
 
 _decode = msgspec.json.Decoder(float_hook=str).decode
@@ -28,21 +28,23 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
         record = with_plain_names(record)
     else:
         raise CannotEdit("the payload is no JSON object, so no field can be set; give all of it, with --file")
-    mapping = _mapping(headers)
+    readings = _readings(headers)
     fields = [field.name for field in dataset.fields]
     for name, value in values.items():
         if name not in fields and name not in record:
             raise CannotEdit(f"{name!r} is no field of {dataset.name}; its fields are: {', '.join(fields)}")
-        record[mapping.get(name, name) if name in fields else name] = value
+        reading = readings.get(name, FieldReading())
+        if reading.columns:
+            raise CannotEdit(f"{name} is joined from {', '.join(reading.columns)}; set these")
+        record[plain_name(reading.column or name)] = value
     try:
         return msgspec.json.encode(record)
     except (UnicodeEncodeError, RecursionError) as error:
         raise CannotEdit(f"the payload cannot be written as JSON: {error}") from None
 
 
-def _mapping(headers: Headers) -> dict[str, str]:
+def _readings(headers: Headers) -> dict[str, FieldReading]:
     try:
-        readings = decode_mapping(dict(headers).get(HEADER_MAPPING) or b"{}")
+        return decode_mapping(dict(headers).get(HEADER_MAPPING) or b"{}")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
-    return {name: plain_name(reading.column) for name, reading in readings.items() if reading.column}

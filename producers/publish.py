@@ -11,6 +11,7 @@ import structlog
 
 from producers.checkpointing import open_checkpoint
 from producers.delivery import Delivery, Progress
+from producers.distinct_keys import repeated_keys
 from producers.raw_topic import require_topic
 from producers.rehearsed import rehearsed_batches
 from producers.source import Source, SourceBatch, SourceFailed
@@ -42,6 +43,8 @@ class PublishReport:
     offsets: dict[tuple[str, int], OffsetRanges]
     seconds: float
     unchanged: int = 0
+    warning: str | None = None
+    """What is odd about the records as a whole."""
 
 
 async def publish(
@@ -95,6 +98,8 @@ async def publish(
         encoding=run.progress.encoding and str(run.progress.encoding),
         seconds=round(report.seconds, 3),
     )
+    if report.warning:
+        log.warning("keys_repeat", source=report.source, run=report.run_id, reason=report.warning)
     return report
 
 
@@ -131,4 +136,5 @@ def _report(run: Delivery, seconds: float) -> PublishReport:
         run.offsets,
         seconds,
         progress.unchanged,
+        repeated_keys(run.source.description, progress.keys),
     )

@@ -1,6 +1,7 @@
 """The Kafka key of a raw record: the dataset's key in its normal form, so that one record always has one partition."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -33,7 +34,10 @@ class RecordKey:
     def __init__(self, source: SourceDescription) -> None:
         dataset = source.dataset
         types = {field.name: field.type for field in dataset.fields}
-        self.columns = tuple(plain_name(source.mapping.get(name, name)) for name in dataset.key)
+        columns = [source.columns_of(name) for name in dataset.key]
+        self.columns = tuple(plain_name(column) for several in columns for column in several)
+        self._joined = len(self.columns) > len(columns)
+        self._widths = [len(several) for several in columns]
         self.parts = [
             (reader_of(types[name], source.readings.get(name, FieldReading())), _default(types[name], source))
             for name in dataset.key
@@ -41,6 +45,16 @@ class RecordKey:
 
     def of(self, values: Sequence[object]) -> str | None:
         """The key of one record. Pure; never raises."""
+        if self._joined:
+            rest = iter(values)
+            values = [next(rest) if width == 1 else list(islice(rest, width)) for width in self._widths]
+        return self._of_fields(values)
+
+    def of_id(self, value: object) -> str | None:
+        """The key of the record that has this id, the key's last field, in this source. Pure; never raises."""
+        return self._of_fields([*[None] * (len(self.parts) - 1), value])
+
+    def _of_fields(self, values: Sequence[object]) -> str | None:
         parts = []
         for (normalize, default), value in zip(self.parts, values, strict=True):
             part = _part(normalize, value) or default

@@ -4,6 +4,7 @@ A kind of source is one file here: a model of its block in sources.toml (`Source
 """
 
 import abc
+import csv
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from producers.found_encoding import TextEncoding
 from runtime.checkpoints import Position
@@ -27,6 +28,10 @@ from schemas.registry import UnknownDataset, dataset_named
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
+
+
+ROW = "@row"
+"""As a column of a table: the row by its place, file and line."""
 
 
 class SourceFailed(Explained):
@@ -69,6 +74,7 @@ class SourceBatch(NamedTuple):
     `blank`: how many rows were left out because nothing is in them. `readings`: how to read these records, where the
     source has found out more than its block says.
     `encoding` is that of the text it was read from, where it had to be found out.
+    `left_out`: columns of the source's table that give no field of the dataset.
     `on_confirmed` is awaited once the broker has confirmed these records and all before them, and before the next batch
     is asked for; what it raises ends the run. It has publishing wait, so a source gives one now and then.
     """
@@ -82,6 +88,7 @@ class SourceBatch(NamedTuple):
     blank: int = 0
     readings: Mapping[str, FieldReading] | None = None
     encoding: TextEncoding | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,11 @@ class SourceDescription:
     interval_seconds: float | None = None
     readings: Mapping[str, FieldReading] = field(default_factory=dict)
     pushed: bool = False
+
+    def columns_of(self, field: str) -> tuple[str, ...]:
+        """The columns that give a field: one, unless their values are joined."""
+        reading = self.readings.get(field)
+        return (reading.columns if reading else ()) or (self.mapping.get(field, field),)
 
     def field_readings(self) -> dict[str, FieldReading]:
         """How to read every field that is mapped or has a rule of its own."""
@@ -151,6 +163,19 @@ def _text_or_number(value: object) -> object:
 ColumnName = Annotated[str, Field(min_length=1), AfterValidator(plain_name)]
 
 
+def key_columns(text: str) -> tuple[str, ...]:
+    """The columns in `a,b`; a name with a comma in it is in quotes, as in a header: `"Surname, name",born`. Pure."""
+    return tuple(next(csv.reader([text], skipinitialspace=True), ()))
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _shown(key: tuple[str, ...]) -> object:
+    return key[0] if len(key) == 1 else list(key)
+
+
 class SourceBlock(BaseModel, abc.ABC):
     """The part of a block in sources.toml that every kind has. Validated with the context {"folder": Path}."""
 
@@ -158,11 +183,14 @@ class SourceBlock(BaseModel, abc.ABC):
 
     pushed: ClassVar[bool] = False
     """Whether records of this kind come by themselves instead of being fetched by a run."""
+    has_lines: ClassVar[bool] = False
+    """Whether a record can be told by its place: then ROW is a column."""
 
     kind: str
     dataset: str
-    key: ColumnName | None = None
-    """Column that holds the record's id: short for a mapping of the last field of the dataset's key."""
+    key: Annotated[tuple[ColumnName, ...], BeforeValidator(_one_or_several)] = ()
+    """Column that holds the record's id: short for a mapping of the last field of the dataset's key. Or several, whose
+    values are joined."""
     mapping: dict[str, ColumnName] = Field(default_factory=dict, alias="map")
     """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
     defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
@@ -193,8 +221,14 @@ class SourceBlock(BaseModel, abc.ABC):
         dataset = dataset_named(self.dataset)
         _check_known("map", self.mapping, dataset)
         last = dataset.key[-1]
-        if self.key is not None and self.mapping.get(last, self.key) != self.key:
-            raise ValueError(f"key = {self.key!r} contradicts map.{last} = {self.mapping[last]!r}; give one of them")
+        if self.key and last in self.mapping and self.key != (self.mapping[last],):
+            raise ValueError(
+                f"key = {_shown(self.key)!r} contradicts map.{last} = {self.mapping[last]!r}; give one of them"
+            )
+        if ROW in (*self.key, *self.mapping.values()) and not self.has_lines:
+            raise ValueError(f"only the rows of a csv source have a place; {ROW} is no column here")
+        if len(set(self.key)) < len(self.key):
+            raise ValueError(f"key = {_shown(self.key)!r} names a column twice")
         _check_known("required", self.required, dataset)
         _check_known("defaults", self.defaults, dataset)
         if keys := sorted(set(dataset.key) & self.defaults.keys()):
@@ -224,6 +258,7 @@ class SourceBlock(BaseModel, abc.ABC):
                 decimal=self._decimal_of(f.type),
                 nulls=of_texts.get(type(f.type), self.nulls),
                 region=self.region if isinstance(f.type, Phone) else None,
+                columns=self.key if len(self.key) > 1 and f.name == dataset_named(self.dataset).key[-1] else (),
             )
             if reading != FieldReading():
                 found[f.name] = reading
@@ -236,7 +271,7 @@ class SourceBlock(BaseModel, abc.ABC):
     def describe(self, name: str) -> SourceDescription:
         """The description of the source that this block declares under `name`."""
         dataset = dataset_named(self.dataset)
-        mapping = self.mapping if self.key is None else {**self.mapping, dataset.key[-1]: self.key}
+        mapping = {**self.mapping, dataset.key[-1]: self.key[0]} if len(self.key) == 1 else self.mapping
         # What is pushed is never due, whatever the interval of sources that name none.
         interval = 0.0 if self.pushed else self.interval_seconds
         return SourceDescription(name, self.kind, dataset, mapping, interval, self.readings(), pushed=self.pushed)

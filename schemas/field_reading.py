@@ -1,6 +1,6 @@
 """How one source's records give one field: from where, in which notation, and what holds where nothing is there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -9,6 +9,7 @@ import msgspec
 from schemas.errors import InvalidField
 from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text
 from schemas.phone_numbers import check_region
+from schemas.text import tidy
 from schemas.whole_number import WholeNumber
 
 DateOrder = Literal["day_first", "month_first"]
@@ -27,7 +28,8 @@ class FieldReading(
     """In the mapping header, for a field that needs more than the name of its column.
 
     `column` is None for the column of the field's own name. `default` is a normal form of the field. `nulls` are the
-    texts that mean nothing; None: NULLS, where the field cannot read them.
+    texts that mean nothing; None: NULLS, where the field cannot read them. `columns` are those whose values, joined,
+    are the field; there is no `column` then.
     """
 
     column: str | None = None
@@ -37,6 +39,7 @@ class FieldReading(
     decimal: Decimals | None = None
     nulls: tuple[str, ...] | None = None
     region: str | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError, which is a ValidationError of msgspec's where a header is decoded."""
@@ -66,8 +69,29 @@ def decode_mapping(value: bytes) -> dict[str, FieldReading]:
     return {name: FieldReading(entry) if isinstance(entry, str) else entry for name, entry in _decode(value).items()}
 
 
+def joined(values: Sequence[object]) -> str | None:
+    r"""One text for several values, and another one for others: `a|b`, with a backslash before a `|` or `\` of a value.
+
+    Each value is tidied; None if there is nothing in any of them. Pure. Raises InvalidField for what is no text.
+    """
+    texts = [tidy(value) or "" for value in values]
+    if not any(texts):
+        return None
+    return "|".join([text.replace("\\", "\\\\").replace("|", "\\|") for text in texts])
+
+
 def reader_of(field_type: FieldType, reading: FieldReading) -> Normalize:
-    """The field's `normalize` in the source's notation of dates, decimals and nothing. Pure."""
+    """The field's `normalize` in the source's notation of dates, decimals and nothing, of a list if it has several
+    columns. Pure.
+    """
+    normalize = _reader_of_one(field_type, reading)
+    if not reading.columns:
+        return normalize
+    # Joined here, where what is no text among the values fails the field.
+    return lambda values: normalize(joined(values) if isinstance(values, list) else values)
+
+
+def _reader_of_one(field_type: FieldType, reading: FieldReading) -> Normalize:
     if reading.dates is not None and isinstance(field_type, Date):
         field_type = replace(field_type, slashes=reading.dates)
     if reading.decimal is not None and isinstance(field_type, Number | WholeNumber):

@@ -24,6 +24,8 @@ class ReadingPlan(NamedTuple):
     """Every column that is known; others are reported as unknown."""
     members: tuple[tuple[str, tuple[str, ...]], ...]
     """Columns that are dotted paths into nested objects, with their parts; empty for nearly every source."""
+    joins: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...]
+    """Columns that are several of the record's, and the path of each of these; empty for nearly every source."""
 
 
 def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
@@ -37,10 +39,15 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     from_source = {name: parts[part] for name, part in dataset.source_fields}
     steps: list[FieldStep] = []
     members: dict[str, tuple[str, ...]] = {}
+    joins: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
     for field in dataset.fields:
         reading = mapping.get(field.name, FieldReading())
         column = plain_name(reading.column or field.name)
-        if path := member_path(column):
+        if reading.columns:
+            names_of = [plain_name(one) for one in reading.columns]
+            column = ", ".join(names_of)
+            joins[column] = tuple((one, member_path(one) or (one,)) for one in names_of)
+        elif path := member_path(column):
             members[column] = path
         filled = _default(reading)
         steps.append(
@@ -57,8 +64,16 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
         kind=parts["kind"],
         run=header_text(headers.run),
         steps=tuple(steps),
-        columns=frozenset([*names, *(step[1] for step in steps), *(path[0] for path in members.values())]),
+        columns=frozenset(
+            [
+                *names,
+                *(step[1] for step in steps),
+                *(path[0] for path in members.values()),
+                *(name for parts in joins.values() for column, path in parts for name in (column, path[0])),
+            ]
+        ),
         members=tuple(members.items()),
+        joins=tuple(joins.items()),
     )
 
 
@@ -68,6 +83,8 @@ def read_fields(plan: ReadingPlan, record: dict[str, Any]) -> tuple[dict[str, An
     problems: list[FieldProblem] = []
     if plan.members:
         record |= {column: read_member(record, column, path) for column, path in plan.members}
+    if plan.joins:
+        record |= {column: [read_member(record, *one) for one in several] for column, several in plan.joins}
     get = record.get
     for name, column, normalize, required, filled in plan.steps:
         try:

@@ -1,6 +1,7 @@
 """The spine: records flow from their sources to every store and come back through the API, each exactly once."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,6 +142,31 @@ def test_a_deleted_record_is_gone_everywhere_and_may_come_again(pipeline: Pipeli
         eventually(lambda: documents(settings, "customers") == before + 2, what="it is indexed again")
     assert value(settings, "SELECT sum(deleted) FROM coverage") == 3
     assert value(settings, failures) == failed
+
+
+def test_a_key_that_is_not_unique_does_not_pass_for_rows_and_several_columns_make_one(
+    pipeline: Pipeline, headrace: Headrace, tmp_path: Path
+) -> None:
+    file = tmp_path / "weather.csv"
+    rows_of_file = [f"{number % 4},{number // 4},Station {number % 4},{number}" for number in range(2_000)]
+    file.write_text("\n".join(("station,day,name,rain", *rows_of_file)))
+    stored = "SELECT source_id FROM normalized_data WHERE source_name = $1"
+    csv = ("publish", "csv", str(file), "--wait", "--json", "--source")
+
+    (run,) = json.loads(headrace(*csv, "by-station", "--key", "station").stdout)["runs"]
+    outcomes = run["outcomes"]
+    assert (run["stored"], run["failed"], outcomes["inserted"]) == (2_000, 0, 4)
+    assert outcomes["updated"] + outcomes["unchanged"] + outcomes["superseded"] == 1_996
+    assert "2,000 records have 4 different keys" in run["warning"]
+    assert run["columns_left_out"] == ["day", "rain"]
+
+    for source, key in (("by-both", "station,day"), ("by-row", "@row")):
+        (run,) = json.loads(headrace(*csv, source, "--key", key).stdout)["runs"]
+        assert (run["outcomes"]["inserted"], run["warning"]) == (2_000, None)
+        (again,) = json.loads(headrace(*csv, source, "--key", key).stdout)["runs"]
+        assert again["outcomes"]["unchanged"] == 2_000
+        assert len(rows(pipeline.settings, stored, source)) == 2_000
+    assert len(rows(pipeline.settings, stored, "by-station")) == 4
 
 
 def test_every_group_has_no_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:

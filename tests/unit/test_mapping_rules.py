@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producers.raw_headers import RawHeaders
-from producers.record_key import JsonRecordKey
-from producers.source import SourceDescription
+from producers.record_key import JsonRecordKey, RecordKey
+from producers.source import SourceDescription, key_columns
 from producers.sources import SourcesError, build_source
 from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, CleanRecord, FailedRecord
@@ -120,6 +122,57 @@ def test_the_key_of_a_nested_record_is_the_one_that_the_normalizer_finds(record:
     assert key == (found.key if isinstance(found, CleanRecord) else None)
 
 
+PARTS = st.text(st.sampled_from("ab|\\\\ ,:"), max_size=4)
+
+
+@given(PARTS, PARTS, PARTS, PARTS)
+def test_keys_of_several_columns_are_equal_only_where_each_column_is(a: str, b: str, c: str, d: str) -> None:
+    source = described(dataset="records", key=["a", "b"], defaults={"name": "x"})
+    key = RecordKey(source).of
+    tidied = [" ".join(part.split()) for part in (a, b, c, d)]
+    assert (key([None, a, b]) == key([None, c, d])) == (tidied[:2] == tidied[2:])
+
+
+@pytest.mark.parametrize(
+    ("record", "source_id"),
+    [
+        ({"a": "a|b", "b": "c"}, r"a\|b|c"),
+        ({"a": "a", "b": "b|c"}, r"a|b\|c"),
+        ({"a": r"a\\"[:-1], "b": "c"}, r"a\\|c"),
+        ({"a": 7, "b": 1.5}, "7|1.5"),
+        ({"a": " x  y ", "b": ""}, "x y|"),
+        ({"b": "y"}, "|y"),
+        ({"a": "", "b": None}, None),
+        ({}, None),
+        ({"a": ["x"], "b": "y"}, None),
+        ({"a": True, "b": "y"}, None),
+    ],
+)
+def test_a_key_of_several_columns_is_told_alike_by_producers_and_normalizer(
+    record: dict[str, Any], source_id: str | None
+) -> None:
+    source = described("api", dataset="records", key=["a", "b"], defaults={"name": "x"})
+    found = outcome(source, record)
+    key = found.key if isinstance(found, CleanRecord) else None
+    assert JsonRecordKey(source).of(msgspec.json.encode(record)) == key
+    assert key == (None if source_id is None else f"shop:{source_id}")
+    if isinstance(found, FailedRecord):
+        assert [problem.field for problem in found.problems] == ["source_id"]
+
+
+def test_a_key_of_several_columns_reaches_into_nested_objects_and_knows_their_columns() -> None:
+    source = described("api", dataset="records", key=["at.day", "station"], defaults={"name": "x"})
+    clean = outcome(source, {"at": {"day": "2024-01-31"}, "station": "KEW", "wind": 3})
+    assert isinstance(clean, CleanRecord)
+    assert (clean.key, clean.unknown) == ("shop:2024-01-31|KEW", ("wind",))
+
+
+def test_the_command_line_names_several_columns_as_a_header_does() -> None:
+    assert key_columns("station,date") == ("station", "date")
+    assert key_columns('"Surname, name", born') == ("Surname, name", "born")
+    assert key_columns("@row") == ("@row",)
+
+
 def test_dates_with_two_readings_are_failures_until_the_block_says_how_they_are_meant() -> None:
     record = CUSTOMER | {"date_of_birth": "01/02/1990"}
     failure = failed(described(dataset="customers"), record)
@@ -214,6 +267,9 @@ def test_a_source_without_rules_has_the_mapping_header_that_it_always_had() -> N
         ({"text_nulls": [1]}, "text_nulls.0 = 1"),
         ({"skip_lines": -1}, "skip_lines = -1"),
         ({"escape": "ab"}, "escape = 'ab'"),
+        ({"key": ["a", "a"]}, "names a column twice"),
+        ({"key": ["a", ""]}, "key.1 = ''"),
+        ({"key": ["a", "b"], "map": {"source_id": "a"}}, "key = ['a', 'b'] contradicts map.source_id = 'a'"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused_with_the_setting(block: dict[str, Any], message: str) -> None:

@@ -44,6 +44,55 @@ def test_the_key_is_the_normalized_one(file: Path) -> None:
     assert [r.key for r in records(file, b"id,name\n  7  a ,x\n,y\n")] == ["shop:7 a", None]
 
 
+def numbered(path: Path, **options: Any) -> CsvSource:
+    mapping = {"source_id": "@row", "name": "name"}
+    return CsvSource(SourceDescription("shop", "csv", dataset_named("records"), mapping), path, **options)
+
+
+def keys(source: CsvSource) -> list[str]:
+    return [str(record.key) for batch in source.read() for record in batch.records if not record.problem]
+
+
+def test_a_row_can_be_told_by_its_place_in_its_file_the_same_in_every_run(file: Path, tmp_path: Path) -> None:
+    file.write_text('id,name\n1,a\n\nbad\n1,"two\nlines"\n1,c\n')
+    first = keys(numbered(file))
+    assert [key.rpartition(":")[2] for key in first] == ["2", "5", "7"]
+    assert first[0].startswith("shop:shop.csv~")
+    assert keys(numbered(file)) == first
+    (record, *_) = next(iter(numbered(file).read())).records
+    assert json.loads(record.value or b"")["@row"] == first[0].partition(":")[2]
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / file.name).write_bytes(file.read_bytes())
+    assert not set(keys(numbered(other / file.name))) & set(first), "a file of the same name is another file"
+
+
+def test_a_row_of_an_address_is_told_by_the_address_wherever_it_was_put(file: Path, tmp_path: Path) -> None:
+    address = "https://example.org/2024/weather.csv?format=full"
+    file.write_text("id,name\n1,a\n")
+    (again := tmp_path / "download").write_bytes(file.read_bytes())
+    (key,) = keys(numbered(file, address=address))
+    assert key.startswith("shop:weather.csv~")
+    assert keys(numbered(again, address=address)) == [key]
+
+
+def test_a_row_keeps_its_place_when_a_run_goes_on(file: Path) -> None:
+    file.write_text("id,name\n1,a\n1,b\n")
+    first = list(numbered(file).read_on(None))
+    position = next(batch.position for batch in reversed(first) if batch.position)
+    with file.open("a") as appended:
+        appended.write("1,c\n")
+    more = [record.key for batch in numbered(file).read_on(position) for record in batch.records]
+    assert more == keys(numbered(file))[2:]
+
+
+def test_columns_that_give_no_field_are_told(file: Path) -> None:
+    file.write_text("id,name,colour,value,size\n1,a,red,2,XL\n")
+    (batch,) = source(file).read()
+    assert batch.left_out == ("colour", "size"), "value has the name of a field"
+    assert {batch.left_out for batch in source(file).read_on(None) if batch.records} == {("colour", "size")}
+
+
 def test_a_bad_row_is_published_as_its_bytes_with_the_reason(file: Path) -> None:
     good, bad, after = records(file, b"id,name\n1,a\n2\n3,c\n")
     assert bad == SourceRecord(b"2\n", None, "ragged_row;line 3: 1 columns, expected 2")

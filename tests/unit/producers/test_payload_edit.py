@@ -39,6 +39,13 @@ def test_a_name_that_nothing_has_is_refused_with_those_that_exist() -> None:
         with_fields(b"{}", (), {"emial": "a@b.org"}, CUSTOMERS)
 
 
+def test_a_key_of_several_columns_is_set_in_these() -> None:
+    mapping = (("headrace-mapping", b'{"customer_id":{"columns":["shop","no"]}}'),)
+    with pytest.raises(CannotEdit, match="customer_id is joined from shop, no; set these"):
+        with_fields(b'{"shop":"a","no":""}', mapping, {"customer_id": "a|1"}, CUSTOMERS)
+    assert json.loads(with_fields(b'{"shop":"a","no":""}', mapping, {"no": "1"}, CUSTOMERS)) == {"shop": "a", "no": "1"}
+
+
 def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(CannotEdit, match="surrogates not allowed"):
         with_fields(b"{}", (), {"first_name": "\udc80"}, CUSTOMERS)

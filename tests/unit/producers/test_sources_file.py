@@ -169,6 +169,7 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
             API + 'map = { titel = "t" }',
             "[sources.a]: map: dataset records has no field 'titel'; its fields are: source,",
         ),
+        (API + 'key = "@row"', "[sources.a]: only the rows of a csv source have a place; @row"),
         (API + 'key = "a"\nmap = { source_id = "b" }', "[sources.a]: key = 'a' contradicts map.source_id = 'b'"),
         (CSV + 'encoding = "utf-9"', "[sources.a] encoding = 'utf-9': expected an encoding of text, e.g. utf-8"),
         (CSV + 'encoding = "base64"', "[sources.a] encoding = 'base64': expected an encoding of text"),
