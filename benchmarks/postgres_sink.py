@@ -60,7 +60,7 @@ def clean_record(settings: Settings, number: int, first_offset: int, name: str) 
         "account_balance": f"{number % 100_000}.25",
     }
     origin = Origin(settings.named(CUSTOMERS.raw_topic), partition, offset, 1_700_000_000_000 + offset)
-    return CleanRecord(str(data["customer_id"]), origin, msgspec.Raw(msgspec.json.encode(data)), "bench", "api")
+    return CleanRecord(str(data["customer_id"]), origin, msgspec.Raw(msgspec.json.encode(data)), "bench", "api", name)
 
 
 def publish(settings: Settings, records: list[CleanRecord]) -> None:

@@ -1,16 +1,32 @@
 """A dataset's fields as Arrow types, and records as Arrow batches: decimals stay exact, dates are dates. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.dataset import Dataset
 
+UNBOUNDED = "NUMERIC"
+"""The column of a decimal whose digits nobody has limited."""
 
-def arrow_schema(dataset: Dataset) -> pa.Schema:
-    """The dataset's fields in their order, each with the Arrow type of its Postgres column."""
-    return pa.schema([pa.field(f.name, _arrow_type(f.type.column()), nullable=not f.required) for f in dataset.fields])
+USUAL = (16, 4)
+"""Digits before and after the point that such a column of a file has at least: two files of small numbers fit."""
+
+_MOST_OF_128_BITS = 38
+
+
+def arrow_schema(dataset: Dataset, widths: Mapping[str, tuple[int, int]] | None = None) -> pa.Schema:
+    """The dataset's fields in their order, each with the Arrow type of its Postgres column.
+
+    `widths`: of an unbounded decimal, how many digits its values have before and after the point at most.
+    """
+    return pa.schema(
+        [
+            pa.field(f.name, _arrow_type(f.type.column(), (widths or {}).get(f.name, USUAL)), nullable=not f.required)
+            for f in dataset.fields
+        ]
+    )
 
 
 def batch_of_rows(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
@@ -33,7 +49,11 @@ def table_of_records(schema: pa.Schema, records: Sequence[dict[str, Any]]) -> pa
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _arrow_type(column: str) -> pa.DataType:
+def _arrow_type(column: str, width: tuple[int, int]) -> pa.DataType:
+    if column == UNBOUNDED:
+        before, after = map(max, zip(width, USUAL, strict=True))
+        decimal = pa.decimal128 if before + after <= _MOST_OF_128_BITS else pa.decimal256
+        return decimal(before + after, after)
     name, _, arguments = column.rstrip(")").partition("(")
     if name == "NUMERIC":
         return pa.decimal128(*(int(argument) for argument in arguments.split(",")))

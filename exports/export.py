@@ -1,6 +1,7 @@
 """One dataset from Postgres to files at a destination."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from exports.arrow_types import arrow_schema, batch_of_rows
@@ -39,10 +40,11 @@ async def export_dataset(
     writes. Raises ExportError.
     """
     destination.check()
-    schema = arrow_schema(dataset)
-    with export_files(destination, stem, formats, schema) as files:
+    with ExitStack() as stack:
         # A slow upload must not hold the snapshot, which keeps Postgres from cleaning up.
         async with stored_rows(settings, dataset) as source:
+            schema = arrow_schema(dataset, await source.widths())
+            files = stack.enter_context(export_files(destination, stem, formats, schema))
             initial = await source.initial_rows()
             async for rows in source.batches():
                 files.write(batch_of_rows(schema, rows))

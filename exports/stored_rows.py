@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from exports.arrow_types import UNBOUNDED
 from exports.errors import ExportError
 from runtime.settings import Settings
 from runtime.tables import OUTCOMES
@@ -30,6 +31,16 @@ class StoredRows:
     async def initial_rows(self) -> int:
         """How many raw records of the dataset have come to an end, well or not; deletes don't count."""
         return int(await self._connection.fetchval(_INITIAL, self._raw_topic))
+
+    async def widths(self) -> dict[str, tuple[int, int]]:
+        """Of each decimal field without bounds: digits before and after the point that its values have at most."""
+        widths = {}
+        for field in self._dataset.fields:
+            if field.type.column() == UNBOUNDED:
+                whole = f'max(length(trunc(abs("{field.name}"))::text)), max(scale("{field.name}"))'
+                before, after = await self._connection.fetchrow(f'SELECT {whole} FROM "{self._dataset.table}"')  # noqa: S608 (names of ours)
+                widths[field.name] = before or 0, after or 0
+        return widths
 
     async def batches(self) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """All rows, their values in the order of the fields, sorted by key, byte by byte whatever the locale."""

@@ -252,7 +252,8 @@ def decimal_mark(text: str) -> str | None:
 class Number:
     """A decimal number with `places` places, rounded half even, at most `digits` digits in all; plain text in JSON.
 
-    `exact` refuses what would have to be rounded.
+    `exact` refuses what would have to be rounded. With `most_places` further places are kept, up to so many, and what
+    has more is refused: nothing is rounded.
     A currency sign before or after it, thousands between commas, apostrophes or spaces, and accountants' parentheses
     for negatives are understood. In text the decimal mark is `decimal`; a number of JSON always has a point.
     Where that is unsure, what can be two numbers is refused as `ambiguous_number`.
@@ -262,6 +263,7 @@ class Number:
     places: int = 2
     minimum: Decimal | None = None
     exact: bool = False
+    most_places: int | None = None
     search: bool = False
     decimal: Decimals = "."
 
@@ -281,6 +283,8 @@ class Number:
         whole = self.digits - self.places
         if number and number.adjusted() >= whole:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
+        if self.most_places is not None:
+            return self._kept(number, self.most_places)
         rounded = round(number if number.adjusted() >= -self.places - 30 else Decimal(0), self.places)
         if rounded.adjusted() >= whole and rounded:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} has more than {whole} digits before the point")
@@ -289,6 +293,19 @@ class Number:
         if self.minimum is not None and rounded < self.minimum:
             raise InvalidField("out_of_range", f"{str(value)[:40]!r} is less than {self.minimum}")
         return format(rounded if rounded else abs(rounded), "f")
+
+    def _kept(self, number: Decimal, most: int) -> str:
+        """The number with all its places, but no zeros beyond `places`."""
+        exponent = number.as_tuple().exponent
+        # Of a number that is written with an exponent the plain form may be endless.
+        text = format(number, "f") if number and isinstance(exponent, int) and -exponent <= LONGEST_NOTATION else "0"
+        whole, _, fraction = text.partition(".")
+        fraction = fraction.rstrip("0")
+        if len(fraction) > most or (number and text == "0"):
+            raise InvalidField("too_precise", f"{str(number)[:40]!r} has more than {most} places after the point")
+        if self.minimum is not None and number < self.minimum:
+            raise InvalidField("out_of_range", f"{str(number)[:40]!r} is less than {self.minimum}")
+        return f"{whole}.{fraction:0<{self.places}}"
 
     def _plain(self, value: object) -> str | None:
         """The shortcut for `12`, `12.5` and `12.50`, most of what comes: no arithmetic. None means: look closer."""
@@ -352,7 +369,7 @@ class Number:
         return decimal_mark(text) == ","
 
     def column(self) -> str:
-        return f"NUMERIC({self.digits}, {self.places})"
+        return f"NUMERIC({self.digits}, {self.places})" if self.most_places is None else "NUMERIC"
 
     def mapping(self) -> dict[str, Any]:
         return {"type": "double"}

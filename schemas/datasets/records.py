@@ -16,7 +16,7 @@ class NormalizedRecord(BaseModel):
     source_name: Annotated[str, FromSource("name")]
     source_id: Annotated[str, Text(200)]
     name: Annotated[str, Text(500, search=True)]
-    value: Annotated[Decimal | None, Number(20, 4)] = None
+    value: Annotated[Decimal | None, Number(42, 4, most_places=38)] = None
     description: Annotated[str | None, Text(search=True)] = None
 
 

@@ -170,7 +170,7 @@ async def test_a_key_that_cannot_be_is_a_404(client: httpx.AsyncClient, key: str
 
 
 async def test_a_key_may_hold_slashes_and_separators(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
-    await store(migrated_settings, RECORDS, [record("feed", "https://x.example/a:b", "x", value=Decimal("1.5"))])
+    await store(migrated_settings, RECORDS, [record("feed", "https://x.example/a:b", "x", value=Decimal("1.5000"))])
     answer = await client.get("/datasets/records/feed:https%3A%2F%2Fx.example%2Fa%3Ab")
     assert answer.status_code == 200, answer.text
     assert answer.json()["source_id"] == "https://x.example/a:b"

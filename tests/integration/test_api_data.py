@@ -10,10 +10,17 @@ from runtime.settings import Settings
 from tests.integration.api_client import RECORDS, api_client, record, store
 
 ROWS = [
-    record("titanic", "1", "Braund, Mr. Owen", value=Decimal("7.25")),
+    record("titanic", "1", "Braund, Mr. Owen", value=Decimal("7.2500")),
     record("titanic", "2", "Müller's 100% Café", description='O\'Brien said "so_what"'),
     record("posts", "1", "sunt aut facere", source="api", description="back\\slash"),
-    record("posts", "2", "qui est esse", source="api", description="1000 sowhat"),
+    record(
+        "posts",
+        "2",
+        "qui est esse",
+        source="api",
+        description="1000 sowhat",
+        value=Decimal("12345678901234567890.1234567"),
+    ),
 ]
 
 
@@ -39,6 +46,10 @@ async def test_rows_have_the_documented_fields(client: httpx.AsyncClient) -> Non
     assert set(row) == documented | {"source_name"}
     assert '"value":7.2500' in answer.text
     assert row["updated_at"] is None
+
+
+async def test_a_value_is_a_number_with_all_its_digits(client: httpx.AsyncClient) -> None:
+    assert '"value":12345678901234567890.1234567,' in (await client.get("/data?source=posts&search=esse")).text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from exports import stored_rows as stored_rows_module
 from exports.stored_rows import stored_rows
 from runtime.settings import Settings
 from tests.e2e.stores import rows as run_sql
-from tests.integration.postgres_sink_driver import ORDERS, driver, order
+from tests.integration.postgres_sink_driver import ORDERS, driver, order, record
 from tests.object_store import TestBucket
 from tests.processes import PROJECT, environment_of
 
@@ -86,6 +86,21 @@ async def test_orders_go_to_a_bucket_typed_and_sorted_byte_by_byte(
         "price": "12.30",
         "order_date": "2024-01-31",
     }
+
+
+async def test_values_of_records_keep_all_their_digits(migrated_settings: Settings, tmp_path: Path) -> None:
+    values = ["0.1234567", "12345678901234567890.5000", "47.0000"]
+    async with driver(migrated_settings) as sink:
+        await sink.write(*(record(str(number), number, value=value) for number, value in enumerate(values)))
+    export(migrated_settings, "records", "--to", str(tmp_path))
+    table = parquet.read_table(tmp_path / "processed_output.parquet")
+    assert table["value"].to_pylist() == [Decimal(value) for value in values]
+    with (tmp_path / "processed_output.csv").open(newline="") as file:
+        assert [row["value"] for row in csv.DictReader(file)] == [
+            "0.1234567",
+            "12345678901234567890.5000000",
+            "47.0000000",
+        ]
 
 
 async def test_a_folder_and_json(migrated_settings: Settings, tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def test_orders_have_decimals_dates_and_whole_numbers() -> None:
     assert arrow_schema(dataset_named("customers")).field("account_balance").nullable
 
 
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        ((3, 4), pa.decimal128(20, 4)),
+        ((20, 7), pa.decimal128(27, 7)),
+        ((38, 38), pa.decimal256(76, 38)),
+    ],
+)
+def test_a_number_without_bounds_is_as_wide_as_what_is_stored(width: tuple[int, int], expected: pa.DataType) -> None:
+    assert arrow_schema(dataset_named("records"), {"value": width}).field("value").type == expected
+
+
 def test_parquet_keeps_values_types_and_a_row_group_per_batch(tmp_path: Path) -> None:
     path = written(tmp_path, "parquet")
     table = parquet.read_table(path)

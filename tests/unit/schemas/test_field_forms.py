@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
 from schemas.phone_numbers import COUNTRY_CODES_OF_TWO
+from schemas.registry import dataset_named
 from tests.unit.schemas.json_values import QUICK
 
 
@@ -306,6 +307,41 @@ def test_the_other_decimal_mark_is_refused_there(written: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         Number(15, 2, decimal=",").normalize(written)
     assert refusal.value.code == "number_form"
+
+
+VALUE = next(field.type for field in dataset_named("records").fields if field.name == "value")
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("47", "47.0000"),
+        ("12.50", "12.5000"),
+        ("0.1234567", "0.1234567"),
+        ("1.2300000000", "1.2300"),
+        ("-0", "0.0000"),
+        ("0e-999999", "0.0000"),
+        ("12345678901234567890", "12345678901234567890.0000"),
+        (12345678901234567890, "12345678901234567890.0000"),
+        (Decimal("6.123233995736766e-17"), "0.00000000000000006123233995736766"),
+        (1e-7, "0.0000001"),
+        ("(1,234.56789)", "-1234.56789"),
+    ],
+)
+def test_the_value_of_a_record_keeps_all_its_digits(written: object, kept: str) -> None:
+    assert VALUE.normalize(written) == kept
+    assert VALUE.normalize(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [("1e400", "out_of_range"), ("1e38", "out_of_range"), ("1e-400", "too_precise"), ("1e-999999999", "too_precise"),
+     ("0." + "1" * 39, "too_precise")],
+)  # fmt: skip
+def test_a_value_that_cannot_be_kept_whole_is_refused_and_not_rounded(written: str, code: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        VALUE.normalize(written)
+    assert refused.value.code == code
 
 
 def test_a_number_below_its_minimum_is_refused() -> None:

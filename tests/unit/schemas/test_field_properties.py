@@ -25,6 +25,7 @@ FIELDS = [
     Date(slashes="day_first"),
     Money(15, 2),
     Number(20, 4),
+    Number(42, 4, most_places=38),
     Number(5, 0, minimum=Decimal(0)),
     Number(12, 2, minimum=Decimal(0), exact=True),
     FromSource("kind"),
