@@ -96,6 +96,7 @@ async def publish(
         unchanged=report.unchanged,
         rejected_rows=report.rejected_rows,
         encoding=run.progress.encoding and str(run.progress.encoding),
+        left_out=run.progress.left_out,
         seconds=round(report.seconds, 3),
     )
     if report.warning:

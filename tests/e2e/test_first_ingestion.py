@@ -45,6 +45,8 @@ def test_ten_thousand_customers_and_the_default_sources_reach_every_store(
     }
     recorded = rows(settings, "SELECT source, outcomes FROM etl_runs")
     assert {run["source"]: json.loads(run["outcomes"]) for run in recorded} == outcomes
+    stats = json.loads(headrace("stats", "--json").stdout)["sources"]
+    assert {source: totals["outcomes"] for source, totals in stats.items()} == outcomes
     assert value(settings, "SELECT count(*) FROM customers") == CUSTOMERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'titanic'") == PASSENGERS
     assert value(settings, "SELECT count(*) FROM normalized_data WHERE source_name = 'posts'") == POSTS

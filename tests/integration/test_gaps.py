@@ -1,6 +1,7 @@
 """An offset is not a record: what books and audit make of markers, aborted records, retention and compaction."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
@@ -277,9 +278,10 @@ async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_i
     await books.store([3])
     with pytest.raises(NotTaken, match="2 published records are gone from Kafka, by retention or compaction"):
         await completion
-    failed = await books.sink.connection.fetchrow("SELECT status, failure_reason FROM etl_runs")
+    failed = await books.sink.connection.fetchrow("SELECT status, failure_reason, outcomes FROM etl_runs")
     assert failed["status"] == "failed"
     assert "publish them again" in failed["failure_reason"]
+    assert json.loads(failed["outcomes"])["expired"] == 2
     row = await books.audit_when_settled()
     assert (row.covered, row.expired, row.in_flight, row.holes, row.clean) == (2, 2, 0, (), False)
 
