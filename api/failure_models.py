@@ -76,6 +76,7 @@ class Failure(ListedFailure):
     replayed_partition: int | None
     replayed_offset: int | None
     updated_at: datetime.datetime | None
+    blocked_by: str | None
     payload: Payload | None
     edited_payload: Payload | None
     history: list[HistoryEntry]

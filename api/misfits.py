@@ -30,14 +30,13 @@ class TableWatch:
 
 
 def _compare(connection: Connection) -> dict[str, str]:
-    inspector = inspect(connection)
-    there = set(inspector.get_table_names())
+    there = set(inspect(connection).get_table_names())
     found = {}
     for dataset in all_datasets():
         if dataset.table not in there:
             found[dataset.name] = f"the table {dataset.table} is not there; run `headrace setup`"
             continue
-        fit = fit_of(dataset, look_at(inspector, dataset.table))
+        fit = fit_of(dataset, look_at(connection, dataset.table))
         undone = [f"{dataset.name}.{name}: not in the table yet; run `headrace setup`" for name in fit.missing]
         if lines := fit.misfits + undone:
             found[dataset.name] = "; ".join(lines)

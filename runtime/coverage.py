@@ -48,7 +48,7 @@ _FAILED = text(f"""
     SELECT count(*) FROM {_WANTED} JOIN ingest_failures f USING (topic, partition)
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
         AND f."offset" <@ w.ranges::int8multirange AND f.stage <> 'elasticsearch'
-        AND f.state <> 'released'""").bindparams(*_PARAMETERS)  # noqa: S608
+        AND f.state NOT IN ('released', 'resolved')""").bindparams(*_PARAMETERS)  # noqa: S608
 
 
 _OF_RUN = select(

@@ -99,7 +99,7 @@ def _upgrade(connection: Connection) -> SchemaReport:
 
 def _fit(connection: Connection, dataset: Dataset, report: SchemaReport) -> None:
     """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
-    fit = fit_of(dataset, look_at(inspect(connection), dataset.table))
+    fit = fit_of(dataset, look_at(connection, dataset.table))
     report.remarks += fit.remarks
     try:
         with connection.begin_nested():

@@ -10,18 +10,24 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import Column, Inspector, Table, UniqueConstraint
+from sqlalchemy import Column, Connection, Table, UniqueConstraint, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
-from runtime.tables import dataset_table
+from runtime.tables import dataset_table, may_swap
 from schemas.dataset import Dataset
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 UNBOUNDED = 10**9
+
+_IMMEDIATE = text("""
+    SELECT c.conname, array_agg(a.attname::text) FROM pg_constraint c
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)
+    WHERE c.conrelid = to_regclass(quote_ident(:table)) AND c.contype = 'u' AND NOT c.condeferrable
+    GROUP BY c.conname""")
 
 _INTEGERS = {"SMALLINT": 2, "INTEGER": 4, "BIGINT": 8}
 
@@ -42,6 +48,8 @@ class FoundTable:
     columns: Mapping[str, FoundColumn]
     key: frozenset[str]
     unique: frozenset[frozenset[str]]
+    immediate: Mapping[frozenset[str], str]
+    """Names of the constraints that hold for each row at once, not at the end of a statement."""
     indexed: frozenset[tuple[str, ...]]
 
 
@@ -59,8 +67,9 @@ class TableFit:
     """Where the table is wider than the declaration, and stays so."""
 
 
-def look_at(inspector: Inspector, table: str) -> FoundTable:
+def look_at(connection: Connection, table: str) -> FoundTable:
     """The table as it stands. Asks Postgres."""
+    inspector = inspect(connection)
     indexes = inspector.get_indexes(table)
     plain = [index for index in indexes if not index.get("dialect_options", {}).get("postgresql_where")]
     unique = [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
@@ -76,6 +85,7 @@ def look_at(inspector: Inspector, table: str) -> FoundTable:
         },
         frozenset(inspector.get_pk_constraint(table)["constrained_columns"]),
         frozenset(frozenset(names) for names in unique),
+        {frozenset(names): name for name, names in connection.execute(_IMMEDIATE, {"table": table})},
         frozenset(tuple(_names(index)) for index in plain),
     )
 
@@ -92,6 +102,13 @@ def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
     for name in found.columns.keys() - {column.name for column in table.columns}:
         _left(fit, dataset, name, found.columns[name])
     _compare_keys(fit, dataset, table, found)
+    for name in dataset.unique if may_swap(dataset) else ():
+        if constraint := found.immediate.get(frozenset({name})):
+            sql = (
+                f'ALTER TABLE "{dataset.table}" DROP CONSTRAINT "{constraint}", '
+                f'ADD CONSTRAINT "{constraint}" UNIQUE ("{name}") DEFERRABLE INITIALLY IMMEDIATE'
+            )
+            fit.safe.append((sql, f"{dataset.name}.{name}: records may swap their values now"))
     if not fit.misfits:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             names = tuple(column.name for column in index.columns)

@@ -98,14 +98,20 @@ ingest_failures = Table(
     Column("replayed_offset", BigInteger),
     _timestamp("updated_at", nullable=True),
     Column("raw_timestamp", BigInteger),
+    Column("claim", LargeBinary),
+    Column("blocked_by", Text),
     UniqueConstraint("topic", "partition", "offset"),
     Index(None, "dataset", "reason"),
+    Index("ix_ingest_failures_claims", "dataset", "key", postgresql_where=text("claim IS NOT NULL")),
+    Index("ix_ingest_failures_blocked_by", "dataset", "blocked_by", postgresql_where=text("claim IS NOT NULL")),
     Index(None, "state", "id"),
     Index("ix_ingest_failures_replayed", "replayed_topic", "replayed_partition", "replayed_offset"),
 )
 """Rejected records. The sink writes them; from `state` on, columns tell what people did about them: see
 `runtime/failures/`. `attempts` counts the replays of the record, over all its failures (`replay_of` chains them).
-`raw_timestamp` is the broker's, in ms since the epoch.
+`raw_timestamp` is the broker's, in ms since the epoch. `claim` is the record in normal form while it waits for a unique
+value of the key `blocked_by` (null: unknown), and until the row that it became has been announced: see
+sinks/postgres/pending.
 """
 
 failure_replays = Table(
@@ -356,9 +362,20 @@ def dataset_table(dataset: Dataset) -> Table:
         Column("version", BigInteger, nullable=False),
         *(_raw_record(dataset) if dataset.written_by == "pipeline" else ()),
         key,
-        *(UniqueConstraint(name) for name in dataset.unique),
+        *(_unique(dataset, name) for name in dataset.unique),
         *(Index(None, name) for name in dataset.indexed),
     )
+
+
+def _unique(dataset: Dataset, name: str) -> UniqueConstraint:
+    # The sink swaps values within a statement. The API inserts with ON CONFLICT, which does not wait for its end.
+    at_end = may_swap(dataset)
+    return UniqueConstraint(name, deferrable=at_end or None, initially="IMMEDIATE" if at_end else None)
+
+
+def may_swap(dataset: Dataset) -> bool:
+    """Whether rows may take each other's unique values: those constraints hold at a statement's end. Pure."""
+    return dataset.written_by == "pipeline"
 
 
 def _raw_record(dataset: Dataset) -> list[SchemaItem]:

@@ -33,7 +33,8 @@ class Dataset:
     """What is declared of a dataset in its one file under `schemas/datasets/`.
 
     `key` names the fields that identify a record; all but the last must not contain the key separator `:`.
-    `unique` names fields that no two records may share: the later arrival goes to failures as `<field>_conflict`.
+    `unique` names fields that no two records may share: the later arrival goes to failures as `<field>_conflict`, until
+    it can have the value.
     """
 
     name: str

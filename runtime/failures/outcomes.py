@@ -26,7 +26,7 @@ _COVERED = text("""
         AND c.ranges @> f.replayed_offset
     LEFT JOIN ingest_failures again ON again.topic = f.replayed_topic
         AND again."partition" = f.replayed_partition AND again."offset" = f.replayed_offset
-        AND again.state <> 'released'
+        AND again.state NOT IN ('released', 'resolved')
     WHERE f.state = 'replayed' AND again.state IS DISTINCT FROM 'held'
     ORDER BY f.id LIMIT :chunk FOR UPDATE OF f SKIP LOCKED""")
 

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-BOOKKEEPING = ("raw_headers", "payload", "edited_payload")
+BOOKKEEPING = ("raw_headers", "payload", "edited_payload", "claim")
 
 
 def presented(failure: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,14 +5,16 @@ from typing import Literal, get_args
 from schemas.errors import FieldProblem
 
 State = Literal[
-    "open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded", "held", "released"
-]
+    "open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded", "held", "released",
+    "resolved",
+]  # fmt: skip
 """open: nobody has acted. queued: a replay job will send it. replayed: sent and confirmed by the broker, outcome not
 known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but another record of its
 key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
 
 held: no failure yet; its source is over the failure limit, and it waits under its coordinates. released: it was held,
-or was read anew, and has been taken since.
+or was read anew, and has been taken since. resolved: it wanted a unique value that another record held, and it, or a
+newer record of its key, has been taken since; so it counts as failed no longer.
 """
 
 STATES: tuple[State, ...] = get_args(State)

@@ -48,16 +48,24 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
     try:
         record = _decode_clean(value)
         data = bytes(record.data)
-        about = record.source, record.kind, record.run, record.reprocess
         if data == DELETED:
             dataset.key_fields(record.key)
-            return Arrival(dataset, record.key, record.origin, data, "", (), *about)
-        key, data, row, unique = _row_builder(dataset)(data)
+            arrival = Arrival(dataset, record.key, record.origin, data, "", ())
+        else:
+            arrival = arrival_of(dataset, record.key, record.origin, data)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
-    if key != record.key:
-        raise InvalidRecord("clean_form", f"the key {record.key!r} is not that of its data, {key!r}")
-    return Arrival(dataset, record.key, record.origin, data, row, unique, *about)
+    arrival.source, arrival.kind, arrival.run = record.source, record.kind, record.run
+    arrival.reprocess = record.reprocess
+    return arrival
+
+
+def arrival_of(dataset: Dataset, key: str, origin: Origin, data: bytes) -> Arrival:
+    """The arrival of a record in normal form. Pure. Raises MsgspecError or ValueError for another declaration's."""
+    found, data, row, unique = _row_builder(dataset)(data)
+    if found != key:
+        raise ValueError(f"the key {key!r} is not that of its data, {found!r}")
+    return Arrival(dataset, key, origin, data, row, unique)
 
 
 RowBuilder = Callable[[bytes], tuple[str, bytes, str, tuple[str | None, ...]]]

@@ -1,63 +1,97 @@
-"""Who gets a unique value (an e-mail address): decided in order of arrival, in memory, before anything is written.
+"""Who gets a unique value (an e-mail address) of all that want one: decided in memory, before anything is written.
 
-Guaranteed: of the newest records per key in a batch, each is judged as if they were written one by one in order of
-arrival. A value is free if nobody has it or its holder gave it up earlier; otherwise the later claimant loses. A chain
-(A gives up x, then B takes x and gives up y, then C takes y) goes through; a swap does not, because the first of the
-two wants what is still taken. Not seen: a value that a key held only between two records of the same batch.
+Guaranteed: records are taken together or not at all, as a table that is consistent afterwards allows. A value can be
+had if nobody has it or its holder moves to another one at the same time, so chains and swaps of any length go through;
+of two that want one value the earlier arrival gets it; a holder that stays keeps what it has.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+Lost = tuple[int, str]
+"""What a claim was lost for: the field's position, and the key that has its value or gets it."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A record that wants unique values: `owned` are those of its row (None: no row), `holders` who has the wanted."""
+    """A record, the newest of its key, that wants unique values; `holders` are the keys that have them now."""
 
     ordinal: int
     key: str
     wanted: tuple[str | None, ...]
-    owned: tuple[str | None, ...]
     holders: tuple[str | None, ...]
 
+    def places(self) -> Iterator[tuple[int, str]]:
+        """The values that it wants: (field's position, value)."""
+        return ((field, value) for field, value in enumerate(self.wanted) if value is not None)
 
-@dataclass(frozen=True)
-class Judgement:
-    """`rounds` are ordinals to be written one round after the other; `lost`: ordinal → (field's position, holder)."""
-
-    rounds: tuple[tuple[int, ...], ...]
-    lost: dict[int, tuple[int, str]]
+    def blockers(self) -> Iterator[Lost]:
+        """Other keys that have to give up what it wants."""
+        return ((field, key) for field, key in enumerate(self.holders) if key is not None and key != self.key)
 
 
-def judge(claims: Sequence[Claim]) -> Judgement:
-    """Judge claims given in order of arrival. Pure."""
-    holder_of: dict[tuple[int, str], str] = {}
+def judge(claims: Sequence[Claim]) -> dict[int, Lost]:
+    """Of claims in order of arrival, one per key, those that lose, by ordinal; the others go in at once. Pure.
+
+    None loses that could be added to the winners. What a claim is lost for is what it really waits for: as long as
+    that key keeps its row and its claim, the claim cannot be had.
+    """
+    by_key = {claim.key: claim for claim in claims}
+    waiting: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for claim in claims:
-        for field, (value, holder) in enumerate(zip(claim.wanted, claim.holders, strict=True)):
-            if value is not None and holder is not None:
-                holder_of[field, value] = holder
-        for field, value in enumerate(claim.owned):
-            if value is not None:
-                holder_of[field, value] = claim.key
-    released_in: dict[tuple[int, str], int] = {}
-    rounds: list[list[int]] = []
-    lost: dict[int, tuple[int, str]] = {}
+        for field, holder in claim.blockers():
+            waiting[holder].append((claim.key, field))
+    lost: dict[str, Lost] = {}
+
+    def lose(key: str, reason: Lost) -> None:
+        """And with it all that want what its key keeps now."""
+        unseen = [(key, reason)]
+        while unseen:
+            key, reason = unseen.pop()
+            if key not in lost:
+                lost[key] = reason
+                unseen += [(follower, (field, key)) for follower, field in waiting[key]]
+
     for claim in claims:
-        wanted = [(field, value) for field, value in enumerate(claim.wanted) if value is not None]
-        taken = [(field, holder_of[field, value]) for field, value in wanted
-                 if holder_of.get((field, value), claim.key) != claim.key]  # fmt: skip
-        if taken:
-            lost[claim.ordinal] = taken[0]
+        for field, holder in claim.blockers():
+            if holder not in by_key or by_key[holder].wanted[field] == claim.wanted[field]:
+                lose(claim.key, (field, holder))
+    taken: dict[tuple[int, str], str] = {}
+    chosen: set[str] = set()
+    for claim in claims:
+        if claim.key in lost or claim.key in chosen:
             continue
-        # The unique index checks each row at once, so a taker is written a round after the one who gave the value up.
-        number = max((released_in[place] + 1 for place in wanted if place in released_in), default=0)
-        while len(rounds) <= number:
-            rounds.append([])
-        rounds[number].append(claim.ordinal)
-        for field, value in enumerate(claim.owned):
-            if value is not None and claim.wanted[field] != value:
-                del holder_of[field, value]
-                released_in[field, value] = number
-        for place in wanted:
-            holder_of[place] = claim.key
-    return Judgement(tuple(tuple(ordinals) for ordinals in rounds), lost)
+        together = _with_all_that_must_move(claim, by_key, chosen)
+        for one in together:
+            for place in one.places():
+                if place in taken:
+                    lose(one.key, (place[0], taken[place]))
+        if claim.key in lost:
+            continue
+        wanted: dict[tuple[int, str], str] = {}
+        rivals = [
+            (place, one.key)
+            for one in together
+            for place in one.places()
+            if wanted.setdefault(place, one.key) != one.key
+        ]
+        if rivals:
+            own = [(place[0], key) for place, key in rivals if wanted[place] == claim.key]
+            lose(claim.key, own[0] if own else next(claim.blockers()))
+            continue
+        taken |= wanted
+        chosen.update(one.key for one in together)
+    return {claim.ordinal: lost[claim.key] for claim in claims if claim.key in lost}
+
+
+def _with_all_that_must_move(claim: Claim, by_key: Mapping[str, Claim], moving: Collection[str]) -> list[Claim]:
+    """The claim first, then those of its holders, of theirs, and so on, but for keys that are moving already."""
+    together = {claim.key: claim}
+    unseen = [claim]
+    while unseen:
+        for _, holder in unseen.pop().blockers():
+            if holder not in together and holder not in moving:
+                together[holder] = by_key[holder]
+                unseen.append(by_key[holder])
+    return list(together.values())

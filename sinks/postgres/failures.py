@@ -61,7 +61,7 @@ _FIND = f"""
     SELECT {_NAMES} FROM ingest_failures
     JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w ("topic", "partition", "offset")
         USING ("topic", "partition", "offset")
-    WHERE stage = '{STAGE}'"""  # noqa: S608
+    WHERE stage = '{STAGE}' AND state <> 'resolved'"""  # noqa: S608
 
 _decode = msgspec.json.Decoder(FailedRecord).decode
 
@@ -134,7 +134,7 @@ async def insert_failures(connection: Connection, failures: Sequence[FailedRecor
 
 
 async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -> list[FailedRecord]:
-    """Which of these records this sink itself has rejected earlier."""
+    """Which of these records this sink itself has rejected earlier, but for those that have been taken since."""
     rows = await connection.fetch(
         _FIND,
         [origin.topic for origin in origins],

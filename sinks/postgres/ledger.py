@@ -1,8 +1,8 @@
 """Keeps the books: which raw offsets have reached an outcome, and how many of each, in the rows' own transaction."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from runtime.offset_ranges import OffsetRanges
 from runtime.tables import OUTCOMES
@@ -88,21 +88,28 @@ class Ledger:
             offsets[origin.topic, origin.partition].add(origin.offset)
         distinct = sum(len(numbers) for numbers in offsets.values())
         wanted = {place: _ranges(numbers) for place, numbers in offsets.items()}
-        places = list(wanted)
-        topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
-        ranges = [wanted[place].multirange() for place in places]
-        rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
-        if len(rows) < len(places):
-            await self._connection.execute(_CREATE, topics, partitions)
-            rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
         holding = []
-        for topic, partition, covered, held in rows:
+        for topic, partition, covered, held in await self._lock(wanted):
             self._covered[topic, partition] = OffsetRanges((part.lower, part.upper) for part in covered)
             if held and covered:
                 holding.append((topic, partition))
         if holding:
             await self._read_held(holding)
         self.all_new = distinct == len(origins) and not any(self._covered.values())
+
+    async def lock(self, places: Iterable[Place]) -> None:
+        """Lock the books of these raw partitions, to move what is counted there."""
+        await self._lock(dict.fromkeys(places, OffsetRanges()))
+
+    async def _lock(self, wanted: Mapping[Place, OffsetRanges]) -> Sequence[tuple[str, int, Any, int]]:
+        places = list(wanted)
+        topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
+        ranges = [wanted[place].multirange() for place in places]
+        rows: list[tuple[str, int, Any, int]] = await self._connection.fetch(_LOCK, topics, partitions, ranges)
+        if len(rows) < len(places):
+            await self._connection.execute(_CREATE, topics, partitions)
+            rows = await self._connection.fetch(_LOCK, topics, partitions, ranges)
+        return rows
 
     async def _read_held(self, places: Sequence[Place]) -> None:
         topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
@@ -156,6 +163,14 @@ class Ledger:
             self._reached[place].update(numbers)
             self._counts[place, outcome] += len(numbers)
             self._of_runs.count(run, place, outcome, len(numbers))
+
+    def moved(self, before: str, outcome: str, records: Sequence[Booked]) -> None:
+        """These records, counted so before, have reached another outcome."""
+        for record in records:
+            place = (record.origin.topic, record.origin.partition)
+            self._counts[place, before] -= 1
+            self._of_runs.count(record.run, place, before, -1)
+        self.reached(outcome, records)
 
     async def close(self) -> None:
         """Write what was reached."""

@@ -1,6 +1,7 @@
 """Stages arrivals and merges them, set by set; what Postgres refuses is singled out, its neighbours go through."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import repeat
@@ -34,11 +35,15 @@ class Stored(msgspec.Struct, eq=False, gc=False):
 
 
 class Refused(NamedTuple):
-    """An arrival that can't be stored."""
+    """An arrival that can't be stored. For a unique value: `field` is its position in the dataset's, `holder` the key
+    that has it, None if that is not known.
+    """
 
     arrival: Arrival
     reason: str
     message: str
+    field: int | None = None
+    holder: str | None = None
 
 
 class Merged(NamedTuple):
@@ -52,6 +57,16 @@ class Merged(NamedTuple):
         return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
 
 
+def outcomes(merged: Merged) -> dict[str, list[Arrival]]:
+    """The records by where they ended. Pure."""
+    ended = defaultdict(list)
+    for stored in merged.stored:
+        ended[stored.outcome].append(stored.arrival)
+    ended["superseded"] = merged.superseded
+    ended["failed"] = [refused.arrival for refused in merged.refused]
+    return ended
+
+
 class ManyRefused(Exception):
     """Postgres refuses so many records of this transaction that it should be made smaller."""
 
@@ -59,22 +74,28 @@ class ManyRefused(Exception):
 class DatasetMerge:
     """Merges arrivals of one dataset, each key at most once, inside the caller's transaction.
 
-    Raises ManyRefused once more than `most_refused` have been singled out. Each neighbour of one that goes through
-    alone takes a place in Postgres's lock table until the transaction ends, and the table may have 6,400 places.
+    Where unique values are known to be `contested`, who gets them is judged first. Raises ManyRefused once more than
+    `most_refused` have been singled out. Each neighbour of one that goes through alone takes a place in Postgres's lock
+    table until the transaction ends, and the table may have 6,400 places.
     """
 
-    def __init__(self, connection: Connection, dataset: Dataset, most_refused: int = sys.maxsize) -> None:
+    def __init__(
+        self, connection: Connection, dataset: Dataset, most_refused: int = sys.maxsize, *, contested: bool = False
+    ) -> None:
         self.connection = connection
         self.dataset = dataset
         self._sql: Statements = statements(dataset)
         self._staged = False
         self._still_refused = most_refused
+        self._contested = contested
 
     async def merge(self, arrivals: Sequence[Arrival]) -> Merged:
         """Merge; on a refusal settle who may have which unique value, or halve the set until the culprit is alone.
 
         Raises what is no refusal (an outage, a bug), and ManyRefused.
         """
+        if self._contested:
+            return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
         try:
             async with savepoint(self.connection):
                 await self._stage(arrivals)
@@ -82,7 +103,7 @@ class DatasetMerge:
         except PostgresError as error:
             if not is_refusal(error):
                 raise
-            if isinstance(error, UniqueViolationError) and self.dataset.unique and len(arrivals) > 1:
+            if isinstance(error, UniqueViolationError) and self.dataset.unique:
                 return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
             return await self._isolate(arrivals, error)
 
@@ -91,12 +112,11 @@ class DatasetMerge:
             async with savepoint(self.connection):
                 await self._stage(arrivals)
                 claims, superseded = await self._claims(arrivals)
-                judgement = judge(claims)
-                merged = Merged([], superseded, [])
-                for ordinals in judgement.rounds:
-                    merged += await self._merge_staged([arrivals[ordinal] for ordinal in ordinals], ordinals)
-                for ordinal, (field, holder) in judgement.lost.items():
-                    merged.refused.append(self._conflict(arrivals[ordinal], field, holder))
+                lost = judge(claims)
+                merged = Merged([], superseded, [self._conflict(arrivals[n], *why) for n, why in lost.items()])
+                # At once: the constraints hold at the end of a statement, so values may be swapped within it.
+                if winners := [claim.ordinal for claim in claims if claim.ordinal not in lost]:
+                    merged += await self._merge_staged([arrivals[ordinal] for ordinal in winners], winners)
                 return merged
         except PostgresError as error:
             if not is_refusal(error):
@@ -109,7 +129,8 @@ class DatasetMerge:
             if self._still_refused < 0:
                 raise ManyRefused
             reason = reason_of_refusal(error, self.dataset.table, self.dataset.unique)
-            return Merged([], [], [Refused(arrivals[0], reason, in_words(error))])
+            field = next((n for n, name in enumerate(self.dataset.unique) if reason == f"{name}_conflict"), None)
+            return Merged([], [], [Refused(arrivals[0], reason, in_words(error), field)])
         ordered = sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin))
         middle = len(ordered) // 2
         return await self.merge(ordered[:middle]) + await self.merge(ordered[middle:])
@@ -158,9 +179,8 @@ class DatasetMerge:
         for row in sorted(await self.connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
             arrival = arrivals[row["ordinal"]]
             if row["wins"]:
-                owned = tuple(row[f"own_{number}"] for number in range(width))
                 holders = tuple(row[f"holder_{number}"] for number in range(width))
-                claims.append(Claim(row["ordinal"], arrival.key, arrival.unique, owned, holders))
+                claims.append(Claim(row["ordinal"], arrival.key, arrival.unique, holders))
             else:
                 superseded.append(arrival)
         return claims, superseded
@@ -168,7 +188,7 @@ class DatasetMerge:
     def _conflict(self, arrival: Arrival, field: int, holder: str) -> Refused:
         name = self.dataset.unique[field]
         message = f"{name} {arrival.unique[field]!r} belongs to {', '.join(self.dataset.key)} {holder!r}"
-        return Refused(arrival, f"{name}_conflict", message)
+        return Refused(arrival, f"{name}_conflict", message, field, holder)
 
 
 async def _chunks(data: bytes, size: int = 262_144) -> Any:

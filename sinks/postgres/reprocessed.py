@@ -39,6 +39,8 @@ class Reprocessed(NamedTuple):
 
     merged: Merged
     repeats: list[Arrival]
+    withdrawn: set[str]
+    """Keys whose rows are gone, since these records have others now."""
 
 
 class _OfNoRun(NamedTuple):
@@ -69,7 +71,7 @@ async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Seque
         (repeats if place in seen or books.is_covered(place) else fresh).append(arrival)
         seen.add(place)
     await ledger.take_up([arrival.origin for arrival in fresh])
-    merged = await _merge(merge, fresh)
+    merged, withdrawn = await _merge(merge, fresh)
     ended = {
         **{id(stored.arrival): stored.outcome for stored in merged.stored},
         # A delete that is known already is no record that came too late.
@@ -82,10 +84,10 @@ async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Seque
         if not ledger.is_covered(arrival.origin):
             ledger.reached(outcome, [arrival])
     await books.close()
-    return Reprocessed(merged, repeats)
+    return Reprocessed(merged, repeats, withdrawn)
 
 
-async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
+async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, set[str]]:
     """Take away the rows that these records have under other keys, then merge: they may want the same unique values.
 
     A record that is refused keeps its row.
@@ -97,8 +99,8 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
             async with savepoint(merge.connection):
                 moved = await _withdraw(merge.connection, merge.dataset, deletions, arrivals)
                 merged = await merge_all(merge, deletions, arrivals)
-                _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved])
-            return merged + Merged([], [], refused)
+                _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved.values()])
+            return merged + Merged([], [], refused), set(moved)
         except _Lost as error:
             refused += error.refused
             left_out = {id(one.arrival) for one in error.refused}
@@ -107,8 +109,8 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
 
 async def _withdraw(
     connection: Connection, dataset: Dataset, deletions: Deletions, arrivals: Sequence[Arrival]
-) -> set[Origin]:
-    """Delete the rows that come from these raw records and have another key; returns the records that had one."""
+) -> dict[str, Origin]:
+    """Delete the rows that come from these raw records and have another key; returns these keys with their records."""
     sql = statements(dataset)
     fields = [dataset.key_fields(arrival.key) for arrival in arrivals]
     keys = [[key[name] for key in fields] for name in dataset.key]
@@ -120,16 +122,16 @@ async def _withdraw(
         if not arrival.deletes and (place := (arrival.origin.partition, arrival.origin.offset)) not in in_place
     }
     if not elsewhere:
-        return set()
+        return {}
     rows = await connection.fetch(sql.withdraw, *map(list, zip(*elsewhere, strict=True)))
     if not rows:
-        return set()
+        return {}
     origins = {key: elsewhere[partition, offset].origin for key, partition, offset in rows}
     versions = await deletions.withdrawn(sorted(origins))
     events = [_encode(ChangeEvent(key, "deleted", version, origins[key])) for key, version in versions.items()]
     await connection.execute(_TELL, dataset.name, list(versions), list(versions.values()), events)
     await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
-    return set(origins.values())
+    return origins
 
 
 def _require_rows_kept(lost: list[Refused]) -> None:

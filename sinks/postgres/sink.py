@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -13,6 +14,7 @@ from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
+from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
 from schemas.events import FailedRecord
 from schemas.registry import all_datasets, ingested_datasets
@@ -35,10 +37,11 @@ from sinks.postgres.failures import (
     undecodable,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
 from sinks.postgres.misfit import TableMisfit, blaming
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
@@ -67,6 +70,25 @@ LOGGED_KEYS = 10
 UNDECODABLE = "messages that no stage of ours wrote"
 
 
+@dataclass
+class _Stored:
+    """What a transaction has done, for what follows its commit."""
+
+    outgoing: list[Outgoing] = field(default_factory=list)
+    failures: list[FailedRecord] = field(default_factory=list)
+    """To be published, unless they are settled at once."""
+    tally: Counter[tuple[str, str]] = field(default_factory=Counter)
+    judged: dict[str, tuple[int, int]] = field(default_factory=dict)
+    touched: dict[Dataset, tuple[set[str], set[str]]] = field(default_factory=dict)
+    """Keys whose rows, and keys whose claims may have changed, of datasets with unique fields."""
+
+    def touch(self, dataset: Dataset, changed: set[str], claimed: set[str]) -> None:
+        """Note more of them."""
+        known = self.touched.setdefault(dataset, (set(), set()))
+        known[0].update(changed)
+        known[1].update(claimed)
+
+
 class PostgresSink:
     """Implements Sink. One transaction per batch; change events are confirmed before offsets are committed."""
 
@@ -83,6 +105,8 @@ class PostgresSink:
         self._void = VoidOffsets(settings)
         self._rehearsal = rehearsal
         self._purged_at = 0.0
+        self._unannounced: set[int] = set()
+        """Failures that were settled, and the rows that they became are still to be announced."""
         self.paused: dict[str, str] = {}
         self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
         self._datasets_of_raw = raw_topics(settings)
@@ -179,6 +203,11 @@ class PostgresSink:
                 for part in batch.parts(PART_RECORDS):
                     # What is in the table is told of even if the failure limit is reached with the next part.
                     await self._tell(await self.store(connection, part))
+            if settled := self._unannounced.copy():
+                await self._tell(outgoing)
+                await forget_announced(connection, settled)
+                self._unannounced -= settled
+                outgoing = []
             await self._purge(connection)
             await self._void.relieve()
         except Exception as error:
@@ -202,12 +231,11 @@ class PostgresSink:
     async def store(self, connection: Connection, batch: Batch, most_refused: int = sys.maxsize) -> list[Outgoing]:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent.
 
-        Raises ManyRefused when more than `most_refused` of a dataset have to be singled out, TableMisfit, and
+        After its commit, claims that waited for what it freed are applied: see sinks/postgres/pending. Raises
+        ManyRefused when more than `most_refused` of a dataset have to be singled out, TableMisfit, and
         FailureLimitReached.
         """
-        outgoing: list[Outgoing] = []
-        tally: Counter[tuple[str, str]] = Counter()
-        judged: dict[str, tuple[int, int]] = {}
+        stored = _Stored()
         async with connection.transaction():
             ledger = Ledger(connection)
             await ledger.open(batch.origins())
@@ -217,11 +245,11 @@ class PostgresSink:
             }
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
-                    outgoing += await self._store_dataset(ledger, merges[dataset], arrivals, tally, judged)
+                    await self._store_dataset(ledger, merges[dataset], arrivals, stored)
             undecodable = await self._originals.attach(batch.undecodable)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
-                judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
+                stored.judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *undecodable):
                 fresh = not (ledger.is_covered(failed.origin) or (failed.held and ledger.is_held(failed.origin)))
@@ -231,32 +259,43 @@ class PostgresSink:
                     outcome = "held" if failed.held else "failed"
                     ledger.reached(outcome, [failed])
                     recorded.append(failed)
-                    tally[failed.dataset, outcome] += 1
+                    stored.tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
-                    outgoing += await self._reprocess(ledger, merges[dataset], arrivals)
-                    tally[dataset.name, "reprocessed"] += len(arrivals)
+                    await self._reprocess(ledger, merges[dataset], arrivals, stored)
             if undecodable:
                 # As they are recorded: of one whose record had reached another outcome there is nothing to tell.
-                own = await find_own_failures(connection, [failed.origin for failed in undecodable])
-                outgoing += [outgoing_failure(failed, self._settings) for failed in own]
+                stored.failures += await find_own_failures(connection, [failed.origin for failed in undecodable])
             await ledger.close()
         self._void.note(ledger.parts)
-        for name, counts in judged.items():
+        for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
-        for (dataset_name, outcome), count in tally.items():
+        for (dataset_name, outcome), count in stored.tally.items():
             metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
-        return outgoing
+        return await self._settled(connection, stored)
+
+    async def _settled(self, connection: Connection, stored: _Stored) -> list[Outgoing]:
+        """Settle the claims that were waiting for what has been committed; returns all that is to be published."""
+        outgoing, resolved = stored.outgoing, set()
+        for dataset, (changed, claimed) in stored.touched.items():
+            with blaming(dataset):
+                settled = await settle_claims(connection, dataset, changed, claimed)
+                outgoing += await row_events(
+                    connection, dataset, sorted(set(settled.unannounced.values())), self._settings
+                )
+            resolved |= settled.resolved
+            self._unannounced |= settled.unannounced.keys()
+        open_failures = (failed for failed in stored.failures if failed.origin not in resolved)
+        return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
     async def _store_dataset(
         self,
         ledger: Ledger,
         merge: DatasetMerge,
         arrivals: list[Arrival],
-        tally: Counter[tuple[str, str]],
-        judged: dict[str, tuple[int, int]],
-    ) -> list[Outgoing]:
+        stored: _Stored,
+    ) -> None:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(ledger, arrivals)
         judged_of = len(fresh)
@@ -264,39 +303,46 @@ class PostgresSink:
         merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
         merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
         merged.refused.extend(struck)
-        for outcome, ended in _outcomes(merged).items():
+        for outcome, ended in outcomes(merged).items():
             ledger.reached(outcome, ended)
-            tally[dataset.name, outcome] += len(ended)
-        self._limit.judge(dataset.name, len(merged.refused), judged_of)
-        judged[dataset.name] = len(merged.refused), judged_of
-        failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
+            stored.tally[dataset.name, outcome] += len(ended)
+        hopeless = _hopeless(merged.refused)
+        self._limit.judge(dataset.name, hopeless, judged_of)
+        stored.judged[dataset.name] = hopeless, judged_of
+        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
         await insert_failures(connection, failures)
+        await keep_claims(connection, merged.refused)
         _log_refused(dataset.name, merged.refused)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
             failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
-            tally[dataset.name, "repeat"] += len(repeats)
+            stored.tally[dataset.name, "repeat"] += len(repeats)
         others = {arrival.key for arrival in (*merged.superseded, *repeats)}
         if others:
             others -= {stored.arrival.key for stored in merged.stored}
-        return [
-            *stored_events(dataset, merged.stored, self._settings),
-            *await row_events(connection, dataset, sorted(others), self._settings),
-            *(outgoing_failure(failed, self._settings) for failed in failures),
-        ]
+        stored.outgoing += stored_events(dataset, merged.stored, self._settings)
+        stored.outgoing += await row_events(connection, dataset, sorted(others), self._settings)
+        stored.failures += failures
+        if dataset.unique:
+            changed = {arrival.key for arrival in repeats}  # as far as anybody knows
+            claimed = changed.union(one.arrival.key for one in merged.refused)
+            for one in merged.stored:
+                (claimed if one.outcome == "unchanged" else changed).add(one.arrival.key)
+            stored.touch(dataset, changed, claimed)
 
-    async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival]) -> list[Outgoing]:
+    async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored) -> None:
         dataset = merge.dataset
-        merged, repeats = await merge_reprocessed(ledger, merge, arrivals)
+        merged, repeats, withdrawn = await merge_reprocessed(ledger, merge, arrivals)
+        stored.tally[dataset.name, "reprocessed"] += len(arrivals)
         _log_refused(dataset.name, merged.refused)
-        failures = await self._originals.attach([failed_arrival(*refused) for refused in merged.refused])
+        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
         await insert_failures(merge.connection, [failed for failed in failures if ledger.is_held(failed.origin)])
-        changed = [stored for stored in merged.stored if stored.outcome != "unchanged"]
-        again = sorted({arrival.key for arrival in repeats} - {stored.arrival.key for stored in changed})
-        return [
-            *stored_events(dataset, changed, self._settings),
-            *await row_events(merge.connection, dataset, again, self._settings),
-        ]
+        changed = [one for one in merged.stored if one.outcome != "unchanged"]
+        again = {arrival.key for arrival in repeats} - {one.arrival.key for one in changed}
+        stored.outgoing += stored_events(dataset, changed, self._settings)
+        stored.outgoing += await row_events(merge.connection, dataset, sorted(again), self._settings)
+        if dataset.unique:
+            stored.touch(dataset, {*withdrawn, *again, *(one.arrival.key for one in changed)}, set())
 
     async def close(self) -> None:
         await self._publisher.close()
@@ -331,11 +377,7 @@ def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arri
     return fresh, repeats
 
 
-def _outcomes(merged: Merged) -> dict[str, list[Arrival]]:
-    """The records by where they ended."""
-    ended = defaultdict(list)
-    for stored in merged.stored:
-        ended[stored.outcome].append(stored.arrival)
-    ended["superseded"] = merged.superseded
-    ended["failed"] = [refused.arrival for refused in merged.refused]
-    return ended
+def _hopeless(refused: Sequence[Refused]) -> int:
+    """How many of these count for the failure limit: of those that want one unique value, the first may get it yet."""
+    wanted = {(one.field, one.arrival.unique[one.field]) for one in refused if one.field is not None}
+    return len(refused) - len(wanted)

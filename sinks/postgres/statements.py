@@ -33,8 +33,8 @@ class Statements:
     merge_some: str
     """The same for the ordinals in $1."""
     holders: str
-    """For everything staged, by ordinal: whether it wins against its row, its row's unique values, and the keys that
-    hold the values that it wants."""
+    """For everything staged, by ordinal: whether it wins against its row, and the keys that hold the values that it
+    wants."""
     delete: str
     """Delete the rows of the keys given as one array per key column, where the coordinates behind them are newer."""
     alive: str
@@ -133,7 +133,7 @@ def _holders(dataset: Dataset, stage: str) -> str:
     joins, columns = [], []
     for number, name in enumerate(dataset.unique):
         joins.append(f'LEFT JOIN "{dataset.table}" h{number} ON h{number}."{name}" = s."{name}"')
-        columns += [f'own."{name}"::text AS own_{number}', f"{_key_text(dataset, f'h{number}')} AS holder_{number}"]
+        columns.append(f"{_key_text(dataset, f'h{number}')} AS holder_{number}")
     return f"""
         SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {_wins(dataset, "s", "own")} AS wins, {", ".join(columns)}
         FROM "{stage}" s LEFT JOIN "{dataset.table}" own ON {same_key} {" ".join(joins)}"""
