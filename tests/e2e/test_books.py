@@ -19,7 +19,7 @@ from runtime.topic_admin import admin_client, end_offsets
 from tests.e2e.stores import rows
 from tests.faults.oracle import Oracle, Place
 from tests.faults.verify import assert_rows
-from tests.faults.workload import Sent, workload
+from tests.faults.workload import Sent, Workload
 from tests.processes import Pipeline
 from tests.transactions import transactional_producer
 from tests.waiting import eventually
@@ -36,7 +36,7 @@ class Mix:
     def __init__(self, settings: Settings, seed: int) -> None:
         self.topic = settings.named(RAW)
         self._chance = random.Random(seed)
-        self._sent = workload(2**62, 60, seed)
+        self._sent = Workload(2**62, 60, seed, movers=0)
         self._plain = Producer(producer_config(settings, **{"linger.ms": 0}))
         self._foreign = [transactional_producer(settings) for _ in range(2)]
         self._open: dict[int, list[tuple[Place, Sent]]] = {}

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from runtime.kafka_clients import producer_config
 from runtime.settings import Settings
 from schemas.registry import dataset_named
-from tests.faults.workload import Sent
+from tests.faults.workload import Sent, Workload
 
 PATIENCE_MS = 600_000
 """How long the producer waits for a broker that is away, before it would give a record up."""
@@ -26,13 +26,15 @@ ABORTED_SHARE = 1 / 3
 class Load:
     """A producer in a thread of its own. `published` counts the records that the broker has confirmed.
 
-    With `transactions` a second producer writes a few of the records in transactions, and aborts a third of these.
+    It ends with a workload's closing records, also when it is stopped. With `transactions` a second producer writes a
+    few of the records in transactions, and aborts a third of these.
     """
 
     def __init__(
         self, settings: Settings, records: Iterable[Sent], per_second: float, *, transactions: bool = False
     ) -> None:
         self._records = iter(records)
+        self._closing = records.closing if isinstance(records, Workload) else list[Sent]
         self._transactions = transactions
         self._settings = settings
         self._chance = random.Random(1)
@@ -75,14 +77,14 @@ class Load:
         for number, sent in enumerate(self._records):
             if self._stopping.is_set():
                 break
-            while not self._produce(sent):
-                self._producer.poll(0.1)
-            self._producer.poll(0)
+            self._produce(sent)
             if number % 100 == 0:
                 early = began + number / self._per_second - time.monotonic()
                 self._stopping.wait(max(early, 0))
                 if foreign is not None:
                     self._transact(foreign, list(islice(self._records, self._chance.randrange(1, 5))))
+        for sent in self._closing():
+            self._produce(sent)
         left = self._producer.flush(FLUSH_SECONDS)
         if left:
             self.errors.append(f"{left} records are not confirmed after {FLUSH_SECONDS:.0f} s")
@@ -105,12 +107,15 @@ class Load:
             producer.commit_transaction(FLUSH_SECONDS)
             self.published += len(records)
 
-    def _produce(self, sent: Sent) -> bool:
-        try:
-            self._producer.produce(self._topic, sent.value, sent.key, on_delivery=self._delivered)
-        except BufferError:
-            return False
-        return True
+    def _produce(self, sent: Sent) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, sent.value, sent.key, on_delivery=self._delivered)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                self._producer.poll(0)
+                return
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:  # noqa: ARG002 (as librdkafka calls it)
         if error is None:

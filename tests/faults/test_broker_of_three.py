@@ -16,7 +16,7 @@ from tests.faults.load import load
 from tests.faults.own_kafka import settings_on
 from tests.faults.scale import scale
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.processes import Pipeline
 from tests.waiting import eventually
 
@@ -37,7 +37,7 @@ def clustered(cluster: RunningServers, migrated_settings: Settings) -> Settings:
 def test_a_broker_of_three_is_killed_and_nothing_is_lost(
     cluster: RunningServers, clustered: Settings, tmp_path: Path
 ) -> None:
-    records = workload(ENDLESS, 2_000, seed=5)
+    records = Workload(ENDLESS, 2_000, seed=5)
     with Pipeline(clustered, tmp_path) as pipeline:
         with load(clustered, records, PER_SECOND) as running:
             for broker in BROKERS[: scale().brokers]:

@@ -14,7 +14,7 @@ from tests.e2e.stores import value
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import workload
+from tests.faults.workload import Workload
 from tests.processes import Pipeline
 from tests.waiting import eventually
 
@@ -35,7 +35,7 @@ def test_what_was_committed_is_announced_after_the_crash(
     with Pipeline(settings, tmp_path) as pipeline:
         sink = pipeline["sink postgres"]
         sink.stop()
-        with load(settings, workload(RECORDS, 500, seed=6), per_second=1e6) as running:
+        with load(settings, Workload(RECORDS, 500, seed=6), per_second=1e6) as running:
             published = running.finish()
         sink.environment[VARIABLE] = point
         for _ in range(CRASHES):
@@ -47,7 +47,8 @@ def test_what_was_committed_is_announced_after_the_crash(
             assert covered(settings) >= before
         assert covered(settings) > 0, "rows were committed"
         waiting = [row for row in asyncio.run(read_lag(settings)) if row.group == settings.named("sink-postgres")]
-        assert sum(row.lag for row in waiting) == published, "and their offsets were not"
+        # The sink's own failures, claims that are pending, come on top once they are published.
+        assert sum(row.lag for row in waiting) >= published, "and their offsets were not"
         began = time.monotonic()
         del sink.environment[VARIABLE]
         sink.start()

@@ -10,7 +10,7 @@ from tests.faults.load import load
 from tests.faults.own_kafka import settings_on
 from tests.faults.scale import scale
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.processes import Pipeline
 from tests.servers.restless import FENCED_EVERY_SECONDS, restless
 
@@ -21,7 +21,7 @@ def test_a_broker_is_fenced_again_and_again_and_nobody_stands_still(
     migrated_settings: Settings, tmp_path: Path
 ) -> None:
     seconds = 2 * scale().outage_seconds
-    records = workload(ENDLESS, 2_000, seed=8)
+    records = Workload(ENDLESS, 2_000, seed=8)
     with start_servers(tmp_path / "kafka", names={"kafka"}) as kafka:
         settings = settings_on(kafka, migrated_settings, copies=1)
         with Pipeline(settings, tmp_path) as pipeline:

@@ -23,7 +23,7 @@ from tests.faults.load import load
 from tests.faults.own_kafka import settings_on
 from tests.faults.test_unwilling_postgres import state
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.integration.sink_events import change, publish, running
 from tests.processes import Pipeline
 from tests.waiting import eventually, eventually_async
@@ -70,7 +70,7 @@ def test_a_postgres_on_a_full_disk_is_waited_for(small_disk: Path, pipeline_sett
         with Pipeline(settings, tmp_path) as pipeline:
             sink = pipeline["sink postgres"]
             pid = sink.pid
-            with load(settings, workload(ENDLESS, 500, seed=12), PER_SECOND) as running_load:
+            with load(settings, Workload(ENDLESS, 500, seed=12), PER_SECOND) as running_load:
                 eventually(lambda: running_load.published > PER_SECOND, what="the load is going")
                 ballast = fill(small_disk)
                 try:
@@ -99,7 +99,7 @@ def test_a_kafka_whose_log_folder_is_full_is_waited_for(
         settings = settings_on(servers, migrated_settings, copies=1)
         port = int(settings.kafka_bootstrap_servers.rpartition(":")[2])
         with Pipeline(settings, tmp_path):
-            with load(settings, workload(ENDLESS, 500, seed=13), PER_SECOND) as running_load:
+            with load(settings, Workload(ENDLESS, 500, seed=13), PER_SECOND) as running_load:
                 eventually(lambda: running_load.published > PER_SECOND, what="the load is going")
                 ballast = fill(small_disk)
                 try:

@@ -13,7 +13,7 @@ from tests.faults.reads import verify_reads
 from tests.faults.scale import scale
 from tests.faults.supervision import Supervision
 from tests.faults.verify import read_oracle, verify, wait_until_settled
-from tests.faults.workload import workload
+from tests.faults.workload import Workload
 from tests.processes import WORKERS, Pipeline
 from tests.servers.contract import Servers
 
@@ -24,7 +24,7 @@ def test_nothing_is_lost_whatever_is_killed(servers: Servers, pipeline_settings:
     size, chance = scale(), random.Random(SEED)
     settings = pipeline_settings
     customers = size.records // 10
-    records = workload(size.records, customers, SEED)
+    records = Workload(size.records, customers, SEED)
     per_second = size.records / (size.kills * size.kill_every_seconds)
     killed: list[str] = []
     last_kill = 0.0

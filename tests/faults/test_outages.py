@@ -15,7 +15,7 @@ from tests.faults.figures import Figure, record_figure
 from tests.faults.load import Load, load
 from tests.faults.scale import scale
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, Sent, customer, encoded, workload
+from tests.faults.workload import ENDLESS, Sent, Workload, customer, encoded
 from tests.processes import WORKERS, Pipeline
 from tests.servers.contract import ServerName, Servers
 from tests.waiting import eventually
@@ -107,7 +107,7 @@ def test_everything_waits_in_its_place_and_reads_go_on(
         warm(url)
         pids = {role: process.pid for role, process in pipeline.processes.items()}
         with (
-            load(settings, workload(ENDLESS, 500, seed=7), PER_SECOND, transactions=True) as running,
+            load(settings, Workload(ENDLESS, 500, seed=7), PER_SECOND, transactions=True) as running,
             reading(url) as reads,
         ):
             eventually(lambda: running.published > PER_SECOND and reads.count() > 100, what="load and reads are going")

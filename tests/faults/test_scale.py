@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.processes import Pipeline, Process
 from tests.waiting import eventually
 
@@ -21,7 +21,7 @@ GROUPS = {"normalizer": "normalizer", "sink postgres": "sink-postgres"}
 
 def test_workers_come_and_go_and_nothing_is_lost(pipeline_settings: Settings, tmp_path: Path) -> None:
     settings = pipeline_settings
-    records = workload(ENDLESS, 2_000, seed=4)
+    records = Workload(ENDLESS, 2_000, seed=4)
     more = [
         Process(role, settings, tmp_path / f"{group}-{number}.log", number)
         for role, group in GROUPS.items()

@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.processes import Pipeline
 from tests.waiting import eventually
 
@@ -58,7 +58,7 @@ def test_a_postgres_that_refuses_all_writes_is_an_outage_and_not_poison(
     with Pipeline(settings, tmp_path) as pipeline:
         sink = pipeline["sink postgres"]
         pid = sink.pid
-        with load(settings, workload(ENDLESS, 500, seed=11), PER_SECOND) as running:
+        with load(settings, Workload(ENDLESS, 500, seed=11), PER_SECOND) as running:
             eventually(lambda: running.published > PER_SECOND, what="the load is going")
             execute(settings, begin)
             try:

@@ -12,7 +12,7 @@ from sinks.postgres.sink import PostgresSink
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
-from tests.faults.workload import ENDLESS, workload
+from tests.faults.workload import ENDLESS, Workload
 from tests.processes import Pipeline, Process
 from tests.waiting import eventually
 
@@ -23,7 +23,7 @@ NAPS = 2
 def test_a_zombie_writes_nothing_over(pipeline_settings: Settings, tmp_path: Path) -> None:
     settings = pipeline_settings
     partitions = settings.topic_partitions * len(PostgresSink(settings).topics)
-    records = workload(ENDLESS, 2_000, seed=3)
+    records = Workload(ENDLESS, 2_000, seed=3)
     with Pipeline(settings, tmp_path) as pipeline:
         sleeper = pipeline["sink postgres"]
         relief = Process("sink postgres", settings, tmp_path / "relief.log", number=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from tests.faults.oracle import Oracle, Place, Rejected, customer
-from tests.faults.workload import GARBAGE, Sent, encoded, workload
+from tests.faults.workload import GARBAGE, Sent, Workload, encoded
 from tests.faults.workload import customer as well_formed
 
 
@@ -70,7 +70,7 @@ def test_what_is_no_amount_is_rejected(balance: object) -> None:
 
 
 def test_a_workload_gives_the_same_state_in_any_order_and_with_repeats() -> None:
-    records = list(placed(workload(3_000, 200, seed=1)))
+    records = list(placed(Workload(3_000, 200, seed=1)))
     straight, shuffled = Oracle(), Oracle()
     for record in records:
         straight.feed(*record)
@@ -85,7 +85,7 @@ def test_a_workload_gives_the_same_state_in_any_order_and_with_repeats() -> None
 
 
 def test_a_workload_is_the_same_for_the_same_seed() -> None:
-    assert list(workload(500, 50, seed=7)) == list(workload(500, 50, seed=7)) != list(workload(500, 50, seed=8))
+    assert list(Workload(500, 50, seed=7)) == list(Workload(500, 50, seed=7)) != list(Workload(500, 50, seed=8))
 
 
 def placed(records: Iterable[Sent]) -> Iterator[tuple[Place, bytes, bytes | None]]:
