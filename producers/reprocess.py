@@ -39,6 +39,9 @@ REMEDY = "the same command goes on where this one ended"
 TAKEN = ("open", "parked")
 """States of failures whose records are read anew; the others wait for somebody, or somebody has decided."""
 
+STORED = ("released", "resolved")
+"""States of failures whose records have been taken since: they are read anew as any other."""
+
 _decode_clean = msgspec.json.Decoder(CleanRecord).decode
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode
 _encode = msgspec.json.Encoder().encode
@@ -181,7 +184,7 @@ class Reprocess:
         within = f.offset.between(next(iter(window.offsets))[0], window.offsets.end())
         acted_on = f.state.not_in(TAKEN) | f.edited_payload.is_not(None)
         query = select(f.offset, acted_on).where(f.topic == window.place[0], f.partition == window.place[1], within)
-        query = query.where(f.stage != "elasticsearch", f.state != "released")
+        query = query.where(f.stage != "elasticsearch", f.state.not_in(STORED))
         return {offset: acted for offset, acted in await connection.execute(query)}  # noqa: C416 (no pairs to mypy)
 
     def _read(self, found: Sequence[Found], failures: Mapping[int, bool], state: State) -> Clean:

@@ -162,9 +162,12 @@ async def test_records_of_an_ended_epoch_come_from_the_landing_tables_with_their
 async def test_what_somebody_has_acted_on_is_left_alone(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess]
 ) -> None:
-    await booked(pipeline_settings, engine, 6, wrong=5)
+    await booked(pipeline_settings, engine, 7, wrong=5)
     about = {"dataset": "records", "stage": "normalizer", "reason": "required", "message": "m", "problems": []}
-    states = (("open", None), ("discarded", None), ("held", None), ("open", b"{}"), ("released", None), ("open", None))
+    states = (
+        *(("open", None), ("discarded", None), ("held", None), ("open", b"{}"), ("released", None), ("open", None)),
+        ("resolved", None),
+    )
     rows = [
         {**about, "topic": pipeline_settings.named("records.raw"), "partition": 0, "offset": number, "state": state,
          "edited_payload": edited, "failed_at": SINCE}
@@ -176,9 +179,9 @@ async def test_what_somebody_has_acted_on_is_left_alone(
     producer.produce(pipeline_settings.named("records.raw"), None, "x:1", 0)
     await asyncio.to_thread(producer.flush)
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE coverage SET ranges = '{[0,7)}', inserted = 7"))
+        await connection.execute(text("UPDATE coverage SET ranges = '{[0,8)}', inserted = 8"))
     planned = await work("shop").plan(nothing)
-    assert (planned.sent, planned.deletes, planned.acted_on, planned.forecast) == (3, 1, 3, {"changed": 2})
+    assert (planned.sent, planned.deletes, planned.acted_on, planned.forecast) == (4, 1, 3, {"changed": 3})
     assert (planned.still_failed, planned.invalid) == (1, {})
     assert (await work("another").plan(nothing)).sent == 1, "the delete"
     assert await sent(pipeline_settings) == []
