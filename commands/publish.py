@@ -64,6 +64,9 @@ def publish(
     decimal: Annotated[
         str | None, typer.Option(metavar=".|,", help="csv PATH: the decimal mark; found out if not given.")
     ] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="US|GB|…", help="csv PATH: of telephone numbers without a country code.")
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="csv PATH: found out if not given.")] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
@@ -127,6 +130,7 @@ def publish(
         "text_nulls": text_null,
         "dates": dates,
         "decimal": decimal,
+        "region": region,
         "encoding": encoding,
         "delimiter": delimiter,
         "skip_lines": skip_lines,
