@@ -41,7 +41,7 @@ def published(path: Path, content: bytes) -> list[bytes | None]:
         (ONE + b",\n" + TWO + b",\n" + ONE, "commas between its objects"),
         ("".join(f"{record!r}\n" for record in RECORDS).encode(), "Python's notation, and not JSON"),
         (b"<!DOCTYPE html>\n<html>\n<body>Not found</body>\n</html>\n", "an HTML or XML document"),
-        (gzip.compress(gzip.compress(ONE)), "packed with gzip twice"),
+        (gzip.compress(gzip.compress(ONE, mtime=0), mtime=0), "packed with gzip twice"),
         (b"PK\x03\x04\x14\x00\x00\n\x00", "a ZIP archive or an Excel workbook"),
         (b"not json", "first lines are no JSON objects; it begins with b'not json'"),
         (b"a log line\n" * 20 + ONE, "first lines are no JSON objects"),
