@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from commands.output import stderr
+from commands.output import INTERRUPTED, stderr
 from commands.trouble import in_a_line
 from runtime.errors import Explained, SettingsError
 from schemas.errors import BrokenDataset
@@ -26,8 +26,6 @@ PANELS = {
 }
 
 WRONG_USAGE = 2
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
 
 
 def prepared(arguments: Sequence[str]) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from commands.output import in_words, print_json, stderr, stdout
+from commands.output import INTERRUPTED, in_words, print_json, stderr, stdout
 from commands.publish_bar import PublishBar, publish_bar
 from producers.delivery import Progress
 from producers.etl_run import begin_source_run, publish_run
@@ -31,9 +31,6 @@ from runtime.settings import Settings
 from runtime.unavailable import Unavailable
 
 log = structlog.get_logger()
-
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
 
 TERMINATED = 143
 """The same for SIGTERM."""

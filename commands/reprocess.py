@@ -7,33 +7,24 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from asyncpg.exceptions import PostgresError
-from confluent_kafka import KafkaException
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from commands.failure_selection import WRONG_USAGE, selected_time
-from commands.output import fail, print_json, stderr, stdout
+from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
 from producers.reprocess import Reprocess
 from producers.reprocess_state import Choice, Counts, Reading
 from producers.source import check_takes_records
 from producers.sources import SourcesError, load_sources
-from runtime.checkpoints import CheckpointFailed
 from runtime.coverage import read_apart
 from runtime.epochs import note_epochs
-from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import reason
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
 from schemas.field_reading import encode_mapping
 from schemas.registry import UnknownDataset, dataset_named
 from stream_processors.trial import normalize_anew
-
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
 
 ASK_AGAIN_SECONDS = 0.3
 
@@ -86,15 +77,6 @@ def reprocess(
     except KeyboardInterrupt:
         stderr.print("Interrupted; the same command goes on where this one ended.")
         raise typer.Exit(INTERRUPTED) from None
-    except (DeliveryFailed, CheckpointFailed) as error:
-        fail(str(error))
-    except KafkaException as error:
-        fail(
-            f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {reason(error)}; `headrace status` says why"
-        )
-    except (SQLAlchemyError, PostgresError, OSError) as error:
-        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        fail(f"Postgres does not answer: {cause}; `headrace status` says what is down, and the same command goes on")
     if source and source not in readings and told["topic"] + told["landing"] == told["deletes"]:
         fail(f"no record of {dataset} came from a source {source!r}; `headrace stats` lists sources")
     if as_json:
