@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from commands.failure_selection import WRONG_USAGE, selected_time
 from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
+from commands.trouble import answered_by
 from producers.reprocess import Reprocess
 from producers.reprocess_state import Choice, Counts, Reading
 from producers.source import check_takes_records
@@ -73,7 +74,8 @@ def reprocess(
         fail(str(error), WRONG_USAGE)
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "reprocess")
     try:
-        told = asyncio.run(_run(settings, chosen, readings, since or "", dry_run, full, wait, as_json))
+        with answered_by("Postgres", soon=False):
+            told = asyncio.run(_run(settings, chosen, readings, since or "", dry_run, full, wait, as_json))
     except KeyboardInterrupt:
         stderr.print("Interrupted; the same command goes on where this one ended.")
         raise typer.Exit(INTERRUPTED) from None

@@ -30,6 +30,7 @@ ASKS_POSTGRES = [
     ["stats"], ["reset", "a", "--yes"], ["setup"], ["failures", "list"], ["failures", "show", "1"],
     ["failures", "edit", "1", "--set", "a=b"], ["failures", "discard", "1", "--reason-text", "x"],
     ["failures", "retry", "1"], ["failures", "release", "--source", "a"], ["failures", "jobs"],
+    ["reprocess", "customers"],
 ]  # fmt: skip
 ASKS_KAFKA = [["lag"], ["lag", "--json"], ["topics"], ["audit"], ["audit", "--deep"]]
 ASKS_A_STACK = [["restart"], ["scale", "normalizer=2"], ["status"], ["logs"], ["env"], ["watchdog"], ["rehearse"]]
@@ -38,6 +39,7 @@ WRONG = [
     ["scale", "x=1"],
     ["run", "nosuch"], ["publish", "nosuch"], ["push", "nosuch", "-"], ["push", "customers", "no/such/file"],
     ["export", "nosuch", "--to", "x"], ["logs", "nosuch"], ["restart", "nosuch"], ["up", "--brokers", "4"],
+    ["reprocess", "nosuch"], ["reprocess", "customers", "--since", "x"],
     ["sink", "nosuch"], ["nosuch"], ["failures", "nosuch"], ["failures", "show", "0"], ["lag", "--interval", "x"],
     ["rehearse", "--stage", "normalizer", "--kind", "crash", "--for", "9h"],
 ]  # fmt: skip
