@@ -241,7 +241,6 @@ class SourceBlock(BaseModel, abc.ABC):
     def readings(self) -> dict[str, FieldReading]:
         """The rules of this block by field, without the columns. Raises ValueError for a default that is no value."""
         found = {}
-        of_texts: dict[type, tuple[str, ...] | None] = {Text: self.text_nulls or None, FromSource: None}
         for f in dataset_named(self.dataset).fields:
             default = None
             if f.name in self.defaults:
@@ -256,7 +255,7 @@ class SourceBlock(BaseModel, abc.ABC):
                 required=f.name in self.required,
                 dates=self.dates if isinstance(f.type, Date) else None,
                 decimal=self._decimal_of(f.type),
-                nulls=of_texts.get(type(f.type), self.nulls),
+                nulls=self._nulls_of(f.type),
                 region=self.region if isinstance(f.type, Phone) else None,
                 columns=self.key if len(self.key) > 1 and f.name == dataset_named(self.dataset).key[-1] else (),
             )
@@ -267,6 +266,11 @@ class SourceBlock(BaseModel, abc.ABC):
     def _decimal_of(self, field_type: FieldType) -> Decimals | None:  # noqa: ARG002 (a kind of text needs it)
         """The decimal mark of a field in this source; None for a point."""
         return None
+
+    def _nulls_of(self, field_type: FieldType) -> tuple[str, ...] | None:
+        if isinstance(field_type, FromSource):
+            return None
+        return self.text_nulls or None if isinstance(field_type, Text) else self.nulls
 
     def describe(self, name: str) -> SourceDescription:
         """The description of the source that this block declares under `name`."""

@@ -144,8 +144,8 @@ def test_poison_that_is_pushed_or_in_a_page_of_an_api_is_accounted_for_and_its_n
         block = f'[sources.shop]\nkind = "api"\nurl = "{url}"\ndataset = "customers"\n'
         (tmp_path / "shop.toml").write_text(block)
         for words, counts in (
-            (["push", "customers", str(tmp_path / "large.jsonl"), "--wait"], "3 stored, 4 failed"),
-            (["run", "shop", "--sources", str(tmp_path / "shop.toml")], "2 stored, 4 failed"),
+            (["push", "customers", str(tmp_path / "large.jsonl"), "--wait"], "3 stored (inserted 3), 4 failed"),
+            (["run", "shop", "--sources", str(tmp_path / "shop.toml")], "2 stored (inserted 2), 4 failed"),
         ):
             done = subprocess.run(
                 [sys.executable, "-m", "cli", *words],

@@ -113,6 +113,8 @@ async def test_a_folder_and_json(migrated_settings: Settings, tmp_path: Path) ->
         "dataset": "orders",
         "initial_rows": 2,
         "rows_after_cleaning": 1,
+        "local": True,
+        "folder": str(folder),
         "files": [
             {"name": "o.parquet", "address": f"{folder}/o.parquet", "bytes": (folder / "o.parquet").stat().st_size}
         ],

@@ -63,7 +63,7 @@ def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: Com
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("normalizer=0", "Give at least 1"), ("api=2", "can't be scaled")],
+    [("normalizer=0", "Give 1 to 100"), ("api=2", "can't be scaled")],
 )
 def test_what_cannot_be_scaled_is_refused(headrace: CommandLine, word: str, told: str) -> None:
     assert told in headrace("scale", word, expect=1).stderr
