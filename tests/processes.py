@@ -20,6 +20,7 @@ from tests.waiting import eventually
 PROJECT = Path(__file__).parent.parent
 WORKERS = ("normalizer", "sink postgres", "sink landing", "sink elasticsearch", "sink redis")
 STOP_SECONDS = 20.0
+ABOUT_WHAT_COMES = ('"event": "request"', '"event": "records_refused"')
 
 
 def free_port() -> int:
@@ -88,9 +89,11 @@ class Process:
         os.kill(self.pid, number)
 
     def log_lines(self) -> int:
-        """How many lines it has logged, requests it has answered left out."""
+        """How many lines it has logged, those about requests that it has answered and records that are refused left
+        out.
+        """
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return sum('"event": "request"' not in line for line in lines)
+        return sum(not any(event in line for event in ABOUT_WHAT_COMES) for line in lines)
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of its log."""
