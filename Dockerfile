@@ -10,11 +10,11 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
     pip install --quiet --disable-pip-version-check --no-compile --no-deps --only-binary :all: --require-hashes \
       --prefix /packages --requirement /tmp/requirements-image.lock \
  && PYTHONPATH=/packages/lib/python3.12/site-packages pip check --disable-pip-version-check
-# A third of what the wheels bring serves debuggers and compilers, or is a part of pyarrow that exports don't load.
+# A third of what the wheels bring serves debuggers and compilers, or is a part of a library that nothing loads.
 WORKDIR /packages/lib/python3.12/site-packages
 RUN find . -type f \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-unneeded {} + \
  && find . -type f \( -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.px[di]' -o -name '*.pyx' -o -name '*.pyi' \) -delete \
- && rm -rf pyarrow/tests pyarrow/include pyarrow/src pyarrow/*_flight* pyarrow/*_s3* pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* greenlet/tests \
+ && rm -rf pyarrow/tests pyarrow/include pyarrow/src pyarrow/*_flight* pyarrow/*_s3* pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* greenlet/tests phonenumbers/geodata phonenumbers/carrierdata phonenumbers/tzdata phonenumbers/shortdata/region_* sqlalchemy/testing alembic/testing \
  && python -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM python:3.12-slim AS code
