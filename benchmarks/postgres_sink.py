@@ -2,11 +2,12 @@
 
     python -m benchmarks.postgres_sink --records 200000 [--json]
 
-Needs a running Kafka and Postgres (addresses from the settings; `headrace env`). Works in a database and in topics of
-its own, which it drops. Four contenders in one process, all into `customers` (primary key and unique e-mail): COPY of
-lines made before the clock starts; the bare loop that one would write first (consume, decode, COPY, commit; no merge,
-no versions, no books, no events); the sink inserting the same customers; and the sink updating each of them, until its
-offsets are committed, which comes after rows, coverage and confirmed events. CPU is this process's alone, per row.
+Needs a running Kafka (its address from the settings; `headrace env`), where it works in topics of its own, which it
+drops, and starts a Postgres of its own. Four contenders in one process, all into `customers` (primary key and unique
+e-mail): COPY of lines made before the clock starts; the bare loop that one would write first (consume, decode, COPY,
+commit; no merge, no versions, no books, no events); the sink inserting the same customers; and the sink updating each
+of them, until its offsets are committed, which comes after rows, coverage and confirmed events. CPU is this process's
+alone, per row.
 Ends with 1 if the sink inserts less than half of what the bare loop does.
 """
 
@@ -14,16 +15,17 @@ import argparse
 import asyncio
 import json
 import sys
+import tempfile
 import uuid
-from typing import Any
+from pathlib import Path
 
-import asyncpg
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from benchmarks.bare_postgres import CUSTOMERS, Rate, Stopwatch, bare_loop, copy_ready_made
+from local_stack.servers import start_servers
 from runtime.kafka_clients import consumer_config, producer_config
 from runtime.migrate import migrate
 from runtime.settings import Settings, load_settings
@@ -125,26 +127,31 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     arguments = parser.parse_args()
-    base = load_settings()
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    url = f"{base.plain_database_url.rpartition('/')[0]}/{name}"
-    settings = load_settings(headrace_namespace=name, database_url=SecretStr(url))
-    if settings.namespace != name:  # the topics of this namespace are deleted in the end
-        raise RuntimeError(f"the benchmark would work in namespace {settings.namespace!r} instead of its own")
-    asyncio.run(_database(base, f'CREATE DATABASE "{name}"'))
-    try:
-        migrate(settings)
-        ensure_topics(settings)
-        rates = run_in_loop(measure(settings, arguments.records))
-    finally:
-        asyncio.run(_database(base, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-        admin = AdminClient({"bootstrap.servers": base.kafka_bootstrap_servers})
-        for deletion in admin.delete_topics([settings.named(topic.name) for topic in all_topics()]).values():
-            deletion.result()
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as home,
+        start_servers(Path(home), {"postgres"}) as servers,
+    ):
+        url = SecretStr(servers.addresses["DATABASE_URL"])
+        settings = load_settings(headrace_namespace=name, database_url=url)
+        if settings.namespace != name:  # the topics of this namespace are deleted in the end
+            raise RuntimeError(f"the benchmark would work in namespace {settings.namespace!r} instead of its own")
+        rates = _measured(settings, arguments.records)
     missed = rates["insert"].rows_per_second < TARGET * rates["loop"].rows_per_second
     print(json.dumps(as_json(arguments.records, rates)) if arguments.json else as_table(rates))
     if missed:
         sys.exit(f"missed: the sink inserts less than {TARGET} of the bare loop's rows")
+
+
+def _measured(settings: Settings, count: int) -> dict[str, Rate]:
+    try:
+        migrate(settings)
+        ensure_topics(settings)
+        return run_in_loop(measure(settings, count))
+    finally:
+        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+        for deletion in admin.delete_topics([settings.named(topic.name) for topic in all_topics()]).values():
+            deletion.result()
 
 
 def as_json(count: int, rates: dict[str, Rate]) -> dict[str, float]:
@@ -164,15 +171,6 @@ def as_table(rates: dict[str, Rate]) -> str:
     for name, (rate, cpu) in rates.items():
         lines.append(f"{TITLES[name]:30}{rate:>10,.0f}{cpu:>10.1f}{rate / copy:>10.2f}{rate / loop:>10.2f}")
     return "\n".join(lines)
-
-
-async def _database(base: Settings, statement: str) -> None:
-    connect: Any = asyncpg.connect
-    connection = await connect(base.plain_database_url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 if __name__ == "__main__":
