@@ -1,7 +1,6 @@
 """`headrace reprocess`: read what is stored anew, with the normalizer and the mappings of now."""
 
 import asyncio
-import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from producers.sources import SourcesError, load_sources
 from runtime.coverage import read_apart
 from runtime.epochs import note_epochs
 from runtime.logging import configure_logging
+from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
 from schemas.field_reading import encode_mapping
@@ -136,15 +136,14 @@ async def _run(
 
 
 async def _outcomes(engine: AsyncEngine, job: str, sent: int, wait: float, tell: Any) -> dict[str, int]:
-    before, deadline = -1, time.monotonic() + wait
+    patience = Patience(wait)
     while True:
         async with engine.connect() as connection:
             outcomes = await read_apart(connection, job)
         taken = sum(outcomes.values())
         tell(completed=taken)
-        if taken != before:
-            before, deadline = taken, time.monotonic() + wait
-        if taken >= sent or time.monotonic() > deadline:
+        patience.note(sent - taken)
+        if taken >= sent or not patience.remaining:
             return outcomes
         await asyncio.sleep(ASK_AGAIN_SECONDS)
 

@@ -26,7 +26,7 @@ class RawHeaders:
     """Headers of one run. All but `ce_id` are the same for the records of a batch."""
 
     def __init__(self, source: SourceDescription, content_type: str, run_id: str) -> None:
-        self._readings = source.field_readings()
+        self._mapping = encode_mapping(source.field_readings())
         self._constant: list[Header] = [
             (HEADER_SOURCE, source.name.encode()),
             (HEADER_KIND, source.kind.encode()),
@@ -43,7 +43,7 @@ class RawHeaders:
 
     def start_batch(self, readings: Mapping[str, FieldReading] | None = None) -> None:
         """Take the time of the records that follow, and how to read them if that is not as the description says."""
-        mapping = encode_mapping(self._readings if readings is None else readings)
+        mapping = self._mapping if readings is None else encode_mapping(readings)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._batch = [*self._constant, ("ce_time", time.encode()), *([(HEADER_MAPPING, mapping)] if mapping else [])]
         self._readable = [*self._batch, (HEADER_CONTENT_TYPE, self._content_type)]

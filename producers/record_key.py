@@ -9,6 +9,7 @@ import msgspec
 from producers.source import SourceDescription
 from schemas.byte_order_mark import unmarked
 from schemas.dataset import KEY_SEPARATOR
+from schemas.errors import HOSTILE
 from schemas.field_reading import FieldReading, Normalize, reader_of
 from schemas.fields import FieldType, FromSource
 from schemas.members import member_path, plain_name, read_member, with_plain_names
@@ -18,10 +19,6 @@ LONGEST_KEY = 1000
 
 
 _BACKSLASH = ord("\\")
-
-# What hostile input can raise: InvalidField, msgspec's errors and UnicodeError are ValueErrors, decimal's signals are
-# ArithmeticErrors, deep nesting is a RecursionError.
-_HOSTILE = (ValueError, ArithmeticError, RecursionError)
 
 
 class RecordKey:
@@ -88,7 +85,7 @@ class JsonRecordKey:
             if not self._fills or _is_simple(value):
                 key = self._of_members(value)
             return key or (None if _is_simple(value) else self._of_plain_names(value))
-        except _HOSTILE:
+        except HOSTILE:
             return None
 
     def _of_members(self, value: bytes) -> str | None:
@@ -123,7 +120,7 @@ def _part(normalize: Normalize, value: object) -> str | None:
     try:
         normal = normalize(value)
         return None if normal is None else str(normal)
-    except _HOSTILE:
+    except HOSTILE:
         if not isinstance(value, str):
             return None
         return value[:LONGEST_KEY].encode("utf-8", "replace").decode()

@@ -10,6 +10,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import structlog
@@ -25,6 +26,7 @@ from runtime.checkpoints import CheckpointStore, Position
 from runtime.coverage import read_books
 from runtime.epochs import real_topic
 from runtime.failures.places import Place as RowPlace
+from runtime.failures.states import TAKEN_SINCE
 from runtime.offset_ranges import OffsetRanges
 from runtime.raw_lookup import RawLookup
 from runtime.settings import Settings
@@ -38,9 +40,6 @@ REMEDY = "the same command goes on where this one ended"
 
 TAKEN = ("open", "parked")
 """States of failures whose records are read anew; the others wait for somebody, or somebody has decided."""
-
-STORED = ("released", "resolved")
-"""States of failures whose records have been taken since: they are read anew as any other."""
 
 _decode_clean = msgspec.json.Decoder(CleanRecord).decode
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode
@@ -184,7 +183,7 @@ class Reprocess:
         within = f.offset.between(next(iter(window.offsets))[0], window.offsets.end())
         acted_on = f.state.not_in(TAKEN) | f.edited_payload.is_not(None)
         query = select(f.offset, acted_on).where(f.topic == window.place[0], f.partition == window.place[1], within)
-        query = query.where(f.stage != "elasticsearch", f.state.not_in(STORED))
+        query = query.where(f.stage != "elasticsearch", f.state.not_in(TAKEN_SINCE))
         return {offset: acted for offset, acted in await connection.execute(query)}  # noqa: C416 (no pairs to mypy)
 
     def _read(self, found: Sequence[Found], failures: Mapping[int, bool], state: State) -> Clean:
@@ -226,9 +225,7 @@ class Reprocess:
             )
         elif landed and source == PUSHED:
             headers = (*headers, (HEADER_KIND, PUSHED.encode()))
-        return RawRecord(
-            record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, headers
-        )
+        return replace(record, headers=headers)
 
     def _made(self, record: CleanRecord, job: str) -> Made:
         topic = self._settings.named(self._dataset.clean_topic)

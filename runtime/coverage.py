@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from runtime.failures.states import TAKEN_SINCE
 from runtime.offset_ranges import OffsetRanges
 from runtime.passages import judge_missing, read_passages
 from runtime.patience import Patience
@@ -48,7 +49,7 @@ _FAILED = text(f"""
     SELECT count(*) FROM {_WANTED} JOIN ingest_failures f USING (topic, partition)
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
         AND f."offset" <@ w.ranges::int8multirange AND f.stage <> 'elasticsearch'
-        AND f.state NOT IN ('released', 'resolved')""").bindparams(*_PARAMETERS)  # noqa: S608
+        AND f.state NOT IN {TAKEN_SINCE}""").bindparams(*_PARAMETERS)  # noqa: S608
 
 
 _OF_RUN = select(

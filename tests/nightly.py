@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.table_rows import with_row
+
 PROJECT = Path(__file__).parents[1]
 DOCUMENT = PROJECT / "docs" / "nightly.md"
 
@@ -29,7 +31,6 @@ STEPS: Mapping[str, Sequence[str]] = {
 HANDED_DOWN = {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}
 """From the make above, whose ARGS are the names of the steps, to the make of a step."""
 
-ROW = re.compile(r"^\| (\w+) \| .*$", re.MULTILINE)
 SUMMARY = re.compile(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
 """pytest's last line."""
 
@@ -64,13 +65,6 @@ def run(step: str) -> Ended:
     return Ended(step, day, process.returncode == 0, counts[-1] if counts else "none", time.monotonic() - began)
 
 
-def with_row(text: str, ended: Ended) -> str:
-    """The document with that step's row in the place of its last one. Pure. Raises ValueError if it has none."""
-    if ended.step not in ROW.findall(text):
-        raise ValueError(f"the document has no row for {ended.step}")
-    return ROW.sub(lambda match: ended.row() if match[1] == ended.step else match[0], text)
-
-
 def main(names: Sequence[str]) -> int:
     """Run these steps, all without names."""
     if unknown := [name for name in names if name not in STEPS]:
@@ -79,7 +73,7 @@ def main(names: Sequence[str]) -> int:
     ended = []
     for step in names or STEPS:
         ended.append(run(step))
-        DOCUMENT.write_text(with_row(DOCUMENT.read_text(), ended[-1]))
+        DOCUMENT.write_text(with_row(DOCUMENT.read_text(), step, ended[-1].row()))
     return int(not all(one.ok for one in ended))
 
 

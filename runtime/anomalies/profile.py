@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from runtime.anomalies.statistics import quantile
+from schemas.errors import HOSTILE
 
 Features = dict[str, float]
 """`records` and `failure_rate`; per field of the source's records `null_rate:age`, `numeric_rate:age` (of what is not
@@ -30,8 +31,6 @@ LONGEST_NUMBER = 40
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
 _decode = msgspec.json.Decoder().decode
-
-_UNREADABLE = (ValueError, ArithmeticError, RecursionError)
 
 
 def profile(records: int, failed: int, payloads: Iterable[bytes]) -> Features:
@@ -76,7 +75,7 @@ def _fits(name: str) -> bool:
 def _object(payload: bytes) -> Mapping[str, Any] | None:
     try:
         record = _decode(payload)
-    except _UNREADABLE:
+    except HOSTILE:
         return None
     return record if type(record) is dict else None
 

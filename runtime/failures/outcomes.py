@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from runtime.failures.actions import note
 from runtime.failures.places import stored_places
 from runtime.failures.replays import end_interrupted
+from runtime.failures.states import TAKEN_SINCE
 from schemas.registry import all_datasets
 
 PIPELINE = "headrace"
@@ -19,16 +20,16 @@ CHUNK = 5000
 
 Row = Mapping[str, Any]
 
-_COVERED = text("""
+_COVERED = text(f"""
     SELECT f.id, f.dataset, f.attempts, f.replayed_key, f.replayed_partition, f.replayed_offset, again.id AS again
     FROM ingest_failures f
     JOIN coverage c ON c.topic = f.replayed_topic AND c."partition" = f.replayed_partition
         AND c.ranges @> f.replayed_offset
     LEFT JOIN ingest_failures again ON again.topic = f.replayed_topic
         AND again."partition" = f.replayed_partition AND again."offset" = f.replayed_offset
-        AND again.state NOT IN ('released', 'resolved')
+        AND again.state NOT IN {TAKEN_SINCE}
     WHERE f.state = 'replayed' AND again.state IS DISTINCT FROM 'held'
-    ORDER BY f.id LIMIT :chunk FOR UPDATE OF f SKIP LOCKED""")
+    ORDER BY f.id LIMIT :chunk FOR UPDATE OF f SKIP LOCKED""")  # noqa: S608
 
 _SETTLE = text("UPDATE ingest_failures SET state = :state, updated_at = now() WHERE id = ANY(:ids)")
 

@@ -17,6 +17,9 @@ or was read anew, and has been taken since. resolved: it wanted a unique value t
 newer record of its key, has been taken since; so it counts as failed no longer.
 """
 
+TAKEN_SINCE: tuple[State, ...] = ("released", "resolved")
+"""Failures that are none any more: their records have reached another outcome, under their own coordinates."""
+
 STATES: tuple[State, ...] = get_args(State)
 
 UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked", "held")

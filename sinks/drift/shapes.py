@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.errors import HOSTILE
 from schemas.members import plain_name
 
 
@@ -38,9 +39,6 @@ _TYPES: dict[type, str] = {
 
 _decode = msgspec.json.Decoder().decode
 
-_UNREADABLE = (ValueError, ArithmeticError, RecursionError)
-"""What hostile bytes can make the decoder raise."""
-
 
 class Shapes:
     """Gives records of one shape the same object, so that most of them cost a look into a dictionary."""
@@ -54,7 +52,7 @@ class Shapes:
             return None
         try:
             record: Any = _decode(payload)
-        except _UNREADABLE:
+        except HOSTILE:
             return None
         if type(record) is not dict:
             return None

@@ -155,8 +155,7 @@ class Ledger:
             for before, known in (("held", self._held), ("failed", self._failed)):
                 if origin.offset not in known[place]:
                     continue
-                self._counts[place, before] -= 1
-                self._of_runs.count(record.run, place, before, -1)
+                self._uncount(before, record)
                 if outcome != "failed":
                     self._released.append((*place, origin.offset))
         for (place, run), numbers in offsets.items():
@@ -167,10 +166,13 @@ class Ledger:
     def moved(self, before: str, outcome: str, records: Sequence[Booked]) -> None:
         """These records, counted so before, have reached another outcome."""
         for record in records:
-            place = (record.origin.topic, record.origin.partition)
-            self._counts[place, before] -= 1
-            self._of_runs.count(record.run, place, before, -1)
+            self._uncount(before, record)
         self.reached(outcome, records)
+
+    def _uncount(self, before: str, record: Booked) -> None:
+        place = (record.origin.topic, record.origin.partition)
+        self._counts[place, before] -= 1
+        self._of_runs.count(record.run, place, before, -1)
 
     async def close(self) -> None:
         """Write what was reached."""

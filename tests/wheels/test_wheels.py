@@ -2,13 +2,12 @@
 
 import shutil
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.locks import MACHINES, PYTHONS, environment, locked_text
+from tests.pip_command import pip_command
 
 GLIBC_MINORS = range(5, 29)
 """Linux from glibc 2.28 on: RHEL 8, Debian 10, Ubuntu 20.04."""
@@ -29,7 +28,17 @@ def test_every_locked_package_has_a_wheel(python: str, machine: str, tmp_path: P
     # pip would judge markers by its own Python, so they have been judged here.
     options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--python-version", python]
     platforms = [word for tag in _platforms(machine) for word in ("--platform", tag)]
-    download = [*_pip(), "download", "--quiet", *options, *platforms, "--dest", str(tmp_path), "-r", str(requirements)]
+    download = [
+        *pip_command(),
+        "download",
+        "--quiet",
+        *options,
+        *platforms,
+        "--dest",
+        str(tmp_path),
+        "-r",
+        str(requirements),
+    ]
     done = subprocess.run(download, capture_output=True, text=True, timeout=1800, check=False)
     shutil.rmtree(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -40,12 +49,3 @@ def _platforms(machine: str) -> list[str]:
     if system == "darwin":
         return [f"{MACOS}_{architecture}"]
     return [f"manylinux_2_{minor}_{architecture}" for minor in GLIBC_MINORS] + [f"manylinux2014_{architecture}"]
-
-
-def _pip() -> list[str]:
-    """pip of this environment; uv makes some without it."""
-    if find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
-    found = shutil.which("pip3")
-    assert found, "pip3 is not on PATH, and this environment was made without pip"
-    return [found]

@@ -1,11 +1,12 @@
 """Counts how other people's material was read, writes it into docs/world.md, and fails on what nobody has explained."""
 
 import datetime
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
+
+from tests.table_rows import with_row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "world.md"
 
@@ -22,7 +23,7 @@ def try_all(what: str, cases: Mapping[str, Callable[[], Verdict]], explained: Ma
     """
     verdicts = {name: _verdict(case) for name, case in cases.items()}
     counts = Counter(verdict for verdict, _ in verdicts.values())
-    DOCUMENT.write_text(with_row(DOCUMENT.read_text(), what, len(verdicts), counts))
+    DOCUMENT.write_text(with_figures(DOCUMENT.read_text(), what, len(verdicts), counts))
     explained = explained or {}
     unexplained = [
         f"{name}: {verdict} {why}".rstrip()
@@ -40,14 +41,11 @@ def _verdict(case: Callable[[], Verdict]) -> tuple[Verdict, str]:
         return "crashed", f"{type(error).__name__}: {str(error)[:200]}"
 
 
-def with_row(text: str, what: str, tried: int, counts: Mapping[Verdict, int]) -> str:
+def with_figures(text: str, what: str, tried: int, counts: Mapping[Verdict, int]) -> str:
     """The document with these figures in the row of `what`. Pure. Raises ValueError if it has none."""
     day = datetime.datetime.now(datetime.UTC).date()
     row = f"| {what} | {tried:,} | {' | '.join(f'{counts.get(column, 0):,}' for column in COLUMNS)} | {day} |"
-    changed, found = re.subn(rf"^\| {re.escape(what)} \|.*$", row, text, count=1, flags=re.MULTILINE)
-    if not found:
-        raise ValueError(f"{DOCUMENT.name} has no row for {what!r}")
-    return changed
+    return with_row(text, what, row)
 
 
 def explain(names: Iterable[str], why: str) -> dict[str, str]:

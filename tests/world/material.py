@@ -4,10 +4,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
+
+from tests.pip_command import pip_command
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace" / "world"
 
@@ -53,13 +53,8 @@ def _download(archive: str, folder: Path) -> None:
     else:
         name, version = archive.removesuffix(".tar.gz").split("-")[:2]
         kind = "--only-binary" if archive.endswith(".whl") else "--no-binary"
-        command = [*_pip(), "download", "--quiet", "--no-deps", kind, ":all:", f"{name}=={version}"]
+        command = [*pip_command(), "download", "--quiet", "--no-deps", kind, ":all:", f"{name}=={version}"]
     subprocess.run(command, cwd=folder, check=True, timeout=DOWNLOAD_SECONDS)
-
-
-def _pip() -> list[str]:
-    """pip of this environment; uv makes some without it."""
-    return [sys.executable, "-m", "pip"] if find_spec("pip") else [shutil.which("pip3") or "pip3"]
 
 
 def _unpack(archive: Path, folder: Path) -> None:
