@@ -10,6 +10,8 @@ LONGEST_LINE = 1_048_576
 MOST_LINES = 1000
 """Lines that one row with quoted newlines may have. It bounds what an unclosed quote reads ahead."""
 
+Edit = tuple[re.Pattern[str], str]
+
 
 class Unfinished(Exception):
     """The row did not end within bounds: most likely its quote is never closed."""
@@ -22,7 +24,7 @@ class TooLong(Exception):
 class RowLines:
     """Feeds csv.reader line by line and remembers the lines of the row that it is reading, so that it can go back."""
 
-    def __init__(self, stream: TextIO, comment: str | None) -> None:
+    def __init__(self, stream: TextIO, comment: str | None, edits: tuple[Edit, ...]) -> None:
         self._readline = stream.readline
         self._comment = comment
         self._again: deque[str] = deque()
@@ -32,7 +34,7 @@ class RowLines:
         self.number = 0
         self.unfinished: tuple[str, int] | None = None
         """The text from the first row on that more text at the end of the file could change, and the lines before."""
-        self.edits: list[tuple[re.Pattern[str], str]] = []
+        self.edits = edits
         """What is replaced in every line before it is parsed; `row` keeps it as it is."""
 
     def __iter__(self) -> "RowLines":

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from producers.csv_lines import LONGEST_LINE, RowLines, TooLong, Unfinished
+from producers.csv_lines import LONGEST_LINE, Edit, RowLines, TooLong, Unfinished
 
 UNDECODABLE = "headrace.keep-undecodable"
 """Error handler for decoding: an undecodable byte becomes a lone surrogate (0xDC00 + byte), and back when encoding.
@@ -66,16 +66,17 @@ class CsvRows:
         self.width: int | None = None
         self.unnamed = self.blank = 0
         cell_ends = rf"(?=[{re.escape(delimiter)}\r\n]|$)"
-        self._blanks_after_quote = re.compile(rf'(?<!")"[ \t]+{cell_ends}')
+        self._mending: Edit = (re.compile(rf'(?<!")"[ \t]+{cell_ends}'), '"')
         # A blank before a quote is no part of the value; Python refuses to say so where it is the delimiter.
         self._dialect: dict[str, Any] = {
             "delimiter": delimiter, "strict": True, "skipinitialspace": delimiter != " ", "escapechar": escape,
         }  # fmt: skip
         self._text = io.TextIOWrapper(stream, encoding=encoding, errors=UNDECODABLE, newline="")
-        self._lines = RowLines(self._text, comment)
+        self._edits: tuple[Edit, ...] = ()
         if escape is not None:  # databases write \N for nothing, and csv would make an N of it
             null = re.compile(rf"(?<![^{re.escape(delimiter)}]){re.escape(escape)}N{cell_ends}")
-            self._lines.edits.append((null, f"{escape}{escape}N".replace("\\", r"\\")))
+            self._edits = ((null, f"{escape}{escape}N".replace("\\", r"\\")),)
+        self._lines = RowLines(self._text, comment, self._edits)
 
     def __iter__(self) -> Iterator[list[str] | BadRow]:
         # Our own bound on lines is the tighter one; csv's is global and 128 KiB by default.
@@ -96,6 +97,7 @@ class CsvRows:
                         yield self._rejected("ragged_row", f"{len(values)} columns, expected {self.width}")
                         continue
                     lines.row.clear()
+                    lines.edits = self._edits
             except TooLong:
                 lines.skip_line()
                 yield self._rejected("row_too_long", f"over {LONGEST_LINE:,} characters, only its beginning is kept")
@@ -120,11 +122,14 @@ class CsvRows:
         return None if any(map(str.strip, values[width:])) or len(values) < width else values[:width]
 
     def _mended(self) -> bool:
-        """Whether blanks after a closing quote were the fault; from this row on they are then taken out."""
-        lines, mending = self._lines, (self._blanks_after_quote, '"')
-        if mending in lines.edits or not any(map(self._blanks_after_quote.search, lines.row)):
+        """Whether blanks after a closing quote may be the fault; they are then taken out, of this row only.
+
+        What a row gives depends on no other row: a run that goes on in the middle reads the same.
+        """
+        lines = self._lines
+        if self._mending in lines.edits or not any(map(self._mending[0].search, lines.row)):
             return False
-        lines.edits.append(mending)
+        lines.edits = (*self._edits, self._mending)
         lines.feed_again()
         return True
 
@@ -166,6 +171,7 @@ class CsvRows:
 
     def _rejected(self, reason: str, message: str) -> BadRow:
         number = self._lines.first_number()
+        self._lines.edits = self._edits
         return BadRow(reason, f"line {number}: {message}", self._encoded(self._lines.go_back()))
 
     def _encoded(self, text: str) -> bytes:

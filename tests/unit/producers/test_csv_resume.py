@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -62,6 +62,7 @@ texts = st.lists(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(text='"1" \r11" ,1', cut=60, encoding="utf-8", garbage=b"")
 @given(text=texts, cut=st.integers(0, 100), encoding=st.sampled_from(ENCODINGS), garbage=st.binary(max_size=2))
 @pytest.mark.usefixtures("_few_rows_a_batch")
 def test_what_is_appended_anywhere_gives_the_records_of_the_whole_file(
@@ -86,6 +87,7 @@ def test_what_is_appended_anywhere_gives_the_records_of_the_whole_file(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(text='"1" ,a\n2,b\n3" ,1\n4,d\n', encoding="utf-8")
 @given(text=texts, encoding=st.sampled_from(ENCODINGS))
 @pytest.mark.usefixtures("_few_rows_a_batch")
 def test_a_run_that_died_is_gone_on_with_after_any_batch(file: Path, text: str, encoding: str) -> None:
