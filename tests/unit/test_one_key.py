@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producers.record_key import JsonRecordKey, RecordKey
@@ -39,7 +39,6 @@ def kept_key(name: str, value: bytes) -> str | None:
 
 @pytest.mark.parametrize("name", SOURCES)
 @given(data=st.data(), key=keys, other=keys, marks=MARKS, encoding=encodings)
-@settings(max_examples=300, deadline=None)
 def test_the_key_of_a_producer_is_that_of_the_normalizer(
     name: str, data: st.DataObject, key: object, other: object, marks: str, encoding: str
 ) -> None:
@@ -63,7 +62,6 @@ def test_the_key_of_a_producer_is_that_of_the_normalizer(
 
 @given(key=texts | st.text(min_size=180, max_size=300))
 @example(key="\ufeffA\u00a01\u200b")
-@settings(max_examples=300, deadline=None)
 def test_the_key_of_a_row_is_that_of_the_normalizer(key: str) -> None:
     try:
         value = msgspec.json.encode({"id": key, "title": "x"})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
-from hypothesis import given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from producers.api_pages import ApiPage, ApiPages
@@ -138,7 +138,6 @@ def change(server: Server, rnd: random.Random) -> None:
                 rnd.shuffle(server.rows)
 
 
-@settings(max_examples=400, deadline=None)
 @given(seed=st.integers(0, 2**32), etags=st.booleans(), most=st.sampled_from([0, 5, 1000]))
 def test_after_any_history_of_deaths_and_changes_two_quiet_runs_bring_the_state_of_the_source(
     seed: int, etags: bool, most: int

@@ -61,7 +61,7 @@ texts = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(text='"1" \r11" ,1', cut=60, encoding="utf-8", garbage=b"")
 @given(text=texts, cut=st.integers(0, 100), encoding=st.sampled_from(ENCODINGS), garbage=st.binary(max_size=2))
 @pytest.mark.usefixtures("_few_rows_a_batch")
@@ -86,7 +86,7 @@ def test_what_is_appended_anywhere_gives_the_records_of_the_whole_file(
     assert run(file, position, **options)[0] == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(text='"1" ,a\n2,b\n3" ,1\n4,d\n', encoding="utf-8")
 @given(text=texts, encoding=st.sampled_from(ENCODINGS))
 @pytest.mark.usefixtures("_few_rows_a_batch")

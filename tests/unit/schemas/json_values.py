@@ -3,11 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
-
-QUICK = settings(max_examples=100, deadline=None)
-"""Enough to find what a person would not think of, and still a quick suite."""
 
 texts = st.one_of(
     st.text(),

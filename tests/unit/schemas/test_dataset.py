@@ -9,12 +9,11 @@ from schemas.errors import InvalidField
 from schemas.fields import FromSource
 from schemas.registry import UnknownDataset, all_datasets, dataset_named, ingested_datasets
 from schemas.topics import all_topics
-from tests.unit.schemas.json_values import QUICK, values
+from tests.unit.schemas.json_values import values
 
 
 @pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
 @given(data=st.data())
-@QUICK
 def test_a_key_can_be_taken_apart_again(dataset: Dataset, data: st.DataObject) -> None:
     record = {}
     for name in dataset.key:

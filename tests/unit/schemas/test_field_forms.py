@@ -12,7 +12,6 @@ from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
 from schemas.phone_numbers import COUNTRY_CODES_OF_TWO
 from schemas.registry import dataset_named
-from tests.unit.schemas.json_values import QUICK
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,6 @@ def test_the_country_codes_are_those_of_the_library() -> None:
 
 
 @given(date=st.dates(min_value=datetime.date(1000, 1, 1)))
-@QUICK
 def test_a_date_in_any_common_form_is_that_date(date: datetime.date) -> None:
     year, month, day = date.year, date.month, date.day
     forms = [
@@ -175,7 +173,6 @@ def test_slashes_are_read_the_only_possible_way_where_there_is_one() -> None:
 
 
 @given(date=st.dates(min_value=datetime.date(1000, 1, 1)), separator=st.sampled_from("/-"))
-@QUICK
 def test_a_date_of_which_nobody_says_how_it_is_meant_is_read_right_or_refused(
     date: datetime.date, separator: str
 ) -> None:
@@ -244,7 +241,6 @@ def test_money_is_kept_with_two_places(written: object, kept: str) -> None:
 
 
 @given(number=st.decimals(min_value=-(10**12), max_value=10**12, allow_nan=False, places=6))
-@QUICK
 def test_money_is_rounded_exactly_whether_it_comes_as_number_or_text(number: Decimal) -> None:
     rounded = number.quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN) + 0
     assert Decimal(str(Money().normalize(number))) == Decimal(str(Money().normalize(str(number)))) == rounded

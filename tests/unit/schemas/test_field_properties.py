@@ -11,7 +11,7 @@ from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FieldType, FromSource, Money, Number, Phone, Text
 from schemas.key_text import KeyText
 from schemas.text import fold, tidy
-from tests.unit.schemas.json_values import QUICK, texts, values
+from tests.unit.schemas.json_values import texts, values
 
 FIELDS = [
     Text(),
@@ -46,14 +46,12 @@ def normal_form(field: FieldType, value: object) -> str | int | None:
 
 @every_field
 @given(value=values)
-@QUICK
 def test_any_value_is_normalized_or_refused_with_a_code(field: FieldType, value: object) -> None:
     assert isinstance(normal_form(field, value), str | None)
 
 
 @every_field
 @given(value=values)
-@QUICK
 def test_normalizing_a_normal_form_changes_nothing(field: FieldType, value: object) -> None:
     normal = normal_form(field, value)
     assert field.normalize(normal) == normal
@@ -61,7 +59,6 @@ def test_normalizing_a_normal_form_changes_nothing(field: FieldType, value: obje
 
 @every_field
 @given(value=values)
-@QUICK
 def test_a_normal_form_fits_its_column_and_every_store(field: FieldType, value: object) -> None:
     normal = normal_form(field, value)
     if normal is None:
@@ -88,7 +85,6 @@ def test_nothing_and_white_space_are_absent(field: FieldType, absent: str | None
 
 @given(text=texts)
 @example(text="a\u0301")
-@QUICK
 def test_tidying_leaves_single_spaces_only(text: str) -> None:
     try:
         tidied = tidy(text)
@@ -98,7 +94,6 @@ def test_tidying_leaves_single_spaces_only(text: str) -> None:
 
 
 @given(text=texts)
-@QUICK
 def test_folding_never_fails_and_is_stable(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, Phone, Text
 from schemas.unicode_forms import LAST_PLANE_WITH_MARKS, SHORT, composed, is_mark, without_marks
-from tests.unit.schemas.json_values import QUICK
 
 MARKS = [chr(code) for code in range(0x300, LAST_PLANE_WITH_MARKS + 1) if is_mark(chr(code), "NFKD")]
 ROWS = st.tuples(
@@ -18,14 +17,12 @@ ROWS = st.tuples(
 TEXTS = st.lists(ROWS, max_size=8).map(lambda rows: "".join(letter + marks * 40 for letter, marks in rows))
 
 
-@QUICK
 @given(text=TEXTS)
 def test_long_rows_of_marks_compose_as_unicode_says(text: str) -> None:
     text += "x" * SHORT
     assert composed(text) == unicodedata.normalize("NFC", text)
 
 
-@QUICK
 @given(text=TEXTS)
 def test_marks_go_and_all_else_decomposes_as_unicode_says(text: str) -> None:
     text += "x" * SHORT

@@ -8,7 +8,7 @@ from hypothesis import given
 from schemas.errors import InvalidField
 from schemas.fields import Number
 from schemas.whole_number import WholeNumber
-from tests.unit.schemas.json_values import QUICK, values
+from tests.unit.schemas.json_values import values
 
 PIECES = WholeNumber(minimum=1)
 
@@ -47,7 +47,6 @@ def test_what_is_no_count_is_refused(written: object, code: str) -> None:
 
 
 @given(value=values)
-@QUICK
 def test_any_value_is_a_count_in_range_or_refused(value: object) -> None:
     try:
         number = PIECES.normalize(value)

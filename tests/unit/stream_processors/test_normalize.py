@@ -23,7 +23,6 @@ from schemas.fields import Text
 from schemas.registry import all_datasets, dataset_named
 from stream_processors import normalize as module
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
-from tests.unit.schemas.json_values import QUICK
 from tests.unit.stream_processors.raw_records import RawRecord, customer
 
 NOW = 1_800_000_000_000
@@ -90,7 +89,6 @@ every_dataset = pytest.mark.parametrize("dataset", all_datasets(), ids=lambda da
 @example(value=b'{"value":1e99999999999999999999}', key=None, headers=[])
 @example(value=b'"\\ud800"', key=None, headers=[])
 @example(value=b'{"\\ud800":1}', key=None, headers=[])
-@QUICK
 def test_any_bytes_end_as_clean_or_failed(
     dataset: Dataset, value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
@@ -99,7 +97,6 @@ def test_any_bytes_end_as_clean_or_failed(
 
 @every_dataset
 @given(content=st.data(), headers=headers)
-@QUICK
 def test_any_json_in_the_fields_ends_as_clean_or_failed(
     dataset: Dataset, content: st.DataObject, headers: list[tuple[str, bytes | None]]
 ) -> None:
