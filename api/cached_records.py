@@ -11,8 +11,8 @@ from api.database import reading
 from api.queries.records import read_one
 from api.served_json import encode
 from api.timing import measured
-from runtime.cache import ABSENT, Invalidation, VersionedCache
 from schemas.dataset import Dataset
+from stores.cache import ABSENT, Invalidation, VersionedCache
 
 CacheUse = Literal["hit", "miss", "bypass"]
 

@@ -17,9 +17,9 @@ from api.database import read_engine, reading
 from api.misfits import TableWatch
 from api.single_flight import SingleFlight
 from api.unavailable import Unavailable
-from runtime.cache import VersionedCache
+from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client
+from stores.cache import VersionedCache
 
 REDIS_SECONDS = 0.5
 """A cache that is slower than the database it spares is of no use."""

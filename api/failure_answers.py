@@ -17,9 +17,9 @@ from api.request_id import current_request_id
 from api.served_json import encode
 from api.unavailable import Unavailable, postgres_trouble
 from runtime.errors import DeliveryFailed
-from runtime.failures.outcomes import settle
-from runtime.failures.replays import Job
-from runtime.failures.states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
+from services.failures.outcomes import settle
+from services.failures.replays import Job
+from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from api.parameters import OptionalTime
-from runtime.failures import replays
-from runtime.failures.actions import MOST_ID, MOST_IDS
+from services.failures import replays
+from services.failures.actions import MOST_ID, MOST_IDS
 
 FailureId = Annotated[int, Field(ge=1, le=MOST_ID)]
 JobId = Annotated[int, Field(ge=1, le=replays.MOST_ID)]

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from runtime.failures.desk import PlanLine
-from runtime.failures.queries import FailureGroup
-from runtime.failures.states import JobState, State
+from services.failures.desk import PlanLine
+from services.failures.queries import FailureGroup
+from stores.failure_states import JobState, State
 
 
 class FailureGroups(BaseModel):

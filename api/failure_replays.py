@@ -8,9 +8,9 @@ import structlog
 
 from api.unavailable import postgres_trouble
 from runtime.errors import DeliveryFailed
-from runtime.failures.desk import Desk
-from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused
+from services.failures.desk import Desk
+from services.failures.selection import Selection
+from stores.failure_states import ActionRefused
 
 log = structlog.get_logger()
 

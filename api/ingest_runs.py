@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.database import reading
 from api.stages import IngestRunner
 from api.unavailable import Unavailable, postgres_trouble
-from runtime.coverage import Outcome, Wanted, outcome
-from runtime.epochs import note_epochs
-from runtime.etl.run import EtlRun, begin_run
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 from runtime.settings import Settings
 from schemas.registry import dataset_named
+from services.runs.run import EtlRun, begin_run
+from stores.coverage import Outcome, Wanted, outcome
+from stores.epochs import note_epochs
 
 log = structlog.get_logger()
 

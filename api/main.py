@@ -17,25 +17,27 @@ from api.app import create_app
 from api.ingest_runs import INGESTED_SOURCE
 from api.stages import SourceUnavailable, Stages
 from api.unavailable import Unavailable
-from monitoring.audit import audit as audit_records
-from monitoring.audit import audit_json
 from monitoring.lag import PartitionLag, read_lag
-from monitoring.moved_keys import moved_keys
-from producers import webhook_deliveries, webhook_signature, webhooks
-from producers.api_source import ApiSource
-from producers.deleted_keys_source import DeletedKeysSource
-from producers.etl_run import publish_run
-from producers.failure_desk import FailureDesk
+from producers.api.source import ApiSource
+from producers.jsonl.deleted_keys import DeletedKeysSource
 from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
-from producers.webhooks import Webhook, Webhooks
-from runtime.coverage import read_apart
+from producers.webhook import deliveries as webhook_deliveries
+from producers.webhook import signature as webhook_signature
+from producers.webhook import webhooks
+from producers.webhook.webhooks import Webhook, Webhooks
 from runtime.errors import DeliveryFailed, SettingsError
-from runtime.etl.run import EtlRun, Published
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
+from services.audits.audit import audit as audit_records
+from services.audits.audit import audit_json
+from services.audits.moved_keys import moved_keys
+from services.failures.failure_desk import FailureDesk
+from services.runs.etl_run import publish_run
+from services.runs.run import EtlRun, Published
+from stores.coverage import read_apart
 from stream_processors.trial import normalize_anew, try_record
 
 log = structlog.get_logger()

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import reading
-from runtime.table_fit import fit_of, look_at
 from schemas.registry import all_datasets
+from stores.table_fit import fit_of, look_at
 
 ASK_EVERY_SECONDS = 15.0
 

@@ -9,9 +9,9 @@ from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from runtime.failures.actions import MOST_ID
 from schemas.errors import InvalidField
 from schemas.text import tidy
+from services.failures.actions import MOST_ID
 
 MAX_LIMIT = 100
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from api.clients import Clients
 from api.database import reading
 from api.unavailable import Unavailable
-from runtime.kafka_clients import reason as kafka_reason
+from runtime.kafka.clients import reason as kafka_reason
 
 PROBE_SECONDS = 2.0
 

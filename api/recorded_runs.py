@@ -5,7 +5,7 @@ from http import HTTPStatus
 from api.clients import Clients
 from api.database import reading
 from api.problems import ProblemAnswer
-from runtime.etl.runs import RunRow, end_interrupted, list_runs, read_run
+from services.runs.runs import RunRow, end_interrupted, list_runs, read_run
 
 
 async def recorded_run(clients: Clients, run_id: str) -> RunRow:

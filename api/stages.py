@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.errors import Explained
-from runtime.etl.run import EtlRun, Published
-from runtime.failures.desk import Desk
 from schemas.dataset import Dataset
+from services.failures.desk import Desk
+from services.runs.run import EtlRun, Published
 
 
 class SourceUnavailable(Explained):

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
-from runtime.kafka_clients import consumer_config
+from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 from schemas.events import CleanRecord
 from schemas.registry import dataset_named

@@ -26,9 +26,9 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
-from runtime.kafka_clients import consumer_config, producer_config
+from runtime.kafka.clients import consumer_config, producer_config
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
-from runtime.topic_admin import ensure_topics
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
 from schemas.registry import dataset_named
 from schemas.topics import FAILURES_TOPIC, all_topics

@@ -26,14 +26,14 @@ from pydantic import SecretStr
 
 from benchmarks.bare_postgres import CUSTOMERS, Rate, Stopwatch, bare_loop, copy_ready_made
 from local_stack.servers import start_servers
-from runtime.kafka_clients import consumer_config, producer_config
-from runtime.migrate import migrate
+from runtime.kafka.clients import consumer_config, producer_config
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
-from runtime.topic_admin import ensure_topics
 from schemas.events import CleanRecord, Origin
 from schemas.topics import all_topics
 from sinks.postgres.sink import PostgresSink
 from sinks.runner import Runner, run_in_loop
+from stores.migrate import migrate
 
 TARGET = 0.5
 """The share of the bare loop's rows per second that the sink's inserts must reach."""

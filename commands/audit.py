@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import in_words, print_json, stdout
 from commands.trouble import answered_by
-from monitoring.audit import PartitionAudit, audit_json
-from monitoring.audit import audit as run_audit
-from monitoring.moved_keys import MovedKeys, moved_keys
-from runtime.coverage import read_apart
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
+from services.audits.audit import PartitionAudit, audit_json
+from services.audits.audit import audit as run_audit
+from services.audits.moved_keys import MovedKeys, moved_keys
+from stores.coverage import read_apart
 
 POLL_SECONDS = 0.5
 

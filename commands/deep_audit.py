@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from commands.output import fail, stderr, stdout
 from commands.store_repair import Difference, Repair, differences, repair
 from commands.trouble import answered_by
-from monitoring.caught_up import caught_up
-from monitoring.deep_audit import KINDS, StoreAudit, audit_store, counts, deep_audit_json
-from monitoring.store_versions import CacheEntries, Documents, Follower, Rows, StoreTrouble
 from runtime.settings import Settings
 from schemas.registry import all_datasets
+from services.audits.caught_up import caught_up
+from services.audits.deep_audit import KINDS, StoreAudit, audit_store, counts, deep_audit_json
+from services.audits.store_versions import CacheEntries, Documents, Follower, Rows, StoreTrouble
 
 SHOWN_KEYS = 10
 """Differing keys that are named per dataset and store; --json has them all."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import msgspec
 from elasticsearch import AsyncElasticsearch
 
-from monitoring.store_versions import StoreTrouble
-from runtime.search_index import alias_name
 from runtime.settings import Settings
 from schemas.dataset import Dataset
+from services.audits.store_versions import StoreTrouble
+from stores.search_index import alias_name
 
 _CURRENT = re.compile(r"current version \[(\d+)\]")
 """In the reason of a version conflict, the only place where it is told."""

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from commands.output import fail
 from commands.trouble import answered_by
-from producers.failure_desk import FailureDesk
 from runtime.errors import DeliveryFailed
-from runtime.failures.outcomes import settle
-from runtime.failures.states import ActionRefused, CannotEdit, UnknownFailure
 from runtime.settings import Settings
+from services.failures.failure_desk import FailureDesk
+from services.failures.outcomes import settle
+from stores.failure_states import ActionRefused, CannotEdit, UnknownFailure
 from stream_processors.trial import normalize_anew, try_record
 
 T = TypeVar("T")

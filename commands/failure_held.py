@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.failure_access import ask, desk, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.output import fail, print_json, stdout
-from runtime.failures import queries
-from runtime.failures.held_lines import HELD_BY_SOURCE, held_lines
-from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
+from services.failures import queries
+from services.failures.held_lines import HELD_BY_SOURCE, held_lines
+from services.failures.selection import Selection
 
 ASK_AGAIN_SECONDS = 0.2
 

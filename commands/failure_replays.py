@@ -12,12 +12,12 @@ from commands.failure_access import ask, desk, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import jobs_table, plan_table
 from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
-from runtime.failures import replays
-from runtime.failures.replays import Job
-from runtime.failures.selection import Selection
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
+from services.failures import replays
+from services.failures.replays import Job
+from services.failures.selection import Selection
 
 ASK_AGAIN_SECONDS = 0.1
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from commands.output import fail
-from runtime.failures.actions import MOST_ID, MOST_IDS
-from runtime.failures.selection import InvalidSelection, Selection
+from services.failures.actions import MOST_ID, MOST_IDS
+from services.failures.selection import InvalidSelection, Selection
 
 WRONG_USAGE = 2
 

@@ -7,9 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from runtime.failures.desk import Plan
-from runtime.failures.queries import FailureGroup
-from runtime.failures.replays import Job
+from services.failures.desk import Plan
+from services.failures.queries import FailureGroup
+from services.failures.replays import Job
 
 LONGEST_MESSAGE = 80
 

@@ -13,11 +13,11 @@ from commands.failure_replays import cancel, jobs, pause, retry
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text
 from commands.output import fail, print_json, stdout
-from runtime.failures import actions, queries
-from runtime.failures.desk import Edited
-from runtime.failures.presented import payload_text, presented
-from runtime.failures.states import UNSETTLED, StillInvalid
 from runtime.settings import load_settings
+from services.failures import actions, queries
+from services.failures.desk import Edited
+from services.failures.presented import payload_text, presented
+from stores.failure_states import UNSETTLED, StillInvalid
 
 failures = typer.Typer(
     no_args_is_help=True,

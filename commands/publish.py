@@ -10,11 +10,11 @@ import typer
 
 from commands.output import fail
 from commands.publish_runs import PublishRuns
-from producers.downloaded_source import is_address
+from producers.http.downloaded_source import is_address
 from producers.source import Source, check_source_name, key_columns
 from producers.sources import SourcesError, build_source, load_sources
-from runtime.checkpoints import Checkpoint
 from runtime.settings import Settings, load_settings
+from stores.checkpoints import Checkpoint
 
 CSV_WORD = "csv"
 WRONG_USAGE = 2

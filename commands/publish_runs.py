@@ -16,19 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from commands.output import INTERRUPTED, in_words, print_json, stderr, stdout
 from commands.publish_bar import PublishBar, publish_bar
 from producers.delivery import Progress
-from producers.etl_run import begin_source_run, publish_run
 from producers.publish import PublishReport, publish
 from producers.source import Source, SourceFailed
-from runtime.checkpoints import Checkpoint, CheckpointFailed
-from runtime.coverage import wait_until_covered
-from runtime.epochs import note_epochs
 from runtime.errors import DeliveryFailed, Explained
-from runtime.etl.run import Published, failure_reason, not_taken
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings
-from runtime.unavailable import Unavailable
+from services.runs.etl_run import begin_source_run, publish_run
+from services.runs.run import Published, failure_reason, not_taken
+from stores.checkpoints import Checkpoint, CheckpointFailed
+from stores.coverage import wait_until_covered
+from stores.epochs import note_epochs
+from stores.unavailable import Unavailable
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ import typer
 
 from commands.output import fail
 from commands.publish_runs import PublishRuns
-from producers.deleted_keys_source import DeletedKeysSource
-from producers.json_lines_source import JsonLinesSource, Lines
+from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import JsonLinesSource, Lines
 from producers.source import SourceDescription, check_source_name, check_takes_records
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named

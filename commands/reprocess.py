@@ -13,18 +13,18 @@ from sqlalchemy.pool import NullPool
 from commands.failure_selection import WRONG_USAGE, selected_time
 from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
 from commands.trouble import answered_by
-from producers.reprocess import Reprocess
-from producers.reprocess_state import Choice, Counts, Reading
 from producers.source import check_takes_records
 from producers.sources import SourcesError, load_sources
-from runtime.coverage import read_apart
-from runtime.epochs import note_epochs
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
 from schemas.dataset import Dataset
 from schemas.field_reading import encode_mapping
 from schemas.registry import UnknownDataset, dataset_named
+from services.reprocessing.reprocess import Reprocess
+from services.reprocessing.reprocess_state import Choice, Counts, Reading
+from stores.coverage import read_apart
+from stores.epochs import note_epochs
 from stream_processors.trial import normalize_anew
 
 ASK_AGAIN_SECONDS = 0.3

@@ -8,8 +8,8 @@ import typer
 from commands.etl_database import ask
 from commands.output import fail, stdout
 from runtime.errors import Explained
-from runtime.etl.reset import forget_runs
 from runtime.settings import Settings, load_settings
+from services.runs.reset import forget_runs
 
 
 def reset(

@@ -10,8 +10,8 @@ from commands.output import fail
 from commands.publish import WRONG_USAGE, declared_sources
 from commands.publish_runs import PublishRuns
 from producers.sources import SourcesError
-from runtime.etl.stats import read_stats
 from runtime.settings import load_settings
+from services.runs.stats import read_stats
 
 
 def run(

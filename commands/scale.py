@@ -14,10 +14,10 @@ from local_stack.scaling import Scaled, read_counts
 from local_stack.scaling import scale as scale_stack
 from local_stack.state_folder import StateFolder
 from monitoring.lag import group_topics
-from runtime.group_members import remove_members
-from runtime.kafka_clients import SESSION_TIMEOUT_MS, reason
+from runtime.kafka.clients import SESSION_TIMEOUT_MS, reason
+from runtime.kafka.group_members import remove_members
+from runtime.kafka.topic_admin import partition_counts
 from runtime.settings import Settings, load_settings
-from runtime.topic_admin import partition_counts
 
 
 def scale(

@@ -5,10 +5,10 @@ import signal
 
 import structlog
 
-from producers.scheduler import Scheduler
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from services.runs.scheduler import Scheduler
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ from elasticsearch import AsyncElasticsearch
 from commands.output import fail, stderr, stdout
 from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
-from runtime.epochs import note_epochs
-from runtime.migrate import STARTING_SECONDS, SchemaReport, migrate
-from runtime.search_index import IndexReport, ensure_indices
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
-from runtime.topic_admin import ensure_topics
+from stores.epochs import note_epochs
+from stores.migrate import STARTING_SECONDS, SchemaReport, migrate
+from stores.search_index import IndexReport, ensure_indices
 
 
 def setup(

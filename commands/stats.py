@@ -10,9 +10,9 @@ from rich.table import Table
 from commands.etl_database import ask
 from commands.output import in_words as outcomes_in_words
 from commands.output import print_json, stdout
-from runtime.anomalies.judgement import Anomaly, in_words
-from runtime.etl.stats import Stats, Totals, read_stats
 from runtime.settings import load_settings
+from services.anomalies.judgement import Anomaly, in_words
+from services.runs.stats import Stats, Totals, read_stats
 
 
 def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /stats does.")] = False) -> None:

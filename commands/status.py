@@ -14,9 +14,9 @@ from local_stack.errors import StackError
 from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
 from local_stack.watched import examine
-from runtime.failures.held_lines import HELD_BY_SOURCE, held_lines
 from runtime.rehearsals import Rehearsal, running
 from runtime.settings import Settings, load_settings
+from services.failures.held_lines import HELD_BY_SOURCE, held_lines
 
 CONNECT_SECONDS = 3
 

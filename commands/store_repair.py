@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from elasticsearch import AsyncElasticsearch
 
 from commands.deleted_documents import highest_deleted_version
-from monitoring.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
-from monitoring.store_versions import Documents
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
+from services.audits.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
+from services.audits.repairs import delete_again, raise_versions, renumber
+from services.audits.store_versions import Documents
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.repairs import delete_again, raise_versions, renumber
 from sinks.publisher import Outgoing, Publisher
 
 KEYS_AT_ONCE = 5_000

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from commands.output import fail, print_json, stdout
 from commands.trouble import answered_by
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import load_settings
-from runtime.topic_admin import end_offsets
 from schemas.topics import all_topics
 
 

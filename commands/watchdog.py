@@ -19,7 +19,7 @@ from local_stack.watchdog_restarts import WatchdogRestart, health_of_group, reme
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
 from runtime.health import HealthServer
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 

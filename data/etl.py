@@ -20,8 +20,8 @@ from exports.export import DEFAULT_STEM, Exported
 from exports.files import export_files
 from exports.formats import formats_named
 from exports.report import Report
-from producers.csv_block import CsvBlock
-from producers.csv_source import CsvSource
+from producers.csv.block import CsvBlock
+from producers.csv.source import CsvSource
 from producers.source import SourceFailed
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging

@@ -9,8 +9,8 @@ import asyncpg
 from exports.arrow_types import UNBOUNDED
 from exports.errors import ExportError
 from runtime.settings import Settings
-from runtime.tables import OUTCOMES
 from schemas.dataset import Dataset
+from stores.tables import OUTCOMES
 
 BATCH_ROWS = 65_536
 """Rows that are in memory at a time, and of a Parquet row group."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitoring.lag import PartitionLag
-from runtime.topic_admin import Place
+from runtime.kafka.topic_admin import Place
 
 
 @dataclass(frozen=True)

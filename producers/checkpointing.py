@@ -13,11 +13,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from producers.confirmed_positions import ConfirmedPositions, SentBatch
 from producers.source import ResumableSource, Source, SourceBatch
-from runtime.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Position
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
+from runtime.kafka.topic_admin import admin_client, topic_ids
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, topic_ids
+from stores.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Position
 
 log = structlog.get_logger()
 

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from producers.sent_records import without
+from producers.api.sent_records import without
 from producers.source import SourceBatch
-from runtime.checkpoints import Page, Position
+from stores.checkpoints import Page, Position
 
 
 @dataclass

@@ -13,13 +13,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from producers.checkpointing import Checkpointing
 from producers.confirmed_positions import SentBatch
 from producers.distinct_keys import DistinctKeys
-from producers.found_encoding import TextEncoding
 from producers.raw_headers import RawHeaders
 from producers.source import Source, SourceBatch, SourceRecord
+from producers.text.found_encoding import TextEncoding
 from producers.value_limit import fitting
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import delivery_error, producer_config
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.clients import delivery_error, producer_config
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
 log = structlog.get_logger()

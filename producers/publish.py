@@ -16,10 +16,10 @@ from producers.raw_topic import require_topic
 from producers.rehearsed import rehearsed_batches
 from producers.source import Source, SourceBatch, SourceFailed
 from producers.unreadable_limit import UnreadableLimit
-from runtime.checkpoints import Checkpoint
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
+from stores.checkpoints import Checkpoint
 
 log = structlog.get_logger()
 

@@ -5,8 +5,8 @@ import time
 from confluent_kafka import KafkaException
 
 from runtime.errors import DeliveryFailed
+from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client
 
 CONNECT_SECONDS = 10.0
 TOPIC_SECONDS = 3.0

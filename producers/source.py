@@ -14,8 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_check
 import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from producers.found_encoding import TextEncoding
-from runtime.checkpoints import Position
+from producers.text.found_encoding import TextEncoding
 from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -25,6 +24,7 @@ from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
 from schemas.members import plain_name
 from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
+from stores.checkpoints import Position
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
@@ -206,7 +206,7 @@ class SourceBlock(BaseModel, abc.ABC):
     region: Annotated[str, AfterValidator(check_region)] | None = None
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None
-    """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See producers/scheduler.py."""
+    """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See services/runs/scheduler.py."""
 
     @field_validator("dataset")
     @classmethod

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producers.api_source import ApiBlock
-from producers.csv_block import CsvBlock
-from producers.json_lines_source import JsonLinesBlock
-from producers.kafka_source import KafkaBlock
-from producers.rss_source import RssBlock
+from producers.api.source import ApiBlock
+from producers.csv.block import CsvBlock
+from producers.jsonl.source import JsonLinesBlock
+from producers.kafka.source import KafkaBlock
+from producers.rss.source import RssBlock
 from producers.source import Source, SourceBlock, check_source_name
-from producers.webhook_source import WebhookBlock
+from producers.webhook.source import WebhookBlock
 from runtime.settings import ENV_FILE, Settings, read_variables
 
 KINDS: Mapping[str, type[SourceBlock]] = {

@@ -11,7 +11,6 @@ from elasticsearch import ApiError, AsyncElasticsearch
 from runtime.errors import Backpressure
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.rehearsals import REASON as REHEARSAL
-from runtime.search_index import SEARCH_TEXT, alias_name, ensure_indices
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, FailedRecord, Origin
@@ -21,6 +20,7 @@ from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
 from sinks.publisher import Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
+from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
 STORE = "Elasticsearch"
 STAGE = "elasticsearch"

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from confluent_kafka import KafkaException
 
-from runtime.epochs import Connection, Epoch, archived, raw_topics, refresh_epochs
 from runtime.errors import Backpressure
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 from runtime.settings import Settings
 from schemas.events import Origin
+from stores.epochs import Connection, Epoch, archived, raw_topics, refresh_epochs
 
 STORE = "Kafka"
 

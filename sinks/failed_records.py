@@ -4,11 +4,11 @@ import time
 
 import msgspec
 
-from runtime.epochs import real_partition
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 from schemas.topics import FAILURES_TOPIC
 from sinks.publisher import Outgoing
+from stores.epochs import real_partition
 
 NO_PARTITION = -1
 """In the origin of a failure of a row that the API has written; its version stands in the offset's place."""

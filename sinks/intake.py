@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from runtime.kafka_clients import consumer_config
-from runtime.kafka_deadlines import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer
+from runtime.kafka.clients import consumer_config
+from runtime.kafka.deadlines import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer
 from runtime.settings import Settings
 from sinks.sink import Message
 

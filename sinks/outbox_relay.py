@@ -18,9 +18,9 @@ from prometheus_client import Histogram
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
 from runtime.health import HealthServer
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
 from schemas.registry import dataset_named
 from sinks.postgres.outbox import Entry, Outbox
 from sinks.postgres.schema import setup_schema

@@ -7,7 +7,7 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import delivery_error, producer_config
+from runtime.kafka.clients import delivery_error, producer_config
 from runtime.settings import Settings
 
 POLL_SECONDS = 0.1

@@ -7,8 +7,8 @@ import msgspec
 import structlog
 
 from runtime.errors import Backpressure, DeliveryFailed
-from runtime.kafka_clients import MAX_PAYLOAD_BYTES
-from runtime.raw_lookup import RawLookup, RawMessage
+from runtime.kafka.clients import MAX_PAYLOAD_BYTES
+from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 

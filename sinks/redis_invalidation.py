@@ -7,12 +7,12 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from runtime.cache import Invalidation, VersionedCache
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.registry import all_datasets
 from sinks.changes import ChangeReader
 from sinks.sink import Message
+from stores.cache import Invalidation, VersionedCache
 
 STORE = "Redis"
 

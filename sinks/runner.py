@@ -19,8 +19,8 @@ import uvloop
 
 from runtime.errors import Backpressure
 from runtime.health import HealthServer
+from runtime.kafka.topic_watch import watch_topics
 from runtime.settings import Settings
-from runtime.topic_watch import watch_topics
 from sinks.intake import Intake, Offsets
 from sinks.progress import Progress
 from sinks.sink import Batch, Sink

@@ -10,7 +10,7 @@ import faust
 from confluent_kafka import Producer
 from faust.types.events import EventT
 
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
@@ -67,7 +67,7 @@ def create_app(
         settings.named(GROUP),
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
         datadir=_data_folder(settings),
-        # Topics are made by ours (runtime.topic_admin), with their own settings.
+        # Topics are made by ours (runtime.kafka.topic_admin), with their own settings.
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset=RESET,

@@ -15,7 +15,7 @@ from typing import Protocol
 from confluent_kafka import KafkaError, Message
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka_clients import delivery_error
+from runtime.kafka.clients import delivery_error
 
 SERVE_SECONDS = 0.002
 """Between two looks for delivery reports while batches are outstanding; nothing is done while none is."""

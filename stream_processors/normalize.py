@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runtime.kafka_clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
+from runtime.kafka.clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin

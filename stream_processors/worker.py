@@ -13,12 +13,12 @@ import faust
 import structlog
 from confluent_kafka import KafkaException
 
-from runtime.epochs import raw_topics
 from runtime.health import HealthServer
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
+from runtime.kafka.topic_admin import ensure_topics
+from runtime.kafka.topic_watch import watch_topics
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
-from runtime.topic_watch import watch_topics
+from stores.epochs import raw_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations

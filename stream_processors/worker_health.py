@@ -14,7 +14,7 @@ import faust
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.held import REMEDY

@@ -16,9 +16,9 @@ from xdist.remote import Producer
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 from local_stack.servers import RunningServers
-from runtime.kafka_clients import QUIET
+from runtime.kafka.clients import QUIET
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
 from schemas.topics import all_topics
 from tests.object_store import TestBucket
 from tests.processes import free_port
@@ -89,7 +89,7 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def migrated_template(servers: Servers) -> str:
     """The name of a database with the current schema, to copy from."""
-    from runtime.migrate import migrate
+    from stores.migrate import migrate
 
     create_database(servers.addresses["SUPERUSER_DATABASE_URL"], TEMPLATE)
     migrate(_settings(servers, "", TEMPLATE))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import Producer
 
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 
 TIMEOUT_MS = 300_000

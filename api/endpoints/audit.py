@@ -10,7 +10,7 @@ from api.endpoints.services import OurClients, OurStages
 from api.probes import require
 from api.served_json import encode
 from api.unavailable import Unavailable
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 
 router = APIRouter(tags=["audit"])
 

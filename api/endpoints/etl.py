@@ -12,8 +12,8 @@ from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page
 from api.recorded_runs import recorded_run
 from api.served_json import encode
-from runtime.etl.runs import RunRow, end_interrupted, list_runs
-from runtime.etl.stats import Totals, read_stats
+from services.runs.runs import RunRow, end_interrupted, list_runs
+from services.runs.stats import Totals, read_stats
 
 router = APIRouter(tags=["etl runs"])
 

@@ -23,10 +23,10 @@ from api.failure_models import (
 from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from api.served_json import encode
-from runtime.failures import actions, queries
-from runtime.failures.presented import payload_text, presented
-from runtime.failures.selection import InvalidSelection, Selection
-from runtime.failures.states import UNSETTLED
+from services.failures import actions, queries
+from services.failures.presented import payload_text, presented
+from services.failures.selection import InvalidSelection, Selection
+from stores.failure_states import UNSETTLED
 
 router = APIRouter(prefix="/failures", tags=["failures"])
 

@@ -13,7 +13,7 @@ from api.problems import ProblemAnswer
 from api.recorded_runs import recorded_run
 from api.served_json import encode
 from api.stages import SourceUnavailable
-from runtime.etl.run import RunUnderWay
+from services.runs.run import RunUnderWay
 
 router = APIRouter(tags=["ingest"])
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from api.endpoints.services import OurClients, OurStages
 from api.probes import require
 from api.unavailable import Unavailable
-from runtime.kafka_clients import reason
+from runtime.kafka.clients import reason
 
 router = APIRouter(tags=["lag"])
 

@@ -2,9 +2,9 @@
 
 from sqlalchemy import ColumnElement, or_
 
-from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.text import fold
+from stores.tables import dataset_table
 
 
 def from_source(dataset: Dataset, source: str) -> ColumnElement[bool]:

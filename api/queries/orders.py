@@ -10,9 +10,9 @@ from sqlalchemy import TIMESTAMP, ColumnElement, Select, Subquery, cast, func, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row
-from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
+from stores.tables import dataset_table
 
 ORDERS: Dataset = dataset_named("orders")
 

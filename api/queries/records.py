@@ -8,8 +8,8 @@ from sqlalchemy import Column, ColumnElement, Select, Table, func, select, tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.listed_text import cut_column, unlimited_fields
-from runtime.tables import dataset_table
 from schemas.dataset import Dataset
+from stores.tables import dataset_table
 
 Row = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from runtime.tables import schema_drift
+from stores.tables import schema_drift
 
 _d = schema_drift.c
 

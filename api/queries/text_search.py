@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, count, slice_at
 from api.unavailable import table_trouble
-from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.text import fold
+from stores.tables import dataset_table
 
 
 @dataclass(frozen=True)

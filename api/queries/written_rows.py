@@ -14,10 +14,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, VersionedRow, read_one, served_columns
-from runtime.outbox import CHANNEL
-from runtime.tables import dataset_table, outbox, row_version, tombstones
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
+from stores.outbox import CHANNEL
+from stores.tables import dataset_table, outbox, row_version, tombstones
 
 NO_RAW_RECORD = -1
 """In the coordinates of a tombstone behind which there is no raw record."""

@@ -6,11 +6,11 @@ from typing import Any
 
 from api.listed_text import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts
-from runtime.search_index import alias_name
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.fields import Number
 from schemas.text import fold
+from stores.search_index import alias_name
 
 WINDOW = 10_000
 """Elasticsearch's index.max_result_window: pages end there."""

@@ -14,9 +14,9 @@ from api.search.elasticsearch_query import dataset_of, match_of, search_body
 from api.search.highlight import Highlighter
 from api.served_json import encode
 from api.timing import measured
-from runtime.search_index import alias_name
 from runtime.settings import Settings
 from schemas.dataset import Dataset
+from stores.search_index import alias_name
 
 
 @dataclass(frozen=True)

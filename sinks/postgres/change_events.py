@@ -5,7 +5,6 @@ from datetime import datetime
 
 import msgspec
 
-from runtime.epochs import real_partition
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
@@ -14,6 +13,7 @@ from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from sinks.postgres.statements import statements
 from sinks.publisher import BY_KEY, Outgoing
+from stores.epochs import real_partition
 
 _encode = msgspec.json.Encoder().encode
 

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from runtime.offset_ranges import OffsetRanges
-from runtime.tables import OUTCOMES
+from runtime.kafka.offset_ranges import OffsetRanges
 from schemas.events import Origin
 from sinks.postgres.connection import Connection
 from sinks.postgres.run_outcomes import RunOutcomes
+from stores.tables import OUTCOMES
 
 Place = tuple[str, int]
 """A raw (topic, partition)."""

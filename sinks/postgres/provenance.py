@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from runtime.epochs import real_partition
 from schemas.events import Origin
+from stores.epochs import real_partition
 
 LARGEST = 2**62
 """Of an offset or a time: what is larger no broker gave, and Postgres cannot count on from."""
@@ -48,7 +48,7 @@ def is_ours(origin: Origin, topics: Collection[str], partition: int) -> bool:
     """Whether a message of this partition may come from there. Pure.
 
     `topics` are our physical raw topics. Stages write to the partition that they read from, so the numbers are equal;
-    of an ended epoch both are archived (`runtime/epochs.py`).
+    of an ended epoch both are archived (`stores/epochs.py`).
     """
     if not (0 <= origin.offset < LARGEST and -1 <= origin.timestamp < LARGEST):
         return False

@@ -1,6 +1,6 @@
 """Merges records that were normalized anew: each may replace what its own raw record has stored, and nothing newer.
 
-Their outcomes are counted apart, under a name of their job's own (`runtime/coverage.py`): in the books of its partition
+Their outcomes are counted apart, under a name of their job's own (`stores/coverage.py`): in the books of its partition
 a raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
 """
 
@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from runtime.coverage import apart
-from runtime.outbox import CHANNEL
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.arrivals import Arrival
@@ -22,6 +20,8 @@ from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.savepoint import savepoint
 from sinks.postgres.statements import statements
+from stores.coverage import apart
+from stores.outbox import CHANNEL
 
 # By the relay, since a redelivery of this batch would not know the key any more.
 _TELL = """

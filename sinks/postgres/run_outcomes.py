@@ -5,8 +5,8 @@ A row per run and raw partition, so that only who has locked the partition's cov
 
 from collections import Counter, defaultdict
 
-from runtime.tables import OUTCOMES
 from sinks.postgres.connection import Connection
+from stores.tables import OUTCOMES
 
 KEPT_DAYS = 7
 """Since the last record of a run. Who waits for a run copies its counts into `etl_runs`."""

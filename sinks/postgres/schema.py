@@ -3,9 +3,9 @@
 import asyncio
 
 from runtime.errors import Backpressure
-from runtime.migrate import SchemaReport, is_starting, migrate
 from runtime.settings import Settings
 from sinks.postgres.verdicts import STORE, in_words, is_outage
+from stores.migrate import SchemaReport, is_starting, migrate
 
 
 async def setup_schema(settings: Settings) -> SchemaReport:

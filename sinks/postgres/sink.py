@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from runtime.epochs import is_raw, raw_topics
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
@@ -53,6 +52,7 @@ from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
+from stores.epochs import is_raw, raw_topics
 
 log = structlog.get_logger()
 

@@ -15,15 +15,15 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.epochs import raw_topics, refresh_epochs
-from runtime.kafka_clients import reason
-from runtime.offset_ranges import OffsetRanges
-from runtime.raw_holes import HoleReader
+from runtime.kafka.clients import reason
+from runtime.kafka.holes import HoleReader
+from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
 from runtime.settings import Settings
-from runtime.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
-from runtime.void_books import book_void, bookable
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.verdicts import in_words, is_outage
+from stores.epochs import raw_topics, refresh_epochs
+from stores.void_books import book_void, bookable
 
 log = structlog.get_logger()
 

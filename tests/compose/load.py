@@ -9,7 +9,7 @@ import httpx
 import msgspec
 from confluent_kafka import Producer
 
-from runtime.kafka_clients import QUIET
+from runtime.kafka.clients import QUIET
 
 BURST = 500
 """Customers at once."""

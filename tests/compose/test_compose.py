@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from local_stack.containers import BROKERS
 from local_stack.ports import DEFAULT_PORTS, assign_ports
 from local_stack.programs import ROLES
-from runtime.kafka_clients import QUIET
+from runtime.kafka.clients import QUIET
 from tests.compose.load import Load
 from tests.compose.stack import ComposeStack
 from tests.e2e.command_line import CommandLine

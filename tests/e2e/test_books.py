@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
+from runtime.kafka.topic_admin import admin_client, end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets
+from services.audits.audit import PartitionAudit, audit
 from tests.e2e.stores import rows
 from tests.faults.oracle import Oracle, Place
 from tests.faults.verify import assert_rows

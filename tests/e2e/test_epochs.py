@@ -10,14 +10,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
 from monitoring.lag import read_lag
-from monitoring.moved_keys import MovedKeys, moved_keys
-from runtime.epochs import note_epochs
-from runtime.group_members import end_memberships
-from runtime.kafka_clients import QUIET, consumer_config, producer_config
+from runtime.kafka.clients import QUIET, consumer_config, producer_config
+from runtime.kafka.group_members import end_memberships
+from runtime.kafka.topic_admin import ensure_topics, incarnations, partition_counts
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics, incarnations, partition_counts
+from services.audits.audit import PartitionAudit, audit
+from services.audits.moved_keys import MovedKeys, moved_keys
+from stores.epochs import note_epochs
 from tests.e2e.stores import rows, value
 from tests.processes import Pipeline
 from tests.waiting import eventually

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from confluent_kafka import TopicPartition
 
+from runtime.kafka.topic_admin import admin_client, end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import admin_client, end_offsets
 from tests.e2e.stores import rows, value
 from tests.processes import PROJECT, Pipeline, environment_of
 from tests.waiting import eventually

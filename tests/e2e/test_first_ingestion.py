@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from data.generate import make_raw_file
-from runtime.tables import OUTCOMES
+from stores.tables import OUTCOMES
 from tests.e2e.conftest import Headrace
 from tests.e2e.stores import documents, rows, value
 from tests.processes import Pipeline

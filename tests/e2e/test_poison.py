@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from confluent_kafka import Producer
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
 from monitoring.lag import read_lag
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
+from services.audits.audit import PartitionAudit, audit
 from tests.e2e.stores import documents, rows, value
 from tests.integration.publish_servers import Answer, http_server
 from tests.processes import PROJECT, Pipeline, environment_of

@@ -10,7 +10,7 @@ from itertools import islice
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from tests.faults.workload import Sent, Workload

@@ -1,8 +1,8 @@
 """Settings for a pipeline on a Kafka of the test's own; Postgres, Redis and Elasticsearch are those of the others."""
 
 from local_stack.servers import RunningServers
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
 from tests.waiting import eventually
 
 

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from local_stack.containers import BROKERS
 from local_stack.servers import RunningServers, start_servers
-from runtime.kafka_clients import QUIET
+from runtime.kafka.clients import QUIET
 from runtime.settings import Settings
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load

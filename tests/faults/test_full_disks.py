@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from local_stack.server import listens
 from local_stack.servers import start_servers
-from runtime.migrate import migrate
-from runtime.search_index import alias_name, index_name
 from runtime.settings import Settings
 from schemas.registry import all_datasets, dataset_named
 from sinks.elasticsearch import ElasticsearchSink
+from stores.migrate import migrate
+from stores.search_index import alias_name, index_name
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.own_kafka import settings_on

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-from runtime.kafka_clients import QUIET
+from runtime.kafka.clients import QUIET
 from runtime.settings import Settings
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from runtime.kafka_clients import SESSION_TIMEOUT_MS
+from runtime.kafka.clients import SESSION_TIMEOUT_MS
 from runtime.settings import Settings
 from sinks.postgres.sink import PostgresSink
 from tests.faults.figures import Figure, record_figure

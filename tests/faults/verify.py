@@ -14,11 +14,11 @@ import redis
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
 from monitoring.lag import read_lag
-from runtime.kafka_clients import consumer_config
+from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 from schemas.registry import dataset_named
+from services.audits.audit import PartitionAudit, audit
 from tests.e2e.stores import rows
 from tests.faults.oracle import Content, Oracle, Place
 from tests.waiting import eventually

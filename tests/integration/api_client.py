@@ -13,16 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.app import create_app
 from api.stages import IngestRunner, PartitionLag, Stages
-from monitoring.audit import audit as audit_records
-from monitoring.audit import audit_json
 from monitoring.lag import read_lag
-from producers.failure_desk import FailureDesk
-from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
-from runtime.tables import dataset_table
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from schemas.text import fold
+from services.audits.audit import audit as audit_records
+from services.audits.audit import audit_json
+from services.failures.failure_desk import FailureDesk
+from services.runs.run import EtlRun, Published
+from stores.tables import dataset_table
 from stream_processors.trial import normalize_anew, try_record
 
 CUSTOMERS = dataset_named("customers")

@@ -12,8 +12,8 @@ import uvicorn
 from confluent_kafka import Consumer, TopicPartition
 from fastapi import FastAPI
 
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
 from tests.waiting import eventually
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Producer
 
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, Origin
 from sinks.runner import Runner

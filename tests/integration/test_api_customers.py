@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from runtime.cache import Invalidation, VersionedCache
 from runtime.settings import Settings
+from stores.cache import Invalidation, VersionedCache
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, closed_port, customer, record, store
 from tests.waiting import eventually_async
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from api.listed_text import LISTED_CHARACTERS
 from api.request_bounds import LONGEST_ADDRESS, LONGEST_BODY
 from runtime.settings import Settings
-from runtime.tables import ingest_failures
+from stores.tables import ingest_failures
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store
 
 INTEGERS = ["0", "-1", "1.0", "1e9", "²", "", "9223372036854775807", "9223372036854775808", "9" * 5000, "null", "NaN"]

@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from api.ingest_runs import IngestRuns
 from api.main import assemble
 from mock_server.app import create_app as create_mock
-from runtime.etl.run import EtlRun, Published
-from runtime.etl.runs import read_run
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
+from services.runs.run import EtlRun, Published
+from services.runs.runs import read_run
 from tests.integration.api_client import api_client, closed_port, publishes_nothing
 from tests.waiting import eventually_async
 

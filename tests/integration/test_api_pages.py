@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from producers.api_source import ApiSource
+from producers.api.source import ApiSource
 from producers.confirmed_positions import ConfirmedPositions
 from producers.source import SourceFailed, SourceRecord
 from producers.sources import build_source

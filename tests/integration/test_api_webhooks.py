@@ -189,14 +189,14 @@ async def test_a_process_that_dies_before_the_key_is_remembered_loses_nothing(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sender has no answer and sends again: once the claim of the dead has run out it is published again."""
-    monkeypatch.setattr("producers.webhooks.CLAIM_MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr("producers.webhook.webhooks.CLAIM_MARGIN_SECONDS", 0.0)
 
     async def die(*_: object) -> None:
         raise asyncio.CancelledError
 
     async with webhooks(pipeline_settings, ONCE.replace("= 60", "= 15")) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("producers.webhook_deliveries.Deliveries.remember", die)
+            patch.setattr("producers.webhook.deliveries.Deliveries.remember", die)
             with pytest.raises(asyncio.CancelledError):
                 await deliver(client, "a", b'{"id": 1}')
         assert (await deliver(client, "a", b'{"id": 1}')).status_code == 409

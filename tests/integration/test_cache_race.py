@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from runtime.cache import ABSENT, Invalidation, Lease, VersionedCache
 from runtime.settings import Settings
+from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
 
 
 @pytest.fixture

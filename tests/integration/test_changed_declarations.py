@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from commands.audit import verdict
 from commands.setup import setup
-from monitoring.audit import audit
 from monitoring.lag import read_lag
-from runtime.migrate import SchemaReport, migrate
 from runtime.settings import Settings
 from schemas.events import CleanRecord
+from services.audits.audit import audit
 from sinks.postgres.sink import PostgresSink
+from stores.migrate import SchemaReport, migrate
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, store
 from tests.integration.api_client import customer as stored_customer
 from tests.integration.api_client import record as stored_record

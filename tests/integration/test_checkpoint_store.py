@@ -5,8 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from runtime.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Page, Position
 from runtime.settings import Settings
+from stores.checkpoints import CheckpointStore, CheckpointTaken, CheckpointUnavailable, Page, Position
 from tests.waiting import eventually_async
 
 

@@ -8,9 +8,9 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from local_stack.servers import RunningServers, start_servers
-from runtime.kafka_clients import QUIET, producer_config
+from runtime.kafka.clients import QUIET, producer_config
+from runtime.kafka.topic_admin import end_offsets, ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets, ensure_topics
 from tests.waiting import eventually
 
 BEFORE, AFTER = 20_000, 20_000

@@ -12,8 +12,8 @@ import pytest
 import typer
 from tenacity import stop_after_attempt
 
-import runtime.migrate
-import runtime.topic_admin
+import runtime.kafka.topic_admin
+import stores.migrate
 from commands.command_line import PANELS, _run, prepared, summary
 
 PROJECT = Path(__file__).parents[2]
@@ -52,8 +52,8 @@ def _without_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(runtime.migrate._migrate.retry, "stop", stop_after_attempt(1))
-    monkeypatch.setattr(runtime.topic_admin, "REQUEST_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(stores.migrate._migrate.retry, "stop", stop_after_attempt(1))
+    monkeypatch.setattr(runtime.kafka.topic_admin, "REQUEST_TIMEOUT_SECONDS", 0.2)
 
 
 def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -6,13 +6,13 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from runtime.coverage import Outcome, outcome, wait_until_covered
-from runtime.failures import actions
-from runtime.failures.selection import Selection
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.patience import Patience
 from runtime.settings import Settings
 from schemas.events import CleanRecord, FailedRecord, Origin
+from services.failures import actions
+from services.failures.selection import Selection
+from stores.coverage import Outcome, outcome, wait_until_covered
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 
 

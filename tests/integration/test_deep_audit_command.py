@@ -13,7 +13,7 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 from tests.e2e.stores import rows
 from tests.faults.load import load

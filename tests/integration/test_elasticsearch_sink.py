@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import Consumer
 from elasticsearch import AsyncElasticsearch
 
-from runtime.kafka_clients import consumer_config
-from runtime.search_index import alias_name, ensure_indices, index_name
+from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 from schemas.registry import all_datasets, dataset_named
 from sinks.elasticsearch import ElasticsearchSink
+from stores.search_index import alias_name, ensure_indices, index_name
 from tests.integration.sink_events import change, publish, running
 from tests.waiting import eventually_async
 

@@ -11,15 +11,15 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from producers.etl_run import begin_source_run, publish_run, run_source
 from producers.source import Source
 from producers.sources import load_sources
-from runtime.etl.lock import HOLDER, KEY, LockTaken
-from runtime.etl.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
-from runtime.etl.runs import RunRow, end_interrupted, read_run
-from runtime.etl.stats import Stats, read_stats
 from runtime.settings import Settings
-from runtime.unavailable import Unavailable
+from services.runs.etl_run import begin_source_run, publish_run, run_source
+from services.runs.lock import HOLDER, KEY, LockTaken
+from services.runs.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
+from services.runs.runs import RunRow, end_interrupted, read_run
+from services.runs.stats import Stats, read_stats
+from stores.unavailable import Unavailable
 from tests.integration.api_client import closed_port
 from tests.integration.etl_runs import ROWS, Command, cover, recorded, small_sources, until_published
 from tests.waiting import eventually, eventually_async

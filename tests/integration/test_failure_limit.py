@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Producer
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
 from schemas.events import HEADER_MAPPING, HEADER_SOURCE
+from services.audits.audit import PartitionAudit, audit
 from tests.e2e.stores import rows, value
 from tests.integration.etl_runs import Command
 from tests.integration.test_api_webhooks import BLOCK, post, webhooks

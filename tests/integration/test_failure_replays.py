@@ -13,20 +13,19 @@ from confluent_kafka import Producer
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from producers import replay
-from producers.failure_desk import FailureDesk
-from producers.replay_candidates import RecordCheck
 from runtime.errors import DeliveryFailed
-from runtime.failures import queries, replays
-from runtime.failures.outcomes import settle
-from runtime.failures.replays import Job
-from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused, CannotEdit
-from runtime.kafka_clients import producer_config
-from runtime.raw_lookup import RawLookup, RawMessage
+from runtime.kafka.clients import producer_config
+from runtime.kafka.lookup import RawLookup, RawMessage
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.tables import ingest_failures, raw_csv_data
-from runtime.topic_admin import end_offsets
+from services.failures import queries, replay, replays
+from services.failures.failure_desk import FailureDesk
+from services.failures.outcomes import settle
+from services.failures.replay_candidates import RecordCheck
+from services.failures.replays import Job
+from services.failures.selection import Selection
+from stores.failure_states import ActionRefused, CannotEdit
+from stores.tables import ingest_failures, raw_csv_data
 from stream_processors.trial import normalize_anew, try_record
 from tests.integration.placeless import every_third_placeless
 from tests.waiting import eventually_async

@@ -7,12 +7,12 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import audit
-from producers.failure_desk import FailureDesk
-from runtime.failures.selection import Selection
-from runtime.raw_lookup import RawLookup, RawMessage
+from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
+from services.audits.audit import audit
+from services.failures.failure_desk import FailureDesk
+from services.failures.selection import Selection
 from sinks.postgres.sink import PostgresSink
 from stream_processors.trial import normalize_anew, try_record
 from tests.integration.postgres_sink_driver import customer

@@ -10,16 +10,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from monitoring.audit import PartitionAudit, audit
-from runtime.epochs import note_epochs
-from runtime.etl.run import NotTaken, Published, begin_run
-from runtime.kafka_clients import producer_config
-from runtime.offset_ranges import OffsetRanges
-from runtime.raw_holes import Evidence, HoleReader
+from runtime.kafka.clients import producer_config
+from runtime.kafka.holes import Evidence, HoleReader
+from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.topic_admin import Place, admin_client, end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import Place, admin_client, end_offsets
 from schemas.events import CleanRecord, Origin
+from services.audits.audit import PartitionAudit, audit
+from services.runs.run import NotTaken, Published, begin_run
 from sinks.postgres.void_offsets import VoidOffsets
+from stores.epochs import note_epochs
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.transactions import Records, aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually, eventually_async
@@ -261,7 +261,7 @@ async def test_holes_that_records_are_to_fill_are_not_read_again_and_again(
 async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_its_run(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.coverage.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("stores.coverage.STUCK_SECONDS", 0.2)
     plain(books.settings, books.topic, [RECORD] * 4)
     await books.store([0])
     await asyncio.to_thread(books.delete_before, 3)

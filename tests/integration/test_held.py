@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runtime.coverage import outcome
-from runtime.failures import actions
-from runtime.failures.selection import Selection
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from schemas.events import HEADER_SOURCE, CleanRecord, FailedRecord, Origin
+from services.failures import actions
+from services.failures.selection import Selection
+from stores.coverage import outcome
 from tests.integration.postgres_sink_driver import Driver, customer, driver, order
 
 

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException
 
 from monitoring.lag import read_lag
-from runtime.kafka_clients import consumer_config
+from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 from sinks.intake import FENCES, Intake, Offsets
 from sinks.redis_invalidation import RedisInvalidationSink

@@ -7,9 +7,9 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from local_stack.servers import start_servers
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
+from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import ensure_topics
 from sinks.intake import Intake
 from tests.servers.restless import restless
 from tests.waiting import eventually

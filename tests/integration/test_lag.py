@@ -9,9 +9,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from commands.watchdog import Watchdog
 from local_stack.state_folder import StateFolder
 from monitoring.lag import PartitionLag, group_topics, read_lag
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
 from tests.transactions import committed, hung, transactional_producer
 from tests.waiting import eventually_async
 

@@ -7,9 +7,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from runtime.migrate import migrate
 from runtime.settings import Settings
-from runtime.tables import all_tables
+from stores.migrate import migrate
+from stores.tables import all_tables
 
 
 def differences(connection: Connection) -> list[object]:

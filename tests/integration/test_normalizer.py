@@ -14,9 +14,9 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Pro
 from confluent_kafka.admin import AdminClient
 
 from monitoring.lag import read_lag
-from runtime.kafka_clients import producer_config
+from runtime.kafka.clients import producer_config
+from runtime.kafka.topic_admin import end_offsets, ensure_topics
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets, ensure_topics
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_SOURCE, CleanRecord, FailedRecord
 from tests.integration.test_lag import commit
 from tests.processes import Process

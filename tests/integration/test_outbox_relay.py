@@ -17,22 +17,22 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import sinks.outbox_relay
-from monitoring.caught_up import caught_up
-from monitoring.deep_audit import StoreAudit, audit_store
 from monitoring.lag import read_lag
-from monitoring.store_versions import Documents, Rows
-from runtime.cache import VersionedCache
 from runtime.fault_points import VARIABLE
-from runtime.kafka_clients import QUIET
-from runtime.search_index import alias_name, ensure_indices, index_name
+from runtime.kafka.clients import QUIET
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
 from schemas.events import ChangeEvent, FailedRecord
 from schemas.registry import all_datasets, dataset_named
+from services.audits.caught_up import caught_up
+from services.audits.deep_audit import StoreAudit, audit_store
+from services.audits.store_versions import Documents, Rows
 from sinks.elasticsearch import ElasticsearchSink
 from sinks.outbox_relay import OutboxRelay
 from sinks.postgres.outbox import Outbox
 from sinks.redis_invalidation import RedisInvalidationSink
+from stores.cache import VersionedCache
+from stores.search_index import alias_name, ensure_indices, index_name
 from tests.e2e.stores import rows, value
 from tests.integration.api_client import api_client
 from tests.integration.sink_events import publish, running

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runtime.coverage import outcome
-from runtime.failures import actions, replays
-from runtime.failures.selection import Selection
-from runtime.failures.states import ActionRefused
-from runtime.migrate import migrate
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from schemas.events import DELETED, CleanRecord
+from services.failures import actions, replays
+from services.failures.selection import Selection
+from stores.coverage import outcome
+from stores.failure_states import ActionRefused
+from stores.migrate import migrate
 from tests.integration.postgres_sink_driver import Driver, batch_of, changes, customer, driver, failures
 from tests.waiting import eventually_async
 

@@ -17,7 +17,7 @@ from producers.publish import publish
 from producers.source import Source, SourceFailed
 from producers.sources import build_source, load_sources
 from runtime.errors import DeliveryFailed
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from tests.integration.placeless import every_third_placeless
 from tests.integration.publish_servers import Answer, Request, app_server, consume_all, http_server

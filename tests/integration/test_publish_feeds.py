@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from producers import rss_source
 from producers.publish import publish
+from producers.rss import source as rss_source
 from producers.source import Source, SourceFailed
 from producers.sources import build_source
 from runtime.settings import Settings

@@ -16,8 +16,8 @@ from mock_server.app import create_app
 from producers.publish import publish
 from producers.source import Source, SourceFailed
 from producers.sources import build_source, load_sources
-from runtime.checkpoints import CheckpointTaken, CheckpointUnavailable
 from runtime.settings import Settings
+from stores.checkpoints import CheckpointTaken, CheckpointUnavailable
 from tests.e2e.stores import value
 from tests.integration.publish_servers import Answer, Request, app_server, consume_all, http_server
 from tests.integration.test_publish_api import api, ids, pages

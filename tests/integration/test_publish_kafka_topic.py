@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from structlog.testing import capture_logs
 
-from producers.kafka_reading import BATCH_RECORDS
-from producers.kafka_source import COMMIT_RECORDS
+from producers.kafka.reading import BATCH_RECORDS
+from producers.kafka.source import COMMIT_RECORDS
 from producers.publish import publish
 from producers.source import Source, SourceFailed
 from producers.sources import SourcesError, build_source

@@ -14,9 +14,9 @@ from confluent_kafka import TopicPartition
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mock_server.app import create_app
-from monitoring.audit import PartitionAudit, audit
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.topic_admin import end_offsets
+from services.audits.audit import PartitionAudit, audit
 from tests.e2e.stores import rows, value
 from tests.integration.publish_servers import app_server
 from tests.processes import PROJECT, Pipeline, environment_of

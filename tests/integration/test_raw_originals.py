@@ -9,9 +9,9 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
-from runtime import raw_lookup
 from runtime.errors import Backpressure
-from runtime.kafka_clients import MAX_PAYLOAD_BYTES, producer_config
+from runtime.kafka import lookup as raw_lookup
+from runtime.kafka.clients import MAX_PAYLOAD_BYTES, producer_config
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.raw_originals import RawOriginals

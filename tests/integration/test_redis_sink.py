@@ -2,9 +2,9 @@
 
 from redis.asyncio import Redis
 
-from runtime.cache import Lease, VersionedCache
 from runtime.settings import Settings
 from sinks.redis_invalidation import RedisInvalidationSink
+from stores.cache import Lease, VersionedCache
 from tests.integration.sink_events import change, publish, running
 from tests.servers.contract import Servers
 from tests.waiting import eventually_async

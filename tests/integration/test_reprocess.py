@@ -11,17 +11,17 @@ from confluent_kafka import Producer
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from producers import booked_records
-from producers.reprocess import Reprocess
-from producers.reprocess_state import Choice, Counts, Reading
-from runtime.checkpoints import CheckpointTaken
-from runtime.kafka_clients import producer_config
-from runtime.raw_lookup import RawLookup
+from runtime.kafka.clients import producer_config
+from runtime.kafka.lookup import RawLookup
+from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from runtime.tables import ingest_failures, raw_csv_data
-from runtime.topic_admin import end_offsets
 from schemas.events import CleanRecord
 from schemas.registry import dataset_named
+from services.reprocessing import booked_records
+from services.reprocessing.reprocess import Reprocess
+from services.reprocessing.reprocess_state import Choice, Counts, Reading
+from stores.checkpoints import CheckpointTaken
+from stores.tables import ingest_failures, raw_csv_data
 from stream_processors.trial import normalize_anew
 
 RECORDS = dataset_named("records")

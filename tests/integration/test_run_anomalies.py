@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runtime.anomalies.judgement import Anomaly
-from runtime.anomalies.runs import examine_run
-from runtime.anomalies.sample import MOST_RECORDS, sample
-from runtime.coverage import Outcome
-from runtime.etl.runs import close_run, open_run
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
-from runtime.tables import raw_api_data, raw_csv_data, run_profiles
+from services.anomalies.judgement import Anomaly
+from services.anomalies.runs import examine_run
+from services.anomalies.sample import MOST_RECORDS, sample
+from services.runs.runs import close_run, open_run
+from stores.coverage import Outcome
+from stores.tables import raw_api_data, raw_csv_data, run_profiles
 from tests.integration.api_client import api_client
 
 TOPIC = "records.raw"

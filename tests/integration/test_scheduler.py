@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from producers.etl_run import begin_source_run
-from producers.scheduler import Scheduler
 from producers.sources import load_sources
-from runtime.etl.run import Published
 from runtime.settings import Settings
+from services.runs.etl_run import begin_source_run
+from services.runs.run import Published
+from services.runs.scheduler import Scheduler
 from tests.integration.etl_runs import ROWS, cover, recorded, small_sources, until_published
 from tests.processes import Process
 from tests.waiting import eventually, eventually_async

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from runtime.cache import VersionedCache
 from runtime.settings import Settings
 from schemas.events import ChangeEvent
+from stores.cache import VersionedCache
 from tests.e2e.stores import rows, value
 from tests.integration.api_client import api_client, closed_port
 

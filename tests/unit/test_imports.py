@@ -11,6 +11,8 @@ PROJECT = Path(__file__).parents[2]
 PACKAGES = (
     "schemas",
     "runtime",
+    "stores",
+    "services",
     "producers",
     "stream_processors",
     "sinks",

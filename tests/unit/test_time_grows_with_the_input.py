@@ -12,12 +12,12 @@ import pytest
 
 from api.search.elasticsearch_query import search_body
 from api.search.highlight import Highlighter
-from producers.csv_source import column_names
-from producers.feed_entries import read_feed
-from producers.pagination import InvalidPage, Pagination
+from producers.api.pagination import InvalidPage, Pagination
+from producers.csv.source import column_names
 from producers.record_key import JsonRecordKey
+from producers.rss.entries import read_feed
 from producers.source import SourceDescription
-from producers.webhooks import records_in
+from producers.webhook.webhooks import records_in
 from schemas.errors import InvalidField
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE
 from schemas.registry import all_datasets, dataset_named, ingested_datasets

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from producers.found_encoding import UnsureEncoding, find_encoding
+from producers.text.found_encoding import UnsureEncoding, find_encoding
 from tests.world.figures import Verdict, explain, try_all
 from tests.world.material import unpacked
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import feedparser
 
-from producers.feed_entries import NotAFeed, read_feed
-from producers.feed_markup import text_of
+from producers.rss.entries import NotAFeed, read_feed
+from producers.rss.markup import text_of
 from tests.world.figures import Verdict, try_all
 from tests.world.material import unpacked
 

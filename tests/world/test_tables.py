@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from producers.csv_block import CsvBlock
-from producers.csv_format import NotCsv, detect_encoding, detect_format
-from producers.csv_source import CsvSource, column_names
-from producers.found_encoding import UnsureEncoding
+from producers.csv.block import CsvBlock
+from producers.csv.format import NotCsv, detect_encoding, detect_format
+from producers.csv.source import CsvSource, column_names
 from producers.source import SourceFailed
+from producers.text.found_encoding import UnsureEncoding
 from tests.world.figures import Verdict, try_all
 from tests.world.material import unpacked
 

@@ -15,7 +15,7 @@ from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from monitoring.lag import read_lag
-from runtime.kafka_clients import QUIET, producer_config
+from runtime.kafka.clients import QUIET, producer_config
 from runtime.settings import Settings
 from tests.e2e.command_line import CommandLine
 from tests.e2e.stores import value

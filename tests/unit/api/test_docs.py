@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.app import create_app
 from api.stages import PartitionLag, Stages
 from mock_server.app import create_app as create_mock_server
-from producers.failure_desk import FailureDesk
-from runtime.etl.run import EtlRun, Published
 from runtime.settings import Settings
 from schemas.dataset import Dataset
+from services.failures.failure_desk import FailureDesk
+from services.runs.run import EtlRun, Published
 from stream_processors.trial import normalize_anew, try_record
 from tests.integration.api_client import NoWebhooks
 

@@ -2,7 +2,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.failures import failures
-from runtime.failures.actions import MOST_ID, MOST_IDS
+from services.failures.actions import MOST_ID, MOST_IDS
 
 
 @pytest.mark.parametrize("command", [["retry"], ["release"], ["discard", "--reason-text", "sent by mistake"]])

@@ -1,8 +1,8 @@
 import inspect
 
 from commands.publish import publish
-from producers.csv_block import CsvBlock
-from producers.http_block import FetchBlock
+from producers.csv.block import CsvBlock
+from producers.http.block import FetchBlock
 from producers.source import SourceBlock
 
 RENAMED = {"defaults": "default", "nulls": "null", "text_nulls": "text_null"}

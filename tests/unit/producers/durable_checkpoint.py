@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producers.source import SourceRecord
-from runtime.checkpoints import Page, Position
+from stores.checkpoints import Page, Position
 
 
 @dataclass

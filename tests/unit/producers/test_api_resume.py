@@ -12,12 +12,12 @@ import msgspec
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from producers.api_pages import ApiPage, ApiPages
-from producers.api_source import ApiBlock, ApiSource
+from producers.api.pages import ApiPage, ApiPages
+from producers.api.pagination import PageContent, Pagination
+from producers.api.sent_records import SentRecords
+from producers.api.source import ApiBlock, ApiSource
 from producers.confirmed_positions import ConfirmedPositions, SentBatch
-from producers.http_fetch import Fetcher, NotAnswered
-from producers.pagination import PageContent, Pagination
-from producers.sent_records import SentRecords
+from producers.http.fetch import Fetcher, NotAnswered
 from producers.source import SourceBatch, SourceFailed
 from tests.unit.producers.durable_checkpoint import Durable
 

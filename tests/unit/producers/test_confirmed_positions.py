@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from producers.confirmed_positions import ConfirmedPositions, SentBatch, merged
 from producers.source import SourceBatch, SourceRecord
-from runtime.checkpoints import Page, Position
+from stores.checkpoints import Page, Position
 
 
 def batch(records: int, at: int | None) -> SourceBatch:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from data.etl import clean_file
-from producers.csv_source import CsvSource
+from producers.csv.source import CsvSource
 from producers.raw_headers import RawHeaders
 from producers.source import SourceBatch, SourceFailed
 from producers.sources import build_source

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.csv_format import CsvFormat, NotCsv, detect_delimiter, detect_encoding, detect_format
+from producers.csv.format import CsvFormat, NotCsv, detect_delimiter, detect_encoding, detect_format
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from producers import csv_source
-from producers.csv_source import CsvSource
+from producers.csv import source as csv_source
+from producers.csv.source import CsvSource
 from producers.source import SourceBatch, SourceDescription, SourceRecord
-from runtime.checkpoints import Position
 from schemas.registry import dataset_named
+from stores.checkpoints import Position
 
 HEADER = "id,name\n"
 ENCODINGS = ("utf-8", "utf-8-sig", "cp1252", "utf-16-le", "utf-16", "utf-32-be", "cp932", "gb18030")

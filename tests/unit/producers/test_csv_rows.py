@@ -3,8 +3,8 @@ from itertools import islice
 
 import pytest
 
-from producers.csv_lines import LONGEST_LINE, MOST_LINES
-from producers.csv_rows import BadRow, CsvRows
+from producers.csv.lines import LONGEST_LINE, MOST_LINES
+from producers.csv.rows import BadRow, CsvRows
 
 
 def read(content: bytes, width: int | None = 2, encoding: str = "utf-8") -> list[list[str] | BadRow]:

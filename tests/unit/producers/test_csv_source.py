@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from producers.csv_source import CsvSource, column_names
+from producers.csv.source import CsvSource, column_names
 from producers.source import SourceDescription, SourceFailed, SourceRecord
 from schemas.registry import dataset_named
 

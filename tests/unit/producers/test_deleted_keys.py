@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from producers.deleted_keys_source import DeletedKeysSource
-from producers.json_lines_source import Lines
+from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import Lines
 from producers.source import SourceDescription
 from schemas.registry import dataset_named
 

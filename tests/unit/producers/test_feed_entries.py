@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.feed_entries import Feed, NotAFeed, read_feed
+from producers.rss.entries import Feed, NotAFeed, read_feed
 
 ITEMS = (
     "<item><title>New &amp; shiny</title><guid>2</guid><link>http://n/2</link>"

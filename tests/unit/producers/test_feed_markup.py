@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.feed_markup import text_of, without_active_parts
+from producers.rss.markup import text_of, without_active_parts
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from producers import feed_process
-from producers.feed_entries import NotAFeed
-from producers.feed_process import read_apart
+from producers.rss import process as feed_process
+from producers.rss.entries import NotAFeed
+from producers.rss.process import read_apart
 
 ITEM = b"<item><guid>1</guid><title>One</title></item>"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from producers.found_encoding import SAMPLE_BYTES, TextEncoding, UnsureEncoding, find_encoding
+from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, UnsureEncoding, find_encoding
 
 TEXTS = {
     "Hebrew": ["שלום וברכה לכולם", "דוד כהן מתל אביב", "הבית הגדול ליד הים",

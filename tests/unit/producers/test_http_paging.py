@@ -2,8 +2,8 @@ import datetime
 
 import pytest
 
-from producers.pagination import InvalidPage, Pagination
-from producers.retry_after import retry_after_seconds
+from producers.api.pagination import InvalidPage, Pagination
+from producers.http.retry_after import retry_after_seconds
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 

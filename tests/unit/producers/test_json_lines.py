@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from producers import json_lines_source
-from producers.json_lines_source import JsonLinesSource
+from producers.jsonl import source as json_lines_source
+from producers.jsonl.source import JsonLinesSource
 from producers.source import SourceDescription, SourceFailed
 from schemas.registry import dataset_named
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from producers.deleted_keys_source import DeletedKeysSource
-from producers.json_lines_source import JsonLinesSource, Lines
+from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import JsonLinesSource, Lines
 from producers.source import SourceDescription, SourceFailed
 from schemas.registry import dataset_named
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.api.pagination import Pagination
 from producers.json_parts import NotSplit, OtherShape, TooManyParts, elements, members
-from producers.pagination import Pagination
-from producers.webhooks import records_in
+from producers.webhook.webhooks import records_in
 from schemas.errors import InvalidRecord
 from stream_processors.decode_object import decode_object
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers import rate_limit
-from producers.rate_limit import RateLimit
+from producers.http import rate_limit
+from producers.http.rate_limit import RateLimit
 
 SECONDS = 10.0
 

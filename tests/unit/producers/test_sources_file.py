@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from data.generate import RAW_FILE
-from producers.api_source import ApiSource
-from producers.csv_source import CsvSource
-from producers.kafka_source import KafkaSource
+from producers.api.source import ApiSource
+from producers.csv.source import CsvSource
+from producers.kafka.source import KafkaSource
 from producers.sources import SourcesError, build_source, load_sources, sources_version
 from runtime.settings import Settings
 from schemas.registry import dataset_named

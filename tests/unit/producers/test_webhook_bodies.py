@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.webhooks import BodyRefused, records_in
+from producers.webhook.webhooks import BodyRefused, records_in
 
 
 def test_an_object_is_one_record_byte_for_byte() -> None:

@@ -1,6 +1,6 @@
 """What no caller can weaken."""
 
-from runtime.kafka_clients import consumer_config
+from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 
 

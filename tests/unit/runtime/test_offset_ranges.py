@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import OffsetRanges
 
 offsets = st.integers(min_value=0, max_value=60)
 

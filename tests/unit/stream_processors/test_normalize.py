@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.kafka_clients import MAX_PAYLOAD_BYTES
+from runtime.kafka.clients import MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.events import (
     HEADER_KIND,

@@ -1,0 +1,1 @@
+"""The kind `api`: JSON over HTTP, page by page."""

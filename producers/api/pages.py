@@ -1,0 +1,137 @@
+"""The pages of an API, in order and several at a time, to where they end."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
+
+from producers.api.pagination import InvalidPage, OtherStyle, PageContent, Pagination
+from producers.api.sent_records import SentRecords
+from producers.http.conditions import conditions, validators
+from producers.http.fetch import Fetcher, Refused
+from producers.record_key import JsonRecordKey
+from producers.source import SourceFailed, SourceRecord
+from producers.value_limit import LARGEST_VALUE_BYTES
+
+LARGE_PAGE_BYTES = 1_048_576
+"""A larger page is read in a thread, so that others have their turn meanwhile."""
+
+NO_SUCH_PAGE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+"""What servers answer behind the last page. To the first page it is an error, like any other status to any page."""
+
+NOTHING = PageContent([], None)
+
+
+class ApiPage(NamedTuple):
+    """A page as the server answered it; `content` is None where it is what it was (304).
+
+    `refusal`: the server says that it has no such page. `unreadable`: why the page's bytes stand for its records.
+    """
+
+    number: int
+    content: PageContent | None
+    etag: str | None = None
+    last_modified: str | None = None
+    refusal: Refused | None = None
+    unreadable: str | None = None
+
+    def records(self, key: JsonRecordKey) -> list[SourceRecord]:
+        """As they are to be published."""
+        found = (self.content or NOTHING).records
+        if self.unreadable is None:
+            return [SourceRecord(record, key.of(record)) for record in found]
+        return [SourceRecord(page, None, f"unreadable_page;{self.unreadable}") for page in found]
+
+    def total_pages(self, known: int | None) -> int | None:
+        """How many pages there are, `known` where this one cannot say."""
+        return known if self.content is None or self.unreadable else self.content.total_pages
+
+
+@dataclass(frozen=True)
+class ApiPages:
+    """The pages behind an address, for one run of a source."""
+
+    source: str
+    fetcher: Fetcher
+    url: str
+    pagination: Pagination
+    page_size: int
+    concurrency: int
+
+    async def read(self, start: int, sent: SentRecords | None, total: int | None) -> AsyncGenerator[ApiPage]:
+        """Non-empty pages in order from `start` on; unless `sent` is None, on condition that they are not those sent.
+
+        `total` is the number of pages as far as it is known: a page that is what it was does not say it.
+        Raises SourceFailed; for pages that cannot be read when all others have been.
+        """
+        first, style = self.pagination.first_page, self.pagination.style
+        number, before = start + 1, None
+        unreadable: list[ApiPage] = []
+        in_flight = deque([asyncio.create_task(self.page(start, sent))])
+        try:
+            while in_flight:
+                page = await in_flight.popleft()
+                if page.content is None and sent is not None and not sent.still_holds(page.number):
+                    # The page is what it was, but one of its records was sent with another content since.
+                    page = await self.page(page.number, None)
+                if page.refusal and total is not None and page.number < first + total:
+                    raise self._failed(f"{page.refusal.reason}; it is page {page.number} of {total}")
+                if page.content is not None and not page.content.records:
+                    break
+                if before and page.content and before.content and page.content.records == before.content.records:
+                    raise self._failed(
+                        f"{self.url} answers with the same page again and again: set the names that it understands in "
+                        '`pagination` (page_parameter, limit_parameter), or `style = "none"` if it has no pages'
+                    )
+                yield page
+                total = page.total_pages(total)
+                if page.unreadable:
+                    unreadable.append(page)
+                    if total is None and (before is None or before.unreadable):
+                        break  # it may go on like this for ever
+                if style == "none":
+                    break
+                last = None if total is None else first + total - 1
+                while len(in_flight) < self.concurrency and (last is None or number <= last):
+                    in_flight.append(asyncio.create_task(self.page(number, sent)))
+                    number += 1
+                before = page
+        finally:
+            for task in in_flight:
+                task.cancel()
+            await asyncio.gather(*in_flight, return_exceptions=True)
+        if unreadable:
+            raise self._failed(
+                f"{len(unreadable)} of its pages cannot be taken apart into records, so each is a failure; the first: "
+                f"{unreadable[0].unreadable}"
+            )
+
+    async def page(self, number: int, sent: SentRecords | None) -> ApiPage:
+        """One page; unless `sent` is None, on condition that it is not the one that was sent. Raises SourceFailed."""
+        parameters = self.pagination.parameters(number, self.page_size)
+        known = None if sent is None else sent.page(number)
+        first = number == self.pagination.first_page
+        try:
+            answer = await self.fetcher.get(self.url, parameters, None if known is None else conditions(known))
+        except Refused as refusal:
+            if first or refusal.status not in NO_SUCH_PAGE:
+                raise
+            return ApiPage(number, NOTHING, refusal=refusal)
+        if answer.status_code == HTTPStatus.NOT_MODIFIED:
+            return ApiPage(number, None)
+        if answer.status_code == HTTPStatus.NO_CONTENT:
+            return ApiPage(number, NOTHING)
+        body, read = answer.content, self.pagination.read
+        try:
+            content = await asyncio.to_thread(read, body) if len(body) > LARGE_PAGE_BYTES else read(body)
+        except InvalidPage as error:
+            reason = f"{answer.url}: {error}"
+            if first and isinstance(error, OtherStyle):
+                raise self._failed(reason) from error
+            return ApiPage(number, PageContent([body[:LARGEST_VALUE_BYTES]], None), unreadable=reason)
+        return ApiPage(number, content, *validators(answer.headers))
+
+    def _failed(self, reason: str) -> SourceFailed:
+        return SourceFailed(self.source, reason)

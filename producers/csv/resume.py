@@ -1,0 +1,180 @@
+"""Where reading a CSV file goes on, and whether the file is still the one that was read up to there.
+
+It is, if the bytes so far are the same: they are compared by hash, as fast as the disk gives them, and not parsed.
+Only of a file whose inode, size and time of change are what they were it is taken for granted.
+"""
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from producers.csv.rows import CsvRows, Place
+from stores.checkpoints import Position
+
+READ_BYTES: Final = 262_144
+COMPARE_BYTES = 1_048_576
+DIGEST_BYTES = 16
+
+KEPT_BYTES = 16_777_216
+"""Bytes read and not hashed yet, at most: more than any row of a batch, and what it reads ahead, can have."""
+
+PLAIN_OFFSETS = 1 << 64
+"""A larger one holds the state of a decoder too, and is no number of bytes."""
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed so short a time ago may change again without a new time."""
+
+
+class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in a file, in JSON. `digest` is that of the bytes before `offset`, all of whose rows are read.
+
+    A run that read to the `end` says so: the bytes from `offset` to there, if any, were read as rows too, but what is
+    appended could make other rows of them. `stat` is the file as it was opened; None if it could change unseen.
+    """
+
+    encoding: str
+    delimiter: str
+    skip_lines: int = 0
+    offset: int = 0
+    lines: int = 0
+    after_cr: bool = False
+    digest: str = ""
+    end: int | None = None
+    end_digest: str = ""
+    stat: tuple[int, int, int, int] | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.offset, self.lines, self.after_cr)
+
+    def saved(self) -> Position:
+        """As a checkpoint keeps it."""
+        return Position(msgspec.to_builtins(self))
+
+    @staticmethod
+    def of(at: Mapping[str, Any]) -> "FilePosition":
+        """From what a checkpoint has kept."""
+        return msgspec.convert(at, FilePosition)
+
+
+class HashedFile(io.BufferedReader):
+    """A file for CsvRows that hashes what it gives out, so that the digest is that of the bytes that were parsed."""
+
+    def __init__(self, path: Path) -> None:
+        raw = io.FileIO(path)
+        super().__init__(raw, READ_BYTES)
+        self.stat = _settled(os.fstat(raw.fileno()))
+        self.size = os.fstat(raw.fileno()).st_size
+        self.tracked = True
+        """Whether what is read counts; not while a header is read again."""
+        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._hashed = 0
+        self._ahead = bytearray()
+
+    def read1(self, size: int = -1, /) -> bytes:
+        data = super().read1(size)
+        if self.tracked:
+            self._ahead += data
+            if len(self._ahead) > KEPT_BYTES:  # an endless line: no row begins in it
+                self._advance(KEPT_BYTES // 2)
+        return data
+
+    def is_as_at(self, known: FilePosition) -> bool:
+        """Whether this is what a run has read to its end: then there is nothing to read. Blocking."""
+        if known.end is None or known.end != self.size:
+            return False
+        if self.stat is not None and self.stat == known.stat:
+            return True
+        self.seek(0)
+        return _digest_of(self, known.end) == known.end_digest
+
+    def goes_on_from(self, known: FilePosition) -> bool:
+        """Whether the bytes up to a position are still the same; then they count as read. Blocking."""
+        self.seek(0)
+        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        if known.offset and self.size >= known.offset and _digest_of(self, known.offset, self._hash) == known.digest:
+            self._hashed = known.offset
+            return True
+        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        return False
+
+    def digest(self, offset: int) -> str | None:
+        """The digest of the first `offset` bytes that were read. Later calls may only ask for more bytes."""
+        if not self._hashed <= offset <= self.consumed:
+            return None
+        self._advance(offset - self._hashed)
+        return self._hash.hexdigest()
+
+    @property
+    def consumed(self) -> int:
+        """How many bytes have been read."""
+        return self._hashed + len(self._ahead)
+
+    def ends_with(self, data: bytes) -> bool:
+        """Whether these are the last bytes that were read."""
+        return self._ahead.endswith(data)
+
+    def _advance(self, count: int) -> None:
+        self._hash.update(self._ahead[:count])
+        self._hashed += count
+        del self._ahead[:count]
+
+
+@dataclass
+class FileProgress:
+    """Follows the reading of a file, batch by batch."""
+
+    file: HashedFile
+    position: FilePosition
+
+    def after_batch(self, rows: CsvRows) -> Position | None:
+        """Where a run could go on after the rows so far; None where none can tell."""
+        place = rows.place()
+        if place is None or place.offset >= PLAIN_OFFSETS or (digest := self.file.digest(place.offset)) is None:
+            return None
+        self.position = msgspec.structs.replace(self.position, **place._asdict(), digest=digest)
+        return self.position.saved()
+
+    def without_rows(self) -> Position:
+        """At the end of a file whose header is not there yet: it will be read from its beginning."""
+        end = self.file.consumed
+        self.position = msgspec.structs.replace(
+            self.position, end=end, end_digest=self.file.digest(end) or "", stat=self.file.stat
+        )
+        return self.position.saved()
+
+    def at_end(self, rows: CsvRows) -> Position:
+        """After all rows: also the digest of all that was read, with the last rows that may not be finished."""
+        unfinished = rows.unfinished()
+        if unfinished is None:
+            self.after_batch(rows)
+        else:
+            data, lines = unfinished
+            offset = self.file.consumed - len(data)
+            if self.file.ends_with(data) and (digest := self.file.digest(offset)) is not None:
+                self.position = msgspec.structs.replace(
+                    self.position, offset=offset, lines=lines, after_cr=False, digest=digest
+                )
+        return self.without_rows()
+
+
+def _digest_of(file: io.BufferedReader, count: int, into: hashlib.blake2b | None = None) -> str:
+    """The digest of the next bytes. Blocking."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES) if into is None else into
+    while count and (data := file.read(min(COMPARE_BYTES, count))):
+        digest.update(data)
+        count -= len(data)
+    return digest.hexdigest()
+
+
+def _settled(stat: os.stat_result) -> tuple[int, int, int, int] | None:
+    if time.time_ns() - stat.st_mtime_ns < SETTLED_NS:
+        return None
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,1 @@
+"""Fetching over HTTP within bounds: retries, rate limits, conditions, decoded bodies."""

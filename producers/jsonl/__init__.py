@@ -1,0 +1,1 @@
+"""The kind `jsonl`: a JSON object per line, and keys to delete."""

@@ -1,0 +1,208 @@
+"""The kinds `jsonl`, a file in a block, and `push`, given by hand: one JSON object a line, passed through untouched."""
+
+import codecs
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Literal, Protocol, cast
+
+from pydantic import Field
+
+from producers.background_reader import read_in_background
+from producers.jsonl.form import is_object, not_json_lines
+from producers.record_key import JsonRecordKey
+from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from runtime.settings import Settings
+
+LONGEST_LINE = 16 * 1_048_576
+"""Bytes. A longer line is cut here, so that memory stays bounded; publishing rejects it for its size in any case."""
+
+READ_BYTES = 262_144
+"""Bytes per read, and so about the size of a batch."""
+
+LONGEST_UNPACKED = 16 * 1024**3
+"""Bytes that a packed file may become."""
+
+STANDARD_INPUT = Path("-")
+_GZIP = b"\x1f\x8b"
+
+
+class _Reads(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class JsonLinesBlock(SourceBlock):
+    """A block of kind `jsonl`."""
+
+    kind: Literal["jsonl"]
+    path: Path
+    """A file, packed with gzip or not."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 50)] = LONGEST_UNPACKED
+    """How much a packed file may become."""
+
+    def build(self, name: str, settings: Settings, folder: Path) -> "JsonLinesSource":  # noqa: ARG002 (files need none)
+        return JsonLinesSource(self.describe(name), folder / self.path, self.max_bytes)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The non-blank lines of a file, or of standard input for the path `-`, in UTF-8 and without a byte order mark.
+
+    It may be packed with gzip, and in UTF-16 or UTF-32, which its mark or the NULs between its letters tell.
+    """
+
+    path: Path
+    longest: int = LONGEST_UNPACKED
+    """Bytes; of a packed file no more is unpacked."""
+
+    def read(self, source: str) -> Iterator[tuple[list[bytes], float | None]]:
+        """Lines as they become available, with the share of the file read so far. Blocking.
+
+        Raises SourceFailed in the name of `source`.
+        """
+        try:
+            # Unbuffered: standard input hands over what has come, so that a slow writer's records are not held back;
+            # and its own file object, whose lock a reader blocked at exit would hold.
+            with open(0, "rb", 0, closefd=False) if self.path == STANDARD_INPUT else self.path.open("rb", 0) as file:
+                size = 0 if self.path == STANDARD_INPUT or not file.seekable() else self.path.stat().st_size
+                begun = _Begun(file)
+                packed = begun.beginning.startswith(_GZIP)
+                for lines in _line_batches(_InUtf8(_Unpacked(begun, self.longest) if packed else begun)):
+                    yield lines, min(1.0, file.tell() / size) if size else None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            reason = f"its gzip is cut off or damaged ({error}); what came before is published"
+            raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
+        except _TooLong as error:
+            reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
+            raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right") from error
+        except OSError as error:
+            raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class JsonLinesSource:
+    """Lines of a file, or of standard input for the path `-`; implements Source. Blank lines are skipped.
+
+    A line that is no JSON object is published too: the normalizer rejects it, and it is accounted for. A text that is
+    something else altogether, such as a JSON array or CSV, is refused before its first record.
+    """
+
+    description: SourceDescription
+    path: Path
+    longest: int = LONGEST_UNPACKED
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        """Batches of lines, read by a thread. Implements Source.batches."""
+        async for batch in read_in_background(self.read):
+            yield batch
+
+    def read(self) -> Iterator[SourceBatch]:
+        """The same, blocking. Raises SourceFailed."""
+        key = JsonRecordKey(self.description)
+        for lines, done in self._judged(Lines(self.path, self.longest).read(self.description.name)):
+            yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
+
+    def _judged(self, read: Iterator[tuple[list[bytes], float | None]]) -> Iterator[tuple[list[bytes], float | None]]:
+        """The same batches, once the first lines have shown that it is one object a line."""
+        lines: list[bytes] = []
+        judged, done = False, None
+        for more, done in read:
+            lines += more
+            if not judged:
+                if len(lines) < 2 and not (lines and is_object(lines[0])):
+                    continue  # the next line is needed to tell
+                self._check(lines)
+                judged = True
+            yield lines, done
+            lines = []
+        if lines:
+            self._check(lines)
+            yield lines, done
+
+    def _check(self, head: list[bytes]) -> None:
+        if what := not_json_lines(head):
+            raise SourceFailed(self.description.name, f"{self.path}: {what}; nothing of it is published")
+
+
+class _TooLong(Exception):
+    """A packed file becomes more than it may."""
+
+
+class _Begun:
+    """A file whose beginning has been looked at: a pipe cannot be read again."""
+
+    def __init__(self, file: _Reads) -> None:
+        self._file = file
+        self.beginning = file.read(READ_BYTES)
+
+    def read(self, size: int = READ_BYTES, /) -> bytes:
+        if not self.beginning:
+            return self._file.read(size)
+        piece, self.beginning = self.beginning[:size], self.beginning[size:]
+        return piece
+
+
+class _Unpacked:
+    """A packed file as the file that it becomes, up to `longest` bytes of it."""
+
+    def __init__(self, file: _Reads, longest: int) -> None:
+        self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb")
+        self._left = longest
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._file.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise _TooLong
+        return chunk
+
+
+class _InUtf8:
+    """A text in whichever of Unicode's encodings as UTF-8, without its mark."""
+
+    def __init__(self, file: _Reads) -> None:
+        self._file = file
+        beginning = b""
+        while len(beginning) < 4 and (more := file.read(READ_BYTES)):  # json's detection wants four
+            beginning += more
+        encoding = json.detect_encoding(beginning)
+        self._decoder = None
+        if encoding == "utf-8-sig":
+            beginning = beginning.removeprefix(codecs.BOM_UTF8)
+        elif encoding != "utf-8":
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._beginning = beginning
+
+    def read(self, size: int, /) -> bytes:
+        chunk, self._beginning = self._beginning or self._file.read(size), b""
+        if self._decoder is None:
+            return chunk
+        while not (text := self._decoder.decode(chunk, not chunk)) and chunk:
+            chunk = self._file.read(size)
+        return text.encode()
+
+
+def _line_batches(file: _Reads) -> Iterator[list[bytes]]:
+    """Non-blank lines without their ends, as they become available."""
+    rest = b""
+    cutting = False
+    while chunk := file.read(READ_BYTES):
+        *lines, tail = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"" if cutting else rest + lines[0]
+            rest, cutting = tail, False
+        elif not cutting:
+            rest += tail  # a line longer than a chunk, at most LONGEST_LINE / READ_BYTES times
+        if len(rest) > LONGEST_LINE:
+            lines.append(rest)
+            rest, cutting = b"", True
+        yield [line.strip(b"\r") for line in lines if line.strip()]
+    if rest.strip():
+        yield [rest.strip(b"\r")]

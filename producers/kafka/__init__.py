@@ -1,0 +1,1 @@
+"""The kind `kafka`: records of a foreign topic."""

@@ -1,0 +1,1 @@
+"""The kind `rss`: entries of RSS and Atom feeds."""

@@ -1,0 +1,105 @@
+"""Feeds are read in a process of their own, bounded in time and memory: a parser of what strangers write has neither.
+
+A feed of a few hundred bytes can keep feedparser busy for hours, inside one regular expression, where no thread can be
+stopped; and a text of a megabyte may become gigabytes.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+
+import msgspec
+
+from producers.rss.entries import Entry, Feed, NotAFeed, read_feed
+
+CPU_SECONDS = 10
+CPU_SECONDS_PER_MIB = 10
+"""Of CPU time. Some 1.5 s are needed for a MiB."""
+
+MEMORY_BYTES = 512 * 1_048_576
+MEMORY_PER_BYTE = 64
+OUTPUT_PER_BYTE = 16
+"""A feed becomes about its own size: title and link are repeated in each entry, and a summary is there as text too."""
+
+WALL_FACTOR = 10
+"""The wall clock only stops what waits instead of computing: on a busy machine CPU time takes longer."""
+
+_MIB = 1_048_576
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    """What the process says: the feed, or why it is none."""
+
+    entries: list[tuple[bytes, str | None]] = []
+    problem: str | None = None
+    refusal: str | None = None
+
+
+class _Question(msgspec.Struct, array_like=True):
+    body: bytes
+    content_type: str | None
+    address: str
+    cpu_seconds: int
+    memory_bytes: int
+
+
+async def read_apart(body: bytes, content_type: str | None = None, address: str = "") -> Feed:
+    """What `read_feed` says. Raises NotAFeed, also if the feed takes more time or memory than one of its length may."""
+    seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(body) // _MIB
+    memory = MEMORY_BYTES + MEMORY_PER_BYTE * len(body)
+    # Not what is in our environment: there are secrets in it.
+    environment = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", "from producers.rss.process import serve; serve()"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        async with asyncio.timeout(seconds * WALL_FACTOR):
+            question = _Question(body, content_type, address, seconds, memory)
+            said, _ = await process.communicate(msgspec.msgpack.encode(question))
+    except TimeoutError:
+        raise NotAFeed(f"reading it took longer than {seconds * WALL_FACTOR} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode in {-signal.SIGXCPU, -signal.SIGKILL}:
+        raise NotAFeed(f"reading it took more than the {seconds} s of CPU time that a feed of its length may take")
+    if process.returncode != 0:
+        raise NotAFeed(f"its XML cannot be read: the parser ended with {process.returncode}")
+    answer = msgspec.msgpack.decode(said, type=_Answer)
+    if answer.refusal is not None:
+        raise NotAFeed(answer.refusal)
+    return Feed([Entry(*entry) for entry in answer.entries], answer.problem)
+
+
+def serve() -> None:
+    """Read a question from standard input and answer it on standard output, within the bounds."""
+    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Question)
+    size = len(question.body)
+    _bound(resource.RLIMIT_CPU, question.cpu_seconds)
+    _bound(resource.RLIMIT_AS, question.memory_bytes)
+    _bound(resource.RLIMIT_CORE, 0)
+    try:
+        feed = read_feed(question.body, question.content_type, question.address)
+        if sum(len(entry.value) for entry in feed.entries) > _MIB + OUTPUT_PER_BYTE * size:
+            answer = _Answer(refusal=f"it becomes more than {OUTPUT_PER_BYTE} times its {size:,} bytes")
+        else:
+            answer = _Answer([(entry.value, entry.problem) for entry in feed.entries], feed.problem)
+    except NotAFeed as error:
+        answer = _Answer(refusal=str(error))
+    except MemoryError:
+        answer = _Answer(
+            refusal=f"reading its {size:,} bytes needs more than {question.memory_bytes:,} bytes of memory"
+        )
+    sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
+
+
+def _bound(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -1,0 +1,1 @@
+"""Encodings of text: declared, guessed, and how sure that is."""

@@ -1,0 +1,1 @@
+"""The kind `webhook`: records that somebody posts to us."""

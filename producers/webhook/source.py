@@ -1,0 +1,105 @@
+"""The kind `webhook`: records that somebody posts to `/webhooks/{source}` of the API, signed."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed
+from producers.value_limit import LARGEST_VALUE_BYTES
+from producers.webhook.signature import SignatureRule
+from runtime.settings import Settings
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+Secret = Annotated[SecretStr, Field(min_length=16)]
+
+
+class WebhookBlock(SourceBlock):
+    """A block of kind `webhook`. Without more than a secret it takes what GitHub sends."""
+
+    pushed: ClassVar[bool] = True
+
+    kind: Literal["webhook"]
+    secret: Secret | tuple[Secret, ...]
+    """What the sender signs with, 16 characters at least; several while one replaces another."""
+    signature_header: HeaderName = "X-Hub-Signature-256"
+    signature_prefix: str = "sha256="
+    signature_encoding: Literal["hex", "base64"] = "hex"
+    timestamp_header: HeaderName | None = None
+    """Header with the time of sending in seconds; it is signed too, so an old request cannot be sent again."""
+    tolerance_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    signed: str | None = None
+    """What is signed; by default `{body}`, and with a timestamp `{timestamp}.{body}`."""
+    max_bytes: Annotated[int, Field(ge=1, le=LARGEST_VALUE_BYTES)] = 1_048_576
+    """Longest body."""
+    max_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Longest array."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 8.0
+    """How long Kafka may take to confirm before the sender is told to try again; most senders wait 10 s."""
+    idempotency_header: HeaderName | None = None
+    """Header that names a delivery, the same each time that it is sent: it is published once."""
+    idempotency_seconds: Annotated[float, Field(ge=1, le=366 * 86_400)] = 7 * 86_400.0
+    """How long a delivery is remembered."""
+
+    @field_validator("secret", mode="before")
+    @classmethod
+    def _is_a_secret(cls, value: object) -> object:
+        secrets = [value] if isinstance(value, str) else value
+        if (
+            not isinstance(secrets, list)
+            or not secrets
+            or not all(isinstance(s, str) and len(s) >= 16 for s in secrets)
+        ):
+            raise ValueError("expected a text of at least 16 characters, or an array of such")
+        return value
+
+    @model_validator(mode="after")
+    def _is_signed(self) -> "WebhookBlock":
+        if self.interval_seconds is not None:
+            raise ValueError("interval_seconds: a webhook is not fetched; leave it out")
+        if self.signed_form.count("{body}") != 1:
+            raise ValueError("signed: expected {body} in it, once")
+        if ("{timestamp}" in self.signed_form) != (self.timestamp_header is not None):
+            raise ValueError("signed: {timestamp} in it and timestamp_header belong together")
+        return self
+
+    @property
+    def signed_form(self) -> str:
+        """What is signed, with its placeholders."""
+        return self.signed or ("{body}" if self.timestamp_header is None else "{timestamp}.{body}")
+
+    def rule(self) -> SignatureRule:
+        """How requests are to be signed."""
+        secrets = self.secret if isinstance(self.secret, tuple) else (self.secret,)
+        return SignatureRule(
+            [secret.get_secret_value().encode() for secret in secrets],
+            self.signature_header,
+            self.signature_prefix,
+            self.signature_encoding,
+            self.timestamp_header,
+            self.signed_form,
+            self.tolerance_seconds,
+        )
+
+    def build(self, name: str, settings: Settings, folder: Path) -> "WebhookSource":  # noqa: ARG002 (a kind with files needs it)
+        return WebhookSource(self.describe(name), self, settings.api_url)
+
+
+@dataclass(frozen=True)
+class WebhookSource:
+    """A source that nobody can read: its records are posted. Implements Source."""
+
+    description: SourceDescription
+    block: WebhookBlock
+    api_url: str
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        """Raises SourceFailed, which says where to post."""
+        name = self.description.name
+        raise SourceFailed(name, f"a webhook cannot be fetched: its sender posts to {self.api_url}/webhooks/{name}")

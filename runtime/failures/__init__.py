@@ -1,1 +1,0 @@
-"""Failures as they lie in Postgres: asked, changed, queued for a replay, settled. SQL only: sending is elsewhere."""

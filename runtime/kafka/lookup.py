@@ -1,0 +1,179 @@
+"""Reads single raw records back from their topics, by coordinates, as long as the broker keeps them."""
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from runtime.errors import DeliveryFailed
+from runtime.kafka.clients import QUIET, READ_COMMITTED, reason
+from runtime.settings import Settings
+
+Coordinates = tuple[str, int, int]
+"""Physical topic, partition, offset."""
+
+READ_SECONDS = 20.0
+ANSWER_SECONDS = 10.0
+
+MOST_BYTES = 134_217_728
+"""Of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
+
+NEAR_RECORDS = 2_000
+"""Reading over so many records costs less than another seek, which throws away what has been fetched."""
+
+BATCH_RECORDS = 500
+POLL_SECONDS = 0.2
+
+
+_PERMANENT = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
+
+Places = dict[tuple[str, int], list[int]]
+"""Offsets by physical topic and partition, ascending."""
+
+
+class RawMessage(NamedTuple):
+    """A raw record as it lies in its topic. `timestamp` is the broker's, in ms since the epoch."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp: int
+
+
+class RawLookup:
+    """One consumer outside of any group: it commits nothing and disturbs nobody. Connects on first use; close it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Consumer | None = None
+
+    def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
+        """What is still there of the wanted records. Blocking. Raises DeliveryFailed when not all of it can be read."""
+        found, problem = self.read_some(wanted)
+        if problem is not None:
+            raise DeliveryFailed(f"{problem}; try again")
+        return found
+
+    def read_some(self, wanted: Iterable[Coordinates]) -> tuple[dict[Coordinates, RawMessage], str | None]:
+        """What could be read of the wanted records within READ_SECONDS, and what kept the rest of them.
+
+        No such problem means that the topics hold no more of them. Blocking. Raises DeliveryFailed when Kafka does not
+        answer at all.
+        """
+        asked = set(wanted)
+        found: dict[Coordinates, RawMessage] = {}
+        consumer = self._opened()
+        deadline = time.monotonic() + READ_SECONDS
+        try:
+            while True:
+                there = _partitions(consumer)
+                try:
+                    remaining = _kept(consumer, _by_place(asked - found.keys(), there))
+                    problem = _read(consumer, remaining, found, deadline)
+                    break
+                except KafkaException as error:
+                    problem = f"Kafka does not give the raw records: {reason(error)}"
+                    # Anything else may pass: a broker that has just come back knows no partitions for a moment.
+                    if error.args[0].code() in _PERMANENT or time.monotonic() > deadline:
+                        break
+                    time.sleep(POLL_SECONDS)
+            if problem is not None:
+                consumer.unassign()
+                consumer.list_topics(timeout=ANSWER_SECONDS)  # was it Kafka that went away?
+        except KafkaException as error:
+            address = self._settings.kafka_bootstrap_servers
+            raise DeliveryFailed(
+                f"cannot read raw records from Kafka at {address}: {reason(error)}; `headrace status` says what is down"
+            ) from error
+        return found, problem
+
+    def close(self) -> None:
+        """Close the consumer. Idempotent."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _opened(self) -> Consumer:
+        self._consumer = self._consumer or Consumer(
+            {
+                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                "group.id": self._settings.named("failure-lookup"),
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": 16_384,
+                "fetch.wait.max.ms": 10,
+                "log_level": QUIET,
+                **READ_COMMITTED,
+            }
+        )
+        return self._consumer
+
+
+def _by_place(wanted: Iterable[Coordinates], there: Mapping[str, Collection[int]]) -> Places:
+    places: Places = {}
+    for topic, partition, offset in sorted(set(wanted)):
+        if partition in there.get(topic, ()):
+            places.setdefault((topic, partition), []).append(offset)
+    return places
+
+
+def _partitions(consumer: Consumer) -> dict[str, set[int]]:
+    """The partitions of every topic. Raises KafkaException when Kafka does not answer."""
+    topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
+    return {name: set(topic.partitions) for name, topic in topics.items()}
+
+
+def _kept(consumer: Consumer, places: Places) -> Places:
+    """Those that retention has left. Raises KafkaException."""
+    kept = {}
+    for place, offsets in places.items():
+        low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=ANSWER_SECONDS)
+        if there := [offset for offset in offsets if low <= offset < high]:
+            kept[place] = there
+    return kept
+
+
+def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMessage], deadline: float) -> str | None:
+    """Read all that remains into `found`. Returns what kept it from that, if anything. Raises KafkaException."""
+    wanted = len(found) + sum(map(len, remaining.values()))
+    size = sum(len(message.value or b"") for message in found.values())
+    consumer.assign([TopicPartition(*place, offsets[0]) for place, offsets in remaining.items()])
+    # A partition that an earlier read has paused would stay so.
+    consumer.resume([TopicPartition(*place) for place in remaining])
+    while remaining:
+        if time.monotonic() > deadline:
+            return f"Kafka gave {len(found)} of {wanted} raw records in {READ_SECONDS:g} s"
+        if size > MOST_BYTES:
+            return f"{len(found)} of {wanted} raw records are more than {MOST_BYTES:,} bytes"
+        for message in _arrived(consumer):
+            place = cast("str", message.topic()), cast("int", message.partition())
+            if (error := message.error()) is not None:
+                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 (its public name)
+                    raise KafkaException(error)
+                remaining.pop(place, None)
+                continue
+            if (offsets := remaining.get(place)) is None:
+                continue
+            offset = cast("int", message.offset())
+            # A record between two others may be gone: compacted, or a transaction's marker.
+            while offsets and offsets[0] < offset:
+                offsets.pop(0)
+            if offsets and offsets[0] == offset:
+                offsets.pop(0)
+                headers = cast("tuple[tuple[str, bytes | None], ...]", tuple(message.headers() or ()))
+                found[*place, offset] = RawMessage(message.key(), message.value(), headers, message.timestamp()[1])
+                size += len(message.value() or b"")
+            if not offsets:
+                del remaining[place]
+                consumer.pause([TopicPartition(*place)])
+            elif offsets[0] > offset + NEAR_RECORDS:
+                consumer.seek(TopicPartition(*place, offsets[0]))
+    return None
+
+
+def _arrived(consumer: Consumer) -> list[Message]:
+    """What is there, after waiting for the first of it: `consume` with a timeout would wait for a full batch."""
+    first = consumer.poll(POLL_SECONDS)
+    return [first, *consumer.consume(BATCH_RECORDS, 0)] if first is not None else []

@@ -1,0 +1,181 @@
+"""Creates the pipeline's topics and reads their ends. Blocking; call it from a thread in async code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from runtime.kafka.clients import MAX_MESSAGE_BYTES, QUIET
+from runtime.kafka.group_members import end_memberships
+from runtime.settings import Settings
+from schemas.topics import Topic, all_topics
+
+Place = tuple[str, int]
+"""A physical topic and a partition."""
+
+REQUEST_TIMEOUT_SECONDS = 10.0
+LOOK_TIMEOUT_SECONDS = 4.0
+"""For what workers and sinks ask while they run, and ask again: they must be able to stop in between."""
+
+
+def _is_settling(error: BaseException) -> bool:
+    cause = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    return isinstance(cause, KafkaError) and (cause.code() in SETTLING or cause.retriable())
+
+
+SETTLING = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._NOENT,  # noqa: SLF001 (librdkafka's own code for a topic whose leaders it has not heard of)
+}
+"""What a broker answers for a moment after a topic was created, a group first heard of, or a leader elected."""
+
+until_settled = retry(
+    retry=retry_if_exception(_is_settling),
+    wait=wait_random_exponential(multiplier=0.1, max=1.0),
+    stop=stop_after_delay(REQUEST_TIMEOUT_SECONDS),
+    reraise=True,
+)
+"""Decorates a read that is repeated while the broker is settling. Blocking."""
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """An admin client; connects on first use."""
+    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+
+
+def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that do not exist yet; returns their physical names. Idempotent, safe to run in parallel.
+
+    Existing ones get partitions up to TOPIC_PARTITIONS (none is ever taken away), all the same number: stages write to
+    the partition that they read from. Raises KafkaException when the broker refuses or cannot be reached.
+    """
+    admin = admin_client(settings)  # kept until the answers are in: its end would cancel them
+    existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    missing = [_new_topic(topic, settings) for topic in all_topics() if settings.named(topic.name) not in existing]
+    futures = admin.create_topics(missing, request_timeout=REQUEST_TIMEOUT_SECONDS) if missing else {}
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    _add_partitions(admin, settings)
+    return sorted(created)
+
+
+def _add_partitions(admin: AdminClient, settings: Settings) -> None:
+    existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    names = [settings.named(topic.name) for topic in all_topics()]
+    counts = {name: len(existing[name].partitions) for name in names if name in existing}
+    wanted = max([settings.topic_partitions, *counts.values()])
+    # Raw topics last: no record may come in a partition that the topics behind have not.
+    short = sorted((name for name, count in counts.items() if count < wanted), key=lambda name: name.endswith(".raw"))
+    for name in short:
+        more = admin.create_partitions([NewPartitions(name, wanted)], request_timeout=REQUEST_TIMEOUT_SECONDS)
+        try:
+            more[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was first
+                raise
+    if short:
+        end_memberships(settings)
+
+
+def partition_counts(settings: Settings) -> dict[str, int]:
+    """How many partitions each topic has, by physical name. Raises KafkaException when the broker cannot be reached."""
+    topics = admin_client(settings).list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def end_offsets(settings: Settings, topics: list[str]) -> dict[TopicPartition, int]:
+    """The last stable offset of every partition of those physical topics; missing topics are left out.
+
+    That is the next to be written, or, before it, the first record of a transaction that is open: nobody who reads
+    committed can be further. Offsets are no count of records: the markers of transactions have some too.
+    """
+    admin = admin_client(settings)
+    metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    wanted = {
+        TopicPartition(name, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for name in topics
+        if name in metadata
+        for partition in metadata[name].partitions
+    }
+    return list_offsets(admin, wanted)
+
+
+@until_settled
+def list_offsets(
+    admin: AdminClient,
+    wanted: dict[TopicPartition, OffsetSpec],
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+) -> dict[TopicPartition, int]:
+    """The wanted offset of each partition. Raises KafkaException.
+
+    The latest is the last stable offset; with READ_UNCOMMITTED it is the high watermark, which no reader of ours
+    reaches while a transaction is open.
+    """
+    if not wanted:
+        return {}
+    futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=REQUEST_TIMEOUT_SECONDS)
+    return {partition: future.result().offset for partition, future in futures.items()}
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """A topic as it is now. A topic that is deleted and made anew has another id.
+
+    `first_at` is the time of its earliest record, in ms since the epoch; None while it is empty.
+    """
+
+    topic_id: str
+    first_at: int | None
+
+
+@until_settled
+def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarnation]:
+    """The incarnation of each of these physical topics that exists. Raises KafkaException."""
+    admin = admin_client(settings)
+    metadata = admin.list_topics(timeout=LOOK_TIMEOUT_SECONDS).topics
+    existing = [name for name in topics if name in metadata]
+    if not existing:
+        return {}
+    ids = topic_ids(admin, existing)
+    since_ever = {
+        TopicPartition(name, partition): OffsetSpec.for_timestamp(0)
+        for name in existing
+        for partition in metadata[name].partitions
+    }
+    first: dict[str, int] = {}
+    for place, future in admin.list_offsets(since_ever, request_timeout=LOOK_TIMEOUT_SECONDS).items():
+        found = future.result()
+        if found.offset >= 0:
+            first[place.topic] = min(found.timestamp, first.get(place.topic, found.timestamp))
+    return {name: Incarnation(ids[name], first.get(name)) for name in existing}
+
+
+def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
+    """The broker's id of each of these physical topics. Raises KafkaException, also for one that does not exist."""
+    described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=LOOK_TIMEOUT_SECONDS)
+    return {name: str(description.result().topic_id) for name, description in described.items()}
+
+
+def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
+    return NewTopic(
+        settings.named(topic.name),
+        num_partitions=settings.topic_partitions,
+        replication_factor=settings.topic_replication,
+        config={
+            "retention.ms": str(settings.topic_retention_hours * 3_600_000),
+            "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "min.insync.replicas": str(max(1, settings.topic_replication - 1)),
+        },
+    )

@@ -1,1 +1,0 @@
-"""The database's history: Alembic's environment and its versions. Applied by `runtime.migrate`."""

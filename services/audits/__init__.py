@@ -1,0 +1,1 @@
+"""Proves that nothing is lost: counts by coverage, compares the stores key by key, repairs."""

@@ -1,0 +1,1 @@
+"""Failures as they lie in Postgres: asked, changed, queued for a replay, sent again, settled."""

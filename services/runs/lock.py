@@ -1,0 +1,130 @@
+"""One run of a source at a time, on all hosts: a lock of a Postgres session, on a connection of its own.
+
+The lock goes with its process, however that ends. It needs a session, so no pooler in transaction mode may be between.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import asyncpg
+import structlog
+
+from runtime.errors import Explained
+from runtime.settings import Settings
+from stores.unavailable import Unavailable, postgres_trouble
+
+log = structlog.get_logger()
+
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+RETAKE_EVERY_SECONDS = 0.5
+
+KEY = "hashtextextended('headrace etl run ' || {source}, 0)"
+"""The lock's number in SQL; `{source}` is an expression for the source's name."""
+
+HOLDER = f"""
+    SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid = (({KEY} >> 32) & 4294967295)::oid AND objid = ({KEY} & 4294967295)::oid"""  # noqa: S608
+"""The query that finds the session which holds the lock of a source; it takes nothing."""
+
+_TAKE = f"SELECT pg_try_advisory_lock({KEY}) AS taken, ({HOLDER}) AS holder".format(source="$1::text")
+_RELEASE = f"SELECT pg_advisory_unlock({KEY})".format(source="$1::text")
+
+SESSION = {
+    "application_name": "headrace-etl-run",
+    # A host that vanished holds its locks until the server's keepalives find out: a minute, not two hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+
+class LockTaken(Explained):
+    """The connection that held the lock was lost, and another run took the lock before it was back."""
+
+
+class SourceLock:
+    """The lock of one source. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings, source: str) -> None:
+        self._url = settings.plain_database_url
+        self._source = source
+        self._connection: Any = None
+        self._pid: int | None = None
+        self._lost = asyncio.Event()
+
+    async def take(self) -> bool:
+        """Take it if it is free; does not wait for it. Raises Unavailable."""
+        try:
+            taken, _ = await self._try()
+        except Exception as error:
+            await self._close()
+            if reason := postgres_trouble(error):
+                raise Unavailable("postgres", reason) from error
+            raise
+        return taken
+
+    async def guard(self) -> None:
+        """Take the lock anew whenever its connection is lost, as after a restart of Postgres; runs until cancelled.
+
+        Raises LockTaken when somebody else was faster.
+        """
+        while True:
+            await self._lost.wait()
+            log.warning("etl_lock_lost", source=self._source)
+            while not await self._retake():  # noqa: ASYNC110 (nobody tells when Postgres is back)
+                await asyncio.sleep(RETAKE_EVERY_SECONDS)
+            log.info("etl_lock_retaken", source=self._source)
+
+    async def release(self) -> None:
+        """Give it back, if it is held; when this returns, the next may have it. Raises nothing."""
+        if self._connection is not None and not self._connection.is_closed():
+            # Said, not left to the closing: the server notices that some time later.
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._connection.execute(_RELEASE, self._source)
+        await self._close()
+
+    async def _retake(self) -> bool:
+        before = self._pid
+        try:
+            taken, holder = await self._try()
+        except Exception as error:
+            await self._close()
+            if postgres_trouble(error):
+                return False
+            raise
+        if not taken and holder not in (None, before):
+            raise LockTaken(
+                f"another run of {self._source} began while Postgres did not answer; what this one has published "
+                "will be stored all the same"
+            )
+        return taken
+
+    async def _try(self) -> tuple[bool, int | None]:
+        if self._connection is None or self._connection.is_closed():
+            connect: Any = asyncpg.connect
+            self._connection = await connect(
+                self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SESSION
+            )
+            self._connection.add_termination_listener(self._note_loss)
+        row = await self._connection.fetchrow(_TAKE, self._source)
+        if row["taken"]:
+            self._pid = self._connection.get_server_pid()
+            self._lost.clear()
+        return bool(row["taken"]), row["holder"]
+
+    def _note_loss(self, connection: Any) -> None:
+        if connection is self._connection:
+            self._lost.set()
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()

@@ -1,0 +1,122 @@
+"""Brings the database to the current schema; safe when every process does it at its start."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.registry import all_datasets
+from stores.table_fit import fit_of, look_at
+from stores.tables import all_tables
+
+LOCK_KEY = 0x68656164726163
+"""Any number of ours (the bytes of "headrac"): whoever holds this advisory lock is migrating."""
+
+STARTING_SECONDS = 30
+"""How long a Postgres that is not there yet may take to start."""
+
+LOCK_SECONDS = 10
+"""How long a change of a table waits for a reader of it; everybody else's reads wait behind it."""
+
+
+@dataclass
+class SchemaReport:
+    """What set-up did and did not do, in lines for people that name dataset and field."""
+
+    changes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Where a table is wider than its declaration."""
+    misfits: dict[str, str] = field(default_factory=dict)
+    """By name of a dataset that does not fit its table: why, and what to do."""
+
+
+def migrate(settings: Settings) -> SchemaReport:
+    """Apply all migrations, create the tables of new datasets, and add to the others what is safe.
+
+    So a new dataset, a new nullable field and a longer text need no migration. A table that its dataset does not fit
+    all the same is left as it is, and reported. Blocking, idempotent. Waits up to 30 s for a Postgres that is starting,
+    and as long as it takes for others that are migrating. All or nothing, in one transaction. Raises OSError or
+    sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
+    """
+    return asyncio.run(_migrate(settings))
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration for a connection; finds the migrations beside this module, installed or not."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def is_starting(error: BaseException) -> bool:
+    """Whether Postgres is not there, or not there yet."""
+    if isinstance(error, DBAPIError):
+        cause = error.orig.__cause__ if error.orig else None
+        return isinstance(cause, asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError | OSError)
+    return isinstance(error, OSError | asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError)
+
+
+@retry(
+    retry=retry_if_exception(is_starting),
+    stop=stop_after_delay(STARTING_SECONDS),
+    wait=wait_random_exponential(multiplier=0.2, max=2),
+    reraise=True,
+)
+async def _migrate(settings: Settings) -> SchemaReport:
+    engine = create_async_engine(settings.async_database_url)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            return await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> SchemaReport:
+    command.upgrade(alembic_config(connection), "head")
+    existing = set(inspect(connection).get_table_names())
+    tables = all_tables()
+    tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name not in existing])
+    report = SchemaReport()
+    for dataset in all_datasets():
+        if dataset.table in existing:
+            _fit(connection, dataset, report)
+        else:
+            report.changes.append(f"{dataset.name}: the table {dataset.table} was made")
+    return report
+
+
+def _fit(connection: Connection, dataset: Dataset, report: SchemaReport) -> None:
+    """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
+    fit = fit_of(dataset, look_at(connection, dataset.table))
+    report.remarks += fit.remarks
+    try:
+        with connection.begin_nested():
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            for sql, line in fit.safe:
+                connection.execute(text(sql))
+                report.changes.append(line)
+            connection.execute(text("SET LOCAL lock_timeout = DEFAULT"))
+    except DBAPIError as error:
+        if is_starting(error) or error.connection_invalidated:
+            raise
+        wanted = "; ".join(line for _, line in fit.safe)
+        report.changes = [line for line in report.changes if line not in {line for _, line in fit.safe}]
+        fit.misfits.append(f"{dataset.name}: Postgres refuses a change ({wanted}): {_first_line(error.orig)}")
+    if fit.misfits:
+        report.misfits[dataset.name] = "; ".join(fit.misfits)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0].rpartition(">: ")[2]

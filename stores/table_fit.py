@@ -1,0 +1,246 @@
+"""Compares a dataset's declaration with its table as it stands: what can be added safely, and what needs a migration.
+
+Safe is what loses no value and refuses no record that was taken before: the table becomes wider. A table that is wider
+than its declaration fits: so a deploy can be rolled back.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, UniqueConstraint, inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
+from sqlalchemy.schema import CreateIndex
+from sqlalchemy.types import TypeEngine
+
+from schemas.dataset import Dataset
+from stores.tables import dataset_table, may_swap
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+UNBOUNDED = 10**9
+
+_IMMEDIATE = text("""
+    SELECT c.conname, array_agg(a.attname::text) FROM pg_constraint c
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)
+    WHERE c.conrelid = to_regclass(quote_ident(:table)) AND c.contype = 'u' AND NOT c.condeferrable
+    GROUP BY c.conname""")
+
+_INTEGERS = {"SMALLINT": 2, "INTEGER": 4, "BIGINT": 8}
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """A column as Postgres has it. `filled`: it gets a value by itself."""
+
+    type: str
+    nullable: bool
+    filled: bool
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """A table as Postgres has it: its primary key, what else is unique, and what its indexes begin with."""
+
+    columns: Mapping[str, FoundColumn]
+    key: frozenset[str]
+    unique: frozenset[frozenset[str]]
+    immediate: Mapping[frozenset[str], str]
+    """Names of the constraints that hold for each row at once, not at the end of a statement."""
+    indexed: frozenset[tuple[str, ...]]
+
+
+@dataclass
+class TableFit:
+    """What is to be done about a table. Lines name dataset and field."""
+
+    safe: list[tuple[str, str]] = field(default_factory=list)
+    """(SQL, line) of what set-up does by itself."""
+    missing: list[str] = field(default_factory=list)
+    """Columns that are added so: until then the dataset cannot be read."""
+    misfits: list[str] = field(default_factory=list)
+    """Why the dataset can't be stored in it: what needs a migration."""
+    remarks: list[str] = field(default_factory=list)
+    """Where the table is wider than the declaration, and stays so."""
+
+
+def look_at(connection: Connection, table: str) -> FoundTable:
+    """The table as it stands. Asks Postgres."""
+    inspector = inspect(connection)
+    indexes = inspector.get_indexes(table)
+    plain = [index for index in indexes if not index.get("dialect_options", {}).get("postgresql_where")]
+    unique = [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
+    unique += [_names(index) for index in plain if index["unique"]]
+    return FoundTable(
+        {
+            column["name"]: FoundColumn(
+                type_name(column["type"]),
+                column["nullable"],
+                bool(column.get("default") or column.get("identity") or column.get("computed")),
+            )
+            for column in inspector.get_columns(table)
+        },
+        frozenset(inspector.get_pk_constraint(table)["constrained_columns"]),
+        frozenset(frozenset(names) for names in unique),
+        {frozenset(names): name for name, names in connection.execute(_IMMEDIATE, {"table": table})},
+        frozenset(tuple(_names(index)) for index in plain),
+    )
+
+
+def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
+    """What is to be done so that the dataset fits into the table. Pure."""
+    table = dataset_table(dataset)
+    fit = TableFit()
+    for column in table.columns:
+        if (there := found.columns.get(column.name)) is None:
+            _add(fit, dataset, column)
+        else:
+            _compare(fit, dataset, column, there)
+    for name in found.columns.keys() - {column.name for column in table.columns}:
+        _left(fit, dataset, name, found.columns[name])
+    _compare_keys(fit, dataset, table, found)
+    for name in dataset.unique if may_swap(dataset) else ():
+        if constraint := found.immediate.get(frozenset({name})):
+            sql = (
+                f'ALTER TABLE "{dataset.table}" DROP CONSTRAINT "{constraint}", '
+                f'ADD CONSTRAINT "{constraint}" UNIQUE ("{name}") DEFERRABLE INITIALLY IMMEDIATE'
+            )
+            fit.safe.append((sql, f"{dataset.name}.{name}: records may swap their values now"))
+    if not fit.misfits:
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            names = tuple(column.name for column in index.columns)
+            if index.dialect_options["postgresql"]["where"] is None and not _is_indexed(names, found):
+                sql = str(CreateIndex(index, if_not_exists=True).compile(dialect=_DIALECT))
+                fit.safe.append((sql, f"{dataset.name}: an index on {', '.join(names)}"))
+    return fit
+
+
+def type_name(kind: TypeEngine[Any]) -> str:
+    """As Postgres writes it, without a collation: `VARCHAR(50)`. Pure."""
+    try:
+        return kind.compile(dialect=_DIALECT).partition(" COLLATE")[0]
+    except CompileError:
+        return repr(kind)
+
+
+def holds(found: str, declared: str) -> bool:
+    """Whether every value of the declared type has its place in a column of the type that is there. Pure."""
+    (one, mine), (other, theirs) = _parsed(found), _parsed(declared)
+    if one != other:
+        return False
+    # Of decimals, as many digits before the point and as many after it; of anything else, as much of it.
+    return all(there >= wanted for there, wanted in zip(mine, theirs, strict=True))
+
+
+def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
+    """A type's family, and how much it holds."""
+    name, numbers = text.partition("(")[0], [int(number) for number in re.findall(r"\d+", text.partition("(")[2])]
+    if name in ("TEXT", "VARCHAR"):
+        return "text", (numbers[0] if numbers else UNBOUNDED,)
+    if name == "NUMERIC":
+        digits, places = (*numbers, 0)[:2] if numbers else (2 * UNBOUNDED, UNBOUNDED)
+        return "decimal", (digits - places, places)
+    if name in _INTEGERS:
+        return "integer", (_INTEGERS[name],)
+    return text, ()
+
+
+def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
+    declared = type_name(column.type)
+    if column.nullable and column.name in dataset.model.model_fields:
+        fit.missing.append(column.name)
+        fit.safe.append(
+            (
+                f'ALTER TABLE "{dataset.table}" ADD COLUMN IF NOT EXISTS "{column.name}" {declared}',
+                f"{dataset.name}.{column.name}: added as {declared}",
+            )
+        )
+    else:
+        fit.misfits.append(
+            f"{dataset.name}.{column.name}: declared {declared} and required, and the table has no such column; "
+            "declare it `| None`, or write a migration that adds it with a value for the rows that are there"
+        )
+
+
+def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: FoundColumn) -> None:
+    declared, name = type_name(column.type), f"{dataset.name}.{column.name}"
+    alter = f'ALTER TABLE "{dataset.table}" ALTER COLUMN "{column.name}"'
+    if declared == there.type or (holds(there.type, declared) and holds(declared, there.type)):
+        pass
+    elif holds(there.type, declared):
+        fit.remarks.append(
+            f"{name}: declared {declared}, the table has {there.type} and keeps it, since a value could be lost; "
+            "narrow it with a migration"
+        )
+    elif holds(declared, there.type):
+        fit.safe.append((f"{alter} TYPE {declared}", f"{name}: {there.type} is now {declared}"))
+    else:
+        fit.misfits.append(
+            f"{name}: declared {declared}, and the table has {there.type}; declare it as it was, under a new name, or "
+            "write a migration that converts the column"
+        )
+    if column.nullable and not there.nullable:
+        fit.safe.append((f"{alter} DROP NOT NULL", f"{name}: may be absent now"))
+    elif there.nullable and not column.nullable:
+        fit.remarks.append(
+            f"{name}: declared as required, and rows of the table may lack it and stay so; fill them and set NOT NULL "
+            "with a migration"
+        )
+
+
+def _left(fit: TableFit, dataset: Dataset, name: str, there: FoundColumn) -> None:
+    if there.nullable or there.filled:
+        fit.remarks.append(
+            f"{dataset.name}.{name}: not declared, and the table keeps its column of {there.type} with what is in it; "
+            "drop it with a migration"
+        )
+    else:
+        fit.misfits.append(
+            f"{dataset.name}.{name}: not declared, and the table has a column of {there.type} that must have a value; "
+            "declare it again, or write a migration that drops it or its NOT NULL"
+        )
+
+
+def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, found: FoundTable) -> None:
+    key = frozenset(column.name for column in table.primary_key.columns)
+    unique = {
+        frozenset(column.name for column in constraint.columns)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    }
+    if key != found.key:
+        fit.misfits.append(
+            f"{dataset.name}: the declared key is {_listed(key)}, and the table's is {_listed(found.key)}; a dataset's "
+            "key stays: declare a new dataset with a table of its own, or write a migration"
+        )
+    for names in sorted(unique - found.unique, key=sorted):
+        fit.misfits.append(
+            f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration that "
+            f"settles what is there twice and adds the constraint uq_{dataset.table}_{'_'.join(sorted(names))}"
+        )
+    for names in sorted(found.unique - unique, key=sorted):
+        if names != found.key:
+            fit.misfits.append(
+                f"{dataset.name}: {_listed(names)} is unique in the table, and not declared so; declare it, or write a "
+                "migration that drops the constraint"
+            )
+
+
+def _is_indexed(names: tuple[str, ...], found: FoundTable) -> bool:
+    return any(there[: len(names)] == names for there in found.indexed)
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " + ".join(sorted(names)) or "none"
+
+
+def _names(index: Mapping[str, Any]) -> list[str]:
+    """The columns that an index begins with, up to an expression."""
+    return list(_plain(index["column_names"]))
+
+
+def _plain(names: list[str | None]) -> Iterator[str]:
+    return (name for name in takewhile(lambda name: name is not None, names) if name is not None)

@@ -1,0 +1,409 @@
+"""Every Postgres table, for migrations, the sinks and the API. Dataset tables are derived from their declarations."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
+
+from schemas.dataset import Dataset, DatasetField
+from schemas.registry import all_datasets
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+row_version = Sequence("row_version", metadata=metadata)
+"""Gives every change of a row its version. Taken under the row's lock, so per key it only grows: see decision 0003."""
+
+OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed", "held")
+"""Where a raw record can end. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
+
+
+def _timestamp(name: str, *, default: bool = False, nullable: bool = False) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if default else None)
+
+
+def _raw_table(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger, nullable=False),
+        Column("key", Text),
+        Column("source_name", Text),
+        Column("run_id", Text),
+        Column("payload", LargeBinary),
+        _timestamp("received_at"),
+        PrimaryKeyConstraint("topic", "partition", "offset"),
+    )
+
+
+raw_api_data = _raw_table("raw_api_data")
+raw_csv_data = _raw_table("raw_csv_data")
+
+ingest_failures = Table(
+    "ingest_failures",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("source_name", Text),
+    Column("run_id", Text),
+    Column("key", Text),
+    Column("stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("problems", JSONB, nullable=False),
+    Column("payload", LargeBinary),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    _timestamp("failed_at"),
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("replay_of", BigInteger),
+    Column("failed_again_as", BigInteger),
+    Column("replay_job", Integer),
+    Column("edited_payload", LargeBinary),
+    Column("raw_headers", JSONB),
+    Column("replayed_key", Text),
+    Column("replayed_topic", Text),
+    Column("replayed_partition", Integer),
+    Column("replayed_offset", BigInteger),
+    _timestamp("updated_at", nullable=True),
+    Column("raw_timestamp", BigInteger),
+    Column("claim", LargeBinary),
+    Column("blocked_by", Text),
+    UniqueConstraint("topic", "partition", "offset"),
+    Index(None, "dataset", "reason"),
+    Index("ix_ingest_failures_claims", "dataset", "key", postgresql_where=text("claim IS NOT NULL")),
+    Index("ix_ingest_failures_blocked_by", "dataset", "blocked_by", postgresql_where=text("claim IS NOT NULL")),
+    Index(None, "state", "id"),
+    Index("ix_ingest_failures_replayed", "replayed_topic", "replayed_partition", "replayed_offset"),
+)
+"""Rejected records. The sink writes them; from `state` on, columns tell what people did about them: see
+`services/failures/`. `attempts` counts the replays of the record, over all its failures (`replay_of` chains them).
+`raw_timestamp` is the broker's, in ms since the epoch. `claim` is the record in normal form while it waits for a unique
+value of the key `blocked_by` (null: unknown), and until the row that it became has been announced: see
+sinks/postgres/pending.
+"""
+
+failure_replays = Table(
+    "failure_replays",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("selection", JSONB, nullable=False),
+    Column("rate", Double),
+    Column("forced", Boolean, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("sent", BigInteger, nullable=False, server_default="0"),
+    Column("skipped", BigInteger, nullable=False, server_default="0"),
+    Column("who", Text, nullable=False),
+    _timestamp("started_at"),
+    _timestamp("ended_at", nullable=True),
+    Column("attended_by", Text),
+    _timestamp("attended_until", nullable=True),
+)
+"""Replay jobs. Who runs one renews a lease on it (services/failures/replays.py). `rate` in records/s. The failures of a
+job are those `queued` with its id in `replay_job`.
+"""
+
+failure_actions = Table(
+    "failure_actions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("failure_id", BigInteger),
+    Column("job_id", Integer),
+    Column("action", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    _timestamp("at", default=True),
+    Column("note", Text),
+    Column("before", LargeBinary),
+    Column("after", LargeBinary),
+    Index(None, "failure_id"),
+)
+"""What was done about a failure, or to a job as a whole, by whom, when. `before` and `after` are an edit's payloads."""
+
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("ranges", INT8MULTIRANGE, nullable=False),
+    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    Column("void", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("topic", "partition"),
+)
+"""The books of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
+many as `void` counts, by the broker's evidence that they carry none (decision 0027). Both in one set, so that it stays
+one range however many transactions there are.
+"""
+
+
+run_outcomes = Table(
+    "run_outcomes",
+    metadata,
+    Column("run_id", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    _timestamp("updated_at"),
+    PrimaryKeyConstraint("run_id", "topic", "partition"),
+)
+"""What became of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
+
+
+topic_epochs = Table(
+    "topic_epochs",
+    metadata,
+    Column("topic", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "epoch"),
+)
+"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See runtime/epochs."""
+
+
+etl_runs = Table(
+    "etl_runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    _timestamp("started_at"),
+    _timestamp("finished_at", nullable=True),
+    Column("published", BigInteger),
+    Column("stored", BigInteger),
+    Column("failed", BigInteger),
+    Column("outcomes", JSONB(none_as_null=True)),
+    Column("failure_reason", Text),
+    Column("anomalies", JSONB),
+    Column("encoding", Text),
+    _timestamp("created_at", default=True),
+    Index(None, "source", "started_at"),
+    Index("ix_etl_runs_running", "source", postgresql_where=text("status = 'running'")),
+)
+"""Runs of sources; `status` is running, success or failed. Counts are null until they are known: `published` while the
+broker has not confirmed all, `stored` and `failed` while Postgres has not taken all. `outcomes` is {outcome: records};
+of a run that failed, what had become of its records by then. See services/runs."""
+
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("dataset", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("raw_partition", Integer, nullable=False),
+    Column("raw_offset", BigInteger, nullable=False),
+    Column("raw_timestamp", BigInteger, nullable=False),
+    _timestamp("deleted_at"),
+    PrimaryKeyConstraint("dataset", "key"),
+    Index(None, "deleted_at"),
+)
+"""Deleted records, remembered for a while: an older record that comes late must not bring one back."""
+
+etl_checkpoint = Table(
+    "etl_checkpoint",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("position", JSONB, nullable=False),
+    Column("run_id", Text, nullable=False),
+    _timestamp("updated_at"),
+)
+"""Where reading a source goes on, and what that depends on (`scope`); see `stores/checkpoints.py`."""
+
+etl_checkpoint_pages = Table(
+    "etl_checkpoint_pages",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("page", Integer),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("records", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("source", "seq"),
+    ForeignKeyConstraint(
+        ["source"], [etl_checkpoint.c.source], ondelete="CASCADE", name="fk_etl_checkpoint_pages_source"
+    ),
+    Index(None, "source", "page"),
+)
+"""What the pages of an API held when they were sent, 16 bytes a record; without a page number: what no longer holds."""
+
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("dataset", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, unique=True),
+    Column("event", LargeBinary, nullable=False),
+    _timestamp("written_at", default=True),
+    PrimaryKeyConstraint("dataset", "key"),
+)
+"""Change events that are still to be published, of rows that the API writes: see runtime/outbox. At most one per key,
+the newest: so it has no more entries than keys have changed since Kafka was last there.
+"""
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("claim", Text, nullable=False),
+    Column("accepted", Integer),
+    _timestamp("forget_at"),
+    PrimaryKeyConstraint("source", "key"),
+    Index(None, "forget_at"),
+)
+"""Idempotency keys of webhooks: see producers/webhook_deliveries. Without `accepted` it is being published."""
+
+
+source_schemas = Table(
+    "source_schemas",
+    metadata,
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("state", JSONB, nullable=False),
+    _timestamp("updated_at"),
+    PrimaryKeyConstraint("source_name", "dataset"),
+)
+"""What is known of the fields of each source's records: see `sinks/drift/rules.py`."""
+
+schema_drift = Table(
+    "schema_drift",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source_name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("from_type", Text),
+    Column("to_type", Text),
+    Column("reason", Text),
+    _timestamp("since"),
+    _timestamp("last_seen"),
+    Column("records", BigInteger, nullable=False),
+    Column("run_id", Text),
+    Column("topic", Text),
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("example", Text),
+    _timestamp("detected_at", default=True),
+    _timestamp("ended_at", nullable=True),
+    Index(None, "source_name", "dataset", "field"),
+)
+"""Fields that a source has gained, lost or retyped. `reason`: the code with which such records fail, null: they do not.
+`records` have shown it so far, until `ended_at`. The coordinates are the example's."""
+
+run_profiles = Table(
+    "run_profiles",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    _timestamp("profiled_at", default=True),
+    Column("features", JSONB, nullable=False),
+    Column("sampled", Integer, nullable=False),
+    Column("compared_with", Integer, nullable=False),
+    Index(None, "source", "profiled_at"),
+)
+"""What each successful run looked like, {feature: number}, from so many sampled records: see `services/anomalies/`.
+
+It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
+"""
+
+
+@cache
+def dataset_table(dataset: Dataset) -> Table:
+    """The table of a dataset: its fields, when they were stored, and the raw record they came from, if there is one."""
+    identity = [Column("id", BigInteger, Identity(), primary_key=True)] if dataset.serial_id else []
+    key = UniqueConstraint(*dataset.key) if dataset.serial_id else PrimaryKeyConstraint(*dataset.key)
+    return Table(
+        dataset.table,
+        metadata,
+        *identity,
+        *(Column(field.name, _column_type(field), nullable=not field.required) for field in dataset.fields),
+        _timestamp("created_at", default=True),
+        _timestamp("updated_at", nullable=True),
+        Column("search_text", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        *(_raw_record(dataset) if dataset.written_by == "pipeline" else ()),
+        key,
+        *(_unique(dataset, name) for name in dataset.unique),
+        *(Index(None, name) for name in dataset.indexed),
+    )
+
+
+def _unique(dataset: Dataset, name: str) -> UniqueConstraint:
+    # The sink swaps values within a statement. The API inserts with ON CONFLICT, which does not wait for its end.
+    at_end = may_swap(dataset)
+    return UniqueConstraint(name, deferrable=at_end or None, initially="IMMEDIATE" if at_end else None)
+
+
+def may_swap(dataset: Dataset) -> bool:
+    """Whether rows may take each other's unique values: those constraints hold at a statement's end. Pure."""
+    return dataset.written_by == "pipeline"
+
+
+def _raw_record(dataset: Dataset) -> list[SchemaItem]:
+    return [
+        Column("raw_partition", Integer, nullable=False),
+        Column("raw_offset", BigInteger, nullable=False),
+        Column("raw_timestamp", BigInteger, nullable=False),
+        # How often the row was replaced by a record of another raw partition: see decision 0013.
+        Column("raw_moves", Integer, nullable=False, server_default="0"),
+        Index(f"ix_{dataset.table}_raw_moves", "raw_moves", postgresql_where=text("raw_moves > 0")),
+    ]
+
+
+def all_tables() -> MetaData:
+    """The metadata with every dataset's table in it."""
+    for dataset in all_datasets():
+        dataset_table(dataset)
+    return metadata
+
+
+def _column_type(field: DatasetField) -> TypeEngine[Any]:
+    name, _, arguments = field.type.column().rstrip(")").partition("(")
+    numbers = [int(argument) for argument in arguments.split(",") if argument]
+    types: dict[str, type[TypeEngine[Any]]] = {
+        "TEXT": Text,
+        "VARCHAR": VARCHAR,
+        "NUMERIC": NUMERIC,
+        "DATE": DATE,
+        "INTEGER": Integer,
+    }
+    return types[name](*numbers)
