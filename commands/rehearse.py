@@ -12,7 +12,7 @@ from commands.failure_access import who
 from commands.output import fail, print_json, stdout
 from local_stack.programs import role_instances
 from local_stack.state_folder import StateFolder
-from runtime.rehearsals import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
+from rehearsals.file import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 
 WRONG_USAGE = 2

@@ -14,7 +14,7 @@ from local_stack.errors import StackError
 from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
 from local_stack.watched import examine
-from runtime.rehearsals import Rehearsal, running
+from rehearsals.file import Rehearsal, running
 from runtime.settings import Settings, load_settings
 from services.failures.held_lines import HELD_BY_SOURCE, held_lines
 

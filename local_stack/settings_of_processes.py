@@ -42,8 +42,8 @@ SOURCE_READERS = frozenset({"api", "scheduler"})
 """Roles that read what only blocks of sources.toml refer to. The file itself they read again when it changes."""
 
 _PACKAGES = (
-    "api", "commands", "exports", "mock_server", "monitoring", "producers", "runtime", "schemas", "sinks",
-    "stream_processors",
+    "api", "commands", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime", "schemas",
+    "services", "sinks", "stores", "stream_processors",
 )  # fmt: skip
 """What our processes run."""
 
