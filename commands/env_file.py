@@ -23,7 +23,7 @@ def warn_of_misspelt() -> None:
     known = {name.upper() for name in Settings.model_fields} | OTHERS
     if not (names := {name for name in read_env_file(ENV_FILE) if name.upper() not in known}):
         return
-    from local_stack.ports import DEFAULT_PORTS, cluster_ports  # here, since few have such names
+    from local_stack.addresses import DEFAULT_PORTS, cluster_ports  # here, since few have such names
     from local_stack.settings_of_processes import referred_to
 
     known |= DEFAULT_PORTS.keys() | cluster_ports(5).keys() | referred_to(ENV_FILE.parent)

@@ -1,17 +1,21 @@
 """Where each server's program is on this machine, and the servers built from them."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rich.console import Console
+
 from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
+from local_stack.errors import StackError
 from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import PostgresPrograms, find_postgres
-from local_stack.reachable import reachable
 from local_stack.redis import Redis
 from local_stack.redis_programs import RedisProgram, find_redis
 from local_stack.server import Server
+from local_stack.unprivileged import reachable
 
 SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
 """In order of starting."""
@@ -100,3 +104,28 @@ def build_servers(
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))
     return servers
+
+
+REMEDIES = {
+    "redis": "apt install redis-server (Debian, Ubuntu), brew install valkey (macOS).",
+    "elasticsearch": "install a JDK 21 or newer, or set JAVA_HOME.",
+}
+
+
+def main() -> int:
+    """Resolve all servers; the exit code. Blocking: a minute the first time."""
+    console = Console(highlight=False)
+    try:
+        found = find_installations(starting=lambda name: console.print(f"finding {name} …"))
+    except StackError as error:
+        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
+        return 1
+    if found.redis:
+        console.print(f"found {found.redis}", markup=False)
+    for server, why in found.without.items():
+        console.print(f"No {server}: {why}. So {INSTEAD[server]}. To have one: {REMEDIES[server]}", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

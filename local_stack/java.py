@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from local_stack.reachable import reachable
+from local_stack.unprivileged import reachable
 
 KAFKA_JAVA = 17
 """Kafka 4.x brokers are compiled for Java 17."""

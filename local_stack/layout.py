@@ -7,16 +7,22 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from local_stack.addresses import node_ports
+from local_stack.addresses import (
+    DEFAULT_PORTS,
+    add_ports,
+    assign_ports,
+    cluster_ports,
+    make_passwords,
+    node_ports,
+    port_variables,
+)
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
-from local_stack.passwords import make_passwords
-from local_stack.ports import DEFAULT_PORTS, add_ports, assign_ports, cluster_ports, port_variables
+from local_stack.processes import all_processes
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
 from local_stack.supervisor_config import Program, render
-from local_stack.watched import watched_processes
 
 QUORUMS = (1, 3, 5)
 """Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
@@ -100,7 +106,7 @@ def write_programs(state: StateFolder, servers: list[Server], record: StackRecor
 
 def ports_in_use(record: StackRecord) -> dict[str, int]:
     """The ports on which this stack's processes listen, by their variables."""
-    watched = {one.port for one in watched_processes(record)}
+    watched = {one.port for one in all_processes(record)}
     beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
     if "elasticsearch" not in record.without:
         beside.add("ELASTICSEARCH_TRANSPORT_PORT")

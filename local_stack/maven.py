@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local_stack.disk import require_space
 from local_stack.errors import StackError
 from local_stack.server import LOG_TAIL_LINES
+from local_stack.state_folder import require_space
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 

@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.reachable import reachable
-from local_stack.unprivileged import unprivileged
+from local_stack.unprivileged import reachable, unprivileged
 
 MINIMUM_MAJOR = 14
 """Offset coverage is kept in an int8multirange, which Postgres has since 14."""

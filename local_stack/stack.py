@@ -8,9 +8,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from local_stack.addresses import addresses_of, defaults_of
-from local_stack.data_folder import make_data_folder
-from local_stack.disk import require_space
+from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
 from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
 from local_stack.layout import (
@@ -21,22 +19,19 @@ from local_stack.layout import (
     servers_of,
     write_programs,
 )
-from local_stack.leftovers import clear_traces, find_orphans, stop_orphans
-from local_stack.own_command import run_logged, run_shown
-from local_stack.ports import require_free
+from local_stack.orphans import clear_traces, find_orphans, stop_orphans
+from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
-from local_stack.progress import Steps
 from local_stack.server import Server
 from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
-from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.starting import run_logged, run_shown, start_and_wait
+from local_stack.state_folder import StackRecord, StateFolder, require_space
+from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
-from local_stack.waiting import start_and_wait
-from local_stack.watched import watched_processes, watched_roles, watched_servers
+from local_stack.unprivileged import make_data_folder
 
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
-
-ROLES_TIMEOUT_SECONDS = 120.0
 
 MOST_NAMED = 5
 """Changed settings that are named in a line."""
@@ -120,7 +115,7 @@ def _bring_up(
     state.write_addresses(addresses_of(record) | defaults_of(record))
 
     start_and_wait(
-        state, supervisor, watched_servers(record), steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0
+        state, supervisor, server_processes(record), steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0
     )
     if record.servers_only:
         return UpOutcome(record, None)
@@ -129,8 +124,7 @@ def _bring_up(
     now = fingerprint(Path(record.folder))
     if joined and not known.servers_only:
         _stop_what_changed(supervisor, record, changed(known.fingerprint, now), steps)
-    roles = watched_roles(record)
-    start_and_wait(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
+    start_and_wait(state, supervisor, own_processes(record), steps)
     # Not before they run: an `up` that is interrupted is to find the change again.
     state.write_record(replace(record, fingerprint=now))
 
@@ -241,7 +235,7 @@ def _take_down(state: StateFolder, steps: Steps) -> bool:
 
 
 def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, list[str]]:
-    tiers = {one.name: one.tier for one in watched_processes(state.read_record())}
+    tiers = {one.name: one.tier for one in all_processes(state.read_record())}
     found: dict[Tier, list[str]] = {}
     for process in supervisor.processes():
         if process.state != "STOPPED":

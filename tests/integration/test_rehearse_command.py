@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.rehearse import rehearse
-from local_stack.ports import DEFAULT_PORTS
+from local_stack.addresses import DEFAULT_PORTS
 from local_stack.programs import port_defaults
 from local_stack.state_folder import StackRecord, StateFolder
 from rehearsals import file as rehearsals
