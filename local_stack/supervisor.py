@@ -175,7 +175,7 @@ def _done_already(*more: int) -> Iterator[None]:
             raise
 
 
-class _Transport(SupervisorTransport):  # type: ignore[misc] (it ships no types)
+class _Transport(SupervisorTransport):  # type: ignore[misc]
     """Supervisor's own transport over its socket, with a time limit."""
 
     def __init__(self, path: Path) -> None:

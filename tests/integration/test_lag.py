@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from commands.watchdog import Watchdog
 from local_stack.state_folder import StateFolder
 from monitoring.lag import PartitionLag, group_topics, read_lag
 from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
+from services.watchdog import Watchdog
 from tests.transactions import committed, hung, transactional_producer
 from tests.waiting import eventually_async
 
