@@ -64,13 +64,13 @@ def start(
     if not settings.rehearsals:
         fail(
             "rehearsals are not enabled: REHEARSALS is false. Set REHEARSALS=true in the environment or in .env, "
-            "start the stack anew (`headrace down`, `headrace up`), and do that only where a failure hurts nobody"
+            "restart the stack (`headrace down`, `headrace up`), and do that only where a failure hurts nobody"
         )
     if stage is None or kind is None:
         fail("say which --stage is to fail, and which --kind of failure; see `headrace rehearse --help`", WRONG_USAGE)
-    if deaf := _deaf(settings, stage):
+    if unaware := _unaware(settings, stage):
         fail(
-            f"{', '.join(deaf)}: started without REHEARSALS=true, and would not notice; with that in .env or the "
+            f"{', '.join(unaware)}: started without REHEARSALS=true, and would not notice; with that in .env or the "
             "environment, `headrace down` and `headrace up`"
         )
     now = time.time()
@@ -136,17 +136,17 @@ def stop(
         stdout.print(f"Ended {len(ended)}." if ended else "Nothing is being rehearsed.")
 
 
-def _deaf(settings: Settings, stage: Stage) -> list[str]:
-    """The stage's processes in the local stack that run and do not look for rehearsals."""
+def _unaware(settings: Settings, stage: Stage) -> list[str]:
+    """The stage's running processes in the local stack that do not read rehearsals."""
     record = StateFolder.at(settings.home).read_record()
     if not record.ports or record.servers_only:
         return []
     concerned = [one for one in role_instances(record) if one.role.name.removeprefix("sink-") == stage]
-    return [one.name for one in concerned if _looks(one.port) is False]
+    return [one.name for one in concerned if _reads_rehearsals(one.port) is False]
 
 
-def _looks(port: int) -> bool | None:
-    """Whether the process there looks for rehearsals; None if it does not answer: it looks when it is started."""
+def _reads_rehearsals(port: int) -> bool | None:
+    """True if the process there reads rehearsals; None if it does not answer: it reads them once it is started."""
     try:
         return "rehearsals" in httpx.get(f"http://127.0.0.1:{port}/health", timeout=3, trust_env=False).json()
     except (httpx.HTTPError, ValueError):

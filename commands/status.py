@@ -63,7 +63,7 @@ def status(
 
 
 async def _held(settings: Settings) -> list[str]:
-    """What is held, if Postgres can be asked; that it can't be is in the table."""
+    """Held records, if Postgres answers; that it does not is in the table."""
     connect: Any = asyncpg.connect
     try:
         connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)

@@ -4,8 +4,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psutil
@@ -16,15 +15,6 @@ from local_stack.state_folder import StackRecord
 
 USER = DATABASE = "headrace"
 
-OF = ("postgres", "redis")
-"""The servers that ask for one. Those of Kafka and Elasticsearch are the deployment's business: loopback only."""
-
-
-def make_passwords() -> dict[str, str]:
-    """A new password for each of them, of 192 random bits, in letters that a URL and SQL take as they are."""
-    return {server: secrets.token_urlsafe(24) for server in OF}
-
-
 PUBLIC = (
     "DATABASE_URL",
     "KAFKA_BOOTSTRAP_SERVERS",
@@ -33,7 +23,7 @@ PUBLIC = (
     "API_URL",
     "MOCK_URL",
 )
-"""What `headrace env` prints."""
+"""Variables that `headrace env` prints."""
 
 
 def addresses_of(record: StackRecord) -> dict[str, str]:
@@ -97,6 +87,14 @@ def redis_url(port: int, password: str) -> str:
     return f"redis://{USER}{':' * bool(password)}{password}@127.0.0.1:{port}/0"
 
 
+def make_passwords() -> dict[str, str]:
+    """A new password for each server that asks for one, of 192 random bits, in letters that a URL and SQL take as is.
+
+    Kafka and Elasticsearch ask for none: they are reached on loopback only.
+    """
+    return {server: secrets.token_urlsafe(24) for server in ("postgres", "redis")}
+
+
 DEFAULT_PORTS = {
     "KAFKA_PORT": 9092,
     "KAFKA_CONTROLLER_PORT": 9093,
@@ -122,17 +120,6 @@ FREE_RANGE = range(20_000, 32_000)
 """Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A process that listens on a port."""
-
-    pid: int
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid})"
-
-
 def assign_ports(
     defaults: Mapping[str, int],
     *,
@@ -156,7 +143,7 @@ def assign_ports(
             chosen[variable] = known
         elif not free:
             chosen[variable] = default
-    candidates = (port for port in _shuffled(FREE_RANGE) if port not in chosen.values() and available(port))
+    candidates = _free_ports(chosen, available)
     for variable in defaults:
         if variable not in chosen:
             chosen[variable] = next(candidates)
@@ -172,17 +159,18 @@ def add_ports(
     """
     available = available or claim
     ports = {variable: known[variable] for variable in defaults if variable in known}
-    candidates = (port for port in _shuffled(FREE_RANGE) if port not in ports.values() and available(port))
+    candidates = _free_ports(ports, available)
     for variable, default in defaults.items():
-        if variable in ports:
-            continue
-        fits = default not in ports.values() and available(default)
-        ports[variable] = default if fits else next(candidates)
+        if variable not in ports:
+            fits = default not in ports.values() and available(default)
+            ports[variable] = default if fits else next(candidates)
     return ports
 
 
-def _shuffled(ports: range) -> Iterator[int]:
-    return iter(random.sample(ports, len(ports)))
+def _free_ports(chosen: Mapping[str, int], available: Callable[[int], bool]) -> Iterator[int]:
+    for port in random.sample(FREE_RANGE, len(FREE_RANGE)):
+        if port not in chosen.values() and available(port):
+            yield port
 
 
 def _port(variable: str, text: str) -> int:
@@ -202,8 +190,7 @@ def _refuse_twins(chosen: Mapping[str, int]) -> None:
 
 
 def claim(port: int) -> bool:
-    """Whether a process could listen on this loopback port and nobody has claimed it. It is claimed from now on, until
-    this process ends.
+    """Claim a loopback port until this process ends. False if somebody listens on it, or has claimed it.
 
     A server binds its port seconds after it was chosen. Until then the claim keeps other stacks from choosing the same
     one: it is the UDP port of that number, which no server of ours uses, and which the system releases by itself.
@@ -220,7 +207,7 @@ def claim(port: int) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Whether a process could listen on this loopback port now."""
+    """True if a process could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do; it lets a port be taken over from connections that are only lingering.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -232,35 +219,27 @@ def is_free(port: int) -> bool:
     return not listens(port)
 
 
-def require_free(ports: Mapping[str, int], ours: Collection[int] = ()) -> None:
-    """Raise StackError naming every port of `ports` that is taken, by whom, and which variable moves it.
-
-    `ours` are process ids that may hold one.
-    """
-    taken: list[str] = []
-    for variable, port in ports.items():
-        if is_free(port):
-            continue
-        holder = find_holder(port)
-        if holder is None or holder.pid not in ours:
-            taken.append(f"Port {port} ({variable}) is taken by {holder or 'a process of another user'}.")
+def require_free(ports: Mapping[str, int]) -> None:
+    """Raise StackError naming every port of `ports` that is taken, by whom, and which variable moves it."""
+    taken = {variable: port for variable, port in ports.items() if not is_free(port)}
     if taken:
-        variable, port = next((v, p) for v, p in ports.items() if f"({v})" in taken[0])
+        variable, port = next(iter(taken.items()))
         raise StackError(
-            "\n".join(taken),
+            "\n".join(f"Port {port} ({name}) is taken by {_holder(port)}." for name, port in taken.items()),
             remedy=f"Stop it, or choose another port ({variable}={port + 10_000 if port < 50_000 else port - 10_000} "
             "headrace up), or let free ones be found: headrace up --free-ports",
         )
 
 
-def find_holder(port: int) -> Holder | None:
-    """The process that listens on this port; None where the system doesn't tell."""
-    for pid in _listeners(port):
-        try:
-            return Holder(pid, psutil.Process(pid).name())
-        except psutil.Error:
-            return Holder(pid, "process")
-    return None
+def _holder(port: int) -> str:
+    """The process that listens on this port, in words."""
+    pid = next(iter(_listeners(port)), None)
+    if pid is None:
+        return "a process of another user"
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"process (pid {pid})"
 
 
 def _listeners(port: int) -> Iterable[int]:

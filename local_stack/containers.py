@@ -60,12 +60,12 @@ def down(home: Path, *, volumes: bool = False) -> bool:
 
 
 def examine_containers() -> list[ProcessStatus]:
-    """How every container stands; those of one-shot services are done. Raises StackError without a daemon."""
+    """The status of every container; one-shot services are done. Raises StackError without a daemon."""
     return sorted(map(status_of_container, _inspect()), key=lambda one: one.name)
 
 
 def running_addresses() -> dict[str, str]:
-    """Where the running containers are reached from this machine, as `runtime.settings` reads it; empty if none runs.
+    """Addresses of the running containers from this machine, as `runtime.settings` reads them; empty if none runs.
 
     Raises StackError without a daemon.
     """
@@ -139,7 +139,7 @@ STATES = {"restarting": "backoff", "created": "stopped", "dead": "fatal"}
 
 
 def status_of_container(one: Inspected) -> ProcessStatus:
-    """How a container stands, in the words of `headrace status`: running is alive and healthy."""
+    """The status of a container in the words of `headrace status`: running is alive and healthy."""
     service = service_of(one)
     number = one["Config"]["Labels"].get("com.docker.compose.container-number", "1")
     state, problem = _state(one)
@@ -150,7 +150,7 @@ def status_of_container(one: Inspected) -> ProcessStatus:
 
 
 def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
-    """Where the running ones are reached from this machine, in the order of `headrace env`."""
+    """Addresses of the running ones from this machine, in the order of `headrace env`."""
     running = {service_of(one): one for one in found if _runs(one)}
     ports = {service: port for service, one in running.items() if (port := published_port(one)) is not None}
     brokers = [ports[name] for name in BROKERS if name in ports]
@@ -193,7 +193,7 @@ def _state(one: Inspected) -> tuple[str, str | None]:
 
 
 def _note(one: Inspected) -> str | None:
-    """What its latest health check has said though it was well: topics that are paused."""
+    """Paused topics, from the output of its latest health check."""
     log = (one["State"].get("Health") or {}).get("Log") or []
     said = [line for line in log[-1]["Output"].splitlines() if " is paused: " in line] if log else []
     return "; ".join(said) or None

@@ -1,9 +1,13 @@
-"""Where each server's program is on this machine, and the servers built from them."""
+"""Finds each server's program on this machine, and builds the servers.
+
+`python -m local_stack.installations` does so beforehand: `make build`, so that `make up` need not.
+"""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -29,13 +33,13 @@ INSTEAD = {
 
 
 def is_server(program: str) -> bool:
-    """Whether this is the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
+    """True for the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
     return program in SERVER_NAMES or program.startswith("kafka-")
 
 
 @dataclass(frozen=True)
 class Installations:
-    """What was found; None for servers that were not asked for."""
+    """The programs that were found; None for servers that were not asked for."""
 
     kafka: KafkaInstallation | None = None
     postgres: PostgresPrograms | None = None
@@ -55,28 +59,28 @@ def find_installations(
     """
     if unknown := set(names) - set(SERVER_NAMES):
         raise ValueError(f"unknown servers: {', '.join(sorted(unknown))}")
-    found = Installations()
-    if "postgres" in names:
-        starting("postgres")
-        found = replace(found, postgres=find_postgres(data / "postgres" if data else None))
-    if "redis" in names:
-        starting("redis")
-        answer = find_redis()
-        if isinstance(answer, str):
-            found = replace(found, without={**found.without, "redis": answer})
-        else:
-            found = replace(found, redis=replace(answer, program=str(reachable(Path(answer.program)))))
-    if "kafka" in names:
-        starting("kafka")
-        found = replace(found, kafka=find_kafka())
-    if "elasticsearch" in names:
-        starting("elasticsearch")
-        node = find_elasticsearch()
-        if isinstance(node, str):
-            found = replace(found, without={**found.without, "elasticsearch": node})
-        else:
-            found = replace(found, elasticsearch=node)
-    return found
+    searches: dict[str, Callable[[], object]] = {
+        "postgres": lambda: find_postgres(data / "postgres" if data else None),
+        "redis": _find_redis,
+        "kafka": find_kafka,
+        "elasticsearch": find_elasticsearch,
+    }
+    found: dict[str, Any] = {}
+    without: dict[str, str] = {}
+    for name, search in searches.items():
+        if name in names:
+            starting(name)
+            answer = search()
+            if isinstance(answer, str):
+                without[name] = answer
+            else:
+                found[name] = answer
+    return Installations(**found, without=without)
+
+
+def _find_redis() -> RedisProgram | str:
+    found = find_redis()
+    return found if isinstance(found, str) else replace(found, program=str(reachable(Path(found.program))))
 
 
 def build_servers(

@@ -1,4 +1,4 @@
-"""What a stack consists of: decided when it starts, remembered, and written down for the supervisor."""
+"""The parts of a stack: decided when it starts, remembered, and written down for the supervisor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ QUORUMS = (1, 3, 5)
 def record_at_start(
     known: StackRecord, found: Installations, *, servers_only: bool, brokers: int | None, free_ports: bool
 ) -> StackRecord:
-    """What a stack that is about to start remembers from now on.
+    """The record of a stack that is about to start.
 
     Raises StackError when a port is none, or the number of brokers can't be had.
     """
@@ -56,7 +56,7 @@ def record_at_start(
 
 
 def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> StackRecord:
-    """What a running stack remembers once it has these numbers of instances. Its ports stay; further ones are added.
+    """The record of a running stack with these numbers of instances. Its ports stay; further ones are added.
 
     Raises StackError when a variable asks for another port than the running one.
     """
@@ -73,7 +73,7 @@ def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> Stack
 
 
 def brokers_of(known: StackRecord, asked: int | None) -> int:
-    """How many Kafka nodes a stack has. Raises StackError when there is data that was laid out for another number."""
+    """The number of Kafka nodes. Raises StackError when there is data that was laid out for another number."""
     if asked is not None and asked not in QUORUMS:
         raise StackError(
             f"A cluster of {asked} brokers is not offered.",

@@ -27,7 +27,7 @@ RESOLVE_TIMEOUT_SECONDS = 900
 
 
 def servers_folder() -> Path:
-    """Where resolved servers are kept: HEADRACE_SERVERS, by default in the user's cache folder."""
+    """The folder of resolved servers: HEADRACE_SERVERS, by default in the user's cache folder."""
     if chosen := os.environ.get("HEADRACE_SERVERS"):
         return Path(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

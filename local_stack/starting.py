@@ -71,7 +71,7 @@ def _died(state: StateFolder, name: str, log_size: int) -> StackError:
 
 
 def _advice(lines: Sequence[str]) -> str | None:
-    """What to do about the causes that servers name themselves."""
+    """A remedy for causes that servers name themselves."""
     text = "\n".join(lines)
     if "No space left on device" in text:
         return "The disk is full: free some space, or move the stack with HEADRACE_HOME=/elsewhere."

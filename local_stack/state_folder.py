@@ -44,23 +44,23 @@ MARK = ".headrace-state"
 
 @dataclass(frozen=True)
 class StackRecord:
-    """What a stack remembers between its starts."""
+    """Facts that a stack remembers between its starts."""
 
     ports: dict[str, int] = field(default_factory=dict)
     without: dict[str, str] = field(default_factory=dict)
     """Redis or Elasticsearch, where there is none, and why."""
     servers_only: bool = False
-    """Whether the last start left our own processes out."""
+    """The last start left our own processes out."""
     ingested: bool = False
-    """Whether the first ingestion has succeeded."""
+    """The first ingestion has succeeded."""
     brokers: int = 1
     """Kafka nodes; fixed once there is data, since topics and quorum were laid out for them."""
     counts: dict[str, int] = field(default_factory=dict)
-    """How many instances of a role run; roles that are not named have one."""
+    """Instances of a role; roles that are not named have one."""
     redis: str = ""
-    """Which Redis or Valkey it is, as people are told."""
+    """Name and version of the Redis or Valkey, for people."""
     folder: str = ""
-    """Where `headrace up` was called: processes that are added later find the same .env and sources.toml there."""
+    """Working folder of `headrace up`: processes that are added later find the same .env and sources.toml there."""
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     """Of the servers that ask for one; empty in a stack that a version without them has started."""
     fingerprint: dict[str, str] = field(default_factory=dict)
@@ -146,11 +146,11 @@ class StateFolder:
             )
 
     def is_ours(self) -> bool:
-        """Whether this is a state folder of ours and not something else that HEADRACE_HOME points to."""
+        """True for a state folder of ours; false for something else that HEADRACE_HOME points to."""
         return (self.home / MARK).is_file()
 
     def read_record(self) -> StackRecord:
-        """What was remembered; an empty record at the first start. Raises StackError when it is damaged."""
+        """The record; an empty one at the first start. Raises StackError when it is damaged."""
         try:
             stored = json.loads(self._record_file.read_text())
             # Another release may have remembered more, or by other names.
@@ -159,7 +159,7 @@ class StateFolder:
             return StackRecord()
         except (ValueError, TypeError) as error:
             raise StackError(
-                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen anew."
+                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen again."
             ) from error
 
     def write_record(self, record: StackRecord) -> None:
@@ -189,7 +189,7 @@ class StateFolder:
         shutil.rmtree(self.home)
 
     def is_being_changed(self) -> bool:
-        """Whether `up`, `down` or `scale` is at work on this stack at the moment."""
+        """True while `up`, `down`, `scale` or `restart` changes this stack."""
         try:
             with self._lock.open("a+") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

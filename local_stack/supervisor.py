@@ -24,14 +24,14 @@ START_SECONDS = 20.0
 ANSWER_SECONDS = 30.0
 
 UMASK = 0o027
-"""What the stack's processes write is not for other users."""
+"""Files of the stack's processes are closed to other users."""
 
 ALREADY_DONE = frozenset({Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED})
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What the supervisor says about a program."""
+    """The supervisor's word on a program."""
 
     name: str
     state: str
@@ -46,7 +46,7 @@ class Supervisor:
         self._state = state
 
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """True if it answers."""
         try:
             with self._rpc() as rpc:
                 rpc.getState()

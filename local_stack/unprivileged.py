@@ -1,4 +1,4 @@
-"""Who the servers run as: whoever starts them, but never root. Root has a user of its own for them.
+"""Runs servers as the user who starts them, but never as root. Root has a user of its own for them.
 
 Two rules hold for root, so that who takes over a server gets nothing but the server: a server runs without any
 capability and can't get one, and root writes nothing into a folder that the servers' user may write to.
@@ -82,7 +82,7 @@ def show(path: Path) -> Path:
 
 
 def can_enter(folder: Path) -> bool:
-    """Whether the servers' user can pass through this folder and all above it, by their modes."""
+    """True if the servers' user can pass through this folder and all above it, by their modes."""
     if os.geteuid() != 0:
         return True
     user = servers_user()
@@ -132,7 +132,7 @@ def _make_user() -> str:
 
 
 ROOTS_DATA = "/var/lib/headrace"
-"""Where the data of root's stacks is, unless HEADRACE_DATA names another folder."""
+"""The folder of root's stacks' data, unless HEADRACE_DATA names another one."""
 
 
 def make_data_folder(folder: Path) -> None:
@@ -219,7 +219,7 @@ def reachable(program: Path) -> Path:
 
 
 def _together(program: Path) -> tuple[Path, list[Path]]:
-    """What the program needs beside itself, and the folder that all of it is in: of a wheel, its libraries too."""
+    """The folder around the program, and the parts of it that the program needs: of a wheel, its libraries too."""
     for folder in program.parents:
         if folder.parent.name == "site-packages":
             libraries = folder.with_name(f"{folder.name}.libs")

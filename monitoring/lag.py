@@ -22,7 +22,7 @@ from schemas.topics import all_topics
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a group is in one partition.
+    """The position and lag of a group in one partition.
 
     Offsets are no count of records: markers of transactions, aborted and compacted records have offsets too. A lag of 0
     says that the group has nothing left to read now, and a lag of 1 may be a marker that it has yet to pass.
@@ -40,7 +40,7 @@ class PartitionLag:
     held: int = 0
     """Offsets behind `end` that are written and wait for an open transaction. Neither lag nor loss."""
     held_seconds: float | None = None
-    """How long that transaction has been open; None where nothing is held, or the time is not known."""
+    """Age of that transaction; None where nothing is held, or the time is not known."""
 
     @property
     def written(self) -> int:
