@@ -1,6 +1,5 @@
 """Ports, passwords and addresses of a stack: chosen when it starts, and told to clients as URLs."""
 
-import os
 import random
 import secrets
 import socket
@@ -264,8 +263,3 @@ def _own_listeners(port: int) -> Iterator[int]:
                 yield process.pid
         except psutil.Error:
             continue
-
-
-def port_variables(environment_file: Mapping[str, str | None]) -> dict[str, str]:
-    """The environment, over what `.env` says: where the port variables are read."""
-    return {name: value for name, value in environment_file.items() if value} | dict(os.environ)

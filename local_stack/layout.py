@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from local_stack.addresses import (
     DEFAULT_PORTS,
     add_ports,
@@ -14,7 +12,6 @@ from local_stack.addresses import (
     cluster_ports,
     make_passwords,
     node_ports,
-    port_variables,
 )
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
@@ -23,6 +20,7 @@ from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
 from local_stack.supervisor_config import Program, render
+from runtime.settings import read_variables
 
 QUORUMS = (1, 3, 5)
 """Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
@@ -36,7 +34,7 @@ def record_at_start(
     Raises StackError when a port is none, or the number of brokers can't be had.
     """
     count = brokers_of(known, brokers)
-    variables = port_variables(dotenv_values(".env"))
+    variables = read_variables()
     health = _health_ports(variables, known.counts)
     if "HEALTH_PORT_BASE" in variables:
         variables |= {name: str(port) for name, port in health.items()}
@@ -60,7 +58,7 @@ def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> Stack
 
     Raises StackError when a variable asks for another port than the running one.
     """
-    variables = port_variables(dotenv_values(".env"))
+    variables = read_variables()
     for name, port in known.ports.items():
         if variables.get(name, str(port)) != str(port):
             raise StackError(

@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
 from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
@@ -29,6 +27,7 @@ from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
 from local_stack.unprivileged import make_data_folder
+from runtime.settings import read_variables
 
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
@@ -72,7 +71,10 @@ def bring_up(state: StateFolder, options: UpOptions, steps: Steps) -> UpOutcome:
             return _bring_up(state, supervisor, options, steps, joined=joined)
         except BaseException:
             if not joined:
-                _stop_everything(state, supervisor)
+                # The supervisor stops its programs in order; it may be anywhere between being forked and answering.
+                supervisor.shutdown()
+                stop_orphans(find_orphans(state))
+                _clear(state)
             raise
 
 
@@ -161,11 +163,11 @@ def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -
 
 
 def _find_installations(state: StateFolder, steps: Steps) -> Installations:
-    variables = dotenv_values(".env") | os.environ
+    variables = read_variables()
     refused = {
         name: f"{variable}=none"
         for name in INSTEAD
-        if (variables.get(variable := f"{name.upper()}_URL") or "").lower() == "none"
+        if variables.get(variable := f"{name.upper()}_URL", "").lower() == "none"
     }
     names = [name for name in SERVER_NAMES if name not in refused]
     steps.begin("programs", f"finding {', '.join(names)} (the first time with Maven: a minute)")
@@ -229,8 +231,7 @@ def _take_down(state: StateFolder, steps: Steps) -> bool:
         was_running = True
         with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
             stop_orphans(orphans)
-    clear_traces(state)
-    state.env_file.unlink(missing_ok=True)
+    _clear(state)
     return was_running
 
 
@@ -243,10 +244,6 @@ def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, l
     return found
 
 
-def _stop_everything(state: StateFolder, supervisor: Supervisor) -> None:
-    # The supervisor itself stops its programs in order; it may be anywhere between being forked and answering.
-    supervisor.shutdown()
-    if orphans := find_orphans(state):
-        stop_orphans(orphans)
+def _clear(state: StateFolder) -> None:
     clear_traces(state)
     state.env_file.unlink(missing_ok=True)
