@@ -5,13 +5,12 @@ import time
 import uuid
 from typing import Annotated
 
-import httpx
 import typer
 
 from commands.failure_access import who
 from commands.output import fail, print_json, stdout
-from local_stack.programs import role_instances
 from local_stack.state_folder import StateFolder
+from local_stack.watchdog_restarts import health_of_group
 from rehearsals.file import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 
@@ -141,16 +140,9 @@ def _unaware(settings: Settings, stage: Stage) -> list[str]:
     record = StateFolder.at(settings.home).read_record()
     if not record.ports or record.servers_only:
         return []
-    concerned = [one for one in role_instances(record) if one.role.name.removeprefix("sink-") == stage]
-    return [one.name for one in concerned if _reads_rehearsals(one.port) is False]
-
-
-def _reads_rehearsals(port: int) -> bool | None:
-    """True if the process there reads rehearsals; None if it does not answer: it reads them once it is started."""
-    try:
-        return "rehearsals" in httpx.get(f"http://127.0.0.1:{port}/health", timeout=3, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return None
+    answers = health_of_group(record, stage if stage == "normalizer" else f"sink-{stage}")
+    # One that does not answer will read them once it is started.
+    return [name for name, answer in answers.items() if answer is not None and "rehearsals" not in answer]
 
 
 def _seconds(option: str, text: str) -> float:

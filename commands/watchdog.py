@@ -43,7 +43,7 @@ async def _run(dog: Watchdog, settings: Settings) -> None:
         log.info("watchdog_started", stall_seconds=settings.watchdog_stall_seconds)
         while not stopping.is_set():
             if settings.watchdog_stall_seconds:
-                await dog.look()
+                await dog.check()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), dog.pause_seconds)
     log.info("watchdog_stopped")

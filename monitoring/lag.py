@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -84,12 +84,11 @@ def lag_of(
     for place, end in sorted(ends.items()):
         position = committed.get(place)
         lag = max(0, end - max(position or 0, beginnings.get(place, 0)))
+        row = PartitionLag(group, *place, position, end, lag)
         transaction = (held or {}).get(place)
         if transaction and end < transaction.end:
-            waiting, seconds = transaction.end - end, transaction.seconds(now)
-            rows.append(PartitionLag(group, *place, position, end, lag, waiting, seconds))
-        else:
-            rows.append(PartitionLag(group, *place, position, end, lag))
+            row = replace(row, held=transaction.end - end, held_seconds=transaction.seconds(now))
+        rows.append(row)
     return rows
 
 

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """Call `look` on one event loop; `health` may be called from any thread."""
+    """Call `check` on one event loop; `health` may be called from any thread."""
 
     def __init__(self, settings: Settings, state: StateFolder) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Watchdog:
             "kafka": self._kafka_problem or "answers",
         }
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Read the lag once, and restart what has stalled."""
         await self._read()
         now = time.monotonic()

@@ -93,7 +93,7 @@ async def test_the_watchdog_takes_a_hung_producer_for_no_stall(
     dog = Watchdog(pipeline_settings.model_copy(update={"watchdog_stall_seconds": 1}), StateFolder(Path()))
 
     async def held_for_long() -> bool:
-        await dog.look()
+        await dog.check()
         return max(row.held_seconds or 0 for row in dog._samples[-1].rows or ()) > 4
 
     with hung(pipeline_settings, topic, [(b"c", b"3")]):

@@ -35,7 +35,7 @@ class Scene:
     async def pass_seconds(self, seconds: int) -> None:
         for _ in range(seconds):
             self.now += 1
-            await self.dog.look()
+            await self.dog.check()
 
     async def _lag(self, _: Settings) -> list[PartitionLag]:
         return [PartitionLag("sink-redis", "clean", 0, committed=7, end=9, lag=2)]
