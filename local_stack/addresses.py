@@ -24,6 +24,20 @@ PUBLIC = (
 )
 """Variables that `headrace env` prints."""
 
+DEFAULT_PORTS = {
+    "KAFKA_PORT": 9092,
+    "KAFKA_CONTROLLER_PORT": 9093,
+    "POSTGRES_PORT": 5432,
+    "REDIS_PORT": 6379,
+    "ELASTICSEARCH_PORT": 9200,
+    "ELASTICSEARCH_TRANSPORT_PORT": 9300,
+    "API_PORT": 8000,
+    "MOCK_PORT": 5000,
+}
+
+FREE_RANGE = range(20_000, 32_000)
+"""Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
+
 
 def addresses_of(record: StackRecord) -> dict[str, str]:
     """Every address of the stack with these ports and passwords, and the ports that our own servers bind."""
@@ -94,18 +108,6 @@ def make_passwords() -> dict[str, str]:
     return {server: secrets.token_urlsafe(24) for server in ("postgres", "redis")}
 
 
-DEFAULT_PORTS = {
-    "KAFKA_PORT": 9092,
-    "KAFKA_CONTROLLER_PORT": 9093,
-    "POSTGRES_PORT": 5432,
-    "REDIS_PORT": 6379,
-    "ELASTICSEARCH_PORT": 9200,
-    "ELASTICSEARCH_TRANSPORT_PORT": 9300,
-    "API_PORT": 8000,
-    "MOCK_PORT": 5000,
-}
-
-
 def cluster_ports(brokers: int) -> dict[str, int]:
     """The customary ports of the nodes of a Kafka cluster beyond the first: 9094 and 9095, 9096 and 9097, …"""
     return {
@@ -113,10 +115,6 @@ def cluster_ports(brokers: int) -> dict[str, int]:
         for node in range(2, brokers + 1)
         for place, variable in enumerate(node_ports(node))
     }
-
-
-FREE_RANGE = range(20_000, 32_000)
-"""Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
 
 
 def assign_ports(

@@ -23,6 +23,22 @@ SERVERS = ("kafka", "postgres", "redis", "elasticsearch")
 EVERYTHING = ("--profile", "*")
 """Containers of profiles that are not asked for now may be there since the last start."""
 
+BROKERS = tuple(node_name(node) for node in (1, 2, 3))
+"""The services of Kafka; those after the first are there in a cluster only."""
+
+PORTS = {
+    **dict.fromkeys(BROKERS, 29092),
+    "postgres": 5432,
+    "redis": 6379,
+    "elasticsearch": 9200,
+    "api": 8000,
+    "mock-server": 5000,
+}
+"""The port that each service of docker-compose.yml publishes."""
+
+STATES = {"restarting": "backoff", "created": "stopped", "dead": "fatal"}
+"""Docker's words that `headrace status` has others for."""
+
 
 def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]:
     """Build the image, start what does not run and wait until all is healthy and the first ingestion is in Postgres.
@@ -120,22 +136,6 @@ def _docker() -> str:
 
 Inspected = Mapping[str, Any]
 """One element of the list that `docker inspect` prints."""
-
-BROKERS = tuple(node_name(node) for node in (1, 2, 3))
-"""The services of Kafka; those after the first are there in a cluster only."""
-
-PORTS = {
-    **dict.fromkeys(BROKERS, 29092),
-    "postgres": 5432,
-    "redis": 6379,
-    "elasticsearch": 9200,
-    "api": 8000,
-    "mock-server": 5000,
-}
-"""The port that each service of docker-compose.yml publishes."""
-
-STATES = {"restarting": "backoff", "created": "stopped", "dead": "fatal"}
-"""Docker's words that `headrace status` has others for."""
 
 
 def status_of_container(one: Inspected) -> ProcessStatus:

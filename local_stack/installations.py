@@ -31,6 +31,11 @@ INSTEAD = {
 }
 """The servers that a stack can do without, and what happens instead."""
 
+REMEDIES = {
+    "redis": "apt install redis-server (Debian, Ubuntu), brew install valkey (macOS).",
+    "elasticsearch": "install a JDK 21 or newer, or set JAVA_HOME.",
+}
+
 
 def is_server(program: str) -> bool:
     """True for the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
@@ -108,12 +113,6 @@ def build_servers(
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))
     return servers
-
-
-REMEDIES = {
-    "redis": "apt install redis-server (Debian, Ubuntu), brew install valkey (macOS).",
-    "elasticsearch": "install a JDK 21 or newer, or set JAVA_HOME.",
-}
 
 
 def main() -> int:

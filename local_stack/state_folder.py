@@ -20,6 +20,12 @@ from runtime.settings import STACK_ENV
 REQUIRED_BYTES = 1024**3
 """Servers, indices and logs of the first ingestion take some 600 MB; below that Kafka and Postgres die mid-write."""
 
+SOCKET_PATH_BYTES = 100
+"""A unix socket's path fits in 108 bytes on Linux and 104 on macOS, with its end mark."""
+
+MARK = ".headrace-state"
+"""A file that only our state folders hold, so `clean` can't be pointed at anything else."""
+
 
 def require_space(folder: Path, required_bytes: int = REQUIRED_BYTES) -> None:
     """Raise StackError unless the file system that holds (or will hold) this folder has enough free space."""
@@ -33,13 +39,6 @@ def require_space(folder: Path, required_bytes: int = REQUIRED_BYTES) -> None:
             remedy="Free some space (`headrace clean` deletes this stack's data), or move the stack: "
             "HEADRACE_HOME=/elsewhere headrace up",
         )
-
-
-SOCKET_PATH_BYTES = 100
-"""A unix socket's path fits in 108 bytes on Linux and 104 on macOS, with its end mark."""
-
-MARK = ".headrace-state"
-"""A file that only our state folders hold, so `clean` can't be pointed at anything else."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ UMASK = 0o027
 
 ALREADY_DONE = frozenset({Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED})
 
+_EVENT = re.compile(
+    r"INFO (?P<spawned>spawned): '(?P<name>[^']+)' with pid (?P<pid>\d+)|(?P<exited>exited): (?P<gone>\S+) "
+)
+
 
 @dataclass(frozen=True)
 class ProcessState:
@@ -189,11 +193,6 @@ class _Transport(SupervisorTransport):  # type: ignore[misc]
         self.connection.connect()
         self.connection.sock.settimeout(ANSWER_SECONDS)
         return self.connection
-
-
-_EVENT = re.compile(
-    r"INFO (?P<spawned>spawned): '(?P<name>[^']+)' with pid (?P<pid>\d+)|(?P<exited>exited): (?P<gone>\S+) "
-)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,12 @@ USER = "headrace-servers"
 
 AS_ORDINARY_USER = "Run headrace as an ordinary user"
 
+ROOTS_DATA = "/var/lib/headrace"
+"""The folder of root's stacks' data, unless HEADRACE_DATA names another one."""
+
+COPIES = Path("/var/cache/headrace")
+"""Root's own; the servers' user reads and runs what is in it."""
+
 
 def unprivileged(command: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
     """The command as it is to be started: for root as the servers' user, with these variables and no others.
@@ -131,10 +137,6 @@ def _make_user() -> str:
     return done.stderr.strip().rstrip(".")
 
 
-ROOTS_DATA = "/var/lib/headrace"
-"""The folder of root's stacks' data, unless HEADRACE_DATA names another one."""
-
-
 def make_data_folder(folder: Path) -> None:
     """Make it, or make the one that is there fit. Blocking (seconds if data has to move), idempotent.
 
@@ -187,10 +189,6 @@ def _move(source: Path, target: Path) -> None:
     except OSError:  # another file system, or an earlier try that was cut short
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         shutil.rmtree(source)
-
-
-COPIES = Path("/var/cache/headrace")
-"""Root's own; the servers' user reads and runs what is in it."""
 
 
 def reachable(program: Path) -> Path:
