@@ -37,6 +37,6 @@ ENV PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=
     API_BIND=0.0.0.0 API_PORT=8000 MOCK_BIND=0.0.0.0 MOCK_PORT=5000 HEALTH_PORT=8101 WORKER_ID=auto
 USER 10001:10001
 EXPOSE 8000 5000
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "runtime.healthy"]
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["python", "-m", "runtime.probe"]
 ENTRYPOINT ["headrace"]
 CMD ["--help"]

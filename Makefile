@@ -32,7 +32,7 @@ clean: $(RUNTIME_STAMP) ## Stop everything and delete this stack's data (asks; A
 	@$(BIN)/headrace clean $(ARGS)
 
 build: $(RUNTIME_STAMP) ## Create the virtual environment and resolve the servers
-	@$(BIN)/python -m local_stack.resolve
+	@$(BIN)/python -m local_stack.installations
 
 # So many files at a time, each worker on servers of its own (2 GB): much of a test is waiting for a server or a process. A
 # third of what Kafka and Elasticsearch cost was Java's second compiler, which pays in servers that run for hours.

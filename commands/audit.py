@@ -1,4 +1,4 @@
-"""`headrace audit`: is every record accounted for?"""
+"""`headrace audit`: the place of every record, from source to outcome."""
 
 import asyncio
 from collections import Counter
@@ -7,18 +7,12 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import in_words, print_json, stdout
 from commands.trouble import answered_by
-from runtime.patience import Patience
-from runtime.settings import Settings, load_settings
-from services.audits.audit import PartitionAudit, audit_json
-from services.audits.audit import audit as run_audit
-from services.audits.moved_keys import MovedKeys, moved_keys
-from stores.coverage import read_apart
-
-POLL_SECONDS = 0.5
+from runtime.settings import load_settings
+from services.audits.audit import PartitionAudit, audit_json, audit_when_settled
+from services.audits.moved_keys import MovedKeys
 
 WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
     (lambda row: sum(stop - start for start, stop in row.holes), "LOST"),
@@ -26,10 +20,10 @@ WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
     (lambda row: row.unprovable, "UNPROVABLE (vanished from Kafka before Postgres had them)"),
     (lambda row: row.outcomes.get("held", 0), "HELD (`headrace failures list` says why)"),
 )
-"""What makes an audit unclean, and how the last line says it."""
+"""Counts that make an audit unclean, with their words in the last line."""
 
 RARE = ("void", "held", "expired", "unprovable")
-"""Columns of the table that are shown only when one of them has something to say."""
+"""Columns that are shown only where one of their numbers is not 0."""
 
 
 def audit(
@@ -75,7 +69,7 @@ def audit(
     """
     settings = load_settings()
     with answered_by("Postgres", soon=False):
-        rows, moved, reprocessed = asyncio.run(_audit(settings, wait))
+        rows, moved, reprocessed = asyncio.run(audit_when_settled(settings, wait))
     stores = None
     if deep or repair:
         from commands.deep_audit import deep_audit, print_deep_audit  # Elasticsearch's client takes 0.7 s to load
@@ -123,26 +117,11 @@ def verdict(rows: Sequence[PartitionAudit]) -> str:
 
 
 def remark(moved: MovedKeys) -> str:
-    """What is worth knowing of a dataset whose keys came in several partitions."""
+    """A remark on a dataset whose keys came in several partitions."""
     return (
         f"{moved.dataset}: {moved.records:,} records of {moved.keys:,} keys came in another partition than the record "
         "before, and were ordered by time. Were partitions added, or has a foreign producer another partitioner?"
     )
-
-
-async def _audit(settings: Settings, wait: float) -> tuple[list[PartitionAudit], list[MovedKeys], dict[str, int]]:
-    patience = Patience(wait)
-    engine = create_async_engine(settings.async_database_url, pool_size=1)
-    try:
-        while True:
-            rows = await run_audit(settings, engine)
-            patience.note(sum(row.on_its_way for row in rows))
-            if not patience.remaining or not any(row.on_its_way for row in rows):
-                async with engine.connect() as connection:
-                    return rows, await moved_keys(engine), await read_apart(connection)
-            await asyncio.sleep(POLL_SECONDS)
-    finally:
-        await engine.dispose()
 
 
 def _table(rows: Sequence[PartitionAudit]) -> Table:

@@ -5,11 +5,10 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, stdout
-from local_stack import compose
-from local_stack.errors import StackError
-from local_stack.progress import Steps
+from local_stack import containers
 from local_stack.stack import take_down
 from local_stack.state_folder import StateFolder
+from local_stack.steps import Steps
 from runtime.settings import load_settings
 
 
@@ -38,11 +37,8 @@ def clean(
         fail(f"{state.home} is not a state folder of headrace; nothing was deleted. HEADRACE_HOME names the folder.")
     if not yes:
         typer.confirm(f"Stop the stack and delete {state.home} with all its data?", abort=True)
-    try:
-        with Steps(stdout) as steps:
-            take_down(state, steps)
-    except StackError as error:
-        fail(str(error))
+    with Steps(stdout) as steps:
+        take_down(state, steps)
     state.delete()
     stdout.print(f"Deleted {state.home}.")
 
@@ -50,8 +46,5 @@ def clean(
 def _clean_containers(state: StateFolder, yes: bool) -> None:
     if not yes:
         typer.confirm("Remove the containers and delete their volumes with all data?", abort=True)
-    try:
-        compose.down(state.home, volumes=True)
-    except StackError as error:
-        fail(str(error))
+    containers.down(state.home, volumes=True)
     stdout.print("Deleted the containers and their volumes.")

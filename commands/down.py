@@ -1,11 +1,10 @@
 """`headrace down`: an orderly stop."""
 
-from commands.output import fail, stdout
-from local_stack import compose
-from local_stack.errors import StackError
-from local_stack.progress import Steps
+from commands.output import stdout
+from local_stack import containers
 from local_stack.stack import take_down
 from local_stack.state_folder import StateFolder
+from local_stack.steps import Steps
 from runtime.settings import load_settings
 
 
@@ -22,13 +21,10 @@ def down() -> None:
     """
     settings = load_settings()
     state = StateFolder.at(settings.home)
-    try:
-        if settings.headrace_stack == "docker":
-            there = compose.down(state.home)
-            stdout.print("Stopped; the data stays in its volumes." if there else "No containers are running.")
-            return
-        with Steps(stdout) as steps:
-            was_running = take_down(state, steps)
-    except StackError as error:
-        fail(str(error))
+    if settings.headrace_stack == "docker":
+        there = containers.down(state.home)
+        stdout.print("Stopped; the data stays in its volumes." if there else "No containers are running.")
+        return
+    with Steps(stdout) as steps:
+        was_running = take_down(state, steps)
     stdout.print("Stopped; the data stays in" if was_running else "Nothing is running in", str(state.home))

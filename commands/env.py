@@ -7,8 +7,7 @@ import typer
 
 from commands.output import fail, print_json
 from local_stack.addresses import PUBLIC
-from local_stack.compose import running_addresses
-from local_stack.errors import StackError
+from local_stack.containers import running_addresses
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from runtime.settings import Settings, load_settings
@@ -28,10 +27,7 @@ def env(
       headrace env --json
     """
     settings = load_settings()
-    try:
-        addresses = running_addresses() if settings.headrace_stack == "docker" else _native(settings)
-    except StackError as error:
-        fail(str(error))
+    addresses = running_addresses() if settings.headrace_stack == "docker" else _native(settings)
     if not addresses:
         where = "containers" if settings.headrace_stack == "docker" else str(StateFolder.at(settings.home).home)
         fail(f"No stack is running in {where}. Start one with: headrace up")

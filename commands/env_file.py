@@ -1,4 +1,4 @@
-"""Names in `.env` that look like settings of ours and are none: a misspelt one would pass silently."""
+"""Warns of names in `.env` that look like misspelt settings of ours."""
 
 import difflib
 import re
@@ -12,18 +12,18 @@ OTHERS = frozenset({
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE",
     "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
 })  # fmt: skip
-"""What is read beside the settings, by us, by docker-compose.yml, or by clients."""
+"""Variables read beside the settings, by us, by docker-compose.yml, or by clients."""
 
 ALIKE = 0.85
 """Of two names: one letter left out, doubled or taken for its neighbour. REDIS_HOST and REDIS_PORT are less so."""
 
 
 def warn_of_misspelt() -> None:
-    """Say of each such name in `.env` which one may be meant. Other tools may keep theirs there: they are not read."""
+    """Warn of each misspelt name in `.env` with the one that may be meant. Names of other tools may be there."""
     known = {name.upper() for name in Settings.model_fields} | OTHERS
     if not (names := {name for name in read_env_file(ENV_FILE) if name.upper() not in known}):
         return
-    from local_stack.ports import DEFAULT_PORTS, cluster_ports  # here, since few have such names
+    from local_stack.addresses import DEFAULT_PORTS, cluster_ports  # here, since few have such names
     from local_stack.settings_of_processes import referred_to
 
     known |= DEFAULT_PORTS.keys() | cluster_ports(5).keys() | referred_to(ENV_FILE.parent)

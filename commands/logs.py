@@ -8,8 +8,7 @@ import typer
 from rich.text import Text
 
 from commands.output import fail, stdout
-from local_stack.compose import show_logs
-from local_stack.errors import StackError
+from local_stack.containers import show_logs
 from local_stack.log_reading import follow, tail
 from local_stack.state_folder import StateFolder
 from runtime.settings import load_settings
@@ -58,8 +57,6 @@ def logs(
 def _show_containers(names: list[str], *, follow: bool, lines: int) -> NoReturn:
     try:
         raise typer.Exit(show_logs(names, follow=follow, lines=lines))
-    except StackError as error:
-        fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

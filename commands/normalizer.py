@@ -1,9 +1,12 @@
 """`headrace normalizer`: the Faust worker that turns raw records into clean ones and failures."""
 
 import asyncio
+from functools import partial
 
 import uvloop
 
+from rehearsals.normalizer import RehearsedStage
+from rehearsals.watch import watch_for
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
 from stream_processors.worker import run_worker
@@ -21,4 +24,7 @@ def normalizer() -> None:
     settings = load_settings()
     configure_logging(settings, "normalizer")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_worker(settings))
+        if watch := watch_for(settings, "normalizer"):
+            runner.run(run_worker(settings, partial(RehearsedStage, watch)))
+        else:
+            runner.run(run_worker(settings))

@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout, remarks and errors on stderr, JSON for scripts."""
+"""Output of commands: results on stdout, remarks and errors on stderr, JSON for scripts."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ WIDE = 240
 """Characters a line where there is no terminal: a pipe or a file has no edge at which to break a table."""
 
 INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
+"""The exit code of a program that Ctrl-C ended."""
 
 stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)

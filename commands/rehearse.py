@@ -5,14 +5,13 @@ import time
 import uuid
 from typing import Annotated
 
-import httpx
 import typer
 
 from commands.failure_access import who
 from commands.output import fail, print_json, stdout
-from local_stack.programs import role_instances
 from local_stack.state_folder import StateFolder
-from runtime.rehearsals import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
+from local_stack.watchdog_restarts import health_of_group
+from rehearsals.file import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 
 WRONG_USAGE = 2
@@ -64,13 +63,13 @@ def start(
     if not settings.rehearsals:
         fail(
             "rehearsals are not enabled: REHEARSALS is false. Set REHEARSALS=true in the environment or in .env, "
-            "start the stack anew (`headrace down`, `headrace up`), and do that only where a failure hurts nobody"
+            "restart the stack (`headrace down`, `headrace up`), and do that only where a failure hurts nobody"
         )
     if stage is None or kind is None:
         fail("say which --stage is to fail, and which --kind of failure; see `headrace rehearse --help`", WRONG_USAGE)
-    if deaf := _deaf(settings, stage):
+    if unaware := _unaware(settings, stage):
         fail(
-            f"{', '.join(deaf)}: started without REHEARSALS=true, and would not notice; with that in .env or the "
+            f"{', '.join(unaware)}: started without REHEARSALS=true, and would not notice; with that in .env or the "
             "environment, `headrace down` and `headrace up`"
         )
     now = time.time()
@@ -136,21 +135,14 @@ def stop(
         stdout.print(f"Ended {len(ended)}." if ended else "Nothing is being rehearsed.")
 
 
-def _deaf(settings: Settings, stage: Stage) -> list[str]:
-    """The stage's processes in the local stack that run and do not look for rehearsals."""
+def _unaware(settings: Settings, stage: Stage) -> list[str]:
+    """The stage's running processes in the local stack that do not read rehearsals."""
     record = StateFolder.at(settings.home).read_record()
     if not record.ports or record.servers_only:
         return []
-    concerned = [one for one in role_instances(record) if one.role.name.removeprefix("sink-") == stage]
-    return [one.name for one in concerned if _looks(one.port) is False]
-
-
-def _looks(port: int) -> bool | None:
-    """Whether the process there looks for rehearsals; None if it does not answer: it looks when it is started."""
-    try:
-        return "rehearsals" in httpx.get(f"http://127.0.0.1:{port}/health", timeout=3, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return None
+    answers = health_of_group(record, stage if stage == "normalizer" else f"sink-{stage}")
+    # One that does not answer will read them once it is started.
+    return [name for name, answer in answers.items() if answer is not None and "rehearsals" not in answer]
 
 
 def _seconds(option: str, text: str) -> float:

@@ -5,10 +5,9 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, stdout
-from local_stack.errors import StackError
-from local_stack.progress import Steps
-from local_stack.restarting import restart_processes
+from local_stack.starting import restart_processes
 from local_stack.state_folder import StateFolder
+from local_stack.steps import Steps
 from runtime.settings import load_settings
 
 
@@ -36,9 +35,6 @@ def restart(
         words = " ".join(names or ["SERVICE…"])
         fail(f"Containers are restarted by compose: docker compose up -d --wait --no-deps --force-recreate {words}")
     state = StateFolder.at(settings.home)
-    try:
-        with Steps(stdout) as steps:
-            done = restart_processes(state, names or [], steps)
-    except StackError as error:
-        fail(str(error))
+    with Steps(stdout) as steps:
+        done = restart_processes(state, names or [], steps)
     stdout.print(f"Restarted: {', '.join(done)}.", markup=False)

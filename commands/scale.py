@@ -8,11 +8,10 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 
 from commands.output import fail, print_json, stderr, stdout
-from local_stack.errors import StackError
-from local_stack.progress import Steps
 from local_stack.scaling import Scaled, read_counts
 from local_stack.scaling import scale as scale_stack
 from local_stack.state_folder import StateFolder
+from local_stack.steps import Steps
 from monitoring.lag import group_topics
 from runtime.kafka.clients import SESSION_TIMEOUT_MS, reason
 from runtime.kafka.group_members import remove_members
@@ -44,12 +43,9 @@ def scale(
     if settings.headrace_stack == "docker":
         fail("Containers are scaled by compose: docker compose up -d --wait --scale normalizer=3")
     state = StateFolder.at(settings.home)
-    try:
-        wanted = read_counts(counts)
-        with Steps(stderr if as_json else stdout) as steps:
-            done = scale_stack(state, wanted, steps)
-    except StackError as error:
-        fail(str(error))
+    wanted = read_counts(counts)
+    with Steps(stderr if as_json else stdout) as steps:
+        done = scale_stack(state, wanted, steps)
     warnings = [*_leave_groups(settings, done), *_idle(settings, done.counts)]
     if as_json:
         print_json({"counts": done.counts, "added": done.added, "removed": done.removed, "warnings": warnings})
@@ -62,7 +58,7 @@ def scale(
 
 def _leave_groups(settings: Settings, done: Scaled) -> list[str]:
     warnings = []
-    for group, workers in done.members.items():
+    for group, workers in done.removed_workers.items():
         try:
             asyncio.run(remove_members(settings, group, workers))
         except (KafkaError, OSError, TimeoutError) as error:

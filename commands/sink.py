@@ -3,13 +3,14 @@
 Each function imports its own sink: with the clients of the other stores it would take twice as long to start.
 """
 
+from functools import partial
+
 import typer
 
 from commands.output import stderr
+from rehearsals.sinks import rehearsed_sink
 from runtime.logging import configure_logging
-from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings, load_settings
-from sinks.rehearsed import POSTGRES, RehearsedSink
 from sinks.runner import run_sink
 
 sink = typer.Typer(no_args_is_help=True, help="Run one of the sinks until it is stopped. `headrace up` runs all.")
@@ -23,13 +24,10 @@ def postgres() -> None:
 
       HEALTH_PORT=8101 headrace sink postgres
     """
-    from sinks.postgres.batch import Batch
     from sinks.postgres.sink import PostgresSink
 
     settings = _start("postgres")
-    watch = watch_for(settings, "postgres")
-    store = PostgresSink(settings, watch)
-    run_sink(RehearsedSink(store, watch, Batch.sources, POSTGRES) if watch else store, settings)
+    run_sink(rehearsed_sink("postgres", PostgresSink, settings), settings)
 
 
 @sink.command()
@@ -64,9 +62,8 @@ def elasticsearch() -> None:
             markup=False,
         )
         return
-    watch = watch_for(settings, "elasticsearch")
-    store = ElasticsearchSink(settings, settings.elasticsearch_url, watch)
-    run_sink(RehearsedSink(store, watch) if watch else store, settings)
+    build = partial(ElasticsearchSink, url=settings.elasticsearch_url)
+    run_sink(rehearsed_sink("elasticsearch", build, settings), settings)
 
 
 @sink.command()
@@ -87,8 +84,7 @@ def redis() -> None:
             markup=False,
         )
         return
-    watch, store = watch_for(settings, "redis"), RedisInvalidationSink(settings)
-    run_sink(RehearsedSink(store, watch) if watch else store, settings)
+    run_sink(rehearsed_sink("redis", RedisInvalidationSink, settings), settings)
 
 
 def _start(name: str) -> Settings:

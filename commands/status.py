@@ -1,6 +1,7 @@
 """`headrace status`: how every process stands, from its own mouth."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import asyncpg
@@ -8,13 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from commands.output import fail, print_json, stdout
-from local_stack.compose import examine_containers
-from local_stack.errors import StackError
-from local_stack.standing import Standing
+from commands.output import print_json, stdout
+from local_stack.containers import examine_containers
+from local_stack.process_status import ProcessStatus
+from local_stack.processes import examine
 from local_stack.state_folder import StateFolder
-from local_stack.watched import examine
-from runtime.rehearsals import Rehearsal, running
+from rehearsals.file import Rehearsal, running
 from runtime.settings import Settings, load_settings
 from services.failures.held_lines import HELD_BY_SOURCE, held_lines
 
@@ -45,15 +45,12 @@ def status(
     """
     settings = load_settings()
     state = StateFolder.at(settings.home)
-    try:
-        standings = examine_containers() if settings.headrace_stack == "docker" else examine(state)
-    except StackError as error:
-        fail(str(error))
+    statuses = examine_containers() if settings.headrace_stack == "docker" else examine(state)
     rehearsals = running(state.home)
     if as_json:
-        print_json([_row(standing, rehearsals) for standing in standings])
-    elif standings:
-        stdout.print(_table(standings))
+        print_json([_row(one, rehearsals) for one in statuses])
+    elif statuses:
+        stdout.print(_table(statuses))
         for one in rehearsals:
             stdout.print(f"rehearsal {one}", style="yellow")
         for line in asyncio.run(_held(settings)):
@@ -61,12 +58,12 @@ def status(
     else:
         where = "containers" if settings.headrace_stack == "docker" else str(state.home)
         stdout.print(f"No stack has been started in {where} yet: headrace up")
-    if not standings or not all(standing.is_well and not standing.note for standing in standings):
+    if not statuses or not all(one.is_well and not one.note for one in statuses):
         raise typer.Exit(1)
 
 
 async def _held(settings: Settings) -> list[str]:
-    """What is held, if Postgres can be asked; that it can't be is in the table."""
+    """Held records, if Postgres answers; that it does not is in the table."""
     connect: Any = asyncpg.connect
     try:
         connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
@@ -78,26 +75,16 @@ async def _held(settings: Settings) -> list[str]:
         return []
 
 
-def _row(standing: Standing, rehearsals: list[Rehearsal]) -> dict[str, object]:
-    role = standing.name.rstrip("-0123456789").removeprefix("sink-")
-    return {
-        "name": standing.name,
-        "pid": standing.pid,
-        "state": standing.state,
-        "port": standing.port,
-        "restarts": standing.restarts,
-        "watchdog_restarts": standing.watchdog_restarts,
-        "problem": standing.problem,
-        "note": standing.note,
-        "rehearsals": [str(one) for one in rehearsals if one.stage == role],
-    }
+def _row(one: ProcessStatus, rehearsals: list[Rehearsal]) -> dict[str, object]:
+    role = one.name.rstrip("-0123456789").removeprefix("sink-")
+    return asdict(one) | {"rehearsals": [str(one) for one in rehearsals if one.stage == role]}
 
 
-def _table(standings: list[Standing]) -> Table:
+def _table(statuses: list[ProcessStatus]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("process", "state", "pid", "port", "restarts", ""):
         table.add_column(column, justify="right" if column in ("pid", "port", "restarts") else "left")
-    for one in standings:
+    for one in statuses:
         style = ("yellow" if one.note else "green") if one.is_well else "red"
         pid = str(one.pid or "-")
         name, state = one.name, f"[{style}]{one.state}[/]"

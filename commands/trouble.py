@@ -40,7 +40,7 @@ def answered_by(store: str, remark: str = "", *, soon: bool = True) -> Iterator[
 
 
 def in_a_line(error: BaseException) -> str | None:
-    """What stopped a command; None for a mistake of ours, of which the traceback tells more."""
+    """The error that stopped a command, in a line; None for a mistake of ours, of which the traceback tells more."""
     if isinstance(error, Explained | BrokenDataset):
         return str(error)
     store = STORES.get(_package(error))
@@ -53,7 +53,7 @@ def in_a_line(error: BaseException) -> str | None:
 
 
 def no_answer(store: str, error: BaseException) -> str:
-    """That a store does not answer, or refuses: where it was asked, what was heard, and what to do."""
+    """The message that a store does not answer or refuses: its address, its words, and a remedy."""
     said = "says" if getattr(getattr(error, "orig", error), "sqlstate", None) else "does not answer"
     tables = ", `headrace setup` makes its tables" if store == "Postgres" else ""
     return (
@@ -76,7 +76,7 @@ def _package(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a client says, without its class and what follows."""
+    """The first line of a client's message, without its class."""
     cause = getattr(error, "orig", None) or error
     inner = cause.args[0] if getattr(cause, "args", None) else None
     text = inner.str() if inner is not None and hasattr(inner, "str") else cause  # Kafka's

@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, stderr, stdout
-from local_stack import compose
+from local_stack import containers
 from local_stack.addresses import without_passwords
-from local_stack.errors import StackError
-from local_stack.progress import Steps
+from local_stack.processes import examine
 from local_stack.stack import UpOptions, UpOutcome, bring_up
 from local_stack.state_folder import StateFolder
+from local_stack.steps import Steps
 from local_stack.summary import count, summary_lines
-from local_stack.watched import examine
 from runtime.settings import load_settings
 
 
@@ -74,8 +73,6 @@ def up(
     try:
         with _interruptible(), Steps(stdout) as steps:
             outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest, brokers), steps)
-    except StackError as error:
-        fail(str(error))
     except KeyboardInterrupt:
         stderr.print("Interrupted; everything that was started has been stopped.")
         raise typer.Exit(130) from None
@@ -83,10 +80,7 @@ def up(
 
 
 def _up_in_containers(state: StateFolder, brokers: int | None, servers_only: bool) -> None:
-    try:
-        addresses = compose.up(state.home, brokers=brokers, servers_only=servers_only)
-    except StackError as error:
-        fail(str(error))
+    addresses = containers.up(state.home, brokers=brokers, servers_only=servers_only)
     stdout.print("Headrace is up in containers" + (" (servers only)" if servers_only else ""))
     for name, address in without_passwords(addresses).items():
         stdout.print(f"  {name:<24} {address}", markup=False)
@@ -99,9 +93,9 @@ def _show(state: StateFolder, outcome: UpOutcome) -> None:
     stdout.print()
     for line in summary_lines(state, outcome.record, count(outcome.record)):
         stdout.print(line, markup=False)
-    for standing in examine(state):
-        if standing.note:
-            stderr.print(f"  {standing.name}: {standing.note}", markup=False, style="yellow")
+    for one in examine(state):
+        if one.note:
+            stderr.print(f"  {one.name}: {one.note}", markup=False, style="yellow")
     if outcome.ingestion_exit_code:
         fail(
             f"The stack runs, but the first ingestion failed (exit code {outcome.ingestion_exit_code}; its output is "

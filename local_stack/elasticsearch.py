@@ -11,9 +11,8 @@ import httpx
 from local_stack import maven
 from local_stack.errors import StackError
 from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk, java_variables
-from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
-from local_stack.unprivileged import own, show, unprivileged
+from local_stack.unprivileged import own, reachable, show, unprivileged
 
 HEAP_MB = 512
 

@@ -1,7 +1,9 @@
-"""What can keep a stack from starting, told to a person: the cause, the evidence, the way out."""
+"""The error of the local stack, told to a person: the cause, the evidence, the way out."""
+
+from runtime.errors import Explained
 
 
-class StackError(Exception):
+class StackError(Explained):
     """The stack can't do what was asked.
 
     `cause` is one sentence that names the thing and the value; `log_lines` are the last lines of the log that shows it;

@@ -1,17 +1,25 @@
-"""Where each server's program is on this machine, and the servers built from them."""
+"""Finds each server's program on this machine, and builds the servers.
 
+`python -m local_stack.installations` does so beforehand: `make build`, so that `make up` need not.
+"""
+
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
+from local_stack.errors import StackError
 from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import PostgresPrograms, find_postgres
-from local_stack.reachable import reachable
 from local_stack.redis import Redis
 from local_stack.redis_programs import RedisProgram, find_redis
 from local_stack.server import Server
+from local_stack.unprivileged import reachable
 
 SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
 """In order of starting."""
@@ -23,15 +31,20 @@ INSTEAD = {
 }
 """The servers that a stack can do without, and what happens instead."""
 
+REMEDIES = {
+    "redis": "apt install redis-server (Debian, Ubuntu), brew install valkey (macOS).",
+    "elasticsearch": "install a JDK 21 or newer, or set JAVA_HOME.",
+}
+
 
 def is_server(program: str) -> bool:
-    """Whether this is the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
+    """True for the name of a server; further nodes of Kafka are called kafka-2, kafka-3."""
     return program in SERVER_NAMES or program.startswith("kafka-")
 
 
 @dataclass(frozen=True)
 class Installations:
-    """What was found; None for servers that were not asked for."""
+    """The programs that were found; None for servers that were not asked for."""
 
     kafka: KafkaInstallation | None = None
     postgres: PostgresPrograms | None = None
@@ -51,28 +64,28 @@ def find_installations(
     """
     if unknown := set(names) - set(SERVER_NAMES):
         raise ValueError(f"unknown servers: {', '.join(sorted(unknown))}")
-    found = Installations()
-    if "postgres" in names:
-        starting("postgres")
-        found = replace(found, postgres=find_postgres(data / "postgres" if data else None))
-    if "redis" in names:
-        starting("redis")
-        answer = find_redis()
-        if isinstance(answer, str):
-            found = replace(found, without={**found.without, "redis": answer})
-        else:
-            found = replace(found, redis=replace(answer, program=str(reachable(Path(answer.program)))))
-    if "kafka" in names:
-        starting("kafka")
-        found = replace(found, kafka=find_kafka())
-    if "elasticsearch" in names:
-        starting("elasticsearch")
-        node = find_elasticsearch()
-        if isinstance(node, str):
-            found = replace(found, without={**found.without, "elasticsearch": node})
-        else:
-            found = replace(found, elasticsearch=node)
-    return found
+    searches: dict[str, Callable[[], object]] = {
+        "postgres": lambda: find_postgres(data / "postgres" if data else None),
+        "redis": _find_redis,
+        "kafka": find_kafka,
+        "elasticsearch": find_elasticsearch,
+    }
+    found: dict[str, Any] = {}
+    without: dict[str, str] = {}
+    for name, search in searches.items():
+        if name in names:
+            starting(name)
+            answer = search()
+            if isinstance(answer, str):
+                without[name] = answer
+            else:
+                found[name] = answer
+    return Installations(**found, without=without)
+
+
+def _find_redis() -> RedisProgram | str:
+    found = find_redis()
+    return found if isinstance(found, str) else replace(found, program=str(reachable(Path(found.program))))
 
 
 def build_servers(
@@ -100,3 +113,22 @@ def build_servers(
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))
     return servers
+
+
+def main() -> int:
+    """Resolve all servers; the exit code. Blocking: a minute the first time."""
+    console = Console(highlight=False)
+    try:
+        found = find_installations(starting=lambda name: console.print(f"finding {name} …"))
+    except StackError as error:
+        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
+        return 1
+    if found.redis:
+        console.print(f"found {found.redis}", markup=False)
+    for server, why in found.without.items():
+        console.print(f"No {server}: {why}. So {INSTEAD[server]}. To have one: {REMEDIES[server]}", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

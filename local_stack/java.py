@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from local_stack.reachable import reachable
+from local_stack.unprivileged import reachable
 
 KAFKA_JAVA = 17
 """Kafka 4.x brokers are compiled for Java 17."""
@@ -83,7 +83,7 @@ def _inspect(home: Path) -> Jdk | None:
 
 
 def java_variables() -> dict[str, str]:
-    """What Java itself reads: options that somebody wants every JVM to have. Root's servers get no other variables."""
+    """Options for every JVM, which Java itself reads. Root's servers get no other variables."""
     options = os.environ.get("JDK_JAVA_OPTIONS")
     return {"JDK_JAVA_OPTIONS": options} if options else {}
 

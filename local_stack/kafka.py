@@ -17,9 +17,8 @@ from local_stack import maven
 from local_stack.addresses import bootstrap_servers, node_name, node_ports
 from local_stack.errors import StackError
 from local_stack.java import KAFKA_JAVA, Jdk, find_jdk, java_variables
-from local_stack.reachable import reachable
 from local_stack.server import LOG_TAIL_LINES, listens
-from local_stack.unprivileged import own, show, unprivileged
+from local_stack.unprivileged import own, reachable, show, unprivileged
 
 CLUSTER_ID = "aGVhZHJhY2UtbG9jYWwtMQ"
 """Any 16 bytes in URL-safe base64; the same for every node of the local cluster."""

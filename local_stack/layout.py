@@ -1,22 +1,26 @@
-"""What a stack consists of: decided when it starts, remembered, and written down for the supervisor."""
+"""The parts of a stack: decided when it starts, remembered, and written down for the supervisor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
-from local_stack.addresses import node_ports
+from local_stack.addresses import (
+    DEFAULT_PORTS,
+    add_ports,
+    assign_ports,
+    cluster_ports,
+    make_passwords,
+    node_ports,
+)
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
-from local_stack.passwords import make_passwords
-from local_stack.ports import DEFAULT_PORTS, add_ports, assign_ports, cluster_ports, port_variables
+from local_stack.processes import all_processes
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
 from local_stack.supervisor_config import Program, render
-from local_stack.watched import watched_processes
+from runtime.settings import read_variables
 
 QUORUMS = (1, 3, 5)
 """Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
@@ -25,12 +29,12 @@ QUORUMS = (1, 3, 5)
 def record_at_start(
     known: StackRecord, found: Installations, *, servers_only: bool, brokers: int | None, free_ports: bool
 ) -> StackRecord:
-    """What a stack that is about to start remembers from now on.
+    """The record of a stack that is about to start.
 
     Raises StackError when a port is none, or the number of brokers can't be had.
     """
     count = brokers_of(known, brokers)
-    variables = port_variables(dotenv_values(".env"))
+    variables = read_variables()
     health = _health_ports(variables, known.counts)
     if "HEALTH_PORT_BASE" in variables:
         variables |= {name: str(port) for name, port in health.items()}
@@ -50,11 +54,11 @@ def record_at_start(
 
 
 def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> StackRecord:
-    """What a running stack remembers once it has these numbers of instances. Its ports stay; further ones are added.
+    """The record of a running stack with these numbers of instances. Its ports stay; further ones are added.
 
     Raises StackError when a variable asks for another port than the running one.
     """
-    variables = port_variables(dotenv_values(".env"))
+    variables = read_variables()
     for name, port in known.ports.items():
         if variables.get(name, str(port)) != str(port):
             raise StackError(
@@ -67,7 +71,7 @@ def record_while_running(known: StackRecord, counts: Mapping[str, int]) -> Stack
 
 
 def brokers_of(known: StackRecord, asked: int | None) -> int:
-    """How many Kafka nodes a stack has. Raises StackError when there is data that was laid out for another number."""
+    """The number of Kafka nodes. Raises StackError when there is data that was laid out for another number."""
     if asked is not None and asked not in QUORUMS:
         raise StackError(
             f"A cluster of {asked} brokers is not offered.",
@@ -100,7 +104,7 @@ def write_programs(state: StateFolder, servers: list[Server], record: StackRecor
 
 def ports_in_use(record: StackRecord) -> dict[str, int]:
     """The ports on which this stack's processes listen, by their variables."""
-    watched = {one.port for one in watched_processes(record)}
+    watched = {one.port for one in all_processes(record)}
     beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
     if "elasticsearch" not in record.without:
         beside.add("ELASTICSEARCH_TRANSPORT_PORT")

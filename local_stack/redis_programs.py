@@ -1,4 +1,4 @@
-"""Where this machine's Redis or Valkey is, which one it is, and whether known holes are open in it."""
+"""Finds this machine's Redis or Valkey, its version, and known holes in it."""
 
 import platform
 import re
@@ -39,7 +39,7 @@ class RedisProgram:
 
     @property
     def has_hole(self) -> bool:
-        """Whether its version is older than the one that closed HOLE. A distribution may have mended it since."""
+        """True if its version is older than the one that closed HOLE. A distribution may have mended it since."""
         mended = MENDED[self.name]
         line = self.version[:2]
         return self.version < mended[line] if line in mended else line < max(mended)

@@ -1,4 +1,4 @@
-"""Changes how many instances of a role a running stack has."""
+"""Changes the number of instances of roles in a running stack."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, find_installations
 from local_stack.layout import record_while_running, servers_of, write_programs
+from local_stack.processes import own_processes
 from local_stack.programs import SCALABLE, role_instances
-from local_stack.progress import Steps
+from local_stack.starting import start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
-from local_stack.waiting import start_and_wait
-from local_stack.watched import watched_roles
-
-START_TIMEOUT_SECONDS = 120.0
 
 SINK_PREFIX = "sink-"
 
@@ -23,14 +21,14 @@ MOST_INSTANCES = 100
 
 @dataclass(frozen=True)
 class Scaled:
-    """What has changed. Names are those of `headrace status`."""
+    """The change to a stack. Names are those of `headrace status`."""
 
     counts: dict[str, int]
-    """Of every role that was named: how many instances run now."""
+    """Instances that run now, of every role that was named."""
     added: list[str]
     removed: list[str]
-    members: dict[str, list[str]]
-    """Per consumer group (without namespace): the worker ids of the removed instances."""
+    removed_workers: dict[str, list[str]]
+    """Worker ids of the removed instances, by consumer group (without namespace)."""
 
 
 def read_counts(words: list[str]) -> dict[str, int]:
@@ -54,31 +52,29 @@ def read_counts(words: list[str]) -> dict[str, int]:
 
 
 def scale(state: StateFolder, wanted: Mapping[str, int], steps: Steps) -> Scaled:
-    """Run so many instances of these roles, and remember it for the next `up`. Blocking.
+    """Run as many instances of these roles as wanted, and remember it for the next `up`. Blocking.
 
     Returns when every new instance is healthy and every superfluous one has drained and ended. If a new one does not
     become healthy, the new ones are removed again and StackError is raised. Roles that are not named stay as they are.
     """
     supervisor = Supervisor(state)
-    if not supervisor.is_running():
-        raise StackError(f"No stack is running in {state.home}.", remedy="Start one with: headrace up")
+    supervisor.require_running()
     with state.only_one("scale"):
         known = state.read_record()
         _refuse_what_is_not_there(known, wanted)
         record = record_while_running(known, {**known.counts, **wanted})
         before = {one.name: one for one in role_instances(known)}
         after = {one.name for one in role_instances(record)}
-        removed = [one for name, one in before.items() if name not in after]
-        added = [name for name in after if name not in before]
-        _add(state, supervisor, known, record, sorted(added), steps)
+        added = sorted(after - before.keys())
+        removed = [name for name in before if name not in after]
+        _add(state, supervisor, known, record, added, steps)
         # From here on it holds: a stack that comes up again starts as many.
         state.write_record(record)
-        _remove(supervisor, [one.name for one in removed], steps)
-        members: dict[str, list[str]] = {}
-        for one in removed:
-            members.setdefault(one.role.name, []).append(str(one.number))
-        counts = {role: record.counts.get(role, 1) for role in wanted}
-        return Scaled(counts, sorted(added), [one.name for one in removed], members)
+        _remove(supervisor, removed, steps)
+        workers: dict[str, list[str]] = {}
+        for name in removed:
+            workers.setdefault(before[name].role.name, []).append(str(before[name].number))
+        return Scaled({role: record.counts.get(role, 1) for role in wanted}, added, removed, workers)
 
 
 def _refuse_what_is_not_there(known: StackRecord, wanted: Mapping[str, int]) -> None:
@@ -95,9 +91,8 @@ def _add(
     state: StateFolder, supervisor: Supervisor, known: StackRecord, record: StackRecord, names: list[str], steps: Steps
 ) -> None:
     _configure(state, supervisor, record)
-    watched = [one for one in watched_roles(record) if one.name in names]
     try:
-        start_and_wait(state, supervisor, watched, steps, timeout_seconds=START_TIMEOUT_SECONDS, restarts_allowed=2)
+        start_and_wait(state, supervisor, [one for one in own_processes(record) if one.name in names], steps)
     except BaseException:
         _configure(state, supervisor, known)
         supervisor.stop_programs(names)

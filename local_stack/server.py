@@ -1,4 +1,4 @@
-"""What every local server has in common, whoever runs it: the supervisor or a test."""
+"""The protocol of local servers, whether the supervisor or a test runs them; and the ends of logs."""
 
 import os
 import socket
@@ -44,14 +44,14 @@ class Server(Protocol):
 
 
 def listens(port: int) -> bool:
-    """Whether anything accepts connections on this loopback port."""
+    """True if anything accepts connections on this loopback port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def size_of(log: Path) -> int:
-    """How long a log file is, in bytes; 0 where there is none."""
+    """The length of a log file in bytes; 0 where there is none."""
     return log.stat().st_size if log.exists() else 0
 
 

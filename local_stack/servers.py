@@ -12,13 +12,12 @@ from pathlib import Path
 
 import psutil
 
-from local_stack.data_folder import delete_data_folder, make_data_folder
+from local_stack.addresses import DEFAULT_PORTS, assign_ports, cluster_ports, make_passwords
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, build_servers, find_installations
-from local_stack.passwords import make_passwords
-from local_stack.ports import DEFAULT_PORTS, assign_ports, cluster_ports
 from local_stack.reaper import Reaper, kill_tree
 from local_stack.server import Server, last_lines
+from local_stack.unprivileged import delete_data_folder, make_data_folder
 
 START_TIMEOUT_SECONDS = 120.0
 """A loaded 2-core machine starts Elasticsearch in some 20 s."""

@@ -1,4 +1,4 @@
-"""The variables that our processes of a stack read, kept in its state folder; and whether they have changed since.
+"""Keeps the variables that our processes read in the state folder, and tells which have changed since.
 
 A supervised process inherits the environment of the supervisor, which is that of the `headrace up` that started it.
 So that a restart sees the variables of its own caller, they are written down, and a process takes them over when it
@@ -20,7 +20,7 @@ OF_THE_STACK = frozenset({
     "HEADRACE_HOME", "HEADRACE_STACK", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "ELASTICSEARCH_URL",
     "API_URL", "MOCK_URL", "API_PORT", "MOCK_PORT", "WORKER_ID", "HEALTH_PORT",
 })  # fmt: skip
-"""What the stack itself decides, whatever its caller's environment says."""
+"""Variables that the stack itself sets, whatever its caller's environment says."""
 
 CODE = "the code"
 DATASETS = "the datasets"
@@ -42,10 +42,10 @@ SOURCE_READERS = frozenset({"api", "scheduler"})
 """Roles that read what only blocks of sources.toml refer to. The file itself they read again when it changes."""
 
 _PACKAGES = (
-    "api", "commands", "exports", "mock_server", "monitoring", "producers", "runtime", "schemas", "sinks",
-    "stream_processors",
+    "api", "commands", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime", "schemas",
+    "services", "sinks", "stores", "stream_processors",
 )  # fmt: skip
-"""What our processes run."""
+"""Packages that our processes run."""
 
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields) - OF_THE_STACK
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -61,7 +61,7 @@ def write_variables(state: StateFolder, folder: Path) -> None:
 
 
 def adopt_variables() -> None:
-    """Take them over, in a process that a supervisor of ours has started; elsewhere nothing happens."""
+    """Take over the kept variables in a process that a supervisor of ours has started; elsewhere do nothing."""
     if "HEADRACE_PROGRAM" not in os.environ:
         return
     try:
@@ -86,7 +86,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is not as it was, by name. Pure."""
+    """Names of variables, or of code, whose digest differs. Pure."""
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return [name for name in names if name != CODE or DATASETS not in names]
 

@@ -6,11 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dotenv import dotenv_values
-
-from local_stack.addresses import addresses_of, defaults_of
-from local_stack.data_folder import make_data_folder
-from local_stack.disk import require_space
+from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
 from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
 from local_stack.layout import (
@@ -21,22 +17,20 @@ from local_stack.layout import (
     servers_of,
     write_programs,
 )
-from local_stack.leftovers import clear_traces, find_orphans, stop_orphans
-from local_stack.own_command import run_logged, run_shown
-from local_stack.ports import require_free
+from local_stack.orphans import clear_traces, find_orphans, stop_orphans
+from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
-from local_stack.progress import Steps
 from local_stack.server import Server
 from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
-from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.starting import run_logged, run_shown, start_and_wait
+from local_stack.state_folder import StackRecord, StateFolder, require_space
+from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
-from local_stack.waiting import start_and_wait
-from local_stack.watched import watched_processes, watched_roles, watched_servers
+from local_stack.unprivileged import make_data_folder
+from runtime.settings import read_variables
 
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
-
-ROLES_TIMEOUT_SECONDS = 120.0
 
 MOST_NAMED = 5
 """Changed settings that are named in a line."""
@@ -44,7 +38,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What `headrace up` was asked for."""
+    """Options of `headrace up`."""
 
     free_ports: bool = False
     servers_only: bool = False
@@ -56,7 +50,7 @@ class UpOptions:
 
 @dataclass(frozen=True)
 class UpOutcome:
-    """What `bring_up` achieved: the stack runs; the ingestion may still have failed."""
+    """The outcome of `bring_up`: the stack runs; the ingestion may still have failed."""
 
     record: StackRecord
     ingestion_exit_code: int | None
@@ -77,7 +71,10 @@ def bring_up(state: StateFolder, options: UpOptions, steps: Steps) -> UpOutcome:
             return _bring_up(state, supervisor, options, steps, joined=joined)
         except BaseException:
             if not joined:
-                _stop_everything(state, supervisor)
+                # The supervisor stops its programs in order; it may be anywhere between being forked and answering.
+                supervisor.shutdown()
+                stop_orphans(find_orphans(state))
+                _clear(state)
             raise
 
 
@@ -120,7 +117,7 @@ def _bring_up(
     state.write_addresses(addresses_of(record) | defaults_of(record))
 
     start_and_wait(
-        state, supervisor, watched_servers(record), steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0
+        state, supervisor, server_processes(record), steps, timeout_seconds=SERVERS_TIMEOUT_SECONDS, restarts_allowed=0
     )
     if record.servers_only:
         return UpOutcome(record, None)
@@ -129,8 +126,7 @@ def _bring_up(
     now = fingerprint(Path(record.folder))
     if joined and not known.servers_only:
         _stop_what_changed(supervisor, record, changed(known.fingerprint, now), steps)
-    roles = watched_roles(record)
-    start_and_wait(state, supervisor, roles, steps, timeout_seconds=ROLES_TIMEOUT_SECONDS, restarts_allowed=2)
+    start_and_wait(state, supervisor, own_processes(record), steps)
     # Not before they run: an `up` that is interrupted is to find the change again.
     state.write_record(replace(record, fingerprint=now))
 
@@ -167,11 +163,11 @@ def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -
 
 
 def _find_installations(state: StateFolder, steps: Steps) -> Installations:
-    variables = dotenv_values(".env") | os.environ
+    variables = read_variables()
     refused = {
         name: f"{variable}=none"
         for name in INSTEAD
-        if (variables.get(variable := f"{name.upper()}_URL") or "").lower() == "none"
+        if variables.get(variable := f"{name.upper()}_URL", "").lower() == "none"
     }
     names = [name for name in SERVER_NAMES if name not in refused]
     steps.begin("programs", f"finding {', '.join(names)} (the first time with Maven: a minute)")
@@ -184,7 +180,7 @@ def _find_installations(state: StateFolder, steps: Steps) -> Installations:
 
 
 def _record(known: StackRecord, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
-    """What this start remembers. A running stack keeps its ports."""
+    """The record of this start. A running stack keeps its ports."""
     if joined:
         record = record_while_running(known, known.counts)
         return replace(record, servers_only=known.servers_only and options.servers_only)
@@ -206,7 +202,7 @@ def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
 
 
 def _environment(state: StateFolder, record: StackRecord) -> dict[str, str]:
-    """What every process of the stack inherits. Its addresses win over the caller's and over `.env`."""
+    """Variables that every process inherits. The stack's addresses win over the caller's and over `.env`."""
     own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
     return os.environ | addresses_of(record) | own
 
@@ -235,13 +231,12 @@ def _take_down(state: StateFolder, steps: Steps) -> bool:
         was_running = True
         with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
             stop_orphans(orphans)
-    clear_traces(state)
-    state.env_file.unlink(missing_ok=True)
+    _clear(state)
     return was_running
 
 
 def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, list[str]]:
-    tiers = {one.name: one.tier for one in watched_processes(state.read_record())}
+    tiers = {one.name: one.tier for one in all_processes(state.read_record())}
     found: dict[Tier, list[str]] = {}
     for process in supervisor.processes():
         if process.state != "STOPPED":
@@ -249,10 +244,6 @@ def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, l
     return found
 
 
-def _stop_everything(state: StateFolder, supervisor: Supervisor) -> None:
-    # The supervisor itself stops its programs in order; it may be anywhere between being forked and answering.
-    supervisor.shutdown()
-    if orphans := find_orphans(state):
-        stop_orphans(orphans)
+def _clear(state: StateFolder) -> None:
     clear_traces(state)
     state.env_file.unlink(missing_ok=True)

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
-from local_stack.data_folder import delete_data_folder
 from local_stack.errors import StackError
+from local_stack.unprivileged import delete_data_folder
 from runtime.settings import STACK_ENV
+
+REQUIRED_BYTES = 1024**3
+"""Servers, indices and logs of the first ingestion take some 600 MB; below that Kafka and Postgres die mid-write."""
 
 SOCKET_PATH_BYTES = 100
 """A unix socket's path fits in 108 bytes on Linux and 104 on macOS, with its end mark."""
@@ -24,25 +27,39 @@ MARK = ".headrace-state"
 """A file that only our state folders hold, so `clean` can't be pointed at anything else."""
 
 
+def require_space(folder: Path, required_bytes: int = REQUIRED_BYTES) -> None:
+    """Raise StackError unless the file system that holds (or will hold) this folder has enough free space."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < required_bytes:
+        raise StackError(
+            f"The disk is full: {free >> 20} MB free under {existing}, {required_bytes >> 20} MB needed.",
+            remedy="Free some space (`headrace clean` deletes this stack's data), or move the stack: "
+            "HEADRACE_HOME=/elsewhere headrace up",
+        )
+
+
 @dataclass(frozen=True)
 class StackRecord:
-    """What a stack remembers between its starts."""
+    """Facts that a stack remembers between its starts."""
 
     ports: dict[str, int] = field(default_factory=dict)
     without: dict[str, str] = field(default_factory=dict)
     """Redis or Elasticsearch, where there is none, and why."""
     servers_only: bool = False
-    """Whether the last start left our own processes out."""
+    """The last start left our own processes out."""
     ingested: bool = False
-    """Whether the first ingestion has succeeded."""
+    """The first ingestion has succeeded."""
     brokers: int = 1
     """Kafka nodes; fixed once there is data, since topics and quorum were laid out for them."""
     counts: dict[str, int] = field(default_factory=dict)
-    """How many instances of a role run; roles that are not named have one."""
+    """Instances of a role; roles that are not named have one."""
     redis: str = ""
-    """Which Redis or Valkey it is, as people are told."""
+    """Name and version of the Redis or Valkey, for people."""
     folder: str = ""
-    """Where `headrace up` was called: processes that are added later find the same .env and sources.toml there."""
+    """Working folder of `headrace up`: processes that are added later find the same .env and sources.toml there."""
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     """Of the servers that ask for one; empty in a stack that a version without them has started."""
     fingerprint: dict[str, str] = field(default_factory=dict)
@@ -128,11 +145,11 @@ class StateFolder:
             )
 
     def is_ours(self) -> bool:
-        """Whether this is a state folder of ours and not something else that HEADRACE_HOME points to."""
+        """True for a state folder of ours; false for something else that HEADRACE_HOME points to."""
         return (self.home / MARK).is_file()
 
     def read_record(self) -> StackRecord:
-        """What was remembered; an empty record at the first start. Raises StackError when it is damaged."""
+        """The record; an empty one at the first start. Raises StackError when it is damaged."""
         try:
             stored = json.loads(self._record_file.read_text())
             # Another release may have remembered more, or by other names.
@@ -141,7 +158,7 @@ class StateFolder:
             return StackRecord()
         except (ValueError, TypeError) as error:
             raise StackError(
-                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen anew."
+                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen again."
             ) from error
 
     def write_record(self, record: StackRecord) -> None:
@@ -171,7 +188,7 @@ class StateFolder:
         shutil.rmtree(self.home)
 
     def is_being_changed(self) -> bool:
-        """Whether `up`, `down` or `scale` is at work on this stack at the moment."""
+        """True while `up`, `down`, `scale` or `restart` changes this stack."""
         try:
             with self._lock.open("a+") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -19,12 +19,12 @@ from schemas.registry import all_datasets
 FAILURES = "failures"
 
 INDEXED_WITHIN_SECONDS = 20.0
-"""What was stored last may still be on its way into the index: the count waits this long for it."""
+"""The latest rows may still be on their way into the index: the count waits this long for them."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much the stores hold; None where a store did not say."""
+    """Numbers of rows and documents; None where a store did not say."""
 
     rows: dict[str, int]
     documents: int | None
@@ -82,7 +82,7 @@ def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> li
 
 
 def _command() -> str:
-    """What to type for `headrace`: its path where it is not on PATH."""
+    """`headrace` as it is to be typed: its path where it is not on PATH."""
     if shutil.which("headrace"):
         return "headrace"
     beside = Path(sys.executable).with_name("headrace")

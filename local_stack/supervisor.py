@@ -1,40 +1,41 @@
-"""The stack's supervisord: started as a child that outlives us, and spoken to over its unix socket."""
+"""The stack's supervisord: started as a child that outlives us, asked over its unix socket, and read in its log."""
 
 import contextlib
 import http.client
-import os
-import socket
+import re
 import subprocess
 import sys
 import time
-import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import Fault, ServerProxy
 
 import psutil
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from local_stack.errors import StackError
 from local_stack.server import last_lines
 from local_stack.state_folder import StateFolder
 
 START_SECONDS = 20.0
+ANSWER_SECONDS = 30.0
 
 UMASK = 0o027
-"""What the stack's processes write is not for other users."""
+"""Files of the stack's processes are closed to other users."""
 
-ALREADY_DONE = frozenset({60, 70, 90})
-"""Faults of supervisord that mean: already started, not running, already added."""
+ALREADY_DONE = frozenset({Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED})
 
-BAD_NAME = 10
-"""The fault for a program that the supervisor does not know."""
+_EVENT = re.compile(
+    r"INFO (?P<spawned>spawned): '(?P<name>[^']+)' with pid (?P<pid>\d+)|(?P<exited>exited): (?P<gone>\S+) "
+)
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What the supervisor says about a program."""
+    """The supervisor's word on a program."""
 
     name: str
     state: str
@@ -49,13 +50,18 @@ class Supervisor:
         self._state = state
 
     def is_running(self) -> bool:
-        """Whether it answers."""
+        """True if it answers."""
         try:
             with self._rpc() as rpc:
                 rpc.getState()
         except (OSError, http.client.HTTPException):
             return False
         return True
+
+    def require_running(self) -> None:
+        """Raises StackError unless it answers."""
+        if not self.is_running():
+            raise StackError(f"No stack is running in {self._state.home}.", remedy="Start one with: headrace up")
 
     def process(self) -> psutil.Process | None:
         """The live process in the pid file, if it is a supervisor of this state folder."""
@@ -127,7 +133,7 @@ class Supervisor:
         """Take stopped programs out of the supervisor. Those that it does not know are left out."""
         with self._rpc() as rpc:
             for name in names:
-                with _done_already(BAD_NAME):
+                with _done_already(Faults.BAD_NAME):
                     rpc.removeProcessGroup(name)
 
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
@@ -160,8 +166,7 @@ class Supervisor:
 
     @contextmanager
     def _rpc(self) -> Iterator[Any]:
-        transport = _UnixTransport(self._state.supervisor_socket)
-        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
+        with ServerProxy("http://localhost", transport=_Transport(self._state.supervisor_socket)) as proxy:
             yield proxy.supervisor
 
 
@@ -169,31 +174,58 @@ class Supervisor:
 def _done_already(*more: int) -> Iterator[None]:
     try:
         yield
-    except xmlrpc.client.Fault as fault:
+    except Fault as fault:
         if fault.faultCode not in ALREADY_DONE.union(more):
             raise
 
 
-class _UnixTransport(xmlrpc.client.Transport):
-    """XML-RPC over a unix socket, which the standard library has no transport for."""
+class _Transport(SupervisorTransport):  # type: ignore[misc]
+    """Supervisor's own transport over its socket, with a time limit."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__(serverurl=f"unix://{path}")
         self._path = path
+        self._get_connection = self._connect
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        self.close()
-        connection = _UnixConnection(self._path)
-        self._connection = (str(host), connection)  # where `close`, and so the proxy's end, finds it
-        return connection
+    def _connect(self) -> UnixStreamHTTPConnection:
+        self.connection = UnixStreamHTTPConnection("localhost")  # here, so that it is closed if it can't connect
+        self.connection.socketfile = str(self._path)
+        self.connection.connect()
+        self.connection.sock.settimeout(ANSWER_SECONDS)
+        return self.connection
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
-        self._path = path
+@dataclass(frozen=True)
+class History:
+    """A program's starts since the supervisor was started, from the supervisor's own log."""
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
+    pids: tuple[int, ...] = ()
+    restarts: int = 0
+    """Starts that followed an exit nobody had asked for; stopping and starting a program on purpose counts nothing."""
+
+
+def read_history(log: Path) -> dict[str, History]:
+    """Each program's history since the supervisor started (its log is put aside at every start)."""
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            return history_of(lines)
+    except FileNotFoundError:
+        return {}
+
+
+def history_of(lines: Iterable[str]) -> dict[str, History]:
+    """Each program's history in these lines of a supervisord.log."""
+    found: dict[str, History] = {}
+    crashed: set[str] = set()
+    for line in lines:
+        event = _EVENT.search(line)
+        if event is None:
+            continue
+        if event["exited"]:
+            crashed.add(event["gone"])
+            continue
+        name = event["name"]
+        known = found.get(name, History())
+        found[name] = History((*known.pids, int(event["pid"])), known.restarts + (name in crashed))
+        crashed.discard(name)
+    return found

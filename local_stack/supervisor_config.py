@@ -35,19 +35,16 @@ class Program:
     folder: Path
     stop_signal: str
     stop_seconds: int
-    retries: int
 
     @classmethod
     def of_server(cls, server: Server, folder: Path) -> "Program":
         """The program of a server; `folder` becomes its working folder."""
-        arguments = (server.command(), server.environment(), Tier.SERVERS, folder, server.stop_signal)
-        return cls(server.name, *arguments, stop_seconds=30, retries=RETRIES)
+        return cls(server.name, server.command(), server.environment(), Tier.SERVERS, folder, server.stop_signal, 30)
 
     @classmethod
     def of_instance(cls, instance: Instance, folder: Path) -> "Program":
         """The program of a process of ours; `folder` is where sources.toml is looked for."""
-        arguments = (instance.command(), instance.environment(), instance.role.tier, folder, "TERM")
-        return cls(instance.name, *arguments, stop_seconds=20, retries=RETRIES)
+        return cls(instance.name, instance.command(), instance.environment(), instance.role.tier, folder, "TERM", 20)
 
 
 def render(state: StateFolder, programs: Iterable[Program]) -> str:
@@ -90,7 +87,7 @@ def _section(state: StateFolder, program: Program) -> list[str]:
         "autostart=false",
         "autorestart=true",
         "startsecs=2",
-        f"startretries={program.retries}",
+        f"startretries={RETRIES}",
         f"stopsignal={program.stop_signal}",
         f"stopwaitsecs={program.stop_seconds}",
         # The process itself drains and stops its children; only a kill must reach all of them.

@@ -27,7 +27,7 @@ class WatchdogRestart:
 
 
 def health_of_group(record: StackRecord, role: str) -> dict[str, dict[str, object] | None]:
-    """What each process of this role answers to /health, by its name; None for one that does not. Blocking."""
+    """The /health of each process of this role, by name; None for one that does not answer. Blocking."""
     ports = {one.name: one.port for one in role_instances(record) if one.role.name == role and role in SCALABLE}
     return {name: _health(port) for name, port in ports.items()}
 
@@ -49,13 +49,13 @@ def restart(state: StateFolder, names: Sequence[str]) -> bool:
 
 
 def remember(state: StateFolder, event: WatchdogRestart) -> None:
-    """Keep it until the stack is started anew."""
+    """Keep it until the stack is started again."""
     with state.watchdog_log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(event)) + "\n")
 
 
 def restarts_by_name(state: StateFolder) -> Counter[str]:
-    """How often the watchdog restarted each process since the stack was started."""
+    """Restarts by the watchdog since the stack was started, by process."""
     try:
         lines = state.watchdog_log.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

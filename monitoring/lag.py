@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -22,7 +22,7 @@ from schemas.topics import all_topics
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a group is in one partition.
+    """The position and lag of a group in one partition.
 
     Offsets are no count of records: markers of transactions, aborted and compacted records have offsets too. A lag of 0
     says that the group has nothing left to read now, and a lag of 1 may be a marker that it has yet to pass.
@@ -40,7 +40,7 @@ class PartitionLag:
     held: int = 0
     """Offsets behind `end` that are written and wait for an open transaction. Neither lag nor loss."""
     held_seconds: float | None = None
-    """How long that transaction has been open; None where nothing is held, or the time is not known."""
+    """Age of that transaction; None where nothing is held, or the time is not known."""
 
     @property
     def written(self) -> int:
@@ -84,12 +84,11 @@ def lag_of(
     for place, end in sorted(ends.items()):
         position = committed.get(place)
         lag = max(0, end - max(position or 0, beginnings.get(place, 0)))
+        row = PartitionLag(group, *place, position, end, lag)
         transaction = (held or {}).get(place)
         if transaction and end < transaction.end:
-            waiting, seconds = transaction.end - end, transaction.seconds(now)
-            rows.append(PartitionLag(group, *place, position, end, lag, waiting, seconds))
-        else:
-            rows.append(PartitionLag(group, *place, position, end, lag))
+            row = replace(row, held=transaction.end - end, held_seconds=transaction.seconds(now))
+        rows.append(row)
     return rows
 
 

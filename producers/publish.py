@@ -13,11 +13,9 @@ from producers.checkpointing import open_checkpoint
 from producers.delivery import Delivery, Progress
 from producers.distinct_keys import repeated_keys
 from producers.raw_topic import require_topic
-from producers.rehearsed import rehearsed_batches
 from producers.source import Source, SourceBatch, SourceFailed
 from producers.unreadable_limit import UnreadableLimit
 from runtime.kafka.offset_ranges import OffsetRanges
-from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from stores.checkpoints import Checkpoint
 
@@ -81,8 +79,6 @@ async def publish(
         batches = source.batches()
         if kept is not None:
             run.checkpoint, batches = kept.checkpointing, kept.batches()
-        if watch := watch_for(settings, "producers"):
-            batches = rehearsed_batches(source.description.name, batches, watch)
         await _publish_all(run, batches)
     finally:
         if kept is not None:

@@ -1,4 +1,4 @@
-"""The failure limit: so large a share of the latest records failed that a deploy, a mapping or a table is to blame."""
+"""The failure limit: the share of failed records from which a deploy, a mapping or a table is to blame."""
 
 from collections import defaultdict, deque
 
@@ -43,7 +43,7 @@ class FailureWindow:
             self.failed, self.records = self.failed - old_failed, self.records - old_records
 
     def reaches_limit(self, failed: int = 0, records: int = 0) -> bool:
-        """Whether the limit is reached with a batch that is not counted yet. Never while there are few records."""
+        """True if the limit is reached with a batch that is not counted yet. Never while there are few records."""
         enough = self.records + records >= self._longest
         share = (self.failed + failed) * 100 >= self._percent * (self.records + records)
         return bool(self._percent) and enough and share
@@ -57,7 +57,7 @@ class FailureLimit:
         self._windows: defaultdict[str, FailureWindow] = defaultdict(lambda: FailureWindow(settings))
 
     def judge(self, dataset: str, failed: int, records: int) -> None:
-        """Look at a batch before anything of it is published or stored. Does not count it.
+        """Judge a batch before anything of it is published or stored, without counting it.
 
         Raises FailureLimitReached if with it the share of failures reaches the limit.
         """

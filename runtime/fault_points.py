@@ -1,5 +1,5 @@
 """Places where a process dies as by kill -9: for a test that starts it with `HEADRACE_CRASH_AT=rows_committed`, and for
-a rehearsal that has armed the place (`runtime/rehearsals.py`). Nothing without either.
+a rehearsal that has armed the place (`rehearsals/`). Nothing without either.
 """
 
 import os

@@ -10,13 +10,18 @@ from typing import Any, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from runtime.rehearsal_watch import shown_in_health
-
 HealthCheck = Callable[[], dict[str, Any]]
 """Returns details to show; an entry `problem` makes the process unhealthy, one `paused` or `degraded` degraded.
 
 Called from another thread; must not block.
 """
+
+_shown_too: dict[str, Callable[[], Any]] = {}
+
+
+def show_in_health(name: str, detail: Callable[[], Any]) -> None:
+    """Show one more detail in the health of this process, whoever serves it. `detail` is called as a HealthCheck is."""
+    _shown_too[name] = detail
 
 
 class HealthServer:
@@ -49,9 +54,7 @@ def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
             if self.path == "/metrics":
                 self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest())
             elif self.path == "/health":
-                details = check()
-                if (rehearsals := shown_in_health()) is not None:
-                    details["rehearsals"] = rehearsals
+                details = check() | {name: shown() for name, shown in list(_shown_too.items())}
                 healthy = "problem" not in details
                 degraded = details.get("paused") or details.get("degraded")
                 word = "unhealthy" if not healthy else "degraded" if degraded else "healthy"

@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines for machines, coloured lines on a terminal. One place sets them up, for every process."""
+"""Structured logs of every process: JSON lines for machines, coloured lines on a terminal."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""How long to wait for something that goes on: not from now on, but from when it last made progress."""
+"""A time limit that begins again whenever there is progress."""
 
 import math
 import time

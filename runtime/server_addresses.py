@@ -1,4 +1,4 @@
-"""Are these addresses of servers, in the forms that our clients take? Each check raises ValueError with the form. Pure.
+"""Checks addresses of servers for the forms that our clients take. A check raises ValueError with the form. Pure.
 
 A client that is given something else ends in a traceback, or, worse, reads another database than the one meant.
 """
@@ -58,7 +58,7 @@ def check_kafka(servers: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """The address as it may be shown: without who logs in and with which password."""
+    """The address as it may be shown: without user and password."""
     shown = re.sub(r"^([a-z0-9+.-]*:?/+)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
     shown = _SECRETS.sub("***", shown)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"

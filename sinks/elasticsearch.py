@@ -9,8 +9,6 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
-from runtime.rehearsal_watch import RehearsalWatch
-from runtime.rehearsals import REASON as REHEARSAL
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, FailedRecord, Origin
@@ -54,10 +52,9 @@ class ElasticsearchSink:
     name = "elasticsearch"
     group = "sink-elasticsearch"
 
-    def __init__(self, settings: Settings, url: str, rehearsal: RehearsalWatch | None = None) -> None:
+    def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
         self._client = AsyncElasticsearch(url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
-        self._rehearsal = rehearsal
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
@@ -87,13 +84,9 @@ class ElasticsearchSink:
         ]
 
     async def write(self, batch: list[BulkItem]) -> Awaitable[None] | None:
-        refused: list[FailedRecord] = []
         if self.paused:
             batch = [item for item in batch if item.dataset.changed_topic not in self.paused]
-        if self._rehearsal is not None:
-            batch, refused = _struck_by(self._rehearsal, batch)
-        for items in _requests(batch):
-            refused += await self._bulk(items)
+        refused = await self.index(batch)
         if not refused:
             return None
         # Behind a row that the API has written there is no record to read back.
@@ -101,6 +94,10 @@ class ElasticsearchSink:
         written = [failed for failed in refused if failed.dataset not in self._ingested]
         failures = [*await self._originals.attach(came), *written]
         return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in failures])).confirmed()
+
+    async def index(self, batch: list[BulkItem]) -> list[FailedRecord]:
+        """Index a batch's documents; returns the failures of those that are refused. Raises Backpressure."""
+        return [failed for items in _requests(batch) for failed in await self._bulk(items)]
 
     async def close(self) -> None:
         await self._publisher.close()
@@ -126,7 +123,7 @@ class ElasticsearchSink:
             if len(items) > 1:
                 middle = len(items) // 2
                 return await self._bulk(items[:middle]) + await self._bulk(items[middle:])
-            return [_refusal(items[0], _in_words(error))]
+            return [refusal(items[0], _in_words(error))]
         answer: dict[str, Any] = response.body
         return await self._refusals(items, answer["items"]) if answer["errors"] else []
 
@@ -143,7 +140,7 @@ class ElasticsearchSink:
             if status >= 500 or status == 429 or kind in _INDEX_TROUBLE:
                 raise Backpressure(STORE, f"{kind}: {message}")
             cause = (error.get("caused_by") or {}).get("reason")
-            refused.append(_refusal(item, f"{kind}: {message}" + (f" ({cause})" if cause else "")))
+            refused.append(refusal(item, f"{kind}: {message}" + (f" ({cause})" if cause else "")))
         return refused
 
 
@@ -172,21 +169,8 @@ def _requests(items: Iterable[BulkItem]) -> Iterable[list[BulkItem]]:
         yield request
 
 
-def _struck_by(watch: RehearsalWatch, batch: list[BulkItem]) -> tuple[list[BulkItem], list[FailedRecord]]:
-    """Split into what is spared, and the failures of what a rehearsal makes invalid."""
-    spared, failures = [], []
-    for item in batch:
-        origin = item.change.origin
-        # A row that the API has written came from no source.
-        if origin and (rehearsal := watch.strikes_record(None, origin.partition, origin.offset)):
-            refusal = _refusal(item, f"rehearsal {rehearsal}")
-            failures.append(msgspec.structs.replace(refusal, reason=REHEARSAL))
-        else:
-            spared.append(item)
-    return spared, failures
-
-
-def _refusal(item: BulkItem, message: str) -> FailedRecord:
+def refusal(item: BulkItem, message: str) -> FailedRecord:
+    """The failure of a document that the index refuses. Pure."""
     return FailedRecord(
         dataset=item.dataset.name,
         stage=STAGE,

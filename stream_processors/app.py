@@ -11,7 +11,6 @@ from confluent_kafka import Producer
 from faust.types.events import EventT
 
 from runtime.kafka.clients import producer_config
-from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
@@ -20,7 +19,6 @@ from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
 from stream_processors.out_of_range import RESET
-from stream_processors.rehearsed import BatchStage, RehearsedNormalizer, RehearsedStage
 from stream_processors.source_limits import SourceLimits
 
 GROUP = "normalizer"
@@ -56,12 +54,17 @@ def output_producer(settings: Settings, **overrides: Any) -> Producer:
 
 
 def create_app(
-    settings: Settings, producer: Producer, confirmations: Confirmations, progress: Progress, on_failure: OnFailure
+    settings: Settings,
+    producer: Producer,
+    confirmations: Confirmations,
+    progress: Progress,
+    on_failure: OnFailure,
+    stage_of: Callable[..., NormalizerStage] = NormalizerStage,
 ) -> faust.App:
     """Build the app; it connects when it is started. Call it on the event loop that will run it.
 
     `on_failure` is called when an agent raises: the caller must end the process then,
-    without acknowledging anything further.
+    without acknowledging anything further. `stage_of` makes the stage of a dataset, of NormalizerStage's arguments.
     """
     app = BatchApp(
         settings.named(GROUP),
@@ -81,10 +84,8 @@ def create_app(
         stream_wait_empty=True,
         web_enabled=False,
     )
-    watch = watch_for(settings, "normalizer")
     for dataset in ingested_datasets():
-        rehearsed = RehearsedNormalizer(dataset, watch) if watch else None
-        stage: BatchStage = NormalizerStage(
+        stage = stage_of(
             dataset,
             settings.named(dataset.clean_topic),
             settings.named(FAILURES_TOPIC),
@@ -92,10 +93,7 @@ def create_app(
             confirmations,
             progress,
             SourceLimits(settings),
-            rehearsed,
         )
-        if watch:
-            stage = RehearsedStage(stage, watch)
         raw = app.topic(
             settings.named(dataset.raw_topic), key_type=bytes, value_type=bytes, value_serializer="raw", internal=False
         )
@@ -103,7 +101,7 @@ def create_app(
     return app
 
 
-def _agent(stage: BatchStage, on_failure: OnFailure) -> Callable[[Any], Any]:
+def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any]:
     async def normalize_batches(stream: Any) -> None:
         events: AsyncIterator[EventT[Any]] = stream.noack().events()
         async for event in events:

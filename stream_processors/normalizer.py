@@ -13,7 +13,7 @@ from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_t
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
 from stream_processors.held import REMEDY, Held, held, may_be_held
-from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer, Rejected
+from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
     FAILURE_LIMIT,
@@ -46,13 +46,6 @@ class Producing(Protocol):
         """Queue one record: topic, value, key, partition, delivery callback. Raises BufferError when it is full."""
 
 
-class Normalizing(Protocol):
-    """What a stage needs of a normalizer."""
-
-    def normalize(self, record: RawRecord, now_ms: int) -> Normalized | Rejected:
-        """Never raises for what a producer can send."""
-
-
 class NormalizerStage:
     """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
 
@@ -65,7 +58,6 @@ class NormalizerStage:
         confirmations: Confirmations,
         progress: Progress,
         limits: SourceLimits,
-        normalizer: Normalizing | None = None,
     ) -> None:
         self._dataset = dataset.name
         self._clean_topic = clean_topic
@@ -74,7 +66,7 @@ class NormalizerStage:
         self._confirmations = confirmations
         self._progress = progress
         self._limits = limits
-        self._normalizer = normalizer or RecordNormalizer(dataset)
+        self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
         self._clean_count = RECORDS.labels(dataset.name, "clean")

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import NoReturn, cast
 
 import faust
@@ -22,6 +22,7 @@ from stores.epochs import raw_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
+from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Progress
 from stream_processors.worker_health import WorkerHealth
 
@@ -72,11 +73,11 @@ class Verdict:
             self.fail(error)
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage] = NormalizerStage) -> None:
     """Run until SIGTERM or SIGINT, then drain and return. Waits for a Kafka that cannot be reached yet.
 
     Ends the process with EXIT_CRASHED when an output could not be delivered or anything else broke: what was in work
-    is not acknowledged then, and comes again.
+    is not acknowledged then, and comes again. `stage_of` as in `create_app`.
     """
     # It prints a line per connection try; WorkerHealth says once when Kafka is lost and when it is back.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -88,7 +89,7 @@ async def run_worker(settings: Settings) -> None:
         return
     producer, progress = output_producer(settings), Progress()
     confirmations = Confirmations(OUTSTANDING_BYTES, verdict.fail)
-    app = create_app(settings, producer, confirmations, progress, verdict.fail)
+    app = create_app(settings, producer, confirmations, progress, verdict.fail, stage_of)
     health = WorkerHealth(app, producer, confirmations, progress)
     with HealthServer(settings.health_port, health.details):
         app.in_worker = True

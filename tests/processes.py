@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from local_stack.ports import assign_ports
+from local_stack.addresses import assign_ports
 from runtime.settings import Settings
 from tests.waiting import eventually
 

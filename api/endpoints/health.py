@@ -18,7 +18,7 @@ from api.probes import Finding, Store, probe_all, require
 from api.recorded_runs import latest_run
 from api.served_json import encode
 from api.unavailable import Unavailable
-from runtime.rehearsals import running
+from rehearsals.file import running
 from runtime.settings import Settings
 from services.failures.held import count_held
 

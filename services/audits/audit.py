@@ -1,4 +1,4 @@
-"""Is every record accounted for? What Postgres has booked, against what the raw topics hold.
+"""The audit of records: offsets that Postgres has booked, against those that the raw topics hold.
 
 Costs one query and a few offset look-ups, however many records there are, and a reading of the offsets that Postgres
 has not booked where nobody is behind any more: whether they carry a record only the broker can tell. An offset is not a
@@ -14,20 +14,23 @@ from typing import Any
 
 import asyncpg
 from confluent_kafka.admin import OffsetSpec
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.kafka.holes import Evidence, HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
+from runtime.patience import Patience
 from runtime.settings import Settings
-from services.audits.moved_keys import MovedKeys
-from stores.coverage import Books, read_books
+from services.audits.moved_keys import MovedKeys, moved_keys
+from stores.coverage import Books, read_apart, read_books
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
 from stores.void_books import book_void, bookable
 
 READ_WHILE_BEHIND = 20_000
 """Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
+
+POLL_SECONDS = 0.5
 
 NO_BOOKS = Books(OffsetRanges(), {})
 
@@ -56,18 +59,18 @@ class PartitionAudit:
     held: int = 0
     """Offsets behind `end`, written but not to be read before an open transaction ends. Neither in flight nor lost."""
     balanced: bool = True
-    """Whether as many outcomes are counted as records are covered: each exactly once."""
+    """As many outcomes are counted as records are covered: each exactly once."""
     declared: bool = True
-    """Whether its dataset is declared still. Of another one nobody takes the rest: it stays in flight."""
+    """Its dataset is still declared. Nobody takes the rest of another one: it stays in flight."""
 
     @property
     def clean(self) -> bool:
-        """Whether no record is lost or counted twice, of none it is unknown, and none waits for somebody (held)."""
+        """No record is lost, counted twice, unprovable, or held."""
         return self.balanced and not (self.holes or self.expired or self.unprovable or self.outcomes.get("held"))
 
     @property
     def on_its_way(self) -> int:
-        """What may still come: in flight, or held by an open transaction."""
+        """Records that may still come: in flight, or held by an open transaction."""
         return self.in_flight + self.held
 
 
@@ -82,9 +85,9 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     async with engine.connect() as connection:
         books = await read_books(connection)
         known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
-    anew = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
-    # Of a topic that was made anew, and that the sink has not met yet, nothing is booked.
-    books = {place: kept for place, kept in books.items() if place[0] not in anew}
+    recreated = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
+    # Of a topic that was created again, and that the sink has not met yet, nothing is booked.
+    books = {place: kept for place, kept in books.items() if place[0] not in recreated}
     declared = raw_topics(settings)
     strangers = {topic for topic, _ in books if is_raw(topic, settings)} - declared.keys()
     passages |= await asyncio.to_thread(_undeclared, settings, sorted(strangers))
@@ -105,6 +108,27 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     ]
 
 
+async def audit_when_settled(
+    settings: Settings, wait: float
+) -> tuple[list[PartitionAudit], list[MovedKeys], dict[str, int]]:
+    """Audit until nothing is on its way, or that gets no less for `wait` seconds.
+
+    Returns the partitions, the keys that moved, and the outcomes of reprocessed records. Raises as `audit` does.
+    """
+    patience = Patience(wait)
+    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    try:
+        while True:
+            rows = await audit(settings, engine)
+            patience.note(sum(row.on_its_way for row in rows))
+            if not patience.remaining or not any(row.on_its_way for row in rows):
+                async with engine.connect() as connection:
+                    return rows, await moved_keys(engine), await read_apart(connection)
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await engine.dispose()
+
+
 async def _book(
     settings: Settings, engine: AsyncEngine, read: Mapping[str, Incarnation], empty: Mapping[Place, OffsetRanges]
 ) -> None:
@@ -121,7 +145,7 @@ async def _book(
 
 
 def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
-    """What there is of topics whose datasets are declared no more. Nobody takes the rest, so nothing is settled."""
+    """Topics whose datasets are no longer declared. Nobody takes their rest, so nothing is settled."""
     ends = end_offsets(settings, topics)
     earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
     begins = list_offsets(admin_client(settings), earliest)

@@ -1,4 +1,4 @@
-"""Has a store that follows Postgres taken every change event of the rows that were committed before a moment?"""
+"""Waits until a store that follows Postgres has taken every change event of the rows that are committed now."""
 
 import asyncio
 from typing import Any
@@ -14,8 +14,8 @@ from stores.tables import outbox
 
 POSTGRES_GROUP = "sink-postgres"
 
-LOOK_EVERY_SECONDS = 0.05
-"""At the outbox, which is emptied within some ms."""
+POLL_SECONDS = 0.05
+"""For the outbox, which is emptied within some ms."""
 
 
 async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, group: str, wait: float) -> bool:
@@ -35,7 +35,7 @@ async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, g
 
 
 async def _passed(settings: Settings, group: str, topic: str, patience: Patience) -> bool:
-    """Whether the group passes all that the topic holds now, also what waits for a transaction. Asks at least once."""
+    """Wait until the group has passed the ends that the topic has now, open transactions too. Asks once at least."""
     ends: dict[int, int] | None = None
     while True:
         found = await read_lag(settings)
@@ -44,14 +44,14 @@ async def _passed(settings: Settings, group: str, topic: str, patience: Patience
         left = sum(max(0, ends.get(row.partition, 0) - _position(row)) for row in rows)
         if not left:
             return True
-        # No pause between two looks: each takes some tenths of a second, spent in other processes.
+        # No pause between two readings: each takes some tenths of a second, spent in other processes.
         patience.note(left)
         if not patience.remaining:
             return False
 
 
 async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patience) -> bool:
-    """Whether all that the outbox holds now of the dataset is published, or overtaken by something newer of its key."""
+    """Wait until the dataset's events in the outbox are published, or overtaken by newer ones of their keys."""
     own = outbox.c.dataset == dataset.name
     newest = int(await _ask(engine, select(func.coalesce(func.max(outbox.c.version), 0)).where(own)))
     left = select(func.count()).where(own, outbox.c.version <= newest)
@@ -59,7 +59,7 @@ async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patie
         patience.note(count)
         if not patience.remaining:
             return False
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return True
 
 

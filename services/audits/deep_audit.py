@@ -1,4 +1,4 @@
-"""Do the stores that follow Postgres hold the rows' versions? A walk over every key, in pages. Changes nothing.
+"""Compares the versions of all keys in a store with those of the rows, in pages. Changes nothing.
 
 Versions are compared, not contents: a document that somebody has edited under its version is not found.
 """
@@ -31,13 +31,13 @@ class StoreAudit:
     in_flight: int = 0
     """Keys that differ, but whose row was still changing, or its event not taken yet, when the time was up."""
     cut_short: bool = False
-    """Whether there were too many differences to go on: more may differ."""
+    """There were too many differences to go on: more may differ."""
     highest: int = 0
     """The highest version that was seen in the store."""
 
     @property
     def clean(self) -> bool:
-        """Whether everything was compared, and nothing differs that is not on its way."""
+        """Everything was compared, and nothing differs that is not on its way."""
         return not self.differences and not self.cut_short
 
     def saw(self, held: Holdings) -> None:
@@ -46,7 +46,7 @@ class StoreAudit:
 
 
 def difference(row: int | None, held: Held | None, *, complete: bool) -> str | None:
-    """How what a store holds differs from the row's version, None if it does not. Pure.
+    """The kind of difference between a store and the row's version; None if there is none. Pure.
 
     `complete`: the store must hold every row.
     """
@@ -110,7 +110,7 @@ def deep_audit_json(results: Iterable[StoreAudit]) -> dict[str, Any]:
 
 
 def counts(one: StoreAudit) -> dict[str, int]:
-    """How many keys differ in which way. Pure."""
+    """Differing keys by kind. Pure."""
     counted = Counter(one.differences.values())
     return {kind: counted[kind] for kind in KINDS}
 

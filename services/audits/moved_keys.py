@@ -11,7 +11,7 @@ from stores.tables import dataset_table
 
 @dataclass(frozen=True)
 class MovedKeys:
-    """Of one dataset: how many keys, and how many records that replaced a row from another partition."""
+    """Keys of one dataset that moved, and records of them that replaced a row from another partition."""
 
     dataset: str
     keys: int
@@ -19,7 +19,7 @@ class MovedKeys:
 
 
 async def moved_keys(engine: AsyncEngine) -> list[MovedKeys]:
-    """Every dataset that has any. One query each, on an index of such rows alone. Raises SQLAlchemyError."""
+    """Datasets with such keys. One query each, on an index of such rows alone. Raises SQLAlchemyError."""
     found = []
     async with engine.connect() as connection:
         for dataset in ingested_datasets():

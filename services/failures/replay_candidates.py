@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rehearsals.file import REASON as REHEARSAL
 from runtime.kafka.lookup import RawLookup
-from runtime.rehearsals import REASON as REHEARSAL
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
 from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF, HEADER_RUN

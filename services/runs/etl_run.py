@@ -5,6 +5,7 @@ from collections.abc import Callable
 from producers.delivery import Progress
 from producers.publish import PublishReport, publish
 from producers.source import Source
+from rehearsals.source import rehearsed_source
 from runtime.settings import Settings
 from services.runs.run import EtlRun, Published, begin_run
 from stores.checkpoints import Checkpoint
@@ -34,7 +35,9 @@ async def publish_run(
         if progress is not None:
             progress(now)
 
-    return await publish(source, settings, run_id=run.run_id, progress=tell, checkpoint=checkpoint)
+    return await publish(
+        rehearsed_source(source, settings), settings, run_id=run.run_id, progress=tell, checkpoint=checkpoint
+    )
 
 
 async def run_source(source: Source, settings: Settings, trigger: str, checkpoint: Checkpoint | None = None) -> Outcome:

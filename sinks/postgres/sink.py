@@ -11,7 +11,6 @@ import structlog
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
-from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
@@ -36,13 +35,12 @@ from sinks.postgres.failures import (
     undecodable,
 )
 from sinks.postgres.ledger import Ledger
-from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
 from sinks.postgres.misfit import TableMisfit, blaming
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
-from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.run_outcomes import purge_run_outcomes
 from sinks.postgres.schema import setup_schema
@@ -95,7 +93,7 @@ class PostgresSink:
     name = "postgres"
     group = "sink-postgres"
 
-    def __init__(self, settings: Settings, rehearsal: RehearsalWatch | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
@@ -103,7 +101,6 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
-        self._rehearsal = rehearsal
         self._purged_at = 0.0
         self._unannounced: set[int] = set()
         """Failures that were settled, and the rows that they became are still to be announced."""
@@ -298,17 +295,13 @@ class PostgresSink:
     ) -> None:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(ledger, arrivals)
-        judged_of = len(fresh)
-        fresh, struck = (fresh, []) if self._rehearsal is None else struck_by(self._rehearsal, fresh)
-        merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
-        merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
-        merged.refused.extend(struck)
+        merged = await self.merge(merge, fresh)
         for outcome, ended in outcomes(merged).items():
             ledger.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
         hopeless = _hopeless(merged.refused)
-        self._limit.judge(dataset.name, hopeless, judged_of)
-        stored.judged[dataset.name] = hopeless, judged_of
+        self._limit.judge(dataset.name, hopeless, len(fresh))
+        stored.judged[dataset.name] = hopeless, len(fresh)
         failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
         await insert_failures(connection, failures)
         await keep_claims(connection, merged.refused)
@@ -329,6 +322,11 @@ class PostgresSink:
             for one in merged.stored:
                 (claimed if one.outcome == "unchanged" else changed).add(one.arrival.key)
             stored.touch(dataset, changed, claimed)
+
+    async def merge(self, merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
+        """Merge new arrivals of a dataset into its table."""
+        merge_fresh = merge_oldest_first if merge.dataset.first_wins else merge_newest_first
+        return await merge_fresh(merge, Deletions(merge.connection, merge.dataset), arrivals)
 
     async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored) -> None:
         dataset = merge.dataset

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
+from local_stack.addresses import DEFAULT_PORTS, assign_ports
 from local_stack.containers import BROKERS
-from local_stack.ports import DEFAULT_PORTS, assign_ports
 from local_stack.programs import ROLES
 from runtime.kafka.clients import QUIET
 from tests.compose.load import Load
@@ -80,9 +80,9 @@ def test_up_is_enough_to_see_all_customers(stack: ComposeStack) -> None:
 def test_headrace_is_about_the_containers_when_told_so(stack: ComposeStack, tmp_path: Path) -> None:
     headrace = CommandLine(tmp_path / "home", stack.variables | {"HEADRACE_STACK": "docker"})
     assert headrace("up").stdout.startswith("Headrace is up in containers"), "what runs is left alone"
-    standings = headrace.status()
-    assert standings.keys() == {*SERVER_NAMES, *OURS, "setup", "ingest"}
-    assert {name for name, one in standings.items() if one["state"] == "done"} == {"setup", "ingest"}
+    statuses = headrace.status()
+    assert statuses.keys() == {*SERVER_NAMES, *OURS, "setup", "ingest"}
+    assert {name for name, one in statuses.items() if one["state"] == "done"} == {"setup", "ingest"}
     addresses = json.loads(headrace("env", "--json").stdout)
     assert addresses == stack.addresses()
     assert addresses["API_URL"].endswith(f":{stack.variables['API_PORT']}")

@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
+from local_stack.process_status import ProcessStatus
+from local_stack.processes import examine
 from local_stack.programs import python_path
-from local_stack.standing import Standing
 from local_stack.state_folder import StateFolder
-from local_stack.watched import examine
 from runtime.settings import Settings, load_settings
 
 UP = ("up", "--free-ports", "--no-ingest")
@@ -46,7 +46,7 @@ class CommandLine:
     def status(self) -> dict[str, Any]:
         return {row["name"]: row for row in json.loads(self("status", "--json", expect=None).stdout)}
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, ProcessStatus]:
         """What `status` shows, asked by this process: a test that waits for it would start another one each time."""
         return {one.name: one for one in examine(StateFolder.at(self.home))}
 

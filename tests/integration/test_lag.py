@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from commands.watchdog import Watchdog
 from local_stack.state_folder import StateFolder
 from monitoring.lag import PartitionLag, group_topics, read_lag
 from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
+from services.watchdog import Watchdog
 from tests.transactions import committed, hung, transactional_producer
 from tests.waiting import eventually_async
 
@@ -93,7 +93,7 @@ async def test_the_watchdog_takes_a_hung_producer_for_no_stall(
     dog = Watchdog(pipeline_settings.model_copy(update={"watchdog_stall_seconds": 1}), StateFolder(Path()))
 
     async def held_for_long() -> bool:
-        await dog.look()
+        await dog.check()
         return max(row.held_seconds or 0 for row in dog._samples[-1].rows or ()) > 4
 
     with hung(pipeline_settings, topic, [(b"c", b"3")]):

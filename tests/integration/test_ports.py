@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from local_stack import ports
-from local_stack.ports import assign_ports, claim
+from local_stack import addresses as ports
+from local_stack.addresses import assign_ports, claim
 
 FOUR = {"A": 0, "B": 0, "C": 0, "D": 0}
 FEW = range(12_100, 12_108)
@@ -18,7 +18,7 @@ FEW = range(12_100, 12_108)
 
 CHOOSE_AND_WAIT = f"""
 import json, sys
-from local_stack import ports
+from local_stack import addresses as ports
 ports.FREE_RANGE = {FEW!r}
 print(json.dumps(ports.assign_ports({FOUR!r}, environment={{}}, remembered={{}}, free=True)), flush=True)
 sys.stdin.read()

@@ -10,11 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from local_stack.data_folder import make_data_folder
 from local_stack.postgres import Postgres
 from local_stack.postgres_programs import find_postgres
 from local_stack.servers import RunningServers
-from local_stack.unprivileged import own, unprivileged
+from local_stack.unprivileged import make_data_folder, own, unprivileged
 from tests.processes import free_port
 from tests.servers.databases import run_async
 

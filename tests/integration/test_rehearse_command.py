@@ -6,12 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.rehearse import rehearse
-from local_stack.ports import DEFAULT_PORTS
+from local_stack.addresses import DEFAULT_PORTS
 from local_stack.programs import port_defaults
 from local_stack.state_folder import StackRecord, StateFolder
-from runtime import rehearsals
+from rehearsals import file as rehearsals
+from rehearsals.watch import watch_for
 from runtime.health import HealthServer
-from runtime.rehearsal_watch import watch_for
 from runtime.settings import Settings
 from tests.processes import free_port
 
@@ -21,7 +21,8 @@ def test_a_process_that_was_started_without_the_setting_is_named(
 ) -> None:
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("REHEARSALS", "true")
-    monkeypatch.setattr("runtime.rehearsal_watch._here", {})
+    monkeypatch.setattr("rehearsals.watch._here", {})
+    monkeypatch.setattr("runtime.health._shown_too", {})
     port = free_port()
     state = StateFolder.at(tmp_path)
     state.make()

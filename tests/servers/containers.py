@@ -15,9 +15,8 @@ from testcontainers.core.config import ConnectionMode
 from testcontainers.core.config import testcontainers_config as config
 from testcontainers.core.container import DockerContainer
 
-from local_stack import elasticsearch, kafka, postgres, postgres_roles, redis
-from local_stack.addresses import bootstrap_servers, database_url, redis_url
-from local_stack.ports import assign_ports
+from local_stack import elasticsearch, kafka, postgres, redis
+from local_stack.addresses import DATABASE, USER, assign_ports, bootstrap_servers, database_url, redis_url
 from tests.servers.contract import ServerName
 from tests.servers.images import read_images
 
@@ -165,7 +164,7 @@ class ContainerServers:
         # Where it listens is the image's business.
         ours = {name: value for name, value in postgres.SETTINGS.items() if "listen" not in name and "unix" not in name}
         options = " ".join(f"-c {name}={value}" for name, value in ours.items())
-        user, database = postgres_roles.USER, postgres_roles.DATABASE
+        user, database = USER, DATABASE
         made = PostgresContainer(self._images["postgres"], username=user, password=PASSWORD, dbname=database)
         return made.with_command(f"postgres {options}").with_kwargs(shm_size="128m")
 

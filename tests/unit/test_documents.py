@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import TypeAdapter
 
-from local_stack.ports import DEFAULT_PORTS
+from local_stack.addresses import DEFAULT_PORTS
 from runtime.settings import Settings
 
 PROJECT = Path(__file__).parents[2]

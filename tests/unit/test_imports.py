@@ -22,6 +22,7 @@ PACKAGES = (
     "local_stack",
     "commands",
     "data",
+    "rehearsals",
     "exports",
 )
 

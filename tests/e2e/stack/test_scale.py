@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from local_stack.standing import Standing
+from local_stack.process_status import ProcessStatus
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from monitoring.lag import read_lag
@@ -147,7 +147,7 @@ def load(settings: Settings, prefix: str) -> Iterator[Callable[[], int]]:
         assert producer.flush(30) == 0
 
 
-def all_running(headrace: CommandLine) -> dict[str, Standing]:
+def all_running(headrace: CommandLine) -> dict[str, ProcessStatus]:
     """How all stand once each of them answers: a busy one may miss the few seconds that it is given."""
     found = headrace.standings()
     return found if all(one.is_well for one in found.values()) else {}

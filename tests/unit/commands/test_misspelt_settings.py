@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commands.env_file import OTHERS, misspelt, warn_of_misspelt
-from local_stack.ports import DEFAULT_PORTS, cluster_ports
+from local_stack.addresses import DEFAULT_PORTS, cluster_ports
 from runtime.settings import Settings
 
 PROJECT = Path(__file__).parents[3]

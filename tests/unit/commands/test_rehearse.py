@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.rehearse import rehearse
-from runtime import rehearsals
+from rehearsals import file as rehearsals
 
 NORMALIZER = ("--stage", "normalizer", "--kind", "invalid", "--source", "titanic", "--percent", "5", "--for", "60s")
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from local_stack import redis
-from local_stack.containers import PORTS, addresses_of_containers, standing_of_container
+from local_stack.containers import PORTS, addresses_of_containers, status_of_container
 from tests.servers.images import COMPOSE_FILE
 
 
@@ -42,24 +42,24 @@ def inspected(
 
 
 def test_a_healthy_container_runs() -> None:
-    found = standing_of_container(inspected("api", port=8000))
+    found = status_of_container(inspected("api", port=8000))
     assert (found.name, found.state, found.pid, found.port, found.restarts) == ("api", "running", 77, 8000, 2)
     assert found.is_well
 
 
 def test_further_instances_are_numbered() -> None:
-    assert standing_of_container(inspected("normalizer", number=3)).name == "normalizer-3"
+    assert status_of_container(inspected("normalizer", number=3)).name == "normalizer-3"
 
 
 @pytest.mark.parametrize("health", ["starting", "unhealthy"])
 def test_a_container_that_is_not_healthy_says_what_its_check_said_last(health: str) -> None:
-    found = standing_of_container(inspected("sink-redis", health=health, said="first line\nRedis does not answer\n"))
+    found = status_of_container(inspected("sink-redis", health=health, said="first line\nRedis does not answer\n"))
     assert (found.state, found.problem, found.is_well) == (health, "Redis does not answer", False)
 
 
 def test_a_container_that_is_well_says_what_it_has_paused() -> None:
     said = "customers.clean is paused: declared anew\n"
-    found = standing_of_container(inspected("sink-postgres", said=said))
+    found = status_of_container(inspected("sink-postgres", said=said))
     assert (found.state, found.problem, found.note) == ("running", None, said.strip())
 
 
@@ -73,15 +73,15 @@ def test_a_container_that_is_well_says_what_it_has_paused() -> None:
     ],
 )
 def test_a_container_that_does_not_run_is_not_well(status: str, state: str, problem: str) -> None:
-    found = standing_of_container(inspected("relay", status, exit_code=3))
+    found = status_of_container(inspected("relay", status, exit_code=3))
     assert (found.state, found.pid, found.problem, found.is_well) == (state, None, problem, False)
 
 
 def test_what_runs_once_is_done_when_it_has_succeeded_and_only_then() -> None:
-    done = standing_of_container(inspected("setup", "exited", health=None, restart="no"))
+    done = status_of_container(inspected("setup", "exited", health=None, restart="no"))
     assert (done.state, done.problem, done.is_well) == ("done", None, True)
-    assert not standing_of_container(inspected("ingest", "exited", health=None, restart="no", exit_code=1)).is_well
-    assert not standing_of_container(inspected("api", "exited")).is_well, "a role that ended is not done"
+    assert not status_of_container(inspected("ingest", "exited", health=None, restart="no", exit_code=1)).is_well
+    assert not status_of_container(inspected("api", "exited")).is_well, "a role that ended is not done"
 
 
 def test_addresses_are_the_published_ports_of_what_runs() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import data_folder
-from local_stack.data_folder import delete_data_folder, make_data_folder
+from local_stack import unprivileged as data_folder
 from local_stack.errors import StackError
+from local_stack.unprivileged import delete_data_folder, make_data_folder
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 
 from local_stack import java, redis_programs
-from local_stack.addresses import addresses_of
-from local_stack.disk import require_space
+from local_stack.addresses import DEFAULT_PORTS, addresses_of
 from local_stack.errors import StackError
 from local_stack.installations import find_installations
 from local_stack.java import Jdk
-from local_stack.ports import DEFAULT_PORTS
+from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances
-from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.summary import Counts, summary_lines
-from local_stack.watched import watched_servers
 from tests.servers.versity_gateway import find_versity_gateway
 
 
@@ -51,7 +49,7 @@ def test_the_summary_says_what_is_not_there_and_what_happens_instead(server: str
     assert f"none (no such luck): {instead}" in next(line for line in lines if line.strip().startswith(server.title()))
     assert not any("pass-word" in line for line in lines), "the block ends in logs"
     assert addresses_of(record)[f"{server.upper()}_URL"] == "none"
-    assert server not in {one.name for one in watched_servers(record)}
+    assert server not in {one.name for one in server_processes(record)}
     assert f"sink-{server}" not in {one.name for one in role_instances(record)}
 
 

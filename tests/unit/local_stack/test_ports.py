@@ -1,7 +1,7 @@
 import pytest
 
+from local_stack.addresses import FREE_RANGE, assign_ports
 from local_stack.errors import StackError
-from local_stack.ports import FREE_RANGE, assign_ports
 
 DEFAULTS = {"KAFKA_PORT": 9092, "REDIS_PORT": 6379}
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from local_stack.postgres_programs import wheel_folders
-from local_stack.reachable import reachable
-from local_stack.unprivileged import can_enter
+from local_stack.unprivileged import can_enter, reachable
 
 
 @pytest.fixture(autouse=True)
 def out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local_stack.reachable.COPIES", tmp_path / "copies")
-    monkeypatch.setattr("local_stack.reachable.can_enter", lambda _: False)
+    monkeypatch.setattr("local_stack.unprivileged.COPIES", tmp_path / "copies")
+    monkeypatch.setattr("local_stack.unprivileged.can_enter", lambda _: False)
 
 
 def test_a_program_is_copied_once_per_content_and_the_copy_runs(tmp_path: Path) -> None:

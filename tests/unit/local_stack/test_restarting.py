@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from local_stack.addresses import DEFAULT_PORTS
 from local_stack.errors import StackError
-from local_stack.ports import DEFAULT_PORTS
 from local_stack.programs import port_defaults, role_instances, scaled
-from local_stack.restarting import choose
 from local_stack.settings_of_processes import (
     CODE,
     DATASETS,
@@ -16,6 +15,7 @@ from local_stack.settings_of_processes import (
     fingerprint,
     write_variables,
 )
+from local_stack.starting import choose
 from local_stack.state_folder import StackRecord, StateFolder
 
 COUNTS = {"normalizer": 2}

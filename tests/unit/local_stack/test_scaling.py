@@ -2,18 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.addresses import addresses_of, defaults_of
+from local_stack.addresses import DEFAULT_PORTS, add_ports, addresses_of, cluster_ports, defaults_of
 from local_stack.errors import StackError
 from local_stack.installations import Installations
 from local_stack.java import Jdk
 from local_stack.kafka import KafkaInstallation, build_nodes
 from local_stack.layout import brokers_of, ports_in_use, record_at_start
-from local_stack.ports import DEFAULT_PORTS, add_ports, cluster_ports
+from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances, scaled
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.watchdog_restarts import WatchdogRestart, remember, restarts_by_name
-from local_stack.watched import watched_servers
 
 PORTS = DEFAULT_PORTS | cluster_ports(3) | port_defaults()
 
@@ -70,7 +69,7 @@ def test_a_cluster_is_found_by_all_its_nodes_and_its_topics_have_three_copies() 
     assert addresses_of(record)["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
     assert defaults_of(record) == {"TOPIC_REPLICATION": "3"}
     assert defaults_of(StackRecord(PORTS)) == {}
-    assert [one.name for one in watched_servers(record)][:3] == ["kafka", "kafka-2", "kafka-3"]
+    assert [one.name for one in server_processes(record)][:3] == ["kafka", "kafka-2", "kafka-3"]
     assert {"KAFKA_2_CONTROLLER_PORT", "KAFKA_3_CONTROLLER_PORT"} <= ports_in_use(record).keys()
 
 

@@ -1,4 +1,4 @@
-"""The versions of deleted documents, which Elasticsearch remembers and shows to nobody."""
+"""Versions of deleted documents, which Elasticsearch remembers and does not show."""
 
 import re
 from collections.abc import Sequence

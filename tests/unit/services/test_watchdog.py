@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import commands.watchdog
-from commands.watchdog import Watchdog
 from local_stack.state_folder import StateFolder
 from monitoring.lag import PartitionLag
 from runtime.settings import Settings
+from services import watchdog
+from services.watchdog import Watchdog
 
 STALL_SECONDS = 5
 
@@ -23,10 +23,10 @@ class Scene:
         self.now = 100.0
         self.answer: dict[str, Any] | None = {"state": "running", "assigned": ["clean/0"]}
         self.restarted: list[str] = []
-        monkeypatch.setattr(commands.watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(commands.watchdog, "read_lag", self._lag)
-        monkeypatch.setattr(commands.watchdog, "health_of_group", lambda *_: {"sink-redis": self.answer})
-        monkeypatch.setattr(commands.watchdog, "restart", self._restart)
+        monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(watchdog, "read_lag", self._lag)
+        monkeypatch.setattr(watchdog, "health_of_group", lambda *_: {"sink-redis": self.answer})
+        monkeypatch.setattr(watchdog, "restart", self._restart)
         state = StateFolder(home)
         state.run.mkdir()
         state.logs.mkdir()
@@ -35,7 +35,7 @@ class Scene:
     async def pass_seconds(self, seconds: int) -> None:
         for _ in range(seconds):
             self.now += 1
-            await self.dog.look()
+            await self.dog.check()
 
     async def _lag(self, _: Settings) -> list[PartitionLag]:
         return [PartitionLag("sink-redis", "clean", 0, committed=7, end=9, lag=2)]

@@ -1,7 +1,7 @@
-"""Rehearsals: failures that somebody asked for, of one stage, for a while. Who keeps them, and how they are read.
+"""The file of rehearsals: failures that somebody asked for, each of one stage and for a while.
 
-They lie in a small file in HEADRACE_HOME/run, written whole and renamed, so that a process needs no server to learn
-of one. What a process makes of it is in `runtime/rehearsal_watch.py`. See decision 0021.
+It lies in HEADRACE_HOME/run and is written whole and renamed, so a process needs no server to learn of a rehearsal.
+See decision 0021.
 """
 
 import fcntl
@@ -23,11 +23,11 @@ REASON = "rehearsal"
 LONGEST_SECONDS = 3600.0
 
 SHARES: dict[Kind, float] = {"invalid": 5.0, "crash": 5.0, "slow": 100.0, "outage": 100.0}
-"""Percent where nothing is said: of records for `invalid`, of batches otherwise."""
+"""Default percentages: of records for `invalid`, of batches otherwise."""
 
 
 class RefusedRehearsal(Exception):
-    """It cannot be rehearsed; the message says why, and what can."""
+    """A rehearsal that has no meaning; the message says why, and what can be rehearsed."""
 
 
 class Rehearsal(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Rehearsal(msgspec.Struct, frozen=True):
         return f"{self.id}: {self.stage} {self.kind}, {self.percent:g} % of {what}{source}, until {ends}"
 
     def check(self) -> None:
-        """Raises RefusedRehearsal for what has no meaning."""
+        """Raises RefusedRehearsal for one that has no meaning."""
         if not 0 < self.percent <= 100:
             raise RefusedRehearsal(f"{self.percent:g} percent: expected more than 0 and at most 100")
         if not 0 < self.ends_at - self.started_at <= LONGEST_SECONDS:
@@ -67,21 +67,21 @@ class Rehearsal(msgspec.Struct, frozen=True):
 
 
 def file_of(home: Path) -> Path:
-    """Where the rehearsals of this state folder are kept."""
+    """The path of the file in this state folder."""
     return home / "run" / "rehearsals.json"
 
 
 def running(home: Path) -> list[Rehearsal]:
-    """Those that have not ended. A file that is not there, or no file of ours, holds none."""
+    """Rehearsals that have not ended; none if the file is missing or not ours."""
     try:
-        kept = _decode(file_of(home).read_bytes())
+        kept = msgspec.json.decode(file_of(home).read_bytes(), type=list[Rehearsal])
     except (OSError, ValueError):
         return []
     return [one for one in kept if one.ends_at > time.time()]
 
 
 def begin(home: Path, rehearsal: Rehearsal) -> None:
-    """Let it run; it takes the place of one of the same stage, kind and source. Raises RefusedRehearsal, OSError."""
+    """Add a rehearsal; it replaces one of the same stage, kind and source. Raises RefusedRehearsal, OSError."""
     rehearsal.check()
 
     def added(kept: list[Rehearsal]) -> list[Rehearsal]:
@@ -92,7 +92,7 @@ def begin(home: Path, rehearsal: Rehearsal) -> None:
 
 
 def end(home: Path, ids: set[str] | None = None) -> list[Rehearsal]:
-    """End those with these ids, all if None; returns them. Processes know within a second. Raises OSError."""
+    """End the rehearsals with these ids (None: all) and return them. Processes know within a second. Raises OSError."""
     ended: list[Rehearsal] = []
 
     def without(kept: list[Rehearsal]) -> list[Rehearsal]:
@@ -116,6 +116,3 @@ def _change(home: Path, change: Callable[[list[Rehearsal]], list[Rehearsal]]) ->
         finally:
             with suppress(FileNotFoundError):
                 written.unlink()
-
-
-_decode = msgspec.json.Decoder(list[Rehearsal]).decode

@@ -1,7 +1,7 @@
-"""`python -m runtime.healthy`: is the process in this container well? It is asked itself. Exit code 0: yes.
+"""`python -m runtime.probe`: asks the process in this container for its health. Exit code 0: it is well.
 
-For a container's health check, which is a process of its own every few seconds: nothing but the standard library is
-loaded. A container runs one role, and so one of the three doors is open.
+A container's health check is a process of its own every few seconds: nothing but the standard library is loaded. A
+container runs one role, and so one of the three doors is open.
 """
 
 import json
@@ -13,13 +13,13 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 DOORS = (("HEALTH_PORT", "/health"), ("API_PORT", "/api/health"), ("MOCK_PORT", "/api/health"))
-"""Where a worker, the API and the mock server answer; the first that is open is asked."""
+"""Port and path of a worker, the API and the mock server; the first that is open is asked."""
 
 TIMEOUT_SECONDS = 3.0
 
 
 def problem(environment: Mapping[str, str]) -> str | None:
-    """What is wrong with the process, None if nothing is. Blocks for three seconds at most."""
+    """The process's problem, None if it is well. Blocks for three seconds at most."""
     asked = []
     for variable, path in DOORS:
         port = environment.get(variable, "0")
@@ -53,7 +53,7 @@ def _tell_paused(body: bytes) -> None:
 
 
 def main() -> str | None:
-    """What the health check shows, and with it the exit code."""
+    """The output of the health check; None, and so exit code 0, if the process is well."""
     return problem(os.environ)
 
 

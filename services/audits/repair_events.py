@@ -1,4 +1,4 @@
-"""Says again what rows and deletes are, so that the stores which follow repair themselves by the normal path."""
+"""The change events that repair a store: of rows as they are, of rows under new versions, and of deletes."""
 
 # ruff: noqa: S608 (only names of ours are put into SQL)
 
@@ -19,7 +19,7 @@ NO_PLACE = -1
 
 
 async def raise_versions(connection: Connection, above: int) -> None:
-    """From now on every version that is drawn is above this one. Idempotent; never lowers what is next."""
+    """Let every version that is drawn from now on be above this one. Idempotent; never lowers the next one."""
     async with connection.transaction():
         # Changes nothing, but takes the lock that keeps others from drawing between the look and the setting.
         await connection.execute("ALTER SEQUENCE row_version OWNED BY NONE")
@@ -30,7 +30,7 @@ async def raise_versions(connection: Connection, above: int) -> None:
 async def renumber(
     connection: Connection, dataset: Dataset, keys: Sequence[str], above: int, settings: Settings
 ) -> list[Outgoing]:
-    """Give rows that are not above that version a new one, and say so. Contents and `updated_at` stay.
+    """Give rows that are not above that version a new one; returns their events. Contents and `updated_at` stay.
 
     Call `raise_versions` first.
     """

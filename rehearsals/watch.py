@@ -1,7 +1,4 @@
-"""What a stage asks about rehearsals: is one running, and does it strike this batch or this record.
-
-Nothing of it is built, and no stage is wrapped, unless REHEARSALS is true.
-"""
+"""Tells a process which rehearsals of its stage are running, and which batch or record each of them strikes."""
 
 import random
 import time
@@ -11,11 +8,12 @@ from collections.abc import Callable, Collection
 import structlog
 from prometheus_client import Counter, Gauge
 
-from runtime.rehearsals import Kind, Rehearsal, Stage, running
+from rehearsals.file import Kind, Rehearsal, Stage, running
+from runtime.fault_points import FaultPoint, arm
+from runtime.health import show_in_health
 from runtime.settings import Settings
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the file."""
+READ_EVERY_SECONDS = 1.0
 
 ACTIVE = Gauge("headrace_rehearsals_active", "Rehearsals of this process's stage that are running", ["stage"])
 INJECTED = Counter("headrace_rehearsal_injected", "Failures that were asked for", ["stage", "kind"])
@@ -26,20 +24,20 @@ _here: "dict[Stage, RehearsalWatch]" = {}
 
 
 class RehearsalWatch:
-    """The rehearsals of one stage. Looks at the file when it is asked, once a second at most. `clock` in seconds."""
+    """The rehearsals of one stage. Reads the file when it is asked, once a second at most. `clock` in seconds."""
 
     def __init__(self, settings: Settings, stage: Stage, clock: Callable[[], float] = time.time) -> None:
         self._home = settings.home
         self._stage = stage
         self._clock = clock
-        self._looked_at = 0.0
+        self._read_at = 0.0
         self._known: tuple[Rehearsal, ...] = ()
 
     def active(self) -> tuple[Rehearsal, ...]:
-        """Those that are running now. Logs when one begins or ends."""
+        """Rehearsals that are running now. Logs when one begins or ends."""
         now = self._clock()
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
+        if now - self._read_at >= READ_EVERY_SECONDS:
+            self._read_at = now
             self._take(tuple(one for one in running(self._home) if one.stage == self._stage))
         if any(one.ends_at <= now for one in self._known):
             self._take(tuple(one for one in self._known if one.ends_at > now))
@@ -52,8 +50,8 @@ class RehearsalWatch:
         """
         for one in self.active():
             concerned = one.kind == kind and (one.source is None or one.source in sources())
-            if concerned and random.random() * 100 < one.percent:  # noqa: S311 (no secret)
-                INJECTED.labels(self._stage, kind).inc()
+            if concerned and drawn(one):
+                self.count(one)
                 return one
         return None
 
@@ -61,11 +59,15 @@ class RehearsalWatch:
         """The rehearsal that makes this record invalid. A record that comes again meets the same verdict."""
         for one in self.active():
             if one.kind == "invalid" and (one.source is None or one.source == source):
-                drawn = zlib.crc32(f"{one.id}/{partition}/{offset}".encode()) % 10_000
-                if drawn < one.percent * 100:
-                    INJECTED.labels(self._stage, one.kind).inc()
+                share = zlib.crc32(f"{one.id}/{partition}/{offset}".encode()) % 10_000
+                if share < one.percent * 100:
+                    self.count(one)
                     return one
         return None
+
+    def count(self, rehearsal: Rehearsal) -> None:
+        """Count a failure that was injected."""
+        INJECTED.labels(self._stage, rehearsal.kind).inc()
 
     def _take(self, known: tuple[Rehearsal, ...]) -> None:
         for one in known:
@@ -78,15 +80,26 @@ class RehearsalWatch:
         ACTIVE.labels(self._stage).set(len(known))
 
 
+def drawn(rehearsal: Rehearsal) -> bool:
+    """Draw by the rehearsal's percentage."""
+    return random.random() * 100 < rehearsal.percent  # noqa: S311 (no secret)
+
+
+def arm_crash(rehearsal: Rehearsal, point: FaultPoint) -> None:
+    """Let the process die when it next comes to that point, and log it."""
+    log.warning("rehearsal_crash", rehearsal=str(rehearsal), point=point)
+    arm(point)
+
+
 def watch_for(settings: Settings, stage: Stage) -> RehearsalWatch | None:
-    """The one watch of this process over a stage; None unless REHEARSALS is true: then there is nothing to wrap."""
+    """The one watch of this process over a stage, shown in its health; None unless REHEARSALS is true."""
     if not settings.rehearsals:
         return None
+    show_in_health("rehearsals", _in_words)
     if stage not in _here:
         _here[stage] = RehearsalWatch(settings, stage)
     return _here[stage]
 
 
-def shown_in_health() -> list[str] | None:
-    """The rehearsals that run in this process, in words; None if it would not notice any."""
-    return [str(one) for watch in list(_here.values()) for one in watch.active()] if _here else None
+def _in_words() -> list[str]:
+    return [str(one) for watch in list(_here.values()) for one in watch.active()]

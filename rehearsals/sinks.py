@@ -1,21 +1,39 @@
-"""A sink that fails as a rehearsal asks for. `headrace sink` wraps a sink in it only where REHEARSALS is true."""
+"""Sinks that fail as rehearsals ask for."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Generic
+from typing import Any, Generic, cast
 
-import structlog
-
+from rehearsals.file import Stage
+from rehearsals.watch import RehearsalWatch, arm_crash, watch_for
 from runtime.errors import Backpressure
-from runtime.fault_points import FaultPoint, arm, crash_here
-from runtime.rehearsal_watch import RehearsalWatch
+from runtime.fault_points import FaultPoint, crash_here
+from runtime.settings import Settings
 from sinks.sink import Batch, Message, Sink
-
-log = structlog.get_logger()
 
 ANY_SINK: tuple[FaultPoint, ...] = ("batch_written",)
 POSTGRES: tuple[FaultPoint, ...] = ("batch_written", "rows_committed", "changes_confirmed")
+
+
+def rehearsed_sink(name: Stage, build: Callable[[Settings], Sink[Any]], settings: Settings) -> Sink[Any]:
+    """The sink that `build` makes; where REHEARSALS is true, one with what is rehearsed of the stage `name`."""
+    watch = watch_for(settings, name)
+    if watch is None:
+        return build(settings)
+    # Imported here: each sink's process loads the client of its own store only.
+    if name == "postgres":
+        from rehearsals.postgres import RehearsedPostgresSink
+        from sinks.postgres.batch import Batch as PostgresBatch
+
+        return RehearsedSink(RehearsedPostgresSink(settings, watch), watch, PostgresBatch.sources, POSTGRES)
+    if name == "elasticsearch":
+        from rehearsals.elasticsearch import RehearsedElasticsearchSink
+
+        return RehearsedSink(
+            RehearsedElasticsearchSink(settings, cast("str", settings.elasticsearch_url), watch), watch
+        )
+    return RehearsedSink(build(settings), watch)
 
 
 class RehearsedOutage(Backpressure):
@@ -72,9 +90,7 @@ class RehearsedSink(Generic[Batch]):
         if outage := self._watch.strikes_batch("outage", sources):
             raise RehearsedOutage(self.name, f"rehearsal {outage}")
         if crash := self._watch.strikes_batch("crash", sources):
-            point = random.choice(self._points)  # noqa: S311 (no secret)
-            log.warning("rehearsal_crash", rehearsal=str(crash), point=point)
-            arm(point)
+            arm_crash(crash, random.choice(self._points))  # noqa: S311 (no secret)
         confirmed = await self._sink.write(batch)
         crash_here("batch_written")
         return confirmed

@@ -1,53 +1,44 @@
-"""A normalizer that fails as a rehearsal asks for. Built only where REHEARSALS is true."""
+"""A normalizer that fails as a rehearsal asks for."""
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Any
 
-import structlog
-
-from runtime.fault_points import arm, crash_here
-from runtime.rehearsal_watch import RehearsalWatch
+from rehearsals.file import REASON
+from rehearsals.watch import RehearsalWatch, arm_crash
+from runtime.fault_points import crash_here
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
 from schemas.source_headers import PUSHED, Headers, header_text, source_headers
 from stream_processors.batch_transport import Batch
 from stream_processors.normalize import Normalized, RawRecord, RecordNormalizer, Rejected
+from stream_processors.normalizer import NormalizerStage
 
-HOLD_SECONDS = 0.25
+REDRAW_SECONDS = 0.25
 """Between two draws while an outage is rehearsed."""
 
-log = structlog.get_logger()
 
-
-class BatchStage(Protocol):
-    """What an agent needs of a stage."""
-
-    async def take(self, batch: Batch, confirm: Callable[[], None]) -> None:
-        """Normalize a batch; see NormalizerStage."""
-
-
-class RehearsedNormalizer:
+class RehearsedNormalizer(RecordNormalizer):
     """Rejects the records that a rehearsal strikes, and normalizes all others."""
 
     def __init__(self, dataset: Dataset, watch: RehearsalWatch) -> None:
-        self._inner = RecordNormalizer(dataset)
+        super().__init__(dataset)
         self._watch = watch
 
     def normalize(self, record: RawRecord, now_ms: int) -> Normalized | Rejected:
-        """Never raises for what a producer can send."""
         if self._watch.active():
             rehearsal = self._watch.strikes_record(_source(record.headers), record.partition, record.offset)
             if rehearsal is not None:
-                return self._inner.reject(record, InvalidRecord("rehearsal", f"rehearsal {rehearsal}"), now_ms)
-        return self._inner.normalize(record, now_ms)
+                return self.reject(record, InvalidRecord(REASON, f"rehearsal {rehearsal}"), now_ms)
+        return super().normalize(record, now_ms)
 
 
-class RehearsedStage:
-    """Holds up, slows down or kills a stage before it takes a batch."""
+class RehearsedStage(NormalizerStage):
+    """A stage that is held up, slowed down or killed before it takes a batch. `stage`: NormalizerStage's arguments."""
 
-    def __init__(self, stage: BatchStage, watch: RehearsalWatch) -> None:
-        self._stage = stage
+    def __init__(self, watch: RehearsalWatch, dataset: Dataset, *stage: Any) -> None:
+        super().__init__(dataset, *stage)
+        self._normalizer = RehearsedNormalizer(dataset, watch)
         self._watch = watch
 
     async def take(self, batch: Batch, confirm: Callable[[], None]) -> None:
@@ -59,11 +50,10 @@ class RehearsedStage:
         if slow := self._watch.strikes_batch("slow", sources):
             await asyncio.sleep(slow.delay_seconds)
         while self._watch.strikes_batch("outage", sources):  # noqa: ASYNC110 (what is waited for is a clock)
-            await asyncio.sleep(HOLD_SECONDS)
+            await asyncio.sleep(REDRAW_SECONDS)
         if crash := self._watch.strikes_batch("crash", sources):
-            log.warning("rehearsal_crash", rehearsal=str(crash), point="outputs_produced")
-            arm("outputs_produced")
-        await self._stage.take(batch, confirm)
+            arm_crash(crash, "outputs_produced")
+        await super().take(batch, confirm)
         crash_here("outputs_produced")
 
 

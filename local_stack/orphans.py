@@ -1,7 +1,7 @@
-"""Finds and ends what a supervisor that was killed left behind, and nothing else."""
+"""Finds and ends the processes that a killed supervisor left behind, and no others."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import psutil
 
 from local_stack.installations import is_server
 from local_stack.reaper import kill_tree
-from local_stack.restarts import read_history
 from local_stack.state_folder import StateFolder
+from local_stack.supervisor import read_history
 
 SERVER_STOP_SECONDS = 30.0
 ROLE_STOP_SECONDS = 15.0
@@ -45,13 +45,10 @@ def find_orphans(state: StateFolder) -> list[Orphan]:
     return found
 
 
-def stop_orphans(orphans: Iterable[Orphan]) -> None:
+def stop_orphans(orphans: Sequence[Orphan]) -> None:
     """End them as the supervisor would have: our processes first, then the servers; a kill for those that stay."""
-    found = list(orphans)
-    servers = [orphan for orphan in found if is_server(orphan.name)]
-    roles = [orphan for orphan in found if not is_server(orphan.name)]
-    _stop(roles, ROLE_STOP_SECONDS)
-    _stop(servers, SERVER_STOP_SECONDS)
+    _stop([orphan for orphan in orphans if not is_server(orphan.name)], ROLE_STOP_SECONDS)
+    _stop([orphan for orphan in orphans if is_server(orphan.name)], SERVER_STOP_SECONDS)
 
 
 def clear_traces(state: StateFolder) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a process of a stack stands, whoever says so."""
+"""The status of one process of a stack, whichever way the stack runs."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ DONE = "done"
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a process stands, from what the supervisor says and what the process itself answers."""
+class ProcessStatus:
+    """The word of the supervisor or Docker on a process, and the process's own answer."""
 
     name: str
     pid: int | None
@@ -22,9 +22,9 @@ class Standing:
     watchdog_restarts: int
     """Those of them that the watchdog asked for."""
     problem: str | None
-    """What is wrong, None when it runs."""
+    """None when it runs."""
     note: str | None = None
-    """What it leaves undone though it runs: topics that are paused, and why."""
+    """Work left undone though it runs: topics that are paused, and why."""
 
     @property
     def is_well(self) -> bool:

@@ -10,17 +10,18 @@ import msgspec
 import pytest
 import structlog
 
-from producers.rehearsed import rehearsed_batches
-from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
-from runtime import rehearsals
-from runtime.rehearsal_watch import RehearsalWatch, watch_for
-from runtime.rehearsals import LONGEST_SECONDS, RefusedRehearsal, Rehearsal
+from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from rehearsals import file as rehearsals
+from rehearsals.file import LONGEST_SECONDS, RefusedRehearsal, Rehearsal
+from rehearsals.normalizer import RehearsedNormalizer
+from rehearsals.sinks import RehearsedOutage, RehearsedSink
+from rehearsals.source import RehearsedSource, rehearsed_source
+from rehearsals.watch import RehearsalWatch, watch_for
 from runtime.settings import Settings
 from schemas.events import HEADER_SOURCE, FailedRecord
 from schemas.registry import dataset_named
-from sinks.rehearsed import RehearsedOutage, RehearsedSink
+from stores.checkpoints import Position
 from stream_processors.normalize import Rejected
-from stream_processors.rehearsed import RehearsedNormalizer
 from tests.unit.stream_processors.raw_records import RawRecord, customer
 
 NOW = 4_000_000_000.0
@@ -42,7 +43,8 @@ def rehearsal(stage: Any, kind: Any, percent: float = 100, seconds: float = 60, 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     # The watches of a process are its own for life; those of a test end with it.
-    monkeypatch.setattr("runtime.rehearsal_watch._here", {})
+    monkeypatch.setattr("rehearsals.watch._here", {})
+    monkeypatch.setattr("runtime.health._shown_too", {})
     return Settings(headrace_home=tmp_path, rehearsals=True)
 
 
@@ -159,11 +161,26 @@ class Shop:
             yield SourceBatch([*records, SourceRecord(None, "gone")], None)
 
 
+class ResumableShop(Shop):
+    scope = "shop"
+
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:  # noqa: ARG002
+        return self.batches()
+
+
+def test_a_source_is_wrapped_only_where_rehearsals_are_allowed(settings: Settings) -> None:
+    shop = Shop()
+    assert rehearsed_source(shop, settings.model_copy(update={"rehearsals": False})) is shop
+    assert not isinstance(rehearsed_source(shop, settings), ResumableSource)
+    feed = ResumableShop()
+    assert isinstance(rehearsed_source(feed, settings), ResumableSource)
+
+
 async def test_a_source_sends_struck_records_as_they_are_with_the_reason_beside(
     settings: Settings, clock: Clock
 ) -> None:
     watch = watching(settings, clock, rehearsal("producers", "invalid"))
-    [first, _] = [batch async for batch in rehearsed_batches("shop", Shop().batches(), watch)]
+    [first, _] = [batch async for batch in RehearsedSource(Shop(), watch).batches()]
     assert [record.value for record in first.records] == [b'{"n": 0}', b'{"n": 1}', None]
     assert [(record.problem or "").partition(";")[0] for record in first.records] == ["rehearsal", "rehearsal", ""]
 
@@ -171,7 +188,7 @@ async def test_a_source_sends_struck_records_as_they_are_with_the_reason_beside(
 async def test_a_source_whose_outage_is_rehearsed_cannot_be_read(settings: Settings, clock: Clock) -> None:
     watch = watching(settings, clock, rehearsal("producers", "outage", source="shop"))
     with pytest.raises(SourceFailed, match="rehearsal r1"):
-        [batch async for batch in rehearsed_batches("shop", Shop().batches(), watch)]
+        [batch async for batch in RehearsedSource(Shop(), watch).batches()]
 
 
 class ListSink:

@@ -1,4 +1,4 @@
-"""`headrace audit --repair`: publishes change events anew, so that the sinks repair what differs by the normal path."""
+"""Repairs stores that differ from Postgres: publishes change events again, and the sinks do the rest."""
 
 import asyncio
 from collections import defaultdict
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from elasticsearch import AsyncElasticsearch
 
-from commands.deleted_documents import highest_deleted_version
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from services.audits.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
-from services.audits.repairs import delete_again, raise_versions, renumber
+from services.audits.deleted_documents import highest_deleted_version
+from services.audits.repair_events import delete_again, raise_versions, renumber
 from services.audits.store_versions import Documents
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
@@ -32,15 +32,15 @@ Difference = tuple[str, str, str]
 
 @dataclass
 class Repair:
-    """What was done for one dataset, in keys."""
+    """The repair of one dataset, in keys."""
 
     dataset: str
     republished: int = 0
-    """Rows that were said again as they are."""
+    """Rows published again as they are."""
     renumbered: int = 0
-    """Rows that were given a new version, above what a store held, and then said again."""
+    """Rows given a new version, above those that a store held, and then published."""
     deleted: int = 0
-    """Deletes that were said, again or for the first time."""
+    """Deletes published, again or for the first time."""
 
 
 def differences(results: Iterable[StoreAudit]) -> set[Difference]:
@@ -49,7 +49,7 @@ def differences(results: Iterable[StoreAudit]) -> set[Difference]:
 
 
 async def repair(settings: Settings, results: Sequence[StoreAudit], again: set[Difference]) -> list[Repair]:
-    """Publish an event for every difference, confirmed; what the sinks make of it is theirs.
+    """Publish an event for every difference, confirmed.
 
     `again`: differences that an event with the row's version did not repair. Elasticsearch remembers the versions of
     documents that were deleted, where nobody sees them; these get a new version. Raises what asyncpg raises, and
@@ -105,15 +105,15 @@ async def _repair_dataset(
 ) -> Repair:
     done = Repair(dataset.name)
     for keys in _paged([key for key, kind in kinds.items() if kind == ORPHANED]):
-        done.deleted += await _say(publisher, await delete_again(connection, dataset, keys, settings))
+        done.deleted += await _publish(publisher, await delete_again(connection, dataset, keys, settings))
     for keys in _paged([key for key, kind in kinds.items() if kind == NEWER]):
-        done.renumbered += await _say(publisher, await renumber(connection, dataset, keys, above, settings))
+        done.renumbered += await _publish(publisher, await renumber(connection, dataset, keys, above, settings))
     for keys in _paged([key for key, kind in kinds.items() if kind not in {NEWER, ORPHANED}]):
-        done.republished += await _say(publisher, await row_events(connection, dataset, keys, settings))
+        done.republished += await _publish(publisher, await row_events(connection, dataset, keys, settings))
     return done
 
 
-async def _say(publisher: Publisher, events: list[Outgoing]) -> int:
+async def _publish(publisher: Publisher, events: list[Outgoing]) -> int:
     try:
         async with asyncio.timeout(CONFIRM_SECONDS):
             await (await publisher.publish(events)).confirmed()

@@ -1,0 +1,110 @@
+"""The processes of a stack, each with the question whether it is well, and their status."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from local_stack import elasticsearch, kafka, postgres, redis
+from local_stack.addresses import node_name, node_ports
+from local_stack.process_status import ProcessStatus
+from local_stack.programs import Tier, role_instances
+from local_stack.state_folder import StackRecord, StateFolder
+from local_stack.supervisor import History, ProcessState, Supervisor, read_history
+from local_stack.watchdog_restarts import restarts_by_name
+
+
+@dataclass(frozen=True)
+class StackProcess:
+    """A process: its name, its port, and how to ask it."""
+
+    name: str
+    port: int
+    tier: Tier
+    problem: Callable[[], str | None]
+    note: Callable[[], str | None] = lambda: None
+
+
+def server_processes(record: StackRecord) -> list[StackProcess]:
+    """The servers of a stack, in order of starting."""
+    ports, passwords = record.ports, record.passwords
+    questions: dict[str, tuple[str, Callable[[int], str | None]]] = {
+        **{
+            node_name(node): (node_ports(node)[0], partial(kafka.problem, node_id=node))
+            for node in range(1, record.brokers + 1)
+        },
+        "postgres": ("POSTGRES_PORT", partial(postgres.problem, password=passwords.get("postgres", ""))),
+        "redis": ("REDIS_PORT", partial(redis.problem, password=passwords.get("redis", ""))),
+        "elasticsearch": ("ELASTICSEARCH_PORT", elasticsearch.problem),
+    }
+    return [
+        StackProcess(name, ports[variable], Tier.SERVERS, partial(problem, ports[variable]))
+        for name, (variable, problem) in questions.items()
+        if name not in record.without
+    ]
+
+
+def own_processes(record: StackRecord) -> list[StackProcess]:
+    """Our own processes of a stack, in order of starting."""
+    found = [] if record.servers_only else role_instances(record)
+    return [StackProcess(one.name, one.port, one.role.tier, one.problem, one.note) for one in found]
+
+
+def all_processes(record: StackRecord) -> list[StackProcess]:
+    """All processes of a stack, in order of starting; none before its first start."""
+    return [*server_processes(record), *own_processes(record)] if record.ports else []
+
+
+def examine(state: StateFolder) -> list[ProcessStatus]:
+    """The status of every process of the stack now. Blocking: 6 s at most, since all are asked at once."""
+    processes = all_processes(state.read_record())
+    supervisor = Supervisor(state)
+    if not supervisor.is_running():
+        return [_status(one, None, 0, 0) for one in processes]
+    supervised = {process.name: process for process in supervisor.processes()}
+    alive = [one for one in processes if (known := supervised.get(one.name)) and known.pid]
+    problems = ask(alive)
+    notes = ask(alive, lambda one: one.note())
+    history, stalls = read_history(state.supervisor_log), restarts_by_name(state)
+    return [
+        _status(
+            one,
+            supervised.get(one.name),
+            history.get(one.name, History()).restarts,
+            stalls[one.name],
+            problems.get(one.name),
+            notes.get(one.name),
+        )
+        for one in processes
+    ]
+
+
+def ask(
+    processes: Iterable[StackProcess], question: Callable[[StackProcess], str | None] = lambda one: one.problem()
+) -> dict[str, str | None]:
+    """Ask these processes, all at once; the answers by name."""
+    asked = list(processes)
+    with ThreadPoolExecutor(len(asked) or 1) as threads:
+        answers = list(threads.map(question, asked))
+    return dict(zip((one.name for one in asked), answers, strict=True))
+
+
+def _status(
+    one: StackProcess,
+    known: ProcessState | None,
+    deaths: int,
+    stalls: int,
+    problem: str | None = None,
+    note: str | None = None,
+) -> ProcessStatus:
+    state = known.state.lower() if known else "stopped"
+    pid = known.pid if known else None
+    if pid is None:
+        # Between its death and its next start the supervisor may still say RUNNING or STARTING of it.
+        state = "exited" if state in ("running", "starting") else state
+        problem = f"the process is not there ({state})"
+    elif problem is None and state == "starting":
+        state = "running"
+    elif problem is not None and state == "running":
+        state = "unhealthy"
+    return ProcessStatus(one.name, pid, state, one.port, deaths + stalls, stalls, problem, note)
