@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
-from redis.asyncio import Redis
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -18,14 +16,14 @@ from commands.store_repair import Difference, Repair, differences, repair
 from commands.trouble import answered_by
 from runtime.settings import Settings
 from schemas.registry import all_datasets
+from schemas.sinks import SINKS, load
 from services.audits.caught_up import caught_up
 from services.audits.deep_audit import KINDS, StoreAudit, audit_store, counts, deep_audit_json
-from services.audits.store_versions import CacheEntries, Documents, Follower, Rows, StoreTrouble
+from services.audits.store_versions import Rows
+from sinks.held_versions import HeldVersions, StoreTrouble
 
 SHOWN_KEYS = 10
 """Differing keys that are named per dataset and store; --json has them all."""
-
-REQUEST_SECONDS = 60.0
 
 
 @dataclass
@@ -109,15 +107,11 @@ async def _compare(settings: Settings, settle: float) -> list[StoreAudit]:
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
-        stores: list[Follower] = []
-        if settings.elasticsearch_url:
-            client = AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS)
-            stack.push_async_callback(client.close)
-            stores.append(Documents(client, settings))
-        if settings.redis_url:
-            redis = Redis.from_url(settings.redis_url)
-            stack.push_async_callback(redis.aclose)
-            stores.append(CacheEntries(redis, settings))
+        stores: list[HeldVersions] = [
+            await stack.enter_async_context(load(sink.versions).opened(settings))
+            for sink in SINKS
+            if sink.versions and sink.needs not in settings.absent_stores
+        ]
         progress = stack.enter_context(
             Progress(SpinnerColumn(), TextColumn("{task.description}"), console=stderr, transient=True,
                      disable=not stderr.is_terminal)

@@ -12,7 +12,7 @@ from commands.failure_access import who
 from commands.output import fail, print_json, stdout
 from local_stack.programs import role_instances
 from local_stack.state_folder import StateFolder
-from rehearsals.file import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
+from rehearsals.file import SHARES, STAGES, Kind, RefusedRehearsal, Rehearsal, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 
 WRONG_USAGE = 2
@@ -24,10 +24,18 @@ rehearse = typer.Typer(invoke_without_command=True, no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
+def _stage(name: str) -> str:
+    if name not in STAGES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, STAGES))}.")
+    return name
+
+
 @rehearse.callback()
 def start(
     context: typer.Context,
-    stage: Annotated[Stage | None, typer.Option(help="Which stage is to fail.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(parser=_stage, metavar=f"[{'|'.join(STAGES)}]", help="Which stage is to fail.")
+    ] = None,
     kind: Annotated[
         Kind | None,
         typer.Option(
@@ -136,7 +144,7 @@ def stop(
         stdout.print(f"Ended {len(ended)}." if ended else "Nothing is being rehearsed.")
 
 
-def _deaf(settings: Settings, stage: Stage) -> list[str]:
+def _deaf(settings: Settings, stage: str) -> list[str]:
     """The stage's processes in the local stack that run and do not look for rehearsals."""
     record = StateFolder.at(settings.home).read_record()
     if not record.ports or record.servers_only:

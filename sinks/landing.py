@@ -10,7 +10,7 @@ from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
 from sinks.drift.announce import announce
-from sinks.drift.looks import Look, Looks, header_text
+from sinks.drift.looks import PUSHED, Look, Looks, header_text
 from sinks.drift.observation import Group, RawRow, observations
 from sinks.drift.shapes import Shape
 from sinks.drift.store import Begun, note
@@ -33,12 +33,15 @@ class Batch(NamedTuple):
     rows: dict[str, list[RawRow]]
     looks: dict[str, list[Look]]
 
+    def sources(self) -> set[str]:
+        """The names of the sources whose records it holds."""
+        return {row[4] or PUSHED for rows in self.rows.values() for row in rows}
+
 
 class LandingSink:
     """Implements Sink. A record that is there already stays as it is."""
 
     name = "landing"
-    group = "sink-landing"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -47,10 +50,6 @@ class LandingSink:
         self._looks = Looks(settings)
         self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(dataset.raw_topic for dataset in ingested_datasets())
 
     async def setup(self) -> None:
         await setup_schema(self._settings)

@@ -21,6 +21,8 @@ from runtime.errors import Backpressure
 from runtime.health import HealthServer
 from runtime.kafka.topic_watch import watch_topics
 from runtime.settings import Settings
+from schemas.sinks import sink_named
+from schemas.topics import topics_read_by
 from sinks.intake import Intake, Offsets
 from sinks.progress import Progress
 from sinks.sink import Batch, Sink
@@ -92,8 +94,9 @@ class Runner(Generic[Batch]):
     def __init__(self, sink: Sink[Batch], settings: Settings) -> None:
         self._sink = sink
         self._settings = settings
-        self._topics = [settings.named(topic) for topic in sink.topics]
-        self._intake = Intake(settings, sink.group, sink.topics)
+        group = sink_named(sink.name).group
+        self._topics = topics_read_by(group)
+        self._intake = Intake(settings, group, self._topics)
         self._stopping = asyncio.Event()
         self._progress = Progress(sink.name)
         self._polled_without: frozenset[str] = frozenset()
@@ -115,7 +118,9 @@ class Runner(Generic[Batch]):
         """Set the store up, then poll, write and commit until stopped. Raises what calls for a crash."""
         loop = asyncio.create_task(self._loop())
         stop = asyncio.create_task(self._stopping.wait())
-        watch = asyncio.create_task(watch_topics(self._settings, self._topics, self._rewind))
+        watch = asyncio.create_task(
+            watch_topics(self._settings, [self._settings.named(t) for t in self._topics], self._rewind)
+        )
         try:
             await asyncio.wait({loop, stop, watch}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -134,7 +139,7 @@ class Runner(Generic[Batch]):
 
     async def _loop(self) -> None:
         self._intake.open()
-        log.info("sink_started", sink=self._sink.name, topics=list(self._sink.topics))
+        log.info("sink_started", sink=self._sink.name, topics=list(self._topics))
         committing: asyncio.Task[None] | None = None
         try:
             await self._set_up()
