@@ -1,4 +1,4 @@
-"""When a source has drifted: the rules, over what has been remembered of the source and what a batch shows. Pure.
+"""The rules by which a source has drifted, over what is remembered of it and what a batch shows. Pure.
 
 A source is learned first: all fields and types of its first run, or of its first LEARNING_RECORDS records, are its own.
 After that, a field never seen before is *gained*; a type never seen before of a known field is *retyped* (null is no
@@ -10,8 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from sinks.drift.observation import Example, Observation, Sighting
-from sinks.drift.shapes import NULL
+from sinks.drift.fields import NULL, Example, Observation, Sighting
 
 LEARNING_RECORDS = 1_000
 
