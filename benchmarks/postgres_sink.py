@@ -32,8 +32,9 @@ from runtime.settings import Settings, load_settings
 from schemas.events import CleanRecord, Origin
 from schemas.sinks import sink_named
 from schemas.topics import all_topics
+from sinks.lifecycle import run_in_loop
 from sinks.postgres.sink import PostgresSink
-from sinks.runner import Runner, run_in_loop
+from sinks.runner import Runner
 from stores.migrate import migrate
 
 TARGET = 0.5

@@ -73,7 +73,8 @@ class GroupConsumer:
         self._behind: Offsets = {}
         self._position: Offsets = {}
         self._uncommitted: Offsets = {}
-        self._paused = False
+        self.held = False
+        """Partitions are paused, from `hold` to `resume`."""
         self._aside: frozenset[str] = frozenset()
         self._left_at: Offsets = {}
         self._troubles: set[str] = set()
@@ -122,14 +123,14 @@ class GroupConsumer:
             # Also those assigned since the last call. What was on its way before the pause is kept for the next batch.
             if assignment := self._open_consumer().assignment():
                 self._open_consumer().pause(assignment)
-            self._paused = True
+            self.held = True
             self._carry(self._batch_records, seconds)
 
     def resume(self) -> None:
         """Let messages come again after `hold`."""
         with self._polling:
-            if self._paused:
-                self._paused = False
+            if self.held:
+                self.held = False
                 if assignment := [one for one in self._open_consumer().assignment() if one.topic not in self._aside]:
                     self._open_consumer().resume(assignment)
 
@@ -174,7 +175,7 @@ class GroupConsumer:
             self._position.pop(place, None)
             if (offset := self._left_at.pop(place, None)) is not None:
                 self._open_consumer().seek(TopicPartition(*place, offset))
-            if not self._paused:
+            if not self.held:
                 self._open_consumer().resume([TopicPartition(*place)])
 
     def _without_those_aside(self, messages: list[Message]) -> list[Message]:
@@ -284,7 +285,7 @@ class GroupConsumer:
         log.warning("fenced" if self._fenced else "stranded", member=member, consequence="joining the group again")
         with self._committing:
             close_consumer(self._open_consumer(), 0)
-            self._carried, self._paused, self.assigned = [], False, ()
+            self._carried, self.held, self.assigned = [], False, ()
             self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
             self.open()

@@ -5,8 +5,7 @@ which followers take idempotently. One relay works at a time, others stand by; s
 """
 
 import asyncio
-import random
-import signal
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,11 +16,11 @@ from prometheus_client import Histogram
 
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
-from runtime.health import HealthServer
 from runtime.kafka.clients import reason
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
+from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.outbox import Entry, Outbox
 from sinks.postgres.schema import setup_schema
 from sinks.progress import Progress
@@ -37,12 +36,6 @@ LOOK_EVERY_SECONDS = 1.0
 CONFIRM_SECONDS = 3.0
 """A broker that takes longer is called away; the relay goes on waiting."""
 
-FIRST_WAIT_SECONDS = 0.2
-"""While Postgres is away: doubled each time up to what the verdict says, each wait drawn from its upper half."""
-
-DRAIN_SECONDS = 6.0
-"""After SIGTERM what is in hand has this long to be confirmed; then it is left in the outbox."""
-
 PUBLISHED_AFTER = Histogram(
     "headrace_outbox_seconds",
     "From the start of a row's transaction to the broker's confirmation of its event",
@@ -52,15 +45,6 @@ PUBLISHED_AFTER = Histogram(
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-async def run_relay(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises what is no outage: nothing is taken out of the outbox then."""
-    relay = OutboxRelay(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, relay.stop)
-    with HealthServer(settings.health_port, relay.health):
-        await relay.run()
 
 
 class OutboxRelay:
@@ -84,28 +68,22 @@ class OutboxRelay:
 
     async def run(self) -> None:
         """Publish until stopped, through outages of Postgres and Kafka. Raises what calls for a crash."""
-        work = asyncio.create_task(self._work())
-        stop = asyncio.create_task(self._stopping.wait())
         log.info("relay_started")
         try:
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({work}, timeout=DRAIN_SECONDS)
-            if work.done():
-                await work
-            else:
-                log.warning("batch_abandoned", consequence="it stays in the outbox")
+            await run_and_drain(self._work(), self._stopping, consequence="it stays in the outbox")
         finally:
-            stop.cancel()
-            work.cancel()
             await self._publisher.close()
             await self._outbox.close()
         log.info("relay_stopped")
 
     async def _work(self) -> None:
-        await self._through_outages(self._set_up)
-        while not self._stopping.is_set():
-            if not await self._through_outages(self._move_some):
-                await self._outbox.news(LOOK_EVERY_SECONDS)
+        try:
+            await self._through_outages(self._set_up)
+            while not self._stopping.is_set():
+                if not await self._through_outages(self._move_some):
+                    await self._outbox.news(LOOK_EVERY_SECONDS)
+        except Stopped:
+            return
 
     async def _set_up(self) -> None:
         await setup_schema(self._settings)
@@ -144,25 +122,10 @@ class OutboxRelay:
         finally:
             confirmed.cancel()
 
-    async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """Try until it succeeds; None if the relay is to stop before it has."""
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                result = await attempt()
-            except Backpressure as verdict:
-                self._progress.store_is_down(verdict)
-                wait = min(verdict.longest_wait_seconds, FIRST_WAIT_SECONDS * 2**failures)
-                failures = min(failures + 1, 10)
-                await self._pause(wait * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load, guards no secret)
-            else:
-                self._progress.store_answers()
-                return result
-        return None
+    async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await through_outages(attempt, self._progress, self._pause)
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+            raise Stopped

@@ -5,9 +5,6 @@ At-least-once delivery meets idempotent writes: the effect is exactly once.
 """
 
 import asyncio
-import random
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
@@ -15,20 +12,15 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
-import uvloop
 
-from runtime.errors import Backpressure
-from runtime.health import HealthServer
 from runtime.kafka.topic_watch import watch_topics
 from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
 from sinks.group_consumer import GroupConsumer, Offsets, Polled
+from sinks.lifecycle import Stopped, run_and_drain, run_in_loop, run_until_signal, through_outages
 from sinks.progress import Progress
 from sinks.sink import Batch, Sink
-
-FIRST_WAIT_SECONDS = 0.2
-"""Backoff while a store is down: doubled each time up to what the verdict says, each wait drawn from its upper half."""
 
 HOLD_SECONDS = 0.25
 """One poll while waiting; SIGTERM is noticed between two of them."""
@@ -41,22 +33,11 @@ LOOK_AGAIN_SECONDS = 15.0
 ANSWER_EVERY_SECONDS = 0.01
 """A commit is answered in some milliseconds."""
 
-SWITCH_SECONDS = 0.0005
-"""How long one thread may keep the interpreter from the others. With the default of 5 ms, each of the few exchanges
-with the store would wait that long for the thread that prepares the next batch."""
-
-DRAIN_SECONDS = 6.0
-"""After SIGTERM a batch in hand has this long to be written, confirmed and committed; then it is left to redelivery."""
-
 LEAVE_SECONDS = 2.0
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-class _Stopped(Exception):
-    """The sink is to stop while it waits for its store: the batch in hand is left to redelivery."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +65,7 @@ class _Written:
 
 def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
-    run_in_loop(_until_signal(sink, settings))
-
-
-def run_in_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run on a fast event loop that gets its turn while another thread prepares the next batch."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return uvloop.run(main)
-
-
-async def _until_signal(sink: Sink[Batch], settings: Settings) -> None:
-    runner = Runner(sink, settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, runner.stop)
-    with HealthServer(settings.health_port, runner.health):
-        await runner.run()
+    run_in_loop(run_until_signal(Runner(sink, settings), settings))
 
 
 class Runner(Generic[Batch]):
@@ -132,21 +99,11 @@ class Runner(Generic[Batch]):
     async def run(self) -> None:
         """Set the store up, then bring batches into it until stopped. Raises what calls for a crash."""
         physical = [self._settings.named(topic) for topic in self._topics]
-        loop = asyncio.create_task(self._loop())
-        stop = asyncio.create_task(self._stopping.wait())
-        watch = asyncio.create_task(watch_topics(self._settings, physical, self._rewind))
+        watch = watch_topics(self._settings, physical, self._rewind)
+        told = {"sink": self._sink.name, "consequence": "it comes again after the restart"}
         try:
-            await asyncio.wait({loop, stop, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
-                await watch
-            await asyncio.wait({loop}, timeout=DRAIN_SECONDS)
-            if loop.done():
-                await loop
-            else:
-                log.warning("batch_abandoned", sink=self._sink.name, consequence="it comes again after the restart")
+            await run_and_drain(self._loop(), self._stopping, watch, **told)
         finally:
-            for task in (stop, watch, loop):
-                task.cancel()
             await self._sink.close()
             await asyncio.to_thread(self._consumer.close, LEAVE_SECONDS)
         log.info("sink_stopped", sink=self._sink.name, records=self._progress.records)
@@ -164,7 +121,7 @@ class Runner(Generic[Batch]):
                 elif self._behind is not None and self._behind.done():
                     await self._behind  # what has stopped it does not wait for another batch
             await self._ahead
-        except _Stopped:
+        except Stopped:
             pass
         await self._committed(self._behind)
 
@@ -256,29 +213,18 @@ class Runner(Generic[Batch]):
         await asyncio.to_thread(self._consumer.rewind, topics)
 
     async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try until it succeeds, holding the place in the group meanwhile. Raises _Stopped if the sink is to stop."""
-        failures = 0
-        while True:
-            try:
-                result = await attempt()
-            except Backpressure as verdict:
-                self._progress.store_is_down(verdict)
-                longest = verdict.longest_wait_seconds
-            else:
-                if failures:
-                    self._progress.store_answers()
-                    await asyncio.to_thread(self._consumer.resume)
-                return result
-            wait = min(longest, FIRST_WAIT_SECONDS * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311
-            failures = min(failures + 1, 10)
-            await self._hold(wait)
+        """Try until it succeeds, holding the place in the group meanwhile. Raises Stopped if the sink is to stop."""
+        result = await through_outages(attempt, self._progress, self._hold)
+        if self._consumer.held:
+            await asyncio.to_thread(self._consumer.resume)
+        return result
 
     async def _hold(self, seconds: float) -> None:
         now = asyncio.get_running_loop().time
         deadline = now() + seconds
         while (left := deadline - now()) > 0:
             if self._stopping.is_set():
-                raise _Stopped
+                raise Stopped
             await asyncio.to_thread(self._consumer.hold, min(left, HOLD_SECONDS))
 
 
