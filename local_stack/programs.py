@@ -94,7 +94,7 @@ class Instance:
         return None if answer.status_code == 200 else _reason(answer)
 
     def note(self) -> str | None:
-        """What a process that is well leaves undone and says why. Blocks 3 s at most."""
+        """Topics that a healthy process has paused, and why; None without any. Blocks 3 s at most."""
         if self.role.port_variable is not None:
             return None
         try:

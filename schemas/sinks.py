@@ -25,7 +25,7 @@ class DeclaredSink:
     needs: str | None = None
     """The server, one of those that a pipeline may do without, that it has nothing to do without."""
     without: str = ""
-    """What holds where that server is not there."""
+    """Told where that server is not there."""
     versions: str | None = None
     """MODULE:CLASS of its sinks.held_versions.HeldVersions, if `headrace audit --deep` can compare what it wrote."""
 
@@ -36,7 +36,7 @@ class DeclaredSink:
 
     @property
     def follows_postgres(self) -> bool:
-        """What it is given is stored in Postgres already, and came without the name of its source."""
+        """Its records are stored in Postgres already, and come without the name of their source."""
         return "changed" in self.reads
 
 

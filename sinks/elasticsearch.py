@@ -241,7 +241,7 @@ def refusal(item: BulkItem, message: str) -> FailedRecord:
 
 
 def _may_pass(error: ApiError) -> bool:
-    """Whether a request that was refused whole will be taken one day, as once there is room on the disk."""
+    """True for a request refused whole that may be taken later, as once there is room on the disk."""
     return error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE
 
 

@@ -12,13 +12,13 @@ PAGE = 2_000
 
 
 class Held(NamedTuple):
-    """What a store holds under a key."""
+    """An entry of a store under a key."""
 
     version: int
     record: bool = True
-    """Whether it says that the record exists."""
+    """False where it says that there is no such record."""
     serves: bool = True
-    """Whether readers get an answer from it; a cache's floor alone gives none."""
+    """False where readers get no answer from it, as from a cache's floor alone."""
 
 
 Holdings = dict[str, Held]
@@ -31,14 +31,14 @@ class HeldVersions(Protocol):
     group: str
     """The consumer group that fills it."""
     complete: bool
-    """Whether it must hold every row; a cache holds what was asked for."""
+    """True if it must hold every row; a cache holds what was asked for."""
 
     @classmethod
     def opened(cls, settings: Settings) -> AbstractAsyncContextManager[Self]:
         """Connected to the store."""
 
     async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
-        """What it holds under those of the keys that it knows."""
+        """Its entries under those of the keys that it knows."""
 
     def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
         """The keys of all records that it holds; one may come twice."""

@@ -28,7 +28,7 @@ HOLD_SECONDS = 0.25
 COMMIT_RETRY_SECONDS = 1.0
 
 LOOK_AGAIN_SECONDS = 15.0
-"""How often a sink that has paused a topic looks whether its store takes it now."""
+"""Between two looks at the store of a sink that has paused a topic, which may take it now."""
 
 ANSWER_EVERY_SECONDS = 0.01
 """A commit is answered in some milliseconds."""

@@ -1,4 +1,4 @@
-"""What a sink is to the loop that runs it."""
+"""The interface between a sink and the loop that runs it."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar

@@ -108,7 +108,7 @@ def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any
             try:
                 await stage.take(cast("Batch", event.value), partial(confirm, event))
             except BaseException as error:
-                # Faust would start the agent anew and go on behind the batch that it lost; a cancelled one is lost too.
+                # Faust would start the agent again, and go on behind the lost batch; a cancelled one is lost too.
                 on_failure(error)
                 raise
 

@@ -22,7 +22,7 @@ SERVE_SECONDS = 0.002
 
 
 class Polled(Protocol):
-    """What serving deliveries needs of a producer."""
+    """The part of a producer that serves deliveries."""
 
     def poll(self, timeout: float) -> int:
         """Serve delivery callbacks; blocks up to `timeout` seconds for the first."""
@@ -43,7 +43,7 @@ class Outstanding:
 
     @property
     def complete(self) -> bool:
-        """Whether all outputs were produced, and the broker has confirmed each."""
+        """All outputs were produced, and the broker has confirmed each."""
         return self._received == self._expected
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:

@@ -29,7 +29,7 @@ class Held(msgspec.Struct, gc=False):
 
 
 def may_be_held(headers: SourceHeaders) -> bool:
-    """Whether a record counts in the window of its source, and is held with it. Pure.
+    """True for a record that counts in the window of its source, and is held with it. Pure.
 
     What its producer has marked as unreadable says nothing of a mapping or a deploy, and no release would mend it.
     """

@@ -39,7 +39,7 @@ HELD = ""
 
 
 class Producing(Protocol):
-    """What a stage needs of confluent-kafka's producer."""
+    """The part of confluent-kafka's producer that a stage needs."""
 
     @property
     def produce(self) -> Callable[..., None]:

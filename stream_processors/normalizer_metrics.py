@@ -1,4 +1,4 @@
-"""What the normalizer counts, for Prometheus (`/metrics`) and for its own health."""
+"""The normalizer's counts, for Prometheus (`/metrics`) and for its own health."""
 
 import time
 

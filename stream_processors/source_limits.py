@@ -1,4 +1,4 @@
-"""Which sources of a dataset are over the failure limit: one that floods must not stop the others."""
+"""Finds the sources of a dataset that are over the failure limit: one that floods must not stop the others."""
 
 import time
 from collections import OrderedDict
@@ -30,7 +30,7 @@ class SourceLimits:
         """Why each source whose records are held is over the limit; gone when no failure is left in its window."""
 
     def ignores(self, failed: int) -> bool:
-        """Whether a slice with so many failures needs no look at its sources."""
+        """True if a slice with so many failures needs no look at its sources."""
         return not self._settings.failure_limit_percent or not (failed or self._windows)
 
     def take(self, counts: Mapping[Source, tuple[int, int]]) -> set[Source]:

@@ -65,7 +65,7 @@ class Verdict:
 
     @property
     def pending(self) -> bool:
-        """Whether the worker is to go on."""
+        """True while the worker is to go on."""
         return not self._future.done()
 
     def _on_done(self, task: "asyncio.Future[object]") -> None:

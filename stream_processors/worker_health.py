@@ -60,7 +60,7 @@ class WorkerHealth:
                 raise Stalled(f"{', '.join(self._waiting)}: nothing confirmed for {self._stalled_seconds:.0f} s")
 
     def details(self) -> dict[str, Any]:
-        """What to show, with `problem` if something is wrong, `degraded` while records are held. Does not block."""
+        """Details to show, with `problem` if something is wrong, `degraded` while records are held. Does not block."""
         # Faust makes its consumer at the first look, and that must not be here: it belongs to the loop of the app.
         committed_at = self._consumer.committed_at if self._partitions is not None else None
         details: dict[str, Any] = {

@@ -33,7 +33,7 @@ What = Literal["gained", "lost", "retyped"]
 
 
 class FieldState(msgspec.Struct):
-    """What is remembered of a field. Numbers count records of the source."""
+    """The memory of a field. Numbers count records of the source."""
 
     born: int
     """Records before the first that had it."""
@@ -41,7 +41,7 @@ class FieldState(msgspec.Struct):
     absent: int = 0
     """Records since the last that had it."""
     absent_since: int | None = None
-    """When the first of these came, in ms since the epoch."""
+    """Arrival of the first of these, in ms since the epoch."""
     types: dict[str, int] = msgspec.field(default_factory=dict)
     gained: bool = False
     lost: bool = False
@@ -55,7 +55,7 @@ class FieldState(msgspec.Struct):
 
 
 class SourceState(msgspec.Struct):
-    """What is remembered of a source's records for one dataset."""
+    """The memory of a source's records for one dataset."""
 
     records: int = 0
     run: str | None = None
