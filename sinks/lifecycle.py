@@ -13,7 +13,7 @@ import uvloop
 from runtime.errors import Backpressure
 from runtime.health import HealthServer
 from runtime.settings import Settings
-from sinks.progress import Progress
+from sinks.state import SinkState
 
 FIRST_WAIT_SECONDS = 0.2
 """Backoff while a store is down: doubled each time up to what the verdict says, each wait drawn from its upper half."""
@@ -86,7 +86,7 @@ async def run_and_drain(
 
 
 async def through_outages(
-    attempt: Callable[[], Awaitable[T]], progress: Progress, wait: Callable[[float], Awaitable[None]]
+    attempt: Callable[[], Awaitable[T]], state: SinkState, wait: Callable[[float], Awaitable[None]]
 ) -> T:
     """Try until it succeeds. `wait` is given the seconds until the next try, and raises Stopped to end it."""
     failures = 0
@@ -94,10 +94,10 @@ async def through_outages(
         try:
             result = await attempt()
         except Backpressure as verdict:
-            progress.store_is_down(verdict)
+            state.store_is_down(verdict)
             longest = min(verdict.longest_wait_seconds, FIRST_WAIT_SECONDS * 2**failures)
         else:
-            progress.store_answers()
+            state.store_answers()
             return result
         failures = min(failures + 1, 10)
         await wait(longest * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load, guards no secret)

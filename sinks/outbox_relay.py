@@ -23,8 +23,8 @@ from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.outbox import Entry, Outbox
 from sinks.postgres.schema import setup_schema
-from sinks.progress import Progress
 from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
+from sinks.state import SinkState
 
 NAME = "relay"
 
@@ -54,7 +54,7 @@ class OutboxRelay:
         self._settings = settings
         self._outbox = Outbox(settings)
         self._publisher = Publisher(settings)
-        self._progress = Progress(NAME)
+        self._state = SinkState(NAME)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -64,7 +64,7 @@ class OutboxRelay:
 
     def health(self) -> dict[str, Any]:
         """Details for the health server."""
-        return {"turn": "active" if self._outbox.has_turn else "standby", **self._progress.details()}
+        return {"turn": "active" if self._outbox.has_turn else "standby", **self._state.details()}
 
     async def run(self) -> None:
         """Publish until stopped, through outages of Postgres and Kafka. Raises what calls for a crash."""
@@ -97,12 +97,12 @@ class OutboxRelay:
         entries = await self._outbox.next(BATCH_ENTRIES)
         if not entries:
             return 0
-        self._progress.write_began()
+        self._state.write_began()
         await self._confirmed(await self._publisher.publish(map(self._message, entries)))
         crash_here("outbox_published")
         await self._outbox.remove(entries)
-        self._progress.wrote(len(entries))
-        self._progress.committed()
+        self._state.wrote(len(entries))
+        self._state.committed()
         now = datetime.now(UTC)
         for entry in entries:
             PUBLISHED_AFTER.observe((now - entry.written_at).total_seconds())
@@ -117,13 +117,13 @@ class OutboxRelay:
         try:
             await asyncio.wait({confirmed}, timeout=CONFIRM_SECONDS)
             if not confirmed.done():
-                self._progress.store_is_down(Backpressure("Kafka", f"no confirmation within {CONFIRM_SECONDS:g} s"))
+                self._state.store_is_down(Backpressure("Kafka", f"no confirmation within {CONFIRM_SECONDS:g} s"))
             await confirmed
         finally:
             confirmed.cancel()
 
     async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await through_outages(attempt, self._progress, self._pause)
+        return await through_outages(attempt, self._state, self._pause)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -19,8 +19,8 @@ from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
 from sinks.group_consumer import GroupConsumer, Offsets, Polled
 from sinks.lifecycle import Stopped, run_and_drain, run_in_loop, run_until_signal, through_outages
-from sinks.progress import Progress
 from sinks.sink import Batch, Sink
+from sinks.state import SinkState
 
 HOLD_SECONDS = 0.25
 """One poll while waiting; SIGTERM is noticed between two of them."""
@@ -77,7 +77,7 @@ class Runner(Generic[Batch]):
         self._settings = settings
         self._topics = topics_read_by(group)
         self._consumer = GroupConsumer(settings, group, self._topics)
-        self._progress = Progress(sink.name)
+        self._state = SinkState(sink.name)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]
         """Polls and prepares the batch after the one that is written."""
@@ -94,7 +94,7 @@ class Runner(Generic[Batch]):
         assigned = [f"{topic}/{partition}" for topic, partition in self._consumer.assigned]
         paused = {self._settings.named(topic): reason for topic, reason in self._sink.paused.items()}
         shown = {"paused": paused} if paused else {}
-        return {"sink": self._sink.name, "assigned": assigned, **shown, **self._progress.details()}
+        return {"sink": self._sink.name, "assigned": assigned, **shown, **self._state.details()}
 
     async def run(self) -> None:
         """Set the store up, then bring batches into it until stopped. Raises what calls for a crash."""
@@ -106,7 +106,7 @@ class Runner(Generic[Batch]):
         finally:
             await self._sink.close()
             await asyncio.to_thread(self._consumer.close, LEAVE_SECONDS)
-        log.info("sink_stopped", sink=self._sink.name, records=self._progress.records)
+        log.info("sink_stopped", sink=self._sink.name, records=self._state.records)
 
     async def _loop(self) -> None:
         self._consumer.open()
@@ -152,7 +152,7 @@ class Runner(Generic[Batch]):
         confirmed = None
         if prepared.batch is not None:
             confirmed = await self._through_outages(partial(self._try_to_write, prepared.batch))
-            self._progress.wrote(prepared.records)
+            self._state.wrote(prepared.records)
         paused = self._paused_topics()
         offsets = {place: offset for place, offset in prepared.offsets.items() if place[0] not in paused}
         if left := prepared.offsets.keys() - offsets.keys():
@@ -161,7 +161,7 @@ class Runner(Generic[Batch]):
         return _Written(confirmed, offsets)
 
     async def _try_to_write(self, batch: Batch) -> Awaitable[None] | None:
-        self._progress.write_began()
+        self._state.write_began()
         return await self._sink.write(batch)
 
     async def _confirm(self, written: _Written) -> Offsets:
@@ -185,7 +185,7 @@ class Runner(Generic[Batch]):
         # While the broker is away the offsets are tried again: no later batch may come to carry them.
         while not await asyncio.to_thread(self._consumer.commit, offsets):  # noqa: ASYNC110
             await asyncio.sleep(COMMIT_RETRY_SECONDS)
-        self._progress.committed()
+        self._state.committed()
 
     async def _committed(self, commit: "asyncio.Task[None] | None") -> None:
         """Wait for a commit. The broker's answer is taken by a poll, by this one if no other is under way."""
@@ -214,7 +214,7 @@ class Runner(Generic[Batch]):
 
     async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it succeeds, holding the place in the group meanwhile. Raises Stopped if the sink is to stop."""
-        result = await through_outages(attempt, self._progress, self._hold)
+        result = await through_outages(attempt, self._state, self._hold)
         if self._consumer.held:
             await asyncio.to_thread(self._consumer.resume)
         return result

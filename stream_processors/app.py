@@ -17,7 +17,7 @@ from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch, BatchApp, confirm
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 from stream_processors.out_of_range import RESET
 from stream_processors.source_limits import SourceLimits
 
@@ -57,7 +57,7 @@ def create_app(
     settings: Settings,
     producer: Producer,
     confirmations: Confirmations,
-    progress: Progress,
+    counts: Counts,
     on_failure: OnFailure,
     stage_of: Callable[..., NormalizerStage] = NormalizerStage,
 ) -> faust.App:
@@ -91,7 +91,7 @@ def create_app(
             settings.named(FAILURES_TOPIC),
             producer,
             confirmations,
-            progress,
+            counts,
             SourceLimits(settings),
         )
         raw = app.topic(

@@ -20,7 +20,7 @@ from stream_processors.normalizer_metrics import (
     FAILURES,
     RECORDS,
     BoundedLabels,
-    Progress,
+    Counts,
     UnknownFields,
 )
 from stream_processors.source_limits import Source, SourceLimits
@@ -56,7 +56,7 @@ class NormalizerStage:
         failures_topic: str,
         producer: Producing,
         confirmations: Confirmations,
-        progress: Progress,
+        counts: Counts,
         limits: SourceLimits,
     ) -> None:
         self._dataset = dataset.name
@@ -64,7 +64,7 @@ class NormalizerStage:
         self._failures_topic = failures_topic
         self._producer = producer
         self._confirmations = confirmations
-        self._progress = progress
+        self._counts = counts
         self._limits = limits
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
@@ -87,12 +87,12 @@ class NormalizerStage:
 
         def confirmed() -> None:
             failed = reasons.total()
-            self._progress.confirmed(len(batch) - failed, failed)
+            self._counts.confirmed(len(batch) - failed, failed)
             confirm()
 
         partition = batch[0].topic, batch[0].partition
         outstanding = await self._confirmations.begin(partition, size, confirmed)
-        self._progress.records_in += len(batch)
+        self._counts.records_in += len(batch)
         now_ms = int(time.time() * 1000)
         for start in range(0, len(batch), SLICE_RECORDS):
             await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
@@ -143,7 +143,7 @@ class NormalizerStage:
 
     def _tell(self) -> None:
         """Say once of each source that it is over the limit, and once that it is not any more."""
-        before = self._progress.holding.get(self._dataset, {})
+        before = self._counts.holding.get(self._dataset, {})
         now = {header_text(source) or PUSHED: why for source, why in self._limits.over.items()}
         if now == before:
             return
@@ -152,7 +152,7 @@ class NormalizerStage:
         for source in before.keys() - now.keys():
             log.info("source_held_no_longer", dataset=self._dataset, source=source)
         FAILURE_LIMIT.labels(self._dataset).set(bool(now))
-        self._progress.holding = self._progress.holding | {self._dataset: now}
+        self._counts.holding = self._counts.holding | {self._dataset: now}
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
         self._batch_records.observe(records)

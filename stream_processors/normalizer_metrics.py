@@ -60,7 +60,7 @@ class UnknownFields:
         return sorted(new)
 
 
-class Progress:
+class Counts:
     """Counts since the start, and when something was confirmed last. Read from the health thread."""
 
     def __init__(self) -> None:

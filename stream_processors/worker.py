@@ -23,7 +23,7 @@ from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 from stream_processors.worker_health import WorkerHealth
 
 log = structlog.get_logger()
@@ -87,10 +87,10 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     await _ensure_topics(settings, verdict)
     if not verdict.pending:
         return
-    producer, progress = output_producer(settings), Progress()
+    producer, counts = output_producer(settings), Counts()
     confirmations = Confirmations(OUTSTANDING_BYTES, verdict.fail)
-    app = create_app(settings, producer, confirmations, progress, verdict.fail, stage_of)
-    health = WorkerHealth(app, producer, confirmations, progress)
+    app = create_app(settings, producer, confirmations, counts, verdict.fail, stage_of)
+    health = WorkerHealth(app, producer, confirmations, counts)
     with HealthServer(settings.health_port, health.details):
         app.in_worker = True
         _spare_the_collector()
@@ -116,7 +116,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
             _end_at_once(error)
         starting.cancel()
         serving.cancel()
-    log.info("normalizer_stopped", records=progress.records_in)
+    log.info("normalizer_stopped", records=counts.records_in)
 
 
 async def _ensure_topics(settings: Settings, verdict: Verdict) -> None:

@@ -15,7 +15,7 @@ CONFIRM_PATIENCE_SECONDS = 30.0
 log = structlog.get_logger()
 
 
-class Progress:
+class SinkState:
     """Written by the loop, read by the health server's thread; every attribute is replaced, never mutated."""
 
     def __init__(self, sink: str) -> None:
