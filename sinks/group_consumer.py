@@ -60,7 +60,7 @@ class GroupConsumer:
         self._config = consumer_config(
             settings,
             group,
-            error_cb=self._client_error,
+            error_cb=lambda error: self._trouble("client", error.str()),
             on_commit=self._on_commit,
             # The only way to learn that markers of transactions, or aborted records, lie behind the last record.
             **{"enable.partition.eof": True},
@@ -202,7 +202,7 @@ class GroupConsumer:
             return True
         errors = self._ask(wanted)
         if not errors:
-            self._recovered("commit")
+            self._troubles.discard("commit")
             self._uncommitted = {}
             return True
         if any(_is_fence(error) for error in errors):
@@ -264,7 +264,7 @@ class GroupConsumer:
                 # and never reads those partitions (2.16, its issue 5586).
                 self._stranded |= message.topic() is None
         if messages:
-            self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
+            self._troubles &= {"commit"}
         self._poll_began = began
         return self._without_those_aside(messages)
 
@@ -320,16 +320,10 @@ class GroupConsumer:
         self._left_at = {place: offset for place, offset in self._left_at.items() if place not in gone}
         log.info("partitions_revoked", count=len(partitions), total=len(self.assigned))
 
-    def _client_error(self, error: KafkaError) -> None:
-        self._trouble("client", error.str())
-
     def _trouble(self, what: str, reason: str) -> None:
         if what not in self._troubles:
             self._troubles.add(what)
             log.warning("kafka_trouble", what=what, reason=reason)
-
-    def _recovered(self, what: str) -> None:
-        self._troubles.discard(what)
 
     def _open_consumer(self) -> Consumer:
         if self._consumer is None:
