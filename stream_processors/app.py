@@ -16,10 +16,10 @@ from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch, BatchApp, confirm
 from stream_processors.confirmations import Confirmations
+from stream_processors.held import SourceLimits
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Counts
 from stream_processors.out_of_range import RESET
-from stream_processors.source_limits import SourceLimits
 
 GROUP = "normalizer"
 

@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
+from confluent_kafka import Producer
 
 from schemas.dataset import Dataset
 from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
-from stream_processors.held import REMEDY, Held, held, may_be_held
+from stream_processors.held import REMEDY, Held, Source, SourceLimits, held, may_be_held
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
@@ -23,7 +24,6 @@ from stream_processors.normalizer_metrics import (
     Counts,
     UnknownFields,
 )
-from stream_processors.source_limits import Source, SourceLimits
 
 log = structlog.get_logger()
 
@@ -38,14 +38,6 @@ HELD = ""
 """Counts held records beside the reasons, none of which is empty."""
 
 
-class Producing(Protocol):
-    """The part of confluent-kafka's producer that a stage needs."""
-
-    @property
-    def produce(self) -> Callable[..., None]:
-        """Queue one record: topic, value, key, partition, delivery callback. Raises BufferError when it is full."""
-
-
 class NormalizerStage:
     """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
 
@@ -54,7 +46,7 @@ class NormalizerStage:
         dataset: Dataset,
         clean_topic: str,
         failures_topic: str,
-        producer: Producing,
+        producer: Producer,
         confirmations: Confirmations,
         counts: Counts,
         limits: SourceLimits,

@@ -38,7 +38,7 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
 
 
 class Verdict:
-    """Why the worker is to end: None for a signal, or the first error that was reported. On the event loop."""
+    """The reason to end the worker: None for a signal, or the first error that was reported. On the event loop."""
 
     def __init__(self) -> None:
         self._future: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()

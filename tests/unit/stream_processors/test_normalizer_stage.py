@@ -1,7 +1,7 @@
 """A batch of raw records goes to the clean topic and to failures, and is confirmed after both."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -13,9 +13,9 @@ from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
+from stream_processors.held import MOST_SOURCES, SourceLimits
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
 from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Counts, UnknownFields
-from stream_processors.source_limits import MOST_SOURCES, SourceLimits
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
 
 
@@ -32,7 +32,7 @@ class Scene:
             dataset_named("customers"),
             "ns.customers.clean",
             "ns.failures",
-            self.producer,
+            cast("Any", self.producer),
             self.confirmations,
             self.counts,
             SourceLimits(settings or Settings()),
