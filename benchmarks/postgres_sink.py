@@ -30,9 +30,11 @@ from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
 from schemas.events import CleanRecord, Origin
+from schemas.sinks import sink_named
 from schemas.topics import all_topics
+from sinks.lifecycle import run_in_loop
 from sinks.postgres.sink import PostgresSink
-from sinks.runner import Runner, run_in_loop
+from sinks.runner import Runner
 from stores.migrate import migrate
 
 TARGET = 0.5
@@ -84,7 +86,7 @@ def publish(settings: Settings, records: list[CleanRecord]) -> None:
 
 async def run_sink(settings: Settings, total: int) -> Rate:
     """Run the sink until the offsets of so many records are committed; the clock starts when its first batch is."""
-    watcher = Consumer(consumer_config(settings, PostgresSink.group))  # asks about the group, never joins it
+    watcher = Consumer(consumer_config(settings, sink_named("postgres").group))  # asks about the group, never joins it
     topic = settings.named(CUSTOMERS.clean_topic)
     partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
 

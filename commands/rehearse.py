@@ -11,7 +11,7 @@ from commands.failure_access import who
 from commands.output import fail, print_json, stdout
 from local_stack.state_folder import StateFolder
 from local_stack.watchdog_restarts import health_of_group
-from rehearsals.file import SHARES, Kind, RefusedRehearsal, Rehearsal, Stage, begin, end, file_of, running
+from rehearsals.file import SHARES, STAGES, Kind, RefusedRehearsal, Rehearsal, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 
 WRONG_USAGE = 2
@@ -23,10 +23,18 @@ rehearse = typer.Typer(invoke_without_command=True, no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
+def _stage(name: str) -> str:
+    if name not in STAGES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, STAGES))}.")
+    return name
+
+
 @rehearse.callback()
 def start(
     context: typer.Context,
-    stage: Annotated[Stage | None, typer.Option(help="Which stage is to fail.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(parser=_stage, metavar=f"[{'|'.join(STAGES)}]", help="Which stage is to fail.")
+    ] = None,
     kind: Annotated[
         Kind | None,
         typer.Option(
@@ -135,7 +143,7 @@ def stop(
         stdout.print(f"Ended {len(ended)}." if ended else "Nothing is being rehearsed.")
 
 
-def _unaware(settings: Settings, stage: Stage) -> list[str]:
+def _unaware(settings: Settings, stage: str) -> list[str]:
     """The stage's running processes in the local stack that do not read rehearsals."""
     record = StateFolder.at(settings.home).read_record()
     if not record.ports or record.servers_only:

@@ -2,8 +2,8 @@
 
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
-from sinks.outbox_relay import NAME, run_relay
-from sinks.runner import run_in_loop
+from sinks.lifecycle import run_in_loop, run_until_signal
+from sinks.outbox_relay import NAME, OutboxRelay
 
 
 def relay() -> None:
@@ -17,4 +17,4 @@ def relay() -> None:
     """
     settings = load_settings()
     configure_logging(settings, NAME)
-    run_in_loop(run_relay(settings))
+    run_in_loop(run_until_signal(OutboxRelay(settings), settings))

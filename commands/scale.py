@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 
 from commands.output import fail, print_json, stderr, stdout
+from local_stack.programs import SCALABLE
 from local_stack.scaling import Scaled, read_counts
 from local_stack.scaling import scale as scale_stack
 from local_stack.state_folder import StateFolder
@@ -22,7 +23,7 @@ from runtime.settings import Settings, load_settings
 def scale(
     counts: Annotated[
         list[str],
-        typer.Argument(metavar="ROLE=N…", help="normalizer, postgres, landing, elasticsearch or redis, and how many."),
+        typer.Argument(metavar="ROLE=N…", help=f"{', '.join(SCALABLE)}, and how many."),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print {counts, added, removed, warnings} when it is done.")

@@ -11,6 +11,7 @@ import httpx
 
 from local_stack.server import listens
 from local_stack.state_folder import StackRecord
+from schemas.sinks import SINKS
 
 PROJECT = Path(__file__).parent.parent
 """The folder that holds cli.py: the checkout, or site-packages."""
@@ -50,17 +51,15 @@ ROLES = (
     Role("mock-server", ("mock-server",), Tier.FRONT, port_variable="MOCK_PORT", health_path="/api/health"),
     Role("api", ("api",), Tier.FRONT, port_variable="API_PORT", health_path="/api/health"),
     Role("normalizer", ("normalizer",), Tier.WORKERS, scalable=True),
-    Role("sink-postgres", ("sink", "postgres"), Tier.WORKERS, scalable=True),
-    Role("sink-landing", ("sink", "landing"), Tier.WORKERS, scalable=True),
-    Role("sink-elasticsearch", ("sink", "elasticsearch"), Tier.WORKERS, needs="elasticsearch", scalable=True),
-    Role("sink-redis", ("sink", "redis"), Tier.WORKERS, needs="redis", scalable=True),
+    *(Role(sink.group, ("sink", sink.name), Tier.WORKERS, needs=sink.needs, scalable=True) for sink in SINKS),
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
     Role("watchdog", ("watchdog",), Tier.FRONT),
     Role("relay", ("relay",), Tier.WORKERS),
     Role("scheduler", ("scheduler",), Tier.FRONT),
 )
 
-SCALABLE = tuple(role.name for role in ROLES if role.scalable)
+SCALABLE = {role.name.removeprefix("sink-"): role.name for role in ROLES if role.scalable}
+"""By the short name: that of a sink is its own."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Instance:
         return None if answer.status_code == 200 else _reason(answer)
 
     def note(self) -> str | None:
-        """What a process that is well leaves undone and says why. Blocks 3 s at most."""
+        """Topics that a healthy process has paused, and why; None without any. Blocks 3 s at most."""
         if self.role.port_variable is not None:
             return None
         try:

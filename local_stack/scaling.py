@@ -7,13 +7,11 @@ from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, find_installations
 from local_stack.layout import record_while_running, servers_of, write_programs
 from local_stack.processes import own_processes
-from local_stack.programs import SCALABLE, role_instances
+from local_stack.programs import ROLES, SCALABLE, role_instances
 from local_stack.starting import start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
-
-SINK_PREFIX = "sink-"
 
 MOST_INSTANCES = 100
 """Of one role on one machine: each is a process of some 100 MB, and each partition has one at most."""
@@ -36,10 +34,9 @@ def read_counts(words: list[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for word in words:
         name, _, number = word.partition("=")
-        role = name if name in SCALABLE else f"{SINK_PREFIX}{name}"
-        if role not in SCALABLE:
-            short = ", ".join(known.removeprefix(SINK_PREFIX) for known in SCALABLE)
-            raise StackError(f"{name!r} can't be scaled.", remedy=f"These can: {short}.")
+        role = name if name in SCALABLE.values() else SCALABLE.get(name)
+        if role is None:
+            raise StackError(f"{name!r} can't be scaled.", remedy=f"These can: {', '.join(SCALABLE)}.")
         if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_INSTANCES):
             raise StackError(
                 f"{word[:60]!r} is not a number of instances.",
@@ -82,9 +79,10 @@ def _refuse_what_is_not_there(known: StackRecord, wanted: Mapping[str, int]) -> 
         raise StackError(
             "This stack runs its servers only.", remedy="Start our processes too: headrace up, without --servers-only"
         )
-    for server, why in known.without.items():
-        if f"{SINK_PREFIX}{server}" in wanted:
-            raise StackError(f"This stack has no {server.title()} ({why}), so nothing feeds one.")
+    for role in ROLES:
+        if role.name in wanted and role.needs in known.without:
+            why = known.without[role.needs]
+            raise StackError(f"This stack has no {role.needs.title()} ({why}), so nothing feeds one.")
 
 
 def _add(

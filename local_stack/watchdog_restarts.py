@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import httpx
 
-from local_stack.programs import SCALABLE, role_instances
+from local_stack.programs import role_instances
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import Supervisor
 
@@ -27,8 +27,8 @@ class WatchdogRestart:
 
 
 def health_of_group(record: StackRecord, role: str) -> dict[str, dict[str, object] | None]:
-    """The /health of each process of this role, by name; None for one that does not answer. Blocking."""
-    ports = {one.name: one.port for one in role_instances(record) if one.role.name == role and role in SCALABLE}
+    """What each process of this role answers to /health, by its name; None for one that does not. Blocking."""
+    ports = {one.name: one.port for one in role_instances(record) if one.role.name == role and one.role.scalable}
     return {name: _health(port) for name, port in ports.items()}
 
 

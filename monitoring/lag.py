@@ -17,6 +17,7 @@ from runtime.kafka.committed_offsets import committed_offsets
 from runtime.kafka.open_transactions import OpenTransaction, open_transactions
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, list_offsets
 from runtime.settings import Settings
+from schemas.sinks import SINKS
 from schemas.topics import all_topics
 
 
@@ -58,7 +59,7 @@ async def read_lag(settings: Settings) -> list[PartitionLag]:
 
 def group_topics(settings: Settings) -> dict[str, list[str]]:
     """The logical topics that each consumer group reads, from the topic registry. Absent stores have no group."""
-    absent = {f"sink-{store}" for store in settings.absent_stores}
+    absent = {sink.group for sink in SINKS if sink.needs in settings.absent_stores}
     groups: dict[str, list[str]] = {}
     for topic in all_topics():
         for group in set(topic.read_by) - absent:

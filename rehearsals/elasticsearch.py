@@ -12,8 +12,8 @@ from sinks.elasticsearch import BulkItem, ElasticsearchSink, refusal
 class RehearsedElasticsearchSink(ElasticsearchSink):
     """Refuses the documents that a rehearsal strikes, and indexes all others."""
 
-    def __init__(self, settings: Settings, url: str, watch: RehearsalWatch) -> None:
-        super().__init__(settings, url)
+    def __init__(self, settings: Settings, watch: RehearsalWatch) -> None:
+        super().__init__(settings)
         self._watch = watch
 
     async def index(self, batch: list[BulkItem]) -> list[FailedRecord]:

@@ -14,7 +14,9 @@ from typing import Literal
 
 import msgspec
 
-Stage = Literal["producers", "normalizer", "postgres", "elasticsearch", "redis"]
+from schemas.sinks import SINKS
+
+STAGES = ("producers", "normalizer", *(sink.name for sink in SINKS))
 Kind = Literal["invalid", "crash", "slow", "outage"]
 
 REASON = "rehearsal"
@@ -34,7 +36,7 @@ class Rehearsal(msgspec.Struct, frozen=True):
     """One failure that was asked for. Times are in seconds since the epoch."""
 
     id: str
-    stage: Stage
+    stage: str
     kind: Kind
     percent: float
     started_at: float
@@ -57,9 +59,10 @@ class Rehearsal(msgspec.Struct, frozen=True):
             raise RefusedRehearsal(f"{self.percent:g} percent: expected more than 0 and at most 100")
         if not 0 < self.ends_at - self.started_at <= LONGEST_SECONDS:
             raise RefusedRehearsal(f"a rehearsal ends by itself, after {LONGEST_SECONDS / 60:g} minutes at most")
-        if self.kind == "invalid" and self.stage == "redis":
-            raise RefusedRehearsal("redis takes versions, not records: nothing can be invalid there; try --kind outage")
-        if self.source and self.stage in ("elasticsearch", "redis"):
+        sink = next((sink for sink in SINKS if sink.name == self.stage), None)
+        if sink and self.kind == "invalid" and not sink.refusing:
+            raise RefusedRehearsal(f"{sink.name} refuses no record: nothing can be invalid there; try --kind outage")
+        if sink and self.source and sink.follows_postgres:
             raise RefusedRehearsal(
                 f"rows on their way to {self.stage} no longer say which source they came from: leave --source out, "
                 "or rehearse an earlier stage"

@@ -5,35 +5,25 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, cast
 
-from rehearsals.file import Stage
 from rehearsals.watch import RehearsalWatch, arm_crash, watch_for
 from runtime.errors import Backpressure
 from runtime.fault_points import FaultPoint, crash_here
 from runtime.settings import Settings
+from schemas.sinks import DeclaredSink, load
 from sinks.sink import Batch, Message, Sink
 
 ANY_SINK: tuple[FaultPoint, ...] = ("batch_written",)
-POSTGRES: tuple[FaultPoint, ...] = ("batch_written", "rows_committed", "changes_confirmed")
+POINTS: dict[str, tuple[FaultPoint, ...]] = {"postgres": (*ANY_SINK, "rows_committed", "changes_confirmed")}
+"""Where a sink may die on purpose."""
 
 
-def rehearsed_sink(name: Stage, build: Callable[[Settings], Sink[Any]], settings: Settings) -> Sink[Any]:
-    """The sink that `build` makes; where REHEARSALS is true, one with what is rehearsed of the stage `name`."""
-    watch = watch_for(settings, name)
+def rehearsed_sink(declared: DeclaredSink, settings: Settings) -> Sink[Any]:
+    """The declared sink; where REHEARSALS is true, one that fails as rehearsals of its stage ask for."""
+    watch = watch_for(settings, declared.name)
     if watch is None:
-        return build(settings)
-    # Imported here: each sink's process loads the client of its own store only.
-    if name == "postgres":
-        from rehearsals.postgres import RehearsedPostgresSink
-        from sinks.postgres.batch import Batch as PostgresBatch
-
-        return RehearsedSink(RehearsedPostgresSink(settings, watch), watch, PostgresBatch.sources, POSTGRES)
-    if name == "elasticsearch":
-        from rehearsals.elasticsearch import RehearsedElasticsearchSink
-
-        return RehearsedSink(
-            RehearsedElasticsearchSink(settings, cast("str", settings.elasticsearch_url), watch), watch
-        )
-    return RehearsedSink(build(settings), watch)
+        return cast("Sink[Any]", load(declared.code)(settings))
+    inner = load(declared.refusing)(settings, watch) if declared.refusing else load(declared.code)(settings)
+    return RehearsedSink(inner, watch)
 
 
 class RehearsedOutage(Backpressure):
@@ -43,31 +33,15 @@ class RehearsedOutage(Backpressure):
 
 
 class RehearsedSink(Generic[Batch]):
-    """Implements Sink around another one. `sources` tells whose records a batch holds, `points` where it may die."""
+    """Implements Sink around another one. Batches that know whose records they hold have a method `sources`."""
 
-    def __init__(
-        self,
-        sink: Sink[Batch],
-        watch: RehearsalWatch,
-        sources: Callable[[Batch], Collection[str]] = lambda _: (),
-        points: Sequence[FaultPoint] = ANY_SINK,
-    ) -> None:
+    def __init__(self, sink: Sink[Batch], watch: RehearsalWatch) -> None:
         self._sink = sink
         self._watch = watch
-        self._sources = sources
-        self._points = points
 
     @property
     def name(self) -> str:
         return self._sink.name
-
-    @property
-    def group(self) -> str:
-        return self._sink.group
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(self._sink.topics)
 
     @property
     def paused(self) -> Mapping[str, str]:
@@ -81,16 +55,13 @@ class RehearsedSink(Generic[Batch]):
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
         """Raises RehearsedOutage beside what the sink itself raises."""
-
-        def sources() -> Collection[str]:
-            return self._sources(batch)
-
+        sources: Callable[[], Collection[str]] = getattr(batch, "sources", tuple)
         if slow := self._watch.strikes_batch("slow", sources):
             await asyncio.sleep(slow.delay_seconds)
         if outage := self._watch.strikes_batch("outage", sources):
             raise RehearsedOutage(self.name, f"rehearsal {outage}")
         if crash := self._watch.strikes_batch("crash", sources):
-            arm_crash(crash, random.choice(self._points))  # noqa: S311 (no secret)
+            arm_crash(crash, random.choice(POINTS.get(self.name, ANY_SINK)))  # noqa: S311 (no secret)
         confirmed = await self._sink.write(batch)
         crash_here("batch_written")
         return confirmed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 import structlog
 from prometheus_client import Counter, Gauge
 
-from rehearsals.file import Kind, Rehearsal, Stage, running
+from rehearsals.file import Kind, Rehearsal, running
 from runtime.fault_points import FaultPoint, arm
 from runtime.health import show_in_health
 from runtime.settings import Settings
@@ -20,13 +20,13 @@ INJECTED = Counter("headrace_rehearsal_injected", "Failures that were asked for"
 
 log = structlog.get_logger()
 
-_here: "dict[Stage, RehearsalWatch]" = {}
+_here: "dict[str, RehearsalWatch]" = {}
 
 
 class RehearsalWatch:
     """The rehearsals of one stage. Reads the file when it is asked, once a second at most. `clock` in seconds."""
 
-    def __init__(self, settings: Settings, stage: Stage, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, stage: str, clock: Callable[[], float] = time.time) -> None:
         self._home = settings.home
         self._stage = stage
         self._clock = clock
@@ -91,7 +91,7 @@ def arm_crash(rehearsal: Rehearsal, point: FaultPoint) -> None:
     arm(point)
 
 
-def watch_for(settings: Settings, stage: Stage) -> RehearsalWatch | None:
+def watch_for(settings: Settings, stage: str) -> RehearsalWatch | None:
     """The one watch of this process over a stage, shown in its health; None unless REHEARSALS is true."""
     if not settings.rehearsals:
         return None

@@ -1,8 +1,9 @@
 """`headrace sink elasticsearch`: *.changed → search indices, by bulk requests of raw bytes with external versions."""
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from elastic_transport import TransportError
@@ -13,8 +14,10 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
+from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
+from sinks.held_versions import PAGE, Held, Holdings, StoreTrouble
 from sinks.publisher import Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
@@ -50,21 +53,20 @@ class ElasticsearchSink:
     """Implements Sink. A document that the index knows newer answers 409, which is success."""
 
     name = "elasticsearch"
-    group = "sink-elasticsearch"
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
+        if settings.elasticsearch_url is None:
+            raise ValueError("ELASTICSEARCH_URL is none: there is nothing to index into")
         self._settings = settings
-        self._client = AsyncElasticsearch(url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
+        self._client = AsyncElasticsearch(
+            settings.elasticsearch_url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False
+        )
         self._publisher = Publisher(settings)
         self._originals = RawOriginals(settings)
         self._reader = ChangeReader(settings)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(dataset.changed_topic for dataset in all_datasets())
 
     async def setup(self) -> None:
         try:
@@ -144,6 +146,61 @@ class ElasticsearchSink:
         return refused
 
 
+class Documents:
+    """The documents in Elasticsearch: their external versions are those of the rows."""
+
+    name = "elasticsearch"
+    group = sink_named("elasticsearch").group
+    complete = True
+
+    def __init__(self, client: AsyncElasticsearch, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
+        if settings.elasticsearch_url is None:
+            raise ValueError("ELASTICSEARCH_URL is none: there are no documents")
+        async with AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS) as client:
+            yield cls(client, settings)
+
+    async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
+        if not keys:
+            return {}
+        index = alias_name(dataset, self._settings)
+        answer = await self._client.mget(index=index, ids=list(keys), source=False)
+        held: Holdings = {}
+        for document in answer["docs"]:
+            error = document.get("error")
+            if error and error["type"] != "index_not_found_exception":
+                raise StoreTrouble(f"can't read {index}/{document['_id']}: {error['type']}: {error['reason']}")
+            if document.get("found"):
+                held[document["_id"]] = Held(document["_version"])
+        return held
+
+    async def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
+        index = alias_name(dataset, self._settings)
+        if not await self._client.indices.exists(index=index):
+            return  # the sink makes it with its next batch, and so does its restart
+        await self._client.indices.refresh(index=index)
+        pit = (await self._client.open_point_in_time(index=index, keep_alive="2m"))["id"]
+        after: list[Any] | None = None
+        try:
+            while True:
+                answer = await self._client.search(
+                    pit={"id": pit, "keep_alive": "2m"}, size=PAGE, sort=["_shard_doc"], search_after=after,
+                    source=False, track_total_hits=False, allow_partial_search_results=False,
+                )  # fmt: skip
+                pit, hits = answer["pit_id"], answer["hits"]["hits"]
+                if not hits:
+                    return
+                yield [hit["_id"] for hit in hits]
+                after = hits[-1]["sort"]
+        finally:
+            await self._client.close_point_in_time(id=pit)
+
+
 def bulk_lines(index: str, dataset: Dataset, change: ChangeEvent) -> bytes:
     """Action and document of a change, each with its line end. Pure. The row's JSON is passed through."""
     meta = {"_index": index, "_id": change.key, "version": change.version, "version_type": "external"}
@@ -184,7 +241,7 @@ def refusal(item: BulkItem, message: str) -> FailedRecord:
 
 
 def _may_pass(error: ApiError) -> bool:
-    """Whether a request that was refused whole will be taken one day, as once there is room on the disk."""
+    """True for a request refused whole that may be taken later, as once there is room on the disk."""
     return error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE
 
 

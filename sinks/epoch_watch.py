@@ -1,4 +1,4 @@
-"""Notices that a raw topic was deleted and made anew, before a record of it is taken for a repeat of an earlier one."""
+"""Notices that a raw topic was deleted and created again, before its records are taken for repeats of earlier ones."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ class EpochWatch:
         self._epochs: dict[str, list[Epoch]] = {}
 
     async def look(self, connection: Connection, origins: Iterable[Origin]) -> bool:
-        """Whether records of an ended epoch may be among these: then `rebased` says what to book them under.
+        """True if records of an ended epoch may be among these: then `rebased` gives the coordinates to book under.
 
         Asks the broker when a partition is new here, or counts from a lower offset at a later time: a redelivery has
         a lower offset and an earlier time. Begins the new epoch if there is one. Raises Backpressure for Kafka.

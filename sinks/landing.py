@@ -9,11 +9,9 @@ from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
-from sinks.drift.announce import announce
-from sinks.drift.looks import Look, Looks, header_text
-from sinks.drift.observation import Group, RawRow, observations
-from sinks.drift.shapes import Shape
-from sinks.drift.store import Begun, note
+from schemas.source_headers import PUSHED
+from sinks.drift import store as drifts
+from sinks.drift.fields import Group, RawRow, Shape, SourceShape, SourceShapes, observations, postgres_text
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.schema import setup_schema
@@ -28,29 +26,28 @@ Place = tuple[str, int, int]
 
 
 class Batch(NamedTuple):
-    """The rows for each table, and what each shows of its source."""
+    """The rows for each table, and their shapes."""
 
     rows: dict[str, list[RawRow]]
-    looks: dict[str, list[Look]]
+    shapes: dict[str, list[SourceShape]]
+
+    def sources(self) -> set[str]:
+        """The names of the sources whose records it holds."""
+        return {row[4] or PUSHED for rows in self.rows.values() for row in rows}
 
 
 class LandingSink:
     """Implements Sink. A record that is there already stays as it is."""
 
     name = "landing"
-    group = "sink-landing"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
-        self._looks = Looks(settings)
+        self._shapes = SourceShapes(settings)
         self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(dataset.raw_topic for dataset in ingested_datasets())
 
     async def setup(self) -> None:
         await setup_schema(self._settings)
@@ -61,11 +58,10 @@ class LandingSink:
             headers = dict(message.headers() or ())
             table, row = landed_row(message, headers)
             batch.rows[table].append(row)
-            batch.looks[table].append(self._looks.look(message, headers))
+            batch.shapes[table].append(self._shapes.of(message, headers))
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
-        begun: list[Begun] = []
         try:
             connection, new = await self._connection.open()
             if new:
@@ -78,15 +74,15 @@ class LandingSink:
                 for table, rows in batch.rows.items():
                     if rows:
                         landed = await _land(connection, table, rows)
-                        shown += _of_new_rows(rows, batch.looks[table], landed)
-                begun = await note(connection, observations(shown), self._datasets)
+                        shown += _of_new_rows(rows, batch.shapes[table], landed)
+                begun = await drifts.record(connection, observations(shown), self._datasets)
         except Exception as error:
             self._connection.discard()
             if is_outage(error):
                 raise Backpressure(STORE, in_words(error)) from error
             raise
         for drift in begun:
-            announce(drift)
+            drift.announce()
         return None
 
     async def close(self) -> None:
@@ -109,9 +105,9 @@ def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[s
         message.topic(),
         message.partition(),
         message.offset(),
-        header_text(message.key()),
-        header_text(headers.get(HEADER_SOURCE)),
-        header_text(headers.get(HEADER_RUN)),
+        postgres_text(message.key()),
+        postgres_text(headers.get(HEADER_SOURCE)),
+        postgres_text(headers.get(HEADER_RUN)),
         message.value(),
         datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
     )
@@ -143,13 +139,13 @@ async def _land(connection: Connection, table: str, rows: list[RawRow]) -> set[P
 
 
 def _of_new_rows(
-    rows: list[RawRow], looks: list[Look], landed: set[Place] | None
+    rows: list[RawRow], shapes: list[SourceShape], landed: set[Place] | None
 ) -> Iterator[tuple[Group, Shape, RawRow]]:
-    """What the rows that are new show of their sources, in order of arrival. Takes the places out of `landed`."""
-    for row, look in zip(rows, looks, strict=True):
+    """The rows that are new, with their sources and shapes, in order of arrival. Takes the places out of `landed`."""
+    for row, shape in zip(rows, shapes, strict=True):
         if landed is not None:
             if row[:3] not in landed:
                 continue
             landed.remove(row[:3])
-        if look is not None:
-            yield *look, row
+        if shape is not None:
+            yield *shape, row

@@ -1,4 +1,4 @@
-"""What sinks count, served at `/metrics`."""
+"""The metrics of sinks, served at `/metrics`."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -5,8 +5,7 @@ which followers take idempotently. One relay works at a time, others stand by; s
 """
 
 import asyncio
-import random
-import signal
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,15 +16,15 @@ from prometheus_client import Histogram
 
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
-from runtime.health import HealthServer
 from runtime.kafka.clients import reason
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
+from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.outbox import Entry, Outbox
 from sinks.postgres.schema import setup_schema
-from sinks.progress import Progress
 from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
+from sinks.state import SinkState
 
 NAME = "relay"
 
@@ -36,12 +35,6 @@ LOOK_EVERY_SECONDS = 1.0
 
 CONFIRM_SECONDS = 3.0
 """A broker that takes longer is called away; the relay goes on waiting."""
-
-FIRST_WAIT_SECONDS = 0.2
-"""While Postgres is away: doubled each time up to what the verdict says, each wait drawn from its upper half."""
-
-DRAIN_SECONDS = 6.0
-"""After SIGTERM what is in hand has this long to be confirmed; then it is left in the outbox."""
 
 PUBLISHED_AFTER = Histogram(
     "headrace_outbox_seconds",
@@ -54,15 +47,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-async def run_relay(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises what is no outage: nothing is taken out of the outbox then."""
-    relay = OutboxRelay(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, relay.stop)
-    with HealthServer(settings.health_port, relay.health):
-        await relay.run()
-
-
 class OutboxRelay:
     """Connects when it runs. `stop` belongs to the event loop's thread, `health` may be called from any."""
 
@@ -70,7 +54,7 @@ class OutboxRelay:
         self._settings = settings
         self._outbox = Outbox(settings)
         self._publisher = Publisher(settings)
-        self._progress = Progress(NAME)
+        self._state = SinkState(NAME)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -80,32 +64,26 @@ class OutboxRelay:
 
     def health(self) -> dict[str, Any]:
         """Details for the health server."""
-        return {"turn": "active" if self._outbox.has_turn else "standby", **self._progress.details()}
+        return {"turn": "active" if self._outbox.has_turn else "standby", **self._state.details()}
 
     async def run(self) -> None:
         """Publish until stopped, through outages of Postgres and Kafka. Raises what calls for a crash."""
-        work = asyncio.create_task(self._work())
-        stop = asyncio.create_task(self._stopping.wait())
         log.info("relay_started")
         try:
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({work}, timeout=DRAIN_SECONDS)
-            if work.done():
-                await work
-            else:
-                log.warning("batch_abandoned", consequence="it stays in the outbox")
+            await run_and_drain(self._work(), self._stopping, consequence="it stays in the outbox")
         finally:
-            stop.cancel()
-            work.cancel()
             await self._publisher.close()
             await self._outbox.close()
         log.info("relay_stopped")
 
     async def _work(self) -> None:
-        await self._through_outages(self._set_up)
-        while not self._stopping.is_set():
-            if not await self._through_outages(self._move_some):
-                await self._outbox.news(LOOK_EVERY_SECONDS)
+        try:
+            await self._through_outages(self._set_up)
+            while not self._stopping.is_set():
+                if not await self._through_outages(self._move_some):
+                    await self._outbox.news(LOOK_EVERY_SECONDS)
+        except Stopped:
+            return
 
     async def _set_up(self) -> None:
         await setup_schema(self._settings)
@@ -119,12 +97,12 @@ class OutboxRelay:
         entries = await self._outbox.next(BATCH_ENTRIES)
         if not entries:
             return 0
-        self._progress.write_began()
+        self._state.write_began()
         await self._confirmed(await self._publisher.publish(map(self._message, entries)))
         crash_here("outbox_published")
         await self._outbox.remove(entries)
-        self._progress.wrote(len(entries))
-        self._progress.committed()
+        self._state.wrote(len(entries))
+        self._state.committed()
         now = datetime.now(UTC)
         for entry in entries:
             PUBLISHED_AFTER.observe((now - entry.written_at).total_seconds())
@@ -139,30 +117,15 @@ class OutboxRelay:
         try:
             await asyncio.wait({confirmed}, timeout=CONFIRM_SECONDS)
             if not confirmed.done():
-                self._progress.store_is_down(Backpressure("Kafka", f"no confirmation within {CONFIRM_SECONDS:g} s"))
+                self._state.store_is_down(Backpressure("Kafka", f"no confirmation within {CONFIRM_SECONDS:g} s"))
             await confirmed
         finally:
             confirmed.cancel()
 
-    async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """Try until it succeeds; None if the relay is to stop before it has."""
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                result = await attempt()
-            except Backpressure as verdict:
-                self._progress.store_is_down(verdict)
-                wait = min(verdict.longest_wait_seconds, FIRST_WAIT_SECONDS * 2**failures)
-                failures = min(failures + 1, 10)
-                await self._pause(wait * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load, guards no secret)
-            else:
-                self._progress.store_answers()
-                return result
-        return None
+    async def _through_outages(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await through_outages(attempt, self._state, self._pause)
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+            raise Stopped

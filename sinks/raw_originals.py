@@ -50,7 +50,7 @@ class RawOriginals:
 
 
 def _with_original(failed: FailedRecord, message: RawMessage | None, why_not: str) -> FailedRecord:
-    # A topic that was deleted and made anew has another record at the same coordinates.
+    # A topic that was deleted and created again has another record at the same coordinates.
     if message is None or message.timestamp != failed.origin.timestamp:
         why = why_not if message is None else GONE
         return msgspec.structs.replace(failed, message=f"{failed.message}; {why}, {KEPT}")

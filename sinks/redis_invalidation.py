@@ -1,6 +1,8 @@
 """`headrace sink redis`: *.changed → version floors in the read cache, so that no reader keeps an older row."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
 
 import redis.exceptions
 from redis.asyncio import Redis
@@ -9,8 +11,10 @@ from redis.backoff import NoBackoff
 
 from runtime.errors import Backpressure
 from runtime.settings import Settings
-from schemas.registry import all_datasets
+from schemas.dataset import Dataset
+from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
+from sinks.held_versions import PAGE, Held, Holdings
 from sinks.sink import Message
 from stores.cache import Invalidation, VersionedCache
 
@@ -29,7 +33,6 @@ class RedisInvalidationSink:
     """Implements Sink. The change events of a key may come in any order: the highest version stays the floor."""
 
     name = "redis"
-    group = "sink-redis"
 
     def __init__(self, settings: Settings) -> None:
         if settings.redis_url is None:
@@ -43,10 +46,6 @@ class RedisInvalidationSink:
         self._cache = VersionedCache(self._client, settings)
         self._reader = ChangeReader(settings)
         self.paused: dict[str, str] = {}
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return tuple(dataset.changed_topic for dataset in all_datasets())
 
     async def setup(self) -> None:
         """Nothing to make ready: the script travels with the first batch."""
@@ -67,3 +66,51 @@ class RedisInvalidationSink:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+class CacheEntries:
+    """The entries in the Redis cache, and its floors: one above the row keeps the row out of the cache."""
+
+    name = "redis"
+    group = sink_named("redis").group
+    complete = False
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._client = client
+        self._cache = VersionedCache(client, settings)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
+        if settings.redis_url is None:
+            raise ValueError("REDIS_URL is none: there is no cache")
+        async with Redis.from_url(settings.redis_url) as client:
+            yield cls(client, settings)
+
+    async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hmget(self._cache.entry(dataset.name, key), ["version", "floor", "data"])
+        held: Holdings = {}
+        for key, (version, floor, data) in zip(keys, await pipeline.execute(), strict=True):
+            if data is not None:
+                held[key] = Held(int(version), record=bool(data))
+            elif floor is not None:
+                held[key] = Held(int(floor), record=False, serves=False)
+        return held
+
+    async def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
+        prefix = self._cache.entry(dataset.name, "")
+        pattern = "".join(f"\\{char}" if char in "\\*?[]" else char for char in prefix) + "*"
+        cursor = 0
+        while True:
+            cursor, entries = await self._client.scan(cursor, match=pattern, count=PAGE)
+            names = [entry.decode() if isinstance(entry, bytes) else entry for entry in entries]
+            pipeline = self._client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hget(name, "data")
+            answers = await pipeline.execute() if names else []
+            # What says "there is no such record", and a floor alone, are right where there is no row.
+            yield [name.removeprefix(prefix) for name, data in zip(names, answers, strict=True) if data]
+            if not cursor:
+                return

@@ -1,4 +1,4 @@
-"""What a sink is to the loop that runs it."""
+"""The interface between a sink and the loop that runs it."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -14,15 +14,7 @@ class Sink(Protocol[Batch]):
 
     @property
     def name(self) -> str:
-        """As in `headrace sink NAME`; also the label of its metrics."""
-
-    @property
-    def group(self) -> str:
-        """Logical consumer group."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """Logical topics that it reads."""
+        """As it is declared in schemas/sinks.py, which says what it reads and as which consumer group."""
 
     @property
     def paused(self) -> Mapping[str, str]:

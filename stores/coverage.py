@@ -14,7 +14,7 @@ from runtime.kafka.holes import Evidence, HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.patience import Patience
 from runtime.settings import Settings
-from stores.failure_states import TAKEN_SINCE
+from stores.failure_states import NOT_DOWNSTREAM, TAKEN_SINCE
 from stores.passages import judge_missing, read_passages
 from stores.tables import OUTCOMES, coverage, run_outcomes
 
@@ -48,7 +48,7 @@ _MISSING_RANGES = text(f"""
 _FAILED = text(f"""
     SELECT count(*) FROM {_WANTED} JOIN ingest_failures f USING (topic, partition)
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
-        AND f."offset" <@ w.ranges::int8multirange AND f.stage <> 'elasticsearch'
+        AND f."offset" <@ w.ranges::int8multirange AND {NOT_DOWNSTREAM}
         AND f.state NOT IN {TAKEN_SINCE}""").bindparams(*_PARAMETERS)  # noqa: S608
 
 

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 from schemas.errors import FieldProblem
+from schemas.sinks import downstream_stages
 
 State = Literal[
     "open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded", "held", "released",
@@ -19,6 +20,12 @@ newer record of its key, has been taken since; so it counts as failed no longer.
 
 TAKEN_SINCE: tuple[State, ...] = ("released", "resolved")
 """Failures that are none any more: their records have reached another outcome, under their own coordinates."""
+
+DOWNSTREAM_STAGES = downstream_stages()
+"""A record that fails there is stored. Its failure has a row, so that somebody sees it, and is not its outcome."""
+
+NOT_DOWNSTREAM = f"f.stage <> ALL('{{{','.join(DOWNSTREAM_STAGES)}}}')"
+"""SQL: the failure `f` is the outcome of its record."""
 
 STATES: tuple[State, ...] = get_args(State)
 

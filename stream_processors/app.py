@@ -16,10 +16,10 @@ from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch, BatchApp, confirm
 from stream_processors.confirmations import Confirmations
+from stream_processors.held import SourceLimits
 from stream_processors.normalizer import NormalizerStage
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 from stream_processors.out_of_range import RESET
-from stream_processors.source_limits import SourceLimits
 
 GROUP = "normalizer"
 
@@ -57,7 +57,7 @@ def create_app(
     settings: Settings,
     producer: Producer,
     confirmations: Confirmations,
-    progress: Progress,
+    counts: Counts,
     on_failure: OnFailure,
     stage_of: Callable[..., NormalizerStage] = NormalizerStage,
 ) -> faust.App:
@@ -91,7 +91,7 @@ def create_app(
             settings.named(FAILURES_TOPIC),
             producer,
             confirmations,
-            progress,
+            counts,
             SourceLimits(settings),
         )
         raw = app.topic(
@@ -108,7 +108,7 @@ def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any
             try:
                 await stage.take(cast("Batch", event.value), partial(confirm, event))
             except BaseException as error:
-                # Faust would start the agent anew and go on behind the batch that it lost; a cancelled one is lost too.
+                # Faust would start the agent again, and go on behind the lost batch; a cancelled one is lost too.
                 on_failure(error)
                 raise
 

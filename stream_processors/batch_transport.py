@@ -28,7 +28,7 @@ from stream_processors.out_of_range import LOST, begin_again, seek_to_places
 from stream_processors.positions import Cut, Positions
 
 FETCH_WAIT_MS = 50
-"""How long the broker may hold a fetch that finds nothing.
+"""Longest time for which the broker holds a fetch that finds nothing.
 
 aiokafka has one fetch under way per broker. While busy partitions still have records buffered, it asks for the idle
 ones alone, and the busy ones wait until that answer comes: with Faust's 1500 ms a worker of several topics is idle
@@ -41,7 +41,7 @@ Batch = list[ConsumerRecord]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What one look at the consumer has brought, and where it stands right behind that."""
+    """The batches that one fetch has brought, and the consumer's positions right behind them."""
 
     assignment: Any
     """aiokafka makes a new one for each rebalance, with positions of its own; `active` until the next."""
@@ -88,7 +88,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return {} if fetched is None else cast("BatchConsumer", self.consumer).take(fetched)
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
-        """What was fetched, as Fetched; None while no records may flow.
+        """The batches that were fetched, as Fetched; None while no records may flow.
 
         On the thread of the consumer, where nothing can move it between the fetch and the look at its positions.
         """
@@ -146,7 +146,7 @@ class BatchConsumer(driver.Consumer):
         self._fetched_assignment: Any = None
         self._positions: Positions[TP] = Positions()
         self.committed_at: float | None = None
-        """When a commit succeeded last, on the monotonic clock."""
+        """Time of the latest successful commit, on the monotonic clock."""
         super().__init__(*args, **kwargs)
 
     def take(self, fetched: Fetched) -> dict[TP, list[tuple[Batch, Cut[TP]]]]:
@@ -265,7 +265,7 @@ class BatchApp(faust.App):
     logger = _logger
 
     class BootStrategy(faust.app.base.BootStrategy):
-        """What starts with the app."""
+        """Starts no web server with the app."""
 
         enable_web = False
 

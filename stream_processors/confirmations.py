@@ -10,22 +10,14 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Protocol
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, Producer
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import delivery_error
 
 SERVE_SECONDS = 0.002
 """Between two looks for delivery reports while batches are outstanding; nothing is done while none is."""
-
-
-class Polled(Protocol):
-    """What serving deliveries needs of a producer."""
-
-    def poll(self, timeout: float) -> int:
-        """Serve delivery callbacks; blocks up to `timeout` seconds for the first."""
 
 
 class Outstanding:
@@ -43,7 +35,7 @@ class Outstanding:
 
     @property
     def complete(self) -> bool:
-        """Whether all outputs were produced, and the broker has confirmed each."""
+        """All outputs were produced, and the broker has confirmed each."""
         return self._received == self._expected
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
@@ -107,7 +99,7 @@ class Confirmations:
             self._failed = True
             self._on_failure(error)
 
-    async def serve(self, producer: Polled) -> None:
+    async def serve(self, producer: Producer) -> None:
         """Serve the producer's delivery callbacks while batches are outstanding, for ever."""
         while True:
             await self._busy.wait()

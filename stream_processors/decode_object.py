@@ -41,7 +41,7 @@ def decode_object(value: bytes) -> dict[str, Any]:
 
 
 def _colons(value: dict[str, Any] | list[Any]) -> int:
-    """How many colons this has as JSON, if none is escaped; of a key that occurred twice it counts too few."""
+    """The number of colons that this has as JSON, if none is escaped; too few where a key occurred twice."""
     number, items = 0, value
     texts: list[str] = []
     if type(value) is dict:

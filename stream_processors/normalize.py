@@ -31,10 +31,10 @@ MAX_UNKNOWN_NAMES = 50
 """Unknown fields reported per record; a record with ten thousand of them must not grow the clean topic."""
 
 MAX_OUTPUT_BYTES = MAX_MESSAGE_BYTES - 65_536
-"""What the broker takes, less room for a key, headers and the record's framing."""
+"""The broker's limit, less room for a key, headers and the record's framing."""
 
 MAX_KEY_BYTES = 1000
-"""What a failure keeps of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
+"""A failure keeps so much of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
 
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
@@ -164,7 +164,7 @@ class RecordNormalizer:
 def failed_record(
     dataset: str, record: RawRecord, headers: SourceHeaders, verdict: InvalidRecord, now_ms: int
 ) -> FailedRecord:
-    """What `failures` says of a record. Pure."""
+    """The failure of a record, as it goes to the topic `failures`. Pure."""
     message, payload = verdict.message, record.value
     if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
         message = f"{message} (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
@@ -186,7 +186,7 @@ def failed_record(
 
 
 def kept_key(record: RawRecord) -> bytes | None:
-    """What a failure keeps of the record's key. Pure."""
+    """The record's key as its failure keeps it, cut to MAX_KEY_BYTES. Pure."""
     return record.key[:MAX_KEY_BYTES] if record.key is not None else None
 
 

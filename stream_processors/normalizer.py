@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
+from confluent_kafka import Producer
 
 from schemas.dataset import Dataset
 from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
-from stream_processors.held import REMEDY, Held, held, may_be_held
+from stream_processors.held import REMEDY, Held, Source, SourceLimits, held, may_be_held
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import (
     BATCH_RECORDS,
@@ -20,10 +21,9 @@ from stream_processors.normalizer_metrics import (
     FAILURES,
     RECORDS,
     BoundedLabels,
-    Progress,
+    Counts,
     UnknownFields,
 )
-from stream_processors.source_limits import Source, SourceLimits
 
 log = structlog.get_logger()
 
@@ -38,14 +38,6 @@ HELD = ""
 """Counts held records beside the reasons, none of which is empty."""
 
 
-class Producing(Protocol):
-    """What a stage needs of confluent-kafka's producer."""
-
-    @property
-    def produce(self) -> Callable[..., None]:
-        """Queue one record: topic, value, key, partition, delivery callback. Raises BufferError when it is full."""
-
-
 class NormalizerStage:
     """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
 
@@ -54,9 +46,9 @@ class NormalizerStage:
         dataset: Dataset,
         clean_topic: str,
         failures_topic: str,
-        producer: Producing,
+        producer: Producer,
         confirmations: Confirmations,
-        progress: Progress,
+        counts: Counts,
         limits: SourceLimits,
     ) -> None:
         self._dataset = dataset.name
@@ -64,7 +56,7 @@ class NormalizerStage:
         self._failures_topic = failures_topic
         self._producer = producer
         self._confirmations = confirmations
-        self._progress = progress
+        self._counts = counts
         self._limits = limits
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
@@ -87,12 +79,12 @@ class NormalizerStage:
 
         def confirmed() -> None:
             failed = reasons.total()
-            self._progress.confirmed(len(batch) - failed, failed)
+            self._counts.confirmed(len(batch) - failed, failed)
             confirm()
 
         partition = batch[0].topic, batch[0].partition
         outstanding = await self._confirmations.begin(partition, size, confirmed)
-        self._progress.records_in += len(batch)
+        self._counts.records_in += len(batch)
         now_ms = int(time.time() * 1000)
         for start in range(0, len(batch), SLICE_RECORDS):
             await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
@@ -143,7 +135,7 @@ class NormalizerStage:
 
     def _tell(self) -> None:
         """Say once of each source that it is over the limit, and once that it is not any more."""
-        before = self._progress.holding.get(self._dataset, {})
+        before = self._counts.holding.get(self._dataset, {})
         now = {header_text(source) or PUSHED: why for source, why in self._limits.over.items()}
         if now == before:
             return
@@ -152,7 +144,7 @@ class NormalizerStage:
         for source in before.keys() - now.keys():
             log.info("source_held_no_longer", dataset=self._dataset, source=source)
         FAILURE_LIMIT.labels(self._dataset).set(bool(now))
-        self._progress.holding = self._progress.holding | {self._dataset: now}
+        self._counts.holding = self._counts.holding | {self._dataset: now}
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
         self._batch_records.observe(records)

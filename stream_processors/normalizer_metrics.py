@@ -1,4 +1,4 @@
-"""What the normalizer counts, for Prometheus (`/metrics`) and for its own health."""
+"""The normalizer's counts, for Prometheus (`/metrics`) and for its own health."""
 
 import time
 
@@ -60,7 +60,7 @@ class UnknownFields:
         return sorted(new)
 
 
-class Progress:
+class Counts:
     """Counts since the start, and when something was confirmed last. Read from the health thread."""
 
     def __init__(self) -> None:

@@ -28,8 +28,8 @@ async def begin_again(consumer: AIOKafkaConsumer, error: Exception) -> None:
     `error` is one of LOST.
 
     Raises LogCutOff when the log is shorter than it was. By then the group's place is the first record, in every
-    partition of that topic that is held: where it was deleted and made anew, the others are no further than this one,
-    however many new records they have. What is read twice changes nothing.
+    partition of that topic that is held: where it was deleted and created again, the others are no further than this
+    one, however many new records they have. What is read twice changes nothing.
     """
     if isinstance(error, NoOffsetForPartitionError):
         await consumer.seek_to_beginning(error.args[0])  # the group's first look at it

@@ -1,4 +1,4 @@
-"""How far each partition may be committed: behind the newest batch up to which all is confirmed, and no further.
+"""The position up to which each partition may be committed: behind the newest batch up to which all is confirmed.
 
 The consumer's own position runs ahead of what is confirmed: it has handed out batches that are still in work. It also
 passes what is never handed out (markers of transactions, aborted records, what compaction has left empty), and that
@@ -52,7 +52,7 @@ class Positions(Generic[Partition]):
             newest.position = position
 
     def is_open(self, partition: Partition) -> bool:
-        """Whether the newest batch has not been confirmed yet."""
+        """True while the newest batch has not been confirmed."""
         newest = self._newest.get(partition)
         return newest is not None and not newest.confirmed
 

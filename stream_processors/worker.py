@@ -23,7 +23,7 @@ from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 from stream_processors.worker_health import WorkerHealth
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
 
 
 class Verdict:
-    """Why the worker is to end: None for a signal, or the first error that was reported. On the event loop."""
+    """The reason to end the worker: None for a signal, or the first error that was reported. On the event loop."""
 
     def __init__(self) -> None:
         self._future: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
@@ -65,7 +65,7 @@ class Verdict:
 
     @property
     def pending(self) -> bool:
-        """Whether the worker is to go on."""
+        """True while the worker is to go on."""
         return not self._future.done()
 
     def _on_done(self, task: "asyncio.Future[object]") -> None:
@@ -87,10 +87,10 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     await _ensure_topics(settings, verdict)
     if not verdict.pending:
         return
-    producer, progress = output_producer(settings), Progress()
+    producer, counts = output_producer(settings), Counts()
     confirmations = Confirmations(OUTSTANDING_BYTES, verdict.fail)
-    app = create_app(settings, producer, confirmations, progress, verdict.fail, stage_of)
-    health = WorkerHealth(app, producer, confirmations, progress)
+    app = create_app(settings, producer, confirmations, counts, verdict.fail, stage_of)
+    health = WorkerHealth(app, producer, confirmations, counts)
     with HealthServer(settings.health_port, health.details):
         app.in_worker = True
         _spare_the_collector()
@@ -116,7 +116,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
             _end_at_once(error)
         starting.cancel()
         serving.cancel()
-    log.info("normalizer_stopped", records=progress.records_in)
+    log.info("normalizer_stopped", records=counts.records_in)
 
 
 async def _ensure_topics(settings: Settings, verdict: Verdict) -> None:

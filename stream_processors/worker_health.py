@@ -18,7 +18,7 @@ from runtime.kafka.clients import reason
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.held import REMEDY
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 
 log = structlog.get_logger()
 
@@ -37,11 +37,11 @@ class Stalled(Exception):
 class WorkerHealth:
     """The state that `/health` shows. `watch` runs on the event loop, `details` may be called from any thread."""
 
-    def __init__(self, app: faust.App, producer: Producer, confirmations: Confirmations, progress: Progress) -> None:
+    def __init__(self, app: faust.App, producer: Producer, confirmations: Confirmations, counts: Counts) -> None:
         self._app = app
         self._producer = producer
         self._confirmations = confirmations
-        self._progress = progress
+        self._counts = counts
         self._partitions: list[str] | None = None
         """None until the worker has joined its group; empty where others hold all partitions."""
         self._kafka_problem: str | None = None
@@ -60,18 +60,18 @@ class WorkerHealth:
                 raise Stalled(f"{', '.join(self._waiting)}: nothing confirmed for {self._stalled_seconds:.0f} s")
 
     def details(self) -> dict[str, Any]:
-        """What to show, with `problem` if something is wrong, `degraded` while records are held. Does not block."""
+        """Details to show, with `problem` if something is wrong, `degraded` while records are held. Does not block."""
         # Faust makes its consumer at the first look, and that must not be here: it belongs to the loop of the app.
         committed_at = self._consumer.committed_at if self._partitions is not None else None
         details: dict[str, Any] = {
             "partitions": self._partitions,
-            "records_in": self._progress.records_in,
-            "records_out": self._progress.records_out,
-            "records_failed": self._progress.records_failed,
+            "records_in": self._counts.records_in,
+            "records_out": self._counts.records_out,
+            "records_failed": self._counts.records_failed,
             "oldest_unconfirmed_seconds": round(self._confirmations.oldest_seconds, 1),
             "last_commit_seconds_ago": None if committed_at is None else round(time.monotonic() - committed_at, 1),
         }
-        if holding := {dataset: sources for dataset, sources in self._progress.holding.items() if sources}:
+        if holding := {dataset: sources for dataset, sources in self._counts.holding.items() if sources}:
             details["holding"] = holding
             details["degraded"] = _told(holding)
         if problem := self._problem():
@@ -114,7 +114,7 @@ class WorkerHealth:
         self._waiting = [f"{tp.topic}/{tp.partition}" for tp in waiting]
         # Where all is aborted nothing is ever confirmed, but the group moves on.
         committed_at = self._consumer.committed_at if self._partitions else None
-        progress = self._progress.records_out + self._progress.records_failed, committed_at
+        progress = self._counts.records_out + self._counts.records_failed, committed_at
         if progress != self._progress_seen or not self._waiting or self._kafka_problem:
             self._progress_seen = progress
             self._moved_at = time.monotonic()

@@ -15,10 +15,11 @@ import httpx
 
 from local_stack.addresses import assign_ports
 from runtime.settings import Settings
+from schemas.sinks import SINKS
 from tests.waiting import eventually
 
 PROJECT = Path(__file__).parent.parent
-WORKERS = ("normalizer", "sink postgres", "sink landing", "sink elasticsearch", "sink redis")
+WORKERS = ("normalizer", *(f"sink {sink.name}" for sink in SINKS))
 STOP_SECONDS = 20.0
 ABOUT_WHAT_COMES = ('"event": "request"', '"event": "records_refused"')
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.dataset import Dataset
-from services.audits.store_versions import PAGE, Follower, Held, Holdings, Rows
+from services.audits.store_versions import Rows
+from sinks.held_versions import PAGE, Held, HeldVersions, Holdings
 
 MISSING, STALE, NEWER, ORPHANED = KINDS = ("missing", "stale", "newer", "orphaned")
 
@@ -61,7 +62,7 @@ def difference(row: int | None, held: Held | None, *, complete: bool) -> str | N
 
 async def audit_store(
     rows: Rows,
-    store: Follower,
+    store: HeldVersions,
     dataset: Dataset,
     caught_up: Callable[[float], Awaitable[bool]],
     wait: float,
@@ -116,7 +117,7 @@ def counts(one: StoreAudit) -> dict[str, int]:
 
 
 async def _walk(
-    rows: Rows, store: Follower, dataset: Dataset, result: StoreAudit, progress: Callable[[int], None]
+    rows: Rows, store: HeldVersions, dataset: Dataset, result: StoreAudit, progress: Callable[[int], None]
 ) -> set[str]:
     suspects: set[str] = set()
     async for page in rows.pages(dataset):
@@ -148,7 +149,7 @@ async def _states(rows: Rows, dataset: Dataset, keys: Iterable[str]) -> dict[str
     return states
 
 
-async def _holdings(store: Follower, dataset: Dataset, keys: Iterable[str]) -> Holdings:
+async def _holdings(store: HeldVersions, dataset: Dataset, keys: Iterable[str]) -> Holdings:
     held: Holdings = {}
     for page in _paged(list(keys)):
         held |= await store.versions(dataset, page)

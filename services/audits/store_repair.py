@@ -15,7 +15,7 @@ from schemas.registry import dataset_named
 from services.audits.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
 from services.audits.deleted_documents import highest_deleted_version
 from services.audits.repair_events import delete_again, raise_versions, renumber
-from services.audits.store_versions import Documents
+from sinks.elasticsearch import Documents
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.publisher import Outgoing, Publisher

@@ -6,18 +6,16 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
 from schemas.registry import all_datasets
+from schemas.sinks import SINKS, load
 from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store, deep_audit_json
 from services.audits.store_repair import Difference, Repair, differences, repair
-from services.audits.store_versions import CacheEntries, Documents, Follower, Rows
-
-REQUEST_SECONDS = 60.0
+from services.audits.store_versions import Rows
+from sinks.held_versions import HeldVersions
 
 Told = Callable[[str, str, int], None]
 """Called with a dataset, a store and the number of rows that have been compared."""
@@ -61,15 +59,11 @@ async def _compare(settings: Settings, settle: float, told: Told) -> list[StoreA
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
-        stores: list[Follower] = []
-        if settings.elasticsearch_url:
-            client = AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS)
-            stack.push_async_callback(client.close)
-            stores.append(Documents(client, settings))
-        if settings.redis_url:
-            redis = Redis.from_url(settings.redis_url)
-            stack.push_async_callback(redis.aclose)
-            stores.append(CacheEntries(redis, settings))
+        stores: list[HeldVersions] = [
+            await stack.enter_async_context(load(sink.versions).opened(settings))
+            for sink in SINKS
+            if sink.versions and sink.needs not in settings.absent_stores
+        ]
         return [
             await audit_store(
                 Rows(engine),

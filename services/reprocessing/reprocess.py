@@ -30,7 +30,7 @@ from services.reprocessing.reprocess_state import EXAMPLES, Choice, Counts, Read
 from stores.checkpoints import CheckpointStore, Position
 from stores.coverage import read_books
 from stores.epochs import real_topic
-from stores.failure_states import TAKEN_SINCE
+from stores.failure_states import DOWNSTREAM_STAGES, TAKEN_SINCE
 from stores.tables import ingest_failures
 
 log = structlog.get_logger()
@@ -183,7 +183,7 @@ class Reprocess:
         within = f.offset.between(next(iter(window.offsets))[0], window.offsets.end())
         acted_on = f.state.not_in(TAKEN) | f.edited_payload.is_not(None)
         query = select(f.offset, acted_on).where(f.topic == window.place[0], f.partition == window.place[1], within)
-        query = query.where(f.stage != "elasticsearch", f.state.not_in(TAKEN_SINCE))
+        query = query.where(f.stage.not_in(DOWNSTREAM_STAGES), f.state.not_in(TAKEN_SINCE))
         return {offset: acted for offset, acted in await connection.execute(query)}  # noqa: C416 (no pairs to mypy)
 
     def _read(self, found: Sequence[Found], failures: Mapping[int, bool], state: State) -> Clean:

@@ -1,4 +1,4 @@
-"""When a source has drifted: the rules, over what has been remembered of the source and what a batch shows. Pure.
+"""The rules by which a source has drifted, over what is remembered of it and what a batch shows. Pure.
 
 A source is learned first: all fields and types of its first run, or of its first LEARNING_RECORDS records, are its own.
 After that, a field never seen before is *gained*; a type never seen before of a known field is *retyped* (null is no
@@ -10,8 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from sinks.drift.observation import Example, Observation, Sighting
-from sinks.drift.shapes import NULL
+from sinks.drift.fields import NULL, Example, Observation, Sighting
 
 LEARNING_RECORDS = 1_000
 
@@ -34,7 +33,7 @@ What = Literal["gained", "lost", "retyped"]
 
 
 class FieldState(msgspec.Struct):
-    """What is remembered of a field. Numbers count records of the source."""
+    """The memory of a field. Numbers count records of the source."""
 
     born: int
     """Records before the first that had it."""
@@ -42,7 +41,7 @@ class FieldState(msgspec.Struct):
     absent: int = 0
     """Records since the last that had it."""
     absent_since: int | None = None
-    """When the first of these came, in ms since the epoch."""
+    """Arrival of the first of these, in ms since the epoch."""
     types: dict[str, int] = msgspec.field(default_factory=dict)
     gained: bool = False
     lost: bool = False
@@ -56,7 +55,7 @@ class FieldState(msgspec.Struct):
 
 
 class SourceState(msgspec.Struct):
-    """What is remembered of a source's records for one dataset."""
+    """The memory of a source's records for one dataset."""
 
     records: int = 0
     run: str | None = None

@@ -1,4 +1,4 @@
-"""Keeps what is known of sources, and their drifts, in the transaction in which the raw records land.
+"""Keeps the fields of sources, and their drifts, in the transaction in which the raw records land.
 
 So each record counts once, however often it is delivered: a batch that is rolled back leaves nothing behind, and
 one that comes again lands nothing new.
@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from schemas.dataset import Dataset
-from sinks.drift.consequence import example_text, failure_reason
-from sinks.drift.observation import Group, Observation
+from sinks import metrics
+from sinks.drift.failure_reason import example_text, failure_reason
+from sinks.drift.fields import Group, Observation
 from sinks.drift.rules import Change, SourceState, observe
 from sinks.postgres.connection import Connection
 
@@ -46,6 +48,8 @@ _END = """
     WHERE source_name = $1 AND dataset = $2 AND field = $3 AND what = $4 AND (what <> 'retyped' OR to_type = $5)
         AND ended_at IS NULL"""
 
+log = structlog.get_logger()
+
 _decode_state = msgspec.json.Decoder(SourceState).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -57,9 +61,26 @@ class Begun(msgspec.Struct, frozen=True):
     change: Change
     reason: str | None
 
+    def announce(self) -> None:
+        """Log and count it, with a warning where records fail because of it. To be called once it is committed."""
+        group, change = self.group, self.change
+        breaking = self.reason is not None
+        metrics.SCHEMA_DRIFT.labels(group.dataset, change.what, "yes" if breaking else "no").inc()
+        (log.warning if breaking else log.info)(
+            "schema_drift",
+            source=group.source,
+            dataset=group.dataset,
+            what=change.what,
+            field=change.field,
+            from_type=change.from_type,
+            to_type=change.to_type,
+            failing_with=self.reason,
+            run=group.run,
+        )
 
-async def note(connection: Connection, seen: Sequence[Observation], datasets: Mapping[str, Dataset]) -> list[Begun]:
-    """Take what a batch shows into the memory of its sources; returns the drifts that begin with it.
+
+async def record(connection: Connection, seen: Sequence[Observation], datasets: Mapping[str, Dataset]) -> list[Begun]:
+    """Take a batch into the memory of its sources; returns the drifts that begin with it.
 
     To be called last in the transaction: it locks the sources' rows, in one order, until the commit.
     """

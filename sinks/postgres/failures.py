@@ -22,10 +22,6 @@ UNKNOWN = "unknown"
 LATEST_MS = 253_402_300_800_000
 """The year 10000: no time that a database knows."""
 
-DOWNSTREAM_STAGES = frozenset({"elasticsearch"})
-"""Stages after Postgres: a record that fails there is stored already. It gets a row in `ingest_failures` so that
-somebody sees it, and no outcome: it has one."""
-
 _COLUMNS = (
     ("dataset", "text"),
     ("source_name", "text"),

@@ -8,6 +8,7 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from schemas.events import Origin
 from sinks.postgres.connection import Connection
 from sinks.postgres.run_outcomes import RunOutcomes
+from stores.failure_states import NOT_DOWNSTREAM
 from stores.tables import OUTCOMES
 
 Place = tuple[str, int]
@@ -38,11 +39,11 @@ _HELD = """
     WHERE f."offset" BETWEEN lower(w.ranges::int8multirange) AND upper(w.ranges::int8multirange)
         AND f."offset" <@ w.ranges::int8multirange AND f.state = 'held'"""
 
-_FAILED = """
+_FAILED = f"""
     SELECT f.topic, f."partition", f."offset" FROM ingest_failures f
     JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w (topic, partition, "offset")
         USING (topic, partition, "offset")
-    WHERE f.state IN ('open', 'parked') AND f.edited_payload IS NULL AND f.stage <> 'elasticsearch'"""
+    WHERE f.state IN ('open', 'parked') AND f.edited_payload IS NULL AND {NOT_DOWNSTREAM}"""  # noqa: S608
 
 _RELEASED = """
     UPDATE ingest_failures f SET state = 'released', updated_at = now()

@@ -16,7 +16,6 @@ from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
 from schemas.events import FailedRecord
 from schemas.registry import all_datasets, ingested_datasets
-from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
 from sinks.failed_records import NO_PARTITION, outgoing_failure
@@ -26,7 +25,6 @@ from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.deletions import Deletions, purge_tombstones
 from sinks.postgres.failures import (
-    DOWNSTREAM_STAGES,
     decode_failed,
     failed_arrival,
     find_own_failures,
@@ -51,6 +49,7 @@ from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.epochs import is_raw, raw_topics
+from stores.failure_states import DOWNSTREAM_STAGES
 
 log = structlog.get_logger()
 
@@ -91,7 +90,6 @@ class PostgresSink:
     """Implements Sink. One transaction per batch; change events are confirmed before offsets are committed."""
 
     name = "postgres"
-    group = "sink-postgres"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -110,10 +108,6 @@ class PostgresSink:
         self._raw_of = {dataset: topic for topic, dataset in self._datasets_of_raw.items()}
         self._raw_topics = frozenset(self._datasets_of_raw)
         """With those of datasets that are declared no more, whose failures may still come."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return (*(dataset.clean_topic for dataset in ingested_datasets()), FAILURES_TOPIC)
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits

@@ -142,7 +142,7 @@ async def test_elasticsearch_beyond_its_flood_stage_is_waited_for_and_frees_its_
         async def both_are_there() -> bool:
             return await documents() == 2
 
-        store = ElasticsearchSink(pipeline_settings, pipeline_settings.elasticsearch_url)
+        store = ElasticsearchSink(pipeline_settings)
         publish(pipeline_settings, "customers.changed", change("C1", 1))
         try:
             async with running(store, pipeline_settings) as runner:

@@ -8,7 +8,7 @@ import httpx
 
 from runtime.kafka.clients import SESSION_TIMEOUT_MS
 from runtime.settings import Settings
-from sinks.postgres.sink import PostgresSink
+from schemas.topics import topics_read_by
 from tests.faults.figures import Figure, record_figure
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
@@ -22,7 +22,7 @@ NAPS = 2
 
 def test_a_zombie_writes_nothing_over(pipeline_settings: Settings, tmp_path: Path) -> None:
     settings = pipeline_settings
-    partitions = settings.topic_partitions * len(PostgresSink(settings).topics)
+    partitions = settings.topic_partitions * len(topics_read_by("sink-postgres"))
     records = Workload(ENDLESS, 2_000, seed=3)
     with Pipeline(settings, tmp_path) as pipeline:
         sleeper = pipeline["sink postgres"]

@@ -13,7 +13,10 @@ from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store
-from services.audits.store_versions import CacheEntries, Documents, Holdings, Rows
+from services.audits.store_versions import Rows
+from sinks.elasticsearch import Documents
+from sinks.held_versions import Holdings
+from sinks.redis_invalidation import CacheEntries
 from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
 from stores.search_index import alias_name, ensure_indices, index_name
 from tests.integration.postgres_sink_driver import Driver, customer, driver
@@ -59,6 +62,7 @@ async def test_documents_that_do_not_follow_their_rows_are_named(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
 
@@ -125,6 +129,7 @@ async def test_with_too_many_differences_the_walk_ends_and_the_result_is_not_cle
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
     monkeypatch.setattr("services.audits.deep_audit.MAX_SUSPECTS", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1")}

@@ -19,9 +19,8 @@ from tests.e2e.stores import rows
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
 from tests.faults.workload import Sent
-from tests.processes import PROJECT, Pipeline, environment_of
+from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
 
-WORKERS = ("normalizer", "sink postgres", "sink landing", "sink elasticsearch", "sink redis")
 KEYS = [f"C{number:03}" for number in range(40)]
 CHANGED = "SELECT customer_id, updated_at FROM customers WHERE updated_at IS NOT NULL ORDER BY 1"
 

@@ -31,7 +31,7 @@ async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearc
 
 def sink(settings: Settings) -> ElasticsearchSink:
     assert settings.elasticsearch_url
-    return ElasticsearchSink(settings, settings.elasticsearch_url)
+    return ElasticsearchSink(settings)
 
 
 async def document(client: AsyncElasticsearch, settings: Settings, key: str) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from schemas.events import ChangeEvent, FailedRecord
 from schemas.registry import all_datasets, dataset_named
 from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store
-from services.audits.store_versions import Documents, Rows
-from sinks.elasticsearch import ElasticsearchSink
+from services.audits.store_versions import Rows
+from sinks.elasticsearch import Documents, ElasticsearchSink
 from sinks.outbox_relay import OutboxRelay
 from sinks.postgres.outbox import Outbox
 from sinks.redis_invalidation import RedisInvalidationSink
@@ -263,7 +263,7 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
             api_client(settings) as client,
             AsyncElasticsearch(settings.elasticsearch_url) as search,
             relaying(settings) as relay,
-            running(ElasticsearchSink(settings, settings.elasticsearch_url), settings),
+            running(ElasticsearchSink(settings), settings),
             running(RedisInvalidationSink(settings), settings),
         ):
             assert (await client.get("/users/ada@example.org")).status_code == 404
@@ -325,7 +325,7 @@ async def test_an_event_that_comes_late_does_not_bring_a_deleted_user_back(
     async with (
         AsyncElasticsearch(settings.elasticsearch_url) as search,
         relaying(settings),
-        running(ElasticsearchSink(settings, settings.elasticsearch_url), settings),
+        running(ElasticsearchSink(settings), settings),
         running(RedisInvalidationSink(settings), settings),
     ):
 
@@ -371,7 +371,7 @@ async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
             async with relaying(settings):
                 await emptied(settings)
             unread = await audited(0)
-            async with running(ElasticsearchSink(settings, settings.elasticsearch_url), settings):
+            async with running(ElasticsearchSink(settings), settings):
                 done = await audited(30)
         finally:
             await engine.dispose()
@@ -385,7 +385,7 @@ async def test_a_user_whom_the_index_refuses_is_a_failure_with_his_content(pipel
     assert pipeline_settings.elasticsearch_url
     bad = ChangeEvent("x@example.org", "stored", 7, data=msgspec.Raw(b'{"name":{"first":"X"},"email":"x@example.org"}'))
     publish(pipeline_settings, "users.changed", ("x@example.org", msgspec.json.encode(bad)))
-    async with running(ElasticsearchSink(pipeline_settings, pipeline_settings.elasticsearch_url), pipeline_settings):
+    async with running(ElasticsearchSink(pipeline_settings), pipeline_settings):
 
         async def reported() -> bool:
             ends = await asyncio.to_thread(end_offsets, pipeline_settings, [pipeline_settings.named("failures")])

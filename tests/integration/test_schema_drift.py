@@ -1,12 +1,15 @@
 """Drift as the landing sink notices it: in the table, in the API, once per record however often it is delivered."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
+import pytest
 import structlog
 
 from runtime.settings import Settings
+from schemas.sinks import SINKS, sink_named
 from sinks.landing import LandingSink
 from tests.integration.api_client import api_client
 from tests.integration.sink_events import publish, running
@@ -57,7 +60,9 @@ async def test_a_field_that_is_renamed_is_one_lost_and_one_gained_in_the_api_and
     assert sorted(lines) == [("gained", "mail", "info"), ("lost", "email", "warning")]
 
 
-async def test_what_comes_again_is_not_counted_again_and_a_restart_forgets_nothing(pipeline_settings: Settings) -> None:
+async def test_what_comes_again_is_not_counted_again_and_a_restart_forgets_nothing(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(LandingSink(pipeline_settings), pipeline_settings):
         send(pipeline_settings, "r1", *({"customer_id": f"C{n}"} for n in range(30)))
         send(pipeline_settings, "r2", {"customer_id": "C1", "note": "x"})
@@ -66,8 +71,10 @@ async def test_what_comes_again_is_not_counted_again_and_a_restart_forgets_nothi
     connection = await connect(pipeline_settings.plain_database_url)
     # Of the batch that comes again one record has not landed: it alone is new.
     await connection.execute('DELETE FROM raw_api_data WHERE "offset" = 30')
+    again = replace(sink_named("landing"), name="landing-again")
+    monkeypatch.setattr("schemas.sinks.SINKS", [*SINKS, again])
     sink = LandingSink(pipeline_settings)
-    sink.group = "sink-landing-again"
+    sink.name = again.name
     async with running(sink, pipeline_settings):
         send(pipeline_settings, "r3", {"customer_id": "C2", "note": "y"})
         await landed(pipeline_settings, 32)

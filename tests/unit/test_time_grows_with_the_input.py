@@ -22,7 +22,7 @@ from schemas.errors import InvalidField
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE
 from schemas.registry import all_datasets, dataset_named, ingested_datasets
 from schemas.text import fold, tidy
-from sinks.drift.shapes import Shapes
+from sinks.drift.fields import Shapes
 from stream_processors.normalize import RecordNormalizer
 from tests.unit.stream_processors.raw_records import RawRecord, customer
 

@@ -15,7 +15,7 @@ from runtime.settings import Settings
 from stream_processors.app import create_app
 from stream_processors.batch_transport import BatchConsumer, BatchMessage, BatchThread, Fetched, confirm
 from stream_processors.confirmations import Confirmations
-from stream_processors.normalizer_metrics import Progress
+from stream_processors.normalizer_metrics import Counts
 from tests.unit.stream_processors.raw_records import RecordingProducer
 
 RAW = TP("customers.raw", 0)
@@ -25,7 +25,7 @@ RAW = TP("customers.raw", 0)
 async def app(tmp_path: Path) -> faust.App:
     settings = Settings(headrace_home=tmp_path, kafka_bootstrap_servers="127.0.0.1:1,127.0.0.1:2", worker_id="7")
     producer: Any = RecordingProducer()
-    app = create_app(settings, producer, Confirmations(1, print), Progress(), print)
+    app = create_app(settings, producer, Confirmations(1, print), Counts(), print)
     app.topics.acking_topics.add(RAW.topic)
     app.consumer_generation_id = 5
     return app

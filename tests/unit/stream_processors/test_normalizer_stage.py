@@ -1,7 +1,7 @@
 """A batch of raw records goes to the clean topic and to failures, and is confirmed after both."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -13,9 +13,9 @@ from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
+from stream_processors.held import MOST_SOURCES, SourceLimits
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
-from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Progress, UnknownFields
-from stream_processors.source_limits import MOST_SOURCES, SourceLimits
+from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Counts, UnknownFields
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
 
 
@@ -25,16 +25,16 @@ class Scene:
     ) -> None:
         self.producer = producer or RecordingProducer()
         self.failed: list[DeliveryFailed] = []
-        self.progress = Progress()
+        self.counts = Counts()
         self.confirmed: list[int] = []
         self.confirmations = Confirmations(most_bytes, self.failed.append)
         self.stage = NormalizerStage(
             dataset_named("customers"),
             "ns.customers.clean",
             "ns.failures",
-            self.producer,
+            cast("Any", self.producer),
             self.confirmations,
-            self.progress,
+            self.counts,
             SourceLimits(settings or Settings()),
         )
 
@@ -67,11 +67,11 @@ async def test_a_batch_is_confirmed_only_when_all_its_outputs_are_delivered() ->
     scene.producer.answer(2)
     await turn()
     assert scene.confirmed == []
-    assert (scene.progress.records_in, scene.progress.records_out, scene.progress.confirmed_at) == (3, 0, None)
+    assert (scene.counts.records_in, scene.counts.records_out, scene.counts.confirmed_at) == (3, 0, None)
     scene.producer.answer()
     await turn()
     assert scene.confirmed == [3]
-    assert (scene.progress.records_out, scene.progress.records_failed) == (2, 1)
+    assert (scene.counts.records_out, scene.counts.records_failed) == (2, 1)
 
 
 async def test_a_failed_delivery_is_reported_and_nothing_is_confirmed() -> None:
@@ -167,7 +167,7 @@ async def test_a_source_that_floods_is_held_and_the_others_go_on() -> None:
     last = outputs(scene)[-1]
     assert isinstance(last, FailedRecord)
     assert (last.source, last.held) == ("good", False), "it fails by itself"
-    assert "bad" in scene.progress.holding["customers"]
+    assert "bad" in scene.counts.holding["customers"]
     scene.producer.answer()
     await turn()
     assert scene.confirmed == [1_801], "nobody waits"
@@ -195,9 +195,9 @@ async def test_holding_ends_when_the_share_of_failures_falls() -> None:
     good = of(b"bad", renamed(customer()))
     await scene.take(*[good] * SLICE_RECORDS)
     assert len(held(scene)) == SLICE_RECORDS, "the share is below the limit"
-    assert scene.progress.holding["customers"], "it is told as long as failures are in the window"
+    assert scene.counts.holding["customers"], "it is told as long as failures are in the window"
     await scene.take(*[good] * 1_000)
-    assert not scene.progress.holding["customers"]
+    assert not scene.counts.holding["customers"]
 
 
 async def test_what_a_producer_has_marked_as_unreadable_does_not_count() -> None:
@@ -205,7 +205,7 @@ async def test_what_a_producer_has_marked_as_unreadable_does_not_count() -> None
     marked = RawRecord(b"a,b,c", headers=((HEADER_SOURCE, b"csv"), (HEADER_PROBLEM, b"ragged_row")))
     await scene.take(*[marked] * 5_000)
     assert held(scene) == []
-    assert scene.progress.holding == {}
+    assert scene.counts.holding == {}
 
 
 async def test_sources_beyond_the_most_share_a_window_with_those_without_a_name() -> None:

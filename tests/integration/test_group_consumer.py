@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException
 from monitoring.lag import read_lag
 from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
-from sinks.intake import FENCES, Intake, Offsets
+from sinks.group_consumer import FENCES, GroupConsumer, Offsets
 from sinks.redis_invalidation import RedisInvalidationSink
 from sinks.runner import Runner
 from tests.integration.sink_events import change, publish, running
@@ -33,64 +33,64 @@ def double(settings: Settings) -> None:
 
 
 def test_a_member_that_is_fenced_joins_again_and_reads_on(pipeline_settings: Settings) -> None:
-    intake = Intake(pipeline_settings, GROUP, [TOPIC])
-    intake.open()
+    consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC])
+    consumer.open()
     try:
         publish(pipeline_settings, TOPIC, change("C1", 1))
-        (first,) = eventually(intake.collect, what="the first record")
+        (first,) = eventually(lambda: consumer.poll().messages, what="the first record")
         double(pipeline_settings)
         offsets = {(str(first.topic()), int(first.partition())): int(first.offset()) + 1}
         with ThreadPoolExecutor(1) as pool:
-            dropped = pool.submit(intake.commit, offsets)
+            dropped = pool.submit(consumer.commit, offsets)
             while not dropped.done():
-                intake.take_answers()
+                consumer.take_answers()
         assert dropped.result(), "one that was fenced is dropped, not tried for ever"
         publish(pipeline_settings, TOPIC, change("C1", 2))
-        again = eventually(intake.collect, what="what was not committed comes again")
+        again = eventually(lambda: consumer.poll().messages, what="what was not committed comes again")
         assert again[0].offset() == first.offset()
     finally:
-        intake.close()
+        consumer.close()
 
 
 def test_a_commit_waits_for_its_answer_as_long_as_nobody_polls(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.intake.COMMIT_SECONDS", 0.5)
-    intake = Intake(pipeline_settings, GROUP, [TOPIC])
-    intake.open()
+    monkeypatch.setattr("sinks.group_consumer.COMMIT_SECONDS", 0.5)
+    consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC])
+    consumer.open()
     try:
         publish(pipeline_settings, TOPIC, change("C1", 1))
-        (first,) = eventually(intake.collect, what="the first record")
+        (first,) = eventually(lambda: consumer.poll().messages, what="the first record")
         offsets = {(str(first.topic()), int(first.partition())): int(first.offset()) + 1}
         with ThreadPoolExecutor(1) as pool, structlog.testing.capture_logs() as logs:
-            committed = pool.submit(intake.commit, offsets)
+            committed = pool.submit(consumer.commit, offsets)
             time.sleep(2)  # a long write
             while not committed.done():
-                intake.take_answers()
+                consumer.take_answers()
         assert committed.result()
         assert logs == [], "it was not given up"
     finally:
-        intake.close()
+        consumer.close()
 
 
 def test_two_processes_with_one_worker_id_are_told_so(pipeline_settings: Settings) -> None:
-    intake = Intake(pipeline_settings, GROUP, [TOPIC])
-    intake.open()
+    consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC])
+    consumer.open()
     try:
-        eventually(lambda: intake.collect() or intake.assigned, what="it has joined")
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
         with pytest.raises(KafkaException, match="give each one a WORKER_ID of its own"):
-            fence_again_and_again(intake, pipeline_settings)
+            fence_again_and_again(consumer, pipeline_settings)
     finally:
-        intake.close()
+        consumer.close()
 
 
-def fence_again_and_again(intake: Intake, settings: Settings) -> None:
+def fence_again_and_again(consumer: GroupConsumer, settings: Settings) -> None:
     for _ in range(FENCES + 1):
         double(settings)
-        seen = len(intake._fences)
-        while len(intake._fences) == seen:
-            intake.collect()
-        eventually(lambda: intake.collect() or intake.assigned, what="it has joined again")
+        seen = len(consumer._fences)
+        while len(consumer._fences) == seen:
+            consumer.poll()
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined again")
 
 
 def test_what_is_passed_without_a_record_is_told_behind_the_records_before_it(pipeline_settings: Settings) -> None:
@@ -98,31 +98,28 @@ def test_what_is_passed_without_a_record_is_told_behind_the_records_before_it(pi
     committed(producer, topic, [(b"C1", b"1"), (b"C2", b"2")])
     aborted(producer, topic, [(b"C3", b"3")])
     aborted(producer, topic, [(b"C1", None)], partition=1)
-    with intake_on(pipeline_settings) as intake:
-        assert read_to_the_end(intake, {(topic, 0): 5, (topic, 1): 2}) == [(0, 0), (0, 1)]
-        assert intake.collect() == []
-        assert intake.collected == {}, "told once"
+    with consumer_on(pipeline_settings) as consumer:
+        assert read_to_the_end(consumer, {(topic, 0): 5, (topic, 1): 2}) == [(0, 0), (0, 1)]
+        assert consumer.poll()[:2] == ([], {}), "told once"
         with hung(pipeline_settings, topic, [(b"C4", b"4")]):
             publish(pipeline_settings, TOPIC, change("C5", 1))
-            assert intake.collect() == []
-            assert intake.collected == {}, "nobody is past the beginning of an open transaction"
-        assert read_to_the_end(intake, {(topic, 0): 8}) == [(0, 6)]
+            assert consumer.poll()[:2] == ([], {}), "nobody is past the beginning of an open transaction"
+        assert read_to_the_end(consumer, {(topic, 0): 8}) == [(0, 6)]
 
 
 def test_nothing_is_passed_while_a_record_before_it_waits_to_be_collected(pipeline_settings: Settings) -> None:
     topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
     committed(producer, topic, [(b"C1", b"1")])
-    with intake_on(pipeline_settings) as intake:
+    with consumer_on(pipeline_settings) as consumer:
 
         def at_the_end() -> bool:
-            intake.take_answers()
-            return intake._behind.get((topic, 0)) == 2
+            consumer.take_answers()
+            return consumer._behind.get((topic, 0)) == 2
 
         eventually(at_the_end, what="it has come to the end")
-        assert intake.collected == {}
-        (message,) = intake.collect()
+        (message,), offsets, _ = consumer.poll()
         assert message.offset() == 0
-        assert intake.collected[topic, 0] == 2
+        assert offsets[topic, 0] == 2
 
 
 async def test_a_sink_commits_behind_markers_and_never_past_what_its_store_has_not(
@@ -162,23 +159,24 @@ def change_bytes(key: str, version: int) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def intake_on(settings: Settings) -> Iterator[Intake]:
-    intake = Intake(settings, GROUP, [TOPIC])
-    intake.open()
+def consumer_on(settings: Settings) -> Iterator[GroupConsumer]:
+    consumer = GroupConsumer(settings, GROUP, [TOPIC])
+    consumer.open()
     try:
-        yield intake
+        yield consumer
     finally:
-        intake.close()
+        consumer.close()
 
 
-def read_to_the_end(intake: Intake, ends: Offsets) -> list[tuple[int, int]]:
+def read_to_the_end(consumer: GroupConsumer, ends: Offsets) -> list[tuple[int, int]]:
     """Partitions and offsets of what has come by the time that these offsets are to be committed."""
     seen: list[tuple[int, int]] = []
     offsets: Offsets = {}
 
     def at_the_end() -> bool:
-        seen.extend((message.partition(), message.offset()) for message in intake.collect())
-        offsets.update(intake.collected)
+        messages, passed, _ = consumer.poll()
+        seen.extend((message.partition(), message.offset()) for message in messages)
+        offsets.update(passed)
         return offsets == ends
 
     eventually(at_the_end, what=f"it stands at {ends}")

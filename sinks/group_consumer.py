@@ -1,10 +1,11 @@
-"""The consumer's side of a sink: what is polled, paused, committed. Blocking; to be called from a thread."""
+"""A member of a consumer group: polls, pauses and commits. Blocking; to be called from threads."""
 
 import contextlib
 import queue
 import threading
 import time
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -34,19 +35,32 @@ FENCES_WITHIN_SECONDS = 60.0
 in so short a time has a real double."""
 
 
-class Intake:
+class Polled(NamedTuple):
+    """Messages in order of arrival per partition, and where that leaves off."""
+
+    messages: list[Message]
+    offsets: Offsets
+    """To be committed once all before them is done.
+
+    They may lie behind the last message, and be there without one: where transaction markers or aborted records follow.
+    """
+    without: frozenset[str]
+    """The physical topics that were set aside."""
+
+
+class GroupConsumer:
     """A consumer that keeps its place in the group whatever its store does.
 
-    One thread at a time may poll (`collect`, `hold`, `resume`, `take_answers`), while another one commits. A commit is
-    answered only while somebody polls: the client runs one call at a time (confluent-kafka since 2.16), and a commit
-    that waited inside it would keep out the poll that a move of the coordinator needs.
+    Any thread may call it, and one may commit while another polls. A commit is answered only while somebody polls: the
+    client runs one call at a time (confluent-kafka since 2.16), and a commit that waited inside it would keep out the
+    poll that a move of the coordinator needs.
     """
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
         self._config = consumer_config(
             settings,
             group,
-            error_cb=self._client_error,
+            error_cb=lambda error: self._trouble("client", error.str()),
             on_commit=self._on_commit,
             # The only way to learn that markers of transactions, or aborted records, lie behind the last record.
             **{"enable.partition.eof": True},
@@ -59,13 +73,15 @@ class Intake:
         self._behind: Offsets = {}
         self._position: Offsets = {}
         self._uncommitted: Offsets = {}
-        self._paused = False
+        self.held = False
+        """Partitions are paused, from `hold` to `resume`."""
         self._aside: frozenset[str] = frozenset()
         self._left_at: Offsets = {}
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
         self._fences: list[float] = []
+        self._polling = threading.Lock()
         self._committing = threading.Lock()
         self._rewound = False
         self._closing = False
@@ -73,11 +89,6 @@ class Intake:
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
-        self.collected: Offsets = {}
-        """The next offsets behind what `collect` has returned last: to be committed once all up to there is done.
-
-        They may lie behind the last record, and be there without one: where markers or aborted records follow.
-        """
 
     def open(self) -> None:
         """Join the group."""
@@ -86,65 +97,47 @@ class Intake:
             self._topics, on_assign=self._on_change, on_revoke=self._on_lost, on_lost=self._on_lost
         )
 
-    def collect(self) -> list[Message]:
-        """The next batch, in order of arrival per partition; empty if nothing came within the batch's waiting time."""
-        messages, self._carried = self._carried, []
-        wanted = self._batch_records - len(messages)
-        if wanted > 0:
-            messages += self._poll(wanted, self._batch_seconds)
-        self.collected, self._behind = self._behind, {}
-        return messages
+    def poll(self, without: frozenset[str] = frozenset()) -> Polled:
+        """The next batch; empty if nothing came within the batch's waiting time.
 
-    def left(self, offsets: Offsets) -> None:
-        """Note from where to read on what was brought and could not be written."""
-        for place, offset in offsets.items():
-            self._left_at[place] = min(offset, self._left_at.get(place, offset))
+        It holds nothing of the physical topics `without`. What is no longer among them comes from where it was left.
+        """
+        with self._polling:
+            self._set_aside(without)
+            messages, self._carried = self._carried, []
+            wanted = self._batch_records - len(messages)
+            if wanted > 0:
+                messages += self._consume(wanted, self._batch_seconds)
+            offsets, self._behind = self._behind, {}
+            return Polled(messages, offsets, without)
 
-    def set_aside(self, topics: frozenset[str]) -> None:
-        """Bring no messages of these physical topics any more; those no longer among them from where they were left."""
-        back, self._aside = self._aside - topics, topics
-        self._carried = self._without_those_aside(self._carried)
-        self._behind = {place: offset for place, offset in self._behind.items() if place[0] not in topics}
-        for place in [place for place in self.assigned if place[0] in back]:
-            self._position.pop(place, None)
-            if (offset := self._left_at.pop(place, None)) is not None:
-                self._open_consumer().seek(TopicPartition(*place, offset))
-            if not self._paused:
-                self._open_consumer().resume([TopicPartition(*place)])
-
-    def _without_those_aside(self, messages: list[Message]) -> list[Message]:
-        if not self._aside:
-            return messages
-        kept, places = [], set()
-        for message in messages:
-            if message.topic() in self._aside:
-                place = (message.topic(), message.partition())
-                self._left_at.setdefault(place, message.offset())
-                places.add(place)
-            else:
-                kept.append(message)
-        if assigned := [TopicPartition(*place) for place in places if place in self.assigned]:
-            self._open_consumer().pause(assigned)
-        return kept
+    def leave(self, offsets: Offsets) -> None:
+        """Note from where to read on, in topics that are set aside, what was polled and could not be written."""
+        with self._polling:
+            for place, offset in offsets.items():
+                self._left_at[place] = min(offset, self._left_at.get(place, offset))
 
     def hold(self, seconds: float) -> None:
         """Poll while nothing is wanted, to keep the place in the group: partitions are paused, nothing is lost."""
-        # Also those assigned since the last call. What was on its way before the pause is kept for the next batch.
-        if assignment := self._open_consumer().assignment():
-            self._open_consumer().pause(assignment)
-        self._paused = True
-        self._carried += self._poll(self._batch_records, seconds)
+        with self._polling:
+            # Also those assigned since the last call. What was on its way before the pause is kept for the next batch.
+            if assignment := self._open_consumer().assignment():
+                self._open_consumer().pause(assignment)
+            self.held = True
+            self._carry(self._batch_records, seconds)
 
     def resume(self) -> None:
         """Let messages come again after `hold`."""
-        if self._paused:
-            self._paused = False
-            if assignment := [one for one in self._open_consumer().assignment() if one.topic not in self._aside]:
-                self._open_consumer().resume(assignment)
+        with self._polling:
+            if self.held:
+                self.held = False
+                if assignment := [one for one in self._open_consumer().assignment() if one.topic not in self._aside]:
+                    self._open_consumer().resume(assignment)
 
     def take_answers(self) -> None:
         """Poll for what the broker has answered to commits; a message that comes along is kept for the next batch."""
-        self._carried += self._poll(1, 0)
+        with self._polling:
+            self._carry(1, 0)
 
     def commit(self, offsets: Offsets) -> bool:
         """Commit these and whatever an earlier call could not; False if the broker is away: call again.
@@ -174,6 +167,32 @@ class Intake:
         if self._consumer is not None:
             close_consumer(self._consumer, seconds)
 
+    def _set_aside(self, topics: frozenset[str]) -> None:
+        back, self._aside = self._aside - topics, topics
+        self._carried = self._without_those_aside(self._carried)
+        self._behind = {place: offset for place, offset in self._behind.items() if place[0] not in topics}
+        for place in [place for place in self.assigned if place[0] in back]:
+            self._position.pop(place, None)
+            if (offset := self._left_at.pop(place, None)) is not None:
+                self._open_consumer().seek(TopicPartition(*place, offset))
+            if not self.held:
+                self._open_consumer().resume([TopicPartition(*place)])
+
+    def _without_those_aside(self, messages: list[Message]) -> list[Message]:
+        if not self._aside:
+            return messages
+        kept, places = [], set()
+        for message in messages:
+            if message.topic() in self._aside:
+                place = (message.topic(), message.partition())
+                self._left_at.setdefault(place, message.offset())
+                places.add(place)
+            else:
+                kept.append(message)
+        if assigned := [TopicPartition(*place) for place in places if place in self.assigned]:
+            self._open_consumer().pause(assigned)
+        return kept
+
     def _commit(self, offsets: Offsets) -> bool:
         self._uncommitted |= offsets
         owned = set(self.assigned)
@@ -183,7 +202,7 @@ class Intake:
             return True
         errors = self._ask(wanted)
         if not errors:
-            self._recovered("commit")
+            self._troubles.discard("commit")
             self._uncommitted = {}
             return True
         if any(_is_fence(error) for error in errors):
@@ -221,7 +240,11 @@ class Intake:
             troubles = [error] if error else [place.error for place in places if place.error is not None]
             self._answer.put(troubles)
 
-    def _poll(self, count: int, seconds: float) -> list[Message]:
+    def _carry(self, count: int, seconds: float) -> None:
+        messages = self._consume(count, seconds)  # may take away what was carried of partitions that are lost
+        self._carried += messages
+
+    def _consume(self, count: int, seconds: float) -> list[Message]:
         if self._fenced or self._stranded:
             self._join_again()
         began, messages = time.monotonic(), []
@@ -241,7 +264,7 @@ class Intake:
                 # and never reads those partitions (2.16, its issue 5586).
                 self._stranded |= message.topic() is None
         if messages:
-            self._troubles = {trouble for trouble in self._troubles if trouble == "commit"}
+            self._troubles &= {"commit"}
         self._poll_began = began
         return self._without_those_aside(messages)
 
@@ -262,9 +285,8 @@ class Intake:
         log.warning("fenced" if self._fenced else "stranded", member=member, consequence="joining the group again")
         with self._committing:
             close_consumer(self._open_consumer(), 0)
-            self._carried, self._uncommitted, self._paused, self.assigned = [], {}, False, ()
-            self._behind, self._position = {}, {}
-            self._left_at = {}
+            self._carried, self.held, self.assigned = [], False, ()
+            self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
             self.open()
 
@@ -298,16 +320,10 @@ class Intake:
         self._left_at = {place: offset for place, offset in self._left_at.items() if place not in gone}
         log.info("partitions_revoked", count=len(partitions), total=len(self.assigned))
 
-    def _client_error(self, error: KafkaError) -> None:
-        self._trouble("client", error.str())
-
     def _trouble(self, what: str, reason: str) -> None:
         if what not in self._troubles:
             self._troubles.add(what)
             log.warning("kafka_trouble", what=what, reason=reason)
-
-    def _recovered(self, what: str) -> None:
-        self._troubles.discard(what)
 
     def _open_consumer(self) -> Consumer:
         if self._consumer is None:

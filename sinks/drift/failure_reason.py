@@ -1,4 +1,4 @@
-"""What a drift does to the records that show it: nothing, or the reason with which they fail. Pure."""
+"""The reason with which the records of a drift fail, and an example of them. Pure."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def failure_reason(dataset: Dataset, mapping: bytes | None, change: Change) -> s
 
 
 def example_text(change: Change) -> str | None:
-    """What to show: the field's value as JSON, or the record without it where it is lost. Cut, and without NUL."""
+    """The field's value as JSON, or the record without it where it is lost. Cut, and without NUL."""
     if change.example is None:
         return None
     shown = change.example.payload

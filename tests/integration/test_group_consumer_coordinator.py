@@ -10,7 +10,7 @@ from local_stack.servers import start_servers
 from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
-from sinks.intake import Intake
+from sinks.group_consumer import GroupConsumer
 from tests.servers.restless import restless
 from tests.waiting import eventually
 
@@ -39,16 +39,16 @@ def publish_numbers(settings: Settings) -> None:
 
 def read_all(settings: Settings, number: int) -> None:
     time.sleep(number / 5)  # so that they join at different moments of the broker's life
-    intake = Intake(settings, f"sink-test-{number}", [TOPIC])
-    intake.open()
+    consumer = GroupConsumer(settings, f"sink-test-{number}", [TOPIC])
+    consumer.open()
     seen: set[tuple[int | None, int | None]] = set()
 
     def all_seen() -> bool:
-        seen.update((message.partition(), message.offset()) for message in intake.collect())
+        seen.update((message.partition(), message.offset()) for message in consumer.poll().messages)
         return len(seen) == RECORDS
 
     try:
         # That it reads on is at stake, not how fast: on a busy machine the broker is away most of the time.
         eventually(all_seen, what=f"group {number} has read all", within=180)
     finally:
-        intake.close()
+        consumer.close()

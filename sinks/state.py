@@ -1,4 +1,4 @@
-"""What a sink's loop tells others about itself: health details, metrics, and one log line per change of state."""
+"""The state of a sink's loop as others see it: health details, metrics, and one log line per change."""
 
 import time
 from typing import Any
@@ -10,12 +10,12 @@ from runtime.failure_limit import FailureLimitReached
 from sinks import metrics
 
 CONFIRM_PATIENCE_SECONDS = 30.0
-"""How long the broker may take to confirm before the sink calls itself unhealthy."""
+"""A broker that takes longer to confirm makes the sink unhealthy."""
 
 log = structlog.get_logger()
 
 
-class Progress:
+class SinkState:
     """Written by the loop, read by the health server's thread; every attribute is replaced, never mutated."""
 
     def __init__(self, sink: str) -> None:
@@ -28,7 +28,7 @@ class Progress:
 
     @property
     def records(self) -> int:
-        """How many this process has written."""
+        """Records that this process has written."""
         return self._records
 
     def write_began(self) -> None:

@@ -1,0 +1,96 @@
+"""The registry of sinks. The command line, the roles of the stacks, topics, groups, rehearsals and audits follow it."""
+
+import pkgutil
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["raw", "clean", "changed", "failures"]
+"""Of a topic: one per dataset, but `failures`."""
+
+
+@dataclass(frozen=True)
+class DeclaredSink:
+    """A consumer that brings topics into a store. Its code is loaded where it is used: clients take long to load."""
+
+    name: str
+    """As in `headrace sink NAME`; also the label of its metrics and the stage of its failures."""
+    does: str
+    """The help of its command."""
+    reads: tuple[Kind, ...]
+    code: str
+    """MODULE:CLASS of its sinks.sink.Sink, made of the settings."""
+    refusing: str | None = None
+    """If it sends records that its store does not take to `failures`: MODULE:CLASS of one that refuses what a rehearsal
+    strikes, made of the settings and the watch."""
+    needs: str | None = None
+    """The server, one of those that a pipeline may do without, that it has nothing to do without."""
+    without: str = ""
+    """Told where that server is not there."""
+    versions: str | None = None
+    """MODULE:CLASS of its sinks.held_versions.HeldVersions, if `headrace audit --deep` can compare what it wrote."""
+
+    @property
+    def group(self) -> str:
+        """Logical consumer group, and the role of its processes."""
+        return f"sink-{self.name}"
+
+    @property
+    def follows_postgres(self) -> bool:
+        """Its records are stored in Postgres already, and come without the name of their source."""
+        return "changed" in self.reads
+
+
+def load(code: str) -> Any:
+    """The object that MODULE:NAME names."""
+    return pkgutil.resolve_name(code)
+
+
+SINKS = [
+    DeclaredSink(
+        "postgres",
+        "Merge clean records and failures into Postgres, and publish what changed.",
+        reads=("clean", "failures"),
+        code="sinks.postgres.sink:PostgresSink",
+        refusing="rehearsals.postgres:RehearsedPostgresSink",
+    ),
+    DeclaredSink(
+        "landing",
+        "Keep every raw record, untouched, in raw_api_data and raw_csv_data.",
+        reads=("raw",),
+        code="sinks.landing:LandingSink",
+    ),
+    DeclaredSink(
+        "elasticsearch",
+        "Follow the changes of Postgres in the search indices.",
+        reads=("changed",),
+        code="sinks.elasticsearch:ElasticsearchSink",
+        refusing="rehearsals.elasticsearch:RehearsedElasticsearchSink",
+        needs="elasticsearch",
+        without="there is nothing to index into, and search answers from Postgres",
+        versions="sinks.elasticsearch:Documents",
+    ),
+    DeclaredSink(
+        "redis",
+        "Invalidate cached records as they change.",
+        reads=("changed",),
+        code="sinks.redis_invalidation:RedisInvalidationSink",
+        needs="redis",
+        without="there is no cache to keep fresh, and reads come from Postgres",
+        versions="sinks.redis_invalidation:CacheEntries",
+    ),
+]
+
+
+def sink_named(name: str) -> DeclaredSink:
+    """Raises KeyError for a name that no sink has."""
+    return {sink.name: sink for sink in SINKS}[name]
+
+
+def groups_reading(kind: Kind) -> tuple[str, ...]:
+    """The consumer groups of the sinks that read topics of this kind."""
+    return tuple(sink.group for sink in SINKS if kind in sink.reads)
+
+
+def downstream_stages() -> tuple[str, ...]:
+    """The stages whose failures are of records that Postgres has stored."""
+    return tuple(sink.name for sink in SINKS if sink.follows_postgres and sink.refusing)
