@@ -1,10 +1,12 @@
 """Rejected records in `ingest_failures`: those that the normalizer and the other sinks report, and our own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec import structs
 
+from runtime.fault_points import crash_here
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem, InvalidRecord
 from schemas.events import FailedRecord, Origin
@@ -12,6 +14,7 @@ from sinks.failed_records import now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
 from sinks.postgres.provenance import Envelope
+from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 
 STAGE = "postgres"
@@ -25,6 +28,9 @@ LATEST_MS = 253_402_300_800_000
 DOWNSTREAM_STAGES = frozenset({"elasticsearch"})
 """Stages after Postgres: a record that fails there is stored already. It gets a row in `ingest_failures` so that
 somebody sees it, and no outcome: it has one."""
+
+_UNREAD = "; its original has not been read yet, this is its normal form"
+"""Ends the message of a failure until the bytes that were published have been looked up, which waits for the commit."""
 
 _COLUMNS = (
     ("dataset", "text"),
@@ -61,7 +67,14 @@ _FIND = f"""
     SELECT {_NAMES} FROM ingest_failures
     JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w ("topic", "partition", "offset")
         USING ("topic", "partition", "offset")
-    WHERE stage = '{STAGE}' AND state <> 'resolved'"""  # noqa: S608
+    WHERE stage = '{STAGE}' AND (state <> 'resolved' OR right(message, {len(_UNREAD)}) = '{_UNREAD}')"""  # noqa: S608
+
+_KEEP_ORIGINAL = f"""
+    UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END
+    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[])
+        AS w (topic, "partition", "offset", message, payload, is_read)
+    WHERE (f.topic, f."partition", f."offset") = (w.topic, w."partition", w."offset")
+        AND right(f.message, {len(_UNREAD)}) = '{_UNREAD}'"""  # noqa: S608
 
 _decode = msgspec.json.Decoder(FailedRecord).decode
 
@@ -110,7 +123,7 @@ def foreign(message: Message, dataset: Dataset | None, error: InvalidRecord) -> 
 
 
 def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
-    """An arrival that Postgres does not take, in its normal form; `RawOriginals` has the bytes that were published."""
+    """An arrival that Postgres does not take, in its normal form."""
     return FailedRecord(
         dataset=arrival.dataset.name,
         stage=STAGE,
@@ -126,6 +139,11 @@ def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
     )
 
 
+def unread(failed: FailedRecord) -> FailedRecord:
+    """The failure as it is recorded until `with_originals` has read the bytes that were published. Pure."""
+    return structs.replace(failed, message=failed.message + _UNREAD)
+
+
 async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
     """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
     if failures:
@@ -133,27 +151,23 @@ async def insert_failures(connection: Connection, failures: Sequence[FailedRecor
         await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
 
 
-async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -> list[FailedRecord]:
-    """Which of these records this sink itself has rejected earlier, but for those that have been taken since."""
-    rows = await connection.fetch(
-        _FIND,
-        [origin.topic for origin in origins],
-        [origin.partition for origin in origins],
-        [origin.offset for origin in origins],
-    )
+async def find_own_failures(
+    connection: Connection, origins: Collection[Origin]
+) -> tuple[list[FailedRecord], set[Origin]]:
+    """The failures that this sink has recorded of these raw records, and the origins of those that are resolved.
+
+    Of the resolved ones only those come whose originals are still to be read.
+    """
     timestamps = {(origin.topic, origin.partition, origin.offset): origin.timestamp for origin in origins}
-    return [
-        FailedRecord(
+    found, resolved = [], set()
+    for row in await connection.fetch(_FIND, *map(list, zip(*timestamps, strict=True))):
+        place = row["topic"], row["partition"], row["offset"]
+        failed = FailedRecord(
             dataset=row["dataset"],
             stage=row["stage"],
             reason=row["reason"],
             message=row["message"],
-            origin=Origin(
-                row["topic"],
-                row["partition"],
-                row["offset"],
-                timestamps[row["topic"], row["partition"], row["offset"]],
-            ),
+            origin=Origin(*place, timestamps[place]),
             failed_at=round(row["failed_at"].timestamp() * 1000),
             key=row["key"],
             payload=row["payload"],
@@ -161,8 +175,39 @@ async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -
             source=row["source_name"],
             run=row["run_id"],
         )
-        for row in rows
+        found.append(failed)
+        if row["state"] == "resolved":
+            resolved.add(failed.origin)
+    return found, resolved
+
+
+async def with_originals(
+    connection: Connection, originals: RawOriginals, failures: Sequence[FailedRecord]
+) -> list[FailedRecord]:
+    """The same failures, with the bytes that were published, which are recorded too. Idempotent.
+
+    Not in a transaction: the look-up in Kafka takes up to half a minute. Raises Backpressure when Kafka is away.
+    """
+    normal_forms = [
+        structs.replace(failed, message=failed.message.removesuffix(_UNREAD))
+        for failed in failures
+        if failed.message.endswith(_UNREAD)
     ]
+    if not normal_forms:
+        return list(failures)
+    crash_here("failures_recorded")
+    read = await originals.attach(normal_forms)
+    await connection.execute(
+        _KEEP_ORIGINAL,
+        [failed.origin.topic for failed in read],
+        [failed.origin.partition for failed in read],
+        [failed.origin.offset for failed in read],
+        [_text(failed.message) for failed in read],
+        [failed.payload for failed in read],
+        [after.payload != before.payload for before, after in zip(normal_forms, read, strict=True)],
+    )
+    by_origin = {failed.origin: failed for failed in read}
+    return [by_origin.get(failed.origin, failed) for failed in failures]
 
 
 def _row(failed: FailedRecord) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidRecord
-from schemas.events import FailedRecord
+from schemas.events import FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
@@ -34,6 +34,8 @@ from sinks.postgres.failures import (
     foreign,
     insert_failures,
     undecodable,
+    unread,
+    with_originals,
 )
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
@@ -77,6 +79,8 @@ class _Stored:
     outgoing: list[Outgoing] = field(default_factory=list)
     failures: list[FailedRecord] = field(default_factory=list)
     """To be published, unless they are settled at once."""
+    recorded: set[Origin] = field(default_factory=set)
+    """Of records whose failures, if they have failed, are to be published as they stand in the table."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     judged: dict[str, tuple[int, int]] = field(default_factory=dict)
     touched: dict[Dataset, tuple[set[str], set[str]]] = field(default_factory=dict)
@@ -162,7 +166,7 @@ class PostgresSink:
                 envelope = read_envelope(message.value())
                 if envelope is not None and is_ours(envelope.origin, topics, message.partition()):
                     of = dataset or self._datasets_of_raw.get(envelope.origin.topic)
-                    batch.undecodable.append(undecodable(message, of, envelope, error))
+                    batch.undecodable.append(unread(undecodable(message, of, envelope, error)))
                     continue
             batch.foreign.append(foreign(message, dataset, error))
         return batch
@@ -246,12 +250,11 @@ class PostgresSink:
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
                     await self._store_dataset(ledger, merges[dataset], arrivals, stored)
-            undecodable = await self._originals.attach(batch.undecodable)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
                 stored.judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = list(batch.foreign)
-            for failed in (*batch.reported, *undecodable):
+            for failed in (*batch.reported, *batch.undecodable):
                 fresh = not (ledger.is_covered(failed.origin) or (failed.held and ledger.is_held(failed.origin)))
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
@@ -264,9 +267,8 @@ class PostgresSink:
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
                     await self._reprocess(ledger, merges[dataset], arrivals, stored)
-            if undecodable:
-                # As they are recorded: of one whose record had reached another outcome there is nothing to tell.
-                stored.failures += await find_own_failures(connection, [failed.origin for failed in undecodable])
+            # Of one whose record had reached another outcome there is nothing to tell.
+            stored.recorded.update(failed.origin for failed in batch.undecodable)
             await ledger.close()
         self._void.note(ledger.parts)
         for name, counts in stored.judged.items():
@@ -286,7 +288,12 @@ class PostgresSink:
                 )
             resolved |= settled.resolved
             self._unannounced |= settled.unannounced.keys()
-        open_failures = (failed for failed in stored.failures if failed.origin not in resolved)
+        failures = stored.failures
+        if stored.recorded:
+            found, of_resolved = await find_own_failures(connection, stored.recorded)
+            failures, resolved = [*failures, *found], resolved | of_resolved
+        failures = await with_originals(connection, self._originals, failures)
+        open_failures = (failed for failed in failures if failed.origin not in resolved)
         return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
     async def _store_dataset(
@@ -309,13 +316,13 @@ class PostgresSink:
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, judged_of)
         stored.judged[dataset.name] = hopeless, judged_of
-        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
+        failures = [unread(failed_arrival(*refused[:3])) for refused in merged.refused]
         await insert_failures(connection, failures)
         await keep_claims(connection, merged.refused)
         _log_refused(dataset.name, merged.refused)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
-            failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
+            stored.recorded.update(arrival.origin for arrival in repeats)
             stored.tally[dataset.name, "repeat"] += len(repeats)
         others = {arrival.key for arrival in (*merged.superseded, *repeats)}
         if others:
@@ -335,8 +342,9 @@ class PostgresSink:
         merged, repeats, withdrawn = await merge_reprocessed(ledger, merge, arrivals)
         stored.tally[dataset.name, "reprocessed"] += len(arrivals)
         _log_refused(dataset.name, merged.refused)
-        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
-        await insert_failures(merge.connection, [failed for failed in failures if ledger.is_held(failed.origin)])
+        # What was held has its original already.
+        held = [refused for refused in merged.refused if ledger.is_held(refused.arrival.origin)]
+        await insert_failures(merge.connection, [failed_arrival(*refused[:3]) for refused in held])
         changed = [one for one in merged.stored if one.outcome != "unchanged"]
         again = {arrival.key for arrival in repeats} - {one.arrival.key for one in changed}
         stored.outgoing += stored_events(dataset, changed, self._settings)
