@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 import msgspec
 import structlog
-from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError, UndefinedTableError
 
 from runtime.errors import Explained
 from runtime.settings import Settings
+from stores.outages import POSTGRES_ERRORS, Meaning, meaning
 
 log = structlog.get_logger()
 
@@ -29,8 +29,6 @@ _SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-
-_TROUBLE = (OSError, PostgresError, InterfaceError, InternalClientError)
 
 _DROP = "DELETE FROM etl_checkpoint WHERE source = $1 AND ($2 OR scope <> $3) RETURNING run_id"
 _TAKE = """
@@ -113,7 +111,7 @@ class CheckpointStore:
                 dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
                 at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._source)
-        except _TROUBLE as error:
+        except POSTGRES_ERRORS as error:
             self.abandon()
             raise self._unavailable("read", error) from error
         except BaseException:  # cancelled, too: nobody else knows of the connection yet
@@ -143,7 +141,7 @@ class CheckpointStore:
                     await connection.executemany(_ADD_PAGE, [(self._source, *page) for page in position.pages])
                 if position.end is not None:
                     await connection.execute(_CUT, self._source, position.end)
-        except _TROUBLE as error:
+        except POSTGRES_ERRORS as error:
             self.abandon()
             raise self._unavailable("saved", error) from error
 
@@ -152,7 +150,7 @@ class CheckpointStore:
         if self._connection is not None:
             try:
                 await self._connection.close(timeout=2.0)
-            except _TROUBLE:
+            except POSTGRES_ERRORS:
                 self.abandon()
 
     def abandon(self) -> None:
@@ -185,7 +183,7 @@ class CheckpointStore:
         advice = "`headrace status` says what is down; " + (
             "--full reads all and needs no checkpoint" if what == "read" else "the next run goes on from what is saved"
         )
-        if isinstance(error, UndefinedTableError):
+        if meaning(error) is Meaning.NO_TABLE:
             advice = "`headrace setup` creates its tables"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return CheckpointUnavailable(

@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, inspect, text
@@ -15,6 +14,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_ex
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+from stores.outages import is_starting
 from stores.table_fit import fit_of, look_at
 from stores.tables import all_tables
 
@@ -57,14 +57,6 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
-
-
-def is_starting(error: BaseException) -> bool:
-    """Whether Postgres is not there, or not there yet."""
-    if isinstance(error, DBAPIError):
-        cause = error.orig.__cause__ if error.orig else None
-        return isinstance(cause, asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError | OSError)
-    return isinstance(error, OSError | asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError)
 
 
 @retry(

@@ -12,7 +12,7 @@ import structlog
 
 from runtime.errors import Explained
 from runtime.settings import Settings
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.outages import POSTGRES_ERRORS, Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ class SourceLock:
         """Give it back, if it is held; when this returns, the next may have it. Raises nothing."""
         if self._connection is not None and not self._connection.is_closed():
             # Said, not left to the closing: the server notices that some time later.
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*POSTGRES_ERRORS):
                 await self._connection.execute(_RELEASE, self._source)
         await self._close()
 
@@ -126,5 +126,5 @@ class SourceLock:
             return
         try:
             await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except POSTGRES_ERRORS:
             connection.terminate()

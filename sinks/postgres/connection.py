@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import asyncpg
-from asyncpg.exceptions import InterfaceError, PostgresError
 
 from runtime.settings import Settings
+from stores.outages import POSTGRES_ERRORS
 
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
@@ -59,5 +59,5 @@ class SinkConnection:
         if self._connection is not None:
             try:
                 await asyncio.wait_for(self._connection.close(), CLOSE_SECONDS)
-            except (OSError, TimeoutError, PostgresError, InterfaceError):
+            except POSTGRES_ERRORS:
                 self.discard()

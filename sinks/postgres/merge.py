@@ -17,7 +17,7 @@ from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection
 from sinks.postgres.savepoint import savepoint
 from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
-from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
+from stores.outages import in_words, is_refusal, reason_of_refusal
 
 
 class Stored(msgspec.Struct, eq=False, gc=False):

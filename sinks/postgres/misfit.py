@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from asyncpg.exceptions import PostgresError
 
 from schemas.dataset import Dataset
-from sinks.postgres.verdicts import in_words, is_misfit
+from stores.outages import in_words, is_misfit
 
 
-class TableMisfit(Exception):
+class DatasetMisfit(Exception):
     """The dataset's table is not as the dataset is declared: nothing of it can be written, and everything else can."""
 
     def __init__(self, dataset: Dataset, reason: str) -> None:
@@ -20,11 +20,11 @@ class TableMisfit(Exception):
 
 @contextmanager
 def blaming(dataset: Dataset) -> Iterator[None]:
-    """Raises TableMisfit where a statement about the dataset does not fit its table."""
+    """Raises DatasetMisfit where a statement about the dataset does not fit its table."""
     try:
         yield
     except PostgresError as error:
         if is_misfit(error):
             reason = f"{in_words(error)}; `headrace setup` says what to do"
-            raise TableMisfit(dataset, reason) from error
+            raise DatasetMisfit(dataset, reason) from error
         raise

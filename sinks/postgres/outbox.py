@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.verdicts import STORE, in_words, is_outage
+from stores.outages import STORE, in_words, is_outage
 from stores.outbox import CHANNEL, RELAY_LOCK
 
 _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"

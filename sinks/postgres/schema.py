@@ -4,8 +4,8 @@ import asyncio
 
 from runtime.errors import Backpressure
 from runtime.settings import Settings
-from sinks.postgres.verdicts import STORE, in_words, is_outage
-from stores.migrate import SchemaReport, is_starting, migrate
+from stores.migrate import SchemaReport, migrate
+from stores.outages import STORE, in_words, is_outage
 
 
 async def setup_schema(settings: Settings) -> SchemaReport:
@@ -13,6 +13,6 @@ async def setup_schema(settings: Settings) -> SchemaReport:
     try:
         return await asyncio.to_thread(migrate, settings)
     except Exception as error:
-        if is_starting(error) or is_outage(error):
+        if is_outage(error):
             raise Backpressure(STORE, in_words(error)) from error
         raise

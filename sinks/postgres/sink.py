@@ -39,7 +39,7 @@ from sinks.postgres.failures import (
 )
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
-from sinks.postgres.misfit import TableMisfit, blaming
+from sinks.postgres.misfit import DatasetMisfit, blaming
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
@@ -49,12 +49,12 @@ from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.run_outcomes import purge_run_outcomes
 from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
-from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.epochs import is_raw, raw_topics
+from stores.outages import STORE, in_words, is_outage
 
 log = structlog.get_logger()
 
@@ -182,7 +182,7 @@ class PostgresSink:
             batch.leave_out(self._paused_datasets())
             try:
                 return await self._write(batch)
-            except TableMisfit as misfit:
+            except DatasetMisfit as misfit:
                 log.error("dataset_paused", dataset=misfit.dataset.name, reason=misfit.reason)  # noqa: TRY400
                 self.paused = {**self.paused, misfit.dataset.clean_topic: str(misfit)}
 
@@ -236,7 +236,7 @@ class PostgresSink:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent.
 
         After its commit, claims that waited for what it freed are applied: see sinks/postgres/pending. Raises
-        ManyRefused when more than `most_refused` of a dataset have to be singled out, TableMisfit, and
+        ManyRefused when more than `most_refused` of a dataset have to be singled out, DatasetMisfit, and
         FailureLimitReached.
         """
         stored = _Stored()

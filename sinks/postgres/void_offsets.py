@@ -21,8 +21,8 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.verdicts import in_words, is_outage
 from stores.epochs import raw_topics, refresh_epochs
+from stores.outages import in_words, is_outage
 from stores.void_books import book_void, bookable
 
 log = structlog.get_logger()

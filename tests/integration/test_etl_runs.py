@@ -19,7 +19,7 @@ from services.runs.lock import HOLDER, KEY, LockTaken
 from services.runs.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
 from services.runs.runs import RunRow, end_interrupted, read_run
 from services.runs.stats import Stats, read_stats
-from stores.unavailable import Unavailable
+from stores.outages import Unavailable
 from tests.integration.api_client import closed_port
 from tests.integration.etl_runs import ROWS, Command, cover, recorded, small_sources, until_published
 from tests.waiting import eventually, eventually_async
