@@ -4,7 +4,6 @@ A position is saved after the broker has confirmed every record up to it, so a l
 See decision 0018.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ import structlog
 
 from runtime.errors import Explained
 from runtime.settings import Settings
+from stores.advisory_locks import KEEPALIVES, checkpoint_lock, try_lock
 from stores.outages import POSTGRES_ERRORS, Meaning, meaning
 
 log = structlog.get_logger()
@@ -22,13 +22,7 @@ log = structlog.get_logger()
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
 
-_SESSION = {
-    "application_name": "headrace-checkpoint",
-    # A host that vanished must not hold the lock of its source for hours.
-    "tcp_keepalives_idle": "20",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
+_SESSION = {"application_name": "headrace-checkpoint", **KEEPALIVES}
 
 _DROP = "DELETE FROM etl_checkpoint WHERE source = $1 AND ($2 OR scope <> $3) RETURNING run_id"
 _TAKE = """
@@ -88,9 +82,8 @@ class Position:
 class CheckpointStore:
     """One run's access to its source's checkpoint. Connects when it begins, again after trouble; close it.
 
-    `scope` is everything that a position depends on besides the source's data; another scope voids it. The run holds a
-    lock of its source (of the session: no pooler in transaction mode may be between), and a run that has lost it saves
-    nothing more. Not for concurrent use.
+    `scope` is everything that a position depends on besides the source's data; another scope voids it. The run holds an
+    advisory lock of its source, and one that has lost it saves nothing more. Not for concurrent use.
     """
 
     def __init__(self, settings: Settings, source: str, scope: str, run_id: str) -> None:
@@ -169,9 +162,7 @@ class CheckpointStore:
             self._connection = await connect(
                 self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=_SESSION
             )
-            digest = hashlib.blake2b(f"etl_checkpoint:{self._source}".encode(), digest_size=8).digest()
-            key = int.from_bytes(digest, "big", signed=True)
-            if not await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
+            if not await try_lock(self._connection, checkpoint_lock(self._source)):
                 self.abandon()
                 raise self._taken()
         return self._connection

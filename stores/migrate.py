@@ -14,12 +14,10 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_ex
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import is_starting
 from stores.table_fit import fit_of, look_at
 from stores.tables import all_tables
-
-LOCK_KEY = 0x68656164726163
-"""Any number of ours (the bytes of "headrac"): whoever holds this advisory lock is migrating."""
 
 STARTING_SECONDS = 30
 """How long a Postgres that is not there yet may take to start."""
@@ -69,7 +67,7 @@ async def _migrate(settings: Settings) -> SchemaReport:
     engine = create_async_engine(settings.async_database_url)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            await lock_until_commit(connection, MIGRATION)
             return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()

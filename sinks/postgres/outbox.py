@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
+from stores.advisory_locks import RELAY, try_lock
 from stores.outages import STORE, in_words, is_outage
-from stores.outbox import CHANNEL, RELAY_LOCK
+from stores.outbox import CHANNEL
 
 _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
 
@@ -47,7 +48,7 @@ class Outbox:
                 self.has_turn = False
                 await connection.add_listener(CHANNEL, self._hear)
             if not self.has_turn:
-                self.has_turn = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RELAY_LOCK)
+                self.has_turn = await try_lock(connection, RELAY)
             return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self.has_turn else []
         except Exception as error:
             raise self._lost(error) from error
