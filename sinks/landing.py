@@ -16,8 +16,8 @@ from sinks.drift.shapes import Shape
 from sinks.drift.store import Begun, note
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.schema import setup_schema
 from sinks.sink import Message
+from stores.migrate import setup_schema
 from stores.outages import STORE, in_words, is_outage
 
 TABLES = ("raw_api_data", "raw_csv_data")

@@ -23,9 +23,9 @@ from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from sinks.postgres.outbox import Entry, Outbox
-from sinks.postgres.schema import setup_schema
 from sinks.progress import Progress
 from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
+from stores.migrate import setup_schema
 
 NAME = "relay"
 

@@ -11,11 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
-from stores.outages import is_starting
+from stores.outages import STORE, in_words, is_outage, is_starting
 from stores.table_fit import fit_of, look_at
 from stores.tables import all_tables
 
@@ -46,6 +47,16 @@ def migrate(settings: Settings) -> SchemaReport:
     sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
     """
     return asyncio.run(_migrate(settings))
+
+
+async def setup_schema(settings: Settings) -> SchemaReport:
+    """`migrate` before a sink starts to write. Raises Backpressure while Postgres is not there."""
+    try:
+        return await asyncio.to_thread(migrate, settings)
+    except Exception as error:
+        if is_outage(error):
+            raise Backpressure(STORE, in_words(error)) from error
+        raise
 
 
 def alembic_config(connection: Connection) -> Config:

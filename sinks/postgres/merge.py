@@ -14,8 +14,7 @@ from asyncpg.exceptions import PostgresError
 from schemas.dataset import Dataset
 from sinks.postgres.arrivals import Arrival, arrival_order
 from sinks.postgres.claims import Claim, judge
-from sinks.postgres.connection import Connection
-from sinks.postgres.savepoint import savepoint
+from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
 from stores.outages import in_words, is_refusal, reason_of_refusal
 

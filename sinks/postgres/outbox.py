@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from runtime.errors import Backpressure
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.advisory_locks import RELAY, try_lock
-from stores.outages import STORE, in_words, is_outage
 from stores.outbox import CHANNEL
 
 _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
@@ -37,29 +35,28 @@ class Outbox:
     def __init__(self, settings: Settings) -> None:
         self._connection = SinkConnection(settings)
         self._news = asyncio.Event()
-        self.has_turn = False
+        self._took_turn = False
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether this session publishes."""
+        return self._took_turn and self._connection.is_open
 
     async def next(self, limit: int) -> list[Entry]:
         """The oldest entries; none while another session has the turn."""
         self._news.clear()
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
-                self.has_turn = False
+                self._took_turn = False
                 await connection.add_listener(CHANNEL, self._hear)
-            if not self.has_turn:
-                self.has_turn = await try_lock(connection, RELAY)
-            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self.has_turn else []
-        except Exception as error:
-            raise self._lost(error) from error
+            if not self._took_turn:
+                self._took_turn = await try_lock(connection, RELAY)
+            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self._took_turn else []
 
     async def remove(self, entries: Sequence[Entry]) -> None:
         """Take out what has been published, unless something newer of its key has taken its place. Idempotent."""
-        try:
-            connection, _ = await self._connection.open()
+        async with self._connection.use() as (connection, _):
             await connection.execute(_REMOVE, [entry.version for entry in entries])
-        except Exception as error:
-            raise self._lost(error) from error
 
     async def news(self, seconds: float) -> None:
         """Wait for a commit that put something in since the last `next`, for so long at most, or for `wake`."""
@@ -79,8 +76,3 @@ class Outbox:
 
     def _hear(self, _connection: Connection, _process: int, _channel: str, _payload: Any) -> None:
         self._news.set()
-
-    def _lost(self, error: Exception) -> Exception:
-        self._connection.discard()
-        self.has_turn = False
-        return Backpressure(STORE, in_words(error)) if is_outage(error) else error

@@ -12,13 +12,12 @@ import msgspec
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection
+from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
-from sinks.postgres.savepoint import savepoint
 from sinks.postgres.statements import statements
 from stores.coverage import apart
 from stores.outbox import CHANNEL

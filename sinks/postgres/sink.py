@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.rehearsal_watch import RehearsalWatch
@@ -24,7 +23,7 @@ from sinks.failed_records import NO_PARTITION, outgoing_failure
 from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.change_events import row_events, stored_events
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
 from sinks.postgres.deletions import Deletions, purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
@@ -39,7 +38,6 @@ from sinks.postgres.failures import (
 )
 from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
-from sinks.postgres.misfit import DatasetMisfit, blaming
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
@@ -47,14 +45,13 @@ from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.run_outcomes import purge_run_outcomes
-from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.epochs import is_raw, raw_topics
-from stores.outages import STORE, in_words, is_outage
+from stores.migrate import setup_schema
 
 log = structlog.get_logger()
 
@@ -124,23 +121,17 @@ class PostgresSink:
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits
-        self._raw_topics |= await self._booked_topics()
+        self._raw_topics |= await self._covered_topics()
         self._void.watch()
         self.paused = {
             dataset.clean_topic: misfits[dataset.name] for dataset in ingested_datasets() if dataset.name in misfits
         }
 
-    async def _booked_topics(self) -> set[str]:
-        """Raw topics of this pipeline that have been booked, whoever declared them."""
-        try:
-            connection, _ = await self._connection.open()
+    async def _covered_topics(self) -> set[str]:
+        """Raw topics of this pipeline that have any coverage, whoever declared them."""
+        async with self._connection.use() as (connection, _):
             rows = await connection.fetch("SELECT DISTINCT topic FROM coverage")
-        except Exception as error:
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
-        finally:
-            self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
+        self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
         return {topic for (topic,) in rows if is_raw(topic, self._settings)}
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
@@ -190,8 +181,7 @@ class PostgresSink:
         return {dataset.name for dataset in ingested_datasets() if dataset.clean_topic in self.paused}
 
     async def _write(self, batch: Batch) -> Awaitable[None] | None:
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
                 paused = self._paused_datasets()
                 for dataset in ingested_datasets():
@@ -214,11 +204,6 @@ class PostgresSink:
                 outgoing = []
             await self._purge(connection)
             await self._void.relieve()
-        except Exception as error:
-            self._connection.discard()
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
         return self._tell(outgoing)
 
     async def _tell(self, outgoing: list[Outgoing]) -> None:
