@@ -41,7 +41,7 @@ class Batch:
         return {source for source in named if source}
 
     def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
-        """Give every record the coordinates to book it under."""
+        """Give every record the coordinates that it counts under."""
         for arrival in self._all_arrivals():
             arrival.origin = rebased(arrival.origin)
         for failures in (self.reported, self.undecodable):

@@ -108,7 +108,7 @@ def undecodable(message: Message, dataset: Dataset | None, envelope: Envelope, e
 
 
 def foreign(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
-    """A message that came from no raw record of ours. It is shown under its own coordinates, and in nobody's books."""
+    """A message that came from no raw record of ours. It is shown under its own coordinates, and covers no offset."""
     key = message.key()
     return FailedRecord(
         dataset=dataset.name if dataset else UNKNOWN,

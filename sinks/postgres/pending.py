@@ -15,8 +15,8 @@ from schemas.events import Origin
 from sinks import metrics
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
+from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.deletions import Deletions
-from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
@@ -110,7 +110,7 @@ async def settle_claims(
 ) -> Settled:
     """Apply the claims that can be applied now that rows of `changed` keys and claims of `claimed` keys are committed.
 
-    Each round is a transaction of its own: rows, books and failures together. Idempotent; to be called after each
+    Each round is a transaction of its own: rows, coverage and failures together. Idempotent; to be called after each
     commit, and again when the batch comes again. Costs one look-up where nothing is pending.
     """
     resolved: set[Origin] = set()
@@ -138,9 +138,9 @@ async def _settle(
     if not found:
         return _Round(set(), set(), set())
     await connection.execute("SET LOCAL enable_hashjoin = DEFAULT")
-    # The books first, as everybody does; and then nobody else writes the records of these partitions.
-    ledger = Ledger(connection)
-    await ledger.lock({(row["topic"], row["partition"]) for row in found})
+    # The coverage first, as everybody does; and then nobody else writes the records of these partitions.
+    coverage = CoverageUpdate(connection)
+    await coverage.lock({(row["topic"], row["partition"]) for row in found})
     ids: dict[Origin, int] = {}
     blockers: dict[Origin, str | None] = {}
     arrivals: list[Arrival] = []
@@ -164,10 +164,10 @@ async def _settle(
     merged = await _merge(connection, dataset, arrivals, undecided)
     for outcome, records in outcomes(merged).items():
         if outcome != "failed" and records:
-            ledger.moved("failed", outcome, records)
+            coverage.moved("failed", outcome, records)
             await connection.execute(_RESOLVE, [ids[one.origin] for one in records], [outcome] * len(records))
             metrics.OUTCOMES.labels(dataset.name, outcome).inc(len(records))
-    await ledger.close()
+    await coverage.close()
     others = [one for one in merged.refused if one.field is None or one.holder != blockers[one.arrival.origin]]
     if others:
         await connection.execute(

@@ -1,7 +1,7 @@
 """Which raw record a message came from, read even where the rest of the message cannot be.
 
 A message of another declaration (a rolled back deploy, a rolling upgrade) has the envelope that all have. What has no
-readable origin among our raw topics is foreign: nobody's record, and in nobody's books.
+readable origin among our raw topics is foreign: nobody's record, and it covers no offset.
 """
 
 from collections.abc import Collection

@@ -1,7 +1,7 @@
 """Merges records that were normalized anew: each may replace what its own raw record has stored, and nothing newer.
 
-Their outcomes are counted apart, under a name of their job's own (`stores/coverage.py`): in the books of its partition
-a raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
+Their outcomes are counted under a name of their job's own (`stores/coverage.py`): in the coverage of its partition a
+raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection, savepoint
+from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.deletions import Deletions
-from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
@@ -43,7 +43,7 @@ class Reprocessed(NamedTuple):
 
 
 class _OfNoRun(NamedTuple):
-    """A place in the books of a job: the record's own run has counted it."""
+    """A record in the coverage of a job: the record's own run has counted it."""
 
     origin: Origin
     run: str | None = None
@@ -57,19 +57,19 @@ class _Lost(Exception):
         self.refused = refused
 
 
-async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Sequence[Arrival]) -> Reprocessed:
-    """Merge, and book each record once per job. In the caller's transaction; idempotent."""
-    books = Ledger(merge.connection)
+async def merge_reprocessed(coverage: CoverageUpdate, merge: DatasetMerge, arrivals: Sequence[Arrival]) -> Reprocessed:
+    """Merge, and count each record once per job. In the caller's transaction; idempotent."""
+    of_job = CoverageUpdate(merge.connection)
     places = {id(arrival): _apart(arrival) for arrival in arrivals}
-    await books.open(list(places.values()))
+    await of_job.open(list(places.values()))
     seen: set[Origin] = set()
     fresh: list[Arrival] = []
     repeats: list[Arrival] = []
     for arrival in arrivals:
         place = places[id(arrival)]
-        (repeats if place in seen or books.is_covered(place) else fresh).append(arrival)
+        (repeats if place in seen or of_job.is_covered(place) else fresh).append(arrival)
         seen.add(place)
-    await ledger.take_up([arrival.origin for arrival in fresh])
+    await coverage.reopen([arrival.origin for arrival in fresh])
     merged, withdrawn = await _merge(merge, fresh)
     ended = {
         **{id(stored.arrival): stored.outcome for stored in merged.stored},
@@ -79,10 +79,10 @@ async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Seque
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
-        books.reached(outcome, [_OfNoRun(places[id(arrival)])])
-        if not ledger.is_covered(arrival.origin):
-            ledger.reached(outcome, [arrival])
-    await books.close()
+        of_job.reached(outcome, [_OfNoRun(places[id(arrival)])])
+        if not coverage.is_covered(arrival.origin):
+            coverage.reached(outcome, [arrival])
+    await of_job.close()
     return Reprocessed(merged, repeats, withdrawn)
 
 

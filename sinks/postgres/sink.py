@@ -1,4 +1,4 @@
-"""`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
+"""`headrace sink postgres`: *.clean and failures → tables, coverage, ingest_failures → *.changed and failures."""
 
 import sys
 import time
@@ -24,6 +24,7 @@ from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
+from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
 from sinks.postgres.deletions import Deletions, purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
@@ -36,7 +37,6 @@ from sinks.postgres.failures import (
     unread,
     with_originals,
 )
-from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
 from sinks.postgres.newest_first import merge_newest_first
 from sinks.postgres.oldest_first import merge_oldest_first
@@ -44,7 +44,6 @@ from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
-from sinks.postgres.run_outcomes import purge_run_outcomes
 from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
@@ -226,36 +225,36 @@ class PostgresSink:
         """
         stored = _Stored()
         async with connection.transaction():
-            ledger = Ledger(connection)
-            await ledger.open(batch.origins())
+            coverage = CoverageUpdate(connection)
+            await coverage.open(batch.origins())
             merges = {
                 dataset: DatasetMerge(connection, dataset, most_refused)
                 for dataset in (*batch.arrivals, *batch.reprocessed)
             }
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
-                    await self._store_dataset(ledger, merges[dataset], arrivals, stored)
+                    await self._store_dataset(coverage, merges[dataset], arrivals, stored)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
                 stored.judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *batch.undecodable):
-                fresh = not (ledger.is_covered(failed.origin) or (failed.held and ledger.is_held(failed.origin)))
+                fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
                 elif fresh:
                     outcome = "held" if failed.held else "failed"
-                    ledger.reached(outcome, [failed])
+                    coverage.reached(outcome, [failed])
                     recorded.append(failed)
                     stored.tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
-                    await self._reprocess(ledger, merges[dataset], arrivals, stored)
+                    await self._reprocess(coverage, merges[dataset], arrivals, stored)
             # Of one whose record had reached another outcome there is nothing to tell.
             stored.recorded.update(failed.origin for failed in batch.undecodable)
-            await ledger.close()
-        self._void.note(ledger.parts)
+            await coverage.close()
+        self._void.note(coverage.parts)
         for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
         for (dataset_name, outcome), count in stored.tally.items():
@@ -283,20 +282,20 @@ class PostgresSink:
 
     async def _store_dataset(
         self,
-        ledger: Ledger,
+        coverage: CoverageUpdate,
         merge: DatasetMerge,
         arrivals: list[Arrival],
         stored: _Stored,
     ) -> None:
         connection, dataset = merge.connection, merge.dataset
-        fresh, repeats = _without_repeats(ledger, arrivals)
+        fresh, repeats = _without_repeats(coverage, arrivals)
         judged_of = len(fresh)
         fresh, struck = (fresh, []) if self._rehearsal is None else struck_by(self._rehearsal, fresh)
         merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
         merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
         merged.refused.extend(struck)
         for outcome, ended in outcomes(merged).items():
-            ledger.reached(outcome, ended)
+            coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, judged_of)
@@ -322,13 +321,15 @@ class PostgresSink:
                 (claimed if one.outcome == "unchanged" else changed).add(one.arrival.key)
             stored.touch(dataset, changed, claimed)
 
-    async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored) -> None:
+    async def _reprocess(
+        self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
+    ) -> None:
         dataset = merge.dataset
-        merged, repeats, withdrawn = await merge_reprocessed(ledger, merge, arrivals)
+        merged, repeats, withdrawn = await merge_reprocessed(coverage, merge, arrivals)
         stored.tally[dataset.name, "reprocessed"] += len(arrivals)
         _log_refused(dataset.name, merged.refused)
         # What was held has its original already.
-        held = [refused for refused in merged.refused if ledger.is_held(refused.arrival.origin)]
+        held = [refused for refused in merged.refused if coverage.is_held(refused.arrival.origin)]
         await insert_failures(merge.connection, [failed_arrival(*refused[:3]) for refused in held])
         changed = [one for one in merged.stored if one.outcome != "unchanged"]
         again = {arrival.key for arrival in repeats} - {one.arrival.key for one in changed}
@@ -355,14 +356,14 @@ def _log_refused(dataset: str, refused: Sequence[Refused]) -> None:
         )
 
 
-def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into those that are new and those that have reached an outcome already."""
-    if ledger.all_new:
+    if coverage.all_new:
         return arrivals, []
     fresh, repeats, seen = [], [], set()
     for arrival in arrivals:
         place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
-        if place in seen or ledger.is_covered(arrival.origin):
+        if place in seen or coverage.is_covered(arrival.origin):
             repeats.append(arrival)
         else:
             seen.add(place)
