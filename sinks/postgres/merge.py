@@ -15,6 +15,7 @@ from schemas.dataset import Dataset
 from sinks.postgres.arrivals import Arrival, arrival_order
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection, savepoint
+from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
 from stores.outages import in_words, is_refusal, reason_of_refusal
 
@@ -83,6 +84,7 @@ class DatasetMerge:
     ) -> None:
         self.connection = connection
         self.dataset = dataset
+        self.deletions = Deletions(connection, dataset)
         self._sql: Statements = statements(dataset)
         self._staged = False
         self._still_refused = most_refused

@@ -1,14 +1,25 @@
-"""The relay's side of the outbox: whose turn it is, what is to be published next, and what is done."""
+"""The outbox: events that a transaction puts in, and the relay, one at a time, takes out once they are published."""
 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.events import ChangeEvent
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.advisory_locks import RELAY, try_lock
 from stores.outbox import CHANNEL
+
+_PUT = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
 
 _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
 
@@ -17,6 +28,16 @@ _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY ve
 _REMOVE = """
     DELETE FROM outbox WHERE version IN (
         SELECT version FROM outbox WHERE version = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED)"""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
+    """Have the relay publish these events once the caller's transaction has committed."""
+    keys, versions = [event.key for event in events], [event.version for event in events]
+    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
+    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
 
 
 class Entry(NamedTuple):

@@ -16,10 +16,8 @@ from sinks import metrics
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
-from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
-from sinks.postgres.newest_first import merge_newest_first
-from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.precedence import merge_arrivals
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by
@@ -185,11 +183,11 @@ async def _settle(
 
 async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arrival], undecided: set[Origin]) -> Merged:
     """Merge the newest claim of each key, if nobody has decided about it; what it overtakes is superseded."""
-    merge, deletions = DatasetMerge(connection, dataset, contested=True), Deletions(connection, dataset)
+    merge = DatasetMerge(connection, dataset, contested=True)
     if dataset.first_wins:
-        return await merge_oldest_first(merge, deletions, [one for one in arrivals if one.origin in undecided])
+        return await merge_arrivals(merge, [one for one in arrivals if one.origin in undecided])
     newest, others = newest_per_key(arrivals)
-    merged = await merge_newest_first(merge, deletions, [one for one in newest if one.origin in undecided])
+    merged = await merge_arrivals(merge, [one for one in newest if one.origin in undecided])
     settled = {arrival.key for arrival in (*(stored.arrival for stored in merged.stored), *merged.superseded)}
     overtaken = [arrival for arrival in others if arrival.key in settled and arrival.origin in undecided]
     return merged + Merged([], overtaken, [])

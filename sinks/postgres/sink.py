@@ -25,7 +25,7 @@ from sinks.postgres.batch import Batch
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
 from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
-from sinks.postgres.deletions import Deletions, purge_tombstones
+from sinks.postgres.deletions import purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
     decode_failed,
@@ -38,9 +38,8 @@ from sinks.postgres.failures import (
     with_originals,
 )
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
-from sinks.postgres.newest_first import merge_newest_first
-from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
+from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
@@ -291,8 +290,7 @@ class PostgresSink:
         fresh, repeats = _without_repeats(coverage, arrivals)
         judged_of = len(fresh)
         fresh, struck = (fresh, []) if self._rehearsal is None else struck_by(self._rehearsal, fresh)
-        merge_fresh = merge_oldest_first if dataset.first_wins else merge_newest_first
-        merged = await merge_fresh(merge, Deletions(connection, dataset), fresh)
+        merged = await merge_arrivals(merge, fresh)
         merged.refused.extend(struck)
         for outcome, ended in outcomes(merged).items():
             coverage.reached(outcome, ended)
