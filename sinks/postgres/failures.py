@@ -7,23 +7,14 @@ import msgspec
 from msgspec import structs
 
 from runtime.fault_points import crash_here
-from schemas.dataset import Dataset
-from schemas.errors import FieldProblem, InvalidRecord
+from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
 from sinks.failed_records import now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.postgres.provenance import Envelope
 from sinks.raw_originals import RawOriginals
-from sinks.sink import Message
 
 STAGE = "postgres"
-
-UNKNOWN = "unknown"
-"""The dataset of what came on `failures` and does not say."""
-
-LATEST_MS = 253_402_300_800_000
-"""The year 10000: no time that a database knows."""
 
 DOWNSTREAM_STAGES = frozenset({"elasticsearch"})
 """Stages after Postgres: a record that fails there is stored already. It gets a row in `ingest_failures` so that
@@ -75,51 +66,6 @@ _KEEP_ORIGINAL = f"""
         AS w (topic, "partition", "offset", message, payload, is_read)
     WHERE (f.topic, f."partition", f."offset") = (w.topic, w."partition", w."offset")
         AND right(f.message, {len(_UNREAD)}) = '{_UNREAD}'"""  # noqa: S608
-
-_decode = msgspec.json.Decoder(FailedRecord).decode
-
-
-def decode_failed(value: bytes | None) -> FailedRecord:
-    """The failure in a message's value. Pure. Raises InvalidRecord (`failure_form`) for what no stage of ours wrote."""
-    try:
-        failed = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
-    if not 0 <= failed.failed_at < LATEST_MS:
-        raise InvalidRecord("failure_form", f"not a failed record: failed_at {failed.failed_at} is no time")
-    return failed
-
-
-def undecodable(message: Message, dataset: Dataset | None, envelope: Envelope, error: InvalidRecord) -> FailedRecord:
-    """A message that does not decode, and tells all the same which raw record it came from: that one has failed."""
-    return FailedRecord(
-        dataset=dataset.name if dataset else UNKNOWN,
-        stage=STAGE,
-        reason=error.reason,
-        message=error.message,
-        origin=envelope.origin,
-        failed_at=now_ms(),
-        key=envelope.text("key"),
-        payload=bytes(envelope.data) or message.value(),
-        source=envelope.text("source"),
-        kind=envelope.text("kind"),
-        run=envelope.text("run"),
-    )
-
-
-def foreign(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
-    """A message that came from no raw record of ours. It is shown under its own coordinates, and covers no offset."""
-    key = message.key()
-    return FailedRecord(
-        dataset=dataset.name if dataset else UNKNOWN,
-        stage=STAGE,
-        reason="foreign",
-        message=f"it came from none of our raw records: {error.message}",
-        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
-        failed_at=now_ms(),
-        key=key.decode("utf-8", "replace") if key is not None else None,
-        payload=message.value(),
-    )
 
 
 def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:

@@ -13,34 +13,29 @@ from runtime.fault_points import crash_here
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.errors import InvalidRecord
 from schemas.events import FailedRecord, Origin
-from schemas.registry import all_datasets, ingested_datasets
+from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import NO_PARTITION, outgoing_failure
-from sinks.postgres.arrivals import Arrival, decode_arrival
-from sinks.postgres.batch import Batch
+from sinks.failed_records import outgoing_failure
+from sinks.postgres.arrivals import Arrival
+from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
 from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
 from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
 from sinks.postgres.deletions import purge_tombstones
 from sinks.postgres.failures import (
     DOWNSTREAM_STAGES,
-    decode_failed,
     failed_arrival,
     find_own_failures,
-    foreign,
     insert_failures,
-    undecodable,
     unread,
     with_originals,
 )
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Refused, outcomes
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.precedence import merge_arrivals
-from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
 from sinks.postgres.rehearsed import struck_by
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.statements import statements
@@ -48,7 +43,7 @@ from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
-from stores.epochs import is_raw, raw_topics
+from stores.epochs import is_raw
 from stores.migrate import setup_schema
 
 log = structlog.get_logger()
@@ -102,16 +97,12 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
+        self._decoder = Decoder(settings)
         self._rehearsal = rehearsal
         self._purged_at = 0.0
         self._unannounced: set[int] = set()
         """Failures that were settled, and the rows that they became are still to be announced."""
         self.paused: dict[str, str] = {}
-        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
-        self._datasets_of_raw = raw_topics(settings)
-        self._raw_of = {dataset: topic for topic, dataset in self._datasets_of_raw.items()}
-        self._raw_topics = frozenset(self._datasets_of_raw)
-        """With those of datasets that are declared no more, whose failures may still come."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -119,7 +110,7 @@ class PostgresSink:
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits
-        self._raw_topics |= await self._covered_topics()
+        self._decoder.raw_topics |= await self._covered_topics()
         self._void.watch()
         self.paused = {
             dataset.clean_topic: misfits[dataset.name] for dataset in ingested_datasets() if dataset.name in misfits
@@ -133,38 +124,7 @@ class PostgresSink:
         return {topic for (topic,) in rows if is_raw(topic, self._settings)}
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
-        batch = Batch()
-        for message in messages:
-            dataset = self._datasets.get(message.topic())
-            topics = (self._raw_of[dataset],) if dataset else self._raw_topics
-            try:
-                if dataset is not None:
-                    arrival = decode_arrival(dataset, message.value())
-                    if is_ours(origin := arrival.origin, topics, message.partition()):
-                        group = batch.reprocessed if arrival.reprocess else batch.arrivals
-                        group.setdefault(dataset, []).append(arrival)
-                        continue
-                else:
-                    failed = decode_failed(message.value())
-                    if is_ours(origin := failed.origin, topics, message.partition()) or self._is_of_a_row(failed):
-                        batch.reported.append(failed)
-                        continue
-                error = InvalidRecord("foreign", f"it names {origin.topic[:200]}/{origin.partition}/{origin.offset}")
-            except InvalidRecord as caught:
-                error = caught
-                envelope = read_envelope(message.value())
-                if envelope is not None and is_ours(envelope.origin, topics, message.partition()):
-                    of = dataset or self._datasets_of_raw.get(envelope.origin.topic)
-                    batch.undecodable.append(unread(undecodable(message, of, envelope, error)))
-                    continue
-            batch.foreign.append(foreign(message, dataset, error))
-        return batch
-
-    def _is_of_a_row(self, failed: FailedRecord) -> bool:
-        """Whether a store refused a row that the API has written: behind that is no raw record."""
-        place = failed.origin.topic, failed.origin.partition
-        written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
-        return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
+        return self._decoder.decode(messages)
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
         while True:
