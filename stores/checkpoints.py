@@ -39,7 +39,7 @@ _CUT = "DELETE FROM etl_checkpoint_pages WHERE source = $1 AND (page IS NULL OR 
 
 
 Checkpoint = Literal["resume", "anew"]
-"""What a run does with its source's checkpoint: go on from it, or begin another one."""
+"""The use that a run makes of its source's checkpoint: go on from it, or begin another one."""
 
 
 class CheckpointFailed(Explained):
@@ -55,7 +55,7 @@ class CheckpointTaken(CheckpointFailed):
 
 
 class Page(NamedTuple):
-    """What a page held when it was confirmed: `records` has 16 bytes each, hashes of key and content.
+    """The content of a page when it was confirmed: `records` has 16 bytes each, hashes of key and content.
 
     Without a number: the keys in it no longer have the content that earlier pages name (its hash is 0).
     """

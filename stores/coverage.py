@@ -69,22 +69,22 @@ _COVER = """
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the wanted records are: stored (superseded, unchanged and deleted too), failed (held too), unknown yet."""
+    """The wanted records: stored (superseded, unchanged and deleted too), failed (held too), unknown yet."""
 
     stored: int
     failed: int
     pending: int
     gone: int = 0
-    """How many of the pending ones nobody will bring any more: Kafka has lost them before Postgres had them."""
+    """Those of the pending ones that nobody will bring any more: Kafka lost them before Postgres had them."""
     of_run: Mapping[str, int] = field(default_factory=dict)
-    """How many records of the run have which of OUTCOMES; empty where no run was asked for."""
+    """The run's records by outcome; empty where no run was asked for."""
 
     def counts(self) -> dict[str, int]:
-        """What is recorded of the run: its outcomes, and what Kafka has lost, as `expired`, if there is any."""
+        """The counts to record of the run: its outcomes, and as `expired` those that Kafka has lost, if any."""
         return {**self.of_run, **({"expired": self.gone} if self.gone else {})}
 
     def why_gone(self) -> str:
-        """What to tell of them, and what to do."""
+        """A sentence on those that are gone, for people, with the way out."""
         return (
             f"{self.gone:,} published records are gone from Kafka, by retention or compaction, and Postgres never had "
             "them; publish them again (a run: with --full). `headrace audit` counts them, TOPIC_RETENTION_HOURS says "
@@ -93,17 +93,17 @@ class Outcome:
 
 
 async def missing(connection: AsyncConnection, wanted: Wanted) -> int:
-    """How many of the wanted records have reached no outcome yet."""
+    """The number of wanted records that have reached no outcome yet."""
     return int((await connection.execute(_MISSING, _arguments(wanted))).scalar_one())
 
 
 async def failed(connection: AsyncConnection, wanted: Wanted) -> int:
-    """How many of the wanted records failed or are held. Those that only Elasticsearch refused are stored."""
+    """The number of wanted records that failed or are held. Those that only Elasticsearch refused are stored."""
     return int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
 
 
 async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None = None) -> Outcome:
-    """Where the wanted records are now; `run` is the run that they all are of, and that has no others."""
+    """Count the wanted records by where they are; `run` is the run that they all are of, and that has no others."""
     pending = await missing(connection, wanted)
     failures = await failed(connection, wanted)
     total = sum(len(ranges) for ranges in wanted.values())
@@ -115,7 +115,7 @@ async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None =
 
 
 async def missing_ranges(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
-    """Which of the wanted records have reached no outcome yet."""
+    """The wanted records that have reached no outcome yet."""
     found: dict[tuple[str, int], OffsetRanges] = {}
     for topic, partition, start, end in await connection.execute(_MISSING_RANGES, _arguments(wanted)):
         found.setdefault((topic, partition), OffsetRanges()).add_range(start, end)
@@ -160,7 +160,7 @@ async def wait_until_covered(
 
 
 async def _gone(settings: Settings, uncovered: Wanted) -> int:
-    """How many of the missing records nobody will bring any more; 0 if Kafka cannot be asked."""
+    """The number of missing records that nobody will bring any more; 0 if Kafka cannot be asked."""
     reader, gone = HoleReader(settings), 0
     try:
         passages = await asyncio.to_thread(read_passages, settings, list(uncovered))
@@ -192,7 +192,7 @@ def apart(job: str, topic: str) -> str:
 
 
 async def read_apart(connection: AsyncConnection, job: str | None = None) -> dict[str, int]:
-    """How many records of a reprocessing, or of all so far, have reached each outcome; zeros are left out."""
+    """The records of a reprocessing, or of all so far, by outcome; zeros are left out."""
     columns = [func.coalesce(func.sum(coverage.c[outcome]), 0).label(outcome) for outcome in OUTCOMES]
     query = select(*columns).where(coverage.c.topic.startswith("#" if job is None else f"#{job}#", autoescape=True))
     (row,) = (await connection.execute(query)).mappings()
@@ -201,13 +201,13 @@ async def read_apart(connection: AsyncConnection, job: str | None = None) -> dic
 
 @dataclass(frozen=True)
 class PartitionCoverage:
-    """What the Postgres sink has covered of one raw partition."""
+    """The coverage of one raw partition."""
 
     accounted: OffsetRanges
     """Offsets of records that have reached an outcome, and of none: those carry no record, as the broker has shown."""
     outcomes: Mapping[str, int]
     void: int = 0
-    """How many of the offsets carry no record."""
+    """The number of offsets that carry no record."""
 
 
 async def read_coverage(connection: AsyncConnection) -> dict[tuple[str, int], PartitionCoverage]:

@@ -1,4 +1,4 @@
-"""Epochs of raw topics. A topic that was deleted and made anew counts its offsets from 0 again: without more, its
+"""Epochs of raw topics. A topic that was deleted and created again counts its offsets from 0: without more, its
 records would look like repeats of those before.
 
 Postgres remembers the topic's id. When the broker names another one, a new epoch begins, in one transaction: the
@@ -79,7 +79,7 @@ def raw_topics(settings: Settings) -> dict[str, Dataset]:
 
 
 def is_raw(topic: str, settings: Settings) -> bool:
-    """Whether that is the physical raw topic of a dataset of this pipeline, declared still or not. Pure."""
+    """True for the physical raw topic of a dataset of this pipeline, declared still or not. Pure."""
     return topic.startswith(settings.named("")) and topic.endswith(RAW_SUFFIX)
 
 
@@ -136,7 +136,7 @@ async def settle_epochs(
 
 
 def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
-    """Whether these epochs end before this incarnation, and it has records to cover. Pure."""
+    """True if these epochs end before this incarnation, and it has records to cover. Pure."""
     if not epochs:
         return True
     return epochs[-1].topic_id != now.topic_id and now.first_at is not None

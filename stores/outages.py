@@ -104,22 +104,22 @@ def meaning(error: BaseException) -> Meaning | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether to wait and write the same batch again."""
+    """True if the same batch is to be written again after a wait."""
     return meaning(error) in (Meaning.AWAY, Meaning.AGAIN)
 
 
 def is_starting(error: BaseException) -> bool:
-    """Whether Postgres is not there, or not there yet."""
+    """True if Postgres is not there, or not there yet."""
     return isinstance(_original(error), CannotConnectNowError | PostgresConnectionError | OSError)
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a record in the batch is what Postgres does not take."""
+    """True if Postgres does not take a record of the batch."""
     return meaning(error) is Meaning.REFUSED
 
 
 def is_misfit(error: BaseException) -> bool:
-    """Whether a statement of ours does not fit the table that is there."""
+    """True if a statement of ours does not fit the table that is there."""
     return meaning(error) in (Meaning.MISFIT, Meaning.NO_TABLE, Meaning.STATEMENT)
 
 
@@ -162,7 +162,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _original(error: BaseException) -> BaseException:
-    """What asyncpg raised, where SQLAlchemy and its adapter have wrapped it."""
+    """The error that asyncpg raised, where SQLAlchemy and its adapter have wrapped it."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return error
     return error.orig.__cause__ or error.orig

@@ -1,4 +1,4 @@
-"""How far the pipeline has come with the raw partitions, and what that says of an offset that is not covered.
+"""The progress of the pipeline through the raw partitions, and its verdict on an offset that is not covered.
 
 An offset is not a record: the broker says of each whether it carries one (`runtime/kafka/holes.py`, decision 0027).
 """
@@ -24,14 +24,14 @@ POSTGRES_SINK = "sink-postgres"
 
 @dataclass(frozen=True)
 class Passage:
-    """How far the pipeline has come with one raw partition."""
+    """The progress of the pipeline through one raw partition."""
 
     begin: int
     """The first offset that the log still has."""
     end: int
     """The last stable offset."""
     passed: int = 0
-    """What the normalizer has committed: all before it has been handed on, or carries no record."""
+    """The normalizer's commit: all before it has been handed on, or carries no record."""
     settled: bool = False
     """Neither the normalizer nor the Postgres sink has anything left to do for it."""
     held: int = 0

@@ -33,11 +33,11 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
     kind: str | None = None
     run: str | None = None
     reprocess: str | None = None
-    """The job that had it normalized anew."""
+    """The job that had it normalized again."""
 
     @property
     def deletes(self) -> bool:
-        """Whether it asks to delete its record."""
+        """It asks to delete its record."""
         return not self.row
 
 
@@ -126,7 +126,7 @@ def copy_row(values: Sequence[str | int | None], *, escape: bool = True) -> str:
 
 
 def newer(one: Origin, other: Origin) -> bool:
-    """Whether `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
+    """True if `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
     if one.partition == other.partition:
         return one.offset > other.offset
     return arrival_order(one) > arrival_order(other)

@@ -132,14 +132,14 @@ class Decoder:
         return batch
 
     def _is_of_a_row(self, failed: FailedRecord) -> bool:
-        """Whether a store refused a row that the API has written: behind that is no raw record."""
+        """True where a store refused a row that the API has written: there is no raw record behind it."""
         place = failed.origin.topic, failed.origin.partition
         written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
         return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What clean records and failed records have in common, of any version. Only the origin is certain."""
+    """The members that clean and failed records of any version have in common. Only the origin is certain."""
 
     origin: Origin
     key: Any = None
@@ -167,7 +167,7 @@ def _envelope(value: bytes | None) -> Envelope | None:
 
 
 def _is_ours(origin: Origin, topics: Collection[str], partition: int) -> bool:
-    """Whether a message of this partition may come from there. Pure.
+    """True if a message of this partition may come from there. Pure.
 
     `topics` are our physical raw topics. Stages write to the partition that they read from, so the numbers are equal;
     of an ended epoch both are archived (`stores/epochs.py`).

@@ -1,4 +1,4 @@
-"""What `<dataset>.changed` says of a row: its content as JSON, with when it was stored, and its version."""
+"""The events on `<dataset>.changed`: a row's content as JSON, the times at which it was stored, and its version."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime

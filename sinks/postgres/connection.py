@@ -44,7 +44,7 @@ class SinkConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """True if there is a connection, as far as is known."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def open(self) -> tuple[Connection, bool]:

@@ -98,7 +98,7 @@ class CoverageUpdate:
         self._counts: Counter[tuple[Place, str]] = Counter()
         self._of_runs: dict[tuple[str, str, int], Counter[str]] = defaultdict(Counter)
         self.all_new = False
-        """Whether no record in hand is a repeat, of an earlier transaction or of another one in hand."""
+        """No record in hand is a repeat, of an earlier transaction or of another one in hand."""
         self.parts: dict[Place, int] = {}
         """After closing: in how many ranges lie the offsets that were reached. Between them are holes, for now."""
 
@@ -139,7 +139,7 @@ class CoverageUpdate:
             self._held[topic, partition].add(offset)
 
     def is_covered(self, origin: Origin) -> bool:
-        """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
+        """True if the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
 
         A record that was held earlier, or is reopened, has not: whatever arrives under its coordinates is its outcome.
         """
@@ -160,7 +160,7 @@ class CoverageUpdate:
                     self._failed[topic, partition].add(offset)
 
     def is_held(self, origin: Origin) -> bool:
-        """Whether the record was held by an earlier transaction."""
+        """True if an earlier transaction held the record."""
         return origin.offset in self._held[origin.topic, origin.partition]
 
     def reached(self, outcome: str, records: Iterable[Covered]) -> None:

@@ -47,7 +47,7 @@ class Refused(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Where each arrival of a merge ended."""
+    """The arrivals of a merge, by where each of them ended."""
 
     stored: list[Stored]
     superseded: list[Arrival]

@@ -60,7 +60,7 @@ class Outbox:
 
     @property
     def has_turn(self) -> bool:
-        """Whether this session publishes."""
+        """True while this session publishes and others stand by."""
         return self._took_turn and self._connection.is_open
 
     async def next(self, limit: int) -> list[Entry]:

@@ -72,7 +72,7 @@ _ANNOUNCED = "UPDATE ingest_failures SET claim = NULL WHERE id = ANY($1::bigint[
 
 
 class Settled(NamedTuple):
-    """What has become of pending claims."""
+    """The outcome of settling pending claims."""
 
     resolved: set[Origin]
     """Coordinates of those that are failures no longer."""
@@ -84,7 +84,7 @@ class _Round(NamedTuple):
     resolved: set[Origin]
     moved: set[str]
     """Keys whose rows changed: others may wait for them."""
-    blocked_anew: set[str]
+    blocked_again: set[str]
     """Keys whose claims have another blocker, which has to be looked at after the commit."""
 
 
@@ -118,7 +118,7 @@ async def settle_claims(
         async with connection.transaction():
             done = await _settle(connection, dataset, changed, claimed)
         resolved |= done.resolved
-        changed, claimed = done.moved, done.blocked_anew
+        changed, claimed = done.moved, done.blocked_again
     return Settled(resolved, dict(await connection.fetch(_UNANNOUNCED, dataset.name)))
 
 
@@ -177,7 +177,7 @@ async def _settle(
     return _Round(
         resolved={a.origin for a in (*(stored.arrival for stored in merged.stored), *merged.superseded)},
         moved={stored.arrival.key for stored in merged.stored},
-        blocked_anew={one.arrival.key for one in others if one.field is not None},
+        blocked_again={one.arrival.key for one in others if one.field is not None},
     )
 
 

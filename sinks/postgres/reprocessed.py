@@ -1,4 +1,4 @@
-"""Merges records that were normalized anew: each may replace what its own raw record has stored, and nothing newer.
+"""Merges records that were normalized again: each may replace what its own raw record has stored, and nothing newer.
 
 Their outcomes are counted under a name of their job's own (`stores/coverage.py`): in the coverage of its partition a
 raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
@@ -19,7 +19,7 @@ from stores.coverage import apart
 
 
 class Reprocessed(NamedTuple):
-    """What came of records that were normalized anew; `repeats` had their outcome in their job already."""
+    """The outcome of records that were normalized again; `repeats` had theirs in their job already."""
 
     merged: Merged
     repeats: list[Arrival]

@@ -64,7 +64,7 @@ UNDECODABLE = "messages that no stage of ours wrote"
 
 @dataclass
 class _Stored:
-    """What a transaction has done, for what follows its commit."""
+    """The work of a transaction, for what follows its commit."""
 
     outgoing: list[Outgoing] = field(default_factory=list)
     failures: list[FailedRecord] = field(default_factory=list)
@@ -330,6 +330,6 @@ def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple
 
 
 def _hopeless(refused: Sequence[Refused]) -> int:
-    """How many of these count for the failure limit: of those that want one unique value, the first may get it yet."""
+    """The number that counts for the failure limit: of those that want one unique value, the first may get it yet."""
     wanted = {(one.field, one.arrival.unique[one.field]) for one in refused if one.field is not None}
     return len(refused) - len(wanted)

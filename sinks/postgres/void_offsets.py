@@ -41,7 +41,7 @@ _COVERAGE = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1:
 
 @dataclass
 class _Seen:
-    """What was read of a partition and is not covered: it need not be read again to know that it is missing."""
+    """Offsets of a partition that were read and are not covered: they need not be read again."""
 
     topic_id: str
     records: OffsetRanges = field(default_factory=OffsetRanges)
