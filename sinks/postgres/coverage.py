@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.topic_admin import Place
 from schemas.events import Origin
 from sinks.postgres.connection import Connection
 from stores.tables import OUTCOMES
-
-Place = tuple[str, int]
-"""A raw (topic, partition)."""
 
 _LOCK = """
     SELECT c.topic, c.partition, c.ranges * w.ranges::int8multirange, c.held
