@@ -28,7 +28,7 @@ from services.runs.run import Published, failure_reason, not_taken
 from stores.checkpoints import Checkpoint, CheckpointFailed
 from stores.coverage import wait_until_covered
 from stores.epochs import note_epochs
-from stores.unavailable import Unavailable
+from stores.outages import Unavailable
 
 log = structlog.get_logger()
 

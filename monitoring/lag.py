@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from monitoring.open_transactions import OpenTransaction, open_transactions
 from runtime.kafka.committed_offsets import committed_offsets
-from runtime.kafka.open_transactions import OpenTransaction, open_transactions
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, list_offsets
 from runtime.settings import Settings
 from schemas.sinks import SINKS

@@ -9,6 +9,7 @@ from typing import Literal
 VARIABLE = "HEADRACE_CRASH_AT"
 
 FaultPoint = Literal[
+    "failures_recorded",
     "rows_committed",
     "changes_confirmed",
     "outbox_published",
@@ -16,8 +17,8 @@ FaultPoint = Literal[
     "outputs_produced",
     "batch_sent",
 ]
-"""After the Postgres commit and before the change events; after these and before the offsets are committed; after the
-broker has confirmed what the outbox held and before it is taken out.
+"""After the Postgres commit: before the originals of what was refused are read, before the change events, and between
+these and the offset commit; after the broker has confirmed what the outbox held and before it is taken out.
 
 Of any sink, in its store and not committed; of the normalizer, produced and not confirmed; of a run, half published.
 """

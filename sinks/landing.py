@@ -14,9 +14,9 @@ from sinks.drift import store as drifts
 from sinks.drift.fields import Group, RawRow, Shape, SourceShape, SourceShapes, observations, postgres_text
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.schema import setup_schema
-from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.sink import Message
+from stores.migrate import setup_schema
+from stores.outages import STORE, in_words, is_outage
 
 TABLES = ("raw_api_data", "raw_csv_data")
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")

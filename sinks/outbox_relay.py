@@ -22,9 +22,9 @@ from runtime.settings import Settings
 from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.outbox import Entry, Outbox
-from sinks.postgres.schema import setup_schema
 from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
 from sinks.state import SinkState
+from stores.migrate import setup_schema
 
 NAME = "relay"
 

@@ -95,7 +95,7 @@ class VersionedCache:
         return None if data is None else _as_bytes(data)
 
     async def get_or_lease(self, dataset: str, key: str) -> bytes | Lease:
-        """What `get` finds, or a lease to fill the entry with what Postgres is asked for from now on."""
+        """The cached JSON, or a lease to fill the entry with what Postgres answers from now on."""
         entry, lease = self.entry(dataset, key), secrets.token_hex(8)
         data, held = await self._lease(keys=[entry], args=[lease, self._floor_ttl_ms])
         if data is None:

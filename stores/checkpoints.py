@@ -4,7 +4,6 @@ A position is saved after the broker has confirmed every record up to it, so a l
 See decision 0018.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -12,25 +11,18 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 import msgspec
 import structlog
-from asyncpg.exceptions import InterfaceError, InternalClientError, PostgresError, UndefinedTableError
 
 from runtime.errors import Explained
 from runtime.settings import Settings
+from stores.advisory_locks import KEEPALIVES, checkpoint_lock, try_lock
+from stores.outages import POSTGRES_ERRORS, Meaning, meaning
 
 log = structlog.get_logger()
 
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
 
-_SESSION = {
-    "application_name": "headrace-checkpoint",
-    # A host that vanished must not hold the lock of its source for hours.
-    "tcp_keepalives_idle": "20",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-
-_TROUBLE = (OSError, PostgresError, InterfaceError, InternalClientError)
+_SESSION = {"application_name": "headrace-checkpoint", **KEEPALIVES}
 
 _DROP = "DELETE FROM etl_checkpoint WHERE source = $1 AND ($2 OR scope <> $3) RETURNING run_id"
 _TAKE = """
@@ -47,7 +39,7 @@ _CUT = "DELETE FROM etl_checkpoint_pages WHERE source = $1 AND (page IS NULL OR 
 
 
 Checkpoint = Literal["resume", "anew"]
-"""What a run does with its source's checkpoint: go on from it, or begin another one."""
+"""The use that a run makes of its source's checkpoint: go on from it, or begin another one."""
 
 
 class CheckpointFailed(Explained):
@@ -63,7 +55,7 @@ class CheckpointTaken(CheckpointFailed):
 
 
 class Page(NamedTuple):
-    """What a page held when it was confirmed: `records` has 16 bytes each, hashes of key and content.
+    """The content of a page when it was confirmed: `records` has 16 bytes each, hashes of key and content.
 
     Without a number: the keys in it no longer have the content that earlier pages name (its hash is 0).
     """
@@ -90,9 +82,8 @@ class Position:
 class CheckpointStore:
     """One run's access to its source's checkpoint. Connects when it begins, again after trouble; close it.
 
-    `scope` is everything that a position depends on besides the source's data; another scope voids it. The run holds a
-    lock of its source (of the session: no pooler in transaction mode may be between), and a run that has lost it saves
-    nothing more. Not for concurrent use.
+    `scope` is everything that a position depends on besides the source's data; another scope voids it. The run holds an
+    advisory lock of its source, and one that has lost it saves nothing more. Not for concurrent use.
     """
 
     def __init__(self, settings: Settings, source: str, scope: str, run_id: str) -> None:
@@ -113,7 +104,7 @@ class CheckpointStore:
                 dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
                 at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._source)
-        except _TROUBLE as error:
+        except POSTGRES_ERRORS as error:
             self.abandon()
             raise self._unavailable("read", error) from error
         except BaseException:  # cancelled, too: nobody else knows of the connection yet
@@ -143,7 +134,7 @@ class CheckpointStore:
                     await connection.executemany(_ADD_PAGE, [(self._source, *page) for page in position.pages])
                 if position.end is not None:
                     await connection.execute(_CUT, self._source, position.end)
-        except _TROUBLE as error:
+        except POSTGRES_ERRORS as error:
             self.abandon()
             raise self._unavailable("saved", error) from error
 
@@ -152,7 +143,7 @@ class CheckpointStore:
         if self._connection is not None:
             try:
                 await self._connection.close(timeout=2.0)
-            except _TROUBLE:
+            except POSTGRES_ERRORS:
                 self.abandon()
 
     def abandon(self) -> None:
@@ -171,9 +162,7 @@ class CheckpointStore:
             self._connection = await connect(
                 self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=_SESSION
             )
-            digest = hashlib.blake2b(f"etl_checkpoint:{self._source}".encode(), digest_size=8).digest()
-            key = int.from_bytes(digest, "big", signed=True)
-            if not await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
+            if not await try_lock(self._connection, checkpoint_lock(self._source)):
                 self.abandon()
                 raise self._taken()
         return self._connection
@@ -185,7 +174,7 @@ class CheckpointStore:
         advice = "`headrace status` says what is down; " + (
             "--full reads all and needs no checkpoint" if what == "read" else "the next run goes on from what is saved"
         )
-        if isinstance(error, UndefinedTableError):
+        if meaning(error) is Meaning.NO_TABLE:
             advice = "`headrace setup` creates its tables"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return CheckpointUnavailable(

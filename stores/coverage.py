@@ -1,9 +1,10 @@
-"""Reads the books that the Postgres sink keeps: what has been stored, what failed, what is still on its way."""
+"""Coverage, as the Postgres sink keeps it: what has been stored, what failed, what is still on its way."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from confluent_kafka import KafkaException
 from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, text
@@ -56,25 +57,34 @@ _OF_RUN = select(
     *(func.coalesce(func.sum(run_outcomes.c[outcome]), 0).cast(BigInteger).label(outcome) for outcome in OUTCOMES)
 )
 
+_CREATE = "INSERT INTO coverage (topic, partition, ranges) VALUES ($1, $2, '{}') ON CONFLICT DO NOTHING"
+
+# Only in the coverage of the incarnation that was read.
+_COVER = """
+    UPDATE coverage c SET ranges = c.ranges + $3::text::int8multirange, void = c.void + (
+        SELECT coalesce(sum(upper(part) - lower(part)), 0) FROM unnest($3::text::int8multirange - c.ranges) AS part)
+    WHERE c.topic = $1 AND c.partition = $2 AND $4 = (
+        SELECT e.topic_id FROM topic_epochs e WHERE e.topic = $1 ORDER BY e.epoch DESC LIMIT 1)"""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the wanted records are: stored (superseded, unchanged and deleted too), failed (held too), unknown yet."""
+    """The wanted records: stored (superseded, unchanged and deleted too), failed (held too), unknown yet."""
 
     stored: int
     failed: int
     pending: int
     gone: int = 0
-    """How many of the pending ones nobody will bring any more: Kafka has lost them before Postgres had them."""
+    """Those of the pending ones that nobody will bring any more: Kafka lost them before Postgres had them."""
     of_run: Mapping[str, int] = field(default_factory=dict)
-    """How many records of the run have which of OUTCOMES; empty where no run was asked for."""
+    """The run's records by outcome; empty where no run was asked for."""
 
     def counts(self) -> dict[str, int]:
-        """What is recorded of the run: its outcomes, and what Kafka has lost, as `expired`, if there is any."""
+        """The counts to record of the run: its outcomes, and as `expired` those that Kafka has lost, if any."""
         return {**self.of_run, **({"expired": self.gone} if self.gone else {})}
 
     def why_gone(self) -> str:
-        """What to tell of them, and what to do."""
+        """A sentence on those that are gone, for people, with the way out."""
         return (
             f"{self.gone:,} published records are gone from Kafka, by retention or compaction, and Postgres never had "
             "them; publish them again (a run: with --full). `headrace audit` counts them, TOPIC_RETENTION_HOURS says "
@@ -83,17 +93,17 @@ class Outcome:
 
 
 async def missing(connection: AsyncConnection, wanted: Wanted) -> int:
-    """How many of the wanted records have reached no outcome yet."""
+    """The number of wanted records that have reached no outcome yet."""
     return int((await connection.execute(_MISSING, _arguments(wanted))).scalar_one())
 
 
 async def failed(connection: AsyncConnection, wanted: Wanted) -> int:
-    """How many of the wanted records failed or are held. Those that only Elasticsearch refused are stored."""
+    """The number of wanted records that failed or are held. Those that only Elasticsearch refused are stored."""
     return int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
 
 
 async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None = None) -> Outcome:
-    """Where the wanted records are now; `run` is the run that they all are of, and that has no others."""
+    """Count the wanted records by where they are; `run` is the run that they all are of, and that has no others."""
     pending = await missing(connection, wanted)
     failures = await failed(connection, wanted)
     total = sum(len(ranges) for ranges in wanted.values())
@@ -105,7 +115,7 @@ async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None =
 
 
 async def missing_ranges(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
-    """Which of the wanted records have reached no outcome yet."""
+    """The wanted records that have reached no outcome yet."""
     found: dict[tuple[str, int], OffsetRanges] = {}
     for topic, partition, start, end in await connection.execute(_MISSING_RANGES, _arguments(wanted)):
         found.setdefault((topic, partition), OffsetRanges()).add_range(start, end)
@@ -138,10 +148,10 @@ async def wait_until_covered(
             if pending == 0 or not patience.remaining:
                 return await outcome(connection, wanted, run)
             stuck = pending == before and now >= stuck_at
-            unbooked = await missing_ranges(connection, wanted) if stuck else {}
+            uncovered = await missing_ranges(connection, wanted) if stuck else {}
         if pending != before or stuck:
             before, stuck_at = pending, now + STUCK_SECONDS
-        if stuck and await _gone(settings, unbooked) >= pending:
+        if stuck and await _gone(settings, uncovered) >= pending:
             async with engine.connect() as connection:
                 found = await outcome(connection, wanted, run)
                 return replace(found, gone=found.pending)
@@ -149,12 +159,12 @@ async def wait_until_covered(
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
-async def _gone(settings: Settings, unbooked: Wanted) -> int:
-    """How many of the missing records nobody will bring any more; 0 if Kafka cannot be asked."""
+async def _gone(settings: Settings, uncovered: Wanted) -> int:
+    """The number of missing records that nobody will bring any more; 0 if Kafka cannot be asked."""
     reader, gone = HoleReader(settings), 0
     try:
-        passages = await asyncio.to_thread(read_passages, settings, list(unbooked))
-        for place, offsets in unbooked.items():
+        passages = await asyncio.to_thread(read_passages, settings, list(uncovered))
+        for place, offsets in uncovered.items():
             passage = passages[place]
             kept = offsets.within(passage.begin, passage.end)
             evidence = await reader.read(place, kept) if kept and passage.settled else Evidence()
@@ -177,12 +187,12 @@ def _arguments(wanted: Wanted) -> dict[str, object]:
 
 
 def apart(job: str, topic: str) -> str:
-    """The name under which the outcomes of a reprocessing are booked; no topic of Kafka's can have it. Pure."""
+    """The name under which the outcomes of a reprocessing are counted; no topic of Kafka's can have it. Pure."""
     return f"#{job}#{topic}#"
 
 
 async def read_apart(connection: AsyncConnection, job: str | None = None) -> dict[str, int]:
-    """How many records of a reprocessing, or of all so far, have reached each outcome; zeros are left out."""
+    """The records of a reprocessing, or of all so far, by outcome; zeros are left out."""
     columns = [func.coalesce(func.sum(coverage.c[outcome]), 0).label(outcome) for outcome in OUTCOMES]
     query = select(*columns).where(coverage.c.topic.startswith("#" if job is None else f"#{job}#", autoescape=True))
     (row,) = (await connection.execute(query)).mappings()
@@ -190,24 +200,49 @@ async def read_apart(connection: AsyncConnection, job: str | None = None) -> dic
 
 
 @dataclass(frozen=True)
-class Books:
-    """What the Postgres sink has booked of one raw partition."""
+class PartitionCoverage:
+    """The coverage of one raw partition."""
 
     accounted: OffsetRanges
     """Offsets of records that have reached an outcome, and of none: those carry no record, as the broker has shown."""
     outcomes: Mapping[str, int]
     void: int = 0
-    """How many of the offsets carry no record."""
+    """The number of offsets that carry no record."""
 
 
-async def read_books(connection: AsyncConnection) -> dict[tuple[str, int], Books]:
-    """The books of every partition that has any, by physical topic and partition. One query."""
+async def read_coverage(connection: AsyncConnection) -> dict[tuple[str, int], PartitionCoverage]:
+    """The coverage of every partition that has any, by physical topic and partition. One query."""
     rows = (await connection.execute(select(coverage))).mappings()
     return {
-        (row["topic"], row["partition"]): Books(
+        (row["topic"], row["partition"]): PartitionCoverage(
             OffsetRanges((part.lower, part.upper) for part in row["ranges"]),
             {outcome: row[outcome] for outcome in OUTCOMES},
             row["void"],
         )
         for row in rows
     }
+
+
+def joining(accounted: OffsetRanges, empty: OffsetRanges) -> OffsetRanges:
+    """Those of the empty offsets that join what is covered, or begin the partition. Pure.
+
+    The others would only be more ranges to carry along: between records that are still to come there may be as many as
+    there are transactions.
+    """
+    joined = OffsetRanges(sorted([*accounted, *empty]))
+    kept = OffsetRanges()
+    for start, end in joined:
+        covered = accounted.first_from(start)
+        if start == 0 or (covered is not None and covered[0] < end):
+            kept.add_range(start, end)
+    return kept.common(empty)
+
+
+async def cover_void(connection: Any, place: tuple[str, int], empty: OffsetRanges, topic_id: str) -> None:
+    """Account for these offsets of the topic with this id, which must have been it before they were read and after.
+
+    `connection` is asyncpg's. Idempotent; changes nothing if Postgres keeps the coverage of another incarnation. Raises
+    what asyncpg raises.
+    """
+    await connection.execute(_CREATE, *place)
+    await connection.execute(_COVER, *place, empty.multirange(), topic_id)

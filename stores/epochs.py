@@ -1,10 +1,10 @@
-"""Epochs of raw topics. A topic that was deleted and made anew counts its offsets from 0 again: without more, its
+"""Epochs of raw topics. A topic that was deleted and created again counts its offsets from 0: without more, its
 records would look like repeats of those before.
 
-Postgres remembers the topic's id. When the broker names another one, a new epoch begins, in one transaction: the books
-of the old epoch, its failures and landed records are kept under the name `<topic>@<epoch>`, and rows and tombstones
-from it are ordered against new records by time, as between partitions (decision 0013). Records of the old epoch that
-are still on their way are told by the broker's timestamp: the new topic has none older than its first.
+Postgres remembers the topic's id. When the broker names another one, a new epoch begins, in one transaction: the
+coverage of the old epoch, its failures and landed records are kept under the name `<topic>@<epoch>`, and rows and
+tombstones from it are ordered against new records by time, as between partitions (decision 0013). Records of the old
+epoch that are still on their way are told by the broker's timestamp: the new topic has none older than its first.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _KNOWN = "SELECT topic, epoch, topic_id, began_at FROM topic_epochs WHERE topic 
 
 _BEGIN = "INSERT INTO topic_epochs (topic, epoch, topic_id, began_at) VALUES ($1, $2, $3, $4)"
 
-# Waits for every sink's transaction under way, and holds the next ones until the books are sorted.
+# Waits for every sink's transaction under way, and holds the next ones until the coverage is sorted.
 _LOCK = "LOCK TABLE coverage, topic_epochs IN EXCLUSIVE MODE"
 
 
@@ -48,7 +48,7 @@ class Epoch:
 
 
 def archived_topic(topic: str, epoch: int) -> str:
-    """The name under which the books of an ended epoch are kept; no topic of Kafka's can have it. Pure."""
+    """The name under which the coverage of an ended epoch is kept; no topic of Kafka's can have it. Pure."""
     return f"{topic}@{epoch}"
 
 
@@ -79,7 +79,7 @@ def raw_topics(settings: Settings) -> dict[str, Dataset]:
 
 
 def is_raw(topic: str, settings: Settings) -> bool:
-    """Whether that is the physical raw topic of a dataset of this pipeline, declared still or not. Pure."""
+    """True for the physical raw topic of a dataset of this pipeline, declared still or not. Pure."""
     return topic.startswith(settings.named("")) and topic.endswith(RAW_SUFFIX)
 
 
@@ -91,7 +91,7 @@ async def refresh_epochs(connection: Connection, settings: Settings) -> dict[str
 
 
 async def note_epochs(settings: Settings) -> None:
-    """`refresh_epochs` on a connection of its own: before somebody relies on the books of a topic as it is now."""
+    """`refresh_epochs` on a connection of its own: before somebody relies on the coverage of a topic as it is now."""
     connect: Any = asyncpg.connect
     connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
     try:
@@ -114,7 +114,7 @@ async def settle_epochs(
     """Begin a new epoch of each topic that is another than the one that is known, and return all epochs. Idempotent.
 
     `datasets` by their physical raw topics. Safe when several processes do it at once. Of a topic that is empty nothing
-    can be booked wrongly, and it has no first record yet: its new epoch begins later.
+    can be counted wrongly, and it has no first record yet: its new epoch begins later.
     """
     known = await read_epochs(connection, list(topics))
     if not any(is_another(known.get(topic), now) for topic, now in topics.items()):
@@ -136,7 +136,7 @@ async def settle_epochs(
 
 
 def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
-    """Whether these are not the books of this incarnation, and it has records to book. Pure."""
+    """True if these epochs end before this incarnation, and it has records to cover. Pure."""
     if not epochs:
         return True
     return epochs[-1].topic_id != now.topic_id and now.first_at is not None

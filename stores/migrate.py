@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, inspect, text
@@ -12,14 +11,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+from stores.advisory_locks import MIGRATION, lock_until_commit
+from stores.outages import STORE, in_words, is_outage, is_starting
 from stores.table_fit import fit_of, look_at
 from stores.tables import all_tables
-
-LOCK_KEY = 0x68656164726163
-"""Any number of ours (the bytes of "headrac"): whoever holds this advisory lock is migrating."""
 
 STARTING_SECONDS = 30
 """How long a Postgres that is not there yet may take to start."""
@@ -50,6 +49,16 @@ def migrate(settings: Settings) -> SchemaReport:
     return asyncio.run(_migrate(settings))
 
 
+async def setup_schema(settings: Settings) -> SchemaReport:
+    """`migrate` before a sink starts to write. Raises Backpressure while Postgres is not there."""
+    try:
+        return await asyncio.to_thread(migrate, settings)
+    except Exception as error:
+        if is_outage(error):
+            raise Backpressure(STORE, in_words(error)) from error
+        raise
+
+
 def alembic_config(connection: Connection) -> Config:
     """Alembic's configuration for a connection; finds the migrations beside this module, installed or not."""
     config = Config()
@@ -57,14 +66,6 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
-
-
-def is_starting(error: BaseException) -> bool:
-    """Whether Postgres is not there, or not there yet."""
-    if isinstance(error, DBAPIError):
-        cause = error.orig.__cause__ if error.orig else None
-        return isinstance(cause, asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError | OSError)
-    return isinstance(error, OSError | asyncpg.CannotConnectNowError | asyncpg.PostgresConnectionError)
 
 
 @retry(
@@ -77,7 +78,7 @@ async def _migrate(settings: Settings) -> SchemaReport:
     engine = create_async_engine(settings.async_database_url)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            await lock_until_commit(connection, MIGRATION)
             return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()

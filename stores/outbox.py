@@ -7,6 +7,3 @@ state of a key only, so a key has one entry at most, the newest; its version say
 
 CHANNEL = "headrace_outbox"
 """The NOTIFY channel on which a commit wakes the relay."""
-
-RELAY_LOCK = 0x6F7574626F78
-"""Any number of ours (the bytes of "outbox"): whose session holds this advisory lock publishes, others stand by."""

@@ -1,4 +1,4 @@
-"""How far the pipeline has come with the raw partitions, and what that says of an offset that Postgres has not booked.
+"""The progress of the pipeline through the raw partitions, and its verdict on an offset that is not covered.
 
 An offset is not a record: the broker says of each whether it carries one (`runtime/kafka/holes.py`, decision 0027).
 """
@@ -24,14 +24,14 @@ POSTGRES_SINK = "sink-postgres"
 
 @dataclass(frozen=True)
 class Passage:
-    """How far the pipeline has come with one raw partition."""
+    """The progress of the pipeline through one raw partition."""
 
     begin: int
     """The first offset that the log still has."""
     end: int
     """The last stable offset."""
     passed: int = 0
-    """What the normalizer has committed: all before it has been handed on, or carries no record."""
+    """The normalizer's commit: all before it has been handed on, or carries no record."""
     settled: bool = False
     """Neither the normalizer nor the Postgres sink has anything left to do for it."""
     held: int = 0
@@ -40,7 +40,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Missing:
-    """Offsets below the end that Postgres has not booked, each in one of these."""
+    """Offsets below the end that are not covered, each in one of these."""
 
     in_flight: OffsetRanges
     """They may still come."""
@@ -57,7 +57,7 @@ class Missing:
 def read_passages(settings: Settings, places: Collection[Place] | None = None) -> dict[Place, Passage]:
     """The passages of these raw partitions, by default of all that exist. Blocking. Raises KafkaException.
 
-    Books that are read afterwards have all that was below the end of a settled partition.
+    Coverage that is read afterwards has all that was below the end of a settled partition.
     """
     admin, datasets = admin_client(settings), raw_topics(settings)
     if places is None:
@@ -95,7 +95,7 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
 
 
 def judge_missing(passage: Passage, missing: OffsetRanges, evidence: Evidence) -> Missing:
-    """What is to be said of unbooked offsets, by what the broker has shown of them. Pure.
+    """Judge offsets that are not covered, by what the broker has shown of them. Pure.
 
     An offset that is gone from the log is given up when nobody has its record any more: the normalizer has not passed
     it, or there is nothing left to do behind the normalizer either. A record that the log still has is lost only when

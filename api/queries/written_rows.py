@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.queries.records import Row, VersionedRow, read_one, served_columns
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
+from stores.advisory_locks import lock_until_commit
 from stores.outbox import CHANNEL
 from stores.tables import dataset_table, outbox, row_version, tombstones
 
@@ -99,8 +100,7 @@ async def delete_row(connection: AsyncConnection, dataset: Dataset, key: str) ->
 async def _take_turns(connection: AsyncConnection, dataset: Dataset, keys: Iterable[str]) -> None:
     """Until the transaction ends. In one order, so that two who want the same keys do not wait for each other."""
     for key in sorted(keys):
-        lock = func.pg_advisory_xact_lock(func.hashtextextended(f"{dataset.name}:{key}", 0))
-        await connection.execute(select(lock))
+        await lock_until_commit(connection, f"{dataset.name}:{key}")
 
 
 async def _replace(

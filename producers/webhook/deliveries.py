@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.settings import Settings
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.outages import Unavailable, postgres_trouble
 
 CONNECTIONS = 5
 """None is held while Kafka is waited for."""

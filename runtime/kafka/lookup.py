@@ -49,14 +49,14 @@ class RawLookup:
         self._consumer: Consumer | None = None
 
     def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
-        """What is still there of the wanted records. Blocking. Raises DeliveryFailed when not all of it can be read."""
+        """Those of the wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""
         found, problem = self.read_some(wanted)
         if problem is not None:
             raise DeliveryFailed(f"{problem}; try again")
         return found
 
     def read_some(self, wanted: Iterable[Coordinates]) -> tuple[dict[Coordinates, RawMessage], str | None]:
-        """What could be read of the wanted records within READ_SECONDS, and what kept the rest of them.
+        """The wanted records that could be read within READ_SECONDS, and the trouble that kept the others back.
 
         No such problem means that the topics hold no more of them. Blocking. Raises DeliveryFailed when Kafka does not
         answer at all.
@@ -174,6 +174,6 @@ def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMes
 
 
 def _arrived(consumer: Consumer) -> list[Message]:
-    """What is there, after waiting for the first of it: `consume` with a timeout would wait for a full batch."""
+    """Wait for one message and return all that have come: `consume` with a timeout would wait for a full batch."""
     first = consumer.poll(POLL_SECONDS)
     return [first, *consumer.consume(BATCH_RECORDS, 0)] if first is not None else []

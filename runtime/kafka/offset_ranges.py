@@ -40,11 +40,11 @@ class OffsetRanges:
         return max(start, offset), end
 
     def within(self, start: int, end: int) -> "OffsetRanges":
-        """Those of the offsets that lie in [start, end)."""
+        """The offsets that lie in [start, end)."""
         return OffsetRanges((max(first, start), min(last, end)) for first, last in self._ranges)
 
     def without(self, other: "OffsetRanges") -> "OffsetRanges":
-        """Those of the offsets that the other set does not have. Linear in the ranges of both."""
+        """The offsets that the other set does not have. Linear in the ranges of both."""
         left, taken = OffsetRanges(), iter(other)
         gap = next(taken, None)
         for start, end in self._ranges:
@@ -68,14 +68,14 @@ class OffsetRanges:
         return self._ranges[-1][1] if self._ranges else 0
 
     def parts(self) -> int:
-        """How many ranges there are."""
+        """The number of ranges."""
         return len(self._ranges)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
 
     def __len__(self) -> int:
-        """How many offsets are covered (not how many ranges)."""
+        """The number of offsets, not of ranges."""
         return sum(end - start for start, end in self._ranges)
 
     def __contains__(self, offset: int) -> bool:

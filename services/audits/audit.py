@@ -22,17 +22,16 @@ from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offs
 from runtime.patience import Patience
 from runtime.settings import Settings
 from services.audits.moved_keys import MovedKeys, moved_keys
-from stores.coverage import Books, read_apart, read_books
+from stores.coverage import PartitionCoverage, cover_void, joining, read_apart, read_coverage
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
-from stores.void_books import book_void, bookable
 
 READ_WHILE_BEHIND = 20_000
 """Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
 
 POLL_SECONDS = 0.5
 
-NO_BOOKS = Books(OffsetRanges(), {})
+NO_BOOKS = PartitionCoverage(OffsetRanges(), {})
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
     passages = await asyncio.to_thread(read_passages, settings)
     async with engine.connect() as connection:
-        books = await read_books(connection)
+        books = await read_coverage(connection)
         known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
     recreated = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
     # Of a topic that was created again, and that the sink has not met yet, nothing is booked.
@@ -98,7 +97,7 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
             evidence[place] = await _evidence(reader, place, passage, books.get(place, NO_BOOKS))
     finally:
         await reader.close()
-    empty = {place: bookable(books.get(place, NO_BOOKS).accounted, shown.empty) for place, shown in evidence.items()}
+    empty = {place: joining(books.get(place, NO_BOOKS).accounted, shown.empty) for place, shown in evidence.items()}
     await _book(settings, engine, now, {place: offsets for place, offsets in empty.items() if offsets})
     return [
         replace(
@@ -141,7 +140,7 @@ async def _book(
             driver = (await connection.get_raw_connection()).driver_connection
             for place, offsets in empty.items():
                 if place[0] in now and now[place[0]].topic_id == read[place[0]].topic_id:
-                    await book_void(driver, place, offsets, now[place[0]].topic_id)
+                    await cover_void(driver, place, offsets, now[place[0]].topic_id)
 
 
 def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
@@ -152,7 +151,7 @@ def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
     return {(place.topic, place.partition): Passage(begins[place], end) for place, end in ends.items()}
 
 
-async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: Books) -> Evidence:
+async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: PartitionCoverage) -> Evidence:
     unread = unbooked(passage, books).within(passage.begin, passage.end)
     if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
         return Evidence()
@@ -175,7 +174,7 @@ def audit_json(
     }
 
 
-def audit_partition(place: Place, passage: Passage, books: Books, evidence: Evidence) -> PartitionAudit:
+def audit_partition(place: Place, passage: Passage, books: PartitionCoverage, evidence: Evidence) -> PartitionAudit:
     """The verdict on one raw partition. Pure."""
     missing = judge_missing(passage, unbooked(passage, books), evidence)
     return PartitionAudit(
@@ -194,6 +193,6 @@ def audit_partition(place: Place, passage: Passage, books: Books, evidence: Evid
     )
 
 
-def unbooked(passage: Passage, books: Books) -> OffsetRanges:
+def unbooked(passage: Passage, books: PartitionCoverage) -> OffsetRanges:
     """The offsets below the end that Postgres has not accounted for. Pure."""
     return OffsetRanges([(0, passage.end)]).without(books.accounted)

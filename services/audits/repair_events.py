@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
-from sinks.postgres.change_events import deleted_event, origin_at, row_events
+from sinks.postgres.change_events import change_message, origin_at, row_events
 from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import statements
@@ -69,7 +69,7 @@ async def delete_again(
         known = tombstones.get(key)
         place = (known.partition, known.offset, known.timestamp) if known else (NO_PLACE, NO_PLACE, now)
         origin = origin_at(dataset, settings, *place)
-        events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, origin)))
+        events.append(change_message(topic, ChangeEvent(key, "deleted", version, origin)))
     return events
 
 

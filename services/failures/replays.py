@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures.actions import note
 from services.failures.selection import Selection
+from stores.advisory_locks import REPLAY_JOBS, lock_until_commit
 from stores.failure_states import ActionRefused, JobState, UnknownFailure
 from stores.tables import failure_actions, failure_replays, ingest_failures
 
@@ -221,7 +222,7 @@ def _release(job_id: int, replay_limit: int) -> Any:
 
 async def _require_room(connection: AsyncConnection) -> None:
     # Until the transaction ends, so that two at once don't take the same last place.
-    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('headrace replay jobs'))"))
+    await lock_until_commit(connection, REPLAY_JOBS)
     running = select(func.count()).where(_j.state == "running", _j.attended_until > func.now())
     if (number := (await connection.execute(running)).scalar_one()) >= MOST_UNDER_WAY:
         raise ActionRefused(

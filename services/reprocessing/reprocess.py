@@ -28,7 +28,7 @@ from services.reprocessing.normalized_anew import Made, Normalizing, RawRecord, 
 from services.reprocessing.reprocess_forecast import CleanData, forecast
 from services.reprocessing.reprocess_state import EXAMPLES, Choice, Counts, Reading, State
 from stores.checkpoints import CheckpointStore, Position
-from stores.coverage import read_books
+from stores.coverage import read_coverage
 from stores.epochs import real_topic
 from stores.failure_states import DOWNSTREAM_STAGES, TAKEN_SINCE
 from stores.tables import ingest_failures
@@ -137,7 +137,7 @@ class Reprocess:
     async def _booked(self) -> dict[Place, OffsetRanges]:
         raw = self._settings.named(self._dataset.raw_topic)
         async with self._engine.connect() as connection:
-            books = await read_books(connection)
+            books = await read_coverage(connection)
         return {place: one.accounted for place, one in books.items() if real_topic(place[0]) == raw}
 
     async def _walk(

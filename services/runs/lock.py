@@ -1,6 +1,6 @@
-"""One run of a source at a time, on all hosts: a lock of a Postgres session, on a connection of its own.
+"""One run of a source at a time, on all hosts: an advisory lock of Postgres, on a connection of its own.
 
-The lock goes with its process, however that ends. It needs a session, so no pooler in transaction mode may be between.
+The lock goes with its process, however that ends.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import structlog
 
 from runtime.errors import Explained
 from runtime.settings import Settings
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.advisory_locks import KEEPALIVES, RUN_HOLDER, run_lock, try_lock, unlock
+from stores.outages import POSTGRES_ERRORS, Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 
@@ -21,25 +22,7 @@ STATEMENT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 RETAKE_EVERY_SECONDS = 0.5
 
-KEY = "hashtextextended('headrace etl run ' || {source}, 0)"
-"""The lock's number in SQL; `{source}` is an expression for the source's name."""
-
-HOLDER = f"""
-    SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND classid = (({KEY} >> 32) & 4294967295)::oid AND objid = ({KEY} & 4294967295)::oid"""  # noqa: S608
-"""The query that finds the session which holds the lock of a source; it takes nothing."""
-
-_TAKE = f"SELECT pg_try_advisory_lock({KEY}) AS taken, ({HOLDER}) AS holder".format(source="$1::text")
-_RELEASE = f"SELECT pg_advisory_unlock({KEY})".format(source="$1::text")
-
-SESSION = {
-    "application_name": "headrace-etl-run",
-    # A host that vanished holds its locks until the server's keepalives find out: a minute, not two hours.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-}
+SESSION = {"application_name": "headrace-etl-run", **KEEPALIVES}
 
 
 class LockTaken(Explained):
@@ -68,7 +51,7 @@ class SourceLock:
         return taken
 
     async def guard(self) -> None:
-        """Take the lock anew whenever its connection is lost, as after a restart of Postgres; runs until cancelled.
+        """Take the lock again whenever its connection is lost, as after a restart of Postgres; runs until cancelled.
 
         Raises LockTaken when somebody else was faster.
         """
@@ -82,9 +65,8 @@ class SourceLock:
     async def release(self) -> None:
         """Give it back, if it is held; when this returns, the next may have it. Raises nothing."""
         if self._connection is not None and not self._connection.is_closed():
-            # Said, not left to the closing: the server notices that some time later.
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._connection.execute(_RELEASE, self._source)
+            with contextlib.suppress(*POSTGRES_ERRORS):
+                await unlock(self._connection, run_lock(self._source))
         await self._close()
 
     async def _retake(self) -> bool:
@@ -110,11 +92,11 @@ class SourceLock:
                 self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SESSION
             )
             self._connection.add_termination_listener(self._note_loss)
-        row = await self._connection.fetchrow(_TAKE, self._source)
-        if row["taken"]:
+        if await try_lock(self._connection, run_lock(self._source)):
             self._pid = self._connection.get_server_pid()
             self._lost.clear()
-        return bool(row["taken"]), row["holder"]
+            return True, self._pid
+        return False, await self._connection.fetchval(RUN_HOLDER.format(source="$1::text"), self._source)
 
     def _note_loss(self, connection: Any) -> None:
         if connection is self._connection:
@@ -126,5 +108,5 @@ class SourceLock:
             return
         try:
             await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except POSTGRES_ERRORS:
             connection.terminate()

@@ -22,7 +22,7 @@ from services.runs.lock import SourceLock
 from services.runs.runs import close_run, note_published, open_run, running_run
 from stores.coverage import Outcome, Wanted, wait_until_covered
 from stores.epochs import note_epochs
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.outages import Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 

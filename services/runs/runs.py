@@ -8,7 +8,7 @@ from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.runs.lock import HOLDER
+from stores.advisory_locks import RUN_HOLDER
 from stores.tables import etl_runs
 
 Status = Literal["running", "success", "failed"]
@@ -48,7 +48,7 @@ _NEWEST = (etl_runs.c.started_at.desc(), etl_runs.c.run_id)
 
 _END_INTERRUPTED = text(f"""
     UPDATE etl_runs SET status = 'failed', finished_at = now(), failure_reason = '{INTERRUPTED}'
-    WHERE status = 'running' AND NOT EXISTS ({HOLDER.format(source="etl_runs.source")})""")  # noqa: S608 (our own words)
+    WHERE status = 'running' AND NOT EXISTS ({RUN_HOLDER.format(source="etl_runs.source")})""")  # noqa: S608 (our own words)
 
 
 async def open_run(connection: AsyncConnection, run_id: str, source: str, dataset: str, trigger: str) -> None:

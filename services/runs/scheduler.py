@@ -24,7 +24,7 @@ from services.runs.etl_run import run_source
 from services.runs.run import RunUnderWay
 from services.runs.runs import seconds_since_latest
 from services.runs.schedule import Plan, first_start, interval_of, lately, next_start, plan_json
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.outages import Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 

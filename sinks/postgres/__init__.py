@@ -1,1 +1,1 @@
-"""The sink that holds the truth: merges clean records by order of arrival, books every raw offset, tells of changes."""
+"""The sink that holds the truth: merges records in order of arrival, covers every raw offset, tells of changes."""

@@ -1,6 +1,6 @@
 """Decodes `<dataset>.clean` into arrivals: records ready to be staged, with the coordinates that decide their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,10 @@ from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.errors import InvalidRecord
 from schemas.events import DELETED, CleanRecord, Origin
 from schemas.text import fold
-from sinks.postgres.copy_text import copy_row
+
+NULL = r"\N"
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 class Arrival(msgspec.Struct, eq=False, gc=False):
@@ -30,11 +33,11 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
     kind: str | None = None
     run: str | None = None
     reprocess: str | None = None
-    """The job that had it normalized anew."""
+    """The job that had it normalized again."""
 
     @property
     def deletes(self) -> bool:
-        """Whether it asks to delete its record."""
+        """It asks to delete its record."""
         return not self.row
 
 
@@ -112,8 +115,18 @@ def _text(value: str | int | None) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
 
 
+def copy_row(values: Sequence[str | int | None], *, escape: bool = True) -> str:
+    """The values as one line for COPY, without its end: Postgres parses the numbers and dates. Pure.
+
+    `escape=False` is for values that are known to hold no backslash, tab or line end: twice as fast.
+    """
+    if escape:
+        return "\t".join([NULL if value is None else str(value).translate(_ESCAPES) for value in values])
+    return "\t".join([NULL if value is None else value if type(value) is str else str(value) for value in values])
+
+
 def newer(one: Origin, other: Origin) -> bool:
-    """Whether `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
+    """True if `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
     if one.partition == other.partition:
         return one.offset > other.offset
     return arrival_order(one) > arrival_order(other)

@@ -1,22 +1,45 @@
-"""What the Postgres sink has decoded of the messages of one poll."""
+"""Batches: the messages of one poll, decoded, each with the raw record that it came from.
 
-from collections.abc import Callable, Collection, Iterator
+A message of another declaration (a rolled back deploy, a rolling upgrade) has the envelope that all have. What has no
+readable origin among our raw topics is foreign: nobody's record, and it covers no offset.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
+import msgspec
 from msgspec import structs
 
+from runtime.settings import Settings
 from schemas.dataset import Dataset
+from schemas.errors import InvalidRecord
 from schemas.events import FailedRecord, Origin
-from sinks.postgres.arrivals import Arrival
+from schemas.registry import all_datasets, ingested_datasets
+from sinks.failed_records import NO_PARTITION, now_ms
+from sinks.postgres.arrivals import Arrival, decode_arrival
+from sinks.postgres.failures import STAGE, unread
+from sinks.sink import Message
+from stores.epochs import raw_topics, real_partition
+from stores.failure_states import DOWNSTREAM_STAGES
+
+UNKNOWN = "unknown"
+"""The dataset of what came on `failures` and does not say."""
+
+LATEST_MS = 253_402_300_800_000
+"""The year 10000: no time that a database knows."""
+
+LARGEST = 2**62
+"""Of an offset or a time: what is larger no broker gave, and Postgres cannot count on from."""
 
 
 @dataclass
 class Batch:
-    """What was decoded: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet.
+    """Decoded messages: arrivals by dataset, failures read, and failures of decoding, which nobody knows of yet.
 
-    `reprocessed` are arrivals that were normalized anew. `undecodable` are those of our raw records; `foreign` came
-    from none.
+    `reprocessed` are arrivals that were normalized again. `undecodable` are failures of our raw records, `foreign`
+    those of messages that came from none.
     """
 
     arrivals: dict[Dataset, list[Arrival]] = field(default_factory=dict)
@@ -41,7 +64,7 @@ class Batch:
         return {source for source in named if source}
 
     def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
-        """Give every record the coordinates to book it under."""
+        """Give every record the coordinates that it counts under."""
         for arrival in self._all_arrivals():
             arrival.origin = rebased(arrival.origin)
         for failures in (self.reported, self.undecodable):
@@ -68,3 +91,139 @@ class Batch:
 
     def _all_arrivals(self) -> Iterator[Arrival]:
         return chain.from_iterable(chain(self.arrivals.values(), self.reprocessed.values()))
+
+
+class Decoder:
+    """Decodes messages, and tells those of our raw records from foreign ones."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
+        self._datasets_of_raw = raw_topics(settings)
+        self._raw_of = {dataset: topic for topic, dataset in self._datasets_of_raw.items()}
+        self.raw_topics = frozenset(self._datasets_of_raw)
+        """Those of datasets that are declared no more are to be added: their failures may still come."""
+
+    def decode(self, messages: Sequence[Message]) -> Batch:
+        """The batch of these messages, whatever is in them. Pure."""
+        batch = Batch()
+        for message in messages:
+            dataset = self._datasets.get(message.topic())
+            topics = (self._raw_of[dataset],) if dataset else self.raw_topics
+            try:
+                if dataset is not None:
+                    arrival = decode_arrival(dataset, message.value())
+                    if _is_ours(origin := arrival.origin, topics, message.partition()):
+                        group = batch.reprocessed if arrival.reprocess else batch.arrivals
+                        group.setdefault(dataset, []).append(arrival)
+                        continue
+                else:
+                    failed = _failed_record(message.value())
+                    if _is_ours(origin := failed.origin, topics, message.partition()) or self._is_of_a_row(failed):
+                        batch.reported.append(failed)
+                        continue
+                error = InvalidRecord("foreign", f"it names {origin.topic[:200]}/{origin.partition}/{origin.offset}")
+            except InvalidRecord as caught:
+                error = caught
+                envelope = _envelope(message.value())
+                if envelope is not None and _is_ours(envelope.origin, topics, message.partition()):
+                    of = dataset or self._datasets_of_raw.get(envelope.origin.topic)
+                    batch.undecodable.append(unread(_undecodable(message, of, envelope, error)))
+                    continue
+            batch.foreign.append(_foreign(message, dataset, error))
+        return batch
+
+    def _is_of_a_row(self, failed: FailedRecord) -> bool:
+        """True where a store refused a row that the API has written: there is no raw record behind it."""
+        place = failed.origin.topic, failed.origin.partition
+        written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
+        return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The members that clean and failed records of any version have in common. Only the origin is certain."""
+
+    origin: Origin
+    key: Any = None
+    source: Any = None
+    kind: Any = None
+    run: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    payload: Any = None
+
+    def text(self, name: str) -> str | None:
+        """A member, if it is text."""
+        value = getattr(self, name)
+        return value if isinstance(value, str) else None
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+
+
+def _envelope(value: bytes | None) -> Envelope | None:
+    """The envelope of a message, None if it has none. Pure."""
+    try:
+        return _decode_envelope(value or b"")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _is_ours(origin: Origin, topics: Collection[str], partition: int) -> bool:
+    """True if a message of this partition may come from there. Pure.
+
+    `topics` are our physical raw topics. Stages write to the partition that they read from, so the numbers are equal;
+    of an ended epoch both are archived (`stores/epochs.py`).
+    """
+    if not (0 <= origin.offset < LARGEST and -1 <= origin.timestamp < LARGEST):
+        return False
+    if origin.topic in topics:
+        return origin.partition == partition
+    topic, _, epoch = origin.topic.partition("@")
+    return (
+        topic in topics and epoch.isdecimal() and origin.partition < 0 and real_partition(origin.partition) == partition
+    )
+
+
+_decode_failed = msgspec.json.Decoder(FailedRecord).decode
+
+
+def _failed_record(value: bytes | None) -> FailedRecord:
+    """The failure in a message's value. Pure. Raises InvalidRecord (`failure_form`) for what no stage of ours wrote."""
+    try:
+        failed = _decode_failed(value or b"")
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
+    if not 0 <= failed.failed_at < LATEST_MS:
+        raise InvalidRecord("failure_form", f"not a failed record: failed_at {failed.failed_at} is no time")
+    return failed
+
+
+def _undecodable(message: Message, dataset: Dataset | None, envelope: Envelope, error: InvalidRecord) -> FailedRecord:
+    """A message that does not decode, and tells all the same which raw record it came from: that one has failed."""
+    return FailedRecord(
+        dataset=dataset.name if dataset else UNKNOWN,
+        stage=STAGE,
+        reason=error.reason,
+        message=error.message,
+        origin=envelope.origin,
+        failed_at=now_ms(),
+        key=envelope.text("key"),
+        payload=bytes(envelope.data) or message.value(),
+        source=envelope.text("source"),
+        kind=envelope.text("kind"),
+        run=envelope.text("run"),
+    )
+
+
+def _foreign(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
+    """A message that came from no raw record of ours. It is shown under its own coordinates, and covers no offset."""
+    key = message.key()
+    return FailedRecord(
+        dataset=dataset.name if dataset else UNKNOWN,
+        stage=STAGE,
+        reason="foreign",
+        message=f"it came from none of our raw records: {error.message}",
+        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
+        failed_at=now_ms(),
+        key=key.decode("utf-8", "replace") if key is not None else None,
+        payload=message.value(),
+    )

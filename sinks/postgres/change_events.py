@@ -1,4 +1,4 @@
-"""What `<dataset>.changed` says of a row: its content as JSON, with when it was stored, and its version."""
+"""The events on `<dataset>.changed`: a row's content as JSON, the times at which it was stored, and its version."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
     for item in stored:
         arrival = item.arrival
         if item.outcome == "deleted":
-            yield deleted_event(topic, ChangeEvent(arrival.key, "deleted", item.version, arrival.origin))
+            yield change_message(topic, ChangeEvent(arrival.key, "deleted", item.version, arrival.origin))
             continue
         for moment in (item.created_at, item.updated_at):
             if moment not in texts:
@@ -44,11 +44,6 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
         yield Outgoing(topic, real_partition(arrival.origin.partition), arrival.key.encode(), value)
 
 
-def deleted_event(topic: str, event: ChangeEvent) -> Outgoing:
-    """The message that tells of a delete. Pure."""
-    return _outgoing(topic, event)
-
-
 async def row_events(
     connection: Connection, dataset: Dataset, keys: Sequence[str], settings: Settings
 ) -> list[Outgoing]:
@@ -61,11 +56,11 @@ async def row_events(
     events = []
     for key, version, *place, data in await connection.fetch(statements(dataset).rows, *columns):
         origin = origin_at(dataset, settings, *place)
-        events.append(_outgoing(topic, ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))))
+        events.append(change_message(topic, ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))))
     if len(events) < len(keys):
         for key, version, *place in (await Deletions(connection, dataset).tombstones(keys)).values():
             origin = origin_at(dataset, settings, *place)
-            events.append(deleted_event(topic, ChangeEvent(key, "deleted", version, origin)))
+            events.append(change_message(topic, ChangeEvent(key, "deleted", version, origin)))
     return events
 
 
@@ -76,6 +71,7 @@ def origin_at(dataset: Dataset, settings: Settings, partition: int, offset: int,
     return Origin(settings.named(dataset.raw_topic), partition, offset, timestamp)
 
 
-def _outgoing(topic: str, event: ChangeEvent) -> Outgoing:
+def change_message(topic: str, event: ChangeEvent) -> Outgoing:
+    """The message of an event, on the partition that its record came from. Pure."""
     partition = real_partition(event.origin.partition) if event.origin else BY_KEY
     return Outgoing(topic, partition, event.key.encode(), _encode(event))

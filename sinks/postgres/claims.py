@@ -1,4 +1,4 @@
-"""Who gets a unique value (an e-mail address) of all that want one: decided in memory, before anything is written.
+"""Decides, in memory and before anything is written, who of all that want a unique value (an e-mail address) gets it.
 
 Guaranteed: records are taken together or not at all, as a table that is consistent afterwards allows. A value can be
 had if nobody has it or its holder moves to another one at the same time, so chains and swaps of any length go through;
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Lost = tuple[int, str]
-"""What a claim was lost for: the field's position, and the key that has its value or gets it."""
+"""The reason why a claim was lost: the field's position, and the key that has its value or gets it."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ _PURGE = "DELETE FROM tombstones WHERE deleted_at < now() - make_interval(hours 
 
 
 class Tombstone(NamedTuple):
-    """What is left of a deleted record."""
+    """The trace of a deleted record."""
 
     key: str
     version: int
@@ -94,7 +94,7 @@ async def purge_tombstones(connection: Connection, hours: int) -> None:
 
 
 def overtaken_by(tombstone: Tombstone, arrival: Arrival) -> bool:
-    """Whether the arrival is older than the delete, or is that delete itself."""
+    """True if the arrival is older than the delete, or is that delete itself."""
     deleted = Origin(arrival.origin.topic, tombstone.partition, tombstone.offset, tombstone.timestamp)
     return not newer(arrival.origin, deleted)
 

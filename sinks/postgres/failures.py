@@ -1,26 +1,23 @@
 """Rejected records in `ingest_failures`: those that the normalizer and the other sinks report, and our own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec import structs
 
-from schemas.dataset import Dataset
-from schemas.errors import FieldProblem, InvalidRecord
+from runtime.fault_points import crash_here
+from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
 from sinks.failed_records import now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.postgres.provenance import Envelope
-from sinks.sink import Message
+from sinks.raw_originals import RawOriginals
 
 STAGE = "postgres"
 
-UNKNOWN = "unknown"
-"""The dataset of what came on `failures` and does not say."""
-
-LATEST_MS = 253_402_300_800_000
-"""The year 10000: no time that a database knows."""
+_UNREAD = "; its original has not been read yet, this is its normal form"
+"""Ends the message of a failure until the bytes that were published have been looked up, which waits for the commit."""
 
 _COLUMNS = (
     ("dataset", "text"),
@@ -57,56 +54,18 @@ _FIND = f"""
     SELECT {_NAMES} FROM ingest_failures
     JOIN unnest($1::text[], $2::int[], $3::bigint[]) AS w ("topic", "partition", "offset")
         USING ("topic", "partition", "offset")
-    WHERE stage = '{STAGE}' AND state <> 'resolved'"""  # noqa: S608
+    WHERE stage = '{STAGE}' AND (state <> 'resolved' OR right(message, {len(_UNREAD)}) = '{_UNREAD}')"""  # noqa: S608
 
-_decode = msgspec.json.Decoder(FailedRecord).decode
-
-
-def decode_failed(value: bytes | None) -> FailedRecord:
-    """The failure in a message's value. Pure. Raises InvalidRecord (`failure_form`) for what no stage of ours wrote."""
-    try:
-        failed = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
-    if not 0 <= failed.failed_at < LATEST_MS:
-        raise InvalidRecord("failure_form", f"not a failed record: failed_at {failed.failed_at} is no time")
-    return failed
-
-
-def undecodable(message: Message, dataset: Dataset | None, envelope: Envelope, error: InvalidRecord) -> FailedRecord:
-    """A message that does not decode, and tells all the same which raw record it came from: that one has failed."""
-    return FailedRecord(
-        dataset=dataset.name if dataset else UNKNOWN,
-        stage=STAGE,
-        reason=error.reason,
-        message=error.message,
-        origin=envelope.origin,
-        failed_at=now_ms(),
-        key=envelope.text("key"),
-        payload=bytes(envelope.data) or message.value(),
-        source=envelope.text("source"),
-        kind=envelope.text("kind"),
-        run=envelope.text("run"),
-    )
-
-
-def foreign(message: Message, dataset: Dataset | None, error: InvalidRecord) -> FailedRecord:
-    """A message that came from no raw record of ours. It is shown under its own coordinates, and in nobody's books."""
-    key = message.key()
-    return FailedRecord(
-        dataset=dataset.name if dataset else UNKNOWN,
-        stage=STAGE,
-        reason="foreign",
-        message=f"it came from none of our raw records: {error.message}",
-        origin=Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1]),
-        failed_at=now_ms(),
-        key=key.decode("utf-8", "replace") if key is not None else None,
-        payload=message.value(),
-    )
+_KEEP_ORIGINAL = f"""
+    UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END
+    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[])
+        AS w (topic, "partition", "offset", message, payload, is_read)
+    WHERE (f.topic, f."partition", f."offset") = (w.topic, w."partition", w."offset")
+        AND right(f.message, {len(_UNREAD)}) = '{_UNREAD}'"""  # noqa: S608
 
 
 def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
-    """An arrival that Postgres does not take, in its normal form; `RawOriginals` has the bytes that were published."""
+    """An arrival that Postgres does not take, in its normal form."""
     return FailedRecord(
         dataset=arrival.dataset.name,
         stage=STAGE,
@@ -122,6 +81,11 @@ def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
     )
 
 
+def unread(failed: FailedRecord) -> FailedRecord:
+    """The failure as it is recorded until `with_originals` has read the bytes that were published. Pure."""
+    return structs.replace(failed, message=failed.message + _UNREAD)
+
+
 async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
     """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
     if failures:
@@ -129,27 +93,23 @@ async def insert_failures(connection: Connection, failures: Sequence[FailedRecor
         await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
 
 
-async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -> list[FailedRecord]:
-    """Which of these records this sink itself has rejected earlier, but for those that have been taken since."""
-    rows = await connection.fetch(
-        _FIND,
-        [origin.topic for origin in origins],
-        [origin.partition for origin in origins],
-        [origin.offset for origin in origins],
-    )
+async def find_own_failures(
+    connection: Connection, origins: Collection[Origin]
+) -> tuple[list[FailedRecord], set[Origin]]:
+    """The failures that this sink has recorded of these raw records, and the origins of those that are resolved.
+
+    Of the resolved ones only those come whose originals are still to be read.
+    """
     timestamps = {(origin.topic, origin.partition, origin.offset): origin.timestamp for origin in origins}
-    return [
-        FailedRecord(
+    found, resolved = [], set()
+    for row in await connection.fetch(_FIND, *map(list, zip(*timestamps, strict=True))):
+        place = row["topic"], row["partition"], row["offset"]
+        failed = FailedRecord(
             dataset=row["dataset"],
             stage=row["stage"],
             reason=row["reason"],
             message=row["message"],
-            origin=Origin(
-                row["topic"],
-                row["partition"],
-                row["offset"],
-                timestamps[row["topic"], row["partition"], row["offset"]],
-            ),
+            origin=Origin(*place, timestamps[place]),
             failed_at=round(row["failed_at"].timestamp() * 1000),
             key=row["key"],
             payload=row["payload"],
@@ -157,8 +117,39 @@ async def find_own_failures(connection: Connection, origins: Sequence[Origin]) -
             source=row["source_name"],
             run=row["run_id"],
         )
-        for row in rows
+        found.append(failed)
+        if row["state"] == "resolved":
+            resolved.add(failed.origin)
+    return found, resolved
+
+
+async def with_originals(
+    connection: Connection, originals: RawOriginals, failures: Sequence[FailedRecord]
+) -> list[FailedRecord]:
+    """The same failures, with the bytes that were published, which are recorded too. Idempotent.
+
+    Not in a transaction: the look-up in Kafka takes up to half a minute. Raises Backpressure when Kafka is away.
+    """
+    normal_forms = [
+        structs.replace(failed, message=failed.message.removesuffix(_UNREAD))
+        for failed in failures
+        if failed.message.endswith(_UNREAD)
     ]
+    if not normal_forms:
+        return list(failures)
+    crash_here("failures_recorded")
+    read = await originals.attach(normal_forms)
+    await connection.execute(
+        _KEEP_ORIGINAL,
+        [failed.origin.topic for failed in read],
+        [failed.origin.partition for failed in read],
+        [failed.origin.offset for failed in read],
+        [_text(failed.message) for failed in read],
+        [failed.payload for failed in read],
+        [after.payload != before.payload for before, after in zip(normal_forms, read, strict=True)],
+    )
+    by_origin = {failed.origin: failed for failed in read}
+    return [by_origin.get(failed.origin, failed) for failed in failures]
 
 
 def _row(failed: FailedRecord) -> tuple[object, ...]:

@@ -14,10 +14,10 @@ from asyncpg.exceptions import PostgresError
 from schemas.dataset import Dataset
 from sinks.postgres.arrivals import Arrival, arrival_order
 from sinks.postgres.claims import Claim, judge
-from sinks.postgres.connection import Connection
-from sinks.postgres.savepoint import savepoint
+from sinks.postgres.connection import Connection, savepoint
+from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
-from sinks.postgres.verdicts import in_words, is_refusal, reason_of_refusal
+from stores.outages import in_words, is_refusal, reason_of_refusal
 
 
 class Stored(msgspec.Struct, eq=False, gc=False):
@@ -47,7 +47,7 @@ class Refused(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Where each arrival of a merge ended."""
+    """The arrivals of a merge, by where each of them ended."""
 
     stored: list[Stored]
     superseded: list[Arrival]
@@ -84,6 +84,7 @@ class DatasetMerge:
     ) -> None:
         self.connection = connection
         self.dataset = dataset
+        self.deletions = Deletions(connection, dataset)
         self._sql: Statements = statements(dataset)
         self._staged = False
         self._still_refused = most_refused

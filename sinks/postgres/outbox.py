@@ -1,15 +1,25 @@
-"""The relay's side of the outbox: whose turn it is, what is to be published next, and what is done."""
+"""The outbox: events that a transaction puts in, and the relay, one at a time, takes out once they are published."""
 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from runtime.errors import Backpressure
+import msgspec
+
 from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.events import ChangeEvent
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.verdicts import STORE, in_words, is_outage
-from stores.outbox import CHANNEL, RELAY_LOCK
+from stores.advisory_locks import RELAY, try_lock
+from stores.outbox import CHANNEL
+
+_PUT = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
 
 _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
 
@@ -18,6 +28,16 @@ _NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY ve
 _REMOVE = """
     DELETE FROM outbox WHERE version IN (
         SELECT version FROM outbox WHERE version = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED)"""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
+    """Have the relay publish these events once the caller's transaction has committed."""
+    keys, versions = [event.key for event in events], [event.version for event in events]
+    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
+    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
 
 
 class Entry(NamedTuple):
@@ -36,29 +56,28 @@ class Outbox:
     def __init__(self, settings: Settings) -> None:
         self._connection = SinkConnection(settings)
         self._news = asyncio.Event()
-        self.has_turn = False
+        self._took_turn = False
+
+    @property
+    def has_turn(self) -> bool:
+        """True while this session publishes and others stand by."""
+        return self._took_turn and self._connection.is_open
 
     async def next(self, limit: int) -> list[Entry]:
         """The oldest entries; none while another session has the turn."""
         self._news.clear()
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
-                self.has_turn = False
+                self._took_turn = False
                 await connection.add_listener(CHANNEL, self._hear)
-            if not self.has_turn:
-                self.has_turn = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RELAY_LOCK)
-            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self.has_turn else []
-        except Exception as error:
-            raise self._lost(error) from error
+            if not self._took_turn:
+                self._took_turn = await try_lock(connection, RELAY)
+            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self._took_turn else []
 
     async def remove(self, entries: Sequence[Entry]) -> None:
         """Take out what has been published, unless something newer of its key has taken its place. Idempotent."""
-        try:
-            connection, _ = await self._connection.open()
+        async with self._connection.use() as (connection, _):
             await connection.execute(_REMOVE, [entry.version for entry in entries])
-        except Exception as error:
-            raise self._lost(error) from error
 
     async def news(self, seconds: float) -> None:
         """Wait for a commit that put something in since the last `next`, for so long at most, or for `wake`."""
@@ -78,8 +97,3 @@ class Outbox:
 
     def _hear(self, _connection: Connection, _process: int, _channel: str, _payload: Any) -> None:
         self._news.set()
-
-    def _lost(self, error: Exception) -> Exception:
-        self._connection.discard()
-        self.has_turn = False
-        return Backpressure(STORE, in_words(error)) if is_outage(error) else error

@@ -15,11 +15,9 @@ from schemas.events import Origin
 from sinks import metrics
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
-from sinks.postgres.deletions import Deletions
-from sinks.postgres.ledger import Ledger
+from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
-from sinks.postgres.newest_first import merge_newest_first
-from sinks.postgres.oldest_first import merge_oldest_first
+from sinks.postgres.precedence import merge_arrivals
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by
@@ -74,7 +72,7 @@ _ANNOUNCED = "UPDATE ingest_failures SET claim = NULL WHERE id = ANY($1::bigint[
 
 
 class Settled(NamedTuple):
-    """What has become of pending claims."""
+    """The outcome of settling pending claims."""
 
     resolved: set[Origin]
     """Coordinates of those that are failures no longer."""
@@ -86,7 +84,7 @@ class _Round(NamedTuple):
     resolved: set[Origin]
     moved: set[str]
     """Keys whose rows changed: others may wait for them."""
-    blocked_anew: set[str]
+    blocked_again: set[str]
     """Keys whose claims have another blocker, which has to be looked at after the commit."""
 
 
@@ -110,7 +108,7 @@ async def settle_claims(
 ) -> Settled:
     """Apply the claims that can be applied now that rows of `changed` keys and claims of `claimed` keys are committed.
 
-    Each round is a transaction of its own: rows, books and failures together. Idempotent; to be called after each
+    Each round is a transaction of its own: rows, coverage and failures together. Idempotent; to be called after each
     commit, and again when the batch comes again. Costs one look-up where nothing is pending.
     """
     resolved: set[Origin] = set()
@@ -120,7 +118,7 @@ async def settle_claims(
         async with connection.transaction():
             done = await _settle(connection, dataset, changed, claimed)
         resolved |= done.resolved
-        changed, claimed = done.moved, done.blocked_anew
+        changed, claimed = done.moved, done.blocked_again
     return Settled(resolved, dict(await connection.fetch(_UNANNOUNCED, dataset.name)))
 
 
@@ -138,9 +136,9 @@ async def _settle(
     if not found:
         return _Round(set(), set(), set())
     await connection.execute("SET LOCAL enable_hashjoin = DEFAULT")
-    # The books first, as everybody does; and then nobody else writes the records of these partitions.
-    ledger = Ledger(connection)
-    await ledger.lock({(row["topic"], row["partition"]) for row in found})
+    # The coverage first, as everybody does; and then nobody else writes the records of these partitions.
+    coverage = CoverageUpdate(connection)
+    await coverage.lock({(row["topic"], row["partition"]) for row in found})
     ids: dict[Origin, int] = {}
     blockers: dict[Origin, str | None] = {}
     arrivals: list[Arrival] = []
@@ -164,10 +162,10 @@ async def _settle(
     merged = await _merge(connection, dataset, arrivals, undecided)
     for outcome, records in outcomes(merged).items():
         if outcome != "failed" and records:
-            ledger.moved("failed", outcome, records)
+            coverage.moved("failed", outcome, records)
             await connection.execute(_RESOLVE, [ids[one.origin] for one in records], [outcome] * len(records))
             metrics.OUTCOMES.labels(dataset.name, outcome).inc(len(records))
-    await ledger.close()
+    await coverage.close()
     others = [one for one in merged.refused if one.field is None or one.holder != blockers[one.arrival.origin]]
     if others:
         await connection.execute(
@@ -179,17 +177,17 @@ async def _settle(
     return _Round(
         resolved={a.origin for a in (*(stored.arrival for stored in merged.stored), *merged.superseded)},
         moved={stored.arrival.key for stored in merged.stored},
-        blocked_anew={one.arrival.key for one in others if one.field is not None},
+        blocked_again={one.arrival.key for one in others if one.field is not None},
     )
 
 
 async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arrival], undecided: set[Origin]) -> Merged:
     """Merge the newest claim of each key, if nobody has decided about it; what it overtakes is superseded."""
-    merge, deletions = DatasetMerge(connection, dataset, contested=True), Deletions(connection, dataset)
+    merge = DatasetMerge(connection, dataset, contested=True)
     if dataset.first_wins:
-        return await merge_oldest_first(merge, deletions, [one for one in arrivals if one.origin in undecided])
+        return await merge_arrivals(merge, [one for one in arrivals if one.origin in undecided])
     newest, others = newest_per_key(arrivals)
-    merged = await merge_newest_first(merge, deletions, [one for one in newest if one.origin in undecided])
+    merged = await merge_arrivals(merge, [one for one in newest if one.origin in undecided])
     settled = {arrival.key for arrival in (*(stored.arrival for stored in merged.stored), *merged.superseded)}
     overtaken = [arrival for arrival in others if arrival.key in settled and arrival.origin in undecided]
     return merged + Merged([], overtaken, [])

@@ -1,41 +1,25 @@
-"""Merges records that were normalized anew: each may replace what its own raw record has stored, and nothing newer.
+"""Merges records that were normalized again: each may replace what its own raw record has stored, and nothing newer.
 
-Their outcomes are counted apart, under a name of their job's own (`stores/coverage.py`): in the books of its partition
-a raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
+Their outcomes are counted under a name of their job's own (`stores/coverage.py`): in the coverage of its partition a
+raw record counts once. What had failed, or was held, has its outcome now. See decision 0040.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection
-from sinks.postgres.deletions import Deletions
-from sinks.postgres.ledger import Ledger
+from sinks.postgres.connection import savepoint
+from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from sinks.postgres.newest_first import merge_newest_first
-from sinks.postgres.oldest_first import merge_oldest_first
-from sinks.postgres.savepoint import savepoint
+from sinks.postgres.outbox import put_into_outbox
+from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.statements import statements
 from stores.coverage import apart
-from stores.outbox import CHANNEL
-
-# By the relay, since a redelivery of this batch would not know the key any more.
-_TELL = """
-    INSERT INTO outbox AS o (dataset, key, version, event)
-    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
-    ON CONFLICT (dataset, key) DO UPDATE
-        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
-        WHERE o.version < excluded.version"""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Reprocessed(NamedTuple):
-    """What came of records that were normalized anew; `repeats` had their outcome in their job already."""
+    """The outcome of records that were normalized again; `repeats` had theirs in their job already."""
 
     merged: Merged
     repeats: list[Arrival]
@@ -44,7 +28,7 @@ class Reprocessed(NamedTuple):
 
 
 class _OfNoRun(NamedTuple):
-    """A place in the books of a job: the record's own run has counted it."""
+    """A record in the coverage of a job: the record's own run has counted it."""
 
     origin: Origin
     run: str | None = None
@@ -58,19 +42,19 @@ class _Lost(Exception):
         self.refused = refused
 
 
-async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Sequence[Arrival]) -> Reprocessed:
-    """Merge, and book each record once per job. In the caller's transaction; idempotent."""
-    books = Ledger(merge.connection)
+async def merge_reprocessed(coverage: CoverageUpdate, merge: DatasetMerge, arrivals: Sequence[Arrival]) -> Reprocessed:
+    """Merge, and count each record once per job. In the caller's transaction; idempotent."""
+    of_job = CoverageUpdate(merge.connection)
     places = {id(arrival): _apart(arrival) for arrival in arrivals}
-    await books.open(list(places.values()))
+    await of_job.open(list(places.values()))
     seen: set[Origin] = set()
     fresh: list[Arrival] = []
     repeats: list[Arrival] = []
     for arrival in arrivals:
         place = places[id(arrival)]
-        (repeats if place in seen or books.is_covered(place) else fresh).append(arrival)
+        (repeats if place in seen or of_job.is_covered(place) else fresh).append(arrival)
         seen.add(place)
-    await ledger.take_up([arrival.origin for arrival in fresh])
+    await coverage.reopen([arrival.origin for arrival in fresh])
     merged, withdrawn = await _merge(merge, fresh)
     ended = {
         **{id(stored.arrival): stored.outcome for stored in merged.stored},
@@ -80,10 +64,10 @@ async def merge_reprocessed(ledger: Ledger, merge: DatasetMerge, arrivals: Seque
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
-        books.reached(outcome, [_OfNoRun(places[id(arrival)])])
-        if not ledger.is_covered(arrival.origin):
-            ledger.reached(outcome, [arrival])
-    await books.close()
+        of_job.reached(outcome, [_OfNoRun(places[id(arrival)])])
+        if not coverage.is_covered(arrival.origin):
+            coverage.reached(outcome, [arrival])
+    await of_job.close()
     return Reprocessed(merged, repeats, withdrawn)
 
 
@@ -92,13 +76,12 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
 
     A record that is refused keeps its row.
     """
-    merge_all = merge_oldest_first if merge.dataset.first_wins else merge_newest_first
-    deletions, refused = Deletions(merge.connection, merge.dataset), list[Refused]()
+    refused = list[Refused]()
     while True:
         try:
             async with savepoint(merge.connection):
-                moved = await _withdraw(merge.connection, merge.dataset, deletions, arrivals)
-                merged = await merge_all(merge, deletions, arrivals)
+                moved = await _withdraw(merge, arrivals)
+                merged = await merge_arrivals(merge, arrivals)
                 _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved.values()])
             return merged + Merged([], [], refused), set(moved)
         except _Lost as error:
@@ -107,10 +90,9 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
             arrivals = [arrival for arrival in arrivals if id(arrival) not in left_out]
 
 
-async def _withdraw(
-    connection: Connection, dataset: Dataset, deletions: Deletions, arrivals: Sequence[Arrival]
-) -> dict[str, Origin]:
+async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[str, Origin]:
     """Delete the rows that come from these raw records and have another key; returns these keys with their records."""
+    connection, dataset = merge.connection, merge.dataset
     sql = statements(dataset)
     fields = [dataset.key_fields(arrival.key) for arrival in arrivals]
     keys = [[key[name] for key in fields] for name in dataset.key]
@@ -127,10 +109,10 @@ async def _withdraw(
     if not rows:
         return {}
     origins = {key: elsewhere[partition, offset].origin for key, partition, offset in rows}
-    versions = await deletions.withdrawn(sorted(origins))
-    events = [_encode(ChangeEvent(key, "deleted", version, origins[key])) for key, version in versions.items()]
-    await connection.execute(_TELL, dataset.name, list(versions), list(versions.values()), events)
-    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    versions = await merge.deletions.withdrawn(sorted(origins))
+    # By the relay, since a redelivery of this batch would not know the key any more.
+    events = [ChangeEvent(key, "deleted", version, origins[key]) for key, version in versions.items()]
+    await put_into_outbox(connection, dataset, events)
     return origins
 
 

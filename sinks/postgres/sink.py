@@ -1,4 +1,4 @@
-"""`headrace sink postgres`: *.clean and failures → tables, ledger, ingest_failures → *.changed and failures."""
+"""`headrace sink postgres`: *.clean and failures → tables, coverage, ingest_failures → *.changed and failures."""
 
 import sys
 import time
@@ -8,48 +8,40 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.errors import InvalidRecord
-from schemas.events import FailedRecord
-from schemas.registry import all_datasets, ingested_datasets
+from schemas.events import FailedRecord, Origin
+from schemas.registry import ingested_datasets
 from sinks import metrics
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import NO_PARTITION, outgoing_failure
-from sinks.postgres.arrivals import Arrival, decode_arrival
-from sinks.postgres.batch import Batch
+from sinks.failed_records import outgoing_failure
+from sinks.postgres.arrivals import Arrival
+from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
-from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.deletions import Deletions, purge_tombstones
+from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
+from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
+from sinks.postgres.deletions import purge_tombstones
 from sinks.postgres.failures import (
-    decode_failed,
     failed_arrival,
     find_own_failures,
-    foreign,
     insert_failures,
-    undecodable,
+    unread,
+    with_originals,
 )
-from sinks.postgres.ledger import Ledger
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
-from sinks.postgres.misfit import TableMisfit, blaming
-from sinks.postgres.newest_first import merge_newest_first
-from sinks.postgres.oldest_first import merge_oldest_first
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
-from sinks.postgres.provenance import LARGEST, is_ours, read_envelope
+from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.reprocessed import merge_reprocessed
-from sinks.postgres.run_outcomes import purge_run_outcomes
-from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
-from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
-from stores.epochs import is_raw, raw_topics
+from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
+from stores.migrate import setup_schema
 
 log = structlog.get_logger()
 
@@ -69,11 +61,13 @@ UNDECODABLE = "messages that no stage of ours wrote"
 
 @dataclass
 class _Stored:
-    """What a transaction has done, for what follows its commit."""
+    """The work of a transaction, for what follows its commit."""
 
     outgoing: list[Outgoing] = field(default_factory=list)
     failures: list[FailedRecord] = field(default_factory=list)
     """To be published, unless they are settled at once."""
+    recorded: set[Origin] = field(default_factory=set)
+    """Of records whose failures, if they have failed, are to be published as they stand in the table."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     judged: dict[str, tuple[int, int]] = field(default_factory=dict)
     touched: dict[Dataset, tuple[set[str], set[str]]] = field(default_factory=dict)
@@ -99,77 +93,36 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
+        self._decoder = Decoder(settings)
         self._purged_at = 0.0
         self._unannounced: set[int] = set()
         """Failures that were settled, and the rows that they became are still to be announced."""
         self.paused: dict[str, str] = {}
-        self._datasets = {settings.named(dataset.clean_topic): dataset for dataset in ingested_datasets()}
-        self._datasets_of_raw = raw_topics(settings)
-        self._raw_of = {dataset: topic for topic, dataset in self._datasets_of_raw.items()}
-        self._raw_topics = frozenset(self._datasets_of_raw)
-        """With those of datasets that are declared no more, whose failures may still come."""
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits
-        self._raw_topics |= await self._booked_topics()
+        self._decoder.raw_topics |= await self._covered_topics()
         self._void.watch()
         self.paused = {
             dataset.clean_topic: misfits[dataset.name] for dataset in ingested_datasets() if dataset.name in misfits
         }
 
-    async def _booked_topics(self) -> set[str]:
-        """Raw topics of this pipeline that have been booked, whoever declared them."""
-        try:
-            connection, _ = await self._connection.open()
+    async def _covered_topics(self) -> set[str]:
+        """Raw topics of this pipeline that have any coverage, whoever declared them."""
+        async with self._connection.use() as (connection, _):
             rows = await connection.fetch("SELECT DISTINCT topic FROM coverage")
-        except Exception as error:
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
-        finally:
-            self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
+        self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
         return {topic for (topic,) in rows if is_raw(topic, self._settings)}
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
-        batch = Batch()
-        for message in messages:
-            dataset = self._datasets.get(message.topic())
-            topics = (self._raw_of[dataset],) if dataset else self._raw_topics
-            try:
-                if dataset is not None:
-                    arrival = decode_arrival(dataset, message.value())
-                    if is_ours(origin := arrival.origin, topics, message.partition()):
-                        group = batch.reprocessed if arrival.reprocess else batch.arrivals
-                        group.setdefault(dataset, []).append(arrival)
-                        continue
-                else:
-                    failed = decode_failed(message.value())
-                    if is_ours(origin := failed.origin, topics, message.partition()) or self._is_of_a_row(failed):
-                        batch.reported.append(failed)
-                        continue
-                error = InvalidRecord("foreign", f"it names {origin.topic[:200]}/{origin.partition}/{origin.offset}")
-            except InvalidRecord as caught:
-                error = caught
-                envelope = read_envelope(message.value())
-                if envelope is not None and is_ours(envelope.origin, topics, message.partition()):
-                    of = dataset or self._datasets_of_raw.get(envelope.origin.topic)
-                    batch.undecodable.append(undecodable(message, of, envelope, error))
-                    continue
-            batch.foreign.append(foreign(message, dataset, error))
-        return batch
-
-    def _is_of_a_row(self, failed: FailedRecord) -> bool:
-        """Whether a store refused a row that the API has written: behind that is no raw record."""
-        place = failed.origin.topic, failed.origin.partition
-        written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
-        return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
+        return self._decoder.decode(messages)
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
         while True:
             batch.leave_out(self._paused_datasets())
             try:
                 return await self._write(batch)
-            except TableMisfit as misfit:
+            except DatasetMisfit as misfit:
                 log.error("dataset_paused", dataset=misfit.dataset.name, reason=misfit.reason)  # noqa: TRY400
                 self.paused = {**self.paused, misfit.dataset.clean_topic: str(misfit)}
 
@@ -177,8 +130,7 @@ class PostgresSink:
         return {dataset.name for dataset in ingested_datasets() if dataset.clean_topic in self.paused}
 
     async def _write(self, batch: Batch) -> Awaitable[None] | None:
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
                 paused = self._paused_datasets()
                 for dataset in ingested_datasets():
@@ -201,11 +153,6 @@ class PostgresSink:
                 outgoing = []
             await self._purge(connection)
             await self._void.relieve()
-        except Exception as error:
-            self._connection.discard()
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
         return self._tell(outgoing)
 
     async def _tell(self, outgoing: list[Outgoing]) -> None:
@@ -223,43 +170,41 @@ class PostgresSink:
         """Write the batch in one transaction; returns what is to be published of it, in order. Idempotent.
 
         After its commit, claims that waited for what it freed are applied: see sinks/postgres/pending. Raises
-        ManyRefused when more than `most_refused` of a dataset have to be singled out, TableMisfit, and
+        ManyRefused when more than `most_refused` of a dataset have to be singled out, DatasetMisfit, and
         FailureLimitReached.
         """
         stored = _Stored()
         async with connection.transaction():
-            ledger = Ledger(connection)
-            await ledger.open(batch.origins())
+            coverage = CoverageUpdate(connection)
+            await coverage.open(batch.origins())
             merges = {
                 dataset: DatasetMerge(connection, dataset, most_refused)
                 for dataset in (*batch.arrivals, *batch.reprocessed)
             }
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
-                    await self._store_dataset(ledger, merges[dataset], arrivals, stored)
-            undecodable = await self._originals.attach(batch.undecodable)
+                    await self._store_dataset(coverage, merges[dataset], arrivals, stored)
             if batch.undecodable:
                 self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
                 stored.judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
             recorded = list(batch.foreign)
-            for failed in (*batch.reported, *undecodable):
-                fresh = not (ledger.is_covered(failed.origin) or (failed.held and ledger.is_held(failed.origin)))
+            for failed in (*batch.reported, *batch.undecodable):
+                fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))
                 if failed.stage in DOWNSTREAM_STAGES:
                     recorded.append(failed)
                 elif fresh:
                     outcome = "held" if failed.held else "failed"
-                    ledger.reached(outcome, [failed])
+                    coverage.reached(outcome, [failed])
                     recorded.append(failed)
                     stored.tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
-                    await self._reprocess(ledger, merges[dataset], arrivals, stored)
-            if undecodable:
-                # As they are recorded: of one whose record had reached another outcome there is nothing to tell.
-                stored.failures += await find_own_failures(connection, [failed.origin for failed in undecodable])
-            await ledger.close()
-        self._void.note(ledger.parts)
+                    await self._reprocess(coverage, merges[dataset], arrivals, stored)
+            # Of one whose record had reached another outcome there is nothing to tell.
+            stored.recorded.update(failed.origin for failed in batch.undecodable)
+            await coverage.close()
+        self._void.note(coverage.parts)
         for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
         for (dataset_name, outcome), count in stored.tally.items():
@@ -277,32 +222,37 @@ class PostgresSink:
                 )
             resolved |= settled.resolved
             self._unannounced |= settled.unannounced.keys()
-        open_failures = (failed for failed in stored.failures if failed.origin not in resolved)
+        failures = stored.failures
+        if stored.recorded:
+            found, of_resolved = await find_own_failures(connection, stored.recorded)
+            failures, resolved = [*failures, *found], resolved | of_resolved
+        failures = await with_originals(connection, self._originals, failures)
+        open_failures = (failed for failed in failures if failed.origin not in resolved)
         return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
     async def _store_dataset(
         self,
-        ledger: Ledger,
+        coverage: CoverageUpdate,
         merge: DatasetMerge,
         arrivals: list[Arrival],
         stored: _Stored,
     ) -> None:
         connection, dataset = merge.connection, merge.dataset
-        fresh, repeats = _without_repeats(ledger, arrivals)
+        fresh, repeats = _without_repeats(coverage, arrivals)
         merged = await self.merge(merge, fresh)
         for outcome, ended in outcomes(merged).items():
-            ledger.reached(outcome, ended)
+            coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, len(fresh))
         stored.judged[dataset.name] = hopeless, len(fresh)
-        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
+        failures = [unread(failed_arrival(*refused[:3])) for refused in merged.refused]
         await insert_failures(connection, failures)
         await keep_claims(connection, merged.refused)
         _log_refused(dataset.name, merged.refused)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
-            failures += await find_own_failures(connection, [arrival.origin for arrival in repeats])
+            stored.recorded.update(arrival.origin for arrival in repeats)
             stored.tally[dataset.name, "repeat"] += len(repeats)
         others = {arrival.key for arrival in (*merged.superseded, *repeats)}
         if others:
@@ -319,16 +269,18 @@ class PostgresSink:
 
     async def merge(self, merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
         """Merge new arrivals of a dataset into its table."""
-        merge_fresh = merge_oldest_first if merge.dataset.first_wins else merge_newest_first
-        return await merge_fresh(merge, Deletions(merge.connection, merge.dataset), arrivals)
+        return await merge_arrivals(merge, arrivals)
 
-    async def _reprocess(self, ledger: Ledger, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored) -> None:
+    async def _reprocess(
+        self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
+    ) -> None:
         dataset = merge.dataset
-        merged, repeats, withdrawn = await merge_reprocessed(ledger, merge, arrivals)
+        merged, repeats, withdrawn = await merge_reprocessed(coverage, merge, arrivals)
         stored.tally[dataset.name, "reprocessed"] += len(arrivals)
         _log_refused(dataset.name, merged.refused)
-        failures = await self._originals.attach([failed_arrival(*refused[:3]) for refused in merged.refused])
-        await insert_failures(merge.connection, [failed for failed in failures if ledger.is_held(failed.origin)])
+        # What was held has its original already.
+        held = [refused for refused in merged.refused if coverage.is_held(refused.arrival.origin)]
+        await insert_failures(merge.connection, [failed_arrival(*refused[:3]) for refused in held])
         changed = [one for one in merged.stored if one.outcome != "unchanged"]
         again = {arrival.key for arrival in repeats} - {one.arrival.key for one in changed}
         stored.outgoing += stored_events(dataset, changed, self._settings)
@@ -354,14 +306,14 @@ def _log_refused(dataset: str, refused: Sequence[Refused]) -> None:
         )
 
 
-def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into those that are new and those that have reached an outcome already."""
-    if ledger.all_new:
+    if coverage.all_new:
         return arrivals, []
     fresh, repeats, seen = [], [], set()
     for arrival in arrivals:
         place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
-        if place in seen or ledger.is_covered(arrival.origin):
+        if place in seen or coverage.is_covered(arrival.origin):
             repeats.append(arrival)
         else:
             seen.add(place)
@@ -370,6 +322,6 @@ def _without_repeats(ledger: Ledger, arrivals: list[Arrival]) -> tuple[list[Arri
 
 
 def _hopeless(refused: Sequence[Refused]) -> int:
-    """How many of these count for the failure limit: of those that want one unique value, the first may get it yet."""
+    """The number that counts for the failure limit: of those that want one unique value, the first may get it yet."""
     wanted = {(one.field, one.arrival.unique[one.field]) for one in refused if one.field is not None}
     return len(refused) - len(wanted)

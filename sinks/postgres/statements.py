@@ -40,7 +40,7 @@ class Statements:
     alive: str
     """The key texts of those keys that have a row."""
     in_place: str
-    """Which of these partitions and offsets the rows of the keys, given as one array per key column, come from."""
+    """Those of these partitions and offsets that the rows of the keys, given as one array per key column, come from."""
     withdraw: str
     """Delete the rows that come from these partitions and offsets; returns key text, partition and offset. Reads the
     whole table."""
@@ -112,9 +112,9 @@ def _merge(dataset: Dataset, stage: str, names: list[str], stored: list[str], wh
 
 
 def _wins(dataset: Dataset, one: str, other: str) -> str:
-    """Whether `one` is to be the row of the key that `other` has too: also if both come from the same raw record.
+    """The condition for `one` to be the row of the key that `other` has too: also if both come from one raw record.
 
-    Such a record has been normalized anew; any other repeat never comes so far.
+    Such a record has been normalized again; any other repeat never comes so far.
     """
     return newer_than(other, one, ">=") if dataset.first_wins else newer_than(one, other, ">=")
 

@@ -1,8 +1,8 @@
-"""Books raw offsets that carry no record, once the broker has shown that they don't (decision 0027).
+"""Covers raw offsets that carry no record, once the broker has shown that they don't (decision 0027).
 
 Otherwise every transaction would leave a hole in its partition's range, and each batch would cost as much as there are
 holes. Beside the sink's writes, holes that last are read now and then, so that a marker at the end of a partition is
-booked before retention can take it; between two batches they are read as soon as they are many.
+covered before retention can take it; between two batches they are read as soon as they are many.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.postgres.verdicts import in_words, is_outage
+from stores.coverage import cover_void, joining
 from stores.epochs import raw_topics, refresh_epochs
-from stores.void_books import book_void, bookable
+from stores.outages import in_words, is_outage
 
 log = structlog.get_logger()
 
@@ -36,12 +36,12 @@ MANY_HOLES = 1_000
 MOST_OFFSETS = 100_000
 """Offsets of a partition that are read in one look; the next one goes on."""
 
-_BOOKS = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1::text[])"
+_COVERAGE = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1::text[])"
 
 
 @dataclass
 class _Seen:
-    """What was read of a partition and is not booked: it need not be read again to know that it is missing."""
+    """Offsets of a partition that were read and are not covered: they need not be read again."""
 
     topic_id: str
     records: OffsetRanges = field(default_factory=OffsetRanges)
@@ -49,7 +49,7 @@ class _Seen:
 
 
 class VoidOffsets:
-    """The booking of one sink process; several may run at once. Connects on first use."""
+    """The void offsets that one sink process finds; several may run at once. Connects on first use."""
 
     def __init__(self, settings: Settings, look_seconds: float = LOOK_SECONDS) -> None:
         self._settings = settings
@@ -75,14 +75,14 @@ class VoidOffsets:
             self._parts[place] += count - 1
 
     async def relieve(self) -> None:
-        """Read the holes between booked offsets where they may be many. Raises what ended the watch, if anything."""
+        """Read the holes between covered offsets where they may be many. Raises what ended the watch, if anything."""
         if self._watching is not None and self._watching.done():
             self._watching.result()
         if crowded := [place for place, parts in self._parts.items() if parts > MANY_HOLES]:
             await self._attempt(lambda connection: self._close_holes(connection, crowded))
 
     async def look(self, connection: Connection) -> None:
-        """Read and book the holes that the last look has seen too. Raises KafkaException and what asyncpg raises."""
+        """Read and cover the holes that the last look saw too. Raises KafkaException and what asyncpg raises."""
         topics = list(raw_topics(self._settings))
         ends = await asyncio.to_thread(end_offsets, self._settings, topics)
         begins = await asyncio.to_thread(
@@ -90,16 +90,16 @@ class VoidOffsets:
             self._kafka(),
             {place: OffsetSpec.earliest() for place in ends},  # type: ignore[no-untyped-call]
         )
-        books = await self._books(connection, topics)
+        covered = await self._coverage(connection, topics)
         lasting: dict[Place, tuple[OffsetRanges, OffsetRanges]] = {}
         for at, end in ends.items():
-            place, accounted = (at.topic, at.partition), books.get((at.topic, at.partition), OffsetRanges())
+            place, accounted = (at.topic, at.partition), covered.get((at.topic, at.partition), OffsetRanges())
             missing = OffsetRanges([(begins[at], end)]).without(accounted)
             still = missing.common(self._missing.get(place, OffsetRanges()))
-            booked_to = accounted.end()
-            if self._ends.get(place) != booked_to:  # records are coming in: what lies ahead is on its way
-                still = still.within(0, booked_to)
-            self._missing[place], self._ends[place] = missing, booked_to
+            covered_to = accounted.end()
+            if self._ends.get(place) != covered_to:  # records are coming in: what lies ahead is on its way
+                still = still.within(0, covered_to)
+            self._missing[place], self._ends[place] = missing, covered_to
             if still:
                 lasting[place] = still, accounted
             else:
@@ -166,17 +166,17 @@ class VoidOffsets:
                 seen.empty = OffsetRanges(sorted([*seen.empty, *evidence.empty])).without(accounted)
         if await self._topic_id(place[0]) != topic_id:
             del self._seen[place]
-        elif empty := bookable(accounted, seen.empty):
-            await book_void(connection, place, empty, topic_id)
+        elif empty := joining(accounted, seen.empty):
+            await cover_void(connection, place, empty, topic_id)
             log.debug("void_offsets_booked", topic=place[0], partition=place[1], offsets=len(empty))
 
     async def _accounted(self, connection: Connection, place: Place) -> OffsetRanges:
-        return (await self._books(connection, [place[0]])).get(place, OffsetRanges())
+        return (await self._coverage(connection, [place[0]])).get(place, OffsetRanges())
 
-    async def _books(self, connection: Connection, topics: list[str]) -> dict[Place, OffsetRanges]:
+    async def _coverage(self, connection: Connection, topics: list[str]) -> dict[Place, OffsetRanges]:
         return {
             (topic, partition): OffsetRanges((part.lower, part.upper) for part in ranges)
-            for topic, partition, ranges in await connection.fetch(_BOOKS, topics)
+            for topic, partition, ranges in await connection.fetch(_COVERAGE, topics)
         }
 
     async def _topic_id(self, topic: str) -> str:

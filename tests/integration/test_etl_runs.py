@@ -15,11 +15,12 @@ from producers.source import Source
 from producers.sources import load_sources
 from runtime.settings import Settings
 from services.runs.etl_run import begin_source_run, publish_run, run_source
-from services.runs.lock import HOLDER, KEY, LockTaken
+from services.runs.lock import LockTaken
 from services.runs.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
 from services.runs.runs import RunRow, end_interrupted, read_run
 from services.runs.stats import Stats, read_stats
-from stores.unavailable import Unavailable
+from stores.advisory_locks import RUN_HOLDER, run_lock
+from stores.outages import Unavailable
 from tests.integration.api_client import closed_port
 from tests.integration.etl_runs import ROWS, Command, cover, recorded, small_sources, until_published
 from tests.waiting import eventually, eventually_async
@@ -260,7 +261,7 @@ async def test_a_run_survives_the_loss_of_its_connections(settings: Settings) ->
             return bool(await other.fetchval("SELECT published FROM etl_runs WHERE run_id = $1", run.run_id))
 
         await eventually_async(published, what="the run waits for Postgres")
-        holder = f"SELECT ({HOLDER.format(source='$1::text')})"
+        holder = f"SELECT ({RUN_HOLDER.format(source='$1::text')})"
         before = await other.fetchval(holder, "letters")
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -282,8 +283,8 @@ async def test_a_run_whose_lock_another_one_took_meanwhile_ends_as_failed(settin
     run = await begin_source_run(letters(settings), settings, "run")
     completing = asyncio.create_task(complete(run, settings))
     async with session(settings) as other, session(settings) as killer:
-        key = KEY.format(source="$1::text")
-        waiting = asyncio.create_task(other.execute(f"SELECT pg_advisory_lock({key})", "letters"))
+        lock = "SELECT pg_advisory_lock(hashtextextended($1, 0))"
+        waiting = asyncio.create_task(other.execute(lock, run_lock("letters")))
 
         async def queued() -> bool:
             return bool(await killer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))

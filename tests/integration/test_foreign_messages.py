@@ -95,6 +95,8 @@ async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage
             lambda: _count(failures("reason = 'foreign'"), expected), what="all that is foreign is shown"
         )
         await eventually_async(lambda: _count(failures("reason <> 'foreign'"), 3), what="our failures are there")
+        unread = "message LIKE '%original has not been read yet%'"
+        await eventually_async(lambda: _count(failures(unread), 0), what="their originals are read")
         assert [
             (row["offset"], row["reason"], row["key"], row["run_id"]) for row in await failures("reason <> 'foreign'")
         ] == [

@@ -2,7 +2,7 @@
 
 from commands.lag import held_remarks
 from monitoring.lag import PartitionLag, group_topics, lag_of
-from runtime.kafka.open_transactions import OpenTransaction
+from monitoring.open_transactions import OpenTransaction
 from runtime.settings import load_settings
 
 PLACE = ("customers.raw", 0)

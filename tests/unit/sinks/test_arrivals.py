@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from schemas.errors import InvalidRecord
 from schemas.events import CleanRecord, Origin
 from schemas.registry import dataset_named
-from sinks.postgres.arrivals import decode_arrival, newer, newest_per_key
-from sinks.postgres.copy_text import copy_row
+from sinks.postgres.arrivals import copy_row, decode_arrival, newer, newest_per_key
 
 RECORDS = dataset_named("records")
 ORIGIN = Origin("records.raw", 0, 1, 1)

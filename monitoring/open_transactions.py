@@ -1,4 +1,4 @@
-"""Which partitions an open transaction holds, and since when.
+"""The partitions that an open transaction holds, and since when.
 
 Records behind the first one of an open transaction are confirmed to whoever wrote them, and nobody who reads committed
 gets them before that transaction ends. The broker aborts one whose producer is gone after its `transaction.timeout.ms`.
@@ -21,14 +21,14 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class OpenTransaction:
-    """What holds a partition. Half-open: offsets in [begin, end) are written and cannot be read yet."""
+    """The transaction that holds a partition. Half-open: offsets in [begin, end) are written and cannot be read yet."""
 
     begin: int
     """The last stable offset: the first record of the earliest transaction that is open."""
     end: int
     """The high watermark."""
     since: float | None
-    """When that record came, in seconds since the epoch; by the broker's clock on raw topics. None: not known."""
+    """The arrival of that record, in seconds since the epoch; by the broker's clock on raw topics. None: not known."""
 
     def seconds(self, now: float) -> float | None:
         """For how long it has been open; None if that is not known."""

@@ -1,7 +1,8 @@
 import pytest
 from asyncpg import exceptions
+from sqlalchemy.exc import DBAPIError
 
-from sinks.postgres.verdicts import is_outage, is_refusal, reason_of_refusal
+from stores.outages import is_outage, is_refusal, meaning, postgres_trouble, reason_of_refusal
 
 OUTAGES = [
     exceptions.DiskFullError("full"),
@@ -45,3 +46,33 @@ def test_a_taken_unique_field_names_its_conflict() -> None:
     error.constraint_name = "uq_customers_email"
     assert reason_of_refusal(error, "customers", ("email",)) == "email_conflict"
     assert reason_of_refusal(error, "orders", ()) == "postgres_refused"
+
+
+def wrapped(original: Exception) -> DBAPIError:
+    """As SQLAlchemy's adapter of asyncpg raises it."""
+    translated = Exception(f"{type(original)}: {original}")
+    translated.__cause__ = original
+    return DBAPIError("SELECT 1", None, translated)
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
+def test_an_error_means_the_same_through_sqlalchemy(error: Exception) -> None:
+    assert meaning(wrapped(error)) is meaning(error)
+
+
+def test_a_deadlock_is_tried_again_by_a_sink_and_is_no_outage_to_a_reader() -> None:
+    error = exceptions.DeadlockDetectedError("deadlock")
+    assert is_outage(error)
+    assert postgres_trouble(error) is None
+
+
+def test_a_password_that_is_refused_is_told_to_readers_and_ends_a_sink() -> None:
+    error = exceptions.InvalidPasswordError("no")
+    assert postgres_trouble(error) == "no (SQLSTATE 28P01)"
+    assert not is_outage(error)
+
+
+def test_a_statement_prepared_for_an_altered_table_is_prepared_again() -> None:
+    error = wrapped(exceptions.InvalidCachedStatementError("cached statement plan is invalid"))
+    assert is_outage(error)
+    assert postgres_trouble(error) == "a table has just been altered"

@@ -1,18 +1,19 @@
-"""Keeps the books: which raw offsets have reached an outcome, and how many of each, in the rows' own transaction."""
+"""Coverage: the raw offsets that have reached an outcome, and how many of each, written in the rows' own transaction.
+
+What became of each run's records is counted beside it, a row per run and raw partition, so that only who has locked the
+partition's coverage writes it.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.topic_admin import Place
 from schemas.events import Origin
 from sinks.postgres.connection import Connection
-from sinks.postgres.run_outcomes import RunOutcomes
 from stores.failure_states import NOT_DOWNSTREAM
 from stores.tables import OUTCOMES
-
-Place = tuple[str, int]
-"""A raw (topic, partition)."""
 
 _LOCK = """
     SELECT c.topic, c.partition, c.ranges * w.ranges::int8multirange, c.held
@@ -52,8 +53,26 @@ _RELEASED = """
         AND f.state IN ('held', 'open', 'parked')"""
 
 
-class Booked(Protocol):
-    """A record as the books know it."""
+_ADD_OF_RUN = f"""
+    INSERT INTO run_outcomes AS r (run_id, topic, partition, {", ".join(OUTCOMES)}, updated_at)
+    SELECT w.*, now() FROM unnest($1::text[], $2::text[], $3::int[],
+        {", ".join(f"${4 + n}::int[]" for n in range(len(OUTCOMES)))}) AS w ORDER BY 1, 2, 3
+    ON CONFLICT (run_id, topic, partition) DO UPDATE
+        SET {", ".join(f"{outcome} = r.{outcome} + excluded.{outcome}" for outcome in OUTCOMES)}, updated_at = now()"""  # noqa: S608 (column names of ours)
+
+KEPT_DAYS = 7
+"""Since the last record of a run. Who waits for a run copies its counts into `etl_runs`."""
+
+_PURGE = f"""
+    DELETE FROM run_outcomes r WHERE updated_at < now() - make_interval(days => {KEPT_DAYS})
+        AND NOT EXISTS (SELECT FROM etl_runs e WHERE e.run_id = r.run_id AND e.status = 'running')"""  # noqa: S608 (a number)
+
+LONGEST_RUN_ID = 100
+"""Characters. Ours are UUIDs; what a foreign producer takes for one is counted if an index can hold it."""
+
+
+class Covered(Protocol):
+    """A record as coverage knows it."""
 
     @property
     def origin(self) -> Origin: ...
@@ -61,8 +80,8 @@ class Booked(Protocol):
     def run(self) -> str | None: ...
 
 
-class Ledger:
-    """The books of one transaction: opened with the offsets in hand, closed with their outcomes.
+class CoverageUpdate:
+    """The coverage that one transaction adds: opened with the offsets in hand, closed with their outcomes.
 
     Opening locks the raw partitions, in one order, until the transaction ends: of two writers of the same records (one
     of them a zombie) the second waits, and then sees that the offsets are covered.
@@ -76,14 +95,14 @@ class Ledger:
         self._released: list[tuple[str, int, int]] = []
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
-        self._of_runs = RunOutcomes()
+        self._of_runs: dict[tuple[str, str, int], Counter[str]] = defaultdict(Counter)
         self.all_new = False
-        """Whether no record in hand is a repeat, of an earlier transaction or of another one in hand."""
+        """No record in hand is a repeat, of an earlier transaction or of another one in hand."""
         self.parts: dict[Place, int] = {}
         """After closing: in how many ranges lie the offsets that were reached. Between them are holes, for now."""
 
     async def open(self, origins: Sequence[Origin]) -> None:
-        """Lock the books of these records' raw partitions and read which of their offsets are covered."""
+        """Lock the coverage of these records' raw partitions and read which of their offsets are covered."""
         offsets: dict[Place, set[int]] = defaultdict(set)
         for origin in origins:
             offsets[origin.topic, origin.partition].add(origin.offset)
@@ -99,7 +118,7 @@ class Ledger:
         self.all_new = distinct == len(origins) and not any(self._covered.values())
 
     async def lock(self, places: Iterable[Place]) -> None:
-        """Lock the books of these raw partitions, to move what is counted there."""
+        """Lock the coverage of these raw partitions, to move what is counted there."""
         await self._lock(dict.fromkeys(places, OffsetRanges()))
 
     async def _lock(self, wanted: Mapping[Place, OffsetRanges]) -> Sequence[tuple[str, int, Any, int]]:
@@ -119,9 +138,9 @@ class Ledger:
             self._held[topic, partition].add(offset)
 
     def is_covered(self, origin: Origin) -> bool:
-        """Whether the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
+        """True if the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
 
-        A record that was held earlier, or is taken up, has not: whatever arrives under its coordinates is its outcome.
+        A record that was held earlier, or is reopened, has not: whatever arrives under its coordinates is its outcome.
         """
         place = (origin.topic, origin.partition)
         covered = self._covered[place]
@@ -129,8 +148,8 @@ class Ledger:
         earlier = bool(covered and origin.offset in covered) and not awaits
         return earlier or origin.offset in self._reached[place]
 
-    async def take_up(self, origins: Sequence[Origin]) -> None:
-        """Of these records, those that have failed and that nobody has acted on since get another outcome."""
+    async def reopen(self, origins: Sequence[Origin]) -> None:
+        """Let those of these records that have failed, and that nobody has acted on since, reach another outcome."""
         places = [(o.topic, o.partition, o.offset) for o in origins if self.is_covered(o)]
         if places:
             for topic, partition, offset in await self._connection.fetch(
@@ -140,13 +159,13 @@ class Ledger:
                     self._failed[topic, partition].add(offset)
 
     def is_held(self, origin: Origin) -> bool:
-        """Whether the record was held by an earlier transaction."""
+        """True if an earlier transaction held the record."""
         return origin.offset in self._held[origin.topic, origin.partition]
 
-    def reached(self, outcome: str, records: Iterable[Booked]) -> None:
+    def reached(self, outcome: str, records: Iterable[Covered]) -> None:
         """These records have reached an outcome. Name each once, and none that is covered.
 
-        What was held, or is taken up, is counted there no longer.
+        What was held, or is reopened, is counted there no longer.
         """
         offsets: dict[tuple[Place, str | None], list[int]] = defaultdict(list)
         for record in records:
@@ -162,18 +181,22 @@ class Ledger:
         for (place, run), numbers in offsets.items():
             self._reached[place].update(numbers)
             self._counts[place, outcome] += len(numbers)
-            self._of_runs.count(run, place, outcome, len(numbers))
+            self._count_of_run(run, place, outcome, len(numbers))
 
-    def moved(self, before: str, outcome: str, records: Sequence[Booked]) -> None:
+    def moved(self, before: str, outcome: str, records: Sequence[Covered]) -> None:
         """These records, counted so before, have reached another outcome."""
         for record in records:
             self._uncount(before, record)
         self.reached(outcome, records)
 
-    def _uncount(self, before: str, record: Booked) -> None:
+    def _uncount(self, before: str, record: Covered) -> None:
         place = (record.origin.topic, record.origin.partition)
         self._counts[place, before] -= 1
-        self._of_runs.count(record.run, place, before, -1)
+        self._count_of_run(record.run, place, before, -1)
+
+    def _count_of_run(self, run: str | None, place: Place, outcome: str, number: int) -> None:
+        if run is not None and len(run) <= LONGEST_RUN_ID and "\x00" not in run:
+            self._of_runs[run, *place][outcome] += number
 
     async def close(self) -> None:
         """Write what was reached."""
@@ -190,7 +213,10 @@ class Ledger:
             [ranges.multirange() for ranges in reached],
             *counts,
         )
-        await self._of_runs.write(self._connection)
+        if self._of_runs:
+            runs = [list(column) for column in zip(*self._of_runs, strict=True)]
+            counts = [[counted[outcome] for counted in self._of_runs.values()] for outcome in OUTCOMES]
+            await self._connection.execute(_ADD_OF_RUN, *runs, *counts)
         if self._released:
             await self._connection.execute(_RELEASED, *map(list, zip(*self._released, strict=True)))
 
@@ -200,3 +226,8 @@ def _ranges(offsets: set[int]) -> OffsetRanges:
     for offset in sorted(offsets):
         ranges.add(offset)
     return ranges
+
+
+async def purge_run_outcomes(connection: Connection) -> None:
+    """Forget the counts of runs that have long had all their records. Idempotent."""
+    await connection.execute(_PURGE)
