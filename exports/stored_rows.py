@@ -6,7 +6,6 @@ from typing import Any
 
 import asyncpg
 
-from exports.arrow_types import UNBOUNDED
 from exports.errors import ExportError
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -36,7 +35,7 @@ class StoredRows:
         """Of each decimal field without bounds: digits before and after the point that its values have at most."""
         widths = {}
         for field in self._dataset.fields:
-            if field.type.column() == UNBOUNDED:
+            if field.type.arrow_type() is None:
                 whole = f'max(length(trunc(abs("{field.name}"))::text)), max(scale("{field.name}"))'
                 before, after = await self._connection.fetchrow(f'SELECT {whole} FROM "{self._dataset.table}"')  # noqa: S608 (names of ours)
                 widths[field.name] = before or 0, after or 0

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unheeded
-from schemas.fields import FieldType, FromSource, Text
-from schemas.key_text import KeyText
+from schemas.fields import FieldType, FromSource, KeyText, Text
 from schemas.text import fold
 
 KEY_SEPARATOR = ":"

@@ -5,9 +5,7 @@ validator, alias or setting of Pydantic's would be ignored silently. Everything 
 refused when the declaration is loaded.
 """
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -26,15 +24,6 @@ _SETTINGS_FOR_PEOPLE = {"title", "use_attribute_docstrings"}
 
 _HOOKS = ("__init__", "__new__", "model_post_init", "__get_pydantic_core_schema__", "__get_pydantic_json_schema__")
 
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "TEXT": (str,),
-    "VARCHAR": (str,),
-    "NUMERIC": (Decimal, float),
-    "DATE": (datetime.date,),
-    "INTEGER": (int,),
-}
-"""As which types a column's values are served."""
-
 OWN_COLUMNS = frozenset(
     {"created_at", "updated_at", "search_text", "version", "raw_partition", "raw_offset", "raw_timestamp", "raw_moves"}
 )
@@ -47,7 +36,7 @@ class UnheededDeclaration(TypeError):
 
 def field_types(metadata: Sequence[Any]) -> list[FieldType]:
     """The field types among an annotation's metadata. Pure."""
-    return [item for item in metadata if hasattr(item, "normalize") and hasattr(item, "column")]
+    return [item for item in metadata if isinstance(item, FieldType)]
 
 
 def unheeded(model: type[BaseModel]) -> list[str]:
@@ -101,11 +90,9 @@ _WAY_OUT = "say it with the field type (e.g. a minimum, a maximum length), or wr
 def _of_python_type(base: Any, field_type: FieldType) -> Iterator[str]:
     members = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
     kinds = [kind for kind in members if kind is not NoneType]
-    column = field_type.column()
-    fitting = _PYTHON_TYPES.get(column.partition("(")[0], ())
-    if len(kinds) != 1 or kinds[0] not in fitting:
+    if len(kinds) != 1 or kinds[0] not in field_type.python_types:
         shown = getattr(base, "__name__", None) if isinstance(base, type) else str(base)
-        wanted = " or ".join(kind.__name__ for kind in fitting)
+        wanted = " or ".join(kind.__name__ for kind in field_type.python_types)
         yield f"the type {shown} is not honoured: {type(field_type).__name__} gives {wanted}, or {wanted} | None"
 
 

@@ -7,10 +7,8 @@ from typing import Literal
 import msgspec
 
 from schemas.errors import InvalidField
-from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text
-from schemas.phone_numbers import check_region
+from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text, WholeNumber, check_region
 from schemas.text import tidy
-from schemas.whole_number import WholeNumber
 
 DateOrder = Literal["day_first", "month_first"]
 DecimalMark = Literal[".", ","]

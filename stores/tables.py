@@ -23,12 +23,16 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB
+from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from schemas.dataset import Dataset, DatasetField
+from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 metadata = MetaData(
     naming_convention={
@@ -355,7 +359,7 @@ def dataset_table(dataset: Dataset) -> Table:
         dataset.table,
         metadata,
         *identity,
-        *(Column(field.name, _column_type(field), nullable=not field.required) for field in dataset.fields),
+        *(Column(field.name, field.type.sql_type(), nullable=not field.required) for field in dataset.fields),
         _timestamp("created_at", default=True),
         _timestamp("updated_at", nullable=True),
         Column("search_text", Text, nullable=False),
@@ -369,13 +373,8 @@ def dataset_table(dataset: Dataset) -> Table:
 
 def _unique(dataset: Dataset, name: str) -> UniqueConstraint:
     # The sink swaps values within a statement. The API inserts with ON CONFLICT, which does not wait for its end.
-    at_end = may_swap(dataset)
-    return UniqueConstraint(name, deferrable=at_end or None, initially="IMMEDIATE" if at_end else None)
-
-
-def may_swap(dataset: Dataset) -> bool:
-    """Whether rows may take each other's unique values: those constraints hold at a statement's end. Pure."""
-    return dataset.written_by == "pipeline"
+    swaps = dataset.written_by == "pipeline"
+    return UniqueConstraint(name, deferrable=swaps or None, initially="IMMEDIATE" if swaps else None)
 
 
 def _raw_record(dataset: Dataset) -> list[SchemaItem]:
@@ -396,14 +395,22 @@ def all_tables() -> MetaData:
     return metadata
 
 
-def _column_type(field: DatasetField) -> TypeEngine[Any]:
-    name, _, arguments = field.type.column().rstrip(")").partition("(")
-    numbers = [int(argument) for argument in arguments.split(",") if argument]
-    types: dict[str, type[TypeEngine[Any]]] = {
-        "TEXT": Text,
-        "VARCHAR": VARCHAR,
-        "NUMERIC": NUMERIC,
-        "DATE": DATE,
-        "INTEGER": Integer,
-    }
-    return types[name](*numbers)
+def sql_name(kind: TypeEngine[Any]) -> str:
+    """A type as Postgres writes it, without a collation: `VARCHAR(50)`. Pure."""
+    try:
+        return kind.compile(dialect=DIALECT).partition(" COLLATE")[0]
+    except CompileError:
+        return repr(kind)
+
+
+def same_key(dataset: Dataset, other: str) -> str:
+    """SQL that finds rows `t` by the columns of `other`, which hold the parts of keys as text. Pure."""
+    texts = {name: f'{other}."{name}"' for name in dataset.key}
+    return " AND ".join(f't."{name}" = {as_key(dataset, name, text)}' for name, text in texts.items())
+
+
+def as_key(dataset: Dataset, name: str, value: str) -> str:
+    """SQL that makes a value of a key's field out of its text. Pure."""
+    [kind] = [field.type.sql_type() for field in dataset.fields if field.name == name]
+    # Without the length: VARCHAR(20) would cut a longer key, and so find another one's row.
+    return f"CAST({value} AS {sql_name(type(kind)())})"

@@ -7,9 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from schemas.dataset import Dataset
-from schemas.fields import Date, Number, Text
-from schemas.key_text import KeyText
-from schemas.whole_number import WholeNumber
+from schemas.fields import Date, KeyText, Number, Text, WholeNumber
 
 
 class Order(BaseModel):

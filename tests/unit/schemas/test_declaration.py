@@ -26,9 +26,8 @@ from pydantic import (
 
 from schemas.dataset import Dataset
 from schemas.declaration import UnheededDeclaration
-from schemas.fields import Date, Number, Text
+from schemas.fields import Date, Number, Text, WholeNumber
 from schemas.registry import all_datasets
-from schemas.whole_number import WholeNumber
 
 Name = Annotated[str, Text(100)]
 
