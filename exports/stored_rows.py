@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from exports.errors import ExportError
+from exports.destinations import ExportError
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stores.tables import OUTCOMES
@@ -28,7 +28,7 @@ class StoredRows:
         self._raw_topic = raw_topic
 
     async def initial_rows(self) -> int:
-        """How many raw records of the dataset have come to an end, well or not; deletes don't count."""
+        """The number of raw records of the dataset with an outcome, good or bad; deletes don't count."""
         return int(await self._connection.fetchval(_INITIAL, self._raw_topic))
 
     async def widths(self) -> dict[str, tuple[int, int]]:
