@@ -28,4 +28,12 @@ DATASET = Dataset(
     table="orders",
     first_wins=True,
     indexed=("customer_id", "product", "order_date"),
+    example={
+        "order_id": "ORD-1",
+        "customer_id": "CUST001",
+        "product": "Pen",
+        "quantity": "2",
+        "price": "12.3",
+        "order_date": "2024-01-31",
+    },
 )
