@@ -5,10 +5,11 @@ import asyncio
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from sinks.postgres.verdicts import STORE, in_words, is_outage
-from stores.migrate import SchemaReport, is_starting, migrate
+from stores.migrate import is_starting, migrate
+from stores.set_up_report import SetUpReport
 
 
-async def setup_schema(settings: Settings) -> SchemaReport:
+async def setup_schema(settings: Settings) -> SetUpReport:
     """Bring the schema to date. Raises Backpressure while Postgres is not there."""
     try:
         return await asyncio.to_thread(migrate, settings)
