@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from schemas.errors import InvalidField
-from schemas.fields import FieldType
+from schemas.fields import FieldType, TextColumn
 
 _HONOURED = {"annotation", "default", "metadata", "alias_priority"}
 _FOR_PEOPLE = {"title", "description", "examples", "deprecated"}
@@ -40,7 +40,7 @@ def field_types(metadata: Sequence[Any]) -> list[FieldType]:
 
 
 def unheeded(model: type[BaseModel]) -> list[str]:
-    """What is declared of a model and its fields and would be ignored, a line each. Pure."""
+    """Declarations about a model and its fields that would be ignored, a line each. Pure."""
     hints = get_type_hints(model, include_extras=True)
     lines = [f"{name}: {line}" for name, info in model.model_fields.items() for line in _of_field(hints[name], info)]
     return [*lines, *_of_model(model)]
@@ -58,6 +58,13 @@ def misnamed(model: type[BaseModel], named: Mapping[str, Sequence[str]], reserve
         f"{name}: it may be absent, and is part of the key; declare it without None"
         for name in named["key"]
         if name in fields and NoneType in get_args(hints[name])
+    ]
+    lines += [
+        f"{name}: it is part of the key, which is text, and {type(kind).__name__} is not; declare it as Text"
+        for name in named["key"]
+        if name in fields
+        for kind in field_types(fields[name].metadata)
+        if not isinstance(kind, TextColumn)
     ]
     return lines + [f"{name}: the table has a column of that name of its own" for name in fields if name in reserved]
 

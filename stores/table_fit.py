@@ -52,7 +52,7 @@ class FoundTable:
 
 @dataclass
 class TableFit:
-    """What is to be done about a table. Lines name dataset and field."""
+    """Steps that make a dataset fit into its table. Lines name dataset and field."""
 
     safe: list[tuple[str, str]] = field(default_factory=list)
     """(SQL, line) of what set-up does by itself."""
@@ -87,7 +87,7 @@ def look_at(connection: Connection, table: str) -> FoundTable:
 
 
 def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
-    """What is to be done so that the dataset fits into the table. Pure."""
+    """The steps that make the dataset fit into the table. Pure."""
     table = dataset_table(dataset)
     fit = TableFit()
     for column in table.columns:
@@ -108,7 +108,7 @@ def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
 
 
 def holds(found: TypeEngine[Any], declared: TypeEngine[Any]) -> bool:
-    """Whether every value of the declared type has its place in a column of the type that is there. Pure."""
+    """True if a column of the type that was found has room for every value of the declared type. Pure."""
     (family, there), (other, wanted) = _room(found), _room(declared)
     return family == other and all(size >= needed for size, needed in zip(there, wanted, strict=True))
 
@@ -197,9 +197,10 @@ def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, found: FoundTab
             "key stays: declare a new dataset with a table of its own, or write a migration"
         )
     for names in sorted(unique - found.unique, key=sorted):
+        constraint = f"uq_{dataset.table}_{'_'.join(sorted(names))}"
         fit.misfits.append(
             f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration that "
-            f"settles what is there twice and adds the constraint uq_{dataset.table}_{'_'.join(sorted(names))}, deferrable"
+            f"settles what is there twice and adds the constraint {constraint}, deferrable"
         )
     for names in sorted(found.unique - unique, key=sorted):
         if names != found.key:

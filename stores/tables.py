@@ -153,7 +153,7 @@ failure_actions = Table(
     Column("after", LargeBinary),
     Index(None, "failure_id"),
 )
-"""What was done about a failure, or to a job as a whole, by whom, when. `before` and `after` are an edit's payloads."""
+"""Actions on a failure or on a whole job: what was done, by whom, when. `before` and `after` are an edit's payloads."""
 
 coverage = Table(
     "coverage",
@@ -165,7 +165,7 @@ coverage = Table(
     Column("void", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic", "partition"),
 )
-"""The books of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
+"""Coverage of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
 many as `void` counts, by the broker's evidence that they carry none (decision 0027). Both in one set, so that it stays
 one range however many transactions there are.
 """
@@ -181,7 +181,7 @@ run_outcomes = Table(
     _timestamp("updated_at"),
     PrimaryKeyConstraint("run_id", "topic", "partition"),
 )
-"""What became of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
+"""Outcomes of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
 
 
 topic_epochs = Table(
@@ -263,7 +263,7 @@ etl_checkpoint_pages = Table(
     ),
     Index(None, "source", "page"),
 )
-"""What the pages of an API held when they were sent, 16 bytes a record; without a page number: what no longer holds."""
+"""Digests of the records on an API's pages when they were sent, 16 bytes each; without a page number: outdated."""
 
 
 outbox = Table(
@@ -304,7 +304,7 @@ source_schemas = Table(
     _timestamp("updated_at"),
     PrimaryKeyConstraint("source_name", "dataset"),
 )
-"""What is known of the fields of each source's records: see `sinks/drift/rules.py`."""
+"""Fields of each source's records as they are known: see `sinks/drift/rules.py`."""
 
 schema_drift = Table(
     "schema_drift",
@@ -344,7 +344,7 @@ run_profiles = Table(
     Column("compared_with", Integer, nullable=False),
     Index(None, "source", "profiled_at"),
 )
-"""What each successful run looked like, {feature: number}, from so many sampled records: see `services/anomalies/`.
+"""Profiles of successful runs, {feature: number}, from so many sampled records: see `services/anomalies/`.
 
 It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """
@@ -404,13 +404,6 @@ def sql_name(kind: TypeEngine[Any]) -> str:
 
 
 def same_key(dataset: Dataset, other: str) -> str:
-    """SQL that finds rows `t` by the columns of `other`, which hold the parts of keys as text. Pure."""
-    texts = {name: f'{other}."{name}"' for name in dataset.key}
-    return " AND ".join(f't."{name}" = {as_key(dataset, name, text)}' for name, text in texts.items())
-
-
-def as_key(dataset: Dataset, name: str, value: str) -> str:
-    """SQL that makes a value of a key's field out of its text. Pure."""
-    [kind] = [field.type.sql_type() for field in dataset.fields if field.name == name]
-    # Without the length: VARCHAR(20) would cut a longer key, and so find another one's row.
-    return f"CAST({value} AS {sql_name(type(kind)())})"
+    """SQL that finds rows `t` by the columns of `other`, which hold the parts of keys. Pure."""
+    # Without a cast to the column's type: VARCHAR(20) would cut a longer key, and so find another one's row.
+    return " AND ".join(f't."{name}" = {other}."{name}"' for name in dataset.key)

@@ -22,7 +22,7 @@ class FieldType(ABC):
     """In answers. In messages a number is text, so that it keeps all its digits."""
 
     search: bool = False
-    """A search looks into it."""
+    """True where a search looks into the field."""
 
     @abstractmethod
     def normalize(self, value: object) -> str | int | None:

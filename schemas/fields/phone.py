@@ -80,7 +80,7 @@ REMEMBERED = 4096
 
 
 def is_plain(digits: str) -> bool:
-    """Whether an international number has no zero behind its country code, so that its digits are its normal form.
+    """True if an international number has no zero behind its country code, so that its digits are its normal form.
 
     Elsewhere such a zero is for calls within the country (`+44 (0)20 …`), in Italy it belongs to the number. Pure.
     """

@@ -1,4 +1,4 @@
-"""Which versions of which keys Postgres, Elasticsearch and the Redis cache hold, in pages. Changes nothing."""
+"""The versions of keys in Postgres, Elasticsearch and the Redis cache, page by page. Changes nothing."""
 
 # ruff: noqa: S608 (only names of ours are put into SQL)
 
@@ -14,7 +14,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stores.cache import VersionedCache
 from stores.search_index import alias_name
-from stores.tables import as_key, same_key
+from stores.tables import same_key
 
 PAGE = 2_000
 """Keys per question: what bounds the memory."""
@@ -26,13 +26,13 @@ Versions = dict[str, int]
 
 
 class Held(NamedTuple):
-    """What a store holds under a key."""
+    """An entry of a store."""
 
     version: int
     record: bool = True
-    """Whether it says that the record exists."""
+    """False for an entry that says there is no such record."""
     serves: bool = True
-    """Whether readers get an answer from it; a cache's floor alone gives none."""
+    """False for a cache's floor alone: readers get no answer from it."""
 
 
 Holdings = dict[str, Held]
@@ -45,10 +45,10 @@ class Follower(Protocol):
     group: str
     """The consumer group that fills it."""
     complete: bool
-    """Whether it must hold every row; a cache holds what was asked for."""
+    """True if it must hold every row; a cache holds what was asked for."""
 
     async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
-        """What it holds under those of the keys that it knows."""
+        """Its entries, of those of the keys that it knows."""
 
     def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
         """The keys of all records that it holds; one may come twice."""
@@ -65,9 +65,7 @@ class Rows:
         names = ", ".join(f't."{name}"' for name in dataset.key)
         last: list[str] | None = None
         while True:
-            after = ", ".join(
-                as_key(dataset, name, f"CAST(:k{number} AS text)") for number, name in enumerate(dataset.key)
-            )
+            after = ", ".join(f"CAST(:k{number} AS text)" for number in range(len(dataset.key)))
             where = f"WHERE ({names}) > ({after})" if last else ""
             statement = text(
                 f"SELECT t.version, {', '.join(map(_as_text, dataset.key))} "

@@ -203,6 +203,11 @@ def test_names_of_fields_that_do_not_fit_are_refused(arguments: dict[str, Any], 
         declare(good(Annotated[str | None, Text(5)], None), **arguments)
 
 
+def test_a_key_that_is_no_text_is_refused_since_keys_are_compared_and_sorted_as_text() -> None:
+    with pytest.raises(UnheededDeclaration, match="size: it is part of the key, which is text, and WholeNumber is not"):
+        declare(good(Annotated[int, WholeNumber()]), key=("name", "size"))
+
+
 def test_a_field_does_not_take_the_name_of_a_column_that_every_table_has() -> None:
     class Versioned(BaseModel):
         name: Name
