@@ -193,7 +193,7 @@ topic_epochs = Table(
     Column("began_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "epoch"),
 )
-"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See runtime/epochs."""
+"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See stores/epochs."""
 
 
 etl_runs = Table(
@@ -276,7 +276,7 @@ outbox = Table(
     _timestamp("written_at", default=True),
     PrimaryKeyConstraint("dataset", "key"),
 )
-"""Change events that are still to be published, of rows that the API writes: see runtime/outbox. At most one per key,
+"""Change events that are still to be published, of rows that the API writes: see stores/outbox. At most one per key,
 the newest: so it has no more entries than keys have changed since Kafka was last there.
 """
 
@@ -292,7 +292,7 @@ webhook_deliveries = Table(
     PrimaryKeyConstraint("source", "key"),
     Index(None, "forget_at"),
 )
-"""Idempotency keys of webhooks: see producers/webhook_deliveries. Without `accepted` it is being published."""
+"""Idempotency keys of webhooks: see producers/webhook/deliveries. Without `accepted` it is being published."""
 
 
 source_schemas = Table(
