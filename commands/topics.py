@@ -58,11 +58,10 @@ def topics(
             partitions, readers = str(row["partitions"] or "missing"), ", ".join(row["read_by"])
             table.add_row(row["name"], partitions, f"{row['written']:,}", _kept(row), readers, row["carries"])
         stdout.print(table)
-    for row in rows if topic is not None else ():
-        for name, value in {**row, "kept": _kept(row), "example": msgspec.json.encode(row["example"]).decode()}.items():
-            if name != "kept_hours":
-                shown = ", ".join(value) if isinstance(value, list) else value
-                stdout.print(f"{name.replace('_', ' '):15}{shown}", markup=False)
+    else:
+        for row in rows:
+            for name, value in _lines(row).items():
+                stdout.print(f"{name.replace('_', ' '):15}{value}", markup=False)
     if any(not row["partitions"] for row in rows):
         fail("some topics do not exist yet; `headrace setup` creates them")
 
@@ -79,6 +78,13 @@ def _described(topic: Topic) -> dict[str, Any]:
         "version": topic.version,
         "example": msgspec.json.decode(topic.example) if topic.example else None,
     }
+
+
+def _lines(row: dict[str, Any]) -> dict[str, str]:
+    """One topic for people."""
+    shown = {**row, "kept_hours": _kept(row), "read_by": ", ".join(row["read_by"])}
+    shown["example"] = msgspec.json.encode(row["example"]).decode()
+    return {name.replace("_hours", ""): str(value) for name, value in shown.items()}
 
 
 def _kept(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from commands.topics import topics
 from runtime.settings import Settings
 from schemas.topics import FAILURES_TOPIC, all_topics
 from tests.processes import environment_of
+from tests.waiting import eventually
 
 HOURS = 3_600_000
 
@@ -45,7 +46,11 @@ def test_a_topic_is_told_with_an_example(pipeline_settings: Settings, monkeypatc
         assert done.exit_code == expect, done.output
         return done.output
 
-    rows: list[dict[str, Any]] = json.loads(told("--json"))
+    def all_topics_are_there() -> list[dict[str, Any]] | None:
+        rows: list[dict[str, Any]] = json.loads(told("--json"))
+        return rows if all(row["partitions"] == pipeline_settings.topic_partitions for row in rows) else None
+
+    rows = eventually(all_topics_are_there, what="the broker knows of the topics that it has made")
     assert [row["name"] for row in rows] == [pipeline_settings.named(topic.name) for topic in all_topics()]
     [row] = json.loads(told("customers.changed", "--json"))
     assert (row["value"], row["version"], row["kept_hours"]) == ("ChangeEvent", 1, 168)
