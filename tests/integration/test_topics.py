@@ -46,9 +46,9 @@ def test_a_topic_is_told_with_an_example(pipeline_settings: Settings, monkeypatc
         assert done.exit_code == expect, done.output
         return done.output
 
-    def all_topics_are_there() -> list[dict[str, Any]] | None:
+    def all_topics_are_there() -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(told("--json"))
-        return rows if all(row["partitions"] == pipeline_settings.topic_partitions for row in rows) else None
+        return rows if all(row["partitions"] == pipeline_settings.topic_partitions for row in rows) else []
 
     rows = eventually(all_topics_are_there, what="the broker knows of the topics that it has made")
     assert [row["name"] for row in rows] == [pipeline_settings.named(topic.name) for topic in all_topics()]
