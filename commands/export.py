@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, print_json, stderr
-from exports.destinations import destination_at
-from exports.errors import ExportError
-from exports.export import DEFAULT_STEM, export_dataset
-from exports.formats import formats_named
-from exports.report import Report
+from exports.destinations import ExportError, destination_at
+from exports.export import DEFAULT_STEM, Report, export_dataset
+from exports.files import formats_named
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
 
@@ -56,17 +54,7 @@ def export(
         stderr.print(destination.remark, markup=False)
     report = Report(None if as_json else typer.echo)
     try:
-        asyncio.run(
-            export_dataset(
-                settings,
-                chosen,
-                destination,
-                wanted,
-                stem=name,
-                written=report.written,
-                delivered=report.delivered,
-            )
-        )
+        asyncio.run(export_dataset(settings, chosen, destination, wanted, name, report))
     except ExportError as error:
         fail(str(error))
     if as_json:

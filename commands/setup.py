@@ -12,8 +12,9 @@ from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
 from stores.epochs import note_epochs
-from stores.migrate import STARTING_SECONDS, SchemaReport, migrate
-from stores.search_index import IndexReport, ensure_indices
+from stores.migrate import STARTING_SECONDS, migrate
+from stores.search_index import ensure_indices
+from stores.set_up_report import SetUpReport
 
 
 def setup(
@@ -42,7 +43,7 @@ def setup(
     stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
     with answered_by("Postgres"):
         asyncio.run(note_epochs(settings))
-    indices: IndexReport | None = None
+    indices: SetUpReport | None = None
     if settings.elasticsearch_url is None:
         stdout.print("elasticsearch: none; search answers from Postgres")
     else:
@@ -58,7 +59,7 @@ def setup(
             fail(told)
 
 
-def _tell(store: str, well: str, report: SchemaReport | IndexReport) -> None:
+def _tell(store: str, well: str, report: SetUpReport) -> None:
     for line in report.changes:
         stdout.print(f"{store}: {line}", markup=False)
     for line in report.remarks:
@@ -78,6 +79,6 @@ def _make_sample() -> None:
         stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
-async def _ensure_indices(settings: Settings, url: str) -> IndexReport:
+async def _ensure_indices(settings: Settings, url: str) -> SetUpReport:
     async with AsyncElasticsearch(url) as client:
         return await ensure_indices(client, settings)

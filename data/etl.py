@@ -14,12 +14,9 @@ import typer
 
 from data.generate import RAW_FILE
 from exports.arrow_types import arrow_schema, table_of_records
-from exports.destinations import destination_at
-from exports.errors import ExportError
-from exports.export import DEFAULT_STEM, Exported
-from exports.files import export_files
-from exports.formats import formats_named
-from exports.report import Report
+from exports.destinations import ExportError, destination_at
+from exports.export import DEFAULT_STEM, Report
+from exports.files import export_files, formats_named
 from producers.csv.block import CsvBlock
 from producers.csv.source import CsvSource
 from producers.source import SourceFailed
@@ -105,7 +102,7 @@ def etl(
         with export_files(destination, DEFAULT_STEM, wanted, schema) as files:
             for batch in table.to_batches():
                 files.write(batch)
-            report.written(Exported(cleaned.initial_rows, files.rows))
+            report.written(cleaned.initial_rows, files.rows)
             for one in files.deliver():
                 report.delivered(one)
     except SourceFailed as error:

@@ -7,25 +7,23 @@ import pyarrow as pa
 
 from schemas.dataset import Dataset
 
-UNBOUNDED = "NUMERIC"
-"""The column of a decimal whose digits nobody has limited."""
-
 USUAL = (16, 4)
-"""Digits before and after the point that such a column of a file has at least: two files of small numbers fit."""
+"""Digits before and after the point that a decimal without bounds has room for at least: files of small numbers fit
+together.
+"""
 
 _MOST_OF_128_BITS = 38
 
 
 def arrow_schema(dataset: Dataset, widths: Mapping[str, tuple[int, int]] | None = None) -> pa.Schema:
-    """The dataset's fields in their order, each with the Arrow type of its Postgres column.
+    """The dataset's fields in their order.
 
-    `widths`: of an unbounded decimal, how many digits its values have before and after the point at most.
+    `widths`: of a decimal without bounds, how many digits its values have before and after the point at most.
     """
+    widths = widths or {}
     return pa.schema(
-        [
-            pa.field(f.name, _arrow_type(f.type.column(), (widths or {}).get(f.name, USUAL)), nullable=not f.required)
-            for f in dataset.fields
-        ]
+        pa.field(f.name, f.type.arrow_type() or _decimal(widths.get(f.name, USUAL)), nullable=not f.required)
+        for f in dataset.fields
     )
 
 
@@ -49,12 +47,7 @@ def table_of_records(schema: pa.Schema, records: Sequence[dict[str, Any]]) -> pa
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _arrow_type(column: str, width: tuple[int, int]) -> pa.DataType:
-    if column == UNBOUNDED:
-        before, after = map(max, zip(width, USUAL, strict=True))
-        decimal = pa.decimal128 if before + after <= _MOST_OF_128_BITS else pa.decimal256
-        return decimal(before + after, after)
-    name, _, arguments = column.rstrip(")").partition("(")
-    if name == "NUMERIC":
-        return pa.decimal128(*(int(argument) for argument in arguments.split(",")))
-    return {"TEXT": pa.string(), "VARCHAR": pa.string(), "DATE": pa.date32(), "INTEGER": pa.int32()}[name]
+def _decimal(width: tuple[int, int]) -> pa.DataType:
+    before, after = map(max, zip(width, USUAL, strict=True))
+    decimal = pa.decimal128 if before + after <= _MOST_OF_128_BITS else pa.decimal256
+    return decimal(before + after, after)

@@ -1,18 +1,19 @@
-"""Which destination is meant: a folder, an object store, or a folder in a bucket's place."""
+"""Where exported files go: a folder, an object store, or a folder in a bucket's place."""
 
 import os
 import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import obstore
 from obstore.exceptions import BaseError
-from obstore.store import S3Store, from_url
+from obstore.store import ObjectStore, S3Store, from_url
 
-from exports.bucket import Bucket, first_line
-from exports.destination import Destination
-from exports.errors import ExportError
-from exports.folder import Folder, StandIn
 from runtime.settings import Settings
 
 if TYPE_CHECKING:  # the library has them for type checkers only
@@ -37,6 +38,36 @@ AMBIENT_CREDENTIALS = (
 MAX_RETRIES = 3
 """With backoff some seconds: who exports waits for the answer."""
 
+FILE_MODE = 0o640
+"""Customers are nobody else's business; the group may be given the files to fetch."""
+
+
+class ExportError(Exception):
+    """The export cannot be made; nothing of it can be seen at its destination. The message says what to do."""
+
+
+class Destination(ABC):
+    """Takes finished files. Building one touches nothing."""
+
+    verb: str
+    """The log line's words between a file's name and its address."""
+    remark: str | None = None
+    """A line for people about an unexpected destination."""
+    folder: Path | None = None
+    """The folder of this machine that the files end in; None for a bucket."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise ExportError if files cannot go there; called before the work begins. Blocking."""
+
+    @abstractmethod
+    def workspace(self) -> AbstractContextManager[Path]:
+        """A folder to write the files in, removed in the end."""
+
+    @abstractmethod
+    def deliver(self, path: Path) -> str:
+        """Put a file there under its name, atomically, and return its address. Blocking. Raises ExportError."""
+
 
 def destination_at(to: str, settings: Settings) -> Destination:
     """The destination that `to` names: a folder's path or an object store's URL. Connects to nothing.
@@ -56,7 +87,7 @@ def destination_at(to: str, settings: Settings) -> Destination:
     try:
         return _in_object_store(to.rstrip("/"), scheme, settings)
     except (BaseError, ValueError) as error:
-        raise ExportError(f"{to!r}: {first_line(str(error))}") from error
+        raise ExportError(f"{to!r}: {_first_line(str(error))}") from error
 
 
 def _in_object_store(url: str, scheme: str, settings: Settings) -> Destination:
@@ -78,7 +109,7 @@ def _in_object_store(url: str, scheme: str, settings: Settings) -> Destination:
 
 
 def _s3_config(settings: Settings) -> "S3Config":
-    """What the settings say; the library finds the rest, such as a region or a platform's credentials, by itself."""
+    """The settings' part; the library finds the rest, such as a region or a platform's credentials, by itself."""
     key, secret, token = settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token
     if (key is None) != (secret is None):
         missing = "AWS_SECRET_ACCESS_KEY" if secret is None else "AWS_ACCESS_KEY_ID"
@@ -97,3 +128,113 @@ def _s3_config(settings: Settings) -> "S3Config":
 
 def _has_credentials(settings: Settings) -> bool:
     return settings.aws_access_key_id is not None or any(os.environ.get(name) for name in AMBIENT_CREDENTIALS)
+
+
+class Folder(Destination):
+    """A folder of this machine."""
+
+    verb = "written to"
+
+    def __init__(self, path: Path) -> None:
+        self.folder: Path = path
+
+    def check(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExportError(f"{self.folder} is no folder to export to: {error.strerror or error}") from error
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        # Within the folder, so that the last step is a rename and not a copy.
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=self.folder)
+        except OSError as error:
+            raise ExportError(f"{self.folder} cannot be written to: {error.strerror or error}") from error
+        with scratch as name:
+            yield Path(name)
+
+    def deliver(self, path: Path) -> str:
+        try:
+            path.chmod(FILE_MODE)
+            _sync(path)
+            target = path.replace(self.folder / path.name)
+            _sync(self.folder)
+        except OSError as error:
+            raise ExportError(f"{self.folder / path.name} cannot be written: {error.strerror or error}") from error
+        return str(target)
+
+
+class StandIn(Folder):
+    """A folder that stands in for a prefix within a bucket."""
+
+    verb = "uploaded to"
+
+    def __init__(self, path: Path, url: str) -> None:
+        super().__init__(path)
+        self._url = url
+        self.remark = f"No S3 credentials: {url} is the folder {path}"
+
+    def deliver(self, path: Path) -> str:
+        super().deliver(path)
+        return _object_address(self._url, path.name)
+
+
+class Bucket(Destination):
+    """A prefix within a bucket of an object store."""
+
+    verb = "uploaded to"
+
+    def __init__(self, store: ObjectStore, url: str) -> None:
+        self._store = store
+        self._url = url
+
+    def check(self) -> None:
+        try:
+            next(iter(obstore.list(self._store, chunk_size=1)), None)
+        except (BaseError, OSError) as error:
+            # Who may write need not be allowed to list.
+            if "<Code>AccessDenied</Code>" not in str(error):
+                raise self._failed(error) from error
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="headrace-export-") as name:
+            yield Path(name)
+
+    def deliver(self, path: Path) -> str:
+        try:
+            # In parts from 5 MiB on. The object appears when the last part is in; of a failed upload nothing does.
+            obstore.put(self._store, path.name, path)
+        except (BaseError, OSError) as error:
+            raise self._failed(error) from error
+        return _object_address(self._url, path.name)
+
+    def _failed(self, error: Exception) -> ExportError:
+        text = str(error)
+        bucket = urlsplit(self._url).netloc
+        if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
+            return ExportError(f"there is no bucket {bucket!r}: make it, or name another one")
+        if re.search(r"status code: 40[13]", text):
+            return ExportError(f"{self._url} refuses these credentials: {_first_line(text)}")
+        return ExportError(f"{self._url} cannot be reached: {_first_line(text)}")
+
+
+def _object_address(url: str, name: str) -> str:
+    """As the log line has it: S3://bucket/prefix/name."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.upper()}://{rest}/{name}"
+
+
+def _first_line(text: str) -> str:
+    """An error's first line: the library appends its innards."""
+    return text.strip().splitlines()[0][:400]
+
+
+def _sync(path: Path) -> None:
+    """Have the file, or the folder's names, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

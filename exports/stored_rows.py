@@ -6,8 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from exports.arrow_types import UNBOUNDED
-from exports.errors import ExportError
+from exports.destinations import ExportError
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stores.tables import OUTCOMES
@@ -29,14 +28,14 @@ class StoredRows:
         self._raw_topic = raw_topic
 
     async def initial_rows(self) -> int:
-        """How many raw records of the dataset have come to an end, well or not; deletes don't count."""
+        """The number of raw records of the dataset with an outcome, good or bad; deletes don't count."""
         return int(await self._connection.fetchval(_INITIAL, self._raw_topic))
 
     async def widths(self) -> dict[str, tuple[int, int]]:
         """Of each decimal field without bounds: digits before and after the point that its values have at most."""
         widths = {}
         for field in self._dataset.fields:
-            if field.type.column() == UNBOUNDED:
+            if field.type.arrow_type() is None:
                 whole = f'max(length(trunc(abs("{field.name}"))::text)), max(scale("{field.name}"))'
                 before, after = await self._connection.fetchrow(f'SELECT {whole} FROM "{self._dataset.table}"')  # noqa: S608 (names of ours)
                 widths[field.name] = before or 0, after or 0

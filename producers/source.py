@@ -20,9 +20,8 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading
-from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text
+from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text, check_region
 from schemas.members import plain_name
-from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 from stores.checkpoints import Position
 

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unheeded
-from schemas.fields import FieldType, FromSource, Text
-from schemas.key_text import KeyText
+from schemas.fields import FieldType, FromSource, KeyText, Text
 from schemas.text import fold
 
 KEY_SEPARATOR = ":"
@@ -25,12 +24,12 @@ class DatasetField:
     required: bool
     type: FieldType
     default: str | int | None = None
-    """What a record gets that lacks the field or leaves it empty, as it would come from a source; None for nothing."""
+    """For a record that lacks the field or leaves it empty, as it would come from a source; None for nothing."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is declared of a dataset in its one file under `schemas/datasets/`.
+    """The declaration of a dataset, in its one file under `schemas/datasets/`.
 
     `key` names the fields that identify a record; all but the last must not contain the key separator `:`.
     `unique` names fields that no two records may share: the later arrival goes to failures as `<field>_conflict`, until
@@ -49,7 +48,8 @@ class Dataset:
     """Fields that reads filter by, each with an index of its own."""
     serial_id: bool = False
     """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
-    title: str = field(default="")
+    example: Mapping[str, str | int | float] = field(default_factory=dict, compare=False)
+    """A record as a source may give it; `headrace topics` shows what becomes of it on each topic."""
     written_by: Literal["pipeline", "api"] = "pipeline"
     """`api`: requests write the rows, and the outbox tells of them. There are no raw and no clean topic then."""
 
@@ -98,7 +98,7 @@ class Dataset:
         return tuple((f.name, f.type.part) for f in self.fields if isinstance(f.type, FromSource))
 
     def search_text(self, data: Mapping[str, Any]) -> str:
-        """What a search looks into: the values of the searched fields, folded."""
+        """The text that a search looks into: the values of the searched fields, folded."""
         return fold(" ".join([str(data[name]) for name in self.search_fields if data.get(name) is not None]))
 
     def key_text(self, data: Mapping[str, Any]) -> str:

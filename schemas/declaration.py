@@ -5,9 +5,7 @@ validator, alias or setting of Pydantic's would be ignored silently. Everything 
 refused when the declaration is loaded.
 """
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from schemas.errors import InvalidField
-from schemas.fields import FieldType
+from schemas.fields import FieldType, TextColumn
 
 _HONOURED = {"annotation", "default", "metadata", "alias_priority"}
 _FOR_PEOPLE = {"title", "description", "examples", "deprecated"}
@@ -25,15 +23,6 @@ _PLAIN = FieldInfo()
 _SETTINGS_FOR_PEOPLE = {"title", "use_attribute_docstrings"}
 
 _HOOKS = ("__init__", "__new__", "model_post_init", "__get_pydantic_core_schema__", "__get_pydantic_json_schema__")
-
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "TEXT": (str,),
-    "VARCHAR": (str,),
-    "NUMERIC": (Decimal, float),
-    "DATE": (datetime.date,),
-    "INTEGER": (int,),
-}
-"""As which types a column's values are served."""
 
 OWN_COLUMNS = frozenset(
     {"created_at", "updated_at", "search_text", "version", "raw_partition", "raw_offset", "raw_timestamp", "raw_moves"}
@@ -47,11 +36,11 @@ class UnheededDeclaration(TypeError):
 
 def field_types(metadata: Sequence[Any]) -> list[FieldType]:
     """The field types among an annotation's metadata. Pure."""
-    return [item for item in metadata if hasattr(item, "normalize") and hasattr(item, "column")]
+    return [item for item in metadata if isinstance(item, FieldType)]
 
 
 def unheeded(model: type[BaseModel]) -> list[str]:
-    """What is declared of a model and its fields and would be ignored, a line each. Pure."""
+    """Declarations about a model and its fields that would be ignored, a line each. Pure."""
     hints = get_type_hints(model, include_extras=True)
     lines = [f"{name}: {line}" for name, info in model.model_fields.items() for line in _of_field(hints[name], info)]
     return [*lines, *_of_model(model)]
@@ -69,6 +58,13 @@ def misnamed(model: type[BaseModel], named: Mapping[str, Sequence[str]], reserve
         f"{name}: it may be absent, and is part of the key; declare it without None"
         for name in named["key"]
         if name in fields and NoneType in get_args(hints[name])
+    ]
+    lines += [
+        f"{name}: it is part of the key, which is text, and {type(kind).__name__} is not; declare it as Text"
+        for name in named["key"]
+        if name in fields
+        for kind in field_types(fields[name].metadata)
+        if not isinstance(kind, TextColumn)
     ]
     return lines + [f"{name}: the table has a column of that name of its own" for name in fields if name in reserved]
 
@@ -101,11 +97,9 @@ _WAY_OUT = "say it with the field type (e.g. a minimum, a maximum length), or wr
 def _of_python_type(base: Any, field_type: FieldType) -> Iterator[str]:
     members = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
     kinds = [kind for kind in members if kind is not NoneType]
-    column = field_type.column()
-    fitting = _PYTHON_TYPES.get(column.partition("(")[0], ())
-    if len(kinds) != 1 or kinds[0] not in fitting:
+    if len(kinds) != 1 or kinds[0] not in field_type.python_types:
         shown = getattr(base, "__name__", None) if isinstance(base, type) else str(base)
-        wanted = " or ".join(kind.__name__ for kind in fitting)
+        wanted = " or ".join(kind.__name__ for kind in field_type.python_types)
         yield f"the type {shown} is not honoured: {type(field_type).__name__} gives {wanted}, or {wanted} | None"
 
 

@@ -38,5 +38,6 @@ class BrokenDataset(Exception):
 
 
 HOSTILE = (ValueError, ArithmeticError, RecursionError)
-"""What hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits of an
-integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a RecursionError."""
+"""Exceptions that hostile input can make a decoder or a field raise: InvalidField, UnicodeError and the limit on digits
+of an integer are ValueErrors; OverflowError and decimal's signals are ArithmeticErrors; deep nesting is a
+RecursionError."""

@@ -28,7 +28,7 @@ source's bytes as they are, and the normalizer turns the record into a failure w
 HEADER_REPLAY_OF = "headrace-replay-of"
 """Id of the failure (`ingest_failures`) that is sent again with this record."""
 HEADER_REPLAY_COUNT = "headrace-replay-count"
-"""Which replay of the record this is, counted from 1 over all its failures."""
+"""Number of this replay of the record, counted from 1 over all its failures."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 DELETED = b"null"
-"""What `data` is where there is no record any more."""
+"""The `data` of a record that has been deleted."""
 
 
 class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,7 +59,7 @@ class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     unknown: tuple[str, ...] = ()
     """Names of fields that the record had and the dataset has not."""
     reprocess: str | None = None
-    """The job that had it normalized anew. It may replace what its own raw record has stored: see decision 0040."""
+    """The job that had it normalized again. It may replace what its own raw record has stored: see decision 0040."""
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,6 +93,6 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str | None = None
     run: str | None = None
     held: bool = False
-    """Whether it only waits: its source is over the failure limit, and somebody releases or discards it. See 0028."""
+    """True if it only waits: its source is over the failure limit, and somebody releases or discards it. See 0028."""
     headers: dict[str, str] | None = None
     """Of one that is held: the raw record's headers without which its payload could not be read again."""

@@ -1,4 +1,4 @@
-"""How one source's records give one field: from where, in which notation, and what holds where nothing is there."""
+"""Reading of one field from one source's records: the column, its notation, and the value where there is none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -7,17 +7,15 @@ from typing import Literal
 import msgspec
 
 from schemas.errors import InvalidField
-from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text
-from schemas.phone_numbers import check_region
+from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text, WholeNumber, check_region
 from schemas.text import tidy
-from schemas.whole_number import WholeNumber
 
 DateOrder = Literal["day_first", "month_first"]
 DecimalMark = Literal[".", ","]
 
 NULLS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "NULL", "None", "\\N")
-"""What programs write for nothing, compared without case: R, spreadsheets, pandas, databases' dumps. Where nobody says
-what it is in a source, a field that cannot read one of these has nothing; in a text it may be meant, and is kept."""
+"""Texts that programs write for nothing (R, spreadsheets, pandas, databases' dumps), compared without case. If nobody
+says what it is in a source, a field that cannot read one has nothing; in a text it may be meant, and is kept."""
 
 Normalize = Callable[[object], str | int | None]
 

@@ -1,4 +1,4 @@
-"""How to read one source's records into one dataset, worked out once per source instead of once per record."""
+"""The steps that read one source's records into one dataset, worked out once per source instead of once per record."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a raw record's headers say of its source: name, kind, run, and how to read the value."""
+"""A raw record's headers about its source: name, kind, run, and how to read the value."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def header_text(value: bytes | None) -> str | None:
 
 
 def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, FieldReading]:
-    """How a header says to read each field, empty where there is none. Raises BadMapping."""
+    """The reading of each field that a header asks for, empty where there is none. Raises BadMapping."""
     if not value:
         return {}
     try:

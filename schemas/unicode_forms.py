@@ -25,7 +25,7 @@ UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
     "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
-"""What nobody sees and is copied along, Unicode's Default_Ignorable: byte order marks, joiners, soft hyphens, …"""
+"""Characters that nobody sees, Unicode's Default_Ignorable: byte order marks, joiners, soft hyphens, …"""
 
 
 def composed(text: str) -> str:
@@ -43,7 +43,7 @@ def without_marks(text: str) -> str:
 
 
 def is_mark(character: str, form: Form) -> bool:
-    """Whether a character, decomposed, consists of combining marks only."""
+    """True for a character that, decomposed, consists of combining marks only."""
     return unicodedata.combining(unicodedata.normalize(form, character)[0]) != 0
 
 

@@ -1,55 +1,59 @@
 """Brings the database to the current schema; safe when every process does it at its start."""
 
 import asyncio
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from runtime.errors import Backpressure
+from runtime.errors import Backpressure, Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import STORE, in_words, is_outage, is_starting
+from stores.set_up_report import SetUpReport
 from stores.table_fit import fit_of, look_at
 from stores.tables import all_tables
 
 STARTING_SECONDS = 30
-"""How long a Postgres that is not there yet may take to start."""
+"""Time that a Postgres that is not there yet may take to start."""
 
 LOCK_SECONDS = 10
-"""How long a change of a table waits for a reader of it; everybody else's reads wait behind it."""
+"""Time that a change of a table waits for a reader of it; everybody else's reads wait behind it."""
 
 
-@dataclass
-class SchemaReport:
-    """What set-up did and did not do, in lines for people that name dataset and field."""
+class UnknownSchema(Explained):
+    """The database has the schema of another version, from which no migration leads here. Nothing was changed."""
 
-    changes: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    """Where a table is wider than its declaration."""
-    misfits: dict[str, str] = field(default_factory=dict)
-    """By name of a dataset that does not fit its table: why, and what to do."""
+    def __init__(self, revision: str) -> None:
+        old = revision.isdecimal()  # as all were that came before the first release
+        version = "an older version, from before the first release" if old else "a newer version"
+        super().__init__(
+            f"the database has the schema of {version} (revision {revision}), which no migration leads on from. "
+            "Run that version again; or save what you need with `headrace export DATASET --to DIR`, delete the stack's "
+            "data with `headrace clean` (on a server of your own: drop the database), and start afresh"
+        )
 
 
-def migrate(settings: Settings) -> SchemaReport:
-    """Apply all migrations, create the tables of new datasets, and add to the others what is safe.
+def migrate(settings: Settings) -> SetUpReport:
+    """Apply new migrations, create the tables that are missing, and add to those of datasets what is safe.
 
     So a new dataset, a new nullable field and a longer text need no migration. A table that its dataset does not fit
     all the same is left as it is, and reported. Blocking, idempotent. Waits up to 30 s for a Postgres that is starting,
-    and as long as it takes for others that are migrating. All or nothing, in one transaction. Raises OSError or
-    sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
+    and as long as it takes for others that are migrating. All or nothing, in one transaction. Raises UnknownSchema,
+    OSError or sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
     """
     return asyncio.run(_migrate(settings))
 
 
-async def setup_schema(settings: Settings) -> SchemaReport:
+async def setup_schema(settings: Settings) -> SetUpReport:
     """`migrate` before a sink starts to write. Raises Backpressure while Postgres is not there."""
     try:
         return await asyncio.to_thread(migrate, settings)
@@ -74,7 +78,7 @@ def alembic_config(connection: Connection) -> Config:
     wait=wait_random_exponential(multiplier=0.2, max=2),
     reraise=True,
 )
-async def _migrate(settings: Settings) -> SchemaReport:
+async def _migrate(settings: Settings) -> SetUpReport:
     engine = create_async_engine(settings.async_database_url)
     try:
         async with engine.begin() as connection:
@@ -84,12 +88,19 @@ async def _migrate(settings: Settings) -> SchemaReport:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> SchemaReport:
-    command.upgrade(alembic_config(connection), "head")
+def _upgrade(connection: Connection) -> SetUpReport:
+    config = alembic_config(connection)
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None:
+        command.stamp(config, "head")
+    elif revision in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+        command.upgrade(config, "head")
+    else:
+        raise UnknownSchema(revision)
     existing = set(inspect(connection).get_table_names())
     tables = all_tables()
     tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name not in existing])
-    report = SchemaReport()
+    report = SetUpReport()
     for dataset in all_datasets():
         if dataset.table in existing:
             _fit(connection, dataset, report)
@@ -98,7 +109,7 @@ def _upgrade(connection: Connection) -> SchemaReport:
     return report
 
 
-def _fit(connection: Connection, dataset: Dataset, report: SchemaReport) -> None:
+def _fit(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:
     """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
     fit = fit_of(dataset, look_at(connection, dataset.table))
     report.remarks += fit.remarks

@@ -6,7 +6,6 @@ same way and looks there (and into the fields themselves for highlights); no ana
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from elasticsearch import AsyncElasticsearch, BadRequestError
@@ -14,6 +13,7 @@ from elasticsearch import AsyncElasticsearch, BadRequestError
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+from stores.set_up_report import SetUpReport
 
 INDEX_VERSION = 1
 """Raise it when a mapping changes in a way that Elasticsearch can't apply to an existing index."""
@@ -26,7 +26,7 @@ _OF_TEXT = {"text", "keyword"}
 
 
 def alias_name(dataset: Dataset, settings: Settings) -> str:
-    """What readers search and writers write."""
+    """The alias that readers search and writers write to."""
     return settings.named(dataset.name)
 
 
@@ -72,24 +72,13 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     }
 
 
-@dataclass
-class IndexReport:
-    """What set-up did and did not do, in lines for people that name dataset and field."""
-
-    changes: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    """Where an index searches a field otherwise than declared, and holds it all the same."""
-    misfits: dict[str, str] = field(default_factory=dict)
-    """By name of a dataset whose index would refuse its documents: why, and what to do."""
-
-
-async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> IndexReport:
+async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> SetUpReport:
     """Create template, index and alias of every dataset, and add new fields to existing ones. Idempotent.
 
     A field that an index has in another form stays as it is there, and is reported. Safe when several processes do it
     at once. Raises elasticsearch's ApiError or TransportError.
     """
-    report = IndexReport()
+    report = SetUpReport()
     for dataset in all_datasets():
         alias, index = alias_name(dataset, settings), index_name(dataset, settings)
         template = index_template(dataset, settings)
@@ -110,7 +99,7 @@ async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> Inde
 
 
 async def _put_mapping(
-    client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: IndexReport
+    client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: SetUpReport
 ) -> None:
     wanted = index_mapping(dataset)["properties"]
     for name, form in list(wanted.items()):

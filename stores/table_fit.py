@@ -4,39 +4,38 @@ Safe is what loses no value and refuses no record that was taken before: the tab
 than its declaration fits: so a deploy can be rolled back.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, UniqueConstraint, inspect, text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import CompileError
+from sqlalchemy import (
+    NUMERIC,
+    VARCHAR,
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+)
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
 from schemas.dataset import Dataset
-from stores.tables import dataset_table, may_swap
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+from stores.tables import DIALECT, dataset_table, sql_name
 
 UNBOUNDED = 10**9
-
-_IMMEDIATE = text("""
-    SELECT c.conname, array_agg(a.attname::text) FROM pg_constraint c
-    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)
-    WHERE c.conrelid = to_regclass(quote_ident(:table)) AND c.contype = 'u' AND NOT c.condeferrable
-    GROUP BY c.conname""")
-
-_INTEGERS = {"SMALLINT": 2, "INTEGER": 4, "BIGINT": 8}
 
 
 @dataclass(frozen=True)
 class FoundColumn:
     """A column as Postgres has it. `filled`: it gets a value by itself."""
 
-    type: str
+    type: TypeEngine[Any]
     nullable: bool
     filled: bool
 
@@ -48,14 +47,12 @@ class FoundTable:
     columns: Mapping[str, FoundColumn]
     key: frozenset[str]
     unique: frozenset[frozenset[str]]
-    immediate: Mapping[frozenset[str], str]
-    """Names of the constraints that hold for each row at once, not at the end of a statement."""
     indexed: frozenset[tuple[str, ...]]
 
 
 @dataclass
 class TableFit:
-    """What is to be done about a table. Lines name dataset and field."""
+    """Steps that make a dataset fit into its table. Lines name dataset and field."""
 
     safe: list[tuple[str, str]] = field(default_factory=list)
     """(SQL, line) of what set-up does by itself."""
@@ -77,7 +74,7 @@ def look_at(connection: Connection, table: str) -> FoundTable:
     return FoundTable(
         {
             column["name"]: FoundColumn(
-                type_name(column["type"]),
+                column["type"],
                 column["nullable"],
                 bool(column.get("default") or column.get("identity") or column.get("computed")),
             )
@@ -85,13 +82,12 @@ def look_at(connection: Connection, table: str) -> FoundTable:
         },
         frozenset(inspector.get_pk_constraint(table)["constrained_columns"]),
         frozenset(frozenset(names) for names in unique),
-        {frozenset(names): name for name, names in connection.execute(_IMMEDIATE, {"table": table})},
         frozenset(tuple(_names(index)) for index in plain),
     )
 
 
 def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
-    """What is to be done so that the dataset fits into the table. Pure."""
+    """The steps that make the dataset fit into the table. Pure."""
     table = dataset_table(dataset)
     fit = TableFit()
     for column in table.columns:
@@ -102,54 +98,38 @@ def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
     for name in found.columns.keys() - {column.name for column in table.columns}:
         _left(fit, dataset, name, found.columns[name])
     _compare_keys(fit, dataset, table, found)
-    for name in dataset.unique if may_swap(dataset) else ():
-        if constraint := found.immediate.get(frozenset({name})):
-            sql = (
-                f'ALTER TABLE "{dataset.table}" DROP CONSTRAINT "{constraint}", '
-                f'ADD CONSTRAINT "{constraint}" UNIQUE ("{name}") DEFERRABLE INITIALLY IMMEDIATE'
-            )
-            fit.safe.append((sql, f"{dataset.name}.{name}: records may swap their values now"))
     if not fit.misfits:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             names = tuple(column.name for column in index.columns)
             if index.dialect_options["postgresql"]["where"] is None and not _is_indexed(names, found):
-                sql = str(CreateIndex(index, if_not_exists=True).compile(dialect=_DIALECT))
+                sql = str(CreateIndex(index, if_not_exists=True).compile(dialect=DIALECT))
                 fit.safe.append((sql, f"{dataset.name}: an index on {', '.join(names)}"))
     return fit
 
 
-def type_name(kind: TypeEngine[Any]) -> str:
-    """As Postgres writes it, without a collation: `VARCHAR(50)`. Pure."""
-    try:
-        return kind.compile(dialect=_DIALECT).partition(" COLLATE")[0]
-    except CompileError:
-        return repr(kind)
+def holds(found: TypeEngine[Any], declared: TypeEngine[Any]) -> bool:
+    """True if a column of the type that was found has room for every value of the declared type. Pure."""
+    (family, there), (other, wanted) = _room(found), _room(declared)
+    return family == other and all(size >= needed for size, needed in zip(there, wanted, strict=True))
 
 
-def holds(found: str, declared: str) -> bool:
-    """Whether every value of the declared type has its place in a column of the type that is there. Pure."""
-    (one, mine), (other, theirs) = _parsed(found), _parsed(declared)
-    if one != other:
-        return False
-    # Of decimals, as many digits before the point and as many after it; of anything else, as much of it.
-    return all(there >= wanted for there, wanted in zip(mine, theirs, strict=True))
-
-
-def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
-    """A type's family, and how much it holds."""
-    name, numbers = text.partition("(")[0], [int(number) for number in re.findall(r"\d+", text.partition("(")[2])]
-    if name in ("TEXT", "VARCHAR"):
-        return "text", (numbers[0] if numbers else UNBOUNDED,)
-    if name == "NUMERIC":
-        digits, places = (*numbers, 0)[:2] if numbers else (2 * UNBOUNDED, UNBOUNDED)
-        return "decimal", (digits - places, places)
-    if name in _INTEGERS:
-        return "integer", (_INTEGERS[name],)
-    return text, ()
+def _room(kind: TypeEngine[Any]) -> tuple[str, tuple[int, ...]]:
+    """A type's family, and the room in it: characters, bytes, or digits before and after the point."""
+    match kind:
+        case Text() | VARCHAR():
+            return "text", (kind.length or UNBOUNDED,)
+        case NUMERIC(precision=None):
+            return "decimal", (UNBOUNDED, UNBOUNDED)
+        case NUMERIC(precision=int(digits)):
+            return "decimal", (digits - (kind.scale or 0), kind.scale or 0)
+        case Integer():
+            return "integer", (2 if isinstance(kind, SmallInteger) else 8 if isinstance(kind, BigInteger) else 4,)
+        case _:
+            return sql_name(kind), ()
 
 
 def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
-    declared = type_name(column.type)
+    declared = sql_name(column.type)
     if column.nullable and column.name in dataset.model.model_fields:
         fit.missing.append(column.name)
         fit.safe.append(
@@ -166,20 +146,19 @@ def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
 
 
 def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: FoundColumn) -> None:
-    declared, name = type_name(column.type), f"{dataset.name}.{column.name}"
+    declared, has, name = sql_name(column.type), sql_name(there.type), f"{dataset.name}.{column.name}"
+    wide_enough = holds(there.type, column.type)
     alter = f'ALTER TABLE "{dataset.table}" ALTER COLUMN "{column.name}"'
-    if declared == there.type or (holds(there.type, declared) and holds(declared, there.type)):
-        pass
-    elif holds(there.type, declared):
+    if wide_enough and not holds(column.type, there.type):
         fit.remarks.append(
-            f"{name}: declared {declared}, the table has {there.type} and keeps it, since a value could be lost; "
+            f"{name}: declared {declared}, the table has {has} and keeps it, since a value could be lost; "
             "narrow it with a migration"
         )
-    elif holds(declared, there.type):
-        fit.safe.append((f"{alter} TYPE {declared}", f"{name}: {there.type} is now {declared}"))
-    else:
+    elif not wide_enough and holds(column.type, there.type):
+        fit.safe.append((f"{alter} TYPE {declared}", f"{name}: {has} is now {declared}"))
+    elif not wide_enough:
         fit.misfits.append(
-            f"{name}: declared {declared}, and the table has {there.type}; declare it as it was, under a new name, or "
+            f"{name}: declared {declared}, and the table has {has}; declare it as it was, under a new name, or "
             "write a migration that converts the column"
         )
     if column.nullable and not there.nullable:
@@ -192,14 +171,15 @@ def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: FoundC
 
 
 def _left(fit: TableFit, dataset: Dataset, name: str, there: FoundColumn) -> None:
+    kind = sql_name(there.type)
     if there.nullable or there.filled:
         fit.remarks.append(
-            f"{dataset.name}.{name}: not declared, and the table keeps its column of {there.type} with what is in it; "
+            f"{dataset.name}.{name}: not declared, and the table keeps its column of {kind} with what is in it; "
             "drop it with a migration"
         )
     else:
         fit.misfits.append(
-            f"{dataset.name}.{name}: not declared, and the table has a column of {there.type} that must have a value; "
+            f"{dataset.name}.{name}: not declared, and the table has a column of {kind} that must have a value; "
             "declare it again, or write a migration that drops it or its NOT NULL"
         )
 
@@ -217,9 +197,10 @@ def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, found: FoundTab
             "key stays: declare a new dataset with a table of its own, or write a migration"
         )
     for names in sorted(unique - found.unique, key=sorted):
+        constraint = f"uq_{dataset.table}_{'_'.join(sorted(names))}"
         fit.misfits.append(
             f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration that "
-            f"settles what is there twice and adds the constraint uq_{dataset.table}_{'_'.join(sorted(names))}"
+            f"settles what is there twice and adds the constraint {constraint}, deferrable"
         )
     for names in sorted(found.unique - unique, key=sorted):
         if names != found.key:

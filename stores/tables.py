@@ -23,12 +23,16 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import DATE, INT8MULTIRANGE, JSONB, NUMERIC, VARCHAR
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB
+from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from schemas.dataset import Dataset, DatasetField
+from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 metadata = MetaData(
     naming_convention={
@@ -149,7 +153,7 @@ failure_actions = Table(
     Column("after", LargeBinary),
     Index(None, "failure_id"),
 )
-"""What was done about a failure, or to a job as a whole, by whom, when. `before` and `after` are an edit's payloads."""
+"""Actions on a failure or on a whole job: what was done, by whom, when. `before` and `after` are an edit's payloads."""
 
 coverage = Table(
     "coverage",
@@ -161,7 +165,7 @@ coverage = Table(
     Column("void", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic", "partition"),
 )
-"""The books of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
+"""Coverage of each raw partition. `ranges`: the offsets that are accounted for, by the outcome of their record or, so
 many as `void` counts, by the broker's evidence that they carry none (decision 0027). Both in one set, so that it stays
 one range however many transactions there are.
 """
@@ -177,7 +181,7 @@ run_outcomes = Table(
     _timestamp("updated_at"),
     PrimaryKeyConstraint("run_id", "topic", "partition"),
 )
-"""What became of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
+"""Outcomes of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
 
 
 topic_epochs = Table(
@@ -189,7 +193,7 @@ topic_epochs = Table(
     Column("began_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "epoch"),
 )
-"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See runtime/epochs."""
+"""The incarnations of each raw topic, by the broker's id; `began_at`: its earliest record, ms. See stores/epochs."""
 
 
 etl_runs = Table(
@@ -259,7 +263,7 @@ etl_checkpoint_pages = Table(
     ),
     Index(None, "source", "page"),
 )
-"""What the pages of an API held when they were sent, 16 bytes a record; without a page number: what no longer holds."""
+"""Digests of the records on an API's pages when they were sent, 16 bytes each; without a page number: outdated."""
 
 
 outbox = Table(
@@ -272,7 +276,7 @@ outbox = Table(
     _timestamp("written_at", default=True),
     PrimaryKeyConstraint("dataset", "key"),
 )
-"""Change events that are still to be published, of rows that the API writes: see runtime/outbox. At most one per key,
+"""Change events that are still to be published, of rows that the API writes: see stores/outbox. At most one per key,
 the newest: so it has no more entries than keys have changed since Kafka was last there.
 """
 
@@ -288,7 +292,7 @@ webhook_deliveries = Table(
     PrimaryKeyConstraint("source", "key"),
     Index(None, "forget_at"),
 )
-"""Idempotency keys of webhooks: see producers/webhook_deliveries. Without `accepted` it is being published."""
+"""Idempotency keys of webhooks: see producers/webhook/deliveries. Without `accepted` it is being published."""
 
 
 source_schemas = Table(
@@ -300,7 +304,7 @@ source_schemas = Table(
     _timestamp("updated_at"),
     PrimaryKeyConstraint("source_name", "dataset"),
 )
-"""What is known of the fields of each source's records: see `sinks/drift/rules.py`."""
+"""Fields of each source's records as they are known: see `sinks/drift/rules.py`."""
 
 schema_drift = Table(
     "schema_drift",
@@ -340,7 +344,7 @@ run_profiles = Table(
     Column("compared_with", Integer, nullable=False),
     Index(None, "source", "profiled_at"),
 )
-"""What each successful run looked like, {feature: number}, from so many sampled records: see `services/anomalies/`.
+"""Profiles of successful runs, {feature: number}, from so many sampled records: see `services/anomalies/`.
 
 It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """
@@ -355,7 +359,7 @@ def dataset_table(dataset: Dataset) -> Table:
         dataset.table,
         metadata,
         *identity,
-        *(Column(field.name, _column_type(field), nullable=not field.required) for field in dataset.fields),
+        *(Column(field.name, field.type.sql_type(), nullable=not field.required) for field in dataset.fields),
         _timestamp("created_at", default=True),
         _timestamp("updated_at", nullable=True),
         Column("search_text", Text, nullable=False),
@@ -369,13 +373,8 @@ def dataset_table(dataset: Dataset) -> Table:
 
 def _unique(dataset: Dataset, name: str) -> UniqueConstraint:
     # The sink swaps values within a statement. The API inserts with ON CONFLICT, which does not wait for its end.
-    at_end = may_swap(dataset)
-    return UniqueConstraint(name, deferrable=at_end or None, initially="IMMEDIATE" if at_end else None)
-
-
-def may_swap(dataset: Dataset) -> bool:
-    """Whether rows may take each other's unique values: those constraints hold at a statement's end. Pure."""
-    return dataset.written_by == "pipeline"
+    swaps = dataset.written_by == "pipeline"
+    return UniqueConstraint(name, deferrable=swaps or None, initially="IMMEDIATE" if swaps else None)
 
 
 def _raw_record(dataset: Dataset) -> list[SchemaItem]:
@@ -396,14 +395,15 @@ def all_tables() -> MetaData:
     return metadata
 
 
-def _column_type(field: DatasetField) -> TypeEngine[Any]:
-    name, _, arguments = field.type.column().rstrip(")").partition("(")
-    numbers = [int(argument) for argument in arguments.split(",") if argument]
-    types: dict[str, type[TypeEngine[Any]]] = {
-        "TEXT": Text,
-        "VARCHAR": VARCHAR,
-        "NUMERIC": NUMERIC,
-        "DATE": DATE,
-        "INTEGER": Integer,
-    }
-    return types[name](*numbers)
+def sql_name(kind: TypeEngine[Any]) -> str:
+    """A type as Postgres writes it, without a collation: `VARCHAR(50)`. Pure."""
+    try:
+        return kind.compile(dialect=DIALECT).partition(" COLLATE")[0]
+    except CompileError:
+        return repr(kind)
+
+
+def same_key(dataset: Dataset, other: str) -> str:
+    """SQL that finds rows `t` by the columns of `other`, which hold the parts of keys. Pure."""
+    # Without a cast to the column's type: VARCHAR(20) would cut a longer key, and so find another one's row.
+    return " AND ".join(f't."{name}" = {other}."{name}"' for name in dataset.key)

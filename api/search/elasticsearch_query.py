@@ -8,7 +8,6 @@ from api.listed_text import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.fields import Number
 from schemas.text import fold
 from stores.search_index import alias_name
 
@@ -66,7 +65,7 @@ def exact_field(dataset: Dataset, name: str) -> str:
 def match_of(dataset: Dataset, source: Mapping[str, Any]) -> Match:
     """The record of a hit, with the dataset's fields in their order, decimals as numbers and long texts cut."""
     names = [*(["id"] if "id" in source else []), *(field.name for field in dataset.fields)]
-    numbers = {field.name for field in dataset.fields if isinstance(field.type, Number)}
+    numbers = {field.name for field in dataset.fields if field.type.json_type == "number"}
     row = {name: _decimal(source.get(name)) if name in numbers else source.get(name) for name in names}
     row |= {name: cut_text(source.get(name)) for name in unlimited_fields(dataset)}
     for name in ("created_at", "updated_at"):

@@ -12,8 +12,7 @@ from producers.source import Source
 from producers.text.text_encoding import EXPECTED, is_text_encoding
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
-from schemas.fields import Decimals, FieldType, Number
-from schemas.whole_number import WholeNumber
+from schemas.fields import Decimals, FieldType, Number, WholeNumber
 
 
 def _tab(value: object) -> object:

@@ -32,7 +32,7 @@ SETTLING = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError._NOENT,  # noqa: SLF001 (librdkafka's own code for a topic whose leaders it has not heard of)
 }
-"""What a broker answers for a moment after a topic was created, a group first heard of, or a leader elected."""
+"""A broker's answers for a moment after a topic was created, a group first heard of, or a leader elected."""
 
 until_settled = retry(
     retry=retry_if_exception(_is_settling),
@@ -89,7 +89,7 @@ def _add_partitions(admin: AdminClient, settings: Settings) -> None:
 
 
 def partition_counts(settings: Settings) -> dict[str, int]:
-    """How many partitions each topic has, by physical name. Raises KafkaException when the broker cannot be reached."""
+    """The number of partitions of each topic, by physical name. Raises KafkaException if the broker is out of reach."""
     topics = admin_client(settings).list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
@@ -130,7 +130,7 @@ def list_offsets(
 
 @dataclass(frozen=True)
 class Incarnation:
-    """A topic as it is now. A topic that is deleted and made anew has another id.
+    """A topic as it is now. A topic that is deleted and made again has another id.
 
     `first_at` is the time of its earliest record, in ms since the epoch; None while it is empty.
     """
@@ -173,7 +173,8 @@ def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
         num_partitions=settings.topic_partitions,
         replication_factor=settings.topic_replication,
         config={
-            "retention.ms": str(settings.topic_retention_hours * 3_600_000),
+            "cleanup.policy": topic.cleanup_policy,
+            "retention.ms": str(topic.retention * settings.topic_retention_hours * 3_600_000),
             "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "min.insync.replicas": str(max(1, settings.topic_replication - 1)),

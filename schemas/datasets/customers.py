@@ -23,4 +23,19 @@ class Customer(BaseModel):
     account_balance: Annotated[Decimal | None, Money(15, 2)] = None
 
 
-DATASET = Dataset(name="customers", model=Customer, key=("customer_id",), unique=("email",), table="customers")
+DATASET = Dataset(
+    name="customers",
+    model=Customer,
+    key=("customer_id",),
+    unique=("email",),
+    table="customers",
+    example={
+        "customer_id": "CUST001",
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "email": "Ada@example.org",
+        "phone": "+44 20 7946 0018",
+        "date_of_birth": "10 Dec 1985",
+        "account_balance": "$1,234.50",
+    },
+)

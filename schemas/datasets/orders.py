@@ -7,9 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from schemas.dataset import Dataset
-from schemas.fields import Date, Number, Text
-from schemas.key_text import KeyText
-from schemas.whole_number import WholeNumber
+from schemas.fields import Date, KeyText, Number, Text, WholeNumber
 
 
 class Order(BaseModel):
@@ -30,4 +28,12 @@ DATASET = Dataset(
     table="orders",
     first_wins=True,
     indexed=("customer_id", "product", "order_date"),
+    example={
+        "order_id": "ORD-1",
+        "customer_id": "CUST001",
+        "product": "Pen",
+        "quantity": "2",
+        "price": "12.3",
+        "order_date": "2024-01-31",
+    },
 )

@@ -26,4 +26,11 @@ DATASET = Dataset(
     key=("source_name", "source_id"),
     table="normalized_data",
     serial_id=True,
+    example={
+        "source": "csv",
+        "source_name": "titanic",
+        "source_id": 17,
+        "name": "Rice, Master. Eugene",
+        "value": 29.125,
+    },
 )

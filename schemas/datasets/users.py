@@ -16,4 +16,11 @@ class User(BaseModel):
     role: Annotated[str, Text(50, search=True)]
 
 
-DATASET = Dataset(name="users", model=User, key=("email",), table="users", written_by="api")
+DATASET = Dataset(
+    name="users",
+    model=User,
+    key=("email",),
+    table="users",
+    written_by="api",
+    example={"name": "Ada Lovelace", "email": "ada@example.org", "role": "admin"},
+)

@@ -13,6 +13,7 @@ from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import statements
 from sinks.publisher import Outgoing
+from stores.tables import same_key
 
 NO_PLACE = -1
 """Partition (the key decides) and offset of an event that no raw record is behind."""
@@ -37,14 +38,12 @@ async def renumber(
     fields = [dataset.key_fields(key) for key in keys]
     columns = [[one[name] for one in fields] for name in dataset.key]
     arrays = ", ".join(f"${number}::text[]" for number in range(2, len(dataset.key) + 2))
-    types = {field.name: field.type.column() for field in dataset.fields}
-    same = " AND ".join(f't."{name}" = w."{name}"::{types[name]}' for name in dataset.key)
     names = ", ".join(f'"{name}"' for name in dataset.key)
     async with connection.transaction():
         await _hold_writers(connection, dataset)
         await connection.execute(
             f"""UPDATE "{dataset.table}" t SET version = nextval('row_version')
-                FROM unnest({arrays}) AS w ({names}) WHERE {same} AND t.version <= $1""",
+                FROM unnest({arrays}) AS w ({names}) WHERE {same_key(dataset, "w")} AND t.version <= $1""",
             above,
             *columns,
         )

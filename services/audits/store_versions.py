@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.dataset import Dataset
 from sinks.held_versions import PAGE
+from stores.tables import same_key
 
 Versions = dict[str, int]
 """Key text → version."""
@@ -25,7 +26,7 @@ class Rows:
         names = ", ".join(f't."{name}"' for name in dataset.key)
         last: list[str] | None = None
         while True:
-            after = ", ".join(_cast(dataset, name, f":k{number}") for number, name in enumerate(dataset.key))
+            after = ", ".join(f"CAST(:k{number} AS text)" for number in range(len(dataset.key)))
             where = f"WHERE ({names}) > ({after})" if last else ""
             statement = text(
                 f"SELECT t.version, {', '.join(map(_as_text, dataset.key))} "
@@ -50,11 +51,9 @@ class Rows:
                 continue  # no row can have it
         arrays = ", ".join(f"CAST(:k{number} AS text[])" for number in range(len(dataset.key)))
         names = ", ".join(f'"{name}"' for name in dataset.key)
-        wanted = {name: _cast(dataset, name, f'w."{name}"') for name in dataset.key}
-        same = " AND ".join(f't."{name}" = {value}' for name, value in wanted.items())
         statement = text(
             f"SELECT t.version, {', '.join(map(_as_text, dataset.key))} "
-            f'FROM unnest({arrays}) AS w ({names}) JOIN "{dataset.table}" t ON {same}'
+            f'FROM unnest({arrays}) AS w ({names}) JOIN "{dataset.table}" t ON {same_key(dataset, "w")}'
         )
         values = {f"k{number}": [one[name] for one in fields] for number, name in enumerate(dataset.key)}
         async with self._engine.connect() as connection:
@@ -71,9 +70,3 @@ class Rows:
 
 def _as_text(name: str) -> str:
     return f'CAST(t."{name}" AS text)'
-
-
-def _cast(dataset: Dataset, name: str, value: str) -> str:
-    # Without the length: VARCHAR(20) would cut a longer key, and so find another one's row.
-    [column] = [field.type.column().partition("(")[0] for field in dataset.fields if field.name == name]
-    return f"CAST(CAST({value} AS text) AS {column})"

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
 from services.failures.places import Place, stored_places
+from stores.tables import same_key, sql_name
 
 
 class CleanData(NamedTuple):
@@ -46,16 +47,15 @@ async def _rows_like(connection: AsyncConnection, dataset: Dataset, records: Seq
 
 @cache
 def _likeness(dataset: Dataset) -> str:
-    fields = {field.name: field.type.column() for field in dataset.fields}
+    fields = {field.name: sql_name(field.type.sql_type()) for field in dataset.fields}
     arrays = ", ".join(f"${n}::text[]" for n in range(2, len(fields) + 2))
     theirs = ", ".join(f't."{name}"' for name in fields)
     given = ", ".join(f'd."{name}"::{column}' for name, column in fields.items())
-    same_key = " AND ".join(f't."{name}" = d."{name}"::{fields[name]}' for name in dataset.key)
     names = ", ".join(f'"{name}"' for name in fields)
     # As the sink stores them: Postgres rounds and compares.
     return f"""
         SELECT d.number, ({theirs}) IS DISTINCT FROM ({given})
-        FROM unnest($1::int[], {arrays}) AS d (number, {names}) JOIN "{dataset.table}" t ON {same_key}"""  # noqa: S608
+        FROM unnest($1::int[], {arrays}) AS d (number, {names}) JOIN "{dataset.table}" t ON {same_key(dataset, "d")}"""  # noqa: S608
 
 
 def _text(value: object) -> str | None:

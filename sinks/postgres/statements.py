@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from schemas.dataset import Dataset
+from stores.tables import same_key
 
 TIMESTAMP = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 """As msgspec writes a time, so that an event that is published again says the same."""
@@ -67,11 +68,11 @@ def statements(dataset: Dataset) -> Statements:
         holders=_holders(dataset, stage),
         delete=_delete(dataset),
         alive=f"""SELECT {_key_text(dataset, "t")} FROM unnest({_key_arrays(dataset)}) AS d ({_list(dataset.key)})
-            JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}""",
+            JOIN "{dataset.table}" t ON {same_key(dataset, "d")}""",
         in_place=f"""SELECT t.raw_partition, t.raw_offset
             FROM unnest({_key_arrays(dataset)}, ${len(dataset.key) + 1}::int[], ${len(dataset.key) + 2}::bigint[])
                 AS d ({_list([*dataset.key, "raw_partition", "raw_offset"])})
-            JOIN "{dataset.table}" t ON {_same_key(dataset, "d")}
+            JOIN "{dataset.table}" t ON {same_key(dataset, "d")}
                 AND (t.raw_partition, t.raw_offset) = (d.raw_partition, d.raw_offset)""",
         withdraw=f"""DELETE FROM "{dataset.table}" t
             USING unnest($1::int[], $2::bigint[]) AS d (raw_partition, raw_offset)
@@ -143,7 +144,7 @@ def _rows(dataset: Dataset) -> str:
     shown = [
         *(("'id', t.id",) if dataset.serial_id else ()),
         # As in the records themselves: dates and decimals are text, whole numbers are numbers.
-        *(f"'{f.name}', t.\"{f.name}\"{'' if f.type.column() == 'INTEGER' else '::text'}" for f in dataset.fields),
+        *(f"'{f.name}', t.\"{f.name}\"{'' if f.type.json_type == 'integer' else '::text'}" for f in dataset.fields),
         *(f"'{name}', to_char(t.{name} AT TIME ZONE 'UTC', '{TIMESTAMP}')" for name in ("created_at", "updated_at")),
     ]
     places = _list(COORDINATES, "t") if dataset.written_by == "pipeline" else "NULL, NULL, NULL"
@@ -151,7 +152,7 @@ def _rows(dataset: Dataset) -> str:
         SELECT {_key_text(dataset, "t")} AS key, t.version, {places},
             json_build_object({", ".join(shown)})::text AS data
         FROM unnest({_key_arrays(dataset)}) AS wanted ({_list(dataset.key)})
-        JOIN "{dataset.table}" t ON {_same_key(dataset, "wanted")}"""
+        JOIN "{dataset.table}" t ON {same_key(dataset, "wanted")}"""
 
 
 def _delete(dataset: Dataset) -> str:
@@ -160,16 +161,11 @@ def _delete(dataset: Dataset) -> str:
     return f"""
         DELETE FROM "{dataset.table}" t
         USING unnest({_key_arrays(dataset)}, {coordinates}) AS d ({_list([*dataset.key, *COORDINATES])})
-        WHERE {_same_key(dataset, "d")} AND {newer_than("d", "t")}"""
+        WHERE {same_key(dataset, "d")} AND {newer_than("d", "t")}"""
 
 
 def _key_arrays(dataset: Dataset) -> str:
     return ", ".join(f"${number}::text[]" for number in range(1, len(dataset.key) + 1))
-
-
-def _same_key(dataset: Dataset, other: str) -> str:
-    types = {field.name: field.type.column() for field in dataset.fields}
-    return " AND ".join(f't."{name}" = {other}."{name}"::{types[name]}' for name in dataset.key)
 
 
 def _key_text(dataset: Dataset, table: str) -> str:

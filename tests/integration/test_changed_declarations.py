@@ -19,7 +19,8 @@ from runtime.settings import Settings
 from schemas.events import CleanRecord
 from services.audits.audit import audit
 from sinks.postgres.sink import PostgresSink
-from stores.migrate import SchemaReport, migrate
+from stores.migrate import migrate
+from stores.set_up_report import SetUpReport
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, store
 from tests.integration.api_client import customer as stored_customer
 from tests.integration.api_client import record as stored_record
@@ -37,7 +38,7 @@ async def postgres(migrated_settings: Settings) -> AsyncIterator[Any]:
     await connection.close()
 
 
-async def set_up(settings: Settings) -> SchemaReport:
+async def set_up(settings: Settings) -> SetUpReport:
     return await asyncio.to_thread(migrate, settings)
 
 

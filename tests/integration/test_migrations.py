@@ -1,7 +1,15 @@
-"""Migrations bring an empty database to the declared schema, whoever runs them and however often."""
+"""Set-up brings an empty database, or one of the first release, to the declared schema, and refuses any other's."""
 
+import asyncio
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import asyncpg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
@@ -10,6 +18,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from runtime.settings import Settings
 from stores.migrate import migrate
 from stores.tables import all_tables
+from tests.processes import PROJECT, environment_of
+
+FIRST_SCHEMA = Path(__file__).with_name("first_schema.sql")
 
 
 def differences(connection: Connection) -> list[object]:
@@ -29,6 +40,51 @@ async def test_the_migrated_schema_is_the_declared_one(migrated_settings: Settin
         assert await connection.run_sync(differences) == []
         assert (await connection.execute(text("SELECT nextval('row_version')"))).scalar_one() == 1
     await engine.dispose()
+
+
+async def test_the_schema_of_the_first_release_is_migrated_to_the_declared_one(settings: Settings) -> None:
+    """Where this fails, a declared table has changed: write a migration (docs/datasets.md)."""
+    await execute(settings, FIRST_SCHEMA.read_text())
+    await asyncio.to_thread(migrate, settings)
+    engine = create_async_engine(settings.async_database_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(("revision", "whose"), [("0001", "an older version"), ("0018", "an older version"),
+                                                 ("0002_coverage", "a newer version")])  # fmt: skip
+async def test_a_database_of_another_version_is_refused_in_a_line_that_says_how_to_go_on(
+    migrated_settings: Settings, revision: str, whose: str
+) -> None:
+    await execute(migrated_settings, f"UPDATE alembic_version SET version_num = '{revision}'")  # noqa: S608
+    await execute(migrated_settings, "DROP TABLE run_profiles")
+    command = [sys.executable, "-m", "cli", "setup", "--go-on"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=PROJECT, env=os.environ | environment_of(migrated_settings), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert f"the schema of {whose}" in line
+    assert f"(revision {revision})" in line
+    assert "`headrace export DATASET --to DIR`" in line
+    assert "`headrace clean`" in line
+    tables = await execute(migrated_settings, "SELECT to_regclass('run_profiles')")
+    assert tables == [(None,)], "nothing was changed"
+
+
+async def execute(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
+    connect: Any = asyncpg.connect
+    connection = await connect(settings.plain_database_url)
+    try:
+        if not sql.startswith("SELECT"):
+            await connection.execute(sql)
+            return []
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
 
 
 async def test_a_declared_table_that_is_missing_is_created_from_its_declaration(settings: Settings) -> None:

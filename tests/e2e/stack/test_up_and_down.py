@@ -19,6 +19,7 @@ from local_stack import unprivileged
 from local_stack.installations import SERVER_NAMES
 from tests.e2e.command_line import UP, CommandLine
 from tests.e2e.stack import attacker
+from tests.e2e.stores import rows, value
 from tests.waiting import eventually
 
 
@@ -145,6 +146,19 @@ def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine)
     before = {name: one.pid for name, one in headrace.standings().items()}
     headrace(*UP)
     assert {name: one.pid for name, one in headrace.standings().items()} == before
+
+
+def test_up_on_a_database_of_an_older_version_says_so_and_how_to_go_on(headrace: CommandLine) -> None:
+    revision = "SELECT version_num FROM alembic_version"
+    ours = value(headrace.settings(), revision)
+    rows(headrace.settings(), "UPDATE alembic_version SET version_num = '0018'")
+    said = headrace(*UP, expect=1).stderr
+    assert "the schema of an older version, from before the first release (revision 0018)" in " ".join(said.split())
+    assert "headrace clean" in said
+    assert "Traceback" not in said
+    headrace("export", "customers", "--to", str(headrace.home / "saved"))
+    rows(headrace.settings(), "UPDATE alembic_version SET version_num = $1", ours)
+    headrace(*UP)
 
 
 def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(headrace: CommandLine) -> None:

@@ -7,11 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from exports.arrow_types import arrow_schema
-from exports.bucket import Bucket
-from exports.destinations import AMBIENT_CREDENTIALS, destination_at
-from exports.errors import ExportError
+from exports.destinations import AMBIENT_CREDENTIALS, Bucket, ExportError, Folder, destination_at
 from exports.files import export_files
-from exports.folder import Folder
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 

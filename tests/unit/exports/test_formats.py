@@ -10,8 +10,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from exports.arrow_types import arrow_schema, batch_of_rows, table_of_records
-from exports.errors import ExportError
-from exports.formats import FORMATS, formats_named
+from exports.destinations import ExportError
+from exports.files import FORMATS, formats_named
 from schemas.registry import all_datasets, dataset_named
 
 ROWS = [

@@ -26,9 +26,8 @@ from pydantic import (
 
 from schemas.dataset import Dataset
 from schemas.declaration import UnheededDeclaration
-from schemas.fields import Date, Number, Text
+from schemas.fields import Date, Number, Text, WholeNumber
 from schemas.registry import all_datasets
-from schemas.whole_number import WholeNumber
 
 Name = Annotated[str, Text(100)]
 
@@ -202,6 +201,11 @@ def test_every_mistake_of_a_declaration_is_told_at_once() -> None:
 def test_names_of_fields_that_do_not_fit_are_refused(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(UnheededDeclaration, match=named):
         declare(good(Annotated[str | None, Text(5)], None), **arguments)
+
+
+def test_a_key_that_is_no_text_is_refused_since_keys_are_compared_and_sorted_as_text() -> None:
+    with pytest.raises(UnheededDeclaration, match="size: it is part of the key, which is text, and WholeNumber is not"):
+        declare(good(Annotated[int, WholeNumber()]), key=("name", "size"))
 
 
 def test_a_field_does_not_take_the_name_of_a_column_that_every_table_has() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
-from schemas.phone_numbers import COUNTRY_CODES_OF_TWO
+from schemas.fields.phone import COUNTRY_CODES_OF_TWO
 from schemas.registry import dataset_named
 
 

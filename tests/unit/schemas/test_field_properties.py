@@ -6,10 +6,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 from hypothesis import example, given
+from sqlalchemy import NUMERIC, VARCHAR
 
 from schemas.errors import InvalidField
-from schemas.fields import Date, Email, FieldType, FromSource, Money, Number, Phone, Text
-from schemas.key_text import KeyText
+from schemas.fields import Date, Email, FieldType, FromSource, KeyText, Money, Number, Phone, Text
 from schemas.text import fold, tidy
 from tests.unit.schemas.json_values import texts, values
 
@@ -68,13 +68,12 @@ def test_a_normal_form_fits_its_column_and_every_store(field: FieldType, value: 
     assert "\x00" not in normal
     assert unicodedata.is_normalized("NFC", normal)
     normal.encode()
-    name, _, arguments = field.column().rstrip(")").partition("(")
-    if name == "VARCHAR":
-        assert len(normal) <= int(arguments)
-    if name == "NUMERIC" and arguments:
-        digits, places = (int(argument) for argument in arguments.split(","))
-        assert abs(Decimal(normal)) < Decimal(10) ** (digits - places)
-        assert -Decimal(normal).as_tuple().exponent == places  # type: ignore[operator]
+    column = field.sql_type()
+    if isinstance(column, VARCHAR) and column.length is not None:
+        assert len(normal) <= column.length
+    if isinstance(column, NUMERIC) and column.precision is not None and column.scale is not None:
+        assert abs(Decimal(normal)) < Decimal(10) ** (column.precision - column.scale)
+        assert -Decimal(normal).as_tuple().exponent == column.scale  # type: ignore[operator]
 
 
 @every_field

@@ -8,11 +8,10 @@ from pydantic import BaseModel
 
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
-from schemas.fields import Date, Email, FieldType, FromSource, Money, Phone, Text
-from schemas.key_text import SHORTEST_HASH, KeyText
+from schemas.fields import Date, Email, FieldType, FromSource, KeyText, Money, Phone, Text, WholeNumber
+from schemas.fields.text import SHORTEST_HASH
 from schemas.members import plain_name, with_plain_names
 from schemas.registry import all_datasets
-from schemas.whole_number import WholeNumber
 
 UNSEEN = [
     *("\ufeff", "\u200b", "\u200c", "\u200d", "\u2060", "\u00ad", "\u200e", "\u200f", "\u202a", "\u202c", "\u2066"),

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 
 from schemas.errors import InvalidField
-from schemas.fields import Number
-from schemas.whole_number import WholeNumber
+from schemas.fields import Number, WholeNumber
 from tests.unit.schemas.json_values import values
 
 PIECES = WholeNumber(minimum=1)

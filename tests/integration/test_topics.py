@@ -1,0 +1,62 @@
+"""Topics are made as they are declared, and `headrace topics` tells it."""
+
+import json
+from typing import Any
+
+import pytest
+import typer
+from confluent_kafka.admin import AdminClient, ConfigResource
+from typer.testing import CliRunner
+
+from commands.topics import topics
+from runtime.settings import Settings
+from schemas.topics import FAILURES_TOPIC, all_topics
+from tests.processes import environment_of
+from tests.waiting import eventually
+
+HOURS = 3_600_000
+
+
+def configured(settings: Settings) -> dict[str, dict[str, str]]:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, settings.named(topic.name)) for topic in all_topics()]
+    answers = admin.describe_configs(resources)
+    return {
+        resource.name: {name: entry.value for name, entry in answer.result().items()}
+        for resource, answer in answers.items()
+    }
+
+
+def test_no_topic_is_compacted_and_failures_are_kept_four_times_as_long(pipeline_settings: Settings) -> None:
+    kept = pipeline_settings.topic_retention_hours * HOURS
+    failures = pipeline_settings.named(FAILURES_TOPIC)
+    for name, entries in configured(pipeline_settings).items():
+        assert entries["cleanup.policy"] == "delete"
+        assert int(entries["retention.ms"]) == (4 * kept if name == failures else kept)
+
+
+def test_a_topic_is_told_with_an_example(pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of(pipeline_settings).items():
+        monkeypatch.setenv(name, value)
+    app = typer.Typer()
+    app.command()(topics)
+
+    def told(*arguments: str, expect: int = 0) -> str:
+        done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == expect, done.output
+        return done.output
+
+    def all_topics_are_there() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(told("--json"))
+        return rows if all(row["partitions"] == pipeline_settings.topic_partitions for row in rows) else []
+
+    rows = eventually(all_topics_are_there, what="the broker knows of the topics that it has made")
+    assert [row["name"] for row in rows] == [pipeline_settings.named(topic.name) for topic in all_topics()]
+    [row] = json.loads(told("customers.changed", "--json"))
+    assert (row["value"], row["version"], row["kept_hours"]) == ("ChangeEvent", 1, 168)
+    assert row["example"]["data"]["email"] == "ada@example.org"
+    lines = told("failures").splitlines()
+    assert "kept           28 d" in lines
+    assert any(line.startswith("example        {") for line in lines)
+    assert "28 d" in told()
+    assert "no topic 'nope'" in told("nope", expect=2)
