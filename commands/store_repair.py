@@ -10,6 +10,7 @@ from elasticsearch import AsyncElasticsearch
 
 from commands.deleted_documents import highest_deleted_version
 from runtime.errors import DeliveryFailed
+from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -18,7 +19,6 @@ from services.audits.repairs import delete_again, raise_versions, renumber
 from services.audits.store_versions import Documents
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.publisher import Outgoing, Publisher
 
 KEYS_AT_ONCE = 5_000
 """Bounds the memory, and how long writers are held up by a change of versions: some tenths of a second."""

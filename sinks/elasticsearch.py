@@ -9,6 +9,7 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
+from runtime.kafka.confirmed import Publisher
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.rehearsals import REASON as REHEARSAL
 from runtime.settings import Settings
@@ -17,7 +18,6 @@ from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
-from sinks.publisher import Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices

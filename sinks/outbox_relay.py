@@ -19,13 +19,13 @@ from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
 from runtime.health import HealthServer
 from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import BY_KEY, Confirmation, Outgoing, Publisher
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from sinks.postgres.outbox import Entry, Outbox
 from sinks.postgres.schema import setup_schema
 from sinks.progress import Progress
-from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
 
 NAME = "relay"
 

@@ -10,13 +10,13 @@ import structlog
 
 from producers.json_parts import NotSplit, TooManyParts, elements, members
 from producers.raw_headers import RawHeaders
+from producers.raw_topic import require_topic
 from producers.record_key import JsonRecordKey
-from producers.source import SourceRecord
 from producers.sources import SourcesError, load_sources, sources_version
 from producers.webhook.deliveries import Claim, Deliveries, checked_key
-from producers.webhook.live_publisher import LivePublisher
 from producers.webhook.source import WebhookSource
 from runtime.errors import DeliveryFailed
+from runtime.kafka.confirmed import BY_KEY, LivePublisher, Outgoing
 from runtime.settings import Settings
 from schemas.byte_order_mark import unmarked
 
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 CLAIM_MARGIN_SECONDS = 10.0
 """A claim of a delivery lasts so much longer than publishing may take."""
+
+TOPIC_SECONDS = 5.0
 
 
 class BodyRefused(Exception):
@@ -51,6 +53,7 @@ class Webhook:
         self._key = JsonRecordKey(description)
         self._headers = RawHeaders(description, self.source.content_type, self.run_id)
         self._topic = self.settings.named(description.dataset.raw_topic)
+        self._topic_exists = False
 
     @property
     def max_bytes(self) -> int:
@@ -95,12 +98,17 @@ class Webhook:
         await self.deliveries.remember(claim, len(values), block.idempotency_seconds)
 
     async def _publish(self, values: list[bytes]) -> None:
+        if not self._topic_exists:
+            seconds = min(TOPIC_SECONDS, self.source.block.timeout_seconds)
+            await asyncio.to_thread(require_topic, self.settings, self._topic, seconds)
+            self._topic_exists = True
         self._headers.start_batch()
-        records = []
+        messages = []
         for value in values:
-            records.append((SourceRecord(value, self._key.of(value)), self._headers.of(self._sent, None)))
+            headers = self._headers.of(self._sent, None)
+            messages.append(Outgoing(self._topic, BY_KEY, self._key.of(value), value, headers))
             self._sent += 1
-        await self.publisher.publish(self._topic, records)
+        await self.publisher.publish(messages)
 
 
 def records_in(body: bytes) -> list[bytes]:

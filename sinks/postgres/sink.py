@@ -11,6 +11,7 @@ import structlog
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
+from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.rehearsal_watch import RehearsalWatch
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -49,7 +50,6 @@ from sinks.postgres.schema import setup_schema
 from sinks.postgres.statements import statements
 from sinks.postgres.verdicts import STORE, in_words, is_outage
 from sinks.postgres.void_offsets import VoidOffsets
-from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.epochs import is_raw, raw_topics
