@@ -106,6 +106,8 @@ class SourceDescription:
     interval_seconds: float | None = None
     readings: Mapping[str, FieldReading] = field(default_factory=dict)
     pushed: bool = False
+    content_type: str = "application/json"
+    """Media type of the records' values."""
 
     def columns_of(self, field: str) -> tuple[str, ...]:
         """The columns that give a field: one, unless their values are joined."""
@@ -126,11 +128,6 @@ class Source(Protocol):
 
     @property
     def description(self) -> SourceDescription: ...
-
-    @property
-    def content_type(self) -> str:
-        """Media type of the records' values."""
-        ...
 
     def batches(self) -> AsyncIterator[SourceBatch]:
         """All records in the source's order, in bounded memory; does not block the event loop. Raises SourceFailed."""
@@ -183,6 +180,8 @@ class SourceBlock(BaseModel, abc.ABC):
 
     pushed: ClassVar[bool] = False
     """Whether records of this kind come by themselves instead of being fetched by a run."""
+    content_type: ClassVar[str] = "application/json"
+    """Media type of the records' values."""
     has_lines: ClassVar[bool] = False
     """Whether a record can be told by its place: then ROW is a column."""
 
@@ -278,7 +277,9 @@ class SourceBlock(BaseModel, abc.ABC):
         mapping = {**self.mapping, dataset.key[-1]: self.key[0]} if len(self.key) == 1 else self.mapping
         # What is pushed is never due, whatever the interval of sources that name none.
         interval = 0.0 if self.pushed else self.interval_seconds
-        return SourceDescription(name, self.kind, dataset, mapping, interval, self.readings(), pushed=self.pushed)
+        return SourceDescription(
+            name, self.kind, dataset, mapping, interval, self.readings(), self.pushed, self.content_type
+        )
 
     @abc.abstractmethod
     def build(self, name: str, settings: Settings, folder: Path) -> Source:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from producers.api.source import ApiBlock
-from producers.csv.block import CsvBlock
+from producers.csv.source import CsvBlock
 from producers.jsonl.source import JsonLinesBlock
 from producers.kafka.source import KafkaBlock
 from producers.rss.source import RssBlock

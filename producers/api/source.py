@@ -56,10 +56,6 @@ class ApiSource:
     remembered: int = 500_000
 
     @property
-    def content_type(self) -> str:
-        return "application/json"
-
-    @property
     def scope(self) -> str:
         block = self.block
         return f"{block.url} {block.page_size} {block.api_key} {block.pagination.model_dump_json()}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from producers.csv.format import CsvFormat
 from producers.csv.rows import CsvRows, Place
 from stores.checkpoints import Position
 
@@ -53,6 +54,10 @@ class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> Place:
         return Place(self.offset, self.lines, self.after_cr)
+
+    @property
+    def format(self) -> CsvFormat:
+        return CsvFormat(self.encoding, self.delimiter, self.skip_lines)
 
     def saved(self) -> Position:
         """As a checkpoint keeps it."""

@@ -165,10 +165,6 @@ class CsvRows:
         """The current row's first line, from 1."""
         return self._lines.first_number()
 
-    def close(self) -> None:
-        """Close the stream."""
-        self._text.close()
-
     def _rejected(self, reason: str, message: str) -> BadRow:
         number = self._lines.first_number()
         self._lines.edits = self._edits

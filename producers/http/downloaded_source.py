@@ -32,18 +32,11 @@ class DownloadedSource:
     Redirects are followed: no key is sent along.
     """
 
+    description: SourceDescription
     url: str
     at: Callable[[Path, str | None], ResumableSource]
     scope: str
     block: FetchBlock
-
-    @property
-    def description(self) -> SourceDescription:
-        return self.at(Path(), None).description
-
-    @property
-    def content_type(self) -> str:
-        return self.at(Path(), None).content_type
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Implements Source.batches."""

@@ -94,10 +94,6 @@ class JsonLinesSource:
     path: Path
     longest: int = LONGEST_UNPACKED
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of lines, read by a thread. Implements Source.batches."""
         async for batch in read_in_background(self.read):

@@ -59,10 +59,6 @@ class KafkaSource:
     group: str
     security: dict[str, str] = field(repr=False)
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """From the committed offsets to the end as it is now, committing now and then. Implements Source."""
         block, name = self.block, self.description.name

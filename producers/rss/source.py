@@ -56,10 +56,6 @@ class RssSource:
     api_key: SecretStr | None = None
     _known: _Known = field(default_factory=_Known, compare=False)
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """One batch with all entries, oldest first; none if the feed has not changed. Implements Source.batches."""
         name, url = self.description.name, self.block.url

@@ -95,10 +95,6 @@ class WebhookSource:
     block: WebhookBlock
     api_url: str
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     def batches(self) -> AsyncIterator[SourceBatch]:
         """Raises SourceFailed, which says where to post."""
         name = self.description.name

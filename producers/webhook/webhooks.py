@@ -51,7 +51,7 @@ class Webhook:
         description = self.source.description
         self._rule = self.source.block.rule()
         self._key = JsonRecordKey(description)
-        self._headers = RawHeaders(description, self.source.content_type, self.run_id)
+        self._headers = RawHeaders(description, self.run_id)
         self._topic = self.settings.named(description.dataset.raw_topic)
         self._topic_exists = False
 
