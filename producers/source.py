@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, get_args, runtime_checkable
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -206,6 +206,11 @@ class SourceBlock(BaseModel, abc.ABC):
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See services/runs/scheduler.py."""
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """The kind that the blocks of this model name."""
+        return str(get_args(cls.model_fields["kind"].annotation)[0])
 
     @field_validator("dataset")
     @classmethod

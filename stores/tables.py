@@ -288,7 +288,7 @@ webhook_deliveries = Table(
     PrimaryKeyConstraint("source", "key"),
     Index(None, "forget_at"),
 )
-"""Idempotency keys of webhooks: see producers/webhook_deliveries. Without `accepted` it is being published."""
+"""Idempotency keys of webhooks: see producers/webhook/deliveries. Without `accepted` it is being published."""
 
 
 source_schemas = Table(

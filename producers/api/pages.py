@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from producers.api.pagination import InvalidPage, OtherStyle, PageContent, Pagination
 from producers.api.sent_records import SentRecords
-from producers.http.conditions import conditions, validators
 from producers.http.fetch import Fetcher, Refused
+from producers.http.headers import conditions, validators
 from producers.record_key import JsonRecordKey
 from producers.source import SourceFailed, SourceRecord
 from producers.value_limit import LARGEST_VALUE_BYTES

@@ -122,7 +122,5 @@ class ApiSource:
     @asynccontextmanager
     async def _pages(self) -> AsyncIterator[ApiPages]:
         name, block = self.description.name, self.block
-        if block.api_key and self.api_key is None:
-            raise SourceFailed(name, f"{block.url} wants a key and API_KEY is not set: set it")
         async with open_fetcher(name, block, "application/json", self.api_key) as fetcher:
             yield ApiPages(name, fetcher, block.url, block.pagination, block.page_size, block.concurrency)

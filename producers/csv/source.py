@@ -25,8 +25,7 @@ from producers.http.block import FetchBlock
 from producers.http.downloaded_source import DownloadedSource, is_address
 from producers.record_key import RecordKey
 from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
-from producers.text.found_encoding import UnsureEncoding
-from producers.text.text_encoding import EXPECTED, is_text_encoding
+from producers.text.found_encoding import EXPECTED, UnsureEncoding, is_text_encoding
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
 from schemas.fields import Decimals, FieldType, Number

@@ -11,7 +11,7 @@ import structlog
 from producers.http.block import FetchBlock
 from producers.http.fetch import open_fetcher
 from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed
-from producers.text.text_encoding import CHARSET
+from producers.text.found_encoding import CHARSET
 from stores.checkpoints import Position
 
 log = structlog.get_logger()

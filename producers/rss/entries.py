@@ -17,7 +17,7 @@ import msgspec
 from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
 from producers.rss.markup import joined, text_of, without_active_parts, without_references
-from producers.text.text_encoding import CHARSET, is_text_encoding
+from producers.text.found_encoding import CHARSET, is_text_encoding
 from schemas.byte_order_mark import unmarked
 
 LONGEST_FEED_MEMBER = 1000

@@ -9,7 +9,7 @@ import pytest
 
 from producers.csv.format import detect_encoding, detect_format
 from producers.csv.rows import BadRow, CsvRows
-from producers.text.text_encoding import is_text_encoding
+from producers.text.found_encoding import is_text_encoding
 
 CODECS = sorted({module.name for module in pkgutil.iter_modules(encodings.__path__)} | set(encodings.aliases.aliases))
 HOSTILE = bytes(range(256)) * 3 + b'a,b\r\n"c\\x41\\u12,&#,+AGE-,~{,xn--a-\n\x1b$B\x1b(J\xff\xfe\x00\xd8\\\\\\'

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from producers.webhook.signature import SignatureRefused
-from producers.webhook.source import WebhookBlock
+from producers.webhook.source import SignatureRefused, WebhookBlock
 
 SECRET = "It's a Secret to Everybody"
 NOW = 1_700_000_000
