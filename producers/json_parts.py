@@ -49,7 +49,7 @@ def members(body: bytes) -> Mapping[str, bytes]:
 
 
 def _strictly(body: bytes, wanted: Any) -> Any:
-    """What the body is, None if that is no JSON of this type, or may have too many parts."""
+    """The decoded body; None if it is no JSON of this type, or may have too many parts."""
     if body.count(b",") >= MOST_PARTS:
         return None
     try:
@@ -59,7 +59,7 @@ def _strictly(body: bytes, wanted: Any) -> Any:
 
 
 def _parts(body: bytes, opener: bytes) -> Iterator[bytes]:
-    """What is between the outermost commas of an array or object, but for what is blank.
+    """The texts between the outermost commas of an array or object, without blank ones.
 
     Brackets that are missing inside a part are made up for, where no other reading is possible: one that closes an
     outer level closes the inner ones, and a `{` behind a comma begins no member, so the object before it has ended.

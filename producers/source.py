@@ -1,6 +1,7 @@
-"""What a source is: a name, a dataset, a field mapping, and records that come in batches.
+"""A source: a name, a dataset, a field mapping, and records that come in batches.
 
-A kind of source is one file here: a model of its block in sources.toml (`SourceBlock`) that builds a `Source`.
+A kind of source is a model of its block in sources.toml (`SourceBlock`) that builds a `Source`, in a file or folder
+here, and an entry in producers/sources.py.
 """
 
 import abc
@@ -93,7 +94,7 @@ class SourceBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """What every kind of source has. `mapping` is {field of the dataset: column or member of the source's record}.
+    """The part that all kinds have. `mapping` is {field of the dataset: column or member of the source's record}.
 
     `readings` holds the fields of which more is to be known than their column. The records of a source that is `pushed`
     come by themselves: there is nothing to run.
@@ -115,7 +116,7 @@ class SourceDescription:
         return (reading.columns if reading else ()) or (self.mapping.get(field, field),)
 
     def field_readings(self) -> dict[str, FieldReading]:
-        """How to read every field that is mapped or has a rule of its own."""
+        """The way to read every field that is mapped or has a rule of its own."""
         columns = {name: FieldReading(column) for name, column in self.mapping.items()}
         rules = self.readings.items()
         return columns | {
@@ -124,7 +125,7 @@ class SourceDescription:
 
 
 class Source(Protocol):
-    """Something to publish from. Each call of `batches` reads it anew, from its beginning."""
+    """Something to publish from. Each call of `batches` reads it from its beginning."""
 
     @property
     def description(self) -> SourceDescription: ...
@@ -140,11 +141,11 @@ class ResumableSource(Source, Protocol):
 
     @property
     def scope(self) -> str:
-        """What a position depends on besides the source's data and its description; another scope voids it."""
+        """All that a position depends on besides the source's data and its description; another scope voids it."""
         ...
 
     def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """What came after a position, or changed since, with positions of its own. None: all. Raises SourceFailed.
+        """The records after a position, or changed since, with positions of their own. None: all. Raises SourceFailed.
 
         `since` is what saving those positions, in order, has made of the one that was given before.
         """
@@ -179,11 +180,11 @@ class SourceBlock(BaseModel, abc.ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     pushed: ClassVar[bool] = False
-    """Whether records of this kind come by themselves instead of being fetched by a run."""
+    """Records of this kind come by themselves instead of being fetched by a run."""
     content_type: ClassVar[str] = "application/json"
     """Media type of the records' values."""
     has_lines: ClassVar[bool] = False
-    """Whether a record can be told by its place: then ROW is a column."""
+    """Records can be told by their place: then ROW is a column."""
 
     kind: str
     dataset: str
@@ -193,7 +194,7 @@ class SourceBlock(BaseModel, abc.ABC):
     mapping: dict[str, ColumnName] = Field(default_factory=dict, alias="map")
     """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
     defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
-    """What a field is where the record has nothing for it, or null, or an empty text."""
+    """Values of fields for which the record has nothing, or null, or an empty text."""
     required: tuple[str, ...] = ()
     """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""
     nulls: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
@@ -201,7 +202,7 @@ class SourceBlock(BaseModel, abc.ABC):
     text_nulls: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The same in fields of text, where nothing of the kind is guessed."""
     dates: DateOrder | None = None
-    """How 01/02/2024 is meant; without it such a date is a failure (`ambiguous_date`)."""
+    """The meaning of 01/02/2024; without it such a date is a failure (`ambiguous_date`)."""
     region: Annotated[str, AfterValidator(check_region)] | None = None
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None

@@ -1,4 +1,4 @@
-"""How a JSON API is paged through, and how one page of it is read without touching its records."""
+"""Styles of paging through a JSON API; a page is taken apart without touching its records."""
 
 from typing import Annotated, Literal, NamedTuple
 

@@ -40,7 +40,7 @@ class ApiSource:
     """A paged JSON API; implements ResumableSource.
 
     Page numbers shift when records are inserted or deleted while they are read: such a run may repeat or miss records
-    at page borders, and the next run brings them. The number of pages is taken anew from each page. They end there, at
+    at page borders, and the next run brings them. Each page says how many there are. They end there, at
     an empty page, or where the server says behind a good page that it has no more. A page that cannot be taken apart is
     sent as one unreadable record; the others are read all the same before SourceFailed is raised.
 

@@ -96,7 +96,7 @@ def column_names(header: Sequence[str]) -> list[str]:
 
 
 def only_in_rows(rows: Sequence[Sequence[str]], width: int) -> bool:
-    """Whether all rows have one cell more than the header, as R writes row names, and something in the last cell."""
+    """True if all rows have one cell more than the header, as R writes row names, and something in the last cell."""
     return len(rows) >= FEWEST_ROWS and all(len(row) == width + 1 and row[-1].strip() for row in rows)
 
 

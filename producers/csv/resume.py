@@ -1,7 +1,7 @@
-"""Where reading a CSV file goes on, and whether the file is still the one that was read up to there.
+"""Positions in CSV files from which a later run goes on, if the file is still the one that was read up to there.
 
-It is, if the bytes so far are the same: they are compared by hash, as fast as the disk gives them, and not parsed.
-Only of a file whose inode, size and time of change are what they were it is taken for granted.
+It is if the bytes so far are the same: they are compared by hash, as fast as the disk gives them, and not parsed. A
+file whose inode, size and time of change are what they were is not even compared.
 """
 
 import hashlib
@@ -78,7 +78,7 @@ class HashedFile(io.BufferedReader):
         self.stat = _settled(os.fstat(raw.fileno()))
         self.size = os.fstat(raw.fileno()).st_size
         self.tracked = True
-        """Whether what is read counts; not while a header is read again."""
+        """Bytes that are read count; not while a header is read again."""
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._hashed = 0
         self._ahead = bytearray()
@@ -92,7 +92,7 @@ class HashedFile(io.BufferedReader):
         return data
 
     def is_as_at(self, known: FilePosition) -> bool:
-        """Whether this is what a run has read to its end: then there is nothing to read. Blocking."""
+        """True if a run has read this to its end: then there is nothing to read. Blocking."""
         if known.end is None or known.end != self.size:
             return False
         if self.stat is not None and self.stat == known.stat:
@@ -101,7 +101,7 @@ class HashedFile(io.BufferedReader):
         return _digest_of(self, known.end) == known.end_digest
 
     def goes_on_from(self, known: FilePosition) -> bool:
-        """Whether the bytes up to a position are still the same; then they count as read. Blocking."""
+        """True if the bytes up to a position are still the same; then they count as read. Blocking."""
         self.seek(0)
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         if known.offset and self.size >= known.offset and _digest_of(self, known.offset, self._hash) == known.digest:
@@ -119,11 +119,11 @@ class HashedFile(io.BufferedReader):
 
     @property
     def consumed(self) -> int:
-        """How many bytes have been read."""
+        """The number of bytes that have been read."""
         return self._hashed + len(self._ahead)
 
     def ends_with(self, data: bytes) -> bool:
-        """Whether these are the last bytes that were read."""
+        """True if these are the last bytes that were read."""
         return self._ahead.endswith(data)
 
     def _advance(self, count: int) -> None:
@@ -140,7 +140,7 @@ class FileProgress:
     position: FilePosition
 
     def after_batch(self, rows: CsvRows) -> Position | None:
-        """Where a run could go on after the rows so far; None where none can tell."""
+        """The position after the rows so far; None where it can't be told."""
         place = rows.place()
         if place is None or place.offset >= PLAIN_OFFSETS or (digest := self.file.digest(place.offset)) is None:
             return None

@@ -122,7 +122,7 @@ class CsvRows:
         return None if any(map(str.strip, values[width:])) or len(values) < width else values[:width]
 
     def _mended(self) -> bool:
-        """Whether blanks after a closing quote may be the fault; they are then taken out, of this row only.
+        """True if blanks after a closing quote may be the fault; they are then taken out, of this row only.
 
         What a row gives depends on no other row: a run that goes on in the middle reads the same.
         """
@@ -139,7 +139,7 @@ class CsvRows:
         return f"{advice}; where \\ stands before it, set `escape`" if escaped else advice
 
     def place(self) -> Place | None:
-        """Where the next row begins; None while it can't be told."""
+        """The beginning of the next row; None while it can't be told."""
         if codecs.lookup(self.encoding).name.startswith(_STATEFUL):
             return None
         place = self._lines.place()

@@ -63,7 +63,7 @@ class CsvBlock(FetchBlock):
     columns: tuple[str, ...] = ()
     """Names of all columns, where no line of the file is a header."""
     escape: Annotated[str | None, Field(min_length=1, max_length=1)] = None
-    """What stands before a quote or a delimiter that is part of a value, where quotes are not doubled."""
+    """The character before a quote or a delimiter that is part of a value, where quotes are not doubled."""
     max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 * 1_048_576
 
     @field_validator("encoding")
@@ -117,7 +117,7 @@ class CsvSource:
     charset: str | None = None
     """The encoding that the server gave from which it was fetched."""
     address: str = ""
-    """Where the file was fetched from; by default it is where it lies."""
+    """The address that the file was fetched from; by default its path."""
 
     @property
     def identity(self) -> str:

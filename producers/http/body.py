@@ -11,7 +11,7 @@ PIECE_BYTES = 65_536
 """The largest piece that is unpacked at once, so that memory stays bounded whatever a few packed bytes stand for."""
 
 ACCEPTED = "gzip, deflate"
-"""What servers are asked for. They may answer plainly, never in another coding."""
+"""Codings that servers are asked for. They may answer plainly, never in another coding."""
 
 _LENGTHS = {"content-length", "transfer-encoding"}
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def is_address(path: str) -> bool:
-    """Whether it is an http(s) address and no path. Pure."""
+    """True for an http(s) address, False for a path. Pure."""
     return path.startswith(("http://", "https://"))
 
 
@@ -44,7 +44,7 @@ class DownloadedSource:
             yield batch
 
     async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """What the file has more than when it was fetched last; all of it is fetched. Implements ResumableSource."""
+        """Records that the file has more than when it was fetched last. Implements ResumableSource.resume."""
         async for batch in self._read(lambda source: source.resume(since)):
             yield batch
 

@@ -188,7 +188,7 @@ class Fetcher:
             raise SourceFailed(self.source, f"{file.name} cannot be written: {error.strerror or error}") from error
 
     def _refusal(self, url: str, response: httpx.Response, beginning: str) -> Exception:
-        """What becomes of a status that is no success."""
+        """The error that a status that is no success becomes."""
         code = response.status_code
         status = f"{url} answered {code} {response.reason_phrase}".rstrip()
         if code in self.block.retry_on:
@@ -220,7 +220,7 @@ class Fetcher:
 
 
 class _Wait:
-    """How long to wait before the next try: what the server asks for, else a random time that grows with the tries."""
+    """The wait before the next try: as the server asks for, else a random time that grows with the tries."""
 
     def __init__(self, block: FetchBlock) -> None:
         self._backoff = wait_random_exponential(multiplier=block.backoff_seconds, max=block.longest_backoff_seconds)
@@ -241,7 +241,7 @@ def _head(response: httpx.Response) -> tuple[int, httpx.Headers, httpx.URL]:
 
 
 async def _beginning(response: httpx.Response) -> str:
-    """How the body of an error begins; empty if it can't be read. The rest is not read."""
+    """The first words of the body of an error; empty if it can't be read. The rest is not read."""
     try:
         async with aclosing(body_pieces(response, PIECE_BYTES)) as pieces:
             beginning = await anext(pieces, b"")

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from stores.checkpoints import Page
 
 NO_DATE = (ValueError, TypeError, LookupError, ArithmeticError)
-"""What `parsedate_to_datetime`, and arithmetic with what it returns, may raise for a date that is none."""
+"""Errors of `parsedate_to_datetime`, and of arithmetic with its result, for a date that is none."""
 
 SETTLED_SECONDS = 60.0
 """A date of change has a resolution of a second: it tells two versions apart only when it has passed for a while
@@ -17,7 +17,7 @@ LONGEST_VALIDATOR = 1000
 
 
 def retry_after_seconds(value: str | None, now: datetime.datetime) -> float | None:
-    """How long the server asks to wait from `now` (aware) on; 0 for a date that has passed, None if it does not say.
+    """Seconds that the server asks to wait from `now` (aware) on; 0 for a date in the past, None if it asks nothing.
 
     A value in neither form is None: the caller's own backoff applies.
     """
@@ -51,7 +51,7 @@ def validators(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 
 def can_be_sent(validator: str | None) -> bool:
-    """Whether it may go back in a request header as it came: servers also answer with bytes that no header may have."""
+    """True if it may go back in a request header as it came: servers also answer with bytes that no header may have."""
     if not validator or len(validator) > LONGEST_VALIDATOR:
         return False
     return validator.isascii() and validator.isprintable()

@@ -21,7 +21,7 @@ _DELIMITERS = re.compile(rb"[,;\t|]")
 
 
 def is_object(line: bytes) -> bool:
-    """Whether a line looks like a JSON object from its beginning to its end, valid or not."""
+    """True if a line begins and ends like a JSON object, valid or not."""
     line = line.strip()
     return line[:1] == b"{" and line[-1:] == b"}"
 

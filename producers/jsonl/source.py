@@ -41,7 +41,7 @@ class JsonLinesBlock(SourceBlock):
     path: Path
     """A file, packed with gzip or not."""
     max_bytes: Annotated[int, Field(ge=1, le=1 << 50)] = LONGEST_UNPACKED
-    """How much a packed file may become."""
+    """Bytes that a packed file may become."""
 
     def build(self, name: str, settings: Settings, folder: Path) -> "JsonLinesSource":  # noqa: ARG002 (files need none)
         return JsonLinesSource(self.describe(name), folder / self.path, self.max_bytes)

@@ -1,7 +1,7 @@
-"""The kind `kafka`: a topic of somebody else's, on any cluster. A run reads what was there when it began.
+"""The kind `kafka`: somebody else's topic, on any cluster. A run reads the records that were there when it began.
 
-Where it is, is kept as committed offsets of a consumer group on that cluster. They are committed once our own broker
-has confirmed the records: a run that dies is taken up from there, so nothing is lost and little is repeated.
+Its position is the committed offsets of a consumer group on that cluster. They are committed once our own broker has
+confirmed the records: after a run that died the next one goes on there, so nothing is lost and little is repeated.
 """
 
 import time
@@ -81,9 +81,9 @@ class KafkaBlock(SourceBlock):
     group: Annotated[str, Field(min_length=1)] | None = None
     """Consumer group that keeps the place; by default `headrace.<source>`, with the namespace before it."""
     start: FirstRun = "earliest"
-    """Where the first run begins."""
+    """The end of the topic at which the first run begins."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
-    """How long the other side may be silent."""
+    """Time that the other side may be silent."""
     security: KafkaSecurity = KafkaSecurity()
 
     def build(self, name: str, settings: Settings, folder: Path) -> "KafkaSource":

@@ -30,7 +30,7 @@ _MIB = 1_048_576
 
 
 class _Answer(msgspec.Struct, array_like=True):
-    """What the process says: the feed, or why it is none."""
+    """The feed, or why it is none."""
 
     entries: list[tuple[bytes, str | None]] = []
     problem: str | None = None
@@ -46,7 +46,7 @@ class _Question(msgspec.Struct, array_like=True):
 
 
 async def read_apart(body: bytes, content_type: str | None = None, address: str = "") -> Feed:
-    """What `read_feed` says. Raises NotAFeed, also if the feed takes more time or memory than one of its length may."""
+    """Call `read_feed` in that process. Raises NotAFeed, also if it takes more time or memory than its length allows."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(body) // _MIB
     memory = MEMORY_BYTES + MEMORY_PER_BYTE * len(body)
     # Not what is in our environment: there are secrets in it.

@@ -41,7 +41,7 @@ class RssBlock(HttpBlock):
 
 @dataclass
 class _Known:
-    """What the server called the version that was published last; of this process only."""
+    """The server's name for the version that was published last; of this process only."""
 
     conditions: dict[str, str] = field(default_factory=dict)
     until: float = 0.0

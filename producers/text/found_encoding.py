@@ -27,7 +27,7 @@ _BY_RULE = frozenset(
 
 SAMPLE_BYTES = 1_048_576
 GUESS_BYTES = 65_536
-"""How much text that is not ASCII is looked at for a guess."""
+"""Bytes of lines that are not ASCII that are looked at for a guess."""
 WIDE_BYTES = 65_536
 SURE = 0.9
 
@@ -71,7 +71,7 @@ class UnsureEncoding(ValueError):
 
 
 def is_text_encoding(name: str) -> bool:
-    """Whether Python has a codec of that name that decodes any bytes piece by piece, with a mark for wrong ones.
+    """True if Python has a codec of that name that decodes any bytes piece by piece, with a mark for wrong ones.
 
     These are the Unicode forms, those with a table of 256 characters, and the East Asian ones. Python's list has others
     that read hardly any text: compression, escapes, names of hosts.

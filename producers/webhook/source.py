@@ -25,7 +25,7 @@ class SignatureRefused(Exception):
 
 @dataclass(frozen=True)
 class SignatureRule:
-    """How a source signs. `signed` is what is signed, with {timestamp} and {body} in it.
+    """A source's way to sign. `signed` is the text that is signed, with {timestamp} and {body} in it.
 
     Any of the `secrets` is good: one may be replaced while the other is still in use.
     """
@@ -91,7 +91,7 @@ class WebhookBlock(SourceBlock):
 
     kind: Literal["webhook"]
     secret: Secret | tuple[Secret, ...]
-    """What the sender signs with, 16 characters at least; several while one replaces another."""
+    """The sender's secret, 16 characters at least; several while one replaces another."""
     signature_header: HeaderName = "X-Hub-Signature-256"
     signature_prefix: str = "sha256="
     signature_encoding: Literal["hex", "base64"] = "hex"
@@ -99,17 +99,17 @@ class WebhookBlock(SourceBlock):
     """Header with the time of sending in seconds; it is signed too, so an old request cannot be sent again."""
     tolerance_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     signed: str | None = None
-    """What is signed; by default `{body}`, and with a timestamp `{timestamp}.{body}`."""
+    """The text that is signed; by default `{body}`, and with a timestamp `{timestamp}.{body}`."""
     max_bytes: Annotated[int, Field(ge=1, le=LARGEST_VALUE_BYTES)] = 1_048_576
     """Longest body."""
     max_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     """Longest array."""
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 8.0
-    """How long Kafka may take to confirm before the sender is told to try again; most senders wait 10 s."""
+    """Time that Kafka may take to confirm before the sender is told to try again; most senders wait 10 s."""
     idempotency_header: HeaderName | None = None
     """Header that names a delivery, the same each time that it is sent: it is published once."""
     idempotency_seconds: Annotated[float, Field(ge=1, le=366 * 86_400)] = 7 * 86_400.0
-    """How long a delivery is remembered."""
+    """Time that a delivery is remembered."""
 
     @field_validator("secret", mode="before")
     @classmethod
@@ -135,11 +135,11 @@ class WebhookBlock(SourceBlock):
 
     @property
     def signed_form(self) -> str:
-        """What is signed, with its placeholders."""
+        """The text that is signed, with its placeholders."""
         return self.signed or ("{body}" if self.timestamp_header is None else "{timestamp}.{body}")
 
     def rule(self) -> SignatureRule:
-        """How requests are to be signed."""
+        """The check of a request's signature."""
         secrets = self.secret if isinstance(self.secret, tuple) else (self.secret,)
         return SignatureRule(
             [secret.get_secret_value().encode() for secret in secrets],

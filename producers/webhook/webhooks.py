@@ -1,4 +1,4 @@
-"""What arrives at webhooks: checked, taken apart into records, and published before anybody is told that it is safe."""
+"""Bodies that arrive at webhooks: checked, taken apart into records, and published before the sender has an answer."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ class Webhook:
 
     @property
     def dataset(self) -> str:
-        """Where its records go."""
+        """The dataset of its records."""
         return self.source.description.dataset.name
 
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:

@@ -27,7 +27,7 @@ BY_KEY = -1
 """The partition of a message whose key decides where it goes."""
 
 GIVE_UP_SECONDS = 2.0
-"""How long closing a LivePublisher waits for what is queued: callers have had their time, so only given up ones are."""
+"""Closing a LivePublisher waits so long for its queue; callers have had their time, so only given up ones are in it."""
 
 Headers = Sequence[tuple[str, str | bytes | None]]
 
