@@ -173,7 +173,7 @@ class CsvSource:
                 done = min(1.0, file.tell() / file.size) if file.size else None
                 yield batch._replace(done=done, position=progress.after_batch(table.rows), before=before)
                 before = None
-            end = progress.at_end(table.rows) if header_ended else progress.without_rows()
+            end = progress.at_end(table.rows if header_ended else None)
             yield SourceBatch([], 1.0, end, before)
 
     @contextmanager
