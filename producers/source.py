@@ -27,7 +27,7 @@ from schemas.phone_numbers import check_region
 from schemas.registry import UnknownDataset, dataset_named
 from stores.checkpoints import Position
 
-SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
 
 
@@ -308,12 +308,8 @@ def _check_known(setting: str, names: Iterable[str], dataset: Dataset) -> None:
 
 def check_source_name(name: str) -> str:
     """The name itself. Raises ValueError for a name that cannot be part of a key."""
-    if not SOURCE_NAME.fullmatch(name):
+    if not _SOURCE_NAME.fullmatch(name):
         raise ValueError(
             f"source name {name!r}: use 1 to 100 letters, digits, '_', '-' and '.', beginning with a letter or digit"
         )
     return name
-
-
-BlockValues = Mapping[str, Any]
-"""A block of sources.toml as TOML gives it."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -23,67 +23,6 @@ class SignatureRefused(Exception):
     """The request is not signed, wrongly signed, or too old. The message says which, and never the right signature."""
 
 
-@dataclass(frozen=True)
-class SignatureRule:
-    """A source's way to sign. `signed` is the text that is signed, with {timestamp} and {body} in it.
-
-    Any of the `secrets` is good: one may be replaced while the other is still in use.
-    """
-
-    secrets: Sequence[bytes]
-    header: str
-    prefix: str
-    encoding: Literal["hex", "base64"]
-    timestamp_header: str | None
-    signed: str
-    tolerance_seconds: float
-
-    def check(self, body: bytes, headers: Mapping[str, str], now: float) -> None:
-        """Raise SignatureRefused unless a signature of these bytes is in the header. `now` in s since the epoch.
-
-        The comparison takes the same time whatever signature is given. Header names are to be looked up without regard
-        to case.
-        """
-        given = headers.get(self.header)
-        if not given:
-            raise SignatureRefused(f"the header {self.header} is missing: sign the body with HMAC-SHA256")
-        timestamp = self._timestamp(headers, now)
-        digest = self._decoded(given)
-        before, _, after = self.signed.partition("{body}")
-        content = b"".join(
-            [before.replace("{timestamp}", timestamp).encode(), body, after.replace("{timestamp}", timestamp).encode()]
-        )
-        if not any(hmac.compare_digest(digest, hmac.digest(s, content, hashlib.sha256)) for s in self.secrets):
-            raise SignatureRefused(f"the signature in {self.header} is not that of this body under the agreed secret")
-
-    def _timestamp(self, headers: Mapping[str, str], now: float) -> str:
-        if self.timestamp_header is None:
-            return ""
-        text = (headers.get(self.timestamp_header) or "").strip()
-        if not (text.isascii() and text.isdecimal() and len(text) <= 15):
-            raise SignatureRefused(f"the header {self.timestamp_header} must be the time in seconds since 1970")
-        if abs(now - int(text)) > self.tolerance_seconds:
-            raise SignatureRefused(
-                f"{self.timestamp_header} is {abs(now - int(text)):.0f} s away from this server's time, at most "
-                f"{self.tolerance_seconds:g} s are tolerated"
-            )
-        return text
-
-    def _decoded(self, given: str) -> bytes:
-        text = given.strip()
-        malformed = SignatureRefused(
-            f"the header {self.header} must be {self.prefix or 'the'}{'' if self.prefix else ' '}"
-            f"<{self.encoding} of the HMAC-SHA256>"
-        )
-        if not text.startswith(self.prefix):
-            raise malformed
-        try:
-            text = text.removeprefix(self.prefix)
-            return bytes.fromhex(text) if self.encoding == "hex" else base64.b64decode(text, validate=True)
-        except (ValueError, binascii.Error):
-            raise malformed from None
-
-
 class WebhookBlock(SourceBlock):
     """A block of kind `webhook`. Without more than a secret it takes what GitHub sends."""
 
@@ -91,7 +30,7 @@ class WebhookBlock(SourceBlock):
 
     kind: Literal["webhook"]
     secret: Secret | tuple[Secret, ...]
-    """The sender's secret, 16 characters at least; several while one replaces another."""
+    """The sender's secret, 16 characters at least. Of several any is good: one may be replaced by another in use."""
     signature_header: HeaderName = "X-Hub-Signature-256"
     signature_prefix: str = "sha256="
     signature_encoding: Literal["hex", "base64"] = "hex"
@@ -138,18 +77,52 @@ class WebhookBlock(SourceBlock):
         """The text that is signed, with its placeholders."""
         return self.signed or ("{body}" if self.timestamp_header is None else "{timestamp}.{body}")
 
-    def rule(self) -> SignatureRule:
-        """The check of a request's signature."""
-        secrets = self.secret if isinstance(self.secret, tuple) else (self.secret,)
-        return SignatureRule(
-            [secret.get_secret_value().encode() for secret in secrets],
-            self.signature_header,
-            self.signature_prefix,
-            self.signature_encoding,
-            self.timestamp_header,
-            self.signed_form,
-            self.tolerance_seconds,
+    def check_signature(self, body: bytes, headers: Mapping[str, str], now: float) -> None:
+        """Raise SignatureRefused unless a signature of these bytes is in the header. `now` in s since the epoch.
+
+        The comparison takes the same time whatever signature is given. Header names are to be looked up without regard
+        to case.
+        """
+        given = headers.get(self.signature_header)
+        if not given:
+            raise SignatureRefused(f"the header {self.signature_header} is missing: sign the body with HMAC-SHA256")
+        timestamp = self._timestamp(headers, now)
+        digest = self._decoded(given)
+        before, _, after = self.signed_form.partition("{body}")
+        content = b"".join(
+            [before.replace("{timestamp}", timestamp).encode(), body, after.replace("{timestamp}", timestamp).encode()]
         )
+        secrets = self.secret if isinstance(self.secret, tuple) else (self.secret,)
+        right = (hmac.digest(secret.get_secret_value().encode(), content, hashlib.sha256) for secret in secrets)
+        if not any(hmac.compare_digest(digest, one) for one in right):
+            raise SignatureRefused(
+                f"the signature in {self.signature_header} is not that of this body under the agreed secret"
+            )
+
+    def _timestamp(self, headers: Mapping[str, str], now: float) -> str:
+        if self.timestamp_header is None:
+            return ""
+        text = (headers.get(self.timestamp_header) or "").strip()
+        if not (text.isascii() and text.isdecimal() and len(text) <= 15):
+            raise SignatureRefused(f"the header {self.timestamp_header} must be the time in seconds since 1970")
+        if abs(now - int(text)) > self.tolerance_seconds:
+            raise SignatureRefused(
+                f"{self.timestamp_header} is {abs(now - int(text)):.0f} s away from this server's time, at most "
+                f"{self.tolerance_seconds:g} s are tolerated"
+            )
+        return text
+
+    def _decoded(self, given: str) -> bytes:
+        prefix, encoding = self.signature_prefix, self.signature_encoding
+        text = given.strip()
+        try:
+            if text.startswith(prefix):
+                text = text.removeprefix(prefix)
+                return bytes.fromhex(text) if encoding == "hex" else base64.b64decode(text, validate=True)
+        except (ValueError, binascii.Error):
+            pass
+        form = f"{prefix or 'the '}<{encoding} of the HMAC-SHA256>"
+        raise SignatureRefused(f"the header {self.signature_header} must be {form}")
 
     def build(self, name: str, settings: Settings, folder: Path) -> "WebhookSource":  # noqa: ARG002 (a kind with files needs it)
         return WebhookSource(self.describe(name), self, settings.api_url)

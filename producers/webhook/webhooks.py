@@ -49,7 +49,6 @@ class Webhook:
 
     def __post_init__(self) -> None:
         description = self.source.description
-        self._rule = self.source.block.rule()
         self._key = JsonRecordKey(description)
         self._headers = RawHeaders(description, self.run_id)
         self._topic = self.settings.named(description.dataset.raw_topic)
@@ -72,7 +71,7 @@ class Webhook:
         Raises SignatureRefused, BodyRefused, TooManyRecords, KeyRefused and KeyReused; DeliveryFailed,
         DeliveryUnderWay and Unavailable: then the sender is to send it again.
         """
-        self._rule.check(body, headers, time.time())
+        self.source.block.check_signature(body, headers, time.time())
         values = records_in(body)
         if len(values) > self.source.block.max_records:
             raise TooManyRecords(f"{len(values)} records, at most {self.source.block.max_records} are taken at once")

@@ -18,7 +18,7 @@ NOW = 1_700_000_000
 
 def check(body: bytes, headers: dict[str, str], now: float = NOW, **block: Any) -> None:
     values = {"kind": "webhook", "dataset": "records", "secret": SECRET, **block}
-    WebhookBlock.model_validate(values).rule().check(body, Headers(headers), now)
+    WebhookBlock.model_validate(values).check_signature(body, Headers(headers), now)
 
 
 def signed(content: bytes, secret: str = SECRET) -> bytes:
