@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.errors import HOSTILE
+
 MOST_PARTS = 1_000_000
 """In one array or object. A part of two bytes takes sixty in memory: so a page of 64 MiB might take 4 GB."""
 
@@ -54,7 +56,7 @@ def _strictly(body: bytes, wanted: Any) -> Any:
         return None
     try:
         return msgspec.json.decode(body, type=wanted)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except HOSTILE:
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.errors import HOSTILE
 from schemas.events import Origin
 from stores.epochs import real_partition
 
@@ -40,7 +41,7 @@ def read_envelope(value: bytes | None) -> Envelope | None:
     """The envelope of a message, None if it has none. Pure."""
     try:
         return _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except HOSTILE:
         return None
 
 
