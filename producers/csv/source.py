@@ -129,15 +129,13 @@ class CsvSource:
     def scope(self) -> str:
         return f"{self.path.absolute()} {self.block.layout}"
 
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
-    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
         """The same after a position. Implements ResumableSource.resume."""
-        async for batch in read_in_background(lambda: self.read_on(since)):
-            yield batch
+        return read_in_background(lambda: self.read_on(since))
 
     def read(self) -> Iterator[SourceBatch]:
         """All batches, blocking. Raises SourceFailed."""

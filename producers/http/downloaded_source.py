@@ -38,15 +38,13 @@ class DownloadedSource:
     scope: str
     block: FetchBlock
 
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Implements Source.batches."""
-        async for batch in self._read(lambda source: source.batches()):
-            yield batch
+        return self._read(lambda source: source.batches())
 
-    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
         """Records that the file has more than when it was fetched last. Implements ResumableSource.resume."""
-        async for batch in self._read(lambda source: source.resume(since)):
-            yield batch
+        return self._read(lambda source: source.resume(since))
 
     async def _read(self, begin: Callable[[ResumableSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:

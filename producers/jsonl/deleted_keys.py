@@ -24,10 +24,9 @@ class DeletedKeysSource:
         description = replace(self.description, content_type="application/octet-stream")
         object.__setattr__(self, "description", description)
 
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of tombstones. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""

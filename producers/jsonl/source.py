@@ -94,10 +94,9 @@ class JsonLinesSource:
     path: Path
     longest: int = LONGEST_UNPACKED
 
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of lines, read by a thread. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""
