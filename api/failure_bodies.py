@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from api.parameters import OptionalTime
+from schemas.errors import HOSTILE
 from services.failures import replays
 from services.failures.actions import MOST_ID, MOST_IDS
 
@@ -23,7 +24,7 @@ def encodable(value: Any) -> Any:
     """What Postgres and Kafka can hold: JSON may have halves of surrogate pairs, which are no text."""
     try:
         msgspec.json.encode(value)
-    except (ValueError, OverflowError, RecursionError):
+    except HOSTILE:
         raise PydanticCustomError("not_unicode", "holds half a surrogate pair, or is nested too deeply") from None
     return value
 

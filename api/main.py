@@ -24,8 +24,8 @@ from producers.publish import publish
 from producers.source import Source, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from producers.webhook import deliveries as webhook_deliveries
-from producers.webhook import signature as webhook_signature
 from producers.webhook import webhooks
+from producers.webhook.source import SignatureRefused
 from producers.webhook.webhooks import Webhook, Webhooks
 from runtime.errors import DeliveryFailed, SettingsError
 from runtime.logging import configure_logging
@@ -94,7 +94,7 @@ class _Webhook:
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
         try:
             return await self.hook.accept(body, headers)
-        except webhook_signature.SignatureRefused as error:
+        except SignatureRefused as error:
             raise stages.SignatureRefused(str(error)) from error
         except webhooks.BodyRefused as error:
             raise stages.BodyRefused(str(error)) from error

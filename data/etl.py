@@ -17,8 +17,7 @@ from exports.arrow_types import arrow_schema, table_of_records
 from exports.destinations import ExportError, destination_at
 from exports.export import DEFAULT_STEM, Report
 from exports.files import export_files, formats_named
-from producers.csv.block import CsvBlock
-from producers.csv.source import CsvSource
+from producers.csv.source import CsvBlock, CsvSource
 from producers.source import SourceFailed
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
@@ -57,7 +56,8 @@ class Cleaned:
 
 def clean_file(path: Path, dataset: Dataset) -> Cleaned:
     """Read a CSV file and apply the dataset's rules row by row. Blocking. Raises SourceFailed."""
-    source = CsvSource(CsvBlock(kind="csv", path=str(path), dataset=dataset.name).describe(path.stem), path)
+    block = CsvBlock(kind="csv", path=str(path), dataset=dataset.name)
+    source = CsvSource(block.describe(path.stem), block, path)
     normalizer, cleaned = RecordNormalizer(dataset), Cleaned()
     for batch in source.read():
         cleaned.initial_rows += batch.blank

@@ -1,4 +1,4 @@
-"""How the mock server answers: encoded JSON with an entity tag, and every refusal in one shape."""
+"""Answers of the mock server: encoded JSON with an entity tag, and every refusal in one shape."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

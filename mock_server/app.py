@@ -13,15 +13,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from mock_server.answers import REFUSALS, Refusal, answer_http_exception, answer_invalid_request, answer_refusal, tagged
-from mock_server.customer_store import CustomerStore, UnknownCustomer
+from mock_server.customer_store import CustomerStore
+from mock_server.data_files import CUSTOMERS_FILE, POSTS_FILE, read_records
 from mock_server.parameters import CustomerChanges, Limit, Page
-from mock_server.posts import PostList, posts_router
+from mock_server.posts import posts_router
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 
 
-def create_app(settings: Settings, customers: CustomerStore | None = None, posts: PostList | None = None) -> FastAPI:
-    """The application with its data in memory, by default the files of this package (read here; blocks).
+def create_app(settings: Settings, customers: CustomerStore | None = None) -> FastAPI:
+    """The application, with the files of this package in memory (read here; blocks).
 
     Raises DataFileError if a file cannot be served, SettingsError if a key is required and none is set.
     """
@@ -34,11 +35,15 @@ def create_app(settings: Settings, customers: CustomerStore | None = None, posts
             HTTPException: answer_http_exception,
         },
     )
-    store = customers if customers is not None else CustomerStore.load()
+    store = customers if customers is not None else CustomerStore(read_records(CUSTOMERS_FILE))
     guards = [Depends(_key_check(settings))] if settings.mock_require_api_key else []
-    app.include_router(_health_router(store))
+
+    @app.get("/api/health", tags=["health"])
+    async def health() -> dict[str, str | int]:
+        return {"status": "healthy", "customers": len(store)}
+
     app.include_router(_customers_router(store), dependencies=guards)
-    app.include_router(posts_router(posts if posts is not None else PostList.load()))
+    app.include_router(posts_router(read_records(POSTS_FILE)))
     return app
 
 
@@ -56,16 +61,6 @@ def _key_check(settings: Settings) -> Callable[[str | None], Awaitable[None]]:
     return check
 
 
-def _health_router(store: CustomerStore) -> APIRouter:
-    router = APIRouter(tags=["health"])
-
-    @router.get("/api/health")
-    async def health() -> dict[str, str | int]:
-        return {"status": "healthy", "customers": len(store)}
-
-    return router
-
-
 def _customers_router(store: CustomerStore) -> APIRouter:
     router = APIRouter(tags=["customers"], responses=REFUSALS)
 
@@ -77,18 +72,12 @@ def _customers_router(store: CustomerStore) -> APIRouter:
     @router.get("/api/customers/{customer_id}")
     async def get_customer(request: Request, customer_id: str) -> Response:
         """One customer."""
-        try:
-            return tagged(request, store.get(customer_id))
-        except UnknownCustomer:
-            raise _no_customer(customer_id) from None
+        return tagged(request, store.get(customer_id))
 
     @router.patch("/api/customers/{customer_id}")
     async def change_customer(request: Request, customer_id: str, changes: CustomerChanges) -> Response:
         """Set the fields in the body and answer with the customer as it is now, until the next reset or restart."""
-        try:
-            return tagged(request, store.change(customer_id, changes.model_dump(exclude_unset=True)))
-        except UnknownCustomer:
-            raise _no_customer(customer_id) from None
+        return tagged(request, store.change(customer_id, changes.model_dump(exclude_unset=True)))
 
     @router.post("/api/reset")
     async def reset() -> dict[str, str | int]:
@@ -97,7 +86,3 @@ def _customers_router(store: CustomerStore) -> APIRouter:
         return {"status": "reset", "customers": len(store)}
 
     return router
-
-
-def _no_customer(customer_id: str) -> Refusal:
-    return Refusal(404, "not_found", f"No customer has the id {customer_id!r}")

@@ -1,18 +1,14 @@
 """The customers in memory: read from disk once, changed by requests, put back by a reset; never written."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mock_server.data_files import CUSTOMERS_FILE, DataFileError, read_records
+from mock_server.answers import Refusal
+from mock_server.data_files import DataFileError
 
 KEY = "customer_id"
-
-
-class UnknownCustomer(LookupError):
-    """No customer has this id."""
 
 
 class _Keyed(msgspec.Struct):
@@ -39,11 +35,6 @@ class CustomerStore:
             if self._position.setdefault(customer_id, position) != position:
                 raise DataFileError(f"Two customers have the {KEY} {customer_id!r}")
 
-    @classmethod
-    def load(cls, path: Path = CUSTOMERS_FILE) -> "CustomerStore":
-        """Read the file (blocks for some 50 ms with 10,000 customers). Raises DataFileError."""
-        return cls(read_records(path))
-
     def __len__(self) -> int:
         return len(self._current)
 
@@ -53,20 +44,15 @@ class CustomerStore:
         start = (page - 1) * limit
         data = b",".join(self._current[start : start + limit])
         total_pages = -(-total // limit)
-        return b'{"data":[%b],"total":%d,"page":%d,"limit":%d,"total_pages":%d}' % (
-            data,
-            total,
-            page,
-            limit,
-            total_pages,
-        )
+        form = b'{"data":[%b],"total":%d,"page":%d,"limit":%d,"total_pages":%d}'
+        return form % (data, total, page, limit, total_pages)
 
     def get(self, customer_id: str) -> bytes:
-        """One customer as JSON. Raises UnknownCustomer."""
+        """One customer as JSON. Raises Refusal."""
         return self._current[self._find(customer_id)]
 
     def change(self, customer_id: str, changes: Mapping[str, object]) -> bytes:
-        """Set the given fields, keep the others, and return the customer as it is now. Raises UnknownCustomer."""
+        """Set the given fields, keep the others, and return the customer as it is now. Raises Refusal."""
         position = self._find(customer_id)
         customer: dict[str, Any] = msgspec.json.decode(self._current[position])
         self._current[position] = msgspec.json.encode(customer | dict(changes))
@@ -77,7 +63,6 @@ class CustomerStore:
         self._current = list(self._original)
 
     def _find(self, customer_id: str) -> int:
-        try:
-            return self._position[customer_id]
-        except KeyError:
-            raise UnknownCustomer(customer_id) from None
+        if customer_id not in self._position:
+            raise Refusal(404, "not_found", f"No customer has the id {customer_id!r}")
+        return self._position[customer_id]

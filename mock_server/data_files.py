@@ -1,4 +1,4 @@
-"""Where the served data lies, and how it is read: each record keeps the bytes that it has on disk."""
+"""The files that are served; each record keeps the bytes that it has on disk."""
 
 from pathlib import Path
 
@@ -22,4 +22,4 @@ def read_records(path: Path) -> list[bytes]:
     try:
         return [bytes(record) for record in _RECORDS.decode(path.read_bytes())]
     except (OSError, msgspec.DecodeError) as error:
-        raise DataFileError(f"Cannot read {path}: {error}. Write it anew: python -m mock_server.generate") from error
+        raise DataFileError(f"Cannot read {path}: {error}. Write it again: python -m mock_server.generate") from error

@@ -65,7 +65,7 @@ class Delivery:
         description = self.source.description
         self.topic = self.settings.named(description.dataset.raw_topic)
         self.progress = Progress(description.name)
-        self._headers = RawHeaders(description, self.source.content_type, self.run_id)
+        self._headers = RawHeaders(description, self.run_id)
         # Errors reach us through the deliveries; librdkafka's own lines would repeat them once per connection attempt.
         timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
         self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))

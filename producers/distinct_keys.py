@@ -1,4 +1,4 @@
-"""Are the keys of a run's records unique? Where they are not, each record takes the place of the one before."""
+"""Counts the different keys of a run: of records with the same key each takes the place of the one before."""
 
 from typing import Final
 
@@ -37,17 +37,17 @@ class DistinctKeys:
 
     @property
     def distinct(self) -> int:
-        """How many different ones there are, nearly."""
+        """The number of different keys, nearly."""
         return len(self._kept) * (self._mask + 1)
 
     @property
     def repeat(self) -> bool:
-        """Whether more than half of the records repeat the key of another."""
+        """True if more than half of the records repeat the key of another."""
         return self.records >= FEWEST and 2 * self.distinct < self.records
 
 
 def repeated_keys(source: SourceDescription, keys: DistinctKeys) -> str | None:
-    """What to tell of a source whose keys hardly can be meant as such. Pure. A topic has many versions of its keys."""
+    """A warning about keys that can hardly be meant as such. Pure. A topic may have many versions of its keys."""
     if not keys.repeat or source.kind == "kafka":
         return None
     types = {field.name: field.type for field in source.dataset.fields}

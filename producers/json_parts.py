@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.errors import HOSTILE
+
 MOST_PARTS = 1_000_000
 """In one array or object. A part of two bytes takes sixty in memory: so a page of 64 MiB might take 4 GB."""
 
@@ -49,17 +51,17 @@ def members(body: bytes) -> Mapping[str, bytes]:
 
 
 def _strictly(body: bytes, wanted: Any) -> Any:
-    """What the body is, None if that is no JSON of this type, or may have too many parts."""
+    """The decoded body; None if it is no JSON of this type, or may have too many parts."""
     if body.count(b",") >= MOST_PARTS:
         return None
     try:
         return msgspec.json.decode(body, type=wanted)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except HOSTILE:
         return None
 
 
 def _parts(body: bytes, opener: bytes) -> Iterator[bytes]:
-    """What is between the outermost commas of an array or object, but for what is blank.
+    """The texts between the outermost commas of an array or object, without blank ones.
 
     Brackets that are missing inside a part are made up for, where no other reading is possible: one that closes an
     outer level closes the inner ones, and a `{` behind a comma begins no member, so the object before it has ended.

@@ -25,7 +25,7 @@ UNREADABLE_CONTENT_TYPE = b"application/octet-stream"
 class RawHeaders:
     """Headers of one run. All but `ce_id` are the same for the records of a batch."""
 
-    def __init__(self, source: SourceDescription, content_type: str, run_id: str) -> None:
+    def __init__(self, source: SourceDescription, run_id: str) -> None:
         self._mapping = encode_mapping(source.field_readings())
         self._constant: list[Header] = [
             (HEADER_SOURCE, source.name.encode()),
@@ -35,7 +35,7 @@ class RawHeaders:
             ("ce_type", source.dataset.raw_topic.encode()),
             ("ce_source", source.name.encode()),
         ]
-        self._content_type = content_type.encode()
+        self._content_type = source.content_type.encode()
         self._run_id = run_id
         self._batch: list[Header] = []
         self._readable: list[Header] = []

@@ -106,7 +106,7 @@ class JsonRecordKey:
 
 
 def _is_simple(value: bytes) -> bool:
-    """Whether no name in it can be another than it looks: all ASCII, and no escapes."""
+    """True if every name in it is what it looks like: all ASCII, and no escapes."""
     return value.isascii() and _BACKSLASH not in value
 
 

@@ -1,6 +1,7 @@
-"""What a source is: a name, a dataset, a field mapping, and records that come in batches.
+"""A source: a name, a dataset, a field mapping, and records that come in batches.
 
-A kind of source is one file here: a model of its block in sources.toml (`SourceBlock`) that builds a `Source`.
+A kind of source is a model of its block in sources.toml (`SourceBlock`) that builds a `Source`, in a file or folder
+here, and an entry in producers/sources.py.
 """
 
 import abc
@@ -9,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, get_args, runtime_checkable
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -25,7 +26,7 @@ from schemas.members import plain_name
 from schemas.registry import UnknownDataset, dataset_named
 from stores.checkpoints import Position
 
-SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
 
 
@@ -92,7 +93,7 @@ class SourceBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """What every kind of source has. `mapping` is {field of the dataset: column or member of the source's record}.
+    """The part that all kinds have. `mapping` is {field of the dataset: column or member of the source's record}.
 
     `readings` holds the fields of which more is to be known than their column. The records of a source that is `pushed`
     come by themselves: there is nothing to run.
@@ -105,6 +106,8 @@ class SourceDescription:
     interval_seconds: float | None = None
     readings: Mapping[str, FieldReading] = field(default_factory=dict)
     pushed: bool = False
+    content_type: str = "application/json"
+    """Media type of the records' values."""
 
     def columns_of(self, field: str) -> tuple[str, ...]:
         """The columns that give a field: one, unless their values are joined."""
@@ -112,7 +115,7 @@ class SourceDescription:
         return (reading.columns if reading else ()) or (self.mapping.get(field, field),)
 
     def field_readings(self) -> dict[str, FieldReading]:
-        """How to read every field that is mapped or has a rule of its own."""
+        """The way to read every field that is mapped or has a rule of its own."""
         columns = {name: FieldReading(column) for name, column in self.mapping.items()}
         rules = self.readings.items()
         return columns | {
@@ -121,15 +124,10 @@ class SourceDescription:
 
 
 class Source(Protocol):
-    """Something to publish from. Each call of `batches` reads it anew, from its beginning."""
+    """Something to publish from. Each call of `batches` reads it from its beginning."""
 
     @property
     def description(self) -> SourceDescription: ...
-
-    @property
-    def content_type(self) -> str:
-        """Media type of the records' values."""
-        ...
 
     def batches(self) -> AsyncIterator[SourceBatch]:
         """All records in the source's order, in bounded memory; does not block the event loop. Raises SourceFailed."""
@@ -142,11 +140,11 @@ class ResumableSource(Source, Protocol):
 
     @property
     def scope(self) -> str:
-        """What a position depends on besides the source's data and its description; another scope voids it."""
+        """All that a position depends on besides the source's data and its description; another scope voids it."""
         ...
 
     def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """What came after a position, or changed since, with positions of its own. None: all. Raises SourceFailed.
+        """The records after a position, or changed since, with positions of their own. None: all. Raises SourceFailed.
 
         `since` is what saving those positions, in order, has made of the one that was given before.
         """
@@ -181,9 +179,11 @@ class SourceBlock(BaseModel, abc.ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     pushed: ClassVar[bool] = False
-    """Whether records of this kind come by themselves instead of being fetched by a run."""
+    """Records of this kind come by themselves instead of being fetched by a run."""
+    content_type: ClassVar[str] = "application/json"
+    """Media type of the records' values."""
     has_lines: ClassVar[bool] = False
-    """Whether a record can be told by its place: then ROW is a column."""
+    """Records can be told by their place: then ROW is a column."""
 
     kind: str
     dataset: str
@@ -193,7 +193,7 @@ class SourceBlock(BaseModel, abc.ABC):
     mapping: dict[str, ColumnName] = Field(default_factory=dict, alias="map")
     """Column, or member of a JSON object, that gives a field; `author.name` reaches into nested objects."""
     defaults: dict[str, Annotated[Any, AfterValidator(_text_or_number)]] = Field(default_factory=dict)
-    """What a field is where the record has nothing for it, or null, or an empty text."""
+    """Values of fields for which the record has nothing, or null, or an empty text."""
     required: tuple[str, ...] = ()
     """Fields without which a record of this source is a failure, besides those that the dataset requires anyway."""
     nulls: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
@@ -201,11 +201,16 @@ class SourceBlock(BaseModel, abc.ABC):
     text_nulls: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The same in fields of text, where nothing of the kind is guessed."""
     dates: DateOrder | None = None
-    """How 01/02/2024 is meant; without it such a date is a failure (`ambiguous_date`)."""
+    """The meaning of 01/02/2024; without it such a date is a failure (`ambiguous_date`)."""
     region: Annotated[str, AfterValidator(check_region)] | None = None
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
     interval_seconds: Annotated[float, Field(ge=0)] | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See services/runs/scheduler.py."""
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """The kind that the blocks of this model name."""
+        return str(get_args(cls.model_fields["kind"].annotation)[0])
 
     @field_validator("dataset")
     @classmethod
@@ -277,7 +282,9 @@ class SourceBlock(BaseModel, abc.ABC):
         mapping = {**self.mapping, dataset.key[-1]: self.key[0]} if len(self.key) == 1 else self.mapping
         # What is pushed is never due, whatever the interval of sources that name none.
         interval = 0.0 if self.pushed else self.interval_seconds
-        return SourceDescription(name, self.kind, dataset, mapping, interval, self.readings(), pushed=self.pushed)
+        return SourceDescription(
+            name, self.kind, dataset, mapping, interval, self.readings(), self.pushed, self.content_type
+        )
 
     @abc.abstractmethod
     def build(self, name: str, settings: Settings, folder: Path) -> Source:
@@ -300,12 +307,8 @@ def _check_known(setting: str, names: Iterable[str], dataset: Dataset) -> None:
 
 def check_source_name(name: str) -> str:
     """The name itself. Raises ValueError for a name that cannot be part of a key."""
-    if not SOURCE_NAME.fullmatch(name):
+    if not _SOURCE_NAME.fullmatch(name):
         raise ValueError(
             f"source name {name!r}: use 1 to 100 letters, digits, '_', '-' and '.', beginning with a letter or digit"
         )
     return name
-
-
-BlockValues = Mapping[str, Any]
-"""A block of sources.toml as TOML gives it."""

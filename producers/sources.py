@@ -2,14 +2,14 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from producers.api.source import ApiBlock
-from producers.csv.block import CsvBlock
+from producers.csv.source import CsvBlock
 from producers.jsonl.source import JsonLinesBlock
 from producers.kafka.source import KafkaBlock
 from producers.rss.source import RssBlock
@@ -17,18 +17,12 @@ from producers.source import Source, SourceBlock, check_source_name
 from producers.webhook.source import WebhookBlock
 from runtime.settings import ENV_FILE, Settings, read_variables
 
-KINDS: Mapping[str, type[SourceBlock]] = {
-    "api": ApiBlock,
-    "csv": CsvBlock,
-    "jsonl": JsonLinesBlock,
-    "kafka": KafkaBlock,
-    "rss": RssBlock,
-    "webhook": WebhookBlock,
+KINDS: dict[str, type[SourceBlock]] = {
+    block.kind_name(): block for block in (ApiBlock, CsvBlock, JsonLinesBlock, KafkaBlock, RssBlock, WebhookBlock)
 }
-"""Every kind of source by its name; a new kind is one file and one entry."""
+"""Every kind of source by its name; a new kind is one file, or folder, and one block here."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
 
 _SECRET = re.compile(r"secret|password")
 """Settings whose values are not for anybody's screen or log."""
@@ -157,7 +151,7 @@ def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:
     setting = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
-        return f"{where} {setting} is missing: a source of kind {_kind_of(block)} needs it"
+        return f"{where} {setting} is missing: a source of kind {block.kind_name()} needs it"
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         known = sorted(field.alias or name for name, field in block.model_fields.items())
         return f"{where} {setting}: there is no such setting; known are {', '.join(known)}"
@@ -172,7 +166,3 @@ def _shown(setting: str, value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_shown(str(name), inner)}" for name, inner in value.items()) + "}"
     return repr(value)
-
-
-def _kind_of(block: type[SourceBlock]) -> str:
-    return next(kind for kind, model in KINDS.items() if model is block)

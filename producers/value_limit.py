@@ -1,4 +1,4 @@
-"""How large a published value may be, and what becomes of a larger one."""
+"""The largest value that is published; a larger one is cut and becomes a failure."""
 
 from producers.source import SourceRecord
 

@@ -35,10 +35,6 @@ class RehearsedSource:
     def description(self) -> SourceDescription:
         return self._source.description
 
-    @property
-    def content_type(self) -> str:
-        return self._source.content_type
-
     def batches(self) -> AsyncIterator[SourceBatch]:
         return self._rehearsed(self._source.batches())
 

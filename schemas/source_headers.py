@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import msgspec
-
+from schemas.errors import HOSTILE
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_PROBLEM, HEADER_RUN, HEADER_SOURCE
 from schemas.field_reading import FieldReading, decode_mapping
 
@@ -60,7 +59,7 @@ def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, Field
         return {}
     try:
         mapping = decode_mapping(value)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except HOSTILE as error:
         raise BadMapping(f"the mapping header is no JSON object of field to column or reading: {error}") from None
     known = set(fields)
     strangers = sorted(field for field in mapping if field not in known)

@@ -10,6 +10,7 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
+from runtime.kafka.confirmed import Publisher
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, FailedRecord, Origin
@@ -18,7 +19,6 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
 from sinks.held_versions import PAGE, Held, Holdings, StoreTrouble
-from sinks.publisher import Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices

@@ -4,10 +4,10 @@ import time
 
 import msgspec
 
+from runtime.kafka.confirmed import Outgoing
 from runtime.settings import Settings
 from schemas.events import FailedRecord
 from schemas.topics import FAILURES_TOPIC
-from sinks.publisher import Outgoing
 from stores.epochs import real_partition
 
 NO_PARTITION = -1

@@ -17,12 +17,12 @@ from prometheus_client import Histogram
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
 from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import BY_KEY, Confirmation, Outgoing, Publisher
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.outbox import Entry, Outbox
-from sinks.publisher import BY_KEY, Confirmation, Outgoing, Publisher
 from sinks.state import SinkState
 from stores.migrate import setup_schema
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from producers.api.pagination import InvalidPage, OtherStyle, PageContent, Pagination
 from producers.api.sent_records import SentRecords
-from producers.http.conditions import conditions, validators
 from producers.http.fetch import Fetcher, Refused
+from producers.http.headers import conditions, validators
 from producers.record_key import JsonRecordKey
 from producers.source import SourceFailed, SourceRecord
 from producers.value_limit import LARGEST_VALUE_BYTES
@@ -19,7 +19,7 @@ LARGE_PAGE_BYTES = 1_048_576
 """A larger page is read in a thread, so that others have their turn meanwhile."""
 
 NO_SUCH_PAGE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
-"""What servers answer behind the last page. To the first page it is an error, like any other status to any page."""
+"""Answers behind the last page. To the first page they are errors, like any other status to any page."""
 
 NOTHING = PageContent([], None)
 
@@ -45,7 +45,7 @@ class ApiPage(NamedTuple):
         return [SourceRecord(page, None, f"unreadable_page;{self.unreadable}") for page in found]
 
     def total_pages(self, known: int | None) -> int | None:
-        """How many pages there are, `known` where this one cannot say."""
+        """The number of pages, `known` where this one cannot say."""
         return known if self.content is None or self.unreadable else self.content.total_pages
 
 

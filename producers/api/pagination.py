@@ -1,4 +1,4 @@
-"""How a JSON API is paged through, and how one page of it is read without touching its records."""
+"""Styles of paging through a JSON API; a page is taken apart without touching its records."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.json_parts import NotSplit, OtherShape, elements, members
 from schemas.byte_order_mark import unmarked
+from schemas.errors import HOSTILE
 
 _NULL = b"null"
 
@@ -73,7 +74,7 @@ class Pagination(BaseModel):
         try:
             pages = msgspec.json.decode(total, type=int | None, strict=False)
             return PageContent(records, pages if pages and pages > 0 else None)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except HOSTILE as error:
             raise OtherStyle(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
 
 

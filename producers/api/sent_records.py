@@ -1,4 +1,4 @@
-"""What of an API was sent last, as hashes, so that a record that did not change is not sent again. Pure.
+"""Hashes of an API's records as they were sent last, so that one that did not change is not sent again. Pure.
 
 Kept by key, because records move from page to page as others come and go.
 """
@@ -18,7 +18,7 @@ _REVOKED = 0
 
 
 class Compared(NamedTuple):
-    """What is to be done about a page: send `changed`, save `revoked` before that and `page` when it is confirmed."""
+    """Work that a page makes: save `revoked`, send `changed`, and save `page` when they are confirmed."""
 
     changed: list[SourceRecord]
     unchanged: int
@@ -34,7 +34,7 @@ class SentRecords:
         self._pages: dict[int, Page] = {}
         self._most = most
         self.left_out = 0
-        """How many records found no room any more: they will be sent again in every run."""
+        """Records that found no room any more: they will be sent again in every run."""
         for page in pages:
             for key, content in _entries(page.records):
                 if content == _REVOKED:
@@ -45,16 +45,16 @@ class SentRecords:
                 self._pages[page.number] = page
 
     def page(self, number: int) -> Page | None:
-        """What the checkpoint says about a page."""
+        """A page as the checkpoint has it."""
         return self._pages.get(number)
 
     def count(self, number: int) -> int:
-        """How many records a page had."""
+        """The number of records that a page had."""
         page = self._pages.get(number)
         return 0 if page is None else len(page.records) // (2 * _HASH_BYTES)
 
     def still_holds(self, number: int) -> bool:
-        """Whether what the page held is what was sent last of each of its records.
+        """True if each record of the page was sent last as the page held it.
 
         If not, one of them has come on another page since, and a page that did not change is no proof any more.
         """

@@ -40,7 +40,7 @@ class ApiSource:
     """A paged JSON API; implements ResumableSource.
 
     Page numbers shift when records are inserted or deleted while they are read: such a run may repeat or miss records
-    at page borders, and the next run brings them. The number of pages is taken anew from each page. They end there, at
+    at page borders, and the next run brings them. Each page says how many there are. They end there, at
     an empty page, or where the server says behind a good page that it has no more. A page that cannot be taken apart is
     sent as one unreadable record; the others are read all the same before SourceFailed is raised.
 
@@ -54,10 +54,6 @@ class ApiSource:
     block: ApiBlock
     api_key: SecretStr | None = None
     remembered: int = 500_000
-
-    @property
-    def content_type(self) -> str:
-        return "application/json"
 
     @property
     def scope(self) -> str:
@@ -126,7 +122,5 @@ class ApiSource:
     @asynccontextmanager
     async def _pages(self) -> AsyncIterator[ApiPages]:
         name, block = self.description.name, self.block
-        if block.api_key and self.api_key is None:
-            raise SourceFailed(name, f"{block.url} wants a key and API_KEY is not set: set it")
         async with open_fetcher(name, block, "application/json", self.api_key) as fetcher:
             yield ApiPages(name, fetcher, block.url, block.pagination, block.page_size, block.concurrency)

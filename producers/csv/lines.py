@@ -35,7 +35,7 @@ class RowLines:
         self.unfinished: tuple[str, int] | None = None
         """The text from the first row on that more text at the end of the file could change, and the lines before."""
         self.edits = edits
-        """What is replaced in every line before it is parsed; `row` keeps it as it is."""
+        """Replacements in every line before it is parsed; `row` keeps it as it is."""
 
     def __iter__(self) -> "RowLines":
         return self
@@ -89,13 +89,13 @@ class RowLines:
             self.unfinished = ("".join(self.row), self.number - len(self.row))
 
     def place(self) -> tuple[int, bool] | None:
-        """How many lines have been read, and whether the last one ended in CR; None inside what is read again."""
+        """The number of lines read, and whether the last one ended in CR; None inside lines that are read again."""
         if self._again or self.unfinished is not None:
             return None
         return self.number, self._ended_in_cr
 
     def go_on(self, number: int, *, after_cr: bool) -> None:
-        """What is read from now on follows so many lines."""
+        """Count the next line as the one after so many."""
         self._again.clear()
         self.row.clear()
         self.number, self._skip_lf, self.unfinished = number, after_cr, None

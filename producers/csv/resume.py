@@ -1,7 +1,7 @@
-"""Where reading a CSV file goes on, and whether the file is still the one that was read up to there.
+"""Positions in CSV files from which a later run goes on, if the file is still the one that was read up to there.
 
-It is, if the bytes so far are the same: they are compared by hash, as fast as the disk gives them, and not parsed.
-Only of a file whose inode, size and time of change are what they were it is taken for granted.
+It is if the bytes so far are the same: they are compared by hash, as fast as the disk gives them, and not parsed. A
+file whose inode, size and time of change are what they were is not even compared.
 """
 
 import hashlib
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from producers.csv.rows import CsvRows, Place
+from producers.csv.format import CsvFormat
+from producers.csv.rows import CsvRows, RowPlace
 from stores.checkpoints import Position
 
 READ_BYTES: Final = 262_144
@@ -51,8 +53,12 @@ class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
     stat: tuple[int, int, int, int] | None = None
 
     @property
-    def place(self) -> Place:
-        return Place(self.offset, self.lines, self.after_cr)
+    def place(self) -> RowPlace:
+        return RowPlace(self.offset, self.lines, self.after_cr)
+
+    @property
+    def format(self) -> CsvFormat:
+        return CsvFormat(self.encoding, self.delimiter, self.skip_lines)
 
     def saved(self) -> Position:
         """As a checkpoint keeps it."""
@@ -73,8 +79,8 @@ class HashedFile(io.BufferedReader):
         self.stat = _settled(os.fstat(raw.fileno()))
         self.size = os.fstat(raw.fileno()).st_size
         self.tracked = True
-        """Whether what is read counts; not while a header is read again."""
-        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        """Bytes that are read count; not while a header is read again."""
+        self._hash = _new_digest()
         self._hashed = 0
         self._ahead = bytearray()
 
@@ -87,22 +93,22 @@ class HashedFile(io.BufferedReader):
         return data
 
     def is_as_at(self, known: FilePosition) -> bool:
-        """Whether this is what a run has read to its end: then there is nothing to read. Blocking."""
+        """True if a run has read this to its end: then there is nothing to read. Blocking."""
         if known.end is None or known.end != self.size:
             return False
         if self.stat is not None and self.stat == known.stat:
             return True
         self.seek(0)
-        return _digest_of(self, known.end) == known.end_digest
+        return _digest_of(self, known.end, _new_digest()) == known.end_digest
 
     def goes_on_from(self, known: FilePosition) -> bool:
-        """Whether the bytes up to a position are still the same; then they count as read. Blocking."""
+        """True if the bytes up to a position are still the same; then they count as read. Blocking."""
         self.seek(0)
-        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._hash = _new_digest()
         if known.offset and self.size >= known.offset and _digest_of(self, known.offset, self._hash) == known.digest:
             self._hashed = known.offset
             return True
-        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._hash = _new_digest()
         return False
 
     def digest(self, offset: int) -> str | None:
@@ -114,11 +120,11 @@ class HashedFile(io.BufferedReader):
 
     @property
     def consumed(self) -> int:
-        """How many bytes have been read."""
+        """The number of bytes that have been read."""
         return self._hashed + len(self._ahead)
 
     def ends_with(self, data: bytes) -> bool:
-        """Whether these are the last bytes that were read."""
+        """True if these are the last bytes that were read."""
         return self._ahead.endswith(data)
 
     def _advance(self, count: int) -> None:
@@ -135,43 +141,42 @@ class FileProgress:
     position: FilePosition
 
     def after_batch(self, rows: CsvRows) -> Position | None:
-        """Where a run could go on after the rows so far; None where none can tell."""
+        """The position after the rows so far; None where it can't be told."""
         place = rows.place()
         if place is None or place.offset >= PLAIN_OFFSETS or (digest := self.file.digest(place.offset)) is None:
             return None
-        self.position = msgspec.structs.replace(self.position, **place._asdict(), digest=digest)
+        self.position = replace(self.position, **place._asdict(), digest=digest)
         return self.position.saved()
 
-    def without_rows(self) -> Position:
-        """At the end of a file whose header is not there yet: it will be read from its beginning."""
-        end = self.file.consumed
-        self.position = msgspec.structs.replace(
-            self.position, end=end, end_digest=self.file.digest(end) or "", stat=self.file.stat
-        )
-        return self.position.saved()
+    def at_end(self, rows: CsvRows | None) -> Position:
+        """After all rows: also the digest of all that was read, with the last rows that may not be finished.
 
-    def at_end(self, rows: CsvRows) -> Position:
-        """After all rows: also the digest of all that was read, with the last rows that may not be finished."""
-        unfinished = rows.unfinished()
-        if unfinished is None:
-            self.after_batch(rows)
-        else:
+        Without rows the header is not there yet: the file will be read from its beginning.
+        """
+        file = self.file
+        unfinished = rows and rows.unfinished()
+        if unfinished:
             data, lines = unfinished
-            offset = self.file.consumed - len(data)
-            if self.file.ends_with(data) and (digest := self.file.digest(offset)) is not None:
-                self.position = msgspec.structs.replace(
-                    self.position, offset=offset, lines=lines, after_cr=False, digest=digest
-                )
-        return self.without_rows()
+            offset = file.consumed - len(data)
+            if file.ends_with(data) and (digest := file.digest(offset)) is not None:
+                self.position = replace(self.position, offset=offset, lines=lines, after_cr=False, digest=digest)
+        elif rows:
+            self.after_batch(rows)
+        end_digest = file.digest(file.consumed) or ""
+        self.position = replace(self.position, end=file.consumed, end_digest=end_digest, stat=file.stat)
+        return self.position.saved()
 
 
-def _digest_of(file: io.BufferedReader, count: int, into: hashlib.blake2b | None = None) -> str:
-    """The digest of the next bytes. Blocking."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES) if into is None else into
+def _digest_of(file: io.BufferedReader, count: int, digest: hashlib.blake2b) -> str:
+    """The digest of the next bytes too. Blocking."""
     while count and (data := file.read(min(COMPARE_BYTES, count))):
         digest.update(data)
         count -= len(data)
     return digest.hexdigest()
+
+
+def _new_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
 def _settled(stat: os.stat_result) -> tuple[int, int, int, int] | None:

@@ -28,7 +28,7 @@ class BadRow(NamedTuple):
     payload: bytes
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """Between two rows. `offset` is in bytes unless it is over 2^64: then it also holds the state of a decoder."""
 
     offset: int
@@ -122,7 +122,7 @@ class CsvRows:
         return None if any(map(str.strip, values[width:])) or len(values) < width else values[:width]
 
     def _mended(self) -> bool:
-        """Whether blanks after a closing quote may be the fault; they are then taken out, of this row only.
+        """True if blanks after a closing quote may be the fault; they are then taken out, of this row only.
 
         What a row gives depends on no other row: a run that goes on in the middle reads the same.
         """
@@ -138,12 +138,12 @@ class CsvRows:
         escaped = any('\\"' in line for line in self._lines.row)
         return f"{advice}; where \\ stands before it, set `escape`" if escaped else advice
 
-    def place(self) -> Place | None:
-        """Where the next row begins; None while it can't be told."""
+    def place(self) -> RowPlace | None:
+        """The beginning of the next row; None while it can't be told."""
         if codecs.lookup(self.encoding).name.startswith(_STATEFUL):
             return None
         place = self._lines.place()
-        return None if place is None else Place(self._text.tell(), *place)
+        return None if place is None else RowPlace(self._text.tell(), *place)
 
     def unfinished(self) -> tuple[bytes, int] | None:
         """At the end: the bytes of the last rows that more bytes could change, and the number of lines before them."""
@@ -152,7 +152,7 @@ class CsvRows:
         text, lines = self._lines.unfinished
         return self._encoded(text), lines
 
-    def go_on(self, place: Place) -> None:
+    def go_on(self, place: RowPlace) -> None:
         """Read on from a place in the same bytes. To be called between two rows."""
         self._text.seek(place.offset)
         self._lines.go_on(place.lines, after_cr=place.after_cr)
@@ -164,10 +164,6 @@ class CsvRows:
     def line_number(self) -> int:
         """The current row's first line, from 1."""
         return self._lines.first_number()
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._text.close()
 
     def _rejected(self, reason: str, message: str) -> BadRow:
         number = self._lines.first_number()

@@ -3,30 +3,32 @@
 A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
 """
 
-import io
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from msgspec.structs import replace
+from pydantic import BeforeValidator, Field, field_validator
 
 from producers.background_reader import read_in_background
-from producers.csv.evidence import decimals_found, only_in_rows
-from producers.csv.format import CsvFormat, NotCsv, detect_encoding, detect_format, find_columns
+from producers.csv.format import NotCsv
 from producers.csv.resume import FilePosition, FileProgress, HashedFile
 from producers.csv.rows import BadRow, CsvRows
+from producers.csv.table import CsvTable
+from producers.http.block import FetchBlock
+from producers.http.downloaded_source import DownloadedSource, is_address
 from producers.record_key import RecordKey
-from producers.source import ROW, SourceBatch, SourceDescription, SourceFailed, SourceRecord
-from producers.text.found_encoding import TextEncoding, UnsureEncoding
-from schemas.field_reading import FieldReading
-from schemas.fields import FromSource
-from schemas.members import plain_name
+from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from producers.text.found_encoding import EXPECTED, UnsureEncoding, is_text_encoding
+from runtime.settings import Settings
+from schemas.field_reading import DecimalMark
+from schemas.fields import Decimals, FieldType, Number, WholeNumber
 from stores.checkpoints import Position
 
 log = structlog.get_logger()
@@ -34,9 +36,69 @@ log = structlog.get_logger()
 BATCH_ROWS = 2000
 BATCH_BYTES = 1_048_576
 READ_BYTES = 262_144
-_OTHER_LINE = ". If that line is no header, set `skip_lines`, `columns` or `delimiter`"
-EVIDENCE_BYTES = 262_144
-"""So much of a file is looked at for what its numbers are like."""
+
+
+def _tab(value: object) -> object:
+    return "\t" if value in {"tab", "\\t"} else value
+
+
+class CsvBlock(FetchBlock):
+    """A block of kind `csv`; what it says about fetching is for a file at an address."""
+
+    kind: Literal["csv"]
+    has_lines = True
+    path: Annotated[str, Field(min_length=1)]
+    """A file, or its http(s) address."""
+    encoding: str | None = None
+    """Found out if not given: byte order mark, charset of the answer over HTTP, UTF-8, else guessed if that is sure."""
+    delimiter: Annotated[str | None, BeforeValidator(_tab)] = None
+    """One character, or `tab`; found out among `,` `;` tab `|` if not given."""
+    decimal: DecimalMark | None = None
+    """The decimal mark of its numbers, found out if not given: 1.234,56 is written with a comma."""
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    """Lines before the header that are not read: titles, dates of reports."""
+    comment: Annotated[str | None, Field(min_length=1)] = None
+    """Lines that begin with it are not read."""
+    columns: tuple[str, ...] = ()
+    """Names of all columns, where no line of the file is a header."""
+    escape: Annotated[str | None, Field(min_length=1, max_length=1)] = None
+    """The character before a quote or a delimiter that is part of a value, where quotes are not doubled."""
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 * 1_048_576
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and not is_text_encoding(value):
+            raise ValueError(EXPECTED)
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
+        return value
+
+    def _decimal_of(self, field_type: FieldType) -> Decimals | None:
+        if not isinstance(field_type, Number | WholeNumber) or self.decimal == ".":
+            return None
+        return self.decimal or "unsure"
+
+    @property
+    def layout(self) -> str:
+        """The part of a source's scope that is the same wherever the file is."""
+        more = (self.skip_lines, self.comment, self.columns, self.escape)
+        return f"{self.encoding} {self.delimiter}" + (f" {more}" if any(more) else "")
+
+    def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
+        description = self.describe(name)
+        if not is_address(self.path):
+            return CsvSource(description, self, folder / self.path)
+
+        def at(path: Path, charset: str | None) -> CsvSource:
+            return CsvSource(description, self, path, charset, self.path)
+
+        return DownloadedSource(description, self.path, at, f"{self.path} {self.layout}", self)
 
 
 @dataclass(frozen=True)
@@ -49,17 +111,12 @@ class CsvSource:
     """
 
     description: SourceDescription
+    block: CsvBlock
     path: Path
-    encoding: str | None = None
-    delimiter: str | None = None
-    skip_lines: int = 0
-    comment: str | None = None
-    columns: tuple[str, ...] = ()
-    escape: str | None = None
     charset: str | None = None
-    """What the server that it came from calls its encoding."""
+    """The encoding that the server gave from which it was fetched."""
     address: str = ""
-    """Where the file was fetched from; by default it is where it lies."""
+    """The address that the file was fetched from; by default its path."""
 
     @property
     def identity(self) -> str:
@@ -68,44 +125,24 @@ class CsvSource:
         return f"{PurePosixPath(urlsplit(address).path).name[:100]}~{sha256(address.encode()).hexdigest()[:8]}"
 
     @property
-    def content_type(self) -> str:
-        return "application/json"
-
-    @property
     def scope(self) -> str:
-        return f"{self.path.absolute()} {self.layout}"
+        return f"{self.path.absolute()} {self.block.layout}"
 
-    @property
-    def layout(self) -> str:
-        """The part of `scope` that is the same wherever the file is."""
-        more = (self.skip_lines, self.comment, self.columns, self.escape)
-        return f"{self.encoding} {self.delimiter}" + (f" {more}" if any(more) else "")
-
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
-    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
         """The same after a position. Implements ResumableSource.resume."""
-        async for batch in read_in_background(lambda: self.read_on(since)):
-            yield batch
+        return read_in_background(lambda: self.read_on(since))
 
     def read(self) -> Iterator[SourceBatch]:
         """All batches, blocking. Raises SourceFailed."""
-        with self._errors_explained():
-            encoding = self._encoding()
-            found = self._format(encoding)
+        with self._errors_explained(), self.path.open("rb", buffering=READ_BYTES) as file:
             size = self.path.stat().st_size
-            with self.path.open("rb", buffering=READ_BYTES) as file, closing(self._rows(file, found)) as rows:
-                each = iter(rows)
-                columns = self._header(each, rows, found)
-                about = self._about(found, encoding, columns)
-                records = None
-                for records, blank in self._records(each, rows, columns):
-                    done = min(1.0, file.tell() / size)
-                    yield SourceBatch(records, done, blank=blank, **about)
-                self._tell_no_rows(columns, records)
+            table = CsvTable(self, file)
+            for batch in self._batches(table):
+                yield batch._replace(done=min(1.0, file.tell() / size))
 
     def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
         """The batches after a position, blocking. Raises SourceFailed."""
@@ -116,117 +153,54 @@ class CsvSource:
                 if file.stat != known.stat:
                     yield SourceBatch([], 1.0, replace(known, stat=file.stat).saved())
                 return
-            goes_on = known is not None and file.goes_on_from(known)
-            before = None if goes_on or known is None else Position({})
-            if known and goes_on:
-                encoding = TextEncoding(known.encoding, "checkpoint")
-                found = CsvFormat(known.encoding, known.delimiter, known.skip_lines)
-            else:
-                encoding = self._encoding()
-                found = self._format(encoding)
-            log.info(
-                "csv_read",
-                source=self.description.name,
-                from_byte=known.offset if known and goes_on else 0,
-                replaced=before is not None,
-            )
-            file.seek(0)
-            with closing(self._rows(file, found)) as rows:
-                file.tracked = not goes_on
-                each = iter(rows)
-                columns = self._header(each, rows, found)
-                about = self._about(found, encoding, columns)
-                header_ended = bool(columns) and rows.place() is not None
-                progress = FileProgress(file, FilePosition(**found._asdict()))
-                if known and goes_on:
-                    rows.go_on(known.place)
-                    progress.position = replace(known, end=None, end_digest="", stat=None)
-                file.tracked = True
-                records = None
-                for records, blank in self._records(each, rows, columns):
-                    done = min(1.0, file.tell() / file.size) if file.size else None
-                    position = progress.after_batch(rows)
-                    yield SourceBatch(records, done, position, before, blank=blank, **about)
-                    before = None
-                if not goes_on:
-                    self._tell_no_rows(columns, records)
-                end = progress.at_end(rows) if header_ended else progress.without_rows()
-                yield SourceBatch([], 1.0, end, before)
+            before = None
+            if known and not file.goes_on_from(known):
+                before, known = Position({}), None
+            offset = known.offset if known else 0
+            log.info("csv_read", source=self.description.name, from_byte=offset, replaced=before is not None)
+            file.tracked = not known
+            table = CsvTable(self, file, known.format if known else None)
+            header_ended = bool(table.columns) and table.rows.place() is not None
+            progress = FileProgress(file, FilePosition(**table.format._asdict()))
+            if known:
+                table.rows.go_on(known.place)
+                progress.position = replace(known, end=None, end_digest="", stat=None)
+            file.tracked = True
+            for batch in self._batches(table, appended=known is not None):
+                done = min(1.0, file.tell() / file.size) if file.size else None
+                yield batch._replace(done=done, position=progress.after_batch(table.rows), before=before)
+                before = None
+            end = progress.at_end(table.rows if header_ended else None)
+            yield SourceBatch([], 1.0, end, before)
 
     @contextmanager
     def _errors_explained(self) -> Iterator[None]:
         try:
             yield
         except (NotCsv, UnsureEncoding) as error:
-            raise self._failed(str(error)) from error
+            raise self.failed(str(error)) from error
         except OSError as error:
-            raise self._failed(f"cannot be read: {error.strerror or error}") from error
+            raise self.failed(f"cannot be read: {error.strerror or error}") from error
 
-    def _encoding(self) -> TextEncoding:
-        found = detect_encoding(self.path, self.encoding, self.charset)
-        log.info("csv_encoding", source=self.description.name, encoding=found.name, by=found.by, sure=found.sure)
-        return found
+    def _batches(self, table: CsvTable, *, appended: bool = False) -> Iterator[SourceBatch]:
+        about = SourceBatch([], None, readings=table.readings, encoding=table.encoding, left_out=table.left_out)
+        none = True
+        for records, blank in self._records(table):
+            none = False
+            yield about._replace(records=records, blank=blank)
+        if none and table.columns and not appended:
+            log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=table.columns)
 
-    def _format(self, encoding: TextEncoding) -> CsvFormat:
-        found = detect_format(self.path, encoding.name, self.delimiter, self.skip_lines, self.comment)
-        log.info("csv_format", source=self.description.name, encoding=found.encoding, delimiter=found.delimiter)
-        return found
-
-    def _rows(self, file: BinaryIO, found: CsvFormat) -> CsvRows:
-        return CsvRows(file, found.encoding, found.delimiter, self.comment, self.escape)
-
-    def _header(self, each: Iterator[list[str] | BadRow], rows: CsvRows, found: CsvFormat) -> list[str]:
-        """The columns; none if the file is empty."""
-        rows.skip_lines(found.skip_lines)
-        header: Sequence[str] | BadRow | None = self.columns or next(each, None)
-        if header is None:
-            log.warning("csv_empty", source=self.description.name, path=str(self.path))
-            return []
-        if isinstance(header, BadRow):
-            raise self._failed(f"its header cannot be read: {header.message}{_OTHER_LINE}")
-        columns = column_names(header)
-        self._check_columns(columns, found)
-        rows.width, rows.blank = len(columns), 0
-        rows.unnamed = len(header) - max((number for number, cell in enumerate(header, 1) if cell.strip()), default=0)
-        return columns
-
-    def _readings(self, found: CsvFormat, columns: Sequence[str]) -> Mapping[str, FieldReading] | None:
-        """How to read the records, with the decimal marks that the file shows. Reads its beginning again (blocks)."""
-        readings = self.description.field_readings()
-        places = {
-            name: columns.index(column)
-            for name, reading in readings.items()
-            if reading.decimal == "unsure" and (column := reading.column or name) in columns
-        }
-        with self.path.open("rb") as file:
-            head = file.read(EVIDENCE_BYTES)
-        rows = self._rows(io.BytesIO(head), found)
-        rows.skip_lines(found.skip_lines)
-        sample = [row for row in rows if not isinstance(row, BadRow)][0 if self.columns else 1 :]
-        if len(head) == EVIDENCE_BYTES:
-            sample = sample[:-1]  # it may be cut
-        if only_in_rows(sample, len(columns)):
-            names = msgspec.json.encode(["row", *columns]).decode()
-            raise self._failed(
-                "every row has one cell more than the header: the delimiter stands unquoted in a value, or the first "
-                f"cell is a row's name, as R writes it; then set columns = {names} and "
-                f"skip_lines = {found.skip_lines + 1}"
-            )
-        marks = decimals_found(sample, places, sure_of_point=found.delimiter != ";")
-        return readings | {name: replace(readings[name], decimal=mark) for name, mark in marks.items()}
-
-    def _records(
-        self, each: Iterator[list[str] | BadRow], rows: CsvRows, columns: list[str]
-    ) -> Iterator[tuple[list[SourceRecord], int]]:
+    def _records(self, table: CsvTable) -> Iterator[tuple[list[SourceRecord], int]]:
         """Batches of records, and how many blank rows were before the last of them."""
-        key = RecordKey(self.description)
+        key, rows, columns = RecordKey(self.description), table.rows, table.columns
         numbered = ROW in key.columns and ROW not in columns
         columns = [*columns, ROW] if numbered else columns
         positions = [columns.index(column) if column in columns else None for column in key.columns]
         encode = msgspec.json.Encoder().encode
         records: list[SourceRecord] = []
         held = 0
-        for row in each:
+        for row in table.each_row:
             if isinstance(row, BadRow):
                 record = SourceRecord(row.payload, None, f"{row.reason};{row.message}")
             else:
@@ -246,65 +220,9 @@ class CsvSource:
         if records or rows.blank:
             yield records, rows.blank
 
-    def _tell_no_rows(self, columns: Sequence[str], last_batch: list[SourceRecord] | None) -> None:
-        if columns and last_batch is None:
-            log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=columns)
-
-    def _check_columns(self, columns: Sequence[str], found: CsvFormat) -> None:
-        listed = ", ".join(columns)
-        if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
-            raise self._failed(f"its header is not valid {found.encoding}; set `encoding`")
-        for field, column in self.description.mapping.items():
-            if column not in columns and column != ROW:
-                raise self._failed(
-                    f"it has no column {column!r} (mapped to {field}); its columns are: {listed}{self._way_out(found)}"
-                )
-        given = self._given()
-        for field in self.description.dataset.key:
-            of = self.description.columns_of(field)
-            if field not in given and (missing := [one for one in of if one != ROW and one not in columns]):
-                key = f"the key of {self.description.dataset.name}"
-                part = f"it has no column {missing[0]!r}, part of {key}"
-                why = part if len(of) > 1 else f"no column gives {field}, {key}"
-                raise self._failed(
-                    f"{why}; its columns: {listed}. `key` (--key) names one, several, or {ROW}{self._way_out(found)}"
-                )
-
-    def _about(self, found: CsvFormat, encoding: TextEncoding, columns: Sequence[str]) -> dict[str, Any]:
-        """Of every batch: how its records are to be read, its encoding, and which columns give no field."""
-        read = {one for field in self.description.dataset.fields for one in self.description.columns_of(field.name)}
-        left_out = tuple(column for column in columns if column not in read)
-        return {"readings": self._readings(found, columns), "encoding": encoding, "left_out": left_out}
-
-    def _given(self) -> set[str]:
-        return {field.name for field in self.description.dataset.fields if isinstance(field.type, FromSource)}
-
-    def _way_out(self, found: CsvFormat) -> str:
-        """The settings with which the columns that are looked for are there, if there are such."""
-        keys = set(self.description.dataset.key) - self._given()
-        of_keys = (column for field in keys for column in self.description.columns_of(field))
-        wanted = {*self.description.mapping.values(), *of_keys} - {ROW}
-        better = find_columns(self.path, found, wanted)
-        if better is None:
-            return _OTHER_LINE
-        settings = [f"{name} = {value!r}" for name, value in better._asdict().items() if value != getattr(found, name)]
-        return f". Line {better.skip_lines + 1} has what is mapped: set {' and '.join(settings)}"
-
-    def _failed(self, reason: str) -> SourceFailed:
+    def failed(self, reason: str) -> SourceFailed:
+        """The verdict on the file."""
         return SourceFailed(self.description.name, f"{self.path}: {reason}")
-
-
-def column_names(header: Sequence[str]) -> list[str]:
-    """Names for all columns: trimmed; one without a name is `column_<number>`; a repeated one gets `_2`, `_3`, …"""
-    names: dict[str, None] = {}
-    repeats: dict[str, int] = {}
-    for number, cell in enumerate(header, start=1):
-        base = name = plain_name(cell.strip()) or f"column_{number}"
-        while name in names:
-            repeats[base] = repeats.get(base, 1) + 1
-            name = f"{base}_{repeats[base]}"
-        names[name] = None
-    return list(names)
 
 
 def _undecodable(rows: CsvRows) -> SourceRecord:

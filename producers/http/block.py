@@ -1,4 +1,4 @@
-"""What every kind of source that is read over HTTP has in its block: address, key, pace, and when to try again."""
+"""Settings of every kind of source that is read over HTTP: address, key, pace, and when to try again."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,7 +11,7 @@ Trouble = Literal["timeout", "connection"]
 """No answer in time; no connection, or one that broke."""
 
 RETRIED: tuple[int | Trouble, ...] = (408, 425, 429, 500, 502, 503, 504, "timeout", "connection")
-"""What may pass by itself; any other status is an answer."""
+"""Troubles that may pass by themselves; any other status is an answer."""
 
 
 def _may_pass(reason: object) -> object:
@@ -21,16 +21,16 @@ def _may_pass(reason: object) -> object:
 
 
 class FetchBlock(SourceBlock):
-    """How an answer is fetched: pace, tries and bounds."""
+    """Settings for fetching an answer: pace, tries and bounds."""
 
     rate_limit: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Requests a second, tries again included; None: as fast as it answers."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
-    """How long one try waits for a connection, and then for each part of the answer."""
+    """Time that one try waits for a connection, and then for each part of the answer."""
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     """Tries after the first one."""
     retry_on: tuple[Annotated[Any, AfterValidator(_may_pass)], ...] = RETRIED
-    """Which statuses, and whether `timeout` and `connection`, are tried again."""
+    """Statuses that are tried again, and `timeout` and `connection`."""
     backoff_seconds: Annotated[float, Field(gt=0, le=600)] = 0.5
     """The longest random wait before the second try; each further one may be twice as long."""
     longest_backoff_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
@@ -39,7 +39,7 @@ class FetchBlock(SourceBlock):
     max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 64 * 1_048_576
     """The longest answer, unpacked: a longer one fails the run before it fills memory or disk."""
     max_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """How long one answer may take from the request to its last byte, redirects included."""
+    """Time that one answer may take from the request to its last byte, redirects included."""
 
     @model_validator(mode="after")
     def _backs_off(self) -> "FetchBlock":

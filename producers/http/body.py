@@ -11,7 +11,7 @@ PIECE_BYTES = 65_536
 """The largest piece that is unpacked at once, so that memory stays bounded whatever a few packed bytes stand for."""
 
 ACCEPTED = "gzip, deflate"
-"""What servers are asked for. They may answer plainly, never in another coding."""
+"""Codings that servers are asked for. They may answer plainly, never in another coding."""
 
 _LENGTHS = {"content-length", "transfer-encoding"}
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -30,7 +30,7 @@ async def body_pieces(response: httpx.Response, longest: int) -> AsyncGenerator[
     arrived = unpacked = 0
     async for raw in response.aiter_raw(PIECE_BYTES):
         arrived += len(raw)
-        for piece in unpack.feed(raw):
+        for piece in unpack.feed(raw) if unpack else (raw,):
             unpacked += len(piece)
             if unpacked > longest:
                 raise BodyRefused(f"the answer is longer than {longest:,} bytes; raise `max_bytes` if that is right")
@@ -40,16 +40,8 @@ async def body_pieces(response: httpx.Response, longest: int) -> AsyncGenerator[
             raise BodyRefused(f"the answer is longer than {longest:,} bytes even packed")
     # Nothing at all is whole where the server says so; else it may have been cut off before its first byte.
     said = response.status_code == HTTPStatus.NO_CONTENT or response.headers.keys() & _LENGTHS
-    if not unpack.whole and (arrived or not said):
+    if unpack and not unpack.whole and (arrived or not said):
         raise BodyRefused(f"the answer is cut off after {unpacked:,} bytes: its {unpack.name} has no end")
-
-
-class _Plain:
-    name = "body"
-    whole = True
-
-    def feed(self, raw: bytes) -> Iterator[bytes]:
-        yield raw
 
 
 class _Packed:
@@ -93,10 +85,10 @@ class _Packed:
             return self._next(raw)
 
 
-def _unpacking(coding: str) -> _Plain | _Packed:
+def _unpacking(coding: str) -> _Packed | None:
     name = coding.strip().lower()
     if name in {"", "identity"}:
-        return _Plain()
+        return None
     if name in {"gzip", "x-gzip", "deflate"}:
         return _Packed(name.removeprefix("x-"))
     raise BodyRefused(f"the answer has the content-encoding {coding[:80]!r}; asked for was {ACCEPTED}")

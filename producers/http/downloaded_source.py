@@ -11,14 +11,14 @@ import structlog
 from producers.http.block import FetchBlock
 from producers.http.fetch import open_fetcher
 from producers.source import ResumableSource, SourceBatch, SourceDescription, SourceFailed
-from producers.text.text_encoding import CHARSET
+from producers.text.found_encoding import CHARSET
 from stores.checkpoints import Position
 
 log = structlog.get_logger()
 
 
 def is_address(path: str) -> bool:
-    """Whether it is an http(s) address and no path. Pure."""
+    """True for an http(s) address, False for a path. Pure."""
     return path.startswith(("http://", "https://"))
 
 
@@ -32,28 +32,19 @@ class DownloadedSource:
     Redirects are followed: no key is sent along.
     """
 
+    description: SourceDescription
     url: str
     at: Callable[[Path, str | None], ResumableSource]
     scope: str
     block: FetchBlock
 
-    @property
-    def description(self) -> SourceDescription:
-        return self.at(Path(), None).description
-
-    @property
-    def content_type(self) -> str:
-        return self.at(Path(), None).content_type
-
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Implements Source.batches."""
-        async for batch in self._read(lambda source: source.batches()):
-            yield batch
+        return self._read(lambda source: source.batches())
 
-    async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """What the file has more than when it was fetched last; all of it is fetched. Implements ResumableSource."""
-        async for batch in self._read(lambda source: source.resume(since)):
-            yield batch
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+        """Records that the file has more than when it was fetched last. Implements ResumableSource.resume."""
+        return self._read(lambda source: source.resume(since))
 
     async def _read(self, begin: Callable[[ResumableSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:

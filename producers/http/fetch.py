@@ -5,6 +5,7 @@ Every source over HTTP reads its answers here, so that the bounds on their lengt
 
 import asyncio
 import datetime
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,10 +18,9 @@ import structlog
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from producers.http.block import FetchBlock, Trouble
+from producers.http.block import FetchBlock, HttpBlock, Trouble
 from producers.http.body import ACCEPTED, PIECE_BYTES, BodyRefused, body_pieces
-from producers.http.rate_limit import RateLimit
-from producers.http.retry_after import retry_after_seconds
+from producers.http.headers import retry_after_seconds
 from producers.source import SourceFailed
 
 log = structlog.get_logger()
@@ -68,6 +68,28 @@ class Answer(NamedTuple):
     headers: httpx.Headers
     url: httpx.URL
     content: bytes
+
+
+class RateLimit:
+    """Gives out turns `1 / per_second` apart, however many requests are in flight; without a limit at once.
+
+    A turn has its place on a fixed grid while callers queue for it: that one of them wakes up late moves none of the
+    later turns, so over a window the rate is the one asked for. For one event loop.
+    """
+
+    def __init__(self, per_second: float | None) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn. Turns are given in order of asking."""
+        if not self._interval:
+            return
+        now = time.monotonic()
+        mine = max(self._next, now)
+        self._next = mine + self._interval
+        if mine > now:
+            await asyncio.sleep(mine - now)
 
 
 @dataclass(frozen=True)
@@ -166,7 +188,7 @@ class Fetcher:
             raise SourceFailed(self.source, f"{file.name} cannot be written: {error.strerror or error}") from error
 
     def _refusal(self, url: str, response: httpx.Response, beginning: str) -> Exception:
-        """What becomes of a status that is no success."""
+        """The error that a status that is no success becomes."""
         code = response.status_code
         status = f"{url} answered {code} {response.reason_phrase}".rstrip()
         if code in self.block.retry_on:
@@ -198,7 +220,7 @@ class Fetcher:
 
 
 class _Wait:
-    """How long to wait before the next try: what the server asks for, else a random time that grows with the tries."""
+    """The wait before the next try: as the server asks for, else a random time that grows with the tries."""
 
     def __init__(self, block: FetchBlock) -> None:
         self._backoff = wait_random_exponential(multiplier=block.backoff_seconds, max=block.longest_backoff_seconds)
@@ -219,7 +241,7 @@ def _head(response: httpx.Response) -> tuple[int, httpx.Headers, httpx.URL]:
 
 
 async def _beginning(response: httpx.Response) -> str:
-    """How the body of an error begins; empty if it can't be read. The rest is not read."""
+    """The first words of the body of an error; empty if it can't be read. The rest is not read."""
     try:
         async with aclosing(body_pieces(response, PIECE_BYTES)) as pieces:
             beginning = await anext(pieces, b"")
@@ -233,8 +255,10 @@ async def open_fetcher(
     source: str, block: FetchBlock, accept: str, key: SecretStr | None = None
 ) -> AsyncIterator[Fetcher]:
     """A fetcher for one run. `key` is sent as X-API-Key; without one redirects are followed: a key must not go to
-    whatever host they name.
+    whatever host they name. Raises SourceFailed for a block that wants a key where there is none.
     """
+    if isinstance(block, HttpBlock) and block.api_key and key is None:
+        raise SourceFailed(source, f"{block.url} wants a key and API_KEY is not set: set it")
     headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "User-Agent": "headrace"}
     if key is not None:
         headers["X-API-Key"] = key.get_secret_value()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from producers.background_reader import read_in_background
 from producers.jsonl.form import not_keys
@@ -20,14 +20,13 @@ class DeletedKeysSource:
     description: SourceDescription
     keys: Lines | tuple[str, ...]
 
-    @property
-    def content_type(self) -> str:
-        return "application/octet-stream"
+    def __post_init__(self) -> None:
+        description = replace(self.description, content_type="application/octet-stream")
+        object.__setattr__(self, "description", description)
 
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of tombstones. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""

@@ -1,40 +1,33 @@
-"""Is it one JSON object a line? What is something else would be a failure per line; its first lines tell. Pure."""
+"""Refuses a text that is not one JSON object a line, by its first lines: each of its lines would be a failure. Pure."""
 
 import re
 from collections.abc import Sequence
 
 import msgspec
 
+from producers.text.not_text import file_kind
+from schemas.errors import HOSTILE
+
 LINES_LOOKED_AT = 10
 """A first line that is no object may be a bad record, or what a program said; then objects follow it soon."""
 
-_BEGINNINGS = {
-    b"<": "an HTML or XML document",
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
-    b"\x1f\x8b": "packed with gzip twice",
-    b"BZh": "packed with bzip2",
-    b"\xfd7zXZ": "packed with xz",
-    b"\x28\xb5\x2f\xfd": "packed with Zstandard",
-    b"%PDF": "a PDF document",
-    b"PAR1": "a Parquet file",
-}
 _NEARLY = {
     re.compile(rb"\{.*\},\Z", re.DOTALL): "it has commas between its objects; take them away with `sed 's/,$//' FILE`",
     re.compile(rb"\{\s*'"): "it is Python's notation, and not JSON; write it with `json.dumps`",
 }
-"""What each of the first two lines looks like then."""
+"""By what each of the first two lines looks like."""
 _JSON = re.compile(rb"[\[{]\s*(?:[\"{\[]|\Z)")
 _DELIMITERS = re.compile(rb"[,;\t|]")
 
 
 def is_object(line: bytes) -> bool:
-    """Whether a line looks like a JSON object from its beginning to its end, valid or not."""
+    """True if a line begins and ends like a JSON object, valid or not."""
     line = line.strip()
     return line[:1] == b"{" and line[-1:] == b"}"
 
 
 def not_json_lines(head: Sequence[bytes]) -> str | None:
-    """What a text is instead of one JSON object a line, with the way out; None where it is that.
+    """The form of a text that is not one JSON object a line, with the way out; None where it is.
 
     `head` are its first lines; two at least, if it has as many and the first is no object.
     """
@@ -61,22 +54,23 @@ def not_json_lines(head: Sequence[bytes]) -> str | None:
 
 
 def not_keys(first: bytes) -> str | None:
-    """What a text is, by its first line, that cannot be one key a line; None where it can."""
+    """The form of a text that, by its first line, is not one key a line, with the way out; None where it may be."""
     if what := "JSON" if _JSON.match(first.strip()) else _known(first.strip()):
         return f"it is {what}, and not one key a line; write the keys alone, e.g. with `jq -r .customer_id FILE`"
     return None
 
 
 def _known(first: bytes) -> str | None:
-    return next((what for magic, what in _BEGINNINGS.items() if first.startswith(magic)), None)
+    what = file_kind(first)
+    return what and what.replace("gzip", "gzip twice")  # one packing has been taken off already
 
 
 def _ends(text: bytes) -> str:
-    """Whether this is `whole` JSON, `early` where more would have to follow, or `wrong`."""
+    """`whole` JSON, `early` where more would have to follow, or `wrong`."""
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         return "early" if "truncated" in str(error) else "wrong"
-    except (ValueError, RecursionError):
+    except HOSTILE:
         return "wrong"
     return "whole"

@@ -41,7 +41,7 @@ class JsonLinesBlock(SourceBlock):
     path: Path
     """A file, packed with gzip or not."""
     max_bytes: Annotated[int, Field(ge=1, le=1 << 50)] = LONGEST_UNPACKED
-    """How much a packed file may become."""
+    """Bytes that a packed file may become."""
 
     def build(self, name: str, settings: Settings, folder: Path) -> "JsonLinesSource":  # noqa: ARG002 (files need none)
         return JsonLinesSource(self.describe(name), folder / self.path, self.max_bytes)
@@ -94,14 +94,9 @@ class JsonLinesSource:
     path: Path
     longest: int = LONGEST_UNPACKED
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
-    async def batches(self) -> AsyncIterator[SourceBatch]:
+    def batches(self) -> AsyncIterator[SourceBatch]:
         """Batches of lines, read by a thread. Implements Source.batches."""
-        async for batch in read_in_background(self.read):
-            yield batch
+        return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
         """The same, blocking. Raises SourceFailed."""

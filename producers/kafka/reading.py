@@ -1,18 +1,20 @@
-"""Reads a topic of somebody else's from its group's committed offsets to the end as it was at the beginning."""
+"""Reads somebody else's topic from the group's committed offsets to the end as it was when the run began."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from producers.kafka.places import FirstRun, find_places
 from producers.source import SourceFailed
 from runtime.kafka.clients import MAX_MESSAGE_BYTES, READ_COMMITTED, ClientConfig, reason
 from runtime.kafka.deadlines import close_consumer, commit_within
 
-T = TypeVar("T")
+log = structlog.get_logger()
+
+FirstRun = Literal["earliest", "latest"]
 
 BATCH_RECORDS = 2000
 POLL_SECONDS = 0.2
@@ -58,21 +60,61 @@ class Reading:
         )
 
     async def begin(self, first: FirstRun) -> None:
-        """Find out where to begin and where to end, and begin. Raises SourceFailed."""
-        places = await self._blocking(
-            lambda: find_places(self._consumer, self._source, self._topic, first, self._timeout_seconds)
-        )
-        self._ends = {partition: place.end for partition, place in places.items()}
-        self._next = {partition: place.start for partition, place in places.items() if place.start < place.end}
+        """Find the offsets where each partition begins and ends, and begin.
+
+        Begins at the group's committed offset; without one at `first`. Where the offset does not exist any more, or not
+        yet, at the earliest, and the log says what is missing. Raises SourceFailed, KafkaException.
+        """
+        ranges = await asyncio.to_thread(self._ranges, first)
+        self._ends = {partition: end for partition, (_, end) in ranges.items()}
+        self._next = {partition: start for partition, (start, end) in ranges.items() if start < end}
         self.remaining = set(self._next)
         self._total = max(1, sum(self._ends[partition] - at for partition, at in self._next.items()))
         self._consumer.assign([TopicPartition(self._topic, p, at) for p, at in self._next.items()])
+
+    def _ranges(self, first: FirstRun) -> dict[int, tuple[int, int]]:
+        """The first offset to read of every partition, and the one after the last.
+
+        Blocking, several times `timeout_seconds` at most.
+        """
+        topic, seconds = self._topic, self._timeout_seconds
+        # Asked without naming the topic: a broker that creates topics on demand would make it.
+        found = self._consumer.list_topics(timeout=seconds).topics.get(topic)
+        if found is None:
+            why = f"there is no topic {topic} on that cluster, or we may not see it: check `topic`"
+            raise SourceFailed(self._source, why)
+        if found.error is not None:
+            raise SourceFailed(self._source, f"topic {topic}: {reason(found.error)}: check `topic` and `security`")
+        wanted = [TopicPartition(topic, partition) for partition in found.partitions]
+        ranges, new = {}, []
+        for committed in self._consumer.committed(wanted, timeout=seconds):
+            if committed.error is not None:
+                raise KafkaException(committed.error)
+            low, high = self._consumer.get_watermark_offsets(committed, timeout=seconds)
+            start = self._start(committed, first, low, high)
+            ranges[committed.partition] = start, high
+            if committed.offset < 0 and first == "latest":
+                new.append(TopicPartition(topic, committed.partition, start))
+        if new:
+            # Kept at once: otherwise each run would begin at what is the end by then, and never read anything.
+            commit_within(self._consumer, new)
+        return ranges
+
+    def _start(self, committed: TopicPartition, first: FirstRun, low: int, high: int) -> int:
+        if committed.offset < 0:
+            return low if first == "earliest" else high
+        if low <= committed.offset <= high:
+            return committed.offset
+        gone = f"{low - committed.offset} records are gone by retention"
+        why = gone if committed.offset < low else "the topic was created again since"
+        log.warning("kafka_source_gap", source=self._source, partition=committed.partition, reason=why, starts_at=low)
+        return low
 
     async def poll(self) -> list[Message]:
         """The next messages, none beyond the ends. Raises SourceFailed when nothing comes for `timeout_seconds`."""
         deadline = time.monotonic() + self._timeout_seconds
         while True:
-            consumed = await self._blocking(lambda: self._consumer.consume(BATCH_RECORDS, POLL_SECONDS))
+            consumed = await asyncio.to_thread(self._consumer.consume, BATCH_RECORDS, POLL_SECONDS)
             messages = [message for message in consumed if self._take(message)]
             if messages or not self.remaining:
                 return messages
@@ -103,14 +145,14 @@ class Reading:
         left = sum(self._ends[partition] - self._next[partition] for partition in self.remaining)
         return 1 - left / self._total
 
-    def places(self) -> list[TopicPartition]:
+    def positions(self) -> list[TopicPartition]:
         """The offsets to commit once all that was handed over so far is confirmed."""
         return [TopicPartition(self._topic, partition, at) for partition, at in self._next.items()]
 
-    async def commit(self, places: Sequence[TopicPartition]) -> None:
-        """Keep these places. Raises SourceFailed: the records are published, and the next run repeats them."""
+    async def commit(self, positions: Sequence[TopicPartition]) -> None:
+        """Commit these offsets. Raises SourceFailed: the records are published, and the next run repeats them."""
         try:
-            await self._blocking(lambda: commit_within(self._consumer, places))
+            await asyncio.to_thread(commit_within, self._consumer, positions)
         except KafkaException as error:
             raise SourceFailed(
                 self._source,
@@ -120,7 +162,7 @@ class Reading:
 
     async def close(self) -> None:
         """Leave."""
-        await self._blocking(lambda: close_consumer(self._consumer))
+        await asyncio.to_thread(close_consumer, self._consumer)
 
     def failed(self, why: str) -> SourceFailed:
         """The verdict on the source, with what the client heard last and what to look at."""
@@ -130,6 +172,3 @@ class Reading:
 
     def _note(self, error: KafkaError) -> None:
         self._trouble = error
-
-    async def _blocking(self, call: Callable[[], T]) -> T:
-        return await asyncio.to_thread(call)

@@ -1,7 +1,7 @@
-"""The kind `kafka`: a topic of somebody else's, on any cluster. A run reads what was there when it began.
+"""The kind `kafka`: somebody else's topic, on any cluster. A run reads the records that were there when it began.
 
-Where it is, is kept as committed offsets of a consumer group on that cluster. They are committed once our own broker
-has confirmed the records: a run that dies is taken up from there, so nothing is lost and little is repeated.
+Its position is the committed offsets of a consumer group on that cluster. They are committed once our own broker has
+confirmed the records: after a run that died the next one goes on there, so nothing is lost and little is repeated.
 """
 
 import time
@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from confluent_kafka import KafkaException
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from producers.kafka.foreign_records import ForeignRecords
-from producers.kafka.places import FirstRun
-from producers.kafka.reading import Reading
-from producers.kafka.security import KafkaSecurity
+from producers.kafka.reading import FirstRun, Reading
 from producers.source import SourceBatch, SourceBlock, SourceDescription
 from runtime.kafka.clients import reason
 from runtime.settings import Settings
@@ -26,6 +24,52 @@ from schemas.topics import all_topics
 COMMIT_RECORDS = 20_000
 COMMIT_SECONDS = 2.0
 """Offsets are committed after so many records or so long, whichever comes first: as much is repeated after a kill."""
+
+
+class KafkaSecurity(BaseModel):
+    """The `security` table of a Kafka source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    """Certificates to trust; by default the system's."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "KafkaSecurity":
+        with_sasl, with_tls = self.protocol.startswith("SASL"), self.protocol.endswith("SSL")
+        account = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
+        files = {"ca_file": self.ca_file, "certificate_file": self.certificate_file, "key_file": self.key_file}
+        for name, value in account.items():
+            if with_sasl and value is None:
+                raise ValueError(f"protocol {self.protocol} needs {name}")
+            if not with_sasl and value is not None:
+                raise ValueError(f"{name} is for SASL; set protocol to SASL_SSL (or SASL_PLAINTEXT)")
+        if not with_tls and (given := [name for name, value in files.items() if value is not None]):
+            raise ValueError(f"{given[0]} is for TLS; set protocol to SSL or SASL_SSL")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        return self
+
+    def client_config(self, folder: Path) -> dict[str, str]:
+        """Librdkafka's settings. Contains secrets. Relative paths are relative to `folder`."""
+        found = {
+            "security.protocol": self.protocol,
+            "sasl.mechanism": self.mechanism,
+            "sasl.username": self.username,
+            "sasl.password": self.password.get_secret_value() if self.password else None,
+            "ssl.ca.location": str(folder / self.ca_file) if self.ca_file else None,
+            "ssl.certificate.location": str(folder / self.certificate_file) if self.certificate_file else None,
+            "ssl.key.location": str(folder / self.key_file) if self.key_file else None,
+            "ssl.key.password": self.key_password.get_secret_value() if self.key_password else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class KafkaBlock(SourceBlock):
@@ -37,9 +81,9 @@ class KafkaBlock(SourceBlock):
     group: Annotated[str, Field(min_length=1)] | None = None
     """Consumer group that keeps the place; by default `headrace.<source>`, with the namespace before it."""
     start: FirstRun = "earliest"
-    """Where the first run begins."""
+    """The end of the topic at which the first run begins."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
-    """How long the other side may be silent."""
+    """Time that the other side may be silent."""
     security: KafkaSecurity = KafkaSecurity()
 
     def build(self, name: str, settings: Settings, folder: Path) -> "KafkaSource":
@@ -59,10 +103,6 @@ class KafkaSource:
     group: str
     security: dict[str, str] = field(repr=False)
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """From the committed offsets to the end as it is now, committing now and then. Implements Source."""
         block, name = self.block, self.description.name
@@ -76,7 +116,7 @@ class KafkaSource:
                 messages = await reading.poll()
                 uncommitted += len(messages)
                 due = uncommitted >= COMMIT_RECORDS or time.monotonic() > due_at or not reading.remaining
-                commit = partial(reading.commit, reading.places()) if due else None
+                commit = partial(reading.commit, reading.positions()) if due else None
                 yield SourceBatch([records.of(message) for message in messages], reading.done, on_confirmed=commit)
                 if due:
                     uncommitted, due_at = 0, time.monotonic() + COMMIT_SECONDS

@@ -1,6 +1,6 @@
 """The entries of an RSS or Atom feed as JSON objects of one shape, whatever the feed's dialect. Pure.
 
-What strangers write makes feedparser slow without bound, and raise anything: producers/rss/process.py reads it apart.
+Feeds of strangers make feedparser slow without bound, and raise anything: producers/rss/process.py reads them apart.
 """
 
 import calendar
@@ -17,7 +17,7 @@ import msgspec
 from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
 from producers.rss.markup import joined, text_of, without_active_parts, without_references
-from producers.text.text_encoding import CHARSET, is_text_encoding
+from producers.text.found_encoding import CHARSET, is_text_encoding
 from schemas.byte_order_mark import unmarked
 
 LONGEST_FEED_MEMBER = 1000
@@ -65,7 +65,7 @@ class NotAFeed(ValueError):
 
 
 class _Around(NamedTuple):
-    """What an entry needs of its feed. `shown` is what it repeats."""
+    """Facts of a feed that its entries need. `shown` is repeated in each."""
 
     address: str
     atom: bool
@@ -289,7 +289,7 @@ def _repaired(value: Any) -> Any:
 
 
 def _problem(parsed: Mapping[str, Any]) -> str | None:
-    """What is wrong with the XML; a wrong or missing declaration of encoding or type does no harm."""
+    """The fault in the XML, if any; a wrong or missing declaration of encoding or type does no harm."""
     error = parsed.get("bozo_exception")
     harmless = feedparser.exceptions.CharacterEncodingOverride, feedparser.exceptions.NonXMLContentType
     if not parsed.get("bozo") or isinstance(error, harmless):

@@ -57,7 +57,7 @@ def without_active_parts(markup: str, base: str = "") -> str:
 
 
 def text_of(markup: str) -> str:
-    """What a reader of the HTML sees, on one line."""
+    """The text that a reader of the HTML sees, on one line."""
     pieces = []
     for token in _tokens(markup):
         if isinstance(token, str):

@@ -9,10 +9,11 @@ import os
 import resource
 import signal
 import sys
+from typing import NamedTuple
 
 import msgspec
 
-from producers.rss.entries import Entry, Feed, NotAFeed, read_feed
+from producers.rss.entries import Feed, NotAFeed, read_feed
 
 CPU_SECONDS = 10
 CPU_SECONDS_PER_MIB = 10
@@ -29,15 +30,7 @@ WALL_FACTOR = 10
 _MIB = 1_048_576
 
 
-class _Answer(msgspec.Struct, array_like=True):
-    """What the process says: the feed, or why it is none."""
-
-    entries: list[tuple[bytes, str | None]] = []
-    problem: str | None = None
-    refusal: str | None = None
-
-
-class _Question(msgspec.Struct, array_like=True):
+class _Question(NamedTuple):
     body: bytes
     content_type: str | None
     address: str
@@ -46,7 +39,7 @@ class _Question(msgspec.Struct, array_like=True):
 
 
 async def read_apart(body: bytes, content_type: str | None = None, address: str = "") -> Feed:
-    """What `read_feed` says. Raises NotAFeed, also if the feed takes more time or memory than one of its length may."""
+    """Call `read_feed` in that process. Raises NotAFeed, also where it takes more than a feed of its length may."""
     seconds = CPU_SECONDS + CPU_SECONDS_PER_MIB * len(body) // _MIB
     memory = MEMORY_BYTES + MEMORY_PER_BYTE * len(body)
     # Not what is in our environment: there are secrets in it.
@@ -72,31 +65,28 @@ async def read_apart(body: bytes, content_type: str | None = None, address: str 
         raise NotAFeed(f"reading it took more than the {seconds} s of CPU time that a feed of its length may take")
     if process.returncode != 0:
         raise NotAFeed(f"its XML cannot be read: the parser ended with {process.returncode}")
-    answer = msgspec.msgpack.decode(said, type=_Answer)
-    if answer.refusal is not None:
-        raise NotAFeed(answer.refusal)
-    return Feed([Entry(*entry) for entry in answer.entries], answer.problem)
+    answer: Feed | str = msgspec.msgpack.decode(said, type=Feed | str)
+    if isinstance(answer, str):
+        raise NotAFeed(answer)
+    return answer
 
 
 def serve() -> None:
-    """Read a question from standard input and answer it on standard output, within the bounds."""
+    """Read a question from standard input; write the feed, or why it is none, to standard output. Within the bounds."""
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Question)
     size = len(question.body)
     _bound(resource.RLIMIT_CPU, question.cpu_seconds)
     _bound(resource.RLIMIT_AS, question.memory_bytes)
     _bound(resource.RLIMIT_CORE, 0)
+    answer: Feed | str
     try:
-        feed = read_feed(question.body, question.content_type, question.address)
+        answer = feed = read_feed(question.body, question.content_type, question.address)
         if sum(len(entry.value) for entry in feed.entries) > _MIB + OUTPUT_PER_BYTE * size:
-            answer = _Answer(refusal=f"it becomes more than {OUTPUT_PER_BYTE} times its {size:,} bytes")
-        else:
-            answer = _Answer([(entry.value, entry.problem) for entry in feed.entries], feed.problem)
+            answer = f"it becomes more than {OUTPUT_PER_BYTE} times its {size:,} bytes"
     except NotAFeed as error:
-        answer = _Answer(refusal=str(error))
+        answer = str(error)
     except MemoryError:
-        answer = _Answer(
-            refusal=f"reading its {size:,} bytes needs more than {question.memory_bytes:,} bytes of memory"
-        )
+        answer = f"reading its {size:,} bytes needs more than {question.memory_bytes:,} bytes of memory"
     sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
 
 

@@ -11,8 +11,8 @@ import structlog
 from pydantic import Field, SecretStr
 
 from producers.http.block import HttpBlock
-from producers.http.conditions import can_be_sent
 from producers.http.fetch import open_fetcher
+from producers.http.headers import can_be_sent
 from producers.record_key import JsonRecordKey
 from producers.rss.entries import NotAFeed
 from producers.rss.process import read_apart
@@ -41,7 +41,7 @@ class RssBlock(HttpBlock):
 
 @dataclass
 class _Known:
-    """What the server called the version that was published last; of this process only."""
+    """The server's name for the version that was published last; of this process only."""
 
     conditions: dict[str, str] = field(default_factory=dict)
     until: float = 0.0
@@ -56,15 +56,9 @@ class RssSource:
     api_key: SecretStr | None = None
     _known: _Known = field(default_factory=_Known, compare=False)
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """One batch with all entries, oldest first; none if the feed has not changed. Implements Source.batches."""
         name, url = self.description.name, self.block.url
-        if self.block.api_key and self.api_key is None:
-            raise SourceFailed(name, f"{url} wants a key and API_KEY is not set: set it")
         async with open_fetcher(name, self.block, ACCEPT, self.api_key) as fetcher:
             conditions = self._known.conditions if time.monotonic() < self._known.until else {}
             response = await fetcher.get(url, headers=conditions)

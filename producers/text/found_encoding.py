@@ -1,20 +1,33 @@
-"""Which encoding the text of a file is in, how that is known, and how sure it is. Decided from a sample. Pure.
+"""The encoding of a text, told from a sample, with what says so and how sure that is. Pure.
 
-What is said or marked is taken; Unicode forms prove themselves; the rest is guessed, and refused where that isn't sure.
+A setting or a mark is taken as it is; Unicode forms prove themselves; the rest is guessed, and refused if that isn't
+sure.
 """
 
 import codecs
+import importlib
 import re
+from _multibytecodec import MultibyteIncrementalDecoder
 from typing import Literal, NamedTuple
 
 import chardet
 
 from producers.text.encoding_guess import first_difference, guess_encoding, reads
-from producers.text.text_encoding import is_text_encoding
+
+CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
+"""The charset within a Content-Type."""
+
+EXPECTED = "expected an encoding of text, e.g. utf-8, cp1252, iso-8859-1, utf-16, shift_jis"
+
+_BY_RULE = frozenset(
+    {"ascii", "iso8859-1", "utf-7", "utf-8", "utf-8-sig"}
+    | {f"utf-{size}{order}" for size in (16, 32) for order in ("", "-le", "-be")}
+)
+
 
 SAMPLE_BYTES = 1_048_576
 GUESS_BYTES = 65_536
-"""How much text that is not ASCII is looked at for a guess."""
+"""Bytes of lines that are not ASCII that are looked at for a guess."""
 WIDE_BYTES = 65_536
 SURE = 0.9
 
@@ -55,6 +68,26 @@ class TextEncoding(NamedTuple):
 
 class UnsureEncoding(ValueError):
     """It cannot be told which encoding it is; the message says between which, and what to set."""
+
+
+def is_text_encoding(name: str) -> bool:
+    """True if Python has a codec of that name that decodes any bytes piece by piece, with a mark for wrong ones.
+
+    These are the Unicode forms, those with a table of 256 characters, and the East Asian ones. Python's list has others
+    that read hardly any text: compression, escapes, names of hosts.
+    """
+    try:
+        codec = codecs.lookup(name)
+    except (LookupError, ValueError, TypeError):
+        return False
+    if codec.name in _BY_RULE:
+        return True
+    decoder = codec.incrementaldecoder
+    if not isinstance(decoder, type):
+        return False
+    if issubclass(decoder, MultibyteIncrementalDecoder):
+        return True
+    return hasattr(importlib.import_module(decoder.__module__), "decoding_table")
 
 
 def find_encoding(sample: bytes, setting: str | None = None, served: str | None = None) -> TextEncoding:

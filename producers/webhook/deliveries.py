@@ -1,4 +1,4 @@
-"""Which deliveries to webhooks have been published: one that comes again, with the same key, is not published again.
+"""Keys of the deliveries that were published: one that comes again with the same key is not published again.
 
 A key is claimed before the records are published, for a while, and remembered once the broker has confirmed them all:
 who dies in between has answered nobody, so the sender sends again, and finds the claim run out. So a delivery is never

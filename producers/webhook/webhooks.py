@@ -1,4 +1,4 @@
-"""What arrives at webhooks: checked, taken apart into records, and published before anybody is told that it is safe."""
+"""Bodies that arrive at webhooks: checked, taken apart into records, and published before the sender has an answer."""
 
 import asyncio
 import time
@@ -10,13 +10,13 @@ import structlog
 
 from producers.json_parts import NotSplit, TooManyParts, elements, members
 from producers.raw_headers import RawHeaders
+from producers.raw_topic import require_topic
 from producers.record_key import JsonRecordKey
-from producers.source import SourceRecord
 from producers.sources import SourcesError, load_sources, sources_version
 from producers.webhook.deliveries import Claim, Deliveries, checked_key
-from producers.webhook.live_publisher import LivePublisher
 from producers.webhook.source import WebhookSource
 from runtime.errors import DeliveryFailed
+from runtime.kafka.confirmed import BY_KEY, LivePublisher, Outgoing
 from runtime.settings import Settings
 from schemas.byte_order_mark import unmarked
 
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 CLAIM_MARGIN_SECONDS = 10.0
 """A claim of a delivery lasts so much longer than publishing may take."""
+
+TOPIC_SECONDS = 5.0
 
 
 class BodyRefused(Exception):
@@ -47,10 +49,10 @@ class Webhook:
 
     def __post_init__(self) -> None:
         description = self.source.description
-        self._rule = self.source.block.rule()
         self._key = JsonRecordKey(description)
-        self._headers = RawHeaders(description, self.source.content_type, self.run_id)
+        self._headers = RawHeaders(description, self.run_id)
         self._topic = self.settings.named(description.dataset.raw_topic)
+        self._topic_exists = False
 
     @property
     def max_bytes(self) -> int:
@@ -59,7 +61,7 @@ class Webhook:
 
     @property
     def dataset(self) -> str:
-        """Where its records go."""
+        """The dataset of its records."""
         return self.source.description.dataset.name
 
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
@@ -69,7 +71,7 @@ class Webhook:
         Raises SignatureRefused, BodyRefused, TooManyRecords, KeyRefused and KeyReused; DeliveryFailed,
         DeliveryUnderWay and Unavailable: then the sender is to send it again.
         """
-        self._rule.check(body, headers, time.time())
+        self.source.block.check_signature(body, headers, time.time())
         values = records_in(body)
         if len(values) > self.source.block.max_records:
             raise TooManyRecords(f"{len(values)} records, at most {self.source.block.max_records} are taken at once")
@@ -95,12 +97,17 @@ class Webhook:
         await self.deliveries.remember(claim, len(values), block.idempotency_seconds)
 
     async def _publish(self, values: list[bytes]) -> None:
+        if not self._topic_exists:
+            seconds = min(TOPIC_SECONDS, self.source.block.timeout_seconds)
+            await asyncio.to_thread(require_topic, self.settings, self._topic, seconds)
+            self._topic_exists = True
         self._headers.start_batch()
-        records = []
+        messages = []
         for value in values:
-            records.append((SourceRecord(value, self._key.of(value)), self._headers.of(self._sent, None)))
+            headers = self._headers.of(self._sent, None)
+            messages.append(Outgoing(self._topic, BY_KEY, self._key.of(value), value, headers))
             self._sent += 1
-        await self.publisher.publish(self._topic, records)
+        await self.publisher.publish(messages)
 
 
 def records_in(body: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@
 import time
 from collections.abc import Sequence
 
+from runtime.kafka.confirmed import Outgoing
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
@@ -12,7 +13,6 @@ from sinks.postgres.change_events import change_message, origin_at, row_events
 from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.statements import statements
-from sinks.publisher import Outgoing
 from stores.tables import same_key
 
 NO_PLACE = -1

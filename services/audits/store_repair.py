@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from elasticsearch import AsyncElasticsearch
 
 from runtime.errors import DeliveryFailed
+from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -18,7 +19,6 @@ from services.audits.repair_events import delete_again, raise_versions, renumber
 from sinks.elasticsearch import Documents
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
-from sinks.publisher import Outgoing, Publisher
 
 KEYS_AT_ONCE = 5_000
 """Bounds the memory, and how long writers are held up by a change of versions: some tenths of a second."""

@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.byte_order_mark import unmarked
 from schemas.dataset import Dataset
+from schemas.errors import HOSTILE
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import FieldReading, decode_mapping
 from schemas.members import plain_name, with_plain_names
@@ -22,7 +23,7 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
     """
     try:
         record = _decode(unmarked(payload or b""))
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except HOSTILE:
         record = None
     if isinstance(record, dict):
         record = with_plain_names(record)
@@ -39,12 +40,12 @@ def with_fields(payload: bytes | None, headers: Headers, values: Mapping[str, ob
         record[plain_name(reading.column or name)] = value
     try:
         return msgspec.json.encode(record)
-    except (UnicodeEncodeError, RecursionError) as error:
+    except HOSTILE as error:
         raise CannotEdit(f"the payload cannot be written as JSON: {error}") from None
 
 
 def _readings(headers: Headers) -> dict[str, FieldReading]:
     try:
         return decode_mapping(dict(headers).get(HEADER_MAPPING) or b"{}")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except HOSTILE:
         return {}

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.kafka.clients import MAX_PAYLOAD_BYTES
+from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -25,7 +26,7 @@ from services.failures.desk import Released
 from services.failures.originals import Original, find_originals
 from services.failures.replay_candidates import content_of
 from services.failures.selection import Selection
-from services.reprocessing.normalized_anew import Made, Normalizing, RawRecord, new_producer, remapped, send
+from services.reprocessing.normalized_anew import Normalizing, RawRecord, new_producer, remapped, send
 from stores.epochs import real_partition, real_topic
 
 log = structlog.get_logger()
@@ -89,12 +90,12 @@ class Release:
         place = real_topic(row["topic"]), real_partition(row["partition"]), row["offset"], row["raw_timestamp"]
         return RawRecord(*place, original.key, value, headers)
 
-    def _made(self, records: Iterable[tuple[Dataset, RawRecord]]) -> Iterator[Made]:
+    def _made(self, records: Iterable[tuple[Dataset, RawRecord]]) -> Iterator[Outgoing]:
         now_ms = time.time_ns() // 1_000_000
         for dataset, record in records:
             clean, key, value = self._normalize(dataset, record, now_ms)
             topic = self._settings.named(dataset.clean_topic if clean else FAILURES_TOPIC)
-            yield Made(topic, record.partition, key, value)
+            yield Outgoing(topic, record.partition, key, value)
 
 
 def _kept(row: Mapping[str, Any]) -> Original:

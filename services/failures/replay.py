@@ -6,15 +6,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from typing import cast
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error, producer_config, reason
+from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import BY_KEY, Outgoing, patient_producer, send
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
@@ -29,13 +30,10 @@ LARGEST_STEP = 500
 STEPS_PER_SECOND = 2
 """How often a capped job sends, and looks whether it has been paused. Looking records up costs most per step."""
 
-DELIVERY_TIMEOUT_MS = 30_000
+DELIVERY_SECONDS = 30.0
 
 RECORDS_OWN_FAULT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG)
 """Errors that another try would meet again: the record is left out, and the job goes on."""
-
-ANY_PARTITION = -1
-"""librdkafka's word for: the partitioner decides."""
 
 
 class Replay:
@@ -59,9 +57,7 @@ class Replay:
         async with self._attending():
             job = await self._change("running")
             lookup = RawLookup(self._settings)
-            producer = Producer(
-                producer_config(self._settings, log_level=0, **{"delivery.timeout.ms": DELIVERY_TIMEOUT_MS})
-            )
+            producer = patient_producer(self._settings, DELIVERY_SECONDS)
             started, sent_before = time.monotonic(), job.sent
             rate = job.rate and min(max(job.rate, replays.LOWEST_RATE), replays.HIGHEST_RATE)
             size = LARGEST_STEP if rate is None else min(LARGEST_STEP, math.ceil(rate / STEPS_PER_SECOND))
@@ -161,43 +157,17 @@ def _send(producer: Producer, candidates: Sequence[Candidate]) -> Sent:
     delivered: list[Delivered] = []
     refused: dict[int, str] = {}
     errors: list[str] = []
-
-    def failed(error: KafkaError, candidate: Candidate) -> None:
-        if error.code() in RECORDS_OWN_FAULT:
-            refused[candidate.failure["id"]] = f"Kafka does not take it: {reason(error)}"
-        else:
-            errors.append(reason(error))
-
-    for candidate in candidates:
-
-        def report(error: KafkaError | None, message: Message, candidate: Candidate = candidate) -> None:
-            if (trouble := delivery_error(error, message)) is not None:
-                failed(trouble, candidate)
-                return
-            place = cast("tuple[str, int, int]", (message.topic(), message.partition(), message.offset()))
+    for candidate, report in zip(candidates, send(producer, [_message(one) for one in candidates]), strict=True):
+        if isinstance(report, Message):
+            place = cast("tuple[str, int, int]", (report.topic(), report.partition(), report.offset()))
             delivered.append(Delivered(candidate.failure["id"], *place, candidate.valid_key))
-
-        try:
-            while not _produce(producer, candidate, report):
-                producer.poll(0.1)
-        except KafkaException as error:
-            failed(error.args[0], candidate)
-        if errors:
-            break
-    producer.flush()
+        elif report.code() in RECORDS_OWN_FAULT:
+            refused[candidate.failure["id"]] = f"Kafka does not take it: {reason(report)}"
+        else:
+            errors.append(reason(report))
     return delivered, refused, errors[0] if errors else None
 
 
-def _produce(producer: Producer, candidate: Candidate, report: Any) -> bool:
-    try:
-        producer.produce(
-            candidate.failure["topic"],
-            value=candidate.value,
-            key=candidate.key,
-            headers=list(candidate.headers),
-            on_delivery=report,
-            partition=ANY_PARTITION if candidate.partition is None else candidate.partition,
-        )
-    except BufferError:
-        return False
-    return True
+def _message(candidate: Candidate) -> Outgoing:
+    partition = BY_KEY if candidate.partition is None else candidate.partition
+    return Outgoing(candidate.failure["topic"], partition, candidate.key, candidate.value, candidate.headers)

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Producer
 
 from producers.sources import DeclaredSources
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error, producer_config, reason
+from runtime.kafka import confirmed
+from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import Outgoing, patient_producer
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import encode_mapping
 from services.failures.originals import Headers
 
-DELIVERY_TIMEOUT_MS = 30_000
+DELIVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,6 @@ class Normalizing(Protocol):
     def __call__(self, dataset: Dataset, record: RawRecord, now_ms: int) -> tuple[bool, bytes | None, bytes]: ...
 
 
-class Made(NamedTuple):
-    """What came of a record. `topic` is the physical name; the partition is that of the raw record."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes
-
-
 def mappings_of(sources: DeclaredSources) -> dict[str, bytes | None]:
     """How each source's records are to be read, as its block says now."""
     return {name: encode_mapping(source.description.field_readings()) for name, source in sources.items()}
@@ -62,30 +55,14 @@ def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes 
 
 def new_producer(settings: Settings) -> Producer:
     """The producer for `send`."""
-    return Producer(producer_config(settings, log_level=0, **{"delivery.timeout.ms": DELIVERY_TIMEOUT_MS}))
+    return patient_producer(settings, DELIVERY_SECONDS)
 
 
-def send(settings: Settings, producer: Producer, made: Sequence[Made], remedy: str) -> None:
+def send(settings: Settings, producer: Producer, made: Sequence[Outgoing], remedy: str) -> None:
     """Blocking, until each has its delivery report. Raises DeliveryFailed, with the remedy."""
-    errors: list[str] = []
-
-    def report(error: KafkaError | None, message: Message) -> None:
-        if (trouble := delivery_error(error, message)) is not None:
-            errors.append(reason(trouble))
-
-    for topic, partition, key, value in made:
-        while True:
-            try:
-                producer.produce(topic, value, key, partition, report)
-                break
-            except BufferError:
-                producer.poll(0.1)
-            except KafkaException as error:
-                errors.append(reason(error))
-                break
-    producer.flush()
+    errors = [report for report in confirmed.send(producer, made) if isinstance(report, KafkaError)]
     if errors:
         raise DeliveryFailed(
             f"Kafka at {settings.kafka_bootstrap_servers} did not confirm {len(errors)} of {len(made)} "
-            f"records ({errors[0]}); {remedy}"
+            f"records ({reason(errors[0])}); {remedy}"
         )

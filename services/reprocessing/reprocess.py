@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
@@ -24,7 +25,7 @@ from schemas.events import DELETED, HEADER_KIND, HEADER_SOURCE, CleanRecord, Fai
 from services.failures.originals import Headers
 from services.failures.places import Place as RowPlace
 from services.reprocessing.booked_records import Found, Place, Window, read_window, windows
-from services.reprocessing.normalized_anew import Made, Normalizing, RawRecord, new_producer, remapped, send
+from services.reprocessing.normalized_anew import Normalizing, RawRecord, new_producer, remapped, send
 from services.reprocessing.reprocess_forecast import CleanData, forecast
 from services.reprocessing.reprocess_state import EXAMPLES, Choice, Counts, Reading, State
 from stores.checkpoints import CheckpointStore, Position
@@ -227,10 +228,10 @@ class Reprocess:
             headers = (*headers, (HEADER_KIND, PUSHED.encode()))
         return replace(record, headers=headers)
 
-    def _made(self, record: CleanRecord, job: str) -> Made:
+    def _made(self, record: CleanRecord, job: str) -> Outgoing:
         topic = self._settings.named(self._dataset.clean_topic)
         value = _encode(msgspec.structs.replace(record, reprocess=job))
-        return Made(topic, record.origin.partition, record.key.encode(), value)
+        return Outgoing(topic, record.origin.partition, record.key.encode(), value)
 
 
 def _note_invalid(counts: Counts, failed: FailedRecord) -> None:

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.errors import InvalidRecord
+from schemas.errors import HOSTILE, InvalidRecord
 from schemas.events import FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from sinks.failed_records import NO_PARTITION, now_ms
@@ -163,7 +163,7 @@ def _envelope(value: bytes | None) -> Envelope | None:
     """The envelope of a message, None if it has none. Pure."""
     try:
         return _decode_envelope(value or b"")
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except HOSTILE:
         return None
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from runtime.kafka.confirmed import BY_KEY, Outgoing
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
@@ -12,7 +13,6 @@ from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from sinks.postgres.statements import statements
-from sinks.publisher import BY_KEY, Outgoing
 from stores.epochs import real_partition
 
 _encode = msgspec.json.Encoder().encode

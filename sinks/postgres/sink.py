@@ -10,6 +10,7 @@ import structlog
 
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
+from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
@@ -36,7 +37,6 @@ from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
-from sinks.publisher import Outgoing, Publisher
 from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
 from stores.epochs import is_raw

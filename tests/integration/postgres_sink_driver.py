@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from runtime.kafka.confirmed import Outgoing
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord, Origin
 from schemas.registry import dataset_named, ingested_datasets
@@ -14,7 +15,6 @@ from sinks.postgres.arrivals import decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.sink import PostgresSink
 from sinks.postgres.statements import statements
-from sinks.publisher import Outgoing
 
 CUSTOMERS = dataset_named("customers")
 ORDERS = dataset_named("orders")
@@ -109,7 +109,7 @@ def changes(outgoing: Sequence[Outgoing]) -> dict[str, ChangeEvent]:
     return {
         event.key: event
         for event in (
-            msgspec.json.decode(message.value, type=ChangeEvent)
+            msgspec.json.decode(message.value or b"", type=ChangeEvent)
             for message in outgoing
             if message.topic.endswith(".changed")
         )
@@ -118,7 +118,7 @@ def changes(outgoing: Sequence[Outgoing]) -> dict[str, ChangeEvent]:
 
 def failures(outgoing: Sequence[Outgoing]) -> list[FailedRecord]:
     return [
-        msgspec.json.decode(message.value, type=FailedRecord)
+        msgspec.json.decode(message.value or b"", type=FailedRecord)
         for message in outgoing
         if message.topic.endswith("failures")
     ]

@@ -14,11 +14,12 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.errors import DeliveryFailed
+from runtime.kafka import confirmed
 from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from services.failures import queries, replay, replays
+from services.failures import queries, replays
 from services.failures.failure_desk import FailureDesk
 from services.failures.outcomes import settle
 from services.failures.replay_candidates import RecordCheck
@@ -119,10 +120,10 @@ async def test_a_record_whose_report_has_no_offset_is_sent_again(
 ) -> None:
     await fail_records(pipeline_settings, engine, 6)
     job = await desk.start(ALL, "tester")
-    produce = replay._produce
+    queued = confirmed._queued
     with monkeypatch.context() as patch:
         wrapped = every_third_placeless(lambda report, *arguments: report(*arguments))
-        patch.setattr(replay, "_produce", lambda p, c, report: produce(p, c, lambda *a: wrapped(report, *a)))
+        patch.setattr(confirmed, "_queued", lambda p, m, report: queued(p, m, lambda *a: wrapped(report, *a)))
         with pytest.raises(
             DeliveryFailed, match=r"confirmed 4 of 6 records \(reported as written, but without an offset"
         ):

@@ -35,7 +35,7 @@ def outcome(source: SourceDescription, record: dict[str, Any]) -> CleanRecord | 
 
 
 def headers_of(source: SourceDescription) -> list[tuple[str, str | bytes | None]]:
-    return RawHeaders(source, "application/json", "run").of(0, None)
+    return RawHeaders(source, "run").of(0, None)
 
 
 def stored(source: SourceDescription, record: dict[str, Any]) -> dict[str, Any]:

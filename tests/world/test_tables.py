@@ -9,11 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from producers.csv.block import CsvBlock
-from producers.csv.format import NotCsv, detect_encoding, detect_format
-from producers.csv.source import CsvSource, column_names
+from producers.csv.format import NotCsv, column_names, detect_encoding, detect_format
+from producers.csv.source import CsvBlock, CsvSource
 from producers.source import SourceFailed
-from producers.text.found_encoding import UnsureEncoding
+from producers.text.found_encoding import SAMPLE_BYTES, UnsureEncoding
 from tests.world.figures import Verdict, try_all
 from tests.world.material import unpacked
 
@@ -22,7 +21,8 @@ ARCHIVES = ("agate-1.14.2.tar.gz", "csvkit-2.2.0.tar.gz", "vega_datasets-0.9.0-p
 
 def judge(path: Path) -> Verdict:
     try:
-        found = detect_format(path, detect_encoding(path).name)
+        sample = path.read_bytes()[:SAMPLE_BYTES]
+        found = detect_format(sample, detect_encoding(sample).name)
         text = path.read_bytes().decode(found.encoding).removeprefix("\ufeff")
         theirs = list(csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter))
         theirs = [row for row in theirs if any(cell.strip() for cell in row)]
@@ -31,7 +31,9 @@ def judge(path: Path) -> Verdict:
         columns = column_names(theirs[0])
         mapping = {"source_id": columns[0], "name": columns[-1]}
         block = CsvBlock.model_validate({"kind": "csv", "path": str(path), "dataset": "records", "map": mapping})
-        records = [record for batch in CsvSource(block.describe("world"), path).read() for record in batch.records]
+        records = [
+            record for batch in CsvSource(block.describe("world"), block, path).read() for record in batch.records
+        ]
     except (NotCsv, UnsureEncoding, SourceFailed, UnicodeDecodeError):
         return "refused"
     ours = [list(json.loads(record.value or b"").values()) for record in records if record.problem is None]
@@ -63,7 +65,9 @@ def judge_by_answers(table: Path, answers: Path) -> Verdict:
     columns = list(rows[0])
     mapping = {"source_id": columns[0], "name": columns[-1]}
     block = CsvBlock.model_validate({"kind": "csv", "path": str(table), "dataset": "records", "map": mapping})
-    read = [record.value for batch in CsvSource(block.describe("world"), table).read() for record in batch.records]
+    read = [
+        record.value for batch in CsvSource(block.describe("world"), block, table).read() for record in batch.records
+    ]
     return "right" if [json.loads(value or b"") for value in read] == rows else "wrong"
 
 

@@ -1,7 +1,7 @@
 import inspect
 
 from commands.publish import publish
-from producers.csv.block import CsvBlock
+from producers.csv.source import CsvBlock
 from producers.http.block import FetchBlock
 from producers.source import SourceBlock
 

@@ -7,7 +7,7 @@ import pytest
 
 from mock_server.app import create_app
 from mock_server.customer_store import CustomerStore
-from mock_server.posts import PostList
+from mock_server.data_files import CUSTOMERS_FILE, read_records
 from runtime.settings import Settings, load_settings
 
 BASE_URL = "http://mock"
@@ -22,13 +22,13 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture(scope="session")
 def shipped_customers() -> CustomerStore:
-    return CustomerStore.load()
+    return CustomerStore(read_records(CUSTOMERS_FILE))
 
 
 @pytest.fixture
 def client_of(shipped_customers: CustomerStore) -> Callable[[Settings], httpx.AsyncClient]:
     def build(settings: Settings) -> httpx.AsyncClient:
-        app = create_app(settings, shipped_customers, PostList.load())
+        app = create_app(settings, shipped_customers)
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=BASE_URL)
 
     return build

@@ -43,7 +43,7 @@ def values(path: Path, content: str | bytes, **block: Any) -> list[str | None]:
     """What the field `value` becomes, row by row; of a failure the reason."""
     made = source(path, content, **block)
     normalizer, found = RecordNormalizer(dataset_named("records")), []
-    headers = RawHeaders(made.description, made.content_type, "run")
+    headers = RawHeaders(made.description, "run")
     for batch in made.read():
         headers.start_batch(batch.readings)
         for record in batch.records:

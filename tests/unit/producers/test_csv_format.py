@@ -1,5 +1,4 @@
 import csv
-from pathlib import Path
 
 import pytest
 
@@ -21,29 +20,23 @@ from producers.csv.format import CsvFormat, NotCsv, detect_delimiter, detect_enc
     ],
 )
 def test_the_delimiter_is_found_out(sample: str, expected: str) -> None:
-    assert detect_delimiter(sample) == expected
+    assert detect_delimiter(sample.splitlines(keepends=True)) == expected
 
 
 def test_a_very_long_cell_does_not_hide_the_delimiter() -> None:
     csv.field_size_limit(131_072)  # as Python starts
-    assert detect_delimiter(f"id;text\n1;{'x' * 200_000}\n") == ";"
+    assert detect_delimiter(["id;text\n", f"1;{'x' * 200_000}\n"]) == ";"
 
 
-def test_what_is_given_is_not_found_out(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"a,b\n1,\xe4\n")
-    assert detect_format(path, "iso8859-2", ";") == CsvFormat("iso8859-2", ";")
+def test_what_is_given_is_not_found_out() -> None:
+    assert detect_format(b"a,b\n1,\xe4\n", "iso8859-2", ";") == CsvFormat("iso8859-2", ";")
 
 
 @pytest.mark.parametrize(("given", "used"), [("utf-8-sig", "utf-8"), ("utf-16", "utf-16-be")])
-def test_a_codec_with_a_byte_order_mark_is_resolved(tmp_path: Path, given: str, used: str) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"\xfe\xff" + "a,b\n".encode("utf-16-be"))
-    assert detect_encoding(path, given).name == used
+def test_a_codec_with_a_byte_order_mark_is_resolved(given: str, used: str) -> None:
+    assert detect_encoding(b"\xfe\xff" + "a,b\n".encode("utf-16-be"), given).name == used
 
 
-def test_an_excel_workbook_is_refused_with_advice(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"PK\x03\x04rest")
+def test_an_excel_workbook_is_refused_with_advice() -> None:
     with pytest.raises(NotCsv, match="save it as CSV first"):
-        detect_encoding(path)
+        detect_encoding(b"PK\x03\x04rest")

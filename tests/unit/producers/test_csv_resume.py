@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from producers.csv import source as csv_source
-from producers.csv.source import CsvSource
+from producers.csv.source import CsvBlock, CsvSource
 from producers.source import SourceBatch, SourceDescription, SourceRecord
 from schemas.registry import dataset_named
 from stores.checkpoints import Position
@@ -22,7 +22,8 @@ STATEFUL = ("iso2022_jp", "hz", "utf-7")
 
 
 def source(path: Path, **options: Any) -> CsvSource:
-    return CsvSource(SourceDescription("shop", "csv", dataset_named("records"), {"source_id": "id"}), path, **options)
+    block = CsvBlock(kind="csv", dataset="records", path=str(path), **options)
+    return CsvSource(SourceDescription("shop", "csv", dataset_named("records"), {"source_id": "id"}), block, path)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from producers.csv.source import CsvSource, column_names
+from producers.csv.format import column_names
+from producers.csv.source import CsvBlock, CsvSource
 from producers.source import SourceDescription, SourceFailed, SourceRecord
 from schemas.registry import dataset_named
 
@@ -14,7 +15,13 @@ MAPPING = {"source_id": "id", "name": "name"}
 
 
 def source(path: Path, **options: Any) -> CsvSource:
-    return CsvSource(SourceDescription("shop", "csv", dataset_named("records"), MAPPING), path, **options)
+    return mapped(MAPPING, path, **options)
+
+
+def mapped(mapping: dict[str, str], path: Path, *, address: str = "", **options: Any) -> CsvSource:
+    block = CsvBlock(kind="csv", dataset="records", path=str(path), **options)
+    description = SourceDescription("shop", "csv", dataset_named("records"), mapping)
+    return CsvSource(description, block, path, address=address)
 
 
 def records(path: Path, content: bytes, **options: Any) -> list[SourceRecord]:
@@ -45,8 +52,7 @@ def test_the_key_is_the_normalized_one(file: Path) -> None:
 
 
 def numbered(path: Path, **options: Any) -> CsvSource:
-    mapping = {"source_id": "@row", "name": "name"}
-    return CsvSource(SourceDescription("shop", "csv", dataset_named("records"), mapping), path, **options)
+    return mapped({"source_id": "@row", "name": "name"}, path, **options)
 
 
 def keys(source: CsvSource) -> list[str]:
@@ -152,7 +158,8 @@ def test_a_mapped_column_that_is_not_there_fails_the_run_before_anything_is_publ
 
 def test_a_dataset_without_its_key_column_fails_the_run(file: Path) -> None:
     file.write_bytes(b"number,email\n1,a@b.de\n")
-    customers = CsvSource(SourceDescription("c", "csv", dataset_named("customers")), file)
+    block = CsvBlock(kind="csv", dataset="customers", path=str(file))
+    customers = CsvSource(block.describe("c"), block, file)
     with pytest.raises(SourceFailed, match="no column gives customer_id"):
         list(customers.read())
 

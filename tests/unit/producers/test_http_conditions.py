@@ -1,6 +1,6 @@
 import pytest
 
-from producers.http.conditions import conditions, validators
+from producers.http.headers import conditions, validators
 from stores.checkpoints import Page
 
 OLD, DATE = "Thu, 01 Jan 2026 12:00:00 GMT", "Thu, 01 Jan 2026 12:01:00 GMT"

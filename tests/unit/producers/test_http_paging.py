@@ -3,7 +3,7 @@ import datetime
 import pytest
 
 from producers.api.pagination import InvalidPage, Pagination
-from producers.http.retry_after import retry_after_seconds
+from producers.http.headers import retry_after_seconds
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 

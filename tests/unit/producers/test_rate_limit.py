@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http import rate_limit
-from producers.http.rate_limit import RateLimit
+from producers.http import fetch
+from producers.http.fetch import RateLimit
 
 SECONDS = 10.0
 
@@ -41,8 +41,8 @@ def test_over_a_window_the_rate_is_the_one_asked_for_within_5_percent(
             clock.now += latency / per_second
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rate_limit, "time", clock)
-        patch.setattr(rate_limit, "asyncio", clock)
+        patch.setattr(fetch, "time", clock)
+        patch.setattr(fetch, "asyncio", clock)
         asyncio.run(caller())
     expected = per_second * SECONDS
     assert len(taken) - 1 == pytest.approx(expected, rel=0.05, abs=1)
@@ -58,8 +58,8 @@ def test_an_idle_time_is_not_made_up_for() -> None:
             await limit.turn()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rate_limit, "time", clock)
-        patch.setattr(rate_limit, "asyncio", clock)
+        patch.setattr(fetch, "time", clock)
+        patch.setattr(fetch, "asyncio", clock)
         asyncio.run(caller())
     assert clock.now == pytest.approx(100 + 60 + 2 / 10)
 
@@ -67,6 +67,6 @@ def test_an_idle_time_is_not_made_up_for() -> None:
 def test_without_a_limit_nobody_waits() -> None:
     clock = Clock(0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rate_limit, "asyncio", clock)
+        patch.setattr(fetch, "asyncio", clock)
         asyncio.run(RateLimit(None).turn())
     assert clock.now == 100

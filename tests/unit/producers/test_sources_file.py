@@ -204,7 +204,7 @@ def test_the_word_tab_is_a_delimiter(file: Path) -> None:
     file.write_text(CSV + 'delimiter = "tab"')
     source = load_sources(file, Settings())["a"]
     assert isinstance(source, CsvSource)
-    assert source.delimiter == "\t"
+    assert source.block.delimiter == "\t"
 
 
 RSS = {"kind": "rss", "url": "http://h"}

@@ -23,9 +23,7 @@ def test_the_normalizer_rejects_a_marked_record_with_the_producers_reason_and_it
     source = SourceDescription("shop", "csv", dataset_named("records"))
     headers = [
         (name, value if value is None or isinstance(value, bytes) else value.encode())
-        for name, value in RawHeaders(source, "application/json", "run").of(
-            0, "ragged_row;line 3: 1 columns, expected 2"
-        )
+        for name, value in RawHeaders(source, "run").of(0, "ragged_row;line 3: 1 columns, expected 2")
     ]
     raw = Raw("records.raw", 0, 7, 1, None, b"2\n", headers)
     outcome = RecordNormalizer(source.dataset).normalize(raw, now_ms=5)

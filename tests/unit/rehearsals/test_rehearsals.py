@@ -153,7 +153,6 @@ class Shop:
     """A source of two batches."""
 
     description = SourceDescription("shop", "api", dataset_named("customers"))
-    content_type = "application/json"
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         for start in (0, 2):

@@ -1,17 +1,38 @@
-"""Conditional requests (RFC 9110, 13): ask for a page only if it is another than the one that is known. Pure."""
+"""Headers of HTTP that take a rule to read: Retry-After, and those of conditional requests (RFC 9110). Pure."""
 
 import datetime
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from producers.http.retry_after import NO_DATE
 from stores.checkpoints import Page
+
+NO_DATE = (ValueError, TypeError, LookupError, ArithmeticError)
+"""Errors of `parsedate_to_datetime`, and of arithmetic with its result, for a date that is none."""
 
 SETTLED_SECONDS = 60.0
 """A date of change has a resolution of a second: it tells two versions apart only when it has passed for a while
 (RFC 7232, 2.2.2)."""
 
 LONGEST_VALIDATOR = 1000
+
+
+def retry_after_seconds(value: str | None, now: datetime.datetime) -> float | None:
+    """Seconds that the server asks to wait from `now` (aware) on; 0 for a date in the past, None if it asks nothing.
+
+    A value in neither form is None: the caller's own backoff applies.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # RFC 5322's "-0000": UTC, and HTTP dates are GMT anyway
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return max(0.0, (moment - now).total_seconds())
+    except NO_DATE:
+        return None
 
 
 def conditions(page: Page) -> dict[str, str]:
@@ -30,7 +51,7 @@ def validators(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 
 def can_be_sent(validator: str | None) -> bool:
-    """Whether it may go back in a request header as it came: servers also answer with bytes that no header may have."""
+    """True if it may go back in a request header as it came: servers also answer with bytes that no header may have."""
     if not validator or len(validator) > LONGEST_VALIDATOR:
         return False
     return validator.isascii() and validator.isprintable()

@@ -1,0 +1,146 @@
+"""A CSV file that is being read: its beginning is looked at once, for its format, its header and its numbers."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from producers.csv.format import (
+    CsvFormat,
+    column_names,
+    decimals_found,
+    detect_encoding,
+    detect_format,
+    find_columns,
+    only_in_rows,
+)
+from producers.csv.rows import BadRow, CsvRows
+from producers.source import ROW
+from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding
+from schemas.field_reading import FieldReading
+from schemas.fields import FromSource
+
+if TYPE_CHECKING:
+    from producers.csv.source import CsvSource
+
+log = structlog.get_logger()
+
+EVIDENCE_BYTES = 262_144
+"""So much of a file is looked at for what its numbers are like."""
+
+_OTHER_LINE = ". If that line is no header, set `skip_lines`, `columns` or `delimiter`"
+
+
+class CsvTable:
+    """The `columns` of an open file, none if it is empty, and the `rows` that follow. Blocking.
+
+    `known` is the format that an earlier run has found. `readings` says how the records are to be read.
+    Raises SourceFailed, NotCsv, UnsureEncoding.
+    """
+
+    def __init__(self, source: "CsvSource", file: BinaryIO, known: CsvFormat | None = None) -> None:
+        self._source, self._description, self._block = source, source.description, source.block
+        file.seek(0)
+        self._sample = file.read(SAMPLE_BYTES)
+        file.seek(0)
+        if known:
+            self.encoding, self.format = TextEncoding(known.encoding, "checkpoint"), known
+        else:
+            self.encoding, self.format = self._detected()
+        self.rows = self._rows(file)
+        self.each_row = iter(self.rows)
+        self.columns = self._header()
+        self.readings = self._readings()
+
+    def _detected(self) -> tuple[TextEncoding, CsvFormat]:
+        name, block = self._description.name, self._block
+        encoding = detect_encoding(self._sample, block.encoding, self._source.charset)
+        log.info("csv_encoding", source=name, encoding=encoding.name, by=encoding.by, sure=encoding.sure)
+        found = detect_format(self._sample, encoding.name, block.delimiter, block.skip_lines, block.comment)
+        log.info("csv_format", source=name, encoding=found.encoding, delimiter=found.delimiter)
+        return encoding, found
+
+    def _header(self) -> list[str]:
+        self.rows.skip_lines(self.format.skip_lines)
+        header: Sequence[str] | BadRow | None = self._block.columns or next(self.each_row, None)
+        if header is None:
+            log.warning("csv_empty", source=self._description.name, path=str(self._source.path))
+            return []
+        if isinstance(header, BadRow):
+            raise self._source.failed(f"its header cannot be read: {header.message}{_OTHER_LINE}")
+        columns = column_names(header)
+        self._check(columns)
+        named = max((number for number, cell in enumerate(header, 1) if cell.strip()), default=0)
+        self.rows.width, self.rows.unnamed, self.rows.blank = len(header), len(header) - named, 0
+        return columns
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Columns that give no field."""
+        description = self._description
+        read = {one for field in description.dataset.fields for one in description.columns_of(field.name)}
+        return tuple(column for column in self.columns if column not in read)
+
+    def _rows(self, file: BinaryIO) -> CsvRows:
+        return CsvRows(file, self.format.encoding, self.format.delimiter, self._block.comment, self._block.escape)
+
+    def _readings(self) -> Mapping[str, FieldReading]:
+        """The fields' readings, with the decimal marks that the first rows show."""
+        readings, columns = self._description.field_readings(), self.columns
+        places = {
+            name: columns.index(column)
+            for name, reading in readings.items()
+            if reading.decimal == "unsure" and (column := reading.column or name) in columns
+        }
+        head = self._sample[:EVIDENCE_BYTES]
+        rows = self._rows(io.BytesIO(head))
+        rows.skip_lines(self.format.skip_lines)
+        sample = [row for row in rows if not isinstance(row, BadRow)][0 if self._block.columns else 1 :]
+        if len(head) == EVIDENCE_BYTES:
+            sample = sample[:-1]  # it may be cut
+        if only_in_rows(sample, len(columns)):
+            names = msgspec.json.encode(["row", *columns]).decode()
+            raise self._source.failed(
+                "every row has one cell more than the header: the delimiter stands unquoted in a value, or the first "
+                f"cell is a row's name, as R writes it; then set columns = {names} and "
+                f"skip_lines = {self.format.skip_lines + 1}"
+            )
+        marks = decimals_found(sample, places, sure_of_point=self.format.delimiter != ";")
+        return readings | {name: replace(readings[name], decimal=mark) for name, mark in marks.items()}
+
+    def _check(self, columns: list[str]) -> None:
+        listed = ", ".join(columns)
+        if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
+            raise self._source.failed(f"its header is not valid {self.format.encoding}; set `encoding`")
+        for field, column in self._description.mapping.items():
+            if column not in columns and column != ROW:
+                raise self._source.failed(
+                    f"it has no column {column!r} (mapped to {field}); its columns are: {listed}{self._way_out()}"
+                )
+        for field in self._key_fields():
+            of = self._description.columns_of(field)
+            if missing := [one for one in of if one != ROW and one not in columns]:
+                key = f"the key of {self._description.dataset.name}"
+                part = f"it has no column {missing[0]!r}, part of {key}"
+                why = part if len(of) > 1 else f"no column gives {field}, {key}"
+                raise self._source.failed(
+                    f"{why}; its columns: {listed}. `key` (--key) names one, several, or {ROW}{self._way_out()}"
+                )
+
+    def _key_fields(self) -> list[str]:
+        """Fields of the key that columns have to give."""
+        dataset = self._description.dataset
+        given = {field.name for field in dataset.fields if isinstance(field.type, FromSource)}
+        return [field for field in dataset.key if field not in given]
+
+    def _way_out(self) -> str:
+        """The settings with which the columns that are looked for are there, if there are such."""
+        of_keys = (column for field in self._key_fields() for column in self._description.columns_of(field))
+        better = find_columns(self._sample, self.format, {*self._description.mapping.values(), *of_keys} - {ROW})
+        if better is None:
+            return _OTHER_LINE
+        changes = [f"{n} = {v!r}" for n, v in better._asdict().items() if v != getattr(self.format, n)]
+        return f". Line {better.skip_lines + 1} has what is mapped: set {' and '.join(changes)}"
