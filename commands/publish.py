@@ -158,7 +158,7 @@ def publish(
 def declared_sources(
     names: Sequence[str], every: bool, file: Path, settings: Settings
 ) -> tuple[list[Source], dict[str, str]]:
-    """The sources of that file with these names, or all; and what is wrong with those of them that are none, by name.
+    """The sources of that file with these names, or all; and by name the problems of those whose blocks are wrong.
 
     Ends the command if one is not there. Raises SourcesError for a file that cannot be read.
     """

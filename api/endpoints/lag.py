@@ -4,9 +4,10 @@ from confluent_kafka import KafkaException
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients, OurStages
+from api.endpoints.services import OurClients
 from api.probes import require
 from api.unavailable import Unavailable
+from monitoring.lag import read_lag
 from runtime.kafka.clients import reason
 
 router = APIRouter(tags=["lag"])
@@ -38,28 +39,16 @@ class LagAnswer(BaseModel):
 
 
 @router.get("/lag")
-async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
+async def lag(clients: OurClients) -> LagAnswer:
     """How far each consumer group is behind."""
     # The reader waits longer for a broker than a caller of this endpoint should.
     await require(clients, "kafka")
     try:
-        rows = await stages.lag()
+        rows = await read_lag(clients.settings)
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
     groups: dict[str, int] = {}
     for row in rows:
         groups[row.group] = groups.get(row.group, 0) + row.lag
-    data = [
-        LagRow(
-            group=row.group,
-            topic=row.topic,
-            partition=row.partition,
-            committed=row.committed,
-            end=row.end,
-            lag=row.lag,
-            held=row.held,
-            held_seconds=row.held_seconds,
-        )
-        for row in rows
-    ]
+    data = [LagRow.model_validate(row, from_attributes=True) for row in rows]
     return LagAnswer(total=sum(groups.values()), groups=groups, data=data)

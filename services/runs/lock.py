@@ -5,6 +5,8 @@ The lock goes with its process, however that ends. It needs a session, so no poo
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -12,7 +14,7 @@ import structlog
 
 from runtime.errors import Explained
 from runtime.settings import Settings
-from stores.unavailable import Unavailable, postgres_trouble
+from stores.unavailable import postgres_trouble
 
 log = structlog.get_logger()
 
@@ -57,21 +59,29 @@ class SourceLock:
         self._lost = asyncio.Event()
 
     async def take(self) -> bool:
-        """Take it if it is free; does not wait for it. Raises Unavailable."""
-        try:
-            taken, _ = await self._try()
-        except Exception as error:
-            await self._close()
-            if reason := postgres_trouble(error):
-                raise Unavailable("postgres", reason) from error
-            raise
+        """Take it if it is free; does not wait for it. `release` must follow, even if it raises.
+
+        Raises what asyncpg raises when Postgres does not answer.
+        """
+        taken, _ = await self._try()
         return taken
 
-    async def guard(self) -> None:
-        """Take the lock anew whenever its connection is lost, as after a restart of Postgres; runs until cancelled.
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Hold the lock during the body, and take it again whenever its connection is lost, as when Postgres restarts.
 
-        Raises LockTaken when somebody else was faster.
+        Raises LockTaken, and cancels the body, when another run was faster.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._keep())
+                yield
+                keeping.cancel()
+        except BaseExceptionGroup as errors:
+            # Either what the body has raised or LockTaken: both stand for themselves.
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+
+    async def _keep(self) -> None:
         while True:
             await self._lost.wait()
             log.warning("etl_lock_lost", source=self._source)
@@ -82,7 +92,7 @@ class SourceLock:
     async def release(self) -> None:
         """Give it back, if it is held; when this returns, the next may have it. Raises nothing."""
         if self._connection is not None and not self._connection.is_closed():
-            # Said, not left to the closing: the server notices that some time later.
+            # Not left to the closing, which the server notices some time later.
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._connection.execute(_RELEASE, self._source)
         await self._close()

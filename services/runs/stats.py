@@ -1,4 +1,4 @@
-"""What the runs come to: one query over the table of runs."""
+"""Totals over all runs and over those of each source: one query over the table of runs."""
 
 import datetime
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.runs.runs import end_interrupted
+from services.runs.history import end_interrupted
 from stores.tables import OUTCOMES
 
 _SUMS = ", ".join(
@@ -35,15 +35,14 @@ _STATS = text(f"""
 
 @dataclass(frozen=True)
 class Totals:
-    """Records, what became of them, and seconds are those of the runs that succeeded: a failed run's records come again
-    with the next.
+    """Records, outcomes and seconds are those of the runs that succeeded: a failed run's records come with the next.
 
     In the order of the query's columns.
     """
 
     total_records_processed: int
     outcomes: dict[str, int]
-    """Those records by what became of them, since the runs record it."""
+    """Those records by outcome; of runs from before outcomes were recorded, none."""
     total_duration_seconds: float
     last_success: datetime.datetime | None
     last_failure: datetime.datetime | None
@@ -51,12 +50,12 @@ class Totals:
     run_count: int
     running: int
     anomalies: list[dict[str, Any]]
-    """What was unlike the runs before in the source's latest run that was looked at; in all: of every source."""
+    """Those of the source's latest run that was examined; in the totals over all runs, those of every source."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Of all runs, and per source."""
+    """Totals over all runs, and per source."""
 
     all: Totals
     sources: Mapping[str, Totals]
@@ -67,7 +66,7 @@ class Stats:
 
 
 async def read_stats(connection: AsyncConnection) -> Stats:
-    """What the runs come to now; ends those that were interrupted first."""
+    """The totals as of now. Ends the runs that were interrupted first."""
     await end_interrupted(connection)
     found: dict[str | None, Totals] = {}
     for row in await connection.execute(_STATS):
