@@ -150,7 +150,7 @@ def publish(
             chosen, broken = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    checkpoint: Checkpoint = "resume" if incremental else "anew"
+    checkpoint: Checkpoint = "resume" if incremental else "restart"
     trigger = "publish" if wait else None
     PublishRuns(settings, as_json, wait, timeout, trigger=trigger, checkpoint=checkpoint).execute(chosen, broken)
 

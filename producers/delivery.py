@@ -1,4 +1,4 @@
-"""The way of a run's records into Kafka: queued within bounds, each followed to its confirmation."""
+"""Delivers a run's records to Kafka: queued within bounds, each followed to its confirmation."""
 
 import asyncio
 import time
@@ -27,12 +27,12 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.1
 PROGRESS_EVERY_SECONDS = 0.1
 SLOW_BROKER_SECONDS = 5.0
-"""A full queue that does not move for this long is told once."""
+"""A full queue that does not move for this long is logged once."""
 
 
 @dataclass
 class Progress:
-    """How far a run is. `done` is the share of the source that has been read (0 to 1), None if unknown."""
+    """Counts of a run that goes on. `done` is the share of the source that was read (0 to 1), None if unknown."""
 
     source: str
     sent: int = 0

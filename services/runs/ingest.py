@@ -51,7 +51,7 @@ class IngestRuns:
         """
         begun = asyncio.Event()
         run = Run(await asyncio.to_thread(_customers_source, self._settings), on_change=begun.set)
-        task = asyncio.create_task(run_source(run, self._settings, "api", checkpoint="anew"))
+        task = asyncio.create_task(run_source(run, self._settings, "api", checkpoint="restart"))
         self._ingesting.add(task)
         task.add_done_callback(self._ended)
         task.add_done_callback(lambda _: begun.set())

@@ -271,7 +271,7 @@ async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_i
     assert (row.covered, row.expired, row.in_flight, row.clean) == (1, 2, 1, False)
 
     async def published(*_: object, **__: object) -> PublishReport:
-        return PublishReport("run", "letters", "records", 4, 0, {(books.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
+        return PublishReport("run", 4, 0, {(books.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
 
     monkeypatch.setattr("services.runs.run.publish", published)
     completion = asyncio.create_task(run_source(Run(EmptySource()), books.settings, "test"))
