@@ -1,6 +1,7 @@
 """`headrace stats`: what the ETL runs come to."""
 
 import datetime
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,10 +28,10 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as G
     """
     found = ask(load_settings(), read_stats)
     if as_json:
-        print_json(found.json())
+        print_json(asdict(found))
     else:
         stdout.print(stats_table(found))
-        for one in found.all.anomalies:
+        for one in found.anomalies:
             stdout.print(f"unusual in {one['source']}: {convert(one, Anomaly)}", style="yellow", markup=False)
 
 
@@ -44,7 +45,7 @@ def stats_table(found: Stats) -> Table:
     for name, totals in found.sources.items():
         table.add_row(name, *_cells(totals))
     table.add_section()
-    table.add_row("all", *_cells(found.all), style="bold")
+    table.add_row("all", *_cells(found), style="bold")
     return table
 
 

@@ -1,9 +1,8 @@
 """`GET /stats`, `GET /runs` and `GET /runs/{run_id}`: what the ETL runs did."""
 
-import datetime
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
@@ -15,7 +14,7 @@ from api.parameters import Limit, OptionalText, Page
 from api.problems import ProblemAnswer
 from api.served_json import encode
 from services.runs.history import RunRow, list_runs, read_run
-from services.runs.stats import Totals, read_stats
+from services.runs.stats import Stats, read_stats
 
 router = APIRouter(tags=["etl runs"])
 
@@ -32,27 +31,12 @@ class RunsPage(BaseModel):
     has_more: bool
 
 
-class StatsAnswer(BaseModel):
-    """Totals over all runs, and per source. Records, outcomes and seconds are those of successful runs."""
-
-    total_records_processed: int
-    outcomes: dict[str, int]
-    total_duration_seconds: float
-    last_success: datetime.datetime | None
-    last_failure: datetime.datetime | None
-    last_failure_reason: str | None
-    run_count: int
-    running: int
-    anomalies: list[dict[str, Any]]
-    sources: dict[str, Totals]
-
-
-@router.get("/stats", response_model=StatsAnswer, summary="What the ETL runs come to, in all and per source")
+@router.get("/stats", response_model=Stats, summary="What the ETL runs come to, in all and per source")
 async def stats(clients: OurClients) -> Response:
     """Times are UTC; null where there was no such run."""
     async with reading(clients.engine) as connection:
         found = await read_stats(connection)
-    return Response(encode(found.json()), media_type=JSON)
+    return Response(encode(asdict(found)), media_type=JSON)
 
 
 @router.get("/runs", response_model=RunsPage, summary="ETL runs, newest first")

@@ -1,8 +1,7 @@
 """Totals over all runs and over those of each source: one query over the table of runs."""
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -54,15 +53,10 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Totals over all runs, and per source."""
+class Stats(Totals):
+    """Totals over all runs, and the same of each source."""
 
-    all: Totals
-    sources: Mapping[str, Totals]
-
-    def json(self) -> dict[str, Any]:
-        """The totals, and under `sources` the same of each source."""
-        return asdict(self.all) | {"sources": {name: asdict(totals) for name, totals in self.sources.items()}}
+    sources: dict[str, Totals]
 
 
 async def read_stats(connection: AsyncConnection) -> Stats:
@@ -73,6 +67,6 @@ async def read_stats(connection: AsyncConnection) -> Stats:
         source, *values = row
         values[1], values[-1] = msgspec.json.decode(values[1]), msgspec.json.decode(values[-1])
         found[source] = Totals(*values)
-    in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
-    unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
-    return Stats(replace(in_all, anomalies=unusual), sources)
+    over_all, sources = vars(found.pop(None)), {name: totals for name, totals in found.items() if name is not None}
+    anomalies = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
+    return Stats(**over_all | {"anomalies": anomalies, "sources": sources})

@@ -353,7 +353,7 @@ async def test_a_wait_that_is_over_is_a_failure_and_a_repeat_of_the_run_a_succes
         await run_source(Run(letters(settings)), settings, "run", wait_seconds=0.2)
     await asyncio.to_thread(cover, settings)
     assert (await run_source(Run(letters(settings)), settings, "run")).stored == ROWS
-    totals = (await stats_of(settings)).all
+    totals = await stats_of(settings)
     assert (totals.run_count, totals.total_records_processed, totals.running) == (2, ROWS, 0)
     assert totals.last_success is not None
     assert totals.last_failure is not None
