@@ -1,18 +1,23 @@
 """The table of runs: written by who runs, read by who asks. Reading ends the runs whose process is gone."""
 
 import datetime
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from runtime.errors import Explained
+from runtime.settings import Settings
 from services.runs.lock import HOLDER
 from stores.coverage import Outcome
 from stores.tables import etl_runs
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
 
 Status = Literal["running", "success", "failed"]
 
@@ -63,6 +68,16 @@ _NEWEST = (etl_runs.c.started_at.desc(), etl_runs.c.run_id)
 _END_INTERRUPTED = text(f"""
     UPDATE etl_runs SET status = 'failed', finished_at = now(), failure_reason = '{INTERRUPTED}'
     WHERE status = 'running' AND NOT EXISTS ({HOLDER.format(source="etl_runs.source")})""")  # noqa: S608 (our own words)
+
+
+async def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """The answer to a question about runs, asked in one transaction on a connection of its own."""
+    engine = create_async_engine(settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
+    try:
+        async with engine.begin() as connection:
+            return await question(connection)
+    finally:
+        await engine.dispose()
 
 
 async def open_run(connection: AsyncConnection, run_id: str, source: str, dataset: str, trigger: str) -> None:

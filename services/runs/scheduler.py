@@ -15,15 +15,14 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from producers.source import Source
 from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
 from runtime.settings import Settings
-from services.runs.history import seconds_since_latest
-from services.runs.run import Run, RunUnderWay, run_source
-from stores.unavailable import Unavailable, postgres_trouble
+from services.runs.history import ask, seconds_since_latest
+from services.runs.run import Run, RunUnderWay, outage, run_source
+from stores.unavailable import Unavailable
 
 log = structlog.get_logger()
 
@@ -31,7 +30,6 @@ AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
-CONNECT_SECONDS = 5
 
 RUNS = Counter("headrace_etl_runs", "Scheduled runs by how they ended", ["source", "status"])
 SECONDS = Histogram(
@@ -170,16 +168,12 @@ class Scheduler:
 
     async def _since_latest(self) -> dict[str, float]:
         """Seconds since each source's latest run began, of those that did not fail. Raises Unavailable."""
-        engine = create_async_engine(self._settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
         try:
-            async with engine.connect() as connection:
-                return await seconds_since_latest(connection)
+            return await ask(self._settings, seconds_since_latest)
         except Exception as error:
-            if reason := postgres_trouble(error):
-                raise Unavailable("postgres", reason) from error
+            if trouble := outage(error):
+                raise trouble from error
             raise
-        finally:
-            await engine.dispose()
 
     def _start_due(self) -> None:
         now = time.monotonic()

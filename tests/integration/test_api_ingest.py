@@ -22,7 +22,8 @@ from runtime.settings import Settings
 from services.runs.history import read_run
 from services.runs.ingest import IngestRuns
 from tests.integration.api_client import api_client, closed_port
-from tests.integration.etl_runs import recorded
+from tests.integration.etl_runs import cover, recorded
+from tests.integration.publish_servers import consume_all
 from tests.waiting import eventually_async
 
 SOURCES = """
@@ -226,3 +227,18 @@ async def test_a_run_that_is_stopped_as_soon_as_it_is_started_is_recorded_as_fai
         assert str(row.failure_reason).startswith("stopped before it had ended")
     finally:
         await engine.dispose()
+
+
+async def test_a_delete_is_published_and_answered_once_postgres_has_taken_it(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_client(pipeline_settings) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("api.endpoints.datasets.DELETE_SECONDS", 0.2)
+            assert (await client.delete("/api/customers/CUST001")).status_code == 202, "published, and not taken yet"
+        await asyncio.to_thread(cover, pipeline_settings, "customers")
+        assert (await client.delete("/api/customers/CUST001")).status_code == 204
+        assert (await client.get("/audit")).json()["moved"] == {}
+    published = await asyncio.to_thread(consume_all, pipeline_settings, "customers.raw")
+    assert [record.key for record in published] == ["CUST001"] * 2
+    assert await asyncio.to_thread(recorded, pipeline_settings, "push") == [], "a delete is no recorded run"

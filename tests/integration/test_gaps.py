@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import msgspec
 import pytest
@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from producers.delivery import Progress
 from producers.publish import PublishReport
 from runtime.kafka.clients import producer_config
 from runtime.kafka.holes import Evidence, HoleReader
@@ -270,7 +271,8 @@ async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_i
     row = await books.audit()
     assert (row.covered, row.expired, row.in_flight, row.clean) == (1, 2, 1, False)
 
-    async def published(*_: object, **__: object) -> PublishReport:
+    async def published(*_: object, progress: Callable[[Progress], None], **__: object) -> PublishReport:
+        progress(Progress("letters", sent=4, confirmed=4))
         return PublishReport("run", 4, 0, {(books.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
 
     monkeypatch.setattr("services.runs.run.publish", published)
