@@ -28,14 +28,15 @@ from api.endpoints import lag as lag_endpoint
 from api.endpoints import users as user_endpoints
 from api.endpoints.datasets import dataset_routers, reads_of
 from api.failure_replays import FailureReplays
-from api.ingest_runs import IngestRuns
 from api.known_parameters import refuse_unknown_parameters
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_bounds import RequestBounds
 from api.request_context import RequestContext
 from api.stages import Stages
+from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
 from schemas.registry import dataset_named
+from services.runs.ingest import IngestRuns
 
 COMPRESS_FROM_BYTES = 1024
 
@@ -110,12 +111,12 @@ def _middleware(settings: Settings) -> list[Middleware]:
 async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIterator[None]:
     async with open_clients(settings) as clients:
         app.state.clients = clients
-        app.state.stages = stages
-        app.state.runs = IngestRuns(stages.ingest, clients.engine, settings)
+        app.state.webhooks = Webhooks(settings)
+        app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays(stages.failures)
         try:
             yield
         finally:
-            await stages.webhooks.close()
+            await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()

@@ -150,7 +150,7 @@ def publish(
             chosen, broken = declared_sources(words, every, sources_file or settings.sources_file, settings)
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
-    checkpoint: Checkpoint = "resume" if incremental else "anew"
+    checkpoint: Checkpoint = "resume" if incremental else "restart"
     trigger = "publish" if wait else None
     PublishRuns(settings, as_json, wait, timeout, trigger=trigger, checkpoint=checkpoint).execute(chosen, broken)
 
@@ -158,7 +158,7 @@ def publish(
 def declared_sources(
     names: Sequence[str], every: bool, file: Path, settings: Settings
 ) -> tuple[list[Source], dict[str, str]]:
-    """The sources of that file with these names, or all; and what is wrong with those of them that are none, by name.
+    """The sources of that file with these names, or all; and by name the problems of those whose blocks are wrong.
 
     Ends the command if one is not there. Raises SourcesError for a file that cannot be read.
     """

@@ -9,7 +9,7 @@ from commands.etl_database import ask
 from commands.output import fail, stdout
 from runtime.errors import Explained
 from runtime.settings import Settings, load_settings
-from services.runs.reset import forget_runs
+from services.runs.history import forget_runs
 
 
 def reset(

@@ -64,6 +64,6 @@ def run(
         sources = [source for source in sources if source.description.name not in done]
         broken = {name: problems for name, problems in broken.items() if name not in done}
     runs = PublishRuns(
-        settings, as_json, wait=True, timeout_seconds=timeout, trigger="run", checkpoint="anew" if full else "resume"
+        settings, as_json, wait=True, timeout_seconds=timeout, trigger="run", checkpoint="restart" if full else "resume"
     )
     runs.execute(sources, broken)

@@ -1,6 +1,7 @@
 """`headrace stats`: what the ETL runs come to."""
 
 import datetime
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,10 +9,9 @@ from msgspec import convert
 from rich.table import Table
 
 from commands.etl_database import ask
-from commands.output import in_words as outcomes_in_words
-from commands.output import print_json, stdout
+from commands.output import in_words, print_json, stdout
 from runtime.settings import load_settings
-from services.anomalies.judgement import Anomaly, in_words
+from services.runs.anomalies import Anomaly
 from services.runs.stats import Stats, Totals, read_stats
 
 
@@ -28,11 +28,11 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as G
     """
     found = ask(load_settings(), read_stats)
     if as_json:
-        print_json(found.json())
+        print_json(asdict(found))
     else:
         stdout.print(stats_table(found))
-        for one in found.all.anomalies:
-            stdout.print(f"unusual in {one['source']}: {in_words(convert(one, Anomaly))}", style="yellow", markup=False)
+        for one in found.anomalies:
+            stdout.print(f"unusual in {one['source']}: {convert(one, Anomaly)}", style="yellow", markup=False)
 
 
 def stats_table(found: Stats) -> Table:
@@ -45,7 +45,7 @@ def stats_table(found: Stats) -> Table:
     for name, totals in found.sources.items():
         table.add_row(name, *_cells(totals))
     table.add_section()
-    table.add_row("all", *_cells(found.all), style="bold")
+    table.add_row("all", *_cells(found), style="bold")
     return table
 
 
@@ -55,7 +55,7 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         runs,
         f"{totals.total_records_processed:,}",
         f"{totals.total_duration_seconds:,.1f}",
-        outcomes_in_words(totals.outcomes) or "-",
+        in_words(totals.outcomes) or "-",
         _at(totals.last_success),
         _at(totals.last_failure),
         # Brackets in a reason would be taken for markup.

@@ -1,7 +1,7 @@
-"""The way of a sales file without the pipeline: read, clean, write, upload. `python -m data.etl [FILE]`.
+"""Reads, cleans, writes and uploads a sales file without the pipeline: `python -m data.etl [FILE]`.
 
-The rules are those of the dataset `orders`: the reader, the normalizer and the file formats are the pipeline's own. All
-rows are held in memory, which for the pipeline is Postgres's task: `headrace export orders`.
+The rules are those of the dataset `orders`; the reader, the normalizer and the file formats are the pipeline's own. All
+rows are held in memory; with the pipeline, Postgres holds them: `headrace export orders`.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ class _Raw:
 
 @dataclass
 class Cleaned:
-    """The records of a file by key, how many rows there were, and how many were no records, by reason."""
+    """The records of a file by key, its number of rows, and by reason the number of those that are no records."""
 
     initial_rows: int = 0
     records: dict[bytes, dict[str, Any]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def etl(
 
 
 def main() -> None:
-    """Run it. Wrong settings are said in a line each; exit code 2."""
+    """Run the command. Wrong settings are told in a line each; exit code 2."""
     try:
         typer.run(etl)
     except SettingsError as error:

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -31,21 +30,28 @@ LAST_SAVE_SECONDS = 10.0
 class Checkpointing:
     """One run's checkpoint. Close it.
 
-    A save that fails is said once and tried again with the next one: what is not saved is only repeated.
+    A save that fails is logged once and tried again with the next one: what is not saved is only repeated.
     """
 
-    def __init__(self, store: CheckpointStore, source: str, patience_seconds: float) -> None:
+    def __init__(
+        self, store: CheckpointStore, source: ResumableSource, since: Position | None, patience_seconds: float
+    ) -> None:
         self._store = store
         self._source = source
+        self._since = since
         self._patience_seconds = patience_seconds
         self._positions = ConfirmedPositions()
         self._saving: asyncio.Task[None] | None = None
         self._saved_at = float("-inf")
-        self._told = False
+        self._warned = False
         self._taken: CheckpointTaken | None = None
 
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        """The source's batches from where the checkpoint says."""
+        return self._source.resume(self._since)
+
     async def sending(self, batch: SourceBatch) -> SentBatch:
-        """To be called before a batch's records are sent. Each confirmation is told to what it returns.
+        """To be called before a batch's records are sent. What it returns counts their confirmations.
 
         Waits for Postgres when the batch changes what an earlier run has confirmed: if the run died after sending it
         and the source went back to what it was, nobody would know that it must be sent again.
@@ -60,11 +66,11 @@ class Checkpointing:
                 retry=retry_if_exception_type(CheckpointUnavailable),
                 stop=stop_after_delay(self._patience_seconds),
                 wait=wait_random_exponential(multiplier=0.1, max=2.0),
-                before_sleep=lambda state: self._tell(state.outcome.exception() if state.outcome else None),
+                before_sleep=lambda state: self._warn(state.outcome.exception() if state.outcome else None),
                 reraise=True,
             )
             await retries(self._store.save, batch.before)
-            self._told = False
+            self._warned = False
         return self._positions.sending(batch)
 
     async def tick(self) -> None:
@@ -97,11 +103,11 @@ class Checkpointing:
             await self._store.save(position)
         except CheckpointUnavailable as error:
             self._positions.put_back(position)
-            self._tell(error)
+            self._warn(error)
         except CheckpointTaken as error:
             self._taken = error
         else:
-            self._told = False
+            self._warned = False
         self._saved_at = time.monotonic()
 
     async def _saving_ended(self) -> None:
@@ -113,37 +119,24 @@ class Checkpointing:
         task = asyncio.create_task(work)
         await asyncio.wait({task}, timeout=LAST_SAVE_SECONDS)
         if not task.done():
-            self._tell(TimeoutError(f"Postgres did not answer within {LAST_SAVE_SECONDS:g} s"))
+            self._warn(TimeoutError(f"Postgres did not answer within {LAST_SAVE_SECONDS:g} s"))
             self._store.abandon()  # first: cancelling would wait for a server that does not answer
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
             task.result()
 
-    def _tell(self, error: BaseException | None) -> None:
-        if not self._told:
-            self._told = True
-            log.warning("checkpoint_not_saved", source=self._source, reason=str(error))
+    def _warn(self, error: BaseException | None) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("checkpoint_not_saved", source=self._source.description.name, reason=str(error))
 
 
-@dataclass(frozen=True)
-class KeptCheckpoint:
-    """A source, where it goes on, and what saves how far it is."""
+async def open_checkpoint(source: Source, settings: Settings, run_id: str, *, restart: bool) -> Checkpointing | None:
+    """Take a source's checkpoint for a run. None for a source that can't resume; and where it is not needed, since the
+    run is to `restart`, and Postgres does not answer (which is logged).
 
-    source: ResumableSource
-    since: Position | None
-    checkpointing: Checkpointing
-
-    def batches(self) -> AsyncIterator[SourceBatch]:
-        """The source's batches from there on."""
-        return self.source.resume(self.since)
-
-
-async def open_checkpoint(source: Source, settings: Settings, run_id: str, *, anew: bool) -> KeptCheckpoint | None:
-    """Take a source's checkpoint for a run; None for a source that can't resume, and when one that is to begin `anew`
-    cannot be kept because Postgres does not answer (which is logged).
-
-    Raises CheckpointTaken, CheckpointUnavailable unless `anew`, DeliveryFailed when Kafka does not answer.
+    Raises CheckpointTaken, CheckpointUnavailable unless `restart`, DeliveryFailed when Kafka does not answer.
     """
     name = source.description.name
     if not isinstance(source, ResumableSource):
@@ -153,13 +146,13 @@ async def open_checkpoint(source: Source, settings: Settings, run_id: str, *, an
     scope = scope_of(source, await asyncio.to_thread(_topic_id, settings, topic))
     store = CheckpointStore(settings, name, scope, run_id)
     try:
-        since = await store.begin(anew=anew)
+        since = await store.begin(anew=restart)
     except CheckpointUnavailable as error:
-        if not anew:
+        if not restart:
             raise
         log.warning("checkpoint_not_kept", source=name, reason=str(error))
         return None
-    return KeptCheckpoint(source, since, Checkpointing(store, name, settings.publish_timeout_seconds))
+    return Checkpointing(store, source, since, settings.publish_timeout_seconds)
 
 
 def scope_of(source: ResumableSource, topic_id: str) -> str:

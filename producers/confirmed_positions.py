@@ -1,4 +1,4 @@
-"""How far a run is confirmed, in order: the position behind which every record is. Pure."""
+"""The position of a run behind which every record is confirmed. Pure."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class ConfirmedPositions:
         return sent
 
     def take(self) -> Position | None:
-        """What has become safe to save since the last time; None if nothing has."""
+        """The step that has become safe to save since the last time; None if none has."""
         while self._sent and not self._sent[0].left:
             position = self._sent.popleft().position
             if position is not None:
@@ -44,11 +44,11 @@ class ConfirmedPositions:
         return ready
 
     def put_back(self, position: Position) -> None:
-        """What was taken, and could not be saved."""
+        """To be called with what was taken and could not be saved."""
         self._ready = position if self._ready is None else merged(position, self._ready)
 
     def revoke(self, pages: Iterable[Page]) -> None:
-        """What the pages without a number say is saved now: nothing that waits may say otherwise later."""
+        """To be called once these pages are saved: nothing that waits may contradict those without a number later."""
         for revoked in pages:
             if revoked.number is None:
                 for sent in self._sent:

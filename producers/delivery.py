@@ -1,4 +1,4 @@
-"""The way of a run's records into Kafka: queued within bounds, each followed to its confirmation."""
+"""Delivers a run's records to Kafka: queued within bounds, each followed to its confirmation."""
 
 import asyncio
 import time
@@ -27,12 +27,12 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.1
 PROGRESS_EVERY_SECONDS = 0.1
 SLOW_BROKER_SECONDS = 5.0
-"""A full queue that does not move for this long is told once."""
+"""A full queue that does not move for this long is logged once."""
 
 
 @dataclass
 class Progress:
-    """How far a run is. `done` is the share of the source that has been read (0 to 1), None if unknown."""
+    """Counts of a run that goes on. `done` is the share of the source that was read (0 to 1), None if unknown."""
 
     source: str
     sent: int = 0
@@ -69,7 +69,7 @@ class Delivery:
         # Errors reach us through the deliveries; librdkafka's own lines would repeat them once per connection attempt.
         timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
         self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))
-        self._told = 0.0
+        self._notified_at = 0.0
         self._on_delivery = partial(self._delivered, None)
 
     async def send(self, batch: SourceBatch) -> None:
@@ -93,14 +93,14 @@ class Delivery:
             self.require_all_confirmed(so_far=True)
 
     async def _wait_for_room(self, record: SourceRecord) -> None:
-        waiting_since, confirmed, told = time.monotonic(), self.progress.confirmed, False
+        waiting_since, confirmed, warned = time.monotonic(), self.progress.confirmed, False
         while not self._try(record):
             await asyncio.to_thread(self._producer.poll, POLL_SECONDS)
             await self._tick()
             if self.progress.confirmed != confirmed:
                 waiting_since, confirmed = time.monotonic(), self.progress.confirmed
-            elif not told and time.monotonic() - waiting_since > SLOW_BROKER_SECONDS:
-                told = True
+            elif not warned and time.monotonic() - waiting_since > SLOW_BROKER_SECONDS:
+                warned = True
                 log.warning("publish_waits_for_kafka", source=self.progress.source, queued=len(self._producer))
 
     def _try(self, record: SourceRecord) -> bool:
@@ -137,22 +137,22 @@ class Delivery:
                 deadline = None
 
     async def end(self, seconds: float | None = None) -> None:
-        """`flush`, tell the listener for the last time, and save how far all is confirmed."""
+        """`flush`, call the listener for the last time, and save the position that is confirmed."""
         await self.flush(seconds)
-        self.tell(final=True)
+        self._notify(final=True)
         if self.checkpoint is not None:
             await self.checkpoint.finish()
 
     async def _tick(self) -> None:
-        self.tell()
+        self._notify()
         if self.checkpoint is not None:
             await self.checkpoint.tick()
 
-    def tell(self, *, final: bool = False) -> None:
+    def _notify(self, *, final: bool = False) -> None:
         """Call the listener, at most every PROGRESS_EVERY_SECONDS unless it is the last time."""
         now = time.monotonic()
-        if self.listener and (final or now - self._told >= PROGRESS_EVERY_SECONDS):
-            self._told = now
+        if self.listener and (final or now - self._notified_at >= PROGRESS_EVERY_SECONDS):
+            self._notified_at = now
             self.listener(self.progress)
 
     def require_all_confirmed(self, *, so_far: bool = False) -> None:
@@ -176,10 +176,10 @@ class Delivery:
         self.progress.confirmed += 1
         if batch is not None:
             batch.confirmed()
-        place = (self.topic, cast("int", message.partition()))
-        ranges = self.offsets.get(place)
+        partition = (self.topic, cast("int", message.partition()))
+        ranges = self.offsets.get(partition)
         if ranges is None:
-            ranges = self.offsets[place] = OffsetRanges()
+            ranges = self.offsets[partition] = OffsetRanges()
         ranges.add(cast("int", message.offset()))
 
     def _note_error(self, error: KafkaError) -> None:

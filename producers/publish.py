@@ -22,7 +22,7 @@ from stores.checkpoints import Checkpoint
 log = structlog.get_logger()
 
 INTERRUPTED_FLUSH_SECONDS = 10.0
-"""How long an interrupted run waits for what it has queued; the rest is given up and counted as unconfirmed."""
+"""An interrupted run waits so long for what it has queued; the rest is given up and counted as unconfirmed."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,13 @@ class PublishReport:
     """
 
     run_id: str
-    source: str
-    dataset: str
     published: int
     rejected_rows: int
     offsets: dict[tuple[str, int], OffsetRanges]
     seconds: float
     unchanged: int = 0
     warning: str | None = None
-    """What is odd about the records as a whole."""
+    """A remark on the records as a whole, where they are odd."""
 
 
 async def publish(
@@ -56,7 +54,7 @@ async def publish(
     """Publish a source's records and wait until each is confirmed. `run_id` is a new UUID if not given.
 
     `checkpoint`: "resume" publishes what is new or changed since the last run that kept a checkpoint, finished or not;
-    "anew" publishes all, and keeps one if Postgres takes it; None publishes all and leaves the checkpoint as it is:
+    "restart" publishes all, and keeps one if Postgres takes it; None publishes all and leaves the checkpoint as it is:
     should the source then go back to what that says, "resume" would not see it. Kinds that can't resume publish all.
 
     `progress` is called about ten times a second and once at the end, however the run ends. What was published by a run
@@ -68,36 +66,34 @@ async def publish(
     CheckpointUnavailable when it is to be resumed from and Postgres does not give it, or must note a change before that
     is published and does not.
     """
-    started = time.monotonic()
+    started, name = time.monotonic(), source.description.name
     run = Delivery(source, settings, run_id or str(uuid.uuid4()), progress)
     await asyncio.to_thread(require_topic, settings, run.topic)
-    log.info("publish_started", source=run.progress.source, run=run.run_id, topic=run.topic)
-    kept = None
+    log.info("publish_started", source=name, run=run.run_id, topic=run.topic)
     if checkpoint is not None:
-        kept = await open_checkpoint(source, settings, run.run_id, anew=checkpoint == "anew")
+        run.checkpoint = await open_checkpoint(source, settings, run.run_id, restart=checkpoint == "restart")
     try:
-        batches = source.batches()
-        if kept is not None:
-            run.checkpoint, batches = kept.checkpointing, kept.batches()
+        batches = run.checkpoint.batches() if run.checkpoint else source.batches()
         await _publish_all(run, batches)
     finally:
-        if kept is not None:
-            await kept.checkpointing.close()
-    report = _report(run, time.monotonic() - started)
+        if run.checkpoint is not None:
+            await run.checkpoint.close()
+    sent, seconds = run.progress, time.monotonic() - started
+    warning = repeated_keys(source.description, sent.keys)
     log.info(
         "published",
-        source=report.source,
-        run=report.run_id,
-        records=report.published,
-        unchanged=report.unchanged,
-        rejected_rows=report.rejected_rows,
-        encoding=run.progress.encoding and str(run.progress.encoding),
-        left_out=run.progress.left_out,
-        seconds=round(report.seconds, 3),
+        source=name,
+        run=run.run_id,
+        records=sent.confirmed,
+        unchanged=sent.unchanged,
+        rejected_rows=sent.rejected_rows,
+        encoding=sent.encoding and str(sent.encoding),
+        left_out=sent.left_out,
+        seconds=round(seconds, 3),
     )
-    if report.warning:
-        log.warning("keys_repeat", source=report.source, run=report.run_id, reason=report.warning)
-    return report
+    if warning:
+        log.warning("keys_repeat", source=name, run=run.run_id, reason=warning)
+    return PublishReport(run.run_id, sent.confirmed, sent.rejected_rows, run.offsets, seconds, sent.unchanged, warning)
 
 
 async def _publish_all(run: Delivery, batches: AsyncIterator[SourceBatch]) -> None:
@@ -120,18 +116,3 @@ async def _publish_all(run: Delivery, batches: AsyncIterator[SourceBatch]) -> No
         raise
     await run.end()
     run.require_all_confirmed()
-
-
-def _report(run: Delivery, seconds: float) -> PublishReport:
-    progress = run.progress
-    return PublishReport(
-        run.run_id,
-        progress.source,
-        run.source.description.dataset.name,
-        progress.confirmed,
-        progress.rejected_rows,
-        run.offsets,
-        seconds,
-        progress.unchanged,
-        repeated_keys(run.source.description, progress.keys),
-    )

@@ -1,4 +1,4 @@
-"""Whether there is a raw topic to publish to, asked before anything is read."""
+"""Asks, before anything is read, for the raw topic to publish to."""
 
 import time
 

@@ -38,8 +38,8 @@ INSERT INTO etl_checkpoint_pages (source, page, etag, last_modified, records) VA
 _CUT = "DELETE FROM etl_checkpoint_pages WHERE source = $1 AND (page IS NULL OR page >= $2)"
 
 
-Checkpoint = Literal["resume", "anew"]
-"""The use that a run makes of its source's checkpoint: go on from it, or begin another one."""
+Checkpoint = Literal["resume", "restart"]
+"""A run goes on from its source's checkpoint, or begins another one."""
 
 
 class CheckpointFailed(Explained):

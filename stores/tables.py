@@ -344,7 +344,7 @@ run_profiles = Table(
     Column("compared_with", Integer, nullable=False),
     Index(None, "source", "profiled_at"),
 )
-"""Profiles of successful runs, {feature: number}, from so many sampled records: see `services/anomalies/`.
+"""The profile of each successful run, {feature: number}, from so many sampled records: `services/runs/anomalies.py`.
 
 It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """

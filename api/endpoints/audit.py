@@ -6,11 +6,15 @@ from confluent_kafka import KafkaException
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients, OurStages
+from api.endpoints.services import OurClients
 from api.probes import require
 from api.served_json import encode
 from api.unavailable import Unavailable
 from runtime.kafka.clients import reason
+from services.audits.audit import audit as audit_records
+from services.audits.audit import audit_json
+from services.audits.moved_keys import moved_keys
+from stores.coverage import read_apart
 
 router = APIRouter(tags=["audit"])
 
@@ -27,7 +31,7 @@ class AuditAnswer(BaseModel):
 
 
 @router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for")
-async def audit(clients: OurClients, stages: OurStages) -> Response:
+async def audit(clients: OurClients) -> Response:
     """What Postgres has booked against what the raw topics hold, per partition.
 
     Records are `covered`, `in_flight`, or lost (`holes`); offsets are `void` (they carry no record), `held` by an open
@@ -35,7 +39,10 @@ async def audit(clients: OurClients, stages: OurStages) -> Response:
     """
     await require(clients, "postgres", "kafka")
     try:
-        found = await stages.audit(clients.engine)
+        rows = await audit_records(clients.settings, clients.engine)
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
+    moved = await moved_keys(clients.engine)
+    async with clients.engine.connect() as connection:
+        found = audit_json(rows, moved, await read_apart(connection))
     return Response(encode(found), media_type="application/json")

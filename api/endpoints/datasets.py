@@ -1,6 +1,5 @@
 """Read endpoints for every dataset, made from its declaration; and the same for customers under their own path."""
 
-import asyncio
 from http import HTTPStatus
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from pydantic import BaseModel
 
 from api.cached_records import MAX_KEY_LENGTH, read_record
 from api.clients import Clients
-from api.endpoints.services import OurClients, OurRuns, OurStages
+from api.endpoints.services import OurClients
 from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
 from api.probes import require
@@ -17,8 +16,11 @@ from api.problems import ProblemAnswer
 from api.record_pages import read_page
 from api.served_json import encode
 from api.served_model import page_model, served_model
+from runtime.errors import DeliveryFailed
 from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.registry import all_datasets
+from services.runs.ingest import publish_delete
+from stores.outages import Unavailable
 
 JSON = "application/json"
 
@@ -96,8 +98,6 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     )
     async def delete_record(
         clients: OurClients,
-        runs: OurRuns,
-        stages: OurStages,
         key: Annotated[str, Path(description=f"The record's {key_form}.", max_length=MAX_KEY_LENGTH)],
     ) -> Response:
         """Publishes a tombstone and waits until Postgres has taken it. Idempotent: deleting nothing is no error."""
@@ -106,10 +106,11 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
             key = dataset.normal_key(key)
         except ValueError as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
-        published = await stages.delete(dataset, key)
         try:
-            outcome = await asyncio.wait_for(runs.taken(published.offsets), DELETE_SECONDS)
-        except TimeoutError:
+            outcome = await publish_delete(clients.settings, clients.engine, dataset, key, DELETE_SECONDS)
+        except DeliveryFailed as error:
+            raise Unavailable("kafka", str(error)) from error
+        if outcome is None:
             return Response(status_code=HTTPStatus.ACCEPTED)
         if outcome.failed:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", f"{key[:200]!r} is no key of {dataset.name}")

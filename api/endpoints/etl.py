@@ -1,19 +1,20 @@
 """`GET /stats`, `GET /runs` and `GET /runs/{run_id}`: what the ETL runs did."""
 
-import datetime
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from http import HTTPStatus
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from api.clients import Clients
 from api.database import reading
 from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page
-from api.recorded_runs import recorded_run
+from api.problems import ProblemAnswer
 from api.served_json import encode
-from services.runs.runs import RunRow, end_interrupted, list_runs
-from services.runs.stats import Totals, read_stats
+from services.runs.history import RunRow, list_runs, read_run
+from services.runs.stats import Stats, read_stats
 
 router = APIRouter(tags=["etl runs"])
 
@@ -30,29 +31,12 @@ class RunsPage(BaseModel):
     has_more: bool
 
 
-class StatsAnswer(BaseModel):
-    """What the runs come to. Records, outcomes and seconds are those of successful runs; `sources` has the same per
-    source.
-    """
-
-    total_records_processed: int
-    outcomes: dict[str, int]
-    total_duration_seconds: float
-    last_success: datetime.datetime | None
-    last_failure: datetime.datetime | None
-    last_failure_reason: str | None
-    run_count: int
-    running: int
-    anomalies: list[dict[str, Any]]
-    sources: dict[str, Totals]
-
-
-@router.get("/stats", response_model=StatsAnswer, summary="What the ETL runs come to, in all and per source")
+@router.get("/stats", response_model=Stats, summary="What the ETL runs come to, in all and per source")
 async def stats(clients: OurClients) -> Response:
     """Times are UTC; null where there was no such run."""
     async with reading(clients.engine) as connection:
         found = await read_stats(connection)
-    return Response(encode(found.json()), media_type=JSON)
+    return Response(encode(asdict(found)), media_type=JSON)
 
 
 @router.get("/runs", response_model=RunsPage, summary="ETL runs, newest first")
@@ -66,7 +50,6 @@ async def runs(
     """A run is a success once Postgres has stored or refused each of its records."""
     offset = (page - 1) * page_size
     async with reading(clients.engine) as connection:
-        await end_interrupted(connection)
         rows, total = await list_runs(connection, source=source, status=status, offset=offset, limit=page_size)
     answer = {
         "data": [asdict(row) for row in rows],
@@ -82,3 +65,12 @@ async def runs(
 async def run(clients: OurClients, run_id: str) -> Response:
     """As it stands now, or as it ended."""
     return Response(encode(asdict(await recorded_run(clients, run_id))), media_type=JSON)
+
+
+async def recorded_run(clients: Clients, run_id: str) -> RunRow:
+    """The run of that id. Raises ProblemAnswer (404) if none is recorded, Unavailable without Postgres."""
+    async with reading(clients.engine) as connection:
+        row = await read_run(connection, run_id)
+    if row is None:
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", f"No run {run_id[:80]!r} is recorded")
+    return row

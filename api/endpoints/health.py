@@ -15,12 +15,12 @@ from api.clients import Clients
 from api.database import reading
 from api.endpoints.services import OurClients
 from api.probes import Finding, Store, probe_all, require
-from api.recorded_runs import latest_run
 from api.served_json import encode
 from api.unavailable import Unavailable
 from rehearsals.file import running
 from runtime.settings import Settings
 from services.failures.held import count_held
+from services.runs.history import list_runs
 
 router = APIRouter(tags=["health"])
 
@@ -98,10 +98,12 @@ async def etl_health(clients: OurClients) -> Response:
     last, etl_status, run_id = None, "unknown", None
     if findings["postgres"].status == "up":
         try:
-            run = await latest_run(clients)
+            async with reading(clients.engine) as connection:
+                runs, _ = await list_runs(connection, limit=1)
         except Unavailable as error:
             findings["postgres"] = Finding("down", reason=error.reason)
         else:
+            run = runs[0] if runs else None
             last = (run.finished_at or run.started_at) if run else None
             etl_status, run_id = (run.status, run.run_id) if run else ("never_run", None)
     misfits, held = await _misfits(clients, findings), await _held(clients, findings)

@@ -6,20 +6,22 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.endpoints.etl import recorded_run
 from api.endpoints.services import OurClients, OurRuns
-from api.ingest_runs import Run
 from api.probes import require
 from api.problems import ProblemAnswer
-from api.recorded_runs import recorded_run
 from api.served_json import encode
-from api.stages import SourceUnavailable
+from producers.source import SourceFailed
+from runtime.errors import DeliveryFailed
+from services.runs.ingest import address_of
 from services.runs.run import RunUnderWay
+from stores.outages import Unavailable
 
 router = APIRouter(tags=["ingest"])
 
 
 class IngestAnswer(BaseModel):
-    """How a run stands. `records_processed` counts the records that were published; null while that goes on."""
+    """A run as it stands. `records_processed` counts the records that were published; null while that goes on."""
 
     status: str
     run_id: str
@@ -49,25 +51,33 @@ async def ingest(clients: OurClients, runs: OurRuns) -> Response:
     # Asked first: without them a run would hang on its clients' long timeouts.
     await require(clients, "postgres", "kafka")
     try:
-        run = await runs.start()
+        run, ending = await runs.start()
     except RunUnderWay as error:
         where = f"; see {_location(error.run_id)}" if error.run_id else ""
         raise ProblemAnswer(HTTPStatus.CONFLICT, "ingest-under-way", f"{error}{where}", run_id=error.run_id) from None
-    assert run.task is not None  # noqa: S101 (start() made it)
     # Not wait_for, which would cancel the run: it goes on, whoever listens.
-    await asyncio.wait({run.task}, timeout=clients.settings.ingest_timeout_seconds)
-    if run.error is not None:
-        raise _as_answer(run)
-    answer = IngestAnswer(
-        status=run.status,
-        run_id=run.run_id,
-        records_processed=run.etl.published if run.outcome else None,
-        stored=run.outcome.stored if run.outcome else None,
-        failed=run.outcome.failed if run.outcome else None,
-    )
-    if run.status == "running":
+    await asyncio.wait({ending}, timeout=clients.settings.ingest_timeout_seconds)
+    if not ending.done() or ending.cancelled():
+        answer = IngestAnswer(status="running", run_id=run.run_id, records_processed=None, stored=None, failed=None)
         headers = {"Location": _location(run.run_id)}
         return Response(_body(answer), HTTPStatus.ACCEPTED, headers, "application/json")
+    try:
+        outcome = ending.result()
+    except SourceFailed as error:
+        url = address_of(run.source, clients.settings)
+        detail = f"The source {url} cannot be read: {error.reason}"
+        raise ProblemAnswer(
+            HTTPStatus.BAD_GATEWAY, "source-unavailable", detail, source_url=url, run_id=run.run_id
+        ) from None
+    except DeliveryFailed as error:
+        raise Unavailable("kafka", str(error)) from error
+    answer = IngestAnswer(
+        status="success",
+        run_id=run.run_id,
+        records_processed=run.published,
+        stored=outcome.stored,
+        failed=outcome.failed,
+    )
     return Response(_body(answer), media_type="application/json")
 
 
@@ -89,17 +99,6 @@ async def ingest_status(clients: OurClients, run_id: str) -> Response:
 def _body(answer: IngestAnswer) -> bytes:
     body = answer.model_dump()
     return encode({name: value for name, value in body.items() if name != "reason" or value is not None})
-
-
-def _as_answer(run: Run) -> Exception:
-    error = run.error
-    assert error is not None  # noqa: S101 (judged by the caller)
-    if isinstance(error, SourceUnavailable):
-        detail = f"The source {error.url} cannot be read: {error.reason}"
-        return ProblemAnswer(
-            HTTPStatus.BAD_GATEWAY, "source-unavailable", detail, source_url=error.url, run_id=run.run_id
-        )
-    return error
 
 
 def _location(run_id: str) -> str:

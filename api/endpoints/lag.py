@@ -1,32 +1,16 @@
-"""`GET /lag`: how far each consumer group is behind, per topic and partition, from committed offsets."""
+"""`GET /lag`: the lag of each consumer group, per topic and partition, from committed offsets."""
 
 from confluent_kafka import KafkaException
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients, OurStages
+from api.endpoints.services import OurClients
 from api.probes import require
 from api.unavailable import Unavailable
+from monitoring.lag import PartitionLag, read_lag
 from runtime.kafka.clients import reason
 
 router = APIRouter(tags=["lag"])
-
-
-class LagRow(BaseModel):
-    """One group in one partition. `committed` is null before the group's first commit.
-
-    `end` is the last stable offset. `held` offsets behind it are written and wait for a transaction that has been open
-    for `held_seconds`; that is no lag. Markers of transactions have offsets too, so no difference counts records.
-    """
-
-    group: str
-    topic: str
-    partition: int
-    committed: int | None
-    end: int
-    lag: int
-    held: int
-    held_seconds: float | None
 
 
 class LagAnswer(BaseModel):
@@ -34,32 +18,19 @@ class LagAnswer(BaseModel):
 
     total: int
     groups: dict[str, int]
-    data: list[LagRow]
+    data: list[PartitionLag]
 
 
 @router.get("/lag")
-async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
-    """How far each consumer group is behind."""
+async def lag(clients: OurClients) -> LagAnswer:
+    """The lag of each consumer group, and the sums per group and over all."""
     # The reader waits longer for a broker than a caller of this endpoint should.
     await require(clients, "kafka")
     try:
-        rows = await stages.lag()
+        rows = await read_lag(clients.settings)
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
     groups: dict[str, int] = {}
     for row in rows:
         groups[row.group] = groups.get(row.group, 0) + row.lag
-    data = [
-        LagRow(
-            group=row.group,
-            topic=row.topic,
-            partition=row.partition,
-            committed=row.committed,
-            end=row.end,
-            lag=row.lag,
-            held=row.held,
-            held_seconds=row.held_seconds,
-        )
-        for row in rows
-    ]
-    return LagAnswer(total=sum(groups.values()), groups=groups, data=data)
+    return LagAnswer(total=sum(groups.values()), groups=groups, data=rows)

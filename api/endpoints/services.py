@@ -6,8 +6,8 @@ from fastapi import Depends, Request
 
 from api.clients import Clients
 from api.failure_replays import FailureReplays
-from api.ingest_runs import IngestRuns
-from api.stages import Stages
+from producers.webhook.webhooks import Webhooks
+from services.runs.ingest import IngestRuns
 
 # `async` although nothing is awaited: FastAPI sends plain functions to a thread, which costs more than most reads.
 
@@ -22,9 +22,9 @@ async def _runs(request: Request) -> IngestRuns:
     return runs
 
 
-async def _stages(request: Request) -> Stages:
-    stages: Stages = request.app.state.stages
-    return stages
+async def _webhooks(request: Request) -> Webhooks:
+    webhooks: Webhooks = request.app.state.webhooks
+    return webhooks
 
 
 async def _replays(request: Request) -> FailureReplays:
@@ -34,5 +34,5 @@ async def _replays(request: Request) -> FailureReplays:
 
 OurClients = Annotated[Clients, Depends(_clients)]
 OurRuns = Annotated[IngestRuns, Depends(_runs)]
-OurStages = Annotated[Stages, Depends(_stages)]
+OurWebhooks = Annotated[Webhooks, Depends(_webhooks)]
 OurReplays = Annotated[FailureReplays, Depends(_replays)]

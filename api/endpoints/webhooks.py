@@ -1,21 +1,39 @@
 """`POST /webhooks/{source}`: records that a sender pushes, signed; accepted once Kafka has them."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from api.endpoints.services import OurStages
+from api.endpoints.services import OurWebhooks
 from api.problems import ProblemAnswer
 from api.served_json import encode
-from api.stages import BodyRefused, DeliveryUnderWay, KeyRefused, KeyReused, SignatureRefused, TooManyRecords
+from producers.sources import SourcesError
+from producers.webhook.deliveries import DeliveryUnderWay, KeyRefused, KeyReused
+from producers.webhook.source import SignatureRefused
+from producers.webhook.webhooks import BodyRefused, TooManyRecords
+from runtime.errors import DeliveryFailed
+from stores.outages import Unavailable
+
+log = structlog.get_logger()
 
 router = APIRouter(tags=["webhooks"])
 
+REFUSALS: Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]] = {
+    SignatureRefused: (HTTPStatus.UNAUTHORIZED, "invalid-signature", {"WWW-Authenticate": "HMAC-SHA256"}),
+    BodyRefused: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", {}),
+    KeyRefused: (HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", {}),
+    KeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", {}),
+    DeliveryUnderWay: (HTTPStatus.CONFLICT, "delivery-under-way", {"Retry-After": "1"}),
+}
+"""Status, code and headers of the answer to a delivery that is refused."""
+
 
 class AcceptedAnswer(BaseModel):
-    """How many records were taken, and into which dataset."""
+    """The number of records that were taken, and their dataset."""
 
     accepted: int
     source: str
@@ -43,33 +61,32 @@ class AcceptedAnswer(BaseModel):
         }
     },
 )
-async def webhook(stages: OurStages, request: Request, source: str) -> Response:
+async def webhook(webhooks: OurWebhooks, request: Request, source: str) -> Response:
     """Takes a JSON object, or an array of them, signed with HMAC-SHA256 over the bytes of the body.
 
     Answers 202 when every record is safe in Kafka. One that is no JSON becomes a failure, its neighbours do not.
     What is sent again is published again, and is then the newest; a source with `idempotency_header` publishes a
     delivery once, and answers a repeat as it did the first time.
     """
-    hook = await stages.webhooks.named(source)
+    try:
+        hook = await webhooks.named(source)
+    except SourcesError as error:
+        raise Unavailable("sources", "this source is misconfigured; the log of this server says how") from error
     if hook is None:
         detail = f"There is no webhook source {source[:80]!r}; it is a block of kind webhook in sources.toml"
         raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail)
     body = await _body(request, hook.max_bytes)
     try:
         accepted = await hook.accept(body, request.headers)
-    except SignatureRefused as error:
-        headers = {"WWW-Authenticate": "HMAC-SHA256"}
-        raise ProblemAnswer(HTTPStatus.UNAUTHORIZED, "invalid-signature", str(error), headers) from None
-    except BodyRefused as error:
-        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
-    except KeyRefused as error:
-        raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", str(error)) from None
-    except KeyReused as error:
-        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", str(error)) from None
-    except DeliveryUnderWay as error:
-        raise ProblemAnswer(HTTPStatus.CONFLICT, "delivery-under-way", str(error), {"Retry-After": "1"}) from None
+    except tuple(REFUSALS) as error:
+        status, code, headers = REFUSALS[type(error)]
+        raise ProblemAnswer(status, code, str(error), headers) from None
     except TooManyRecords as error:
         raise _too_large(f"{error}; send several requests") from None
+    except DeliveryFailed as error:
+        # Senders are strangers: where our servers are is for the log.
+        log.warning("webhook_not_confirmed", source=source, reason=str(error))
+        raise Unavailable("kafka", "not every record has been confirmed") from error
     answer = AcceptedAnswer(accepted=accepted, source=source, dataset=hook.dataset)
     return Response(encode(answer.model_dump()), HTTPStatus.ACCEPTED, media_type="application/json")
 

@@ -5,6 +5,8 @@ The lock goes with its process, however that ends.
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -13,7 +15,7 @@ import structlog
 from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import KEEPALIVES, RUN_HOLDER, run_lock, try_lock, unlock
-from stores.outages import POSTGRES_ERRORS, Unavailable, postgres_trouble
+from stores.outages import POSTGRES_ERRORS, postgres_trouble
 
 log = structlog.get_logger()
 
@@ -40,21 +42,29 @@ class SourceLock:
         self._lost = asyncio.Event()
 
     async def take(self) -> bool:
-        """Take it if it is free; does not wait for it. Raises Unavailable."""
-        try:
-            taken, _ = await self._try()
-        except Exception as error:
-            await self._close()
-            if reason := postgres_trouble(error):
-                raise Unavailable("postgres", reason) from error
-            raise
+        """Take it if it is free; does not wait for it. `release` must follow, even if it raises.
+
+        Raises what asyncpg raises when Postgres does not answer.
+        """
+        taken, _ = await self._try()
         return taken
 
-    async def guard(self) -> None:
-        """Take the lock again whenever its connection is lost, as after a restart of Postgres; runs until cancelled.
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Hold the lock during the body, and take it again whenever its connection is lost, as when Postgres restarts.
 
-        Raises LockTaken when somebody else was faster.
+        Raises LockTaken, and cancels the body, when another run was faster.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._keep())
+                yield
+                keeping.cancel()
+        except BaseExceptionGroup as errors:
+            # Either what the body has raised or LockTaken: both stand for themselves.
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+
+    async def _keep(self) -> None:
         while True:
             await self._lost.wait()
             log.warning("etl_lock_lost", source=self._source)
@@ -65,6 +75,7 @@ class SourceLock:
     async def release(self) -> None:
         """Give it back, if it is held; when this returns, the next may have it. Raises nothing."""
         if self._connection is not None and not self._connection.is_closed():
+            # Not left to the closing, which the server notices some time later.
             with contextlib.suppress(*POSTGRES_ERRORS):
                 await unlock(self._connection, run_lock(self._source))
         await self._close()

@@ -1,26 +1,31 @@
-"""One ETL run, in the one place where runs are done: lock, record, publish, wait for Postgres, record how it ended."""
+"""One ETL run, from its source's lock to its record in `etl_runs`; and the parts of it that others use."""
 
 import asyncio
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from producers.delivery import Progress
+from producers.publish import PublishReport, publish
+from producers.source import Source
+from rehearsals.source import rehearsed_source
 from runtime.errors import Explained
 from runtime.kafka.clients import reason
 from runtime.patience import Patience
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
-from services.anomalies.runs import examine_run
+from services.runs.anomalies import examine_run
+from services.runs.history import close_run, note_published, open_run, running_run
 from services.runs.lock import SourceLock
-from services.runs.runs import close_run, note_published, open_run, running_run
-from stores.coverage import Outcome, Wanted, wait_until_covered
+from stores.checkpoints import Checkpoint
+from stores.coverage import Outcome, wait_until_covered
 from stores.epochs import note_epochs
 from stores.outages import Unavailable, postgres_trouble
 
@@ -33,12 +38,12 @@ STATEMENT_SECONDS = 60
 RETRY_SECONDS = 0.5
 
 OPENING_SECONDS = 2.0
-"""Between taking the lock and recording its run; who finds the lock taken waits so long to learn the run's id."""
+"""Between taking the lock and recording the run; another run that finds the lock taken waits so long for its id."""
 
 RECORD_FAILURE_SECONDS = 5.0
-"""How long a run that failed tries to say so; the next one who looks would say `interrupted`."""
+"""A run that failed tries for so long to record it; after that, whoever looks next records `interrupted`."""
 
-TELL_AGAIN_SECONDS = 30.0
+WARN_AGAIN_SECONDS = 30.0
 """Between two lines in the log about a store that is away."""
 
 
@@ -48,7 +53,6 @@ class RunUnderWay(Explained):
     def __init__(self, source: str, run_id: str | None) -> None:
         which = f"run {run_id}" if run_id else "another run"
         super().__init__(f"{source}: {which} of this source is under way; try again when it has ended")
-        self.source = source
         self.run_id = run_id
 
 
@@ -56,185 +60,146 @@ class NotTaken(Explained):
     """Records are published, and Postgres has taken none of them for the time that was given, or never will."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """Every record of a run, confirmed by the broker: how many, and where per (physical raw topic, partition)."""
-
-    records: int
-    offsets: Wanted
-
-
 @dataclass
-class EtlRun:
-    """A run that holds its source's lock and is recorded as `running`; `complete` must follow."""
+class Run:
+    """A run of a source as it stands. Written by the run; whoever asked for it may read it at any time."""
 
-    settings: Settings
-    source: str
-    dataset: str
-    run_id: str
-    lock: SourceLock
-    engine: AsyncEngine
-    published: int | None = None
-    """Records that the broker has confirmed so far; whoever publishes may keep it up to date."""
-    encoding: str | None = None
-    """Of the text that it is read from, likewise."""
-    outcomes: dict[str, int] = field(default_factory=dict)
-    """What had become of its records when Postgres was last asked."""
+    source: Source
+    on_change: Callable[[], None] = lambda: None
+    """Called when it has begun, and often while it publishes and waits."""
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    begun: bool = False
+    """It holds its source's lock and is recorded."""
+    progress: Progress | None = None
+    report: PublishReport | None = None
+    """None until every record is confirmed."""
+    pending: int | None = None
+    """Published records that Postgres has not taken yet."""
+    outcome: Outcome | None = None
+    """None until Postgres has every record, or the wait for it is over."""
 
-    async def complete(
-        self,
-        publish: Callable[[], Awaitable[Published]],
-        *,
-        wait_seconds: float | None = None,
-        pending: Callable[[int], None] | None = None,
-    ) -> Outcome:
-        """Publish, wait until Postgres has every record, and record the success; whatever else happens, the failure.
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.description.name
 
-        Waits until Postgres has taken none of the run's records for `wait_seconds`, by default as long as it takes: an
-        outage only makes it longer. `pending` is called with the number of records that Postgres has not taken yet. To
-        be called once. When cancelled, the run is recorded as failed before CancelledError goes on.
+    @property
+    def published(self) -> int | None:
+        """Records that the broker has confirmed so far; None before there were any to send."""
+        return self.progress.confirmed if self.progress else None
 
-        Raises what `publish` raises; NotTaken when the wait is over or Kafka has lost records before Postgres had them,
-        Unavailable if a store was away then; LockTaken.
-        """
-        started = time.monotonic()
-        try:
-            outcome = await self._guarded(self._publish_and_wait(publish, wait_seconds, pending))
-        except BaseException as error:
-            await self._record_failure(error)
-            raise
-        finally:
-            await self.release()
-        seconds = round(time.monotonic() - started, 2)
-        counts = {"published": self.published, "stored": outcome.stored, "failed": outcome.failed}
-        log.info("etl_run_succeeded", source=self.source, run=self.run_id, seconds=seconds, **counts)
-        return outcome
+    def note_progress(self, progress: Progress) -> None:
+        """To be told while records are published."""
+        self.progress = progress
+        self.on_change()
 
-    async def release(self) -> None:
-        """Give lock and connections back. Done whole before a cancellation goes on, which would leave them open."""
-        await uninterrupted(self._release())
-
-    async def _release(self) -> None:
-        await self.lock.release()
-        await self.engine.dispose()
-
-    async def _guarded(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """Do the work while the lock is held."""
-        doing, holding = asyncio.create_task(work), asyncio.create_task(self.lock.guard())
-        try:
-            await asyncio.wait({doing, holding}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                holding.result()
-            return await doing
-        finally:
-            doing.cancel()
-            holding.cancel()
-            await asyncio.gather(doing, holding, return_exceptions=True)
-
-    async def _publish_and_wait(
-        self,
-        publish: Callable[[], Awaitable[Published]],
-        wait_seconds: float | None,
-        pending: Callable[[int], None] | None,
-    ) -> Outcome:
-        published = await publish()
-        self.published = published.records
-        patience = Patience(wait_seconds)
-        await self._insist(self._note_published, patience)
-        await self._insist(self._note_epochs, patience)
-        outcome = await self._insist(lambda: self._look(published.offsets, patience, pending), patience)
-        self.outcomes = outcome.counts()
-        if outcome.gone:
-            raise NotTaken(outcome.why_gone())
-        if outcome.pending:
-            raise NotTaken(not_taken(outcome, published.records, patience))
-        await self._insist(lambda: self._close(stored=outcome.stored, failed=outcome.failed), Patience(None))
-        await self._look_for_anomalies(published.offsets, outcome)
-        return outcome
-
-    async def _look_for_anomalies(self, wanted: Wanted, outcome: Outcome) -> None:
-        try:
-            await examine_run(self.engine, self.run_id, self.source, self.dataset, wanted, outcome)
-        except Exception as error:  # noqa: BLE001 (the run is a success, whether or not it can be compared)
-            log.warning("run_not_examined", source=self.source, run=self.run_id, reason=repr(error))
-
-    async def _look(self, wanted: Wanted, patience: Patience, pending: Callable[[int], None] | None) -> Outcome:
-        return await wait_until_covered(self.settings, self.engine, wanted, patience, pending, self.run_id)
-
-    async def _note_published(self) -> None:
-        async with self.engine.begin() as connection:
-            await note_published(connection, self.run_id, self.published or 0)
-
-    async def _note_epochs(self) -> None:
-        # Before the books are asked: those of a topic that was made anew would have new records covered already.
-        await note_epochs(self.settings)
-
-    async def _close(self, **values: Any) -> None:
-        async with self.engine.begin() as connection:
-            values |= {"encoding": self.encoding, "outcomes": self.outcomes or None}
-            await close_run(connection, self.run_id, published=self.published, **values)
-
-    async def _insist(self, attempt: Callable[[], Awaitable[T]], patience: Patience) -> T:
-        """Try until a store that is away is back. Raises Unavailable once the patience is over, others at once."""
-        told = -math.inf
-        while True:
-            try:
-                return await attempt()
-            except Exception as error:
-                trouble = _outage(error)
-                if trouble is None:
-                    raise
-                if not patience.remaining:
-                    raise trouble from error
-                if time.monotonic() > told + TELL_AGAIN_SECONDS:
-                    log.warning("etl_run_waits", source=self.source, run=self.run_id, reason=str(trouble))
-                    told = time.monotonic()
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _record_failure(self, error: BaseException) -> None:
-        why = failure_reason(error, self.published)
-        unexpected = not isinstance(error, Explained | asyncio.CancelledError)
-        log.warning("etl_run_failed", source=self.source, run=self.run_id, reason=why, exc_info=unexpected)
-        patience = Patience(RECORD_FAILURE_SECONDS)
-        try:
-            async with asyncio.timeout(RECORD_FAILURE_SECONDS):
-                await self._insist(lambda: self._close(failure_reason=why), patience)
-        except Exception as trouble:  # noqa: BLE001 (the run's own error must go on)
-            log.warning("etl_run_left_running", source=self.source, run=self.run_id, reason=str(trouble))
+    def note_pending(self, pending: int) -> None:
+        """To be told while Postgres takes them."""
+        self.pending = pending
+        self.on_change()
 
 
-async def begin_run(settings: Settings, source: str, dataset: str, trigger: str, run_id: str | None = None) -> EtlRun:
-    """Take the source's lock and record that a run begins. `run_id` is a new UUID if not given.
+async def run_source(
+    run: Run,
+    settings: Settings,
+    trigger: str,
+    *,
+    checkpoint: Checkpoint | None = None,
+    wait_seconds: float | None = None,
+) -> Outcome:
+    """Run a source from begin to end. A success has an outcome in Postgres for every confirmed offset.
 
-    `trigger` is who asked for it. Raises RunUnderWay at once when the source is being run, in this process or another;
-    Unavailable without Postgres.
+    `trigger` is who asked for it, `checkpoint` as `publish` takes it. Gives up when Postgres has taken none of the
+    run's records for `wait_seconds`; by default never: an outage only makes the wait longer. When cancelled, what is
+    queued is flushed and the run is recorded as failed before CancelledError goes on.
+
+    Raises RunUnderWay at once when the source is being run, in this process or another, and Unavailable without
+    Postgres: nothing is recorded then. All else is recorded: what `publish` raises; NotTaken when the wait is over or
+    Kafka has lost records before Postgres had them, Unavailable if a store was away then; LockTaken.
     """
-    run = EtlRun(
-        settings, source, dataset, run_id or str(uuid.uuid4()), SourceLock(settings, source), _engine(settings)
-    )
+    started = time.monotonic()
+    lock, engine = SourceLock(settings, run.name), _engine(settings)
     try:
-        await _take(run)
-        async with run.engine.begin() as connection:
-            await open_run(connection, run.run_id, source, dataset, trigger)
-    except BaseException as error:
-        await run.release()
-        if isinstance(error, Exception) and (trouble := _outage(error)):
-            raise trouble from error
-        raise
-    log.info("etl_run_started", source=source, run=run.run_id, trigger=trigger)
-    return run
+        await _begin(run, trigger, lock, engine)
+        try:
+            async with lock.kept():
+                report = await publish_source(run, settings, checkpoint)
+                patience = Patience(wait_seconds)
+                await outlast(lambda: _record_published(run, engine), patience, run)
+                outcome = await outlast(lambda: wait_until_stored(run, settings, engine, patience), patience, run)
+                await outlast(lambda: _record_end(run, engine), Patience(None), run)
+                await _examine(run, engine, report, outcome)
+        except BaseException as error:
+            await _record_failure(run, engine, error)
+            raise
+    finally:
+        # Done whole before a cancellation goes on, which would leave connections open.
+        await uninterrupted(_release(lock, engine))
+    seconds = round(time.monotonic() - started, 2)
+    counts = {"published": report.published, "stored": outcome.stored, "failed": outcome.failed}
+    log.info("etl_run_succeeded", source=run.name, run=run.run_id, seconds=seconds, **counts)
+    return outcome
 
 
-def not_taken(outcome: Outcome, published: int, patience: Patience) -> str:
-    """What to tell of a wait that is over. Pure."""
-    return (
-        f"{outcome.pending:,} of {published:,} published records have not reached Postgres within "
-        f"{patience.seconds:g} s in which none did; `headrace status` shows what is down, `headrace lag` what is behind"
-    )
+async def publish_source(run: Run, settings: Settings, checkpoint: Checkpoint | None = None) -> PublishReport:
+    """Publish the records of a run and wait until each is confirmed. Raises what `publish` raises."""
+    source = rehearsed_source(run.source, settings)
+    run.report = await publish(source, settings, run_id=run.run_id, progress=run.note_progress, checkpoint=checkpoint)
+    return run.report
+
+
+async def wait_until_stored(run: Run, settings: Settings, engine: AsyncEngine, patience: Patience) -> Outcome:
+    """Wait until Postgres has an outcome for every confirmed offset of a published run.
+
+    Raises NotTaken when the patience is over or Kafka has lost records before Postgres had them; when Kafka or Postgres
+    does not answer, what their clients raise.
+    """
+    assert run.report is not None  # noqa: S101 (it is published)
+    # First: the coverage of a topic that was created again would seem to have the new records already.
+    await note_epochs(settings)
+    outcome = await wait_until_covered(settings, engine, run.report.offsets, patience, run.note_pending, run.run_id)
+    run.outcome, run.pending = outcome, outcome.pending
+    if outcome.gone:
+        raise NotTaken(outcome.why_gone())
+    if outcome.pending:
+        raise NotTaken(
+            f"{outcome.pending:,} of {run.report.published:,} published records have not reached Postgres within "
+            f"{patience.seconds:g} s in which none did; `headrace status` shows what is down, `headrace lag` what is "
+            "behind"
+        )
+    return outcome
+
+
+async def outlast(attempt: Callable[[], Awaitable[T]], patience: Patience, run: Run) -> T:
+    """Try until a store that is away is back. Raises Unavailable once the patience is over, other errors at once."""
+    warned_at = -math.inf
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:
+            trouble = outage(error)
+            if trouble is None:
+                raise
+            if not patience.remaining:
+                raise trouble from error
+            if time.monotonic() > warned_at + WARN_AGAIN_SECONDS:
+                log.warning("etl_run_waits", source=run.name, run=run.run_id, reason=str(trouble))
+                warned_at = time.monotonic()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def outage(error: Exception) -> Unavailable | None:
+    """The store that does not answer, if that is what the error means."""
+    if isinstance(error, Unavailable):
+        return error
+    if isinstance(error, KafkaException):
+        return Unavailable("kafka", reason(error))
+    trouble = postgres_trouble(error)
+    return Unavailable("postgres", trouble) if trouble else None
 
 
 def failure_reason(error: BaseException, published: int | None) -> str:
-    """What is recorded of an error. Pure. Other errors than those meant for users are told by their kind only."""
+    """The words that are recorded of an error. Pure. Errors not meant for users are told by their kind only."""
     if isinstance(error, Explained):
         return str(error)
     if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
@@ -242,14 +207,72 @@ def failure_reason(error: BaseException, published: int | None) -> str:
     return f"an error inside ({type(error).__name__}); the log of the process that ran it has the details"
 
 
-async def _take(run: EtlRun) -> None:
+async def _begin(run: Run, trigger: str, lock: SourceLock, engine: AsyncEngine) -> None:
+    """Take the lock and record the run. Raises RunUnderWay, Unavailable."""
+    try:
+        await _take(run, lock, engine)
+        async with engine.begin() as connection:
+            await open_run(connection, run.run_id, run.name, run.source.description.dataset.name, trigger)
+    except Exception as error:
+        if trouble := outage(error):
+            raise trouble from error
+        raise
+    log.info("etl_run_started", source=run.name, run=run.run_id, trigger=trigger)
+    run.begun = True
+    run.on_change()
+
+
+async def _take(run: Run, lock: SourceLock, engine: AsyncEngine) -> None:
     deadline = time.monotonic() + OPENING_SECONDS
-    while not await run.lock.take():
-        async with run.engine.connect() as connection:
-            other = await running_run(connection, run.source)
+    while not await lock.take():
+        async with engine.connect() as connection:
+            other = await running_run(connection, run.name)
         if other or time.monotonic() > deadline:
-            raise RunUnderWay(run.source, other)
+            raise RunUnderWay(run.name, other)
         await asyncio.sleep(OPENING_SECONDS / 20)
+
+
+async def _record_published(run: Run, engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await note_published(connection, run.run_id, run.published or 0)
+
+
+async def _record_failure(run: Run, engine: AsyncEngine, error: BaseException) -> None:
+    why = failure_reason(error, run.published)
+    unexpected = not isinstance(error, Explained | asyncio.CancelledError)
+    log.warning("etl_run_failed", source=run.name, run=run.run_id, reason=why, exc_info=unexpected)
+    patience = Patience(RECORD_FAILURE_SECONDS)
+    try:
+        async with asyncio.timeout(RECORD_FAILURE_SECONDS):
+            await outlast(lambda: _record_end(run, engine, why), patience, run)
+    except Exception as trouble:  # noqa: BLE001 (the run's own error must go on)
+        log.warning("etl_run_left_running", source=run.name, run=run.run_id, reason=str(trouble))
+
+
+async def _record_end(run: Run, engine: AsyncEngine, failure: str | None = None) -> None:
+    """Record that the run has ended: as a success unless there is a failure."""
+    encoding = str(run.progress.encoding) if run.progress and run.progress.encoding else None
+    async with engine.begin() as connection:
+        await close_run(
+            connection,
+            run.run_id,
+            published=run.published,
+            outcome=run.outcome,
+            failure_reason=failure,
+            encoding=encoding,
+        )
+
+
+async def _examine(run: Run, engine: AsyncEngine, report: PublishReport, outcome: Outcome) -> None:
+    try:
+        await examine_run(engine, run.run_id, run.name, run.source.description.dataset.name, report.offsets, outcome)
+    except Exception as error:  # noqa: BLE001 (the run is a success, whether or not it can be compared)
+        log.warning("run_not_examined", source=run.name, run=run.run_id, reason=repr(error))
+
+
+async def _release(lock: SourceLock, engine: AsyncEngine) -> None:
+    await lock.release()
+    await engine.dispose()
 
 
 def _engine(settings: Settings) -> AsyncEngine:
@@ -264,13 +287,3 @@ def _engine(settings: Settings) -> AsyncEngine:
             "server_settings": {"application_name": "headrace-etl-run", "timezone": "UTC"},
         },
     )
-
-
-def _outage(error: Exception) -> Unavailable | None:
-    """The store that is away, if that is what the error means."""
-    if isinstance(error, Unavailable):
-        return error
-    if isinstance(error, KafkaException):
-        return Unavailable("kafka", reason(error))
-    trouble = postgres_trouble(error)
-    return Unavailable("postgres", trouble) if trouble else None

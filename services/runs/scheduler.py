@@ -10,21 +10,19 @@ import datetime
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from producers.source import Source
 from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
 from runtime.settings import Settings
-from services.runs.etl_run import run_source
-from services.runs.run import RunUnderWay
-from services.runs.runs import seconds_since_latest
-from services.runs.schedule import Plan, first_start, interval_of, lately, next_start, plan_json
-from stores.outages import Unavailable, postgres_trouble
+from services.runs.history import ask, seconds_since_latest
+from services.runs.run import Run, RunUnderWay, outage, run_source
+from stores.outages import Unavailable
 
 log = structlog.get_logger()
 
@@ -32,7 +30,6 @@ AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
-CONNECT_SECONDS = 5
 
 RUNS = Counter("headrace_etl_runs", "Scheduled runs by how they ended", ["source", "status"])
 SECONDS = Histogram(
@@ -42,6 +39,54 @@ SECONDS = Histogram(
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
 )
 LAST_SUCCESS = Gauge("headrace_etl_last_success_timestamp_seconds", "When a scheduled run last succeeded", ["source"])
+
+JITTER = 0.1
+"""Runs begin up to so large a share of the interval earlier or later, so that sources and hosts drift apart."""
+
+
+def interval_of(source: Source, default_seconds: float) -> float | None:
+    """Seconds between two runs of a source: its block's, or the default; None if it is not scheduled. Pure."""
+    own = source.description.interval_seconds
+    return (default_seconds if own is None else own) or None
+
+
+def first_start(now: float, interval: float, since_latest: float | None, chance: float) -> float:
+    """The first due time of a source, on `now`'s clock. Pure; `chance` is from 0 to 1.
+
+    An interval after its latest run that did not fail, whoever ran it; one that was never run, an interval from now on.
+    At once if that time is over, but for the jitter.
+    """
+    jitter = JITTER * interval * chance
+    return now + max(0.0, interval - (since_latest or 0.0)) + jitter
+
+
+def next_start(begun: float, now: float, interval: float, chance: float) -> float:
+    """The due time of a source that was last begun at `begun`: not before `now`, and missed starts are left out.
+
+    Pure; `chance` is from 0 to 1.
+    """
+    return max(now, begun + interval * (1 + JITTER * (2 * chance - 1)))
+
+
+@dataclass
+class Plan:
+    """One source's schedule. `due` on the monotonic clock."""
+
+    source: Source
+    interval: float
+    due: float
+    task: asyncio.Task[None] | None = None
+    last: str = "waiting"
+
+    def json(self, now: float, clock: datetime.datetime) -> dict[str, Any]:
+        """As /health shows it. `now` on the monotonic clock, `clock` the same moment on the wall's."""
+        due = clock + datetime.timedelta(seconds=max(0.0, self.due - now))
+        running = self.last == "running"
+        return {
+            "interval_seconds": self.interval,
+            "last": self.last,
+            "next_start": None if running else due.isoformat(timespec="seconds"),
+        }
 
 
 class Scheduler:
@@ -72,14 +117,16 @@ class Scheduler:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def health(self) -> dict[str, Any]:
-        """What /health shows: each scheduled source with its next start. A source that fails is no fault of ours."""
+        """For /health: each scheduled source with its next start. The scheduler is well while sources fail."""
         now, clock = time.monotonic(), datetime.datetime.now(datetime.UTC)
-        plans = {name: plan_json(plan, now, clock) for name, plan in list(self._plans.items())}
+        plans = {name: plan.json(now, clock) for name, plan in list(self._plans.items())}
         body: dict[str, Any] = {"state": "scheduling" if plans else "nothing_scheduled", "sources": plans}
-        told: dict[str, Any] = {"held_up_by": self._problem, "misconfigured": self._broken}
+        remarks: dict[str, Any] = {"held_up_by": self._problem, "misconfigured": self._broken}
         if self._broken:
-            told["degraded"] = f"not run, since their blocks in the sources file are wrong: {', '.join(self._broken)}"
-        return body | {name: value for name, value in told.items() if value}
+            remarks["degraded"] = (
+                f"not run, since their blocks in the sources file are wrong: {', '.join(self._broken)}"
+            )
+        return body | {name: value for name, value in remarks.items() if value}
 
     async def _read_sources(self) -> None:
         version = sources_version(self._settings)
@@ -101,7 +148,7 @@ class Scheduler:
         self._plan(sources, since)
 
     def _plan(self, sources: Mapping[str, Source], since: Mapping[str, float]) -> None:
-        """Keep the plans that stay, with the sources as they are declared now; what is not wanted any more runs out."""
+        """Plan every source that has an interval; one that had the same before keeps its due time and its run."""
         now = time.monotonic()
         plans = {}
         for name, source in sources.items():
@@ -121,16 +168,12 @@ class Scheduler:
 
     async def _since_latest(self) -> dict[str, float]:
         """Seconds since each source's latest run began, of those that did not fail. Raises Unavailable."""
-        engine = create_async_engine(self._settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
         try:
-            async with engine.connect() as connection:
-                return await seconds_since_latest(connection)
+            return await ask(self._settings, seconds_since_latest)
         except Exception as error:
-            if reason := postgres_trouble(error):
-                raise Unavailable("postgres", reason) from error
+            if trouble := outage(error):
+                raise trouble from error
             raise
-        finally:
-            await engine.dispose()
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -143,18 +186,17 @@ class Scheduler:
         interval = plan.interval
         try:
             since = (await self._since_latest()).get(name)
-            if since is not None and lately(since, interval):
-                # By another host's scheduler, or by hand.
+            if since is not None and since < interval * (1 - 2 * JITTER):
+                # It was run a moment ago by another host's scheduler, or by hand: that stands for the one that is due.
                 plan.due = first_start(time.monotonic(), interval, since, random.random())  # noqa: S311 (jitter)
                 return
             plan.last = "running"
-            await run_source(plan.source, self._settings, "schedule", "resume")
+            await run_source(Run(plan.source), self._settings, "schedule", checkpoint="resume")
         except RunUnderWay as error:
             plan.last = "skipped"
             log.info("run_skipped", source=name, reason=str(error))
         except (Unavailable, DeliveryFailed) as error:
-            plan.last = "failed"
-            interval = min(interval, AGAIN_SECONDS)
+            plan.last, interval = "failed", min(interval, AGAIN_SECONDS)
             log.warning("run_failed", source=name, reason=str(error))
         except Explained as error:
             plan.last = "failed"

@@ -1,15 +1,14 @@
-"""What the runs come to: one query over the table of runs."""
+"""Totals over all runs and over those of each source: one query over the table of runs."""
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.runs.runs import end_interrupted
+from services.runs.history import end_interrupted
 from stores.tables import OUTCOMES
 
 _SUMS = ", ".join(
@@ -35,15 +34,14 @@ _STATS = text(f"""
 
 @dataclass(frozen=True)
 class Totals:
-    """Records, what became of them, and seconds are those of the runs that succeeded: a failed run's records come again
-    with the next.
+    """Records, outcomes and seconds are those of the runs that succeeded: a failed run's records come with the next.
 
     In the order of the query's columns.
     """
 
     total_records_processed: int
     outcomes: dict[str, int]
-    """Those records by what became of them, since the runs record it."""
+    """Those records by outcome; of runs from before outcomes were recorded, none."""
     total_duration_seconds: float
     last_success: datetime.datetime | None
     last_failure: datetime.datetime | None
@@ -51,29 +49,24 @@ class Totals:
     run_count: int
     running: int
     anomalies: list[dict[str, Any]]
-    """What was unlike the runs before in the source's latest run that was looked at; in all: of every source."""
+    """Those of the source's latest run that was examined; in the totals over all runs, those of every source."""
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Of all runs, and per source."""
+class Stats(Totals):
+    """Totals over all runs, and the same of each source."""
 
-    all: Totals
-    sources: Mapping[str, Totals]
-
-    def json(self) -> dict[str, Any]:
-        """The totals, and under `sources` the same of each source."""
-        return asdict(self.all) | {"sources": {name: asdict(totals) for name, totals in self.sources.items()}}
+    sources: dict[str, Totals]
 
 
 async def read_stats(connection: AsyncConnection) -> Stats:
-    """What the runs come to now; ends those that were interrupted first."""
+    """The totals as of now. Ends the runs that were interrupted first."""
     await end_interrupted(connection)
     found: dict[str | None, Totals] = {}
     for row in await connection.execute(_STATS):
         source, *values = row
         values[1], values[-1] = msgspec.json.decode(values[1]), msgspec.json.decode(values[-1])
         found[source] = Totals(*values)
-    in_all, sources = found.pop(None), {name: totals for name, totals in found.items() if name is not None}
-    unusual = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
-    return Stats(replace(in_all, anomalies=unusual), sources)
+    over_all, sources = vars(found.pop(None)), {name: totals for name, totals in found.items() if name is not None}
+    anomalies = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
+    return Stats(**over_all | {"anomalies": anomalies, "sources": sources})

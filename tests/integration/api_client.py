@@ -9,59 +9,24 @@ from typing import Any
 import httpx
 from asgi_lifespan import LifespanManager
 from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.app import create_app
-from api.stages import IngestRunner, PartitionLag, Stages
-from monitoring.lag import read_lag
+from api.main import assemble
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from schemas.text import fold
-from services.audits.audit import audit as audit_records
-from services.audits.audit import audit_json
-from services.failures.failure_desk import FailureDesk
-from services.runs.run import EtlRun, Published
 from stores.tables import dataset_table
-from stream_processors.trial import normalize_anew, try_record
 
 CUSTOMERS = dataset_named("customers")
 RECORDS = dataset_named("records")
 STORED_AT = datetime.datetime(2024, 5, 17, 8, 30, 1, 250000, tzinfo=datetime.UTC)
 
 
-async def publishes_nothing(run: EtlRun) -> Published:
-    """An ingestion of an empty source."""
-    return Published(0, {})
-
-
-async def deletes_nothing(dataset: Dataset, key: str) -> Published:
-    """A delete that has no need to be taken by anybody."""
-    return Published(0, {})
-
-
-class NoWebhooks:
-    """A file of sources without a webhook."""
-
-    async def named(self, _name: str, /) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-
 @asynccontextmanager
-async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothing) -> AsyncIterator[httpx.AsyncClient]:
+async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has been started, and is stopped in the end."""
-
-    async def lag() -> Sequence[PartitionLag]:
-        return await read_lag(settings)
-
-    async def audit(engine: AsyncEngine) -> dict[str, Any]:
-        return audit_json(await audit_records(settings, engine))
-
-    desk = FailureDesk(settings, try_record, normalize_anew)
-    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk, NoWebhooks()))
+    app = assemble(settings)
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

@@ -1,14 +1,20 @@
 """Runs of a small source, in this process and as commands; the books as the Postgres sink would leave them."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from producers.source import Source, SourceBatch, SourceDescription
 from runtime.settings import Settings
+from schemas.registry import dataset_named
+from services.runs.run import Run, run_source
+from stores.coverage import Outcome
 from tests.e2e.stores import rows
 from tests.processes import PROJECT, environment_of
 from tests.waiting import eventually
@@ -48,6 +54,42 @@ def until_published(settings: Settings, source: str = "letters") -> dict[str, An
         return [run for run in recorded(settings, source) if (run["status"], run["published"]) == ("running", ROWS)]
 
     return eventually(waiting, what="the run is published and waits for Postgres")[-1]
+
+
+@dataclass
+class EmptySource:
+    """A source of no records. A run of it goes on until it is `released`, or fails with `error`."""
+
+    name: str = "letters"
+    error: Exception | None = None
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def description(self) -> SourceDescription:
+        return SourceDescription(self.name, "test", dataset_named("records"))
+
+    @property
+    def content_type(self) -> str:
+        return "application/json"
+
+    async def batches(self) -> AsyncIterator[SourceBatch]:
+        if self.error:
+            raise self.error
+        await self.released.wait()
+        yield SourceBatch([], 1.0)
+
+
+async def begun(settings: Settings, source: Source) -> tuple[Run, asyncio.Task[Outcome]]:
+    """A run of that source, as soon as it has begun, and the task that does it."""
+    beginning = asyncio.Event()
+    run = Run(source, on_change=beginning.set)
+    task = asyncio.create_task(run_source(run, settings, "run"))
+    waiting = asyncio.create_task(beginning.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        await task
+    return run, task
 
 
 class Command:

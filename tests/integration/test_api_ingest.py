@@ -14,15 +14,16 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.ingest_runs import IngestRuns
 from api.main import assemble
 from mock_server.app import create_app as create_mock
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from services.runs.run import EtlRun, Published
-from services.runs.runs import read_run
-from tests.integration.api_client import api_client, closed_port, publishes_nothing
+from services.runs.history import read_run
+from services.runs.ingest import IngestRuns
+from tests.integration.api_client import api_client, closed_port
+from tests.integration.etl_runs import cover, recorded
+from tests.integration.publish_servers import consume_all
 from tests.waiting import eventually_async
 
 SOURCES = """
@@ -180,16 +181,11 @@ async def test_a_sources_file_that_says_nothing_of_customers_is_named(
 
 
 async def test_without_kafka_nothing_is_begun(migrated_settings: Settings) -> None:
-    begun = []
-
-    async def publish(run: EtlRun) -> Published:
-        begun.append(run.run_id)
-        return Published(0, {})
-
     down = migrated_settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{closed_port()}"})
-    async with api_client(down, publish) as client:
+    async with api_client(down) as client:
         answer = await client.post("/api/ingest")
-    assert (answer.status_code, answer.json()["store"], begun) == (503, "kafka", [])
+    assert (answer.status_code, answer.json()["store"]) == (503, "kafka")
+    assert await asyncio.to_thread(recorded, migrated_settings, "customers_api") == []
 
 
 async def test_a_run_that_nobody_remembers_is_a_404(migrated_settings: Settings) -> None:
@@ -198,12 +194,13 @@ async def test_a_run_that_nobody_remembers_is_a_404(migrated_settings: Settings)
 
 
 async def test_a_run_that_failed_by_our_own_fault_is_a_500_and_does_not_block_the_next(
-    migrated_settings: Settings,
+    migrated_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def publish(run: EtlRun) -> Published:
-        raise RuntimeError(f"a secret of {run.run_id}")
+    async def publish(*_: object, run_id: str, **__: object) -> None:
+        raise RuntimeError(f"a secret of {run_id}")
 
-    async with api_client(migrated_settings, publish) as client:
+    monkeypatch.setattr("services.runs.run.publish", publish)
+    async with api_client(migrated_settings) as client:
         for _ in range(2):
             answer = await client.post("/api/ingest")
             assert answer.status_code == 500
@@ -212,16 +209,36 @@ async def test_a_run_that_failed_by_our_own_fault_is_a_500_and_does_not_block_th
 
 
 async def test_a_run_that_is_stopped_as_soon_as_it_is_started_is_recorded_as_failed(
-    migrated_settings: Settings,
+    migrated_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def publish(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("services.runs.run.publish", publish)
     engine = create_async_engine(migrated_settings.async_database_url)
     try:
-        runs = IngestRuns(publishes_nothing, engine, migrated_settings)
-        run = await runs.start()
+        runs = IngestRuns(migrated_settings)
+        run, _ = await runs.start()
         await runs.close()
         async with engine.connect() as connection:
             row = await read_run(connection, run.run_id)
         assert row is not None
         assert row.status == "failed"
+        assert str(row.failure_reason).startswith("stopped before it had ended")
     finally:
         await engine.dispose()
+
+
+async def test_a_delete_is_published_and_answered_once_postgres_has_taken_it(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_client(pipeline_settings) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("api.endpoints.datasets.DELETE_SECONDS", 0.2)
+            assert (await client.delete("/api/customers/CUST001")).status_code == 202, "published, and not taken yet"
+        await asyncio.to_thread(cover, pipeline_settings, "customers")
+        assert (await client.delete("/api/customers/CUST001")).status_code == 204
+        assert (await client.get("/audit")).json()["moved"] == {}
+    published = await asyncio.to_thread(consume_all, pipeline_settings, "customers.raw")
+    assert [record.key for record in published] == ["CUST001"] * 2
+    assert await asyncio.to_thread(recorded, pipeline_settings, "push") == [], "a delete is no recorded run"

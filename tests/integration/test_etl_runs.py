@@ -14,15 +14,23 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.source import Source
 from producers.sources import load_sources
 from runtime.settings import Settings
-from services.runs.etl_run import begin_source_run, publish_run, run_source
-from services.runs.lock import LockTaken
-from services.runs.run import EtlRun, NotTaken, Published, RunUnderWay, begin_run
-from services.runs.runs import RunRow, end_interrupted, read_run
+from services.runs.history import RunRow, read_run
+from services.runs.lock import LockTaken, SourceLock
+from services.runs.run import NotTaken, Run, RunUnderWay, run_source
 from services.runs.stats import Stats, read_stats
 from stores.advisory_locks import RUN_HOLDER, run_lock
 from stores.outages import Unavailable
 from tests.integration.api_client import closed_port
-from tests.integration.etl_runs import ROWS, Command, cover, recorded, small_sources, until_published
+from tests.integration.etl_runs import (
+    ROWS,
+    Command,
+    EmptySource,
+    begun,
+    cover,
+    recorded,
+    small_sources,
+    until_published,
+)
 from tests.waiting import eventually, eventually_async
 
 GONE = '[sources.gone]\nkind = "api"\nurl = "http://127.0.0.1:9/x"\ndataset = "records"\nretries = 0\n'
@@ -55,7 +63,6 @@ async def row_of(settings: Settings, run_id: str) -> RunRow:
     engine = create_async_engine(settings.async_database_url)
     try:
         async with engine.begin() as connection:
-            await end_interrupted(connection)
             row = await read_run(connection, run_id)
             assert row is not None
             return row
@@ -70,10 +77,6 @@ async def session(settings: Settings) -> AsyncIterator[Any]:
         yield connection
     finally:
         await connection.close()
-
-
-async def nothing() -> Published:
-    return Published(0, {})
 
 
 def test_two_processes_run_a_source_once_and_the_second_is_told_the_first(
@@ -109,7 +112,7 @@ async def test_a_run_records_the_encoding_that_was_guessed_and_how_sure_it_was(s
     letters_in_hebrew = "".join(f"{number},אותיות בעברית\n" for number in range(ROWS))
     (settings.home / "letters.csv").write_bytes(f"source_id,name\n{letters_in_hebrew}".encode("cp1255"))
     cover(settings)
-    await run_source(letters(settings), settings, "run")
+    await run_source(Run(letters(settings)), settings, "run")
     (run,) = recorded(settings)
     assert run["status"] == "success"
     assert str(run["encoding"]).startswith("cp1255 (a guess, 9")
@@ -253,8 +256,7 @@ def test_without_postgres_nothing_is_published_by_a_run(settings: Settings, head
 
 
 async def test_a_run_survives_the_loss_of_its_connections(settings: Settings) -> None:
-    run = await begin_source_run(letters(settings), settings, "run")
-    completing = asyncio.create_task(complete(run, settings))
+    run, completing = await begun(settings, letters(settings))
     async with session(settings) as other:
 
         async def published() -> bool:
@@ -273,15 +275,14 @@ async def test_a_run_survives_the_loss_of_its_connections(settings: Settings) ->
 
         await eventually_async(held, what="the run has taken its lock again")
         with pytest.raises(RunUnderWay, match=run.run_id):
-            await begin_source_run(letters(settings), settings, "run")
+            await run_source(Run(letters(settings)), settings, "run")
     await asyncio.to_thread(cover, settings)
     assert (await completing).stored == ROWS
     assert (await row_of(settings, run.run_id)).status == "success"
 
 
 async def test_a_run_whose_lock_another_one_took_meanwhile_ends_as_failed(settings: Settings) -> None:
-    run = await begin_source_run(letters(settings), settings, "run")
-    completing = asyncio.create_task(complete(run, settings))
+    run, completing = await begun(settings, letters(settings))
     async with session(settings) as other, session(settings) as killer:
         lock = "SELECT pg_advisory_lock(hashtextextended($1, 0))"
         waiting = asyncio.create_task(other.execute(lock, run_lock("letters")))
@@ -303,29 +304,32 @@ async def test_a_run_whose_lock_another_one_took_meanwhile_ends_as_failed(settin
 
 async def test_a_run_in_this_process_holds_off_another_and_the_lock_is_free_at_its_end(settings: Settings) -> None:
     for _ in range(3):
-        run = await begin_run(settings, "letters", "records", "run")
+        source, other = EmptySource("letters"), EmptySource("other")
+        run, completing = await begun(settings, source)
         with pytest.raises(RunUnderWay) as refused:
-            await begin_run(settings, "letters", "records", "run")
+            await run_source(Run(EmptySource("letters")), settings, "run")
         assert refused.value.run_id == run.run_id
-        other = await begin_run(settings, "other", "records", "run")
-        assert (await other.complete(nothing)).stored == 0
-        assert (await run.complete(nothing)).stored == 0
+        _, beside = await begun(settings, other)
+        other.released.set()
+        assert (await beside).stored == 0
+        source.released.set()
+        assert (await completing).stored == 0
     assert (await stats_of(settings)).sources["letters"].run_count == 3
 
 
 async def test_a_run_that_is_cancelled_as_it_ends_leaves_no_connection_behind(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = await begin_run(settings, "letters", "records", "run")
-    release, ending = run.lock.release, asyncio.Event()
+    release, ending, source = SourceLock.release, asyncio.Event(), EmptySource()
+    source.released.set()
 
-    async def slow_release() -> None:
+    async def slow_release(lock: SourceLock) -> None:
         ending.set()
         await asyncio.sleep(0.2)
-        await release()
+        await release(lock)
 
-    monkeypatch.setattr(run.lock, "release", slow_release)
-    completing = asyncio.create_task(run.complete(nothing))
+    monkeypatch.setattr(SourceLock, "release", slow_release)
+    run, completing = await begun(settings, source)
     await ending.wait()
     completing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -337,25 +341,20 @@ async def test_a_run_that_is_cancelled_as_it_ends_leaves_no_connection_behind(
 
 
 async def test_an_error_of_ours_is_recorded_without_its_words(settings: Settings) -> None:
-    async def broken() -> Published:
-        raise RuntimeError("a secret")
-
-    run = await begin_run(settings, "letters", "records", "run")
+    run = Run(EmptySource(error=RuntimeError("a secret")))
     with pytest.raises(RuntimeError):
-        await run.complete(broken)
+        await run_source(run, settings, "run")
     reason = str((await row_of(settings, run.run_id)).failure_reason)
     assert "RuntimeError" in reason
     assert "secret" not in reason
 
 
 async def test_a_wait_that_is_over_is_a_failure_and_a_repeat_of_the_run_a_success(settings: Settings) -> None:
-    run = await begin_source_run(letters(settings), settings, "run")
     with pytest.raises(NotTaken):
-        await complete(run, settings, 0.2)
+        await run_source(Run(letters(settings)), settings, "run", wait_seconds=0.2)
     await asyncio.to_thread(cover, settings)
-    again = await begin_source_run(letters(settings), settings, "run")
-    assert (await complete(again, settings)).stored == ROWS
-    totals = (await stats_of(settings)).all
+    assert (await run_source(Run(letters(settings)), settings, "run")).stored == ROWS
+    totals = await stats_of(settings)
     assert (totals.run_count, totals.total_records_processed, totals.running) == (2, ROWS, 0)
     assert totals.last_success is not None
     assert totals.last_failure is not None
@@ -366,12 +365,4 @@ async def test_a_database_without_tables_is_told_as_such(settings: Settings) -> 
     async with session(settings) as connection:
         await connection.execute("DROP TABLE etl_runs")
     with pytest.raises(Unavailable, match="etl_runs"):
-        await begin_run(settings, "letters", "records", "run")
-
-
-async def complete(run: EtlRun, settings: Settings, seconds: float | None = None) -> Any:
-    async def published() -> Published:
-        report = await publish_run(run, letters(settings), settings)
-        return Published(report.published, report.offsets)
-
-    return await run.complete(published, wait_seconds=seconds)
+        await run_source(Run(EmptySource()), settings, "run")

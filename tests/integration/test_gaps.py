@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import msgspec
 import pytest
@@ -10,6 +10,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from producers.delivery import Progress
+from producers.publish import PublishReport
 from runtime.kafka.clients import producer_config
 from runtime.kafka.holes import Evidence, HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
@@ -17,9 +19,10 @@ from runtime.kafka.topic_admin import Place, admin_client, end_offsets
 from runtime.settings import Settings
 from schemas.events import CleanRecord, Origin
 from services.audits.audit import PartitionAudit, audit
-from services.runs.run import NotTaken, Published, begin_run
+from services.runs.run import NotTaken, Run, run_source
 from sinks.postgres.void_offsets import VoidOffsets
 from stores.epochs import note_epochs
+from tests.integration.etl_runs import EmptySource
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.transactions import Records, aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually, eventually_async
@@ -268,12 +271,12 @@ async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_i
     row = await books.audit()
     assert (row.covered, row.expired, row.in_flight, row.clean) == (1, 2, 1, False)
 
-    run = await begin_run(books.settings, "letters", "customers", "test")
+    async def published(*_: object, progress: Callable[[Progress], None], **__: object) -> PublishReport:
+        progress(Progress("letters", sent=4, confirmed=4))
+        return PublishReport("run", 4, 0, {(books.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
 
-    async def published() -> Published:
-        return Published(4, {(books.topic, 0): OffsetRanges([(0, 4)])})
-
-    completion = asyncio.create_task(run.complete(published))
+    monkeypatch.setattr("services.runs.run.publish", published)
+    completion = asyncio.create_task(run_source(Run(EmptySource()), books.settings, "test"))
     await eventually_async(lambda: _is_waiting(books), what="the run waits for Postgres")
     await books.store([3])
     with pytest.raises(NotTaken, match="2 published records are gone from Kafka, by retention or compaction"):

@@ -55,7 +55,7 @@ async def test_of_ten_thousand_customers_the_one_that_changed_is_sent(
     assert await sent(source, settings) == (1, 9_999)
     await change(mock_url, "POST", "/api/reset")
     assert await sent(source, settings) == (1, 9_999)
-    report = await publish(source, settings, checkpoint="anew")
+    report = await publish(source, settings, checkpoint="restart")
     assert (report.published, report.unchanged) == (10_000, 0)
     assert await sent(source, settings) == (0, 10_000)
     size = "SELECT sum(length(records)) FROM etl_checkpoint_pages"
@@ -162,7 +162,7 @@ async def test_a_checkpoint_that_cannot_be_read_is_an_error_and_to_a_full_run_a_
     with pytest.raises(CheckpointUnavailable, match=r"cannot be read: .* --full reads all and needs no checkpoint"):
         await sent(csv(file, gone), gone)
     with capture_logs() as logs:
-        report = await publish(csv(file, gone), gone, checkpoint="anew")
+        report = await publish(csv(file, gone), gone, checkpoint="restart")
     assert report.published == 1
     assert [line["log_level"] for line in logs if line["event"] == "checkpoint_not_kept"] == ["warning"]
 

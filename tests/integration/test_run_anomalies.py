@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
-from services.anomalies.judgement import Anomaly
-from services.anomalies.runs import examine_run
-from services.anomalies.sample import MOST_RECORDS, sample
-from services.runs.runs import close_run, open_run
+from services.runs.anomalies import Anomaly, examine_run
+from services.runs.history import close_run, open_run
+from services.runs.profile import MOST_RECORDS, sample
 from stores.coverage import Outcome
 from stores.tables import raw_api_data, raw_csv_data, run_profiles
 from tests.integration.api_client import api_client
@@ -52,10 +51,11 @@ class Shop:
         wanted = await self.land(records, price, table)
         run_id = f"run-{len(self.runs)}"
         self.runs.append(run_id)
+        outcome = Outcome(records - failed, failed, 0)
         async with self._engine.begin() as connection:
             await open_run(connection, run_id, "shop", "records", "run")
-            await close_run(connection, run_id, published=records, stored=records - failed, failed=failed)
-        return await examine_run(self._engine, run_id, "shop", "records", wanted, Outcome(records - failed, failed, 0))
+            await close_run(connection, run_id, published=records, outcome=outcome)
+        return await examine_run(self._engine, run_id, "shop", "records", wanted, outcome)
 
     async def land(self, records: int, price: float, table: Any) -> dict[tuple[str, int], OffsetRanges]:
         offsets = range(self._next, self._next + records)

@@ -10,12 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from producers.sources import load_sources
 from runtime.settings import Settings
-from services.runs.etl_run import begin_source_run
-from services.runs.run import Published
 from services.runs.scheduler import Scheduler
-from tests.integration.etl_runs import ROWS, cover, recorded, small_sources, until_published
+from tests.integration.etl_runs import ROWS, EmptySource, begun, cover, recorded, small_sources, until_published
 from tests.processes import Process
 from tests.waiting import eventually, eventually_async
 
@@ -68,8 +65,8 @@ async def test_sources_run_again_and_again_whatever_fails_beside_them(settings: 
 
 async def test_a_run_that_somebody_else_has_begun_is_left_alone(settings: Settings) -> None:
     await asyncio.to_thread(cover, settings)
-    letters = load_sources(settings.sources_file, settings)["letters"]
-    mine = await begin_source_run(letters, settings, "run")
+    source = EmptySource("letters")
+    _, mine = await begun(settings, source)
     async with scheduling(settings) as scheduler:
 
         async def skipped() -> bool:
@@ -78,10 +75,8 @@ async def test_a_run_that_somebody_else_has_begun_is_left_alone(settings: Settin
         await eventually_async(skipped, what="the scheduler finds the run")
         assert len(await recorded_async(settings)) == 1
 
-        async def nothing() -> Published:
-            return Published(0, {})
-
-        await mine.complete(nothing)
+        source.released.set()
+        await mine
         await until(settings, lambda runs: len(runs) > 1, "the scheduler runs it in its turn")
 
 

@@ -1,43 +1,20 @@
 """`/docs` works on a machine without a network."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.app import create_app
-from api.stages import PartitionLag, Stages
+from api.stages import Stages
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
-from schemas.dataset import Dataset
 from services.failures.failure_desk import FailureDesk
-from services.runs.run import EtlRun, Published
 from stream_processors.trial import normalize_anew, try_record
-from tests.integration.api_client import NoWebhooks
-
-
-async def publishes_nothing(run: EtlRun) -> Published:
-    return Published(0, {})
-
-
-async def deletes_nothing(dataset: Dataset, key: str) -> Published:
-    return Published(0, {})
-
-
-async def no_lag() -> Sequence[PartitionLag]:
-    return []
-
-
-async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
-    return {}
-
 
 DESK = FailureDesk(Settings(), try_record, normalize_anew)
-STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, DESK, NoWebhooks())
+STAGES = Stages(DESK)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A query parameter that nobody knows is refused, wherever it is sent."""
 
 import re
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -10,8 +9,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.stages import Stages
+from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
-from tests.integration.api_client import NoWebhooks
 
 LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/webhooks/{source}"}
 """Probes and senders of webhooks add parameters of their own."""
@@ -19,7 +18,7 @@ LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/webh
 
 def application() -> FastAPI:
     app = create_app(Settings(), cast("Stages", None))
-    app.state.stages = SimpleNamespace(webhooks=NoWebhooks())
+    app.state.webhooks = Webhooks(Settings())
     return app
 
 

@@ -20,9 +20,9 @@ def test_an_error_inside_of_one_source_is_told_and_the_next_one_is_read(
     async def publish(source: Source, *_: object, **__: object) -> PublishReport:
         if source.description.name == "one":
             raise ZeroDivisionError
-        return PublishReport("run", source.description.name, "records", 0, 0, {}, 0.1)
+        return PublishReport("run", 0, 0, {}, 0.1)
 
-    monkeypatch.setattr(publish_runs, "publish", publish)
+    monkeypatch.setattr("services.runs.run.publish", publish)
     monkeypatch.setattr(publish_runs, "configure_logging", lambda *_: None)
     block = {"kind": "csv", "dataset": "records", "path": "x.csv"}
     sources = [build_source(name, block, Settings(), Path()) for name in ("one", "two")]

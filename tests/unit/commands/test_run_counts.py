@@ -1,12 +1,20 @@
 """The line of counts tells apart what became of a run's records."""
 
-from commands.publish_runs import Run, describe
+from pathlib import Path
+
+from commands.publish_runs import Result, describe
 from producers.delivery import Progress
+from producers.sources import build_source
+from runtime.settings import Settings
+from services.runs.run import Run
+from stores.coverage import Outcome
 
 
 def line(stored: int, failed: int, /, **outcomes: int) -> str:
     progress = Progress("weather", sent=stored + failed, confirmed=stored + failed)
-    return describe(Run(progress, "records", stored=stored, failed=failed, outcomes=outcomes))
+    source = build_source("weather", {"kind": "csv", "dataset": "records", "path": "x.csv"}, Settings(), Path())
+    outcome = Outcome(stored, failed, 0, of_run=outcomes)
+    return describe(Result("weather", Run(source, progress=progress), outcome=outcome))
 
 
 def test_records_that_replaced_each_other_do_not_pass_for_rows() -> None:

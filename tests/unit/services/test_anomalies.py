@@ -12,10 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.kafka.offset_ranges import OffsetRanges
-from services.anomalies.judgement import FEWEST_RUNS, Anomaly, in_words, judge
-from services.anomalies.profile import MAX_FIELDS, Features, profile
-from services.anomalies.sample import chosen
-from services.anomalies.statistics import MOST, quantile, robust_z, spread
+from services.runs.anomalies import FEWEST_RUNS, MOST, Anomaly, judge, robust_z, spread
+from services.runs.profile import MAX_FIELDS, Features, coordinates_to_sample, profile, quantile
 
 moderate = st.floats(-1e9, 1e9)
 
@@ -85,7 +83,7 @@ def test_half_the_records_is_an_anomaly_of_the_count_alone() -> None:
     [anomaly] = judge(run(random.Random(1), records=500), 500, usual_runs())
     assert (anomaly.feature, anomaly.field, anomaly.value, anomaly.runs) == ("records", None, 500, 10)
     assert anomaly.score < -3.5
-    assert in_words(anomaly).startswith("records: 500, usually 994 (score -15.7 ")
+    assert str(anomaly).startswith("records: 500, usually 994 (score -15.7 ")
 
 
 def test_more_failures_more_nulls_and_other_numbers_are_each_told() -> None:
@@ -154,7 +152,7 @@ def test_a_sample_is_bounded_in_the_run_and_never_takes_a_record_twice(spans: An
         ("t", number): OffsetRanges((start, start + length) for start, length in ranges)
         for number, ranges in enumerate(spans)
     }
-    places = chosen(wanted, most)
+    places = coordinates_to_sample(wanted, most)
     total = sum(len(ranges) for ranges in wanted.values())
     assert len(places) == len(set(places)) == min(total, most)
     assert all(offset in wanted[topic, partition] for topic, partition, offset in places)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from producers.sources import build_source
 from runtime.settings import Settings
-from services.runs.schedule import JITTER, first_start, interval_of, next_start
+from services.runs.scheduler import JITTER, first_start, interval_of, next_start
 
 SECONDS = st.floats(0.1, 1e6)
 CHANCE = st.floats(0, 1)

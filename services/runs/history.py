@@ -1,20 +1,39 @@
-"""The table of runs: written by who runs, read by who asks."""
+"""The table of runs: written by who runs, read by who asks. Reading ends the runs whose process is gone."""
 
 import datetime
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from runtime.errors import Explained
+from runtime.settings import Settings
 from stores.advisory_locks import RUN_HOLDER
+from stores.coverage import Outcome
 from stores.tables import etl_runs
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
 
 Status = Literal["running", "success", "failed"]
 
 INTERRUPTED = "interrupted"
 """The reason of a run whose process ended without a word."""
+
+FORGOTTEN = ("etl_runs", "etl_checkpoint", "run_profiles")
+"""Tables with a column `source`: the history of runs, how far each source has been read, what its runs looked like."""
+
+
+class StillRunning(Explained):
+    """Nothing is forgotten of a run that is under way."""
+
+
+class UnknownSource(Explained):
+    """A source of that name is not declared and has never run."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +44,7 @@ class RunRow:
     source: str
     dataset: str
     trigger: str
-    """Who asked for it: api, publish, run or schedule."""
+    """The asker: api, publish, run or schedule."""
     status: Status
     started_at: datetime.datetime
     finished_at: datetime.datetime | None
@@ -33,13 +52,13 @@ class RunRow:
     stored: int | None
     failed: int | None
     outcomes: dict[str, int] | None
-    """`stored` and `failed` by what became of the records: inserted, updated, unchanged, superseded, deleted, failed,
+    """`stored` and `failed` by the records' outcomes: inserted, updated, unchanged, superseded, deleted, failed,
     held, and expired if Kafka has lost any. Of a failed run: so far as it was known when it ended."""
     failure_reason: str | None
     anomalies: list[Any] | None
-    """What was unlike the source's runs before; None until it has been examined (`services/anomalies/judgement.py`)."""
+    """Features unlike the source's runs before; None until it has been examined (`services/runs/anomalies.py`)."""
     encoding: str | None
-    """In which a source's text was read, and how sure that was if guessed; None where it is not to be found out."""
+    """The encoding of the source's text, and how sure it is if guessed; None where none had to be found out."""
     created_at: datetime.datetime
 
 
@@ -49,6 +68,16 @@ _NEWEST = (etl_runs.c.started_at.desc(), etl_runs.c.run_id)
 _END_INTERRUPTED = text(f"""
     UPDATE etl_runs SET status = 'failed', finished_at = now(), failure_reason = '{INTERRUPTED}'
     WHERE status = 'running' AND NOT EXISTS ({RUN_HOLDER.format(source="etl_runs.source")})""")  # noqa: S608 (our own words)
+
+
+async def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """The answer to a question about runs, asked in one transaction on a connection of its own."""
+    engine = create_async_engine(settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
+    try:
+        async with engine.begin() as connection:
+            return await question(connection)
+    finally:
+        await engine.dispose()
 
 
 async def open_run(connection: AsyncConnection, run_id: str, source: str, dataset: str, trigger: str) -> None:
@@ -70,9 +99,7 @@ async def close_run(
     run_id: str,
     *,
     published: int | None,
-    stored: int | None = None,
-    failed: int | None = None,
-    outcomes: dict[str, int] | None = None,
+    outcome: Outcome | None,
     failure_reason: str | None = None,
     encoding: str | None = None,
 ) -> None:
@@ -80,13 +107,14 @@ async def close_run(
 
     Its own process knows best: a run that somebody took for interrupted while Postgres was away is set right.
     """
+    success = failure_reason is None
     values = {
-        "status": "success" if failure_reason is None else "failed",
+        "status": "success" if success else "failed",
         "finished_at": func.now(),
         "published": published,
-        "stored": stored,
-        "failed": failed,
-        "outcomes": outcomes,
+        "stored": outcome.stored if outcome and success else None,
+        "failed": outcome.failed if outcome and success else None,
+        "outcomes": (outcome.counts() or None) if outcome else None,
         "failure_reason": failure_reason,
         "encoding": encoding,
     }
@@ -94,15 +122,14 @@ async def close_run(
     await connection.execute(update(etl_runs).where(open_still).values(values))
 
 
-async def end_interrupted(connection: AsyncConnection) -> int:
+async def end_interrupted(connection: AsyncConnection) -> None:
     """Set runs to `failed` whose process is gone: they are `running`, and nobody holds their source's lock.
 
-    Writes only if there are any `running`; safe beside runs that begin and end. How many there were.
+    Writes only if there are any `running`; safe beside runs that begin and end.
     """
     running = select(etl_runs.c.run_id).where(etl_runs.c.status == "running").limit(1)
-    if (await connection.execute(running)).first() is None:
-        return 0
-    return (await connection.execute(_END_INTERRUPTED)).rowcount
+    if (await connection.execute(running)).first() is not None:
+        await connection.execute(_END_INTERRUPTED)
 
 
 async def running_run(connection: AsyncConnection, source: str) -> str | None:
@@ -113,7 +140,10 @@ async def running_run(connection: AsyncConnection, source: str) -> str | None:
 
 
 async def read_run(connection: AsyncConnection, run_id: str) -> RunRow | None:
-    """One run."""
+    """The run of that id, None if none is recorded."""
+    if "\x00" in run_id:
+        return None  # Postgres holds no NUL character
+    await end_interrupted(connection)
     row = (await connection.execute(select(*_COLUMNS).where(etl_runs.c.run_id == run_id))).mappings().first()
     return RunRow(**row) if row else None
 
@@ -122,6 +152,7 @@ async def list_runs(
     connection: AsyncConnection, *, source: str | None = None, status: str | None = None, offset: int = 0, limit: int
 ) -> tuple[list[RunRow], int]:
     """Runs, newest first, from `offset` on, and how many there are in all."""
+    await end_interrupted(connection)
     query: Select[tuple[object, ...]] = select(*_COLUMNS)
     if source:
         query = query.where(etl_runs.c.source == source)
@@ -135,7 +166,34 @@ async def list_runs(
 
 
 async def seconds_since_latest(connection: AsyncConnection) -> dict[str, float]:
-    """How long ago, by Postgres's clock, each source's latest run began that goes on or succeeded."""
+    """Seconds, by Postgres's clock, since the beginning of each source's latest run that goes on or succeeded."""
     seconds = extract("epoch", func.now() - func.max(etl_runs.c.started_at))
     query = select(etl_runs.c.source, seconds).where(etl_runs.c.status != "failed").group_by(etl_runs.c.source)
     return {source: float(since) for source, since in (await connection.execute(query)).all()}
+
+
+async def forget_runs(
+    connection: AsyncConnection, sources: Sequence[str] | None = None, declared: Collection[str] = ()
+) -> dict[str, int]:
+    """Delete history and checkpoints of these sources, or of all; how many rows of each table. In one transaction.
+
+    Records that are stored stay. Raises StillRunning, and UnknownSource for one that is not `declared` and has no rows.
+    """
+    # No run begins or ends meanwhile.
+    await connection.execute(text("LOCK TABLE etl_runs IN SHARE ROW EXCLUSIVE MODE"))
+    await end_interrupted(connection)
+    chosen = {"all": sources is None, "sources": list(sources or [])}
+    of = "(:all OR source = ANY(:sources))"
+    running = text(f"SELECT source, run_id FROM etl_runs WHERE status = 'running' AND {of} LIMIT 1")  # noqa: S608
+    if row := (await connection.execute(running, chosen)).first():
+        raise StillRunning(f"run {row.run_id} of {row.source} is under way; wait for its end, or stop it")
+    if sources:
+        names = " UNION ".join(f"SELECT source FROM {table}" for table in FORGOTTEN)  # noqa: S608 (our own names)
+        known = {*declared, *(await connection.execute(text(names))).scalars()}
+        if unknown := [name for name in sources if name not in known]:
+            raise UnknownSource(f"there is no source {unknown[0]!r}; known are: {', '.join(sorted(known)) or 'none'}")
+    deleted = {}
+    for table in FORGOTTEN:
+        gone = await connection.execute(text(f"DELETE FROM {table} WHERE {of}"), chosen)  # noqa: S608 (our own name)
+        deleted[table] = gone.rowcount
+    return deleted
