@@ -17,8 +17,8 @@ from api.request_id import current_request_id
 from api.served_json import encode
 from api.unavailable import Unavailable, postgres_trouble
 from runtime.errors import DeliveryFailed
-from services.failures.outcomes import settle
-from services.failures.replays import Job
+from services.failures.replay_jobs import Job
+from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from api.parameters import OptionalTime
-from services.failures import replays
+from services.failures import replay_jobs as replays
 from services.failures.actions import MOST_ID, MOST_IDS
 
 FailureId = Annotated[int, Field(ge=1, le=MOST_ID)]

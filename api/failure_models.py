@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from services.failures.desk import PlanLine
-from services.failures.queries import FailureGroup
+from services.failures.listing import FailureGroup
 from stores.failure_states import JobState, State
 
 

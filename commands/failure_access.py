@@ -13,7 +13,7 @@ from commands.trouble import answered_by
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from services.failures.failure_desk import FailureDesk
-from services.failures.outcomes import settle
+from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit, UnknownFailure
 from stream_processors.trial import normalize_anew, try_record
 

@@ -14,7 +14,7 @@ from commands.output import fail, print_json, stdout
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
-from services.failures import queries
+from services.failures import listing as queries
 from services.failures.held_lines import HELD_BY_SOURCE, held_lines
 from services.failures.selection import Selection
 

@@ -15,8 +15,8 @@ from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
-from services.failures import replays
-from services.failures.replays import Job
+from services.failures import replay_jobs as replays
+from services.failures.replay_jobs import Job
 from services.failures.selection import Selection
 
 ASK_AGAIN_SECONDS = 0.1

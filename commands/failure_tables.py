@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.failures.desk import Plan
-from services.failures.queries import FailureGroup
-from services.failures.replays import Job
+from services.failures.listing import FailureGroup
+from services.failures.replay_jobs import Job
 
 LONGEST_MESSAGE = 80
 

@@ -14,7 +14,8 @@ from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons
 from commands.failure_tables import groups_table, items_table, time_text
 from commands.output import fail, print_json, stdout
 from runtime.settings import load_settings
-from services.failures import actions, queries
+from services.failures import actions
+from services.failures import listing as queries
 from services.failures.desk import Edited
 from services.failures.presented import payload_text, presented
 from stores.failure_states import UNSETTLED, StillInvalid

@@ -7,7 +7,7 @@ from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import json_answer, settled, started, who
 from api.failure_bodies import JobId
 from api.failure_models import ReplayJob, ReplayJobs, ReplayJobStatus
-from services.failures import replays
+from services.failures import replay_jobs as replays
 from stores.failure_states import ActionRefused, JobState
 
 router = APIRouter(prefix="/failures/jobs", tags=["failures"])

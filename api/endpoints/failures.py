@@ -23,7 +23,8 @@ from api.failure_models import (
 from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from api.served_json import encode
-from services.failures import actions, queries
+from services.failures import actions
+from services.failures import listing as queries
 from services.failures.presented import payload_text, presented
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from services.failures.replays import Job
+from services.failures.replay_jobs import Job
 from services.failures.selection import Selection
 from stores.failure_states import State
 

@@ -14,17 +14,19 @@ from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
 from schemas.registry import dataset_named
-from services.failures import actions, queries, replays
+from services.failures import actions
+from services.failures import listing as queries
+from services.failures import replay_jobs as replays
+from services.failures.candidates import RecordCheck, content_of, examine
 from services.failures.desk import Edited, Expected, Plan, PlanLine, Released
-from services.failures.originals import find_originals
-from services.failures.outcomes import settle
-from services.failures.payload_edit import with_fields
+from services.failures.editing import with_fields
+from services.failures.raw_records import find_originals
 from services.failures.release import Release
 from services.failures.replay import Replay
-from services.failures.replay_candidates import RecordCheck, content_of, examine
-from services.failures.replays import Job
+from services.failures.replay_jobs import Job
 from services.failures.selection import Selection
-from services.reprocessing.normalized_anew import Normalizing, mappings_of
+from services.failures.settling import settle
+from services.renormalizing import Normalizing, mappings_of
 from stores.failure_states import ActionRefused, CannotEdit, State, StillInvalid, refuse_all
 
 PLAN_STEP = 500

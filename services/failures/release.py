@@ -19,13 +19,13 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import ingested_datasets
 from schemas.topics import FAILURES_TOPIC
-from services.failures import queries
+from services.failures import listing as queries
 from services.failures.actions import note
+from services.failures.candidates import content_of
 from services.failures.desk import Released
-from services.failures.originals import Original, find_originals
-from services.failures.replay_candidates import content_of
+from services.failures.raw_records import Original, find_originals
 from services.failures.selection import Selection
-from services.reprocessing.normalized_anew import Made, Normalizing, RawRecord, new_producer, remapped, send
+from services.renormalizing import Made, Normalizing, RawRecord, new_producer, remapped, send
 from stores.epochs import real_partition, real_topic
 
 log = structlog.get_logger()

@@ -18,9 +18,9 @@ from runtime.kafka.clients import delivery_error, producer_config, reason
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
-from services.failures import replays
-from services.failures.replay_candidates import Candidate, RecordCheck, examine
-from services.failures.replays import Delivered, Job
+from services.failures import replay_jobs as replays
+from services.failures.candidates import Candidate, RecordCheck, examine
+from services.failures.replay_jobs import Delivered, Job
 from stores.failure_states import ActionRefused, JobState
 
 log = structlog.get_logger()

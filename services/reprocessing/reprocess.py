@@ -21,12 +21,12 @@ from runtime.kafka.lookup import RawLookup
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from schemas.events import DELETED, HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
-from services.failures.originals import Headers
-from services.failures.places import Place as RowPlace
-from services.reprocessing.booked_records import Found, Place, Window, read_window, windows
-from services.reprocessing.normalized_anew import Made, Normalizing, RawRecord, new_producer, remapped, send
-from services.reprocessing.reprocess_forecast import CleanData, forecast
+from services.failures.raw_records import Headers
+from services.renormalizing import Made, Normalizing, RawRecord, new_producer, remapped, send
+from services.reprocessing.covered_records import Found, Place, Window, read_window, windows
+from services.reprocessing.forecast import CleanData, forecast
 from services.reprocessing.reprocess_state import EXAMPLES, Choice, Counts, Reading, State
+from stores.arrivals import Place as RowPlace
 from stores.checkpoints import CheckpointStore, Position
 from stores.coverage import read_books
 from stores.epochs import real_topic

@@ -18,12 +18,14 @@ from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from services.failures import queries, replay, replays
+from services.failures import listing as queries
+from services.failures import replay
+from services.failures import replay_jobs as replays
+from services.failures.candidates import RecordCheck
 from services.failures.failure_desk import FailureDesk
-from services.failures.outcomes import settle
-from services.failures.replay_candidates import RecordCheck
-from services.failures.replays import Job
+from services.failures.replay_jobs import Job
 from services.failures.selection import Selection
+from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit
 from stores.tables import ingest_failures, raw_csv_data
 from stream_processors.trial import normalize_anew, try_record

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from schemas.events import DELETED, CleanRecord
-from services.failures import actions, replays
+from services.failures import actions
+from services.failures import replay_jobs as replays
 from services.failures.selection import Selection
 from stores.coverage import outcome
 from stores.failure_states import ActionRefused

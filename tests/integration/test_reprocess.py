@@ -17,7 +17,7 @@ from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from schemas.events import CleanRecord
 from schemas.registry import dataset_named
-from services.reprocessing import booked_records
+from services.reprocessing import covered_records as booked_records
 from services.reprocessing.reprocess import Reprocess
 from services.reprocessing.reprocess_state import Choice, Counts, Reading
 from stores.checkpoints import CheckpointTaken

@@ -4,9 +4,9 @@ import datetime
 
 import pytest
 
-from services.failures.places import Place
 from services.failures.presented import payload_text
 from services.failures.selection import InvalidSelection, Selection
+from stores.arrivals import Place
 
 
 def test_a_selection_without_conditions_is_empty_and_holds_for_all() -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from schemas.registry import dataset_named
-from services.failures.originals import repaired
-from services.failures.payload_edit import with_fields
+from services.failures.editing import with_fields
+from services.failures.raw_records import repaired
 from stores.failure_states import CannotEdit
 from stream_processors.trial import try_record
 

@@ -15,8 +15,8 @@ from schemas.errors import FieldProblem
 from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF, HEADER_RUN
 from schemas.registry import ingested_datasets
 from services.failures.desk import Expected
-from services.failures.originals import Headers, Original, find_originals, repaired
-from services.failures.places import Place, stored_places
+from services.failures.raw_records import Headers, Original, find_originals, repaired
+from stores.arrivals import Place, stored_places
 from stores.tables import ingest_failures
 
 Failure = Mapping[str, Any]

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.registry import all_datasets
 from services.failures.actions import note
-from services.failures.places import stored_places
-from services.failures.replays import end_interrupted
+from services.failures.replay_jobs import end_interrupted
+from stores.arrivals import stored_places
 from stores.failure_states import TAKEN_SINCE
 
 PIPELINE = "headrace"

@@ -12,7 +12,7 @@ from runtime.errors import DeliveryFailed
 from runtime.kafka.lookup import MOST_BYTES, Coordinates, RawLookup, RawMessage
 from runtime.kafka.offset_ranges import OffsetRanges
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
-from services.reprocessing.normalized_anew import RawRecord
+from services.renormalizing import RawRecord
 from stores.epochs import real_partition, real_topic
 from stores.tables import raw_api_data, raw_csv_data
 

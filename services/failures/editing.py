@@ -9,7 +9,7 @@ from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import FieldReading, decode_mapping
 from schemas.members import plain_name, with_plain_names
-from services.failures.originals import Headers
+from services.failures.raw_records import Headers
 from stores.failure_states import CannotEdit
 
 _decode = msgspec.json.Decoder(float_hook=str).decode

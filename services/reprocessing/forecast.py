@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
-from services.failures.places import Place, stored_places
+from stores.arrivals import Place, stored_places
 
 
 class CleanData(NamedTuple):

@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import encode_mapping
-from services.failures.originals import Headers
+from services.failures.raw_records import Headers
 
 DELIVERY_TIMEOUT_MS = 30_000
 
