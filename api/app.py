@@ -112,7 +112,7 @@ async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIt
         app.state.clients = clients
         app.state.stages = stages
         app.state.runs = IngestRuns(stages.ingest, clients.engine, settings)
-        app.state.replays = FailureReplays(stages.failures)
+        app.state.replays = FailureReplays(settings)
         try:
             yield
         finally:

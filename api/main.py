@@ -34,11 +34,9 @@ from schemas.dataset import Dataset
 from services.audits.audit import audit as audit_records
 from services.audits.audit import audit_json
 from services.audits.moved_keys import moved_keys
-from services.failures.failure_desk import FailureDesk
 from services.runs.etl_run import publish_run
 from services.runs.run import EtlRun, Published
 from stores.coverage import read_apart
-from stream_processors.trial import normalize_anew, try_record
 
 log = structlog.get_logger()
 
@@ -72,9 +70,8 @@ def assemble(settings: Settings) -> FastAPI:
         async with engine.connect() as connection:
             return audit_json(rows, moved, await read_apart(connection))
 
-    desk = FailureDesk(settings, try_record, normalize_anew)
     hooks = _Webhooks(Webhooks(settings))
-    return create_app(settings, Stages(publish_customers, delete_record, lag, audit, desk, hooks))
+    return create_app(settings, Stages(publish_customers, delete_record, lag, audit, hooks))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.errors import Explained
 from schemas.dataset import Dataset
-from services.failures.desk import Desk
 from services.runs.run import EtlRun, Published
 
 
@@ -132,5 +131,4 @@ class Stages:
     delete: RecordDeleter
     lag: LagReader
     audit: AuditReader
-    failures: Desk
     webhooks: Webhooks

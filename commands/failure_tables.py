@@ -1,4 +1,4 @@
-"""How failures and replay jobs look on a terminal."""
+"""Failures and replay jobs as tables on a terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from services.failures.desk import Plan
+from services.failures.candidates import Plan
 from services.failures.listing import FailureGroup
 from services.failures.replay_jobs import Job
 
@@ -51,7 +51,7 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
 
 
 def plan_table(plan: Plan) -> Table:
-    """The histogram of a dry run."""
+    """A line per dataset, reason and expectation of a dry run."""
     table = Table("DATASET", "REASON", "EXPECTED", "SENT", "COUNT", box=None)
     table.columns[4].justify = "right"
     for line in plan.lines:

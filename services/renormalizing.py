@@ -1,21 +1,20 @@
-"""Raw records that are normalized anew under their own coordinates, in the process that was asked, and sent on."""
+"""Normalizes raw records again, in this process: records that are tried before a replay, held ones, and stored ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import cache
+from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+import msgspec
 
-from producers.sources import DeclaredSources
-from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error, producer_config, reason
-from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import HEADER_MAPPING
-from schemas.field_reading import encode_mapping
-from services.failures.raw_records import Headers
+from schemas.errors import FieldProblem
+from schemas.events import HEADER_MAPPING, FailedRecord
+from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 
-DELIVERY_TIMEOUT_MS = 30_000
+Headers = tuple[tuple[str, bytes | None], ...]
+
+_decode_failed = msgspec.json.Decoder(FailedRecord).decode
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,27 @@ class RawRecord:
     headers: Headers
 
 
-class Normalizing(Protocol):
-    """What the normalizer makes of a record: whether it is clean, and what is to be published, key and value."""
+class Verdict(NamedTuple):
+    """The normalizer's verdict: the key of a valid record, or the reason code and each field's problem."""
 
-    def __call__(self, dataset: Dataset, record: RawRecord, now_ms: int) -> tuple[bool, bytes | None, bytes]: ...
-
-
-class Made(NamedTuple):
-    """What came of a record. `topic` is the physical name; the partition is that of the raw record."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes
+    key: str | None
+    reason: str = ""
+    message: str = ""
+    problems: tuple[FieldProblem, ...] = ()
 
 
-def mappings_of(sources: DeclaredSources) -> dict[str, bytes | None]:
-    """How each source's records are to be read, as its block says now."""
-    return {name: encode_mapping(source.description.field_readings()) for name, source in sources.items()}
+def normalize(dataset: Dataset, record: RawRecord, now_ms: int) -> Normalized | Rejected:
+    """The clean record or the failure that the normalizer makes of a raw record now. `now_ms` dates a failure. Pure."""
+    return _normalizer(dataset).normalize(record, now_ms)
+
+
+def verdict_on(dataset: Dataset, record: RawRecord) -> Verdict:
+    """The normalizer's verdict on a raw record, without sending anything. Pure."""
+    outcome = normalize(dataset, record, now_ms=0)
+    if isinstance(outcome, Normalized):
+        return Verdict(outcome.key.decode())
+    failed = _decode_failed(outcome.value)
+    return Verdict(None, failed.reason, failed.message, failed.problems)
 
 
 def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes | None]) -> Headers:
@@ -60,32 +62,6 @@ def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes 
     return (*others, (HEADER_MAPPING, mapping)) if mapping else others
 
 
-def new_producer(settings: Settings) -> Producer:
-    """The producer for `send`."""
-    return Producer(producer_config(settings, log_level=0, **{"delivery.timeout.ms": DELIVERY_TIMEOUT_MS}))
-
-
-def send(settings: Settings, producer: Producer, made: Sequence[Made], remedy: str) -> None:
-    """Blocking, until each has its delivery report. Raises DeliveryFailed, with the remedy."""
-    errors: list[str] = []
-
-    def report(error: KafkaError | None, message: Message) -> None:
-        if (trouble := delivery_error(error, message)) is not None:
-            errors.append(reason(trouble))
-
-    for topic, partition, key, value in made:
-        while True:
-            try:
-                producer.produce(topic, value, key, partition, report)
-                break
-            except BufferError:
-                producer.poll(0.1)
-            except KafkaException as error:
-                errors.append(reason(error))
-                break
-    producer.flush()
-    if errors:
-        raise DeliveryFailed(
-            f"Kafka at {settings.kafka_bootstrap_servers} did not confirm {len(errors)} of {len(made)} "
-            f"records ({errors[0]}); {remedy}"
-        )
+@cache
+def _normalizer(dataset: Dataset) -> RecordNormalizer:
+    return RecordNormalizer(dataset)

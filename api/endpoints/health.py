@@ -20,7 +20,7 @@ from api.served_json import encode
 from api.unavailable import Unavailable
 from runtime.rehearsals import running
 from runtime.settings import Settings
-from services.failures.held import count_held
+from services.failures.listing import count_held
 
 router = APIRouter(tags=["health"])
 

@@ -1,4 +1,4 @@
-"""What would become of records that are normalized anew, as things stand now: the order rule of the Postgres sink."""
+"""Foretells the outcomes of reprocessed records, as things stand now, by the order rule of the Postgres sink."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,44 +8,44 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
-from stores.arrivals import Place, stored_places
+from stores.arrivals import Arrival, stored_arrivals
 
 
 class CleanData(NamedTuple):
-    """A record as it reads now: its key, its fields, and the coordinates under which it is booked."""
+    """A record as it is normalized now: its key, its fields, and the arrival that coverage has of it."""
 
     key: str
     data: Mapping[str, Any]
-    own: Place
+    own: Arrival
 
 
 async def forecast(connection: AsyncConnection, dataset: Dataset, records: Sequence[CleanData]) -> Counter[str]:
     """How many of these would be `changed`, `unchanged` or `superseded`. Changes nothing."""
-    places = await stored_places(connection, dataset, [record.key for record in records])
+    arrivals = await stored_arrivals(connection, dataset, [record.key for record in records])
     rows = await _rows_like(connection, dataset, records)
     counts: Counter[str] = Counter()
     for number, record in enumerate(records):
-        place = places.get(record.key)
-        if place is None:
+        arrival = arrivals.get(record.key)
+        if arrival is None:
             counts["changed"] += 1
-        elif place[:2] == record.own[:2]:
+        elif arrival[:2] == record.own[:2]:
             counts["changed" if rows.get(number) else "unchanged"] += 1
         elif dataset.first_wins and number in rows:
-            counts["superseded" if record.own.is_newer_than(place) else "changed"] += 1
+            counts["superseded" if record.own.is_newer_than(arrival) else "changed"] += 1
         else:
-            counts["superseded" if place.is_newer_than(record.own) else "changed"] += 1
+            counts["superseded" if arrival.is_newer_than(record.own) else "changed"] += 1
     return counts
 
 
 async def _rows_like(connection: AsyncConnection, dataset: Dataset, records: Sequence[CleanData]) -> dict[int, bool]:
-    """Of each record whose key has a row, by its number, whether that has another content."""
+    """By number of each record whose key has a row: True if the row's content differs."""
     columns = [[_text(record.data.get(field.name)) for record in records] for field in dataset.fields]
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    return dict(map(tuple, await driver.fetch(_likeness(dataset), list(range(len(records))), *columns)))
+    return dict(map(tuple, await driver.fetch(_comparison(dataset), list(range(len(records))), *columns)))
 
 
 @cache
-def _likeness(dataset: Dataset) -> str:
+def _comparison(dataset: Dataset) -> str:
     fields = {field.name: field.type.column() for field in dataset.fields}
     arrays = ", ".join(f"${n}::text[]" for n in range(2, len(fields) + 2))
     theirs = ", ".join(f't."{name}"' for name in fields)

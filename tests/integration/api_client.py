@@ -20,10 +20,8 @@ from schemas.registry import dataset_named
 from schemas.text import fold
 from services.audits.audit import audit as audit_records
 from services.audits.audit import audit_json
-from services.failures.failure_desk import FailureDesk
 from services.runs.run import EtlRun, Published
 from stores.tables import dataset_table
-from stream_processors.trial import normalize_anew, try_record
 
 CUSTOMERS = dataset_named("customers")
 RECORDS = dataset_named("records")
@@ -60,8 +58,7 @@ async def api_client(settings: Settings, ingest: IngestRunner = publishes_nothin
     async def audit(engine: AsyncEngine) -> dict[str, Any]:
         return audit_json(await audit_records(settings, engine))
 
-    desk = FailureDesk(settings, try_record, normalize_anew)
-    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, desk, NoWebhooks()))
+    app = create_app(settings, Stages(ingest, deletes_nothing, lag, audit, NoWebhooks()))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

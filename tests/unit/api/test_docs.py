@@ -14,9 +14,7 @@ from api.stages import PartitionLag, Stages
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from services.failures.failure_desk import FailureDesk
 from services.runs.run import EtlRun, Published
-from stream_processors.trial import normalize_anew, try_record
 from tests.integration.api_client import NoWebhooks
 
 
@@ -36,8 +34,7 @@ async def no_audit(engine: AsyncEngine) -> dict[str, Any]:
     return {}
 
 
-DESK = FailureDesk(Settings(), try_record, normalize_anew)
-STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, DESK, NoWebhooks())
+STAGES = Stages(publishes_nothing, deletes_nothing, no_lag, no_audit, NoWebhooks())
 
 
 @pytest.mark.parametrize(
