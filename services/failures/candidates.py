@@ -23,6 +23,7 @@ from services.failures.settling import settled
 from services.renormalizing import RawRecord, verdict_on
 from services.sending import BY_KEY, Outgoing
 from stores.arrivals import Arrival, stored_arrivals
+from stores.epochs import real_partition, real_topic
 from stores.failure_states import State
 from stores.tables import ingest_failures
 
@@ -155,11 +156,11 @@ def _candidate(failure: Failure, dataset: Dataset | None, raw: RawRecord | None)
         (HEADER_REPLAY_COUNT, str(failure["attempts"] + 1).encode()),
     )
     # The partition that it came in, whoever chose it: there its key's order is kept.
-    partition = failure["partition"] if key == raw.key else BY_KEY
+    partition = real_partition(failure["partition"]) if key == raw.key else BY_KEY
     return Candidate(
         failure,
         obstacle=None if verdict.key is not None else f"it would fail again ({verdict.reason}): {verdict.message}",
-        message=Outgoing(failure["topic"], partition, key, record.value, headers),
+        message=Outgoing(real_topic(failure["topic"]), partition, key, record.value, headers),
         valid_key=verdict.key,
         arrival=Arrival(failure["partition"], failure["offset"], raw.timestamp),
     )
@@ -180,7 +181,7 @@ async def _newer_records(
             for one in by_key[key]:
                 # One that only Elasticsearch refused is itself what Postgres holds.
                 if one.arrival is not None and arrival.is_newer_than(one.arrival):
-                    newer[one.failure["id"]] = key, (one.failure["topic"], *arrival[:2])
+                    newer[one.failure["id"]] = key, (real_topic(one.failure["topic"]), *arrival[:2])
     replays = await _replays_at(connection, [place for _, place in newer.values()])
     return {
         failure_id: f"a newer record of {key} has been stored since, from partition {place[1]}, offset {place[2]}"

@@ -24,6 +24,7 @@ from services.failures.editing import edit
 from services.failures.replay_jobs import Job
 from services.failures.selection import Selection
 from services.failures.settling import settle
+from stores.epochs import archived_partition, archived_topic
 from stores.failure_states import ActionRefused, CannotEdit
 from stores.tables import ingest_failures, raw_csv_data
 from tests.integration.placeless import every_third_placeless
@@ -210,6 +211,23 @@ async def test_bytes_that_the_topic_no_longer_holds_come_from_the_landing_table(
     (sent,) = (await replayed(pipeline_settings, engine)).values()
     assert (sent.key, sent.value) == (b"C0", normal)
     assert dict(sent.headers)["headrace-source"] == b"shop"
+
+
+async def test_a_failure_of_an_ended_epoch_is_sent_to_the_topic_as_it_is_now(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1)
+    async with engine.begin() as connection:
+        row = await listing.one(connection, number)
+        archived = {"topic": archived_topic(row["topic"], 1), "partition": archived_partition(row["partition"], 1)}
+        headers = {"headrace-source": "shop", "headrace-mapping": '{"email":"mail"}'}
+        await connection.execute(update(ingest_failures).values(**archived, raw_headers=headers))
+    await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        sent = await listing.one(connection, number)
+    assert (sent["replayed_topic"], sent["replayed_partition"]) == (row["topic"], row["partition"])
+    (record,) = (await replayed(pipeline_settings, engine)).values()
+    assert (record.key, record.value) == (b"C0", value_of(0))
 
 
 async def test_a_dry_run_says_what_the_run_does_with_records_that_would_fail_again(
