@@ -17,7 +17,7 @@ from api.request_id import current_request_id
 from api.served_json import encode
 from api.unavailable import Unavailable, postgres_trouble
 from runtime.errors import DeliveryFailed
-from services.failures.replay_jobs import Job
+from services.failures.replay_jobs import ReplayJob
 from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
 
@@ -65,8 +65,8 @@ def json_answer(value: Any) -> Response:
     return Response(encode(value), media_type="application/json")
 
 
-def started(running: FailureReplays, job: Job) -> Response:
+def started(running: FailureReplays, job: ReplayJob) -> Response:
     """Let the job run in the background; the answer's Location shows its progress."""
     running.run(job.id, who())
     headers = {"Location": f"/failures/jobs/{job.id}"}
-    return Response(encode(job._asdict()), HTTPStatus.ACCEPTED, headers, "application/json")
+    return Response(encode(job), HTTPStatus.ACCEPTED, headers, "application/json")

@@ -1,6 +1,7 @@
 """JSON that clients send to `/failures`, and the shapes of its answers for the OpenAPI document."""
 
 import datetime
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -10,9 +11,9 @@ from pydantic_core import PydanticCustomError
 from api.parameters import OptionalTime
 from services.failures import replay_jobs
 from services.failures.actions import MOST_ID, MOST_IDS
-from services.failures.candidates import PlanLine
 from services.failures.listing import FailureGroup
-from stores.failure_states import JobState, State
+from services.failures.replay_jobs import ReplayJob
+from stores.failure_states import State
 
 FailureId = Annotated[int, Field(ge=1, le=MOST_ID)]
 JobId = Annotated[int, Field(ge=1, le=replay_jobs.MOST_ID)]
@@ -176,42 +177,17 @@ class EditAnswer(BaseModel):
     valid: bool
 
 
-class ReplayJob(BaseModel):
-    """A replay job. `attended`: a process is running it now."""
-
-    id: int
-    state: JobState
-    selection: dict[str, Any]
-    rate: float | None
-    forced: bool
-    total: int
-    sent: int
-    skipped: int
-    who: str
-    started_at: datetime.datetime
-    ended_at: datetime.datetime | None
-    attended: bool
-
-
 class ReplayJobs(BaseModel):
     """The latest replay jobs, newest first."""
 
     data: list[ReplayJob]
 
 
+@dataclass(frozen=True)
 class ReplayJobStatus(ReplayJob):
     """A job with how many of its failures are in each state now."""
 
     outcomes: dict[str, int]
-
-
-class PlanAnswer(BaseModel):
-    """The result of a dry run: `sent` failures would be sent, of which `ready` are valid."""
-
-    total: int
-    sent: int
-    ready: int
-    lines: list[PlanLine]
 
 
 class HeldAnswer(BaseModel):

@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -11,11 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.output import fail
 from commands.trouble import answered_by
 from runtime.errors import DeliveryFailed
+from runtime.patience import Patience
 from runtime.settings import Settings
 from services.failures.settling import settled
 from stores.failure_states import ActionRefused, CannotEdit, UnknownFailure
 
 T = TypeVar("T")
+
+ASK_AGAIN_SECONDS = 0.1
 
 
 def who() -> str:
@@ -31,6 +35,19 @@ def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]])
             return await question(connection)
 
     return run(answer())
+
+
+def ask_until(
+    settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]], left: Callable[[T], int], seconds: float
+) -> T:
+    """Ask again until nothing is left by the answer, or for so many seconds no less than before; the last answer."""
+    patience = Patience(seconds)
+    while True:
+        answer = ask(settings, question)
+        patience.note(left(answer))
+        if not left(answer) or not patience.remaining:
+            return answer
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

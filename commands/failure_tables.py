@@ -9,7 +9,7 @@ from rich.table import Table
 
 from services.failures.candidates import Plan
 from services.failures.listing import FailureGroup
-from services.failures.replay_jobs import Job
+from services.failures.replay_jobs import ReplayJob
 
 LONGEST_MESSAGE = 80
 
@@ -39,7 +39,7 @@ def items_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def jobs_table(jobs: Sequence[Job]) -> Table:
+def jobs_table(jobs: Sequence[ReplayJob]) -> Table:
     """A line per replay job."""
     table = Table("JOB", "STATE", "SENT", "SKIPPED", "TOTAL", "RATE", "WHO", "STARTED", "SELECTION", box=None)
     for job in jobs:

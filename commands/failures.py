@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.failure_access import ask, run, who
-from commands.failure_held import release
+from commands.failure_release import release
 from commands.failure_replays import cancel, jobs, pause, retry
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text

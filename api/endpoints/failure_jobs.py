@@ -5,8 +5,9 @@ from fastapi import APIRouter, Response
 from api.clients import Clients
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import json_answer, settled, started, who
-from api.failure_models import JobId, ReplayJob, ReplayJobs, ReplayJobStatus
+from api.failure_models import JobId, ReplayJobs, ReplayJobStatus
 from services.failures import replay_jobs as jobs
+from services.failures.replay_jobs import ReplayJob
 from stores.failure_states import ActionRefused, JobState
 
 router = APIRouter(prefix="/failures/jobs", tags=["failures"])
@@ -16,7 +17,7 @@ router = APIRouter(prefix="/failures/jobs", tags=["failures"])
 async def replay_jobs(clients: OurClients) -> Response:
     """Newest first."""
     async with settled(clients) as connection:
-        return json_answer({"data": [job._asdict() for job in await jobs.jobs(connection)]})
+        return json_answer({"data": await jobs.jobs(connection)})
 
 
 @router.get("/{job_id}", response_model=ReplayJobStatus, summary="How a replay job stands")
@@ -24,7 +25,7 @@ async def replay_job(clients: OurClients, job_id: JobId) -> Response:
     """With the states of its failures now."""
     async with settled(clients) as connection:
         job = await jobs.job(connection, job_id)
-        return json_answer({**job._asdict(), "outcomes": await jobs.outcomes(connection, job_id)})
+        return json_answer(ReplayJobStatus(**vars(job), outcomes=await jobs.outcomes(connection, job_id)))
 
 
 @router.post("/{job_id}/pause", response_model=ReplayJob, summary="Pause a replay job")
@@ -54,4 +55,4 @@ async def _change(clients: Clients, job_id: int, state: JobState) -> Response:
     async with settled(clients) as connection:
         limit = clients.settings.replay_limit
         job = await jobs.change_state(connection, job_id, state, who(), replay_limit=limit)
-        return json_answer(job._asdict())
+        return json_answer(job)

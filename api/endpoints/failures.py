@@ -21,17 +21,17 @@ from api.failure_models import (
     FailureItems,
     Held,
     HeldAnswer,
-    PlanAnswer,
     Release,
-    ReplayJob,
     Retry,
     RetryMany,
 )
 from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from api.served_json import encode
-from services.failures import actions, candidates, editing, listing, replay
+from services.failures import actions, editing, listing, replay
+from services.failures.candidates import Plan, plan
 from services.failures.listing import payload_text
+from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED
 
@@ -88,15 +88,14 @@ async def failure_items(
     status_code=202,
     response_model=ReplayJob,
     summary="Send the selected failures again",
-    responses={200: {"model": PlanAnswer, "description": "What `dry_run` says would come of it"}},
+    responses={200: {"model": Plan, "description": "What `dry_run` says would come of it"}},
 )
 async def retry_many(clients: OurClients, running: OurReplays, wanted: RetryMany) -> Response:
     """A job does it, in the background; see its Location."""
     selection = _chosen(wanted, "failures")
     async with answering():
         if wanted.dry_run:
-            plan = await candidates.plan(clients.settings, selection, force=wanted.force)
-            return json_answer({name: getattr(plan, name) for name in PlanAnswer.model_fields})
+            return json_answer(await plan(clients.settings, selection, force=wanted.force))
         job = await replay.start(clients.settings, selection, who(), rate=wanted.rate, force=wanted.force)
         return started(running, job)
 

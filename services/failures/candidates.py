@@ -5,7 +5,7 @@ A dry run tells all that and sends nothing.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import select, tuple_
@@ -87,24 +87,12 @@ class PlanLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """The result of a dry run."""
+    """The result of a dry run: of all selected failures `sent` would be sent, of which `ready` are valid."""
 
-    lines: list[PlanLine] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        """How many are selected."""
-        return sum(line.count for line in self.lines)
-
-    @property
-    def sent(self) -> int:
-        """How many would be sent."""
-        return sum(line.count for line in self.lines if line.sent)
-
-    @property
-    def ready(self) -> int:
-        """How many of those are valid."""
-        return sum(line.count for line in self.lines if line.sent and line.expected == "valid")
+    total: int
+    sent: int
+    ready: int
+    lines: list[PlanLine]
 
 
 async def plan(settings: Settings, selection: Selection, *, force: bool = False) -> Plan:
@@ -119,9 +107,12 @@ async def plan(settings: Settings, selection: Selection, *, force: bool = False)
             counts.update((one["dataset"], one["reason"], one["state"], False) for one in others)
             wanted = [one for one in failures if one["state"] in taken]
             for candidate in await examine(connection, lookup, wanted):
-                one, sent = candidate.failure, candidate.refusal(force=force) is None
-                counts[one["dataset"], one["reason"], candidate.expected(force=force), sent] += 1
-    return Plan([PlanLine(*line, number) for line, number in sorted(counts.items())])
+                one, is_sent = candidate.failure, candidate.refusal(force=force) is None
+                counts[one["dataset"], one["reason"], candidate.expected(force=force), is_sent] += 1
+    lines = [PlanLine(*line, number) for line, number in sorted(counts.items())]
+    sent = sum(line.count for line in lines if line.sent)
+    ready = sum(line.count for line in lines if line.sent and line.expected == "valid")
+    return Plan(counts.total(), sent, ready, lines)
 
 
 async def examine(connection: AsyncConnection, lookup: RawLookup, failures: Sequence[Failure]) -> list[Candidate]:

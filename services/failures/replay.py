@@ -21,7 +21,7 @@ from runtime.uninterrupted import uninterrupted
 from services.failures import replay_jobs
 from services.failures.actions import lock, not_actionable
 from services.failures.candidates import examine
-from services.failures.replay_jobs import Delivered, Job
+from services.failures.replay_jobs import Delivered, ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settled
 from services.sending import new_producer, send
@@ -39,7 +39,7 @@ RECORDS_OWN_FAULT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG)
 
 async def start(
     settings: Settings, selection: Selection, who: str, *, rate: float | None = None, force: bool = False
-) -> Job:
+) -> ReplayJob:
     """Queue the selected failures as a job; `run` sends them. `rate` in records/s, None for no cap.
 
     Of failures named by id none may be refused. Of a filter, those that may not be sent are left out.
@@ -54,7 +54,9 @@ async def start(
         return job
 
 
-async def run(settings: Settings, job_id: int, who: str, progress: Callable[[Job], None] | None = None) -> Job:
+async def run(
+    settings: Settings, job_id: int, who: str, progress: Callable[[ReplayJob], None] | None = None
+) -> ReplayJob:
     """Send what the job has queued, until it is through, paused or cancelled; returns it as it stands then.
 
     `progress` is called after every step. Cancelling the task pauses the job, after the step that it is in. So does a
@@ -96,7 +98,7 @@ class _Replay:
         self._who = who
         self._holder = uuid.uuid4().hex
 
-    async def run(self, progress: Callable[[Job], None] | None) -> Job:
+    async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
         async with self._lease(), RawLookup(self._settings) as lookup:
             job = await self._change("running")
             producer = new_producer(self._settings)
@@ -120,7 +122,7 @@ class _Replay:
             log.info("replay_ended", job=job.id, state=job.state, sent=job.sent, skipped=job.skipped)
             return job
 
-    async def _step(self, lookup: RawLookup, producer: Producer, size: int) -> Job:
+    async def _step(self, lookup: RawLookup, producer: Producer, size: int) -> ReplayJob:
         async with self._engine.begin() as connection:
             job = await replay_jobs.job(connection, self._job_id)
             if job.state != "running":
@@ -181,7 +183,7 @@ class _Replay:
         async with self._engine.begin() as connection:
             await replay_jobs.leave(connection, self._job_id, self._holder)
 
-    async def _change(self, state: JobState) -> Job:
+    async def _change(self, state: JobState) -> ReplayJob:
         async with self._engine.begin() as connection:
             return await replay_jobs.change_state(
                 connection, self._job_id, state, self._who, replay_limit=self._settings.replay_limit

@@ -5,6 +5,7 @@ The process that runs a job renews a lease on it, and holds no connection for th
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -66,8 +67,9 @@ _DELIVERED = text("""
 )
 
 
-class Job(NamedTuple):
-    """A replay job. `attended`: some process is running it now."""
+@dataclass(frozen=True)
+class ReplayJob:
+    """A replay job. `attended`: a process is running it now."""
 
     id: int
     state: JobState
@@ -93,23 +95,23 @@ class Delivered(NamedTuple):
     key: str | None
 
 
-async def jobs(connection: AsyncConnection, limit: int = 50) -> list[Job]:
+async def jobs(connection: AsyncConnection, limit: int = 50) -> list[ReplayJob]:
     """The latest jobs, newest first."""
     found = await connection.execute(text(f"{_JOBS} ORDER BY j.id DESC LIMIT :limit"), {"limit": limit})
-    return [Job(*row) for row in found]
+    return [ReplayJob(*row) for row in found]
 
 
-async def job(connection: AsyncConnection, job_id: int) -> Job:
+async def job(connection: AsyncConnection, job_id: int) -> ReplayJob:
     """One job. Raises UnknownFailure."""
     row = (await connection.execute(text(f"{_JOBS} WHERE j.id = :id"), {"id": job_id})).one_or_none()
     if row is None:
         raise UnknownFailure(f"there is no replay job {job_id}; `headrace failures jobs` lists them")
-    return Job(*row)
+    return ReplayJob(*row)
 
 
 async def create(
     connection: AsyncConnection, selection: Selection, who: str, *, rate: float | None, forced: bool
-) -> Job:
+) -> ReplayJob:
     """Queue the selected failures that are open (forced: parked too) for a new job. `rate` in records/s, or no cap.
 
     The job is its creator's to run for LEASE_SECONDS. Raises ActionRefused for a rate out of bounds, and where
@@ -182,7 +184,7 @@ async def outcomes(connection: AsyncConnection, job_id: int) -> dict[str, int]:
 
 async def change_state(
     connection: AsyncConnection, job_id: int, state: JobState, who: str, *, replay_limit: int
-) -> Job:
+) -> ReplayJob:
     """Pause, cancel, resume or end a job. Raises ActionRefused where that is not possible, UnknownFailure.
 
     Failures that an ended job has not sent are open again (parked, if they were); a job that goes on queues them again.

@@ -21,7 +21,7 @@ from runtime.settings import Settings
 from services import sending
 from services.failures import candidates, listing, replay, replay_jobs
 from services.failures.editing import edit
-from services.failures.replay_jobs import Job
+from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settle
 from stores.epochs import archived_partition, archived_topic
@@ -296,7 +296,7 @@ async def take(connection: Any, failure: Any, later: int) -> None:
     )
 
 
-async def run_one(settings: Settings, number: int) -> Job:
+async def run_one(settings: Settings, number: int) -> ReplayJob:
     queued = await replay.start(settings, Selection(ids=(number,)), "tester")
     job = await replay.run(settings, queued.id, "tester")
     assert (job.state, job.sent) == ("done", 1)
