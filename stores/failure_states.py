@@ -24,7 +24,7 @@ TAKEN_SINCE: tuple[State, ...] = ("released", "resolved")
 STATES: tuple[State, ...] = get_args(State)
 
 UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked", "held")
-"""States that a list shows unless asked otherwise: somebody, or the pipeline, still has to deal with these."""
+"""States that a list shows by default: people, or the pipeline, still have to deal with these."""
 
 JobState = Literal["running", "paused", "interrupted", "failed", "cancelled", "done"]
 """interrupted: its process is gone. failed: it met an error. Both can be resumed. Failures that a job has not sent are

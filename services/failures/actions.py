@@ -1,6 +1,6 @@
 """Actions of people on failures: who, when and what is kept in `failure_actions`, in one transaction with the change.
 
-Whoever changes held records locks their partitions' coverage first, as the sink does, so that there is no deadlock.
+A change of held records locks their partitions' coverage first, as the sink does, so that there is no deadlock.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ async def note(
     job: int | None = None,
     text: str | None = None,
 ) -> None:
-    """Keep the same action for each failure."""
+    """Note the same action for each failure."""
     if ids:
         actions = [{"failure_id": number, "job_id": job, "action": action, "who": who, "note": text} for number in ids]
         await connection.execute(insert(failure_actions), actions)

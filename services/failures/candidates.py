@@ -1,6 +1,6 @@
-"""Examines failures before they are sent again: what would be sent, is it valid now, and what speaks against it.
+"""Examines failures before they are sent again: the message to send, is it valid now, is there an obstacle?
 
-A dry run tells all that and sends nothing.
+`plan` is a dry run over all selected failures.
 """
 
 from collections import Counter, defaultdict
@@ -28,14 +28,14 @@ from stores.failure_states import State
 from stores.tables import ingest_failures
 
 Expected = Literal["valid", "invalid", "newer_record", "original_gone"]
-"""invalid: it would fail again. newer_record: one of its key has been stored since. A replay sends those of both only
-if it is forced, and what is nowhere any more never.
+"""invalid: it would fail again. newer_record: one of its key has been stored since. A replay sends both only if it is
+forced. original_gone: its bytes are nowhere any more; a replay never sends it.
 """
 
 PLAN_STEP = 500
 
 NOT_SENT_AGAIN = (HEADER_REPLAY_OF, HEADER_REPLAY_COUNT, HEADER_RUN)
-"""Headers of the record before. Its run has counted it: what is sent again is none of that run's records."""
+"""Headers that a replay leaves out. The run has counted the record already: its replay belongs to no run."""
 
 FOREIGN = "foreign"
 FOREIGN_OBSTACLE = "it came from none of our raw records, so there is nothing to send again; discard it"
@@ -59,7 +59,7 @@ class Candidate:
     """A newer record of its key is stored."""
 
     def expected(self, *, force: bool) -> Expected:
-        """What a replay would do with it; see `PlanLine`."""
+        """The expected end of a replay of it."""
         if self.message is None:
             return "original_gone"
         if self.overtaken and not force:
@@ -146,7 +146,7 @@ def _candidate(failure: Failure, dataset: Dataset | None, raw: RawRecord | None)
         (HEADER_REPLAY_OF, str(failure["id"]).encode()),
         (HEADER_REPLAY_COUNT, str(failure["attempts"] + 1).encode()),
     )
-    # The partition that it came in, whoever chose it: there its key's order is kept.
+    # Its own partition, if its key stays: there the order of the key is kept.
     partition = real_partition(failure["partition"]) if key == raw.key else BY_KEY
     return Candidate(
         failure,

@@ -18,7 +18,7 @@ from schemas.members import plain_name, with_plain_names
 from schemas.registry import dataset_named
 from services.failures.actions import lock, not_actionable
 from services.failures.listing import Failure, one
-from services.failures.raw_records import find_raw_records, readable, to_send
+from services.failures.raw_records import find_raw_records, json_headers, to_send
 from services.failures.settling import settled
 from services.renormalizing import Headers, RawRecord, verdict_on
 from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, refuse_all
@@ -62,7 +62,7 @@ async def edit(
                 f"the payload would have {len(after):,} bytes, and a record may have {LARGEST_VALUE_BYTES:,}; "
                 "shorten it, or discard the failure"
             )
-        edited = replace(raw, value=after, headers=readable(raw.headers))
+        edited = replace(raw, value=after, headers=json_headers(raw.headers))
         verdict = verdict_on(dataset, edited)
         if verdict.key is None and not force:
             raise StillInvalid(failure_id, verdict.reason or "invalid", verdict.message, verdict.problems)

@@ -54,20 +54,20 @@ async def find_raw_records(
 def to_send(failure: Failure, record: RawRecord) -> RawRecord:
     """The raw record as it is sent again: with the edited payload if there is one. Pure."""
     if failure["edited_payload"] is not None:
-        return replace(record, value=failure["edited_payload"], headers=readable(record.headers))
+        return replace(record, value=failure["edited_payload"], headers=json_headers(record.headers))
     if failure["reason"] == REHEARSAL:  # what a rehearsal marked as unreadable never was
-        return replace(record, headers=readable(record.headers))
+        return replace(record, headers=json_headers(record.headers))
     return record
 
 
-def readable(headers: Headers) -> Headers:
+def json_headers(headers: Headers) -> Headers:
     """The headers of a record whose value has been replaced by JSON: it is readable now. Pure."""
     kept = [(name, value) for name, value in headers if name not in (HEADER_PROBLEM, HEADER_CONTENT_TYPE)]
     return (*kept, (HEADER_CONTENT_TYPE, b"application/json"))
 
 
 def kept_headers(failure: Failure) -> Headers:
-    """The raw record's headers as Postgres has them, of a failure that was held or edited; none of others. Pure."""
+    """The raw record's headers that Postgres keeps of a failure that was held or edited, else `()`. Pure."""
     return tuple((name, value.encode()) for name, value in (failure["raw_headers"] or {}).items())
 
 

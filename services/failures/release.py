@@ -1,7 +1,7 @@
 """Releases held records: normalizes them again under their own coordinates, so that newer records win.
 
-Nothing is kept of how far a release is. A record is held until the Postgres sink has stored what came of it; sent
-twice, it is a repeat. So a release that was killed is simply asked for again.
+Nothing is kept of how far a release is. A record stays held until the Postgres sink has taken it; sent twice, it is a
+repeat. After a kill, release again.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ REMEDY = "release them again: what has arrived is not released twice"
 
 @dataclass(frozen=True)
 class Released:
-    """How many records were released, and how many stay held: their bytes are nowhere any more."""
+    """Numbers of records that were released, and that stay held because their bytes are nowhere any more."""
 
     sent: int
     gone: int
 
 
 async def release(settings: Settings, selection: Selection, who: str, *, remap: bool = False) -> Released:
-    """Normalize the selected held records again, with the mappings that sources.toml has now if `remap` says so.
+    """Normalize the selected held records again, with `remap` by the mappings of sources.toml now.
 
     Returns when the broker has confirmed what came of each. Idempotent. Raises DeliveryFailed when it has not, and
     ActionRefused where sources.toml is wrong.

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 LARGEST_STEP = 500
 STEPS_PER_SECOND = 2
-"""How often a capped job sends, and looks if it has been paused. Reading records back costs most per step."""
+"""Steps of a capped job; after each it sees a pause. Most of a step's time goes into reading records back."""
 
 RECORDS_OWN_FAULT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG)
 """Errors that another try would meet again: the record is left out, and the job goes on."""
@@ -42,7 +42,7 @@ async def start(
 ) -> ReplayJob:
     """Queue the selected failures as a job; `run` sends them. `rate` in records/s, None for no cap.
 
-    Of failures named by id none may be refused. Of a filter, those that may not be sent are left out.
+    All failures that are named by id must be sendable; a filter leaves out those that are not.
     Raises ActionRefused, UnknownFailure, DeliveryFailed.
     """
     async with settled(settings) as connection:
@@ -158,7 +158,7 @@ class _Replay:
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[None]:
-        if not await self._attend():
+        if not await self._take_lease():
             raise ActionRefused(f"replay job {self._job_id} is being run by another process")
         renewing = asyncio.create_task(self._renew())
         try:
@@ -166,22 +166,22 @@ class _Replay:
         finally:
             renewing.cancel()
             with suppress(SQLAlchemyError, OSError):  # the lease ends by itself
-                await uninterrupted(self._leave())
+                await uninterrupted(self._return_lease())
 
-    async def _attend(self) -> bool:
+    async def _take_lease(self) -> bool:
         async with self._engine.begin() as connection:
-            return await replay_jobs.attend(connection, self._job_id, self._holder)
+            return await replay_jobs.take_lease(connection, self._job_id, self._holder)
 
     async def _renew(self) -> None:
         """Renew the lease, whatever a step waits for. Where Postgres is away the step finds that out."""
         while True:
             await asyncio.sleep(replay_jobs.LEASE_SECONDS / 4)
             with suppress(SQLAlchemyError, OSError):
-                await self._attend()
+                await self._take_lease()
 
-    async def _leave(self) -> None:
+    async def _return_lease(self) -> None:
         async with self._engine.begin() as connection:
-            await replay_jobs.leave(connection, self._job_id, self._holder)
+            await replay_jobs.return_lease(connection, self._job_id, self._holder)
 
     async def _change(self, state: JobState) -> ReplayJob:
         async with self._engine.begin() as connection:

@@ -1,6 +1,6 @@
 """Replay jobs in Postgres: the failures that are to be sent again, and how far that is. `replay` does the sending.
 
-A job belongs to nobody: any process may pause or cancel it, and take it up again when the one that ran it is gone.
+Any process may pause or cancel a job, and resume it when the one that ran it is gone.
 The process that runs a job renews a lease on it, and holds no connection for that; a lease that runs out ends the job.
 """
 
@@ -23,7 +23,7 @@ MOST_ID = 2**31 - 1
 """The largest id that a job can have."""
 
 LEASE_SECONDS = 15.0
-"""How long a process that was killed keeps its job, and what the job has queued."""
+"""A process that was killed keeps its job, and the failures queued for it, for so long."""
 
 MOST_UNDER_WAY = 20
 """Jobs at once, over all processes: each reads records back, sends and notes some several times a second."""
@@ -40,7 +40,7 @@ _JOBS = """
 
 _LEASE = f"now() + interval '{LEASE_SECONDS} seconds'"
 
-_ATTEND = text(f"""
+_TAKE_LEASE = text(f"""
     UPDATE failure_replays SET attended_by = :holder, attended_until = {_LEASE}
     WHERE id = :id AND (attended_by IS NULL OR attended_by = :holder OR attended_until <= now())""")  # noqa: S608
 
@@ -130,12 +130,12 @@ async def create(
     return await job(connection, job_id)
 
 
-async def attend(connection: AsyncConnection, job_id: int, holder: str) -> bool:
+async def take_lease(connection: AsyncConnection, job_id: int, holder: str) -> bool:
     """Take or renew the lease on a job, for LEASE_SECONDS from now; False if another holder has it."""
-    return bool((await connection.execute(_ATTEND, {"id": job_id, "holder": holder})).rowcount)
+    return bool((await connection.execute(_TAKE_LEASE, {"id": job_id, "holder": holder})).rowcount)
 
 
-async def leave(connection: AsyncConnection, job_id: int, holder: str) -> None:
+async def return_lease(connection: AsyncConnection, job_id: int, holder: str) -> None:
     """Give the lease back."""
     mine = update(failure_replays).where(_j.id == job_id, _j.attended_by == holder)
     await connection.execute(mine.values(attended_by=None, attended_until=None))
@@ -177,7 +177,7 @@ async def record_skipped(
 
 
 async def outcomes(connection: AsyncConnection, job_id: int) -> dict[str, int]:
-    """How many of the job's failures are in each state now."""
+    """Number of the job's failures per state now."""
     query = select(_f.state, func.count()).where(_f.replay_job == job_id).group_by(_f.state).order_by(_f.state)
     return {state: number for state, number in await connection.execute(query)}  # noqa: C416 (rows are no pairs to mypy)
 

@@ -3,43 +3,46 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
+from schemas.events import DELETED, CleanRecord
+from services.reprocessing.covered_records import Partition
 from stores.arrivals import Arrival, stored_arrivals
 
 
-class CleanData(NamedTuple):
-    """A record as it is normalized now: its key, its fields, and the arrival that coverage has of it."""
-
-    key: str
-    data: Mapping[str, Any]
-    own: Arrival
-
-
-async def forecast(connection: AsyncConnection, dataset: Dataset, records: Sequence[CleanData]) -> Counter[str]:
-    """How many of these would be `changed`, `unchanged` or `superseded`. Changes nothing."""
-    arrivals = await stored_arrivals(connection, dataset, [record.key for record in records])
-    rows = await _rows_like(connection, dataset, records)
+async def forecast(
+    connection: AsyncConnection, dataset: Dataset, records: Sequence[tuple[Partition, CleanRecord]]
+) -> Counter[str]:
+    """Outcomes to expect: how many would be `changed`, `unchanged` or `superseded`. Deletes are left out."""
+    kept = [(partition, record) for partition, record in records if bytes(record.data) != DELETED]
+    if not kept:
+        return Counter()
+    arrivals = await stored_arrivals(connection, dataset, [record.key for _, record in kept])
+    rows = await _rows_like(connection, dataset, [msgspec.json.decode(record.data) for _, record in kept])
     counts: Counter[str] = Counter()
-    for number, record in enumerate(records):
-        arrival = arrivals.get(record.key)
-        if arrival is None:
+    for number, (partition, record) in enumerate(kept):
+        own = Arrival(partition[1], record.origin.offset, record.origin.timestamp)
+        stored = arrivals.get(record.key)
+        if stored is None:
             counts["changed"] += 1
-        elif arrival[:2] == record.own[:2]:
+        elif stored[:2] == own[:2]:
             counts["changed" if rows.get(number) else "unchanged"] += 1
         elif dataset.first_wins and number in rows:
-            counts["superseded" if record.own.is_newer_than(arrival) else "changed"] += 1
+            counts["superseded" if own.is_newer_than(stored) else "changed"] += 1
         else:
-            counts["superseded" if arrival.is_newer_than(record.own) else "changed"] += 1
+            counts["superseded" if stored.is_newer_than(own) else "changed"] += 1
     return counts
 
 
-async def _rows_like(connection: AsyncConnection, dataset: Dataset, records: Sequence[CleanData]) -> dict[int, bool]:
+async def _rows_like(
+    connection: AsyncConnection, dataset: Dataset, records: Sequence[Mapping[str, Any]]
+) -> dict[int, bool]:
     """By number of each record whose key has a row: True if the row's content differs."""
-    columns = [[_text(record.data.get(field.name)) for record in records] for field in dataset.fields]
+    columns = [[_text(record.get(field.name)) for record in records] for field in dataset.fields]
     driver: Any = (await connection.get_raw_connection()).driver_connection
     return dict(map(tuple, await driver.fetch(_comparison(dataset), list(range(len(records))), *columns)))
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -26,14 +27,13 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.patience import Patience
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import DELETED, HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
+from schemas.events import HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.field_reading import encode_mapping
 from schemas.source_headers import PUSHED
 from services.renormalizing import RawRecord, normalize, remapped
 from services.reprocessing.covered_records import Found, Partition, Window, read_window, windows
-from services.reprocessing.forecast import CleanData, forecast
+from services.reprocessing.forecast import forecast
 from services.sending import Outgoing, new_producer, send_all
-from stores.arrivals import Arrival
 from stores.checkpoints import CheckpointStore, Position
 from stores.coverage import read_apart, read_books
 from stores.epochs import real_topic
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 REMEDY = "the same command goes on where this one ended"
 
 RETRIED = ("open", "parked")
-"""States of failures whose records are reprocessed; the others wait for somebody, or somebody has decided."""
+"""States of failures whose records are reprocessed; in the others people act or have decided."""
 
 EXAMPLES = 5
 """Invalid records that are told one by one."""
@@ -89,7 +89,7 @@ class Counts(msgspec.Struct):
     acted_on: int = 0
     """Failures and held records that `headrace failures` deals with."""
     no_mapping: int = 0
-    """Landed records with columns that nobody says how to read: their source is not in sources.toml."""
+    """Landed records with columns that no mapping tells how to read: their source is not in sources.toml."""
     nowhere: int = 0
     """Covered offsets without a record in topic or landing tables; markers of transactions are among them."""
     still_failed: int = 0
@@ -149,18 +149,11 @@ class Reprocess:
     async def plan(self, progress: Progress) -> Counts:
         """Foretell what `run` would do. Sends and changes nothing."""
         state = await self._begun()
-        foretold = state.counts.forecast
+        foretold: Counter[str] = Counter()
         async with aclosing(self._walk(state, progress)) as parts:
             async for connection, clean in parts:
-                records = [
-                    CleanData(record.key, msgspec.json.decode(record.data), _arrival(partition, record))
-                    for partition, record in clean
-                    if bytes(record.data) != DELETED
-                ]
-                if records:
-                    for what, number in (await forecast(connection, self._dataset, records)).items():
-                        foretold[what] = foretold.get(what, 0) + number
-        return state.counts
+                foretold += await forecast(connection, self._dataset, clean)
+        return msgspec.structs.replace(state.counts, forecast=dict(foretold))
 
     async def run(self, scope: str, *, from_start: bool, progress: Progress) -> State:
         """Send the chosen records until the broker has confirmed them; goes on where an earlier run ended.
@@ -323,7 +316,3 @@ async def _save(store: CheckpointStore, state: State) -> None:
 
 def _name(partition: Partition) -> str:
     return f"{partition[0]}/{partition[1]}"
-
-
-def _arrival(partition: Partition, record: CleanRecord) -> Arrival:
-    return Arrival(partition[1], record.origin.offset, record.origin.timestamp)

@@ -374,8 +374,8 @@ async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go
     await fail_records(pipeline_settings, engine, 1, state="parked", attempts=3)
     job = await replay.start(pipeline_settings, ALL, "tester", force=True)
     async with engine.begin() as connection:
-        assert await replay_jobs.attend(connection, job.id, "one that is killed now")
-        assert not await replay_jobs.attend(connection, job.id, "another")
+        assert await replay_jobs.take_lease(connection, job.id, "one that is killed now")
+        assert not await replay_jobs.take_lease(connection, job.id, "another")
         await settle(connection, 3)
     assert await states(engine) == {"queued": 3}
     async with engine.begin() as connection:

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.registry import dataset_named
 from services.failures.editing import with_fields
-from services.failures.raw_records import readable
+from services.failures.raw_records import json_headers
 from services.renormalizing import Headers, RawRecord, Verdict, verdict_on
 from stores.failure_states import CannotEdit
 
@@ -53,7 +53,7 @@ def test_half_a_surrogate_pair_is_refused() -> None:
 
 def test_a_replaced_value_is_readable_again_and_keeps_its_mapping() -> None:
     headers = (*MAPPING, ("headrace-problem", b"row_form"), ("content-type", b"application/octet-stream"))
-    assert readable(headers) == (*MAPPING, ("content-type", b"application/json"))
+    assert json_headers(headers) == (*MAPPING, ("content-type", b"application/json"))
 
 
 def verdict(value: bytes, headers: Headers) -> Verdict:
