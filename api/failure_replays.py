@@ -1,7 +1,8 @@
 """Replay jobs and releases that this process runs, in the background of its answers."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -15,6 +16,8 @@ from stores.failure_states import ActionRefused
 
 log = structlog.get_logger()
 
+Work = Callable[[], Awaitable[object]]
+
 
 class FailureReplays:
     """Starts jobs and forgets them: their progress is in Postgres, for every process."""
@@ -25,13 +28,15 @@ class FailureReplays:
 
     def run(self, job_id: int, who: str) -> None:
         """Let the job run. Returns at once."""
-        self._begin(replay.run(self._settings, job_id, who), "replay_stopped", "replay_failed", job=job_id)
+        work = partial(replay.run, self._settings, job_id, who)
+        self._begin(work, "replay_stopped", "replay_failed", job=job_id)
 
     def release(self, selection: Selection, who: str, *, remap: bool) -> None:
         """Release held records. Returns at once."""
-        self._begin(release(self._settings, selection, who, remap=remap), "release_stopped", "release_failed")
+        work = partial(release, self._settings, selection, who, remap=remap)
+        self._begin(work, "release_stopped", "release_failed")
 
-    def _begin(self, work: Awaitable[object], stopped: str, failed: str, **about: int) -> None:
+    def _begin(self, work: Work, stopped: str, failed: str, **about: int) -> None:
         task = asyncio.create_task(_logged(work, stopped, failed, **about))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -44,9 +49,9 @@ class FailureReplays:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _logged(work: Awaitable[object], stopped: str, failed: str, **about: int) -> None:
+async def _logged(work: Work, stopped: str, failed: str, **about: int) -> None:
     try:
-        await work
+        await work()
     except (ActionRefused, DeliveryFailed) as error:
         log.warning(stopped, reason=str(error), **about)
     except Exception as error:
