@@ -37,12 +37,18 @@ def new_producer(settings: Settings) -> Producer:
 def send(producer: Producer, messages: Sequence[Outgoing]) -> list[Coordinates | KafkaError]:
     """For each message its coordinates, once the broker has confirmed it, or the error. Blocking."""
     answers: dict[int, Coordinates | KafkaError] = {}
+    timed_out: list[KafkaError] = []
     for number, message in enumerate(messages):
 
         def report(error: KafkaError | None, sent: Message, number: int = number) -> None:
             place = cast("Coordinates", (sent.topic(), sent.partition(), sent.offset()))
             answers[number] = delivery_error(error, sent) or place
+            if error is not None and error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001 (its public name)
+                timed_out.append(error)
 
+        if timed_out:  # the others would wait as long again
+            answers[number] = timed_out[0]
+            continue
         try:
             while not _queue(producer, message, report):
                 producer.poll(0.1)
