@@ -32,7 +32,6 @@ from api.known_parameters import refuse_unknown_parameters
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.request_bounds import RequestBounds
 from api.request_context import RequestContext
-from api.stages import Stages
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
 from schemas.registry import dataset_named
@@ -51,13 +50,13 @@ LENIENT = (entry_points.router, health.router, webhooks.router)
 EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
 
 
-def create_app(settings: Settings, stages: Stages) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The application over these settings' stores; it connects when it starts, and starts without them too."""
     app = FastAPIOffline(
         title="Headrace",
         description="What the pipeline has stored, and a way to ingest. Errors are problem documents (RFC 9457).",
         version="0.1.0",
-        lifespan=lambda app: _lifespan(app, settings, stages),
+        lifespan=lambda app: _lifespan(app, settings),
         middleware=_middleware(settings),
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
@@ -108,12 +107,12 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings, stages: Stages) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
-        app.state.replays = FailureReplays(stages.failures)
+        app.state.replays = FailureReplays(settings)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""What every endpoint of `/failures` answers with: outcomes settled first, refusals as problem documents."""
+"""Common to all answers of `/failures`: outcomes are settled first, refusals become problem documents."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +17,8 @@ from api.request_id import current_request_id
 from api.served_json import encode
 from api.unavailable import Unavailable, postgres_trouble
 from runtime.errors import DeliveryFailed
-from services.failures.outcomes import settle
-from services.failures.replays import Job
+from services.failures.replay_jobs import ReplayJob
+from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
 
 
@@ -32,7 +32,7 @@ async def settled(clients: Clients) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def answering() -> AsyncIterator[None]:
-    """What is refused, unknown or out of reach, as its problem document."""
+    """Turn what is refused, unknown or out of reach into its problem document."""
     try:
         yield
     except UnknownFailure as error:
@@ -56,17 +56,17 @@ async def answering() -> AsyncIterator[None]:
 
 
 def who() -> str:
-    """Who acts, for the record: the request, by its id."""
+    """The author of an action: the request, by its id."""
     return f"api:{current_request_id()}"
 
 
 def json_answer(value: Any) -> Response:
-    """An answer with this value."""
+    """An answer 200 with this value as JSON."""
     return Response(encode(value), media_type="application/json")
 
 
-def started(running: FailureReplays, job: Job) -> Response:
-    """Let the job run in the background; the answer says where to look how it stands."""
+def started(running: FailureReplays, job: ReplayJob) -> Response:
+    """Let the job run in the background; the answer's Location shows its progress."""
     running.run(job.id, who())
     headers = {"Location": f"/failures/jobs/{job.id}"}
-    return Response(encode(job._asdict()), HTTPStatus.ACCEPTED, headers, "application/json")
+    return Response(encode(job), HTTPStatus.ACCEPTED, headers, "application/json")

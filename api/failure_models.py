@@ -1,13 +1,100 @@
-"""The shapes of what `/failures` answers, for the OpenAPI document."""
+"""JSON that clients send to `/failures`, and the shapes of its answers for the OpenAPI document."""
 
 import datetime
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+import msgspec
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
-from services.failures.desk import PlanLine
-from services.failures.queries import FailureGroup
-from stores.failure_states import JobState, State
+from api.parameters import OptionalTime
+from services.failures import replay_jobs
+from services.failures.actions import MOST_ID, MOST_IDS
+from services.failures.listing import FailureGroup
+from services.failures.replay_jobs import ReplayJob
+from stores.failure_states import State
+
+FailureId = Annotated[int, Field(ge=1, le=MOST_ID)]
+JobId = Annotated[int, Field(ge=1, le=replay_jobs.MOST_ID)]
+Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+Texts = Annotated[list[Text], Field(max_length=MOST_IDS)]
+
+MOST_SET = 1000
+"""Fields that one edit sets."""
+
+
+def encodable(value: Any) -> Any:
+    """Refuse what Postgres and Kafka cannot hold: JSON may have halves of surrogate pairs, which are no text."""
+    try:
+        msgspec.json.encode(value)
+    except (ValueError, OverflowError, RecursionError):
+        raise PydanticCustomError("not_unicode", "holds half a surrogate pair, or is nested too deeply") from None
+    return value
+
+
+Encodable = Annotated[Any, AfterValidator(encodable)]
+
+
+class Edit(BaseModel):
+    """Either values to set, or the whole payload: text, or a JSON value. `force`: keep it although it is not valid."""
+
+    set: Annotated[dict[Text, Encodable], Field(max_length=MOST_SET)] | None = None
+    payload: Encodable = None
+    force: bool = False
+
+
+class Retry(BaseModel):
+    """`rate` in records/s.
+
+    `force`: send parked ones, those that would fail again, and those of which a newer record is stored.
+    """
+
+    rate: (
+        Annotated[float, Field(ge=replay_jobs.LOWEST_RATE, le=replay_jobs.HIGHEST_RATE, allow_inf_nan=False)] | None
+    ) = None
+    force: bool = False
+
+
+class RetryMany(Retry):
+    """A filter: conditions hold together, and at least one is needed. `dry_run`: only say what would come of it."""
+
+    ids: Annotated[list[FailureId], Field(max_length=MOST_IDS)] = []
+    datasets: Texts = []
+    sources: Texts = []
+    reasons: Texts = []
+    keys: Texts = []
+    since: OptionalTime = None
+    until: OptionalTime = None
+    dry_run: bool = False
+
+
+class Held(BaseModel):
+    """A filter of held records: conditions hold together, and at least one is needed."""
+
+    ids: Annotated[list[FailureId], Field(max_length=MOST_IDS)] = []
+    datasets: list[Text] = []
+    sources: list[Text] = []
+    reasons: list[Text] = []
+    keys: list[Text] = []
+
+
+class Release(Held):
+    """`remap`: read with the mapping that sources.toml has for their source now."""
+
+    remap: bool = False
+
+
+class DiscardHeld(Held):
+    """Why; it is kept."""
+
+    reason_text: Text
+
+
+class Discard(BaseModel):
+    """Why; it is kept."""
+
+    reason_text: Text
 
 
 class FailureGroups(BaseModel):
@@ -50,7 +137,7 @@ class Payload(BaseModel):
 
 
 class HistoryEntry(BaseModel):
-    """What was done about a failure. Of payloads the beginning is shown."""
+    """An action on a failure. Of payloads the beginning is shown."""
 
     id: int
     failure_id: int | None
@@ -90,51 +177,26 @@ class EditAnswer(BaseModel):
     valid: bool
 
 
-class ReplayJob(BaseModel):
-    """A replay job. `attended`: some process is running it now."""
-
-    id: int
-    state: JobState
-    selection: dict[str, Any]
-    rate: float | None
-    forced: bool
-    total: int
-    sent: int
-    skipped: int
-    who: str
-    started_at: datetime.datetime
-    ended_at: datetime.datetime | None
-    attended: bool
-
-
 class ReplayJobs(BaseModel):
     """The latest replay jobs, newest first."""
 
     data: list[ReplayJob]
 
 
+@dataclass(frozen=True)
 class ReplayJobStatus(ReplayJob):
     """A job with how many of its failures are in each state now."""
 
     outcomes: dict[str, int]
 
 
-class PlanAnswer(BaseModel):
-    """What a replay would do: `sent` failures would be sent, of which `ready` are valid."""
-
-    total: int
-    sent: int
-    ready: int
-    lines: list[PlanLine]
-
-
 class HeldAnswer(BaseModel):
-    """How many records are held and will be released."""
+    """Number of held records that will be released."""
 
     held: int
 
 
 class DiscardedHeld(BaseModel):
-    """How many held records were discarded."""
+    """Number of held records that were discarded."""
 
     discarded: int

@@ -1,37 +1,43 @@
 """Replay jobs and releases that this process runs, in the background of its answers."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
 from api.unavailable import postgres_trouble
 from runtime.errors import DeliveryFailed
-from services.failures.desk import Desk
+from runtime.settings import Settings
+from services.failures import replay
+from services.failures.release import release
 from services.failures.selection import Selection
 from stores.failure_states import ActionRefused
 
 log = structlog.get_logger()
 
+Work = Callable[[], Awaitable[object]]
+
 
 class FailureReplays:
-    """Starts jobs and forgets them: how they stand is in Postgres, for every process."""
+    """Starts jobs and forgets them: their progress is in Postgres, for every process."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, job_id: int, who: str) -> None:
         """Let the job run. Returns at once."""
-        self._begin(self._run(job_id, who))
+        work = partial(replay.run, self._settings, job_id, who)
+        self._begin(work, "replay_stopped", "replay_failed", job=job_id)
 
     def release(self, selection: Selection, who: str, *, remap: bool) -> None:
         """Release held records. Returns at once."""
-        self._begin(self._release(selection, who, remap))
+        work = partial(release, self._settings, selection, who, remap=remap)
+        self._begin(work, "release_stopped", "release_failed")
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _begin(self, work: Work, stopped: str, failed: str, **about: int) -> None:
+        task = asyncio.create_task(_logged(work, stopped, failed, **about))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -42,24 +48,14 @@ class FailureReplays:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _release(self, selection: Selection, who: str, remap: bool) -> None:
-        try:
-            await self.desk.release(selection, who, remap=remap)
-        except (ActionRefused, DeliveryFailed) as error:
-            log.warning("release_stopped", reason=str(error))
-        except Exception as error:
-            if reason := postgres_trouble(error):
-                log.warning("release_stopped", reason=reason)
-            else:
-                log.exception("release_failed")
 
-    async def _run(self, job_id: int, who: str) -> None:
-        try:
-            await self.desk.run(job_id, who)
-        except (ActionRefused, DeliveryFailed) as error:
-            log.warning("replay_stopped", job=job_id, reason=str(error))
-        except Exception as error:
-            if reason := postgres_trouble(error):
-                log.warning("replay_stopped", job=job_id, reason=reason)
-            else:
-                log.exception("replay_failed", job=job_id)
+async def _logged(work: Work, stopped: str, failed: str, **about: int) -> None:
+    try:
+        await work()
+    except (ActionRefused, DeliveryFailed) as error:
+        log.warning(stopped, reason=str(error), **about)
+    except Exception as error:
+        if reason := postgres_trouble(error):
+            log.warning(stopped, reason=reason, **about)
+        else:
+            log.exception(failed, **about)

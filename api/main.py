@@ -7,17 +7,9 @@ from functools import cache
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.stages import Stages
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
-from services.failures.failure_desk import FailureDesk
-from stream_processors.trial import normalize_anew, try_record
-
-
-def assemble(settings: Settings) -> FastAPI:
-    """The application. Opens nothing."""
-    return create_app(settings, Stages(FailureDesk(settings, try_record, normalize_anew)))
+from runtime.settings import load_settings
 
 
 @cache
@@ -30,7 +22,7 @@ def _app() -> FastAPI:
     configure_logging(settings, "api")
     # uvicorn would write a line of its own beside ours for every request.
     logging.getLogger("uvicorn.access").disabled = True
-    return assemble(settings)
+    return create_app(settings)
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from api.main import assemble
+from api.app import create_app
 from commands.output import fail
 from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
@@ -31,6 +31,6 @@ def api(
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     configure_logging(settings, "api")
     try:
-        serve(assemble(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
+        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
     except CannotListen as error:
         fail(str(error))

@@ -1,28 +1,23 @@
-"""`headrace failures retry`, and the jobs that it makes: `jobs`, `pause`, `cancel`."""
+"""`headrace failures retry`, and its replay jobs: `jobs`, `pause`, `cancel`."""
 
-import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.failure_access import ask, desk, run, who
+from commands.failure_access import ask, ask_until, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import jobs_table, plan_table
 from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
 from runtime.logging import configure_logging
-from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
-from services.failures import replays
-from services.failures.replays import Job
+from services.failures import candidates, replay, replay_jobs
+from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
-
-ASK_AGAIN_SECONDS = 0.1
+from stores.failure_states import JobState
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")]
-JobId = Annotated[int, typer.Argument(min=1, max=replays.MOST_ID, metavar="JOB")]
+JobId = Annotated[int, typer.Argument(min=1, max=replay_jobs.MOST_ID, metavar="JOB")]
 
 
 def retry(
@@ -37,7 +32,10 @@ def retry(
     rate: Annotated[
         float | None,
         typer.Option(
-            min=replays.LOWEST_RATE, max=replays.HIGHEST_RATE, metavar="N", help="Send at most N records a second."
+            min=replay_jobs.LOWEST_RATE,
+            max=replay_jobs.HIGHEST_RATE,
+            metavar="N",
+            help="Send at most N records a second.",
         ),
     ] = None,
     force: Annotated[
@@ -48,7 +46,8 @@ def retry(
         ),
     ] = False,
     resume: Annotated[
-        int | None, typer.Option(min=1, max=replays.MOST_ID, metavar="JOB", help="Go on with a job that was paused.")
+        int | None,
+        typer.Option(min=1, max=replay_jobs.MOST_ID, metavar="JOB", help="Go on with a job that was paused."),
     ] = None,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
@@ -81,11 +80,16 @@ def retry(
         return
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "failures")
     if resume is None:
-        resume = run(desk(settings).start(chosen, who(), rate=rate, force=force)).id
+        resume = run(replay.start(settings, chosen, who(), rate=rate, force=force)).id
     job = _run(settings, resume, as_json)
-    ended = _outcomes(settings, job, wait)
+    ended = ask_until(
+        settings,
+        lambda connection: replay_jobs.outcomes(connection, job.id),
+        left=lambda outcomes: outcomes.get("replayed", 0),
+        seconds=wait,
+    )
     if as_json:
-        print_json({"job": job._asdict(), "outcomes": ended})
+        print_json({"job": job, "outcomes": ended})
     else:
         words = ", ".join(f"{count:,} {state}" for state, count in ended.items()) or "nothing sent"
         stdout.print(f"Job {job.id} is {job.state}: {job.sent:,} sent, {job.skipped:,} skipped. Now: {words}.")
@@ -102,9 +106,9 @@ def jobs(as_json: AsJson = False) -> None:
 
       headrace failures jobs
     """
-    found = ask(load_settings(), replays.jobs)
+    found = ask(load_settings(), replay_jobs.jobs)
     if as_json:
-        print_json([job._asdict() for job in found])
+        print_json(found)
     else:
         stdout.print(jobs_table(found))
 
@@ -129,20 +133,22 @@ def cancel(job: JobId, as_json: AsJson = False) -> None:
     _change(job, "cancelled", as_json)
 
 
-def _change(job_id: int, state: Any, as_json: bool) -> None:
+def _change(job_id: int, state: JobState, as_json: bool) -> None:
     settings = load_settings()
     limit = settings.replay_limit
-    job = ask(settings, lambda connection: replays.change_state(connection, job_id, state, who(), replay_limit=limit))
+    job = ask(
+        settings, lambda connection: replay_jobs.change_state(connection, job_id, state, who(), replay_limit=limit)
+    )
     if as_json:
-        print_json(job._asdict())
+        print_json(job)
     else:
         stdout.print(f"Job {job.id} is {job.state}: {job.sent:,} of {job.total:,} sent.")
 
 
 def _plan(settings: Settings, chosen: Selection, force: bool, as_json: bool) -> None:
-    plan = run(desk(settings).plan(chosen, force=force))
+    plan = run(candidates.plan(settings, chosen, force=force))
     if as_json:
-        print_json({"total": plan.total, "sent": plan.sent, "ready": plan.ready, "lines": plan.lines})
+        print_json(plan)
         return
     stdout.print(plan_table(plan))
     again = f" ({plan.sent - plan.ready:,} would fail again)" if plan.sent > plan.ready else ""
@@ -150,28 +156,17 @@ def _plan(settings: Settings, chosen: Selection, force: bool, as_json: bool) -> 
     stdout.print(f"{plan.total:,} selected: {plan.sent:,} would be sent{again}, {left:,} left out. Nothing was sent.")
 
 
-def _run(settings: Settings, job_id: int, as_json: bool) -> Job:
+def _run(settings: Settings, job_id: int, as_json: bool) -> ReplayJob:
     columns = (TextColumn("job {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=stderr, disable=as_json or not stderr.is_terminal, transient=True) as bar:
             task = bar.add_task(str(job_id), total=None)
 
-            def tell(job: Job) -> None:
+            def tell(job: ReplayJob) -> None:
                 bar.update(task, completed=job.sent + job.skipped, total=job.total)
 
-            return run(desk(settings).run(job_id, who(), tell))
+            return run(replay.run(settings, job_id, who(), tell))
     except KeyboardInterrupt:
         again = f"`headrace failures retry --resume {job_id}` goes on, `headrace failures cancel {job_id}` ends it"
         stderr.print(f"Job {job_id} is paused; {again}.", markup=False)
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _outcomes(settings: Settings, job: Job, seconds: float) -> dict[str, int]:
-    ask_job: Callable[[AsyncConnection], Any] = lambda connection: replays.outcomes(connection, job.id)  # noqa: E731
-    patience = Patience(seconds)
-    while True:
-        found: dict[str, int] = ask(settings, ask_job)
-        patience.note(found.get("replayed", 0))
-        if "replayed" not in found or not patience.remaining:
-            return found
-        time.sleep(ASK_AGAIN_SECONDS)

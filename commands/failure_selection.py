@@ -1,4 +1,4 @@
-"""What the commands of `failures` are told by: ids, or options that select."""
+"""Arguments and options with which the `failures` commands select failures."""
 
 import datetime
 import re
@@ -39,7 +39,7 @@ def selection(
     since: str | None = None,
     until: str | None = None,
 ) -> Selection:
-    """What the options select. Exits with code 2 for a wrong value."""
+    """The selection that the options make. Exits with code 2 for a wrong value."""
     if ids and len(ids) > MOST_IDS:
         fail(f"at most {MOST_IDS:,} ids at once; a filter may select more", WRONG_USAGE)
     try:

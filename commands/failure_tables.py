@@ -1,4 +1,4 @@
-"""How failures and replay jobs look on a terminal."""
+"""Failures and replay jobs as tables on a terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,9 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from services.failures.desk import Plan
-from services.failures.queries import FailureGroup
-from services.failures.replays import Job
+from services.failures.candidates import Plan
+from services.failures.listing import FailureGroup
+from services.failures.replay_jobs import ReplayJob
 
 LONGEST_MESSAGE = 80
 
@@ -39,7 +39,7 @@ def items_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def jobs_table(jobs: Sequence[Job]) -> Table:
+def jobs_table(jobs: Sequence[ReplayJob]) -> Table:
     """A line per replay job."""
     table = Table("JOB", "STATE", "SENT", "SKIPPED", "TOTAL", "RATE", "WHO", "STARTED", "SELECTION", box=None)
     for job in jobs:
@@ -51,7 +51,7 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
 
 
 def plan_table(plan: Plan) -> Table:
-    """The histogram of a dry run."""
+    """A line per dataset, reason and expectation of a dry run."""
     table = Table("DATASET", "REASON", "EXPECTED", "SENT", "COUNT", box=None)
     table.columns[4].justify = "right"
     for line in plan.lines:

@@ -1,27 +1,30 @@
-"""`headrace failures …`: look at rejected records, correct them, send them again, or decide against them."""
+"""`headrace failures …`: look at rejected records (dead letters), correct them, send them again, or discard them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.failure_access import ask, desk, run, who
-from commands.failure_held import print_held, release
+from commands.failure_access import ask, run, who
+from commands.failure_release import release
 from commands.failure_replays import cancel, jobs, pause, retry
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text
 from commands.output import fail, print_json, stdout
 from runtime.settings import load_settings
-from services.failures import actions, queries
-from services.failures.desk import Edited
-from services.failures.presented import payload_text, presented
+from services.failures import actions, editing, listing
+from services.failures.editing import Edited
+from services.failures.held_lines import HELD_BY_SOURCE, held_lines
+from services.failures.listing import payload_text
 from stores.failure_states import UNSETTLED, StillInvalid
 
 failures = typer.Typer(
     no_args_is_help=True,
-    help="Rejected records: list, show, edit, retry or discard them. Postgres keeps them, whatever topics forget.",
+    help="Rejected records (dead letters): list, show, edit, retry or discard them. "
+    "Postgres keeps them, whatever topics forget.",
 )
 for command in (retry, release, jobs, pause, cancel):
     failures.command()(command)
@@ -70,7 +73,7 @@ def list_failures(
         until=until,
     )
     if not flat:
-        groups = ask(settings, lambda connection: queries.groups(connection, chosen))
+        groups = ask(settings, lambda connection: listing.groups(connection, chosen))
         if as_json:
             print_json(groups)
         elif groups:
@@ -78,9 +81,10 @@ def list_failures(
         else:
             stdout.print("No failures are selected.")
         if not as_json:
-            print_held(settings)
+            for line in ask(settings, _held):
+                stdout.print(line, markup=False)
         return
-    rows = ask(settings, lambda connection: queries.page(connection, chosen, limit, before))
+    rows = ask(settings, lambda connection: listing.page(connection, chosen, limit, before))
     if as_json:
         print_json(rows)
         return
@@ -97,16 +101,11 @@ def show(failure_id: FailureId, as_json: AsJson = False) -> None:
 
       headrace failures show 17
     """
-
-    async def read(connection: AsyncConnection) -> dict[str, Any]:
-        found = await queries.one(connection, failure_id)
-        return presented(found, await queries.history(connection, failure_id))
-
-    shown = ask(load_settings(), read)
+    shown = ask(load_settings(), lambda connection: listing.shown(connection, failure_id))
     if as_json:
         print_json(shown)
         return
-    # The message repeats what is wrong with each field, for the list.
+    # The message repeats the problem of each field, for the list.
     told = {"problems", "payload", "edited_payload", "history"} | ({"message"} if shown["problems"] else set())
     for name, value in shown.items():
         if name not in told and value is not None:
@@ -118,8 +117,8 @@ def show(failure_id: FailureId, as_json: AsJson = False) -> None:
             stdout.print(f"[bold]{name}[/] ({content['encoding']})")
             stdout.print(content["content"], markup=False)
     for entry in shown["history"]:
-        text = f": {entry['note']}" if entry["note"] else ""
-        stdout.print(f"{time_text(entry['at'])}  {entry['action']} by {entry['who']}{text}", markup=False)
+        note = f": {entry['note']}" if entry["note"] else ""
+        stdout.print(f"{time_text(entry['at'])}  {entry['action']} by {entry['who']}{note}", markup=False)
 
 
 @failures.command()
@@ -151,7 +150,7 @@ def edit(
 
     async def change() -> Edited | StillInvalid:
         try:
-            return await desk(settings).edit(failure_id, who(), values=pairs, payload=payload, force=force)
+            return await editing.edit(settings, failure_id, who(), values=pairs, payload=payload, force=force)
         except StillInvalid as error:
             return error
 
@@ -199,11 +198,15 @@ def discard(
     stdout.print(f"Discarded {count:,}.")
 
 
+async def _held(connection: AsyncConnection) -> list[str]:
+    return held_lines((await connection.execute(text(HELD_BY_SOURCE))).all())
+
+
 def _pairs(values: list[str]) -> dict[str, object]:
     pairs: dict[str, object] = {}
-    for text in values:
-        field, equals, value = text.partition("=")
+    for pair in values:
+        field, equals, value = pair.partition("=")
         if not (field and equals):
-            fail(f"--set {text!r}: expected FIELD=VALUE", WRONG_USAGE)
+            fail(f"--set {pair!r}: expected FIELD=VALUE", WRONG_USAGE)
         pairs[field] = value or None
     return pairs

@@ -1,37 +1,29 @@
-"""`headrace reprocess`: read what is stored anew, with the normalizer and the mappings of now."""
+"""`headrace reprocess`: read stored records again, with the normalizer and the mappings of now."""
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from commands.failure_selection import WRONG_USAGE, selected_time
 from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
 from commands.trouble import answered_by
 from producers.source import check_takes_records
-from producers.sources import SourcesError, load_sources
+from producers.sources import SourcesError
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings, load_settings
-from schemas.dataset import Dataset
-from schemas.field_reading import encode_mapping
 from schemas.registry import UnknownDataset, dataset_named
-from services.reprocessing.reprocess import Reprocess
-from services.reprocessing.reprocess_state import Choice, Counts, Reading
-from stores.coverage import read_apart
+from services.reprocessing.reprocess import Choice, Counts, Reading, Reprocess, declared_readings
 from stores.epochs import note_epochs
-from stream_processors.trial import normalize_anew
-
-ASK_AGAIN_SECONDS = 0.3
 
 
 def reprocess(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset whose records are read anew.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset whose records are read again.")],
     source: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only records of this source, and the deletes of all.")
     ] = None,
@@ -40,23 +32,23 @@ def reprocess(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Begin anew, instead of going on where an interrupted one ended.")
+        bool, typer.Option("--full", help="Begin from the start, instead of going on where an interrupted one ended.")
     ] = False,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait for Postgres, so long without progress.")
     ] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
-    """Read what is stored anew, after a mapping or the normalizer was put right.
+    """Read stored records again, after a mapping or the normalizer was put right.
 
     Records come from the raw topic, or from the landing tables where the topic has forgotten them. Each is read with
     the mapping that sources.toml has for its source NOW (one that is not declared there: with its own), and keeps its
-    place in the order: a newer row wins, and what was deleted stays so. A failure that is valid now is stored; what is
-    held, or somebody has edited, sent again or discarded, is left to `headrace failures`. What is invalid now stays as
-    it is stored. If keys were wrong, reprocess the whole dataset.
+    place in the order: a newer row wins, and deleted records stay deleted. A failure that is valid now is stored; what
+    is held, or somebody has edited, sent again or discarded, is left to `headrace failures`. A record that is invalid
+    now stays as it is stored. If keys were wrong, reprocess the whole dataset.
 
-    After Ctrl-C the same command goes on where it ended. Exit code 0 only if all that was stored is valid now and
-    Postgres has taken it; 1 otherwise; 2 for wrong usage.
+    After Ctrl-C the same command goes on where it ended. Exit code 0 only if all stored records are valid now and
+    Postgres has taken them; 1 otherwise; 2 for wrong usage.
 
     Examples:
 
@@ -69,7 +61,7 @@ def reprocess(
     settings = load_settings()
     try:
         chosen = Choice(check_takes_records(dataset_named(dataset)), source, selected_time("--since", since))
-        readings = _readings(settings, chosen.dataset, source)
+        readings = declared_readings(settings, chosen.dataset, source)
     except (UnknownDataset, SourcesError, ValueError) as error:
         fail(str(error), WRONG_USAGE)
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "reprocess")
@@ -89,15 +81,6 @@ def reprocess(
         raise typer.Exit(1)
 
 
-def _readings(settings: Settings, dataset: Dataset, source: str | None) -> dict[str, Reading]:
-    """The declared sources of the dataset. Raises SourcesError for a block that is wrong, and may be concerned."""
-    sources = load_sources(settings.sources_file, settings)
-    if broken := [lines for name, lines in sources.broken.items() if source in (None, name)]:
-        raise SourcesError("\n".join(broken))
-    about = [one.description for one in sources.values() if one.description.dataset == dataset]
-    return {one.name: Reading(one.kind, encode_mapping(one.field_readings())) for one in about}
-
-
 async def _run(
     settings: Settings,
     choice: Choice,
@@ -113,19 +96,18 @@ async def _run(
     try:
         await note_epochs(settings)
         with Progress(*columns, console=stderr, disable=as_json or not stderr.is_terminal, transient=True) as bar:
-            task = bar.add_task("read anew", total=None)
+            task = bar.add_task("read again", total=None)
 
             def show(counts: Counts, total: int) -> None:
                 bar.update(task, completed=counts.offsets, total=total)
 
-            work = Reprocess(settings, engine, normalize_anew, choice, readings)
+            work = Reprocess(settings, engine, choice, readings)
             if dry_run:
                 planned: dict[str, Any] = msgspec.to_builtins(await work.plan(show))
                 return planned | {"dry_run": True}
-            state = await work.run(scope, anew=full, progress=show)
+            state = await work.run(scope, from_start=full, progress=show)
             bar.update(task, description="taken by Postgres", completed=0, total=state.counts.sent)
-            tell = partial(bar.update, task)
-            outcomes = await _outcomes(engine, state.job, state.counts.sent, wait, tell)
+            outcomes = await work.outcomes(state, Patience(wait), lambda taken: bar.update(task, completed=taken))
         pending = state.counts.sent - sum(outcomes.values())
         if not pending:
             await work.end(scope)
@@ -133,19 +115,6 @@ async def _run(
         return told | {"dry_run": False, "job": state.job, "outcomes": outcomes, "pending": pending}
     finally:
         await engine.dispose()
-
-
-async def _outcomes(engine: AsyncEngine, job: str, sent: int, wait: float, tell: Any) -> dict[str, int]:
-    patience = Patience(wait)
-    while True:
-        async with engine.connect() as connection:
-            outcomes = await read_apart(connection, job)
-        taken = sum(outcomes.values())
-        tell(completed=taken)
-        patience.note(sent - taken)
-        if taken >= sent or not patience.remaining:
-            return outcomes
-        await asyncio.sleep(ASK_AGAIN_SECONDS)
 
 
 def _lines(dataset: str, told: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The states of a failure and of a replay job, and why an action is refused."""
+"""States of a failure and of a replay job, and the errors with which actions are refused."""
 
 from typing import Literal, get_args
 
@@ -10,16 +10,17 @@ State = Literal[
     "resolved",
 ]  # fmt: skip
 """open: nobody has acted. queued: a replay job will send it. replayed: sent and confirmed by the broker, outcome not
-known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but another record of its
-key holds. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided against it.
+known yet. parked: failed again too often. stored: Postgres took it. superseded: it arrived, but the row comes from
+another record of its key. failed_again: it failed as another failure (`failed_again_as`). discarded: somebody decided
+against it.
 
 held: no failure yet; its source is over the failure limit, and it waits under its coordinates. released: it was held,
-or was read anew, and has been taken since. resolved: it wanted a unique value that another record held, and it, or a
-newer record of its key, has been taken since; so it counts as failed no longer.
+or was reprocessed, and has been stored since. resolved: it wanted a unique value that another record had, and it, or a
+newer record of its key, has been stored since; so it counts as failed no longer.
 """
 
 TAKEN_SINCE: tuple[State, ...] = ("released", "resolved")
-"""Failures that are none any more: their records have reached another outcome, under their own coordinates."""
+"""States of what is no failure any more: the record has reached another outcome, under its own coordinates."""
 
 DOWNSTREAM_STAGES = downstream_stages()
 """A record that fails there is stored. Its failure has a row, so that somebody sees it, and is not its outcome."""
@@ -30,11 +31,11 @@ NOT_DOWNSTREAM = f"f.stage <> ALL('{{{','.join(DOWNSTREAM_STAGES)}}}')"
 STATES: tuple[State, ...] = get_args(State)
 
 UNSETTLED: tuple[State, ...] = ("open", "queued", "replayed", "parked", "held")
-"""What a list shows unless asked otherwise: those that somebody, or the pipeline, still has to deal with."""
+"""States that a list shows by default: people, or the pipeline, still have to deal with these."""
 
 JobState = Literal["running", "paused", "interrupted", "failed", "cancelled", "done"]
-"""interrupted: its process is gone. failed: it met an error. Both can be taken up again; what a job that is neither
-running nor paused has not sent is open, not queued.
+"""interrupted: its process is gone. failed: it met an error. Both can be resumed. Failures that a job has not sent are
+open again, not queued, unless it is running or paused.
 """
 
 

@@ -1,13 +1,13 @@
-"""`/failures/jobs`: replays as they run; any process may pause, cancel or take up any of them."""
+"""`/failures/jobs`: replay jobs; any process may pause, cancel or resume any of them."""
 
 from fastapi import APIRouter, Response
 
 from api.clients import Clients
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import json_answer, settled, started, who
-from api.failure_bodies import JobId
-from api.failure_models import ReplayJob, ReplayJobs, ReplayJobStatus
-from services.failures import replays
+from api.failure_models import JobId, ReplayJobs, ReplayJobStatus
+from services.failures import replay_jobs as jobs
+from services.failures.replay_jobs import ReplayJob
 from stores.failure_states import ActionRefused, JobState
 
 router = APIRouter(prefix="/failures/jobs", tags=["failures"])
@@ -17,15 +17,15 @@ router = APIRouter(prefix="/failures/jobs", tags=["failures"])
 async def replay_jobs(clients: OurClients) -> Response:
     """Newest first."""
     async with settled(clients) as connection:
-        return json_answer({"data": [job._asdict() for job in await replays.jobs(connection)]})
+        return json_answer({"data": await jobs.jobs(connection)})
 
 
 @router.get("/{job_id}", response_model=ReplayJobStatus, summary="How a replay job stands")
 async def replay_job(clients: OurClients, job_id: JobId) -> Response:
     """With the states of its failures now."""
     async with settled(clients) as connection:
-        job = await replays.job(connection, job_id)
-        return json_answer({**job._asdict(), "outcomes": await replays.outcomes(connection, job_id)})
+        job = await jobs.job(connection, job_id)
+        return json_answer(ReplayJobStatus(**vars(job), outcomes=await jobs.outcomes(connection, job_id)))
 
 
 @router.post("/{job_id}/pause", response_model=ReplayJob, summary="Pause a replay job")
@@ -44,14 +44,15 @@ async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
 async def resume_job(clients: OurClients, running: OurReplays, job_id: JobId) -> Response:
     """In this process."""
     async with settled(clients) as connection:
-        if (await replays.job(connection, job_id)).attended:
+        if (await jobs.job(connection, job_id)).attended:
             raise ActionRefused(f"replay job {job_id} is being run already")
         limit = clients.settings.replay_limit
-        job = await replays.change_state(connection, job_id, "running", who(), replay_limit=limit)
+        job = await jobs.change_state(connection, job_id, "running", who(), replay_limit=limit)
     return started(running, job)
 
 
 async def _change(clients: Clients, job_id: int, state: JobState) -> Response:
     async with settled(clients) as connection:
         limit = clients.settings.replay_limit
-        return json_answer((await replays.change_state(connection, job_id, state, who(), replay_limit=limit))._asdict())
+        job = await jobs.change_state(connection, job_id, state, who(), replay_limit=limit)
+        return json_answer(job)

@@ -1,30 +1,37 @@
-"""`/failures`: rejected records, by reason and one by one, and what can be done about them."""
+"""`/failures`: rejected records (dead letters), by reason and one by one, and the ways to deal with them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
 from api.endpoints.services import OurClients, OurReplays
 from api.failure_answers import answering, json_answer, settled, started, who
-from api.failure_bodies import Discard, DiscardHeld, Edit, FailureId, Held, Release, Retry, RetryMany
 from api.failure_models import (
+    Discard,
     DiscardedHeld,
+    DiscardHeld,
+    Edit,
     EditAnswer,
     Failure,
     FailureGroups,
+    FailureId,
     FailureItems,
+    Held,
     HeldAnswer,
-    PlanAnswer,
-    ReplayJob,
+    Release,
+    Retry,
+    RetryMany,
 )
 from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
 from api.problems import ProblemAnswer, bad_parameter
 from api.served_json import encode
-from services.failures import actions, queries
-from services.failures.presented import payload_text, presented
+from services.failures import actions, editing, listing, replay
+from services.failures.candidates import Plan, plan
+from services.failures.listing import payload_text
+from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED
 
@@ -62,7 +69,7 @@ OurSelection = Annotated[Selection, Depends(_selection)]
 async def failure_groups(clients: OurClients, selection: OurSelection) -> Response:
     """Counts, first and last seen, and the latest as an example."""
     async with settled(clients) as connection:
-        return json_answer({"data": await queries.groups(connection, selection)})
+        return json_answer({"data": await listing.groups(connection, selection)})
 
 
 @router.get("/items", response_model=FailureItems, summary="Single failures, newest first")
@@ -71,8 +78,8 @@ async def failure_items(
 ) -> Response:
     """`next_before` leads to the older ones, null at the end."""
     async with settled(clients) as connection:
-        total = await queries.count(connection, selection)
-        rows = await queries.page(connection, selection, limit, before)
+        total = await listing.count(connection, selection)
+        rows = await listing.page(connection, selection, limit, before)
     return json_answer({"data": rows, "total": total, "next_before": rows[-1]["id"] if len(rows) == limit else None})
 
 
@@ -81,31 +88,27 @@ async def failure_items(
     status_code=202,
     response_model=ReplayJob,
     summary="Send the selected failures again",
-    responses={200: {"model": PlanAnswer, "description": "What `dry_run` says would come of it"}},
+    responses={200: {"model": Plan, "description": "What `dry_run` says would come of it"}},
 )
-async def retry_many(running: OurReplays, wanted: RetryMany) -> Response:
+async def retry_many(clients: OurClients, running: OurReplays, wanted: RetryMany) -> Response:
     """A job does it, in the background; see its Location."""
-    names = ("ids", "datasets", "sources", "reasons", "keys")
-    lists = {name: tuple(getattr(wanted, name)) for name in names}
-    selection = Selection(**lists, since=wanted.since, until=wanted.until)
-    if selection.is_empty:
-        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "Name failures by ids, or give a filter")
+    selection = _chosen(wanted, "failures")
     async with answering():
         if wanted.dry_run:
-            plan = await running.desk.plan(selection, force=wanted.force)
-            return json_answer({name: getattr(plan, name) for name in PlanAnswer.model_fields})
-        return started(running, await running.desk.start(selection, who(), rate=wanted.rate, force=wanted.force))
+            return json_answer(await plan(clients.settings, selection, force=wanted.force))
+        job = await replay.start(clients.settings, selection, who(), rate=wanted.rate, force=wanted.force)
+        return started(running, job)
 
 
 @router.post("/release", status_code=202, response_model=HeldAnswer, summary="Let the selected held records go on")
 async def release(clients: OurClients, running: OurReplays, wanted: Release) -> Response:
-    """They are normalized anew under their own coordinates, in the background; `/failures?state=held` tells the rest.
+    """They are normalized again under their own coordinates, in the background; `/failures?state=held` tells the rest.
 
     Idempotent: what is still held is released when it is asked for again.
     """
-    selection = _held(wanted)
+    selection = replace(_chosen(wanted, "held records"), states=("held",))
     async with settled(clients) as connection:
-        held = await queries.count(connection, selection)
+        held = await listing.count(connection, selection)
     running.release(selection, who(), remap=wanted.remap)
     return Response(encode({"held": held}), HTTPStatus.ACCEPTED, media_type="application/json")
 
@@ -113,40 +116,39 @@ async def release(clients: OurClients, running: OurReplays, wanted: Release) -> 
 @router.post("/discard", response_model=DiscardedHeld, summary="Decide against the selected held records")
 async def discard_held(clients: OurClients, wanted: DiscardHeld) -> Response:
     """They are no longer listed, and stay in Postgres with the reason."""
+    selection = _chosen(wanted, "held records")
     async with settled(clients) as connection:
-        discarded = await actions.discard_held(connection, _held(wanted), who(), wanted.reason_text)
+        discarded = await actions.discard_held(connection, selection, who(), wanted.reason_text)
     return json_answer({"discarded": discarded})
 
 
-def _held(wanted: Held) -> Selection:
-    names = ("ids", "datasets", "sources", "reasons", "keys")
-    lists = {name: tuple(getattr(wanted, name)) for name in names}
-    selection = Selection(**lists, since=None, until=None)
+def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
+    names = {one.name for one in fields(Selection)}
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in wanted if name in names}
+    selection = Selection(**given)
     if selection.is_empty:
-        raise ProblemAnswer(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "Name held records by ids, or give a filter"
-        )
-    return replace(selection, states=("held",))
+        raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", f"Name {what} by ids, or give a filter")
+    return selection
 
 
 @router.get("/{failure_id}", response_model=Failure, summary="Everything about a failure")
 async def failure(clients: OurClients, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
     async with settled(clients) as connection:
-        found = await queries.one(connection, failure_id)
-        return json_answer(presented(found, await queries.history(connection, failure_id)))
+        return json_answer(await listing.shown(connection, failure_id))
 
 
 @router.post("/{failure_id}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
-async def edit(running: OurReplays, failure_id: FailureId, wanted: Edit) -> Response:
+async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
     given = "payload" in wanted.model_fields_set
     if given == bool(wanted.set):
         raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "Give either `set` or `payload`")
     text = wanted.payload.encode() if isinstance(wanted.payload, str) else msgspec.json.encode(wanted.payload)
     async with answering():
-        edited = await running.desk.edit(
-            failure_id, who(), values=wanted.set, payload=text if given else None, force=wanted.force
+        payload = text if given else None
+        edited = await editing.edit(
+            clients.settings, failure_id, who(), values=wanted.set, payload=payload, force=wanted.force
         )
     return json_answer(
         {"before": payload_text(edited.before), "after": payload_text(edited.after), "valid": edited.valid}
@@ -154,11 +156,14 @@ async def edit(running: OurReplays, failure_id: FailureId, wanted: Edit) -> Resp
 
 
 @router.post("/{failure_id}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
-async def retry(running: OurReplays, failure_id: FailureId, wanted: Retry | None = None) -> Response:
+async def retry(
+    clients: OurClients, running: OurReplays, failure_id: FailureId, wanted: Retry | None = None
+) -> Response:
     """A job does it, in the background; see its Location."""
     force = wanted is not None and wanted.force
     async with answering():
-        return started(running, await running.desk.start(Selection(ids=(failure_id,)), who(), force=force))
+        job = await replay.start(clients.settings, Selection(ids=(failure_id,)), who(), force=force)
+        return started(running, job)
 
 
 @router.post("/{failure_id}/discard", response_model=Failure, summary="Decide against a failure")
@@ -166,5 +171,4 @@ async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -
     """It is no longer listed, and stays in Postgres with the reason."""
     async with settled(clients) as connection:
         await actions.discard(connection, [failure_id], who(), wanted.reason_text)
-        found = await queries.one(connection, failure_id)
-        return json_answer(presented(found, await queries.history(connection, failure_id)))
+        return json_answer(await listing.shown(connection, failure_id))

@@ -19,7 +19,7 @@ from api.served_json import encode
 from api.unavailable import Unavailable
 from rehearsals.file import running
 from runtime.settings import Settings
-from services.failures.held import count_held
+from services.failures.listing import count_held
 from services.runs.history import list_runs
 
 router = APIRouter(tags=["health"])

@@ -1,8 +1,9 @@
 """Reads single raw records back from their topics, by coordinates, as long as the broker keeps them."""
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -47,6 +48,12 @@ class RawLookup:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._consumer: Consumer | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
 
     def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
         """Those of the wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""

@@ -1,16 +1,19 @@
-"""Changes that people make to failures. Each leaves who, when and what in `failure_actions`, in one transaction."""
+"""Actions of people on failures: who, when and what is kept in `failure_actions`, in one transaction with the change.
 
-from collections.abc import Mapping, Sequence
+A change of held records locks their partitions' coverage first, as the sink does, so that there is no deadlock.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.failures.held import book_as_failed, lock_books
+from services.failures.listing import Failure, rows
 from services.failures.selection import Selection
 from stores.failure_states import UnknownFailure, refuse_all
-from stores.tables import failure_actions, ingest_failures
+from stores.tables import coverage, failure_actions, ingest_failures, run_outcomes
 
 MOST_IDS = 1000
 """Ids in one request; for more there are filters."""
@@ -19,6 +22,7 @@ MOST_ID = 2**63 - 1
 """The largest id that a failure can have."""
 
 _f = ingest_failures.c
+_c = coverage.c
 
 
 async def note(
@@ -30,56 +34,57 @@ async def note(
     job: int | None = None,
     text: str | None = None,
 ) -> None:
-    """Leave a trace of the same action on each failure."""
+    """Note the same action for each failure."""
     if ids:
-        rows = [{"failure_id": number, "job_id": job, "action": action, "who": who, "note": text} for number in ids]
-        await connection.execute(insert(failure_actions), rows)
+        actions = [{"failure_id": number, "job_id": job, "action": action, "who": who, "note": text} for number in ids]
+        await connection.execute(insert(failure_actions), actions)
 
 
-async def lock(connection: AsyncConnection, ids: Sequence[int]) -> list[Mapping[str, Any]]:
+async def lock(connection: AsyncConnection, ids: Sequence[int]) -> list[Failure]:
     """Those failures (at least one), locked until the transaction ends, in order of id. Raises UnknownFailure."""
     query = select(ingest_failures).where(*Selection(ids=tuple(ids)).conditions()).order_by(_f.id).with_for_update()
-    rows: list[Mapping[str, Any]] = [dict(row) for row in (await connection.execute(query)).mappings()]
-    if strangers := sorted(set(ids) - {row["id"] for row in rows}):
-        raise UnknownFailure(f"there is no failure {', '.join(map(str, strangers))}")
-    return rows
+    failures = await rows(connection, query)
+    if unknown := sorted(set(ids) - {failure["id"] for failure in failures}):
+        raise UnknownFailure(f"there is no failure {', '.join(map(str, unknown))}")
+    return failures
 
 
-def not_actionable(row: Mapping[str, Any]) -> str | None:
-    """Why nothing can be done about a failure in its state now, or None. Pure."""
-    match row["state"]:
+def not_actionable(failure: Failure) -> str | None:
+    """The reason why nothing can be done about a failure in its state now, or None. Pure."""
+    match failure["state"]:
         case "open" | "parked":
             return None
         case "held":
             return "it is held with the others of its source; `headrace failures release` sends it on its way"
         case "queued":
-            return f"replay job {row['replay_job']} is about to send it; `headrace failures cancel` stops the job"
+            return f"replay job {failure['replay_job']} is about to send it; `headrace failures cancel` stops the job"
         case "replayed":
             return "it has been sent again and is on its way; `headrace failures show` will tell its outcome"
         case "failed_again":
-            return f"it failed again as failure {row['failed_again_as']}; act on that one"
+            return f"it failed again as failure {failure['failed_again_as']}; act on that one"
         case state:
             return f"it is {state} already"
 
 
 async def discard(connection: AsyncConnection, ids: Sequence[int], who: str, why: str) -> None:
     """Decide against failures, for a stated reason. All or none. Raises ActionRefused, UnknownFailure."""
-    await lock_books(connection, Selection(ids=tuple(ids)))
-    rows = await lock(connection, ids)
-    held = [row for row in rows if row["state"] == "held"]
-    if refusals := {row["id"]: reason for row in rows if row not in held and (reason := not_actionable(row))}:
+    await _lock_coverage(connection, Selection(ids=tuple(ids)))
+    failures = await lock(connection, ids)
+    held = [failure for failure in failures if failure["state"] == "held"]
+    others = [failure for failure in failures if failure["state"] != "held"]
+    if refusals := {failure["id"]: reason for failure in others if (reason := not_actionable(failure))}:
         raise refuse_all(refusals)
-    await book_as_failed(connection, held)
+    await _count_as_failed(connection, held)
     await connection.execute(
         update(ingest_failures).where(_f.id.in_(ids)).values(state="discarded", updated_at=func.now())
     )
-    await note(connection, [row["id"] for row in rows], "discarded", who, text=why)
+    await note(connection, [failure["id"] for failure in failures], "discarded", who, text=why)
 
 
 async def discard_held(connection: AsyncConnection, selection: Selection, who: str, why: str) -> int:
     """Decide against all held records that are selected; returns how many. In the caller's transaction."""
     wanted = replace(selection, states=("held",))
-    await lock_books(connection, wanted)
+    await _lock_coverage(connection, wanted)
     discarded = 0
     query = select(_f.id).where(*wanted.conditions()).order_by(_f.id).limit(MOST_IDS)
     while ids := list((await connection.execute(query)).scalars()):
@@ -88,21 +93,17 @@ async def discard_held(connection: AsyncConnection, selection: Selection, who: s
     return discarded
 
 
-async def save_edit(
-    connection: AsyncConnection,
-    failure_id: int,
-    who: str,
-    *,
-    before: bytes | None,
-    after: bytes,
-    headers: Mapping[str, str],
-    text: str | None,
-) -> None:
-    """Keep an edited payload for the next retry, and the raw record's headers with it. Raises ActionRefused."""
-    (row,) = await lock(connection, [failure_id])
-    if row["state"] != "held" and (reason := not_actionable(row)):
-        raise refuse_all({failure_id: reason})
-    changed = {"edited_payload": after, "raw_headers": dict(headers), "updated_at": func.now()}
-    await connection.execute(update(ingest_failures).where(_f.id == failure_id).values(changed))
-    action = {"failure_id": failure_id, "action": "edited", "who": who, "note": text, "before": before, "after": after}
-    await connection.execute(insert(failure_actions).values(action))
+async def _lock_coverage(connection: AsyncConnection, selection: Selection) -> None:
+    partitions = select(_f.topic, _f.partition).where(*selection.conditions(), _f.state == "held")
+    query = select(_c.topic).where(tuple_(_c.topic, _c.partition).in_(partitions)).order_by(_c.topic, _c.partition)
+    await connection.execute(query.with_for_update())
+
+
+async def _count_as_failed(connection: AsyncConnection, held: Sequence[Failure]) -> None:
+    """Count records as failed that were held until now; their coverage must be locked."""
+    counts = Counter((failure["topic"], failure["partition"], failure["run_id"]) for failure in held)
+    for (topic, partition, run), number in counts.items():
+        for table, of_run in ((coverage, ()), (run_outcomes, (run_outcomes.c.run_id == run,))):
+            c = table.c
+            counted = update(table).where(c.topic == topic, c.partition == partition, *of_run)
+            await connection.execute(counted.values({"held": c.held - number, "failed": c.failed + number}))

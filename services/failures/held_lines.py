@@ -1,4 +1,4 @@
-"""What is told of held records. For whoever asks Postgres, with whichever client."""
+"""Lines about held records, for any client of Postgres; `headrace status` loads no SQLAlchemy."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ HELD_BY_SOURCE = """
 
 
 def held_lines(rows: Iterable[Sequence[Any]]) -> list[str]:
-    """A line per source with held records, of the rows of HELD_BY_SOURCE: how many, and the way out. Pure."""
+    """A line per source with held records, from the rows of HELD_BY_SOURCE: how many, and the way out. Pure."""
     lines = []
     for dataset, source, number in rows:
         chosen = f"--source {source}" if source else f"--dataset {dataset}"

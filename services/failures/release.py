@@ -1,33 +1,36 @@
-"""Releases held records: normalized anew under their own coordinates, so that newer records win.
+"""Releases held records: normalizes them again under their own coordinates, so that newer records win.
 
-Nothing is kept of how far a release is. A record is held until the Postgres sink has booked what came of it; sent
-twice, it is a repeat. So a release that was killed is simply asked for again.
+Nothing is kept of how far a release is. A record stays held until the Postgres sink has taken it; sent twice, it is a
+repeat. After a kill, release again.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
+from producers.sources import SourcesError, load_sources
 from runtime.kafka.clients import MAX_PAYLOAD_BYTES
 from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
-from schemas.dataset import Dataset
-from schemas.registry import ingested_datasets
+from runtime.uninterrupted import uninterrupted
+from schemas.field_reading import encode_mapping
+from schemas.registry import dataset_named, ingested_datasets
 from schemas.topics import FAILURES_TOPIC
-from services.failures import queries
 from services.failures.actions import note
-from services.failures.desk import Released
-from services.failures.originals import Original, find_originals
-from services.failures.replay_candidates import content_of
+from services.failures.listing import Failure, following
+from services.failures.raw_records import find_raw_records, kept_headers, to_send
 from services.failures.selection import Selection
-from services.reprocessing.normalized_anew import Normalizing, RawRecord, new_producer, remapped, send
+from services.renormalizing import RawRecord, normalize, remapped
+from services.sending import new_producer, send_all
 from stores.epochs import real_partition, real_topic
+from stores.failure_states import ActionRefused
+from stream_processors.normalize import Normalized
 
 log = structlog.get_logger()
 
@@ -35,71 +38,88 @@ STEP = 500
 REMEDY = "release them again: what has arrived is not released twice"
 
 
-class Release:
-    """Releases the selected held records. `mappings`: by source name, what to read them with instead of their own."""
+@dataclass(frozen=True)
+class Released:
+    """Numbers of records that were released, and that stay held because their bytes are nowhere any more."""
 
-    def __init__(
-        self, settings: Settings, engine: AsyncEngine, normalize: Normalizing, mappings: Mapping[str, bytes | None]
-    ) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._normalize = normalize
-        self._mappings = mappings
-        self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
+    sent: int
+    gone: int
 
-    async def run(self, selection: Selection, who: str) -> Released:
-        """Returns when the broker has confirmed what came of each. Raises DeliveryFailed when it does not."""
-        wanted = replace(selection, states=("held",))
-        producer = new_producer(self._settings)
-        lookup = RawLookup(self._settings)
-        sent = gone = after = 0
-        try:
+
+async def release(settings: Settings, selection: Selection, who: str, *, remap: bool = False) -> Released:
+    """Normalize the selected held records again, with `remap` by the mappings of sources.toml now.
+
+    Returns when the broker has confirmed what came of each. Idempotent. Raises DeliveryFailed when it has not, and
+    ActionRefused where sources.toml is wrong.
+    """
+    mappings = await asyncio.to_thread(_mappings, settings) if remap else {}
+    held = replace(selection, states=("held",))
+    producer = new_producer(settings)
+    sent = gone = after = 0
+    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    try:
+        async with RawLookup(settings) as lookup:
             while True:
-                async with self._engine.begin() as connection:
-                    rows = await queries.following(connection, wanted, STEP, after)
-                    records = await self._records(connection, lookup, rows)
-                if not rows:
+                async with engine.begin() as connection:
+                    failures = await following(connection, held, STEP, after)
+                    records = await _raw_records(connection, lookup, failures)
+                if not failures:
                     log.info("released", records=sent, gone=gone, who=who)
                     return Released(sent, gone)
-                made = list(self._made(records.values()))
-                await asyncio.to_thread(send, self._settings, producer, made, REMEDY)
-                async with self._engine.begin() as connection:
+                messages = [
+                    _normalized(settings, failure, records[failure["id"]], mappings)
+                    for failure in failures
+                    if failure["id"] in records
+                ]
+                await send_all(settings, producer, messages, REMEDY)
+                async with engine.begin() as connection:
                     await note(connection, list(records), "released", who)
-                after = rows[-1]["id"]
-                sent, gone = sent + len(records), gone + len(rows) - len(records)
-        finally:
-            await asyncio.to_thread(lookup.close)
-
-    async def _records(
-        self, connection: AsyncConnection, lookup: RawLookup, rows: Sequence[Mapping[str, Any]]
-    ) -> dict[int, tuple[Dataset, RawRecord]]:
-        """What is to be normalized anew, by failure id, without what is nowhere any more."""
-        cut = [row for row in rows if len(row["payload"] or b"") >= MAX_PAYLOAD_BYTES]
-        found = await find_originals(connection, lookup, cut)
-        records = {}
-        for row in rows:
-            dataset = self._datasets.get(row["dataset"])
-            original = found.get(row["id"]) if row in cut else _kept(row)
-            if dataset is not None and original is not None:
-                records[row["id"]] = dataset, self._record(row, original)
-        return records
-
-    def _record(self, row: Mapping[str, Any], original: Original) -> RawRecord:
-        value, headers = content_of(row, original)
-        headers = remapped(headers, row["source_name"], self._mappings)
-        place = real_topic(row["topic"]), real_partition(row["partition"]), row["offset"], row["raw_timestamp"]
-        return RawRecord(*place, original.key, value, headers)
-
-    def _made(self, records: Iterable[tuple[Dataset, RawRecord]]) -> Iterator[Outgoing]:
-        now_ms = time.time_ns() // 1_000_000
-        for dataset, record in records:
-            clean, key, value = self._normalize(dataset, record, now_ms)
-            topic = self._settings.named(dataset.clean_topic if clean else FAILURES_TOPIC)
-            yield Outgoing(topic, record.partition, key, value)
+                after = failures[-1]["id"]
+                sent, gone = sent + len(records), gone + len(failures) - len(records)
+    finally:
+        await uninterrupted(engine.dispose())
 
 
-def _kept(row: Mapping[str, Any]) -> Original:
-    # Not as `find_originals`: most held records are complete, and the raw topic need not be asked for them.
-    headers = tuple((name, value.encode()) for name, value in (row["raw_headers"] or {}).items())
-    key = row["key"].encode() if row["key"] is not None else None
-    return Original(key, row["payload"], headers, row["raw_timestamp"], "failure")
+async def _raw_records(
+    connection: AsyncConnection, lookup: RawLookup, failures: Sequence[Failure]
+) -> dict[int, RawRecord]:
+    """The records to normalize, by failure id, without those that are nowhere any more."""
+    cut = [failure for failure in failures if len(failure["payload"] or b"") >= MAX_PAYLOAD_BYTES]
+    cut_ids = {failure["id"] for failure in cut}
+    # Most are complete in Postgres, and the raw topic need not be asked for them.
+    complete = {failure["id"]: _complete(failure) for failure in failures if failure["id"] not in cut_ids}
+    raw = complete | await find_raw_records(connection, lookup, cut)
+    known = {dataset.name for dataset in ingested_datasets()}
+    return {
+        failure["id"]: to_send(failure, raw[failure["id"]])
+        for failure in failures
+        if failure["id"] in raw and failure["dataset"] in known
+    }
+
+
+def _complete(failure: Failure) -> RawRecord:
+    coordinates = failure["topic"], failure["partition"], failure["offset"]
+    key = failure["key"].encode() if failure["key"] is not None else None
+    return RawRecord(*coordinates, failure["raw_timestamp"], key, failure["payload"], kept_headers(failure))
+
+
+def _normalized(settings: Settings, failure: Failure, raw: RawRecord, mappings: Mapping[str, bytes | None]) -> Outgoing:
+    dataset = dataset_named(failure["dataset"])
+    record = replace(
+        raw,
+        topic=real_topic(raw.topic),
+        partition=real_partition(raw.partition),
+        timestamp=failure["raw_timestamp"],
+        headers=remapped(raw.headers, failure["source_name"], mappings),
+    )
+    outcome = normalize(dataset, record, time.time_ns() // 1_000_000)
+    topic = dataset.clean_topic if isinstance(outcome, Normalized) else FAILURES_TOPIC
+    return Outgoing(settings.named(topic), record.partition, outcome.key, outcome.value)
+
+
+def _mappings(settings: Settings) -> dict[str, bytes | None]:
+    try:
+        sources = load_sources(settings.sources_file, settings)
+    except SourcesError as error:
+        raise ActionRefused(str(error)) from error
+    return {name: encode_mapping(source.description.field_readings()) for name, source in sources.items()}

@@ -6,60 +6,104 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import cast
 
 import structlog
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Producer
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import reason
-from runtime.kafka.confirmed import BY_KEY, Outgoing, patient_producer, send
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
-from services.failures import replays
-from services.failures.replay_candidates import Candidate, RecordCheck, examine
-from services.failures.replays import Delivered, Job
-from stores.failure_states import ActionRefused, JobState
+from services.failures import replay_jobs
+from services.failures.actions import lock, not_actionable
+from services.failures.candidates import examine
+from services.failures.replay_jobs import Delivered, ReplayJob
+from services.failures.selection import Selection
+from services.failures.settling import settled
+from services.sending import new_producer, send
+from stores.failure_states import ActionRefused, JobState, refuse_all
 
 log = structlog.get_logger()
 
 LARGEST_STEP = 500
 STEPS_PER_SECOND = 2
-"""How often a capped job sends, and looks whether it has been paused. Looking records up costs most per step."""
-
-DELIVERY_SECONDS = 30.0
+"""Steps of a capped job; after each it sees a pause. Most of a step's time goes into reading records back."""
 
 RECORDS_OWN_FAULT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG)
 """Errors that another try would meet again: the record is left out, and the job goes on."""
 
 
-class Replay:
-    """Runs one job until it is through, paused or cancelled. `engine` must not be in autocommit mode."""
+async def start(
+    settings: Settings, selection: Selection, who: str, *, rate: float | None = None, force: bool = False
+) -> ReplayJob:
+    """Queue the selected failures as a job; `run` sends them. `rate` in records/s, None for no cap.
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, check: RecordCheck, job_id: int, who: str) -> None:
+    All failures that are named by id must be sendable; a filter leaves out those that are not.
+    Raises ActionRefused, UnknownFailure, DeliveryFailed.
+    """
+    async with settled(settings) as connection:
+        if selection.ids:
+            await _require_sendable(connection, settings, selection.ids, force)
+        job = await replay_jobs.create(connection, selection, who, rate=rate, forced=force)
+        if job.total == 0:
+            raise ActionRefused("no failure that may be retried is selected; `--dry-run` shows what is")
+        return job
+
+
+async def run(
+    settings: Settings, job_id: int, who: str, progress: Callable[[ReplayJob], None] | None = None
+) -> ReplayJob:
+    """Send what the job has queued, until it is through, paused or cancelled; returns it as it stands then.
+
+    `progress` is called after every step. Cancelling the task pauses the job, after the step that it is in. So does a
+    broker that does not confirm: raises DeliveryFailed then; what it has not confirmed stays queued. Any other error
+    ends the job as failed. Raises ActionRefused when another process runs the job, or it has ended. Holds no connection
+    to Postgres while it waits.
+    """
+    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    try:
+        return await _Replay(settings, engine, job_id, who).run(progress)
+    finally:
+        await uninterrupted(engine.dispose())
+
+
+async def _require_sendable(connection: AsyncConnection, settings: Settings, ids: Sequence[int], force: bool) -> None:
+    failures = await lock(connection, ids)
+    refusals = {failure["id"]: why for failure in failures if (why := not_actionable(failure))}
+    for failure in failures:
+        if failure["state"] == "parked" and not force:
+            times = f"it failed again {settings.replay_limit} times or more and is parked"
+            refusals[failure["id"]] = f"{times}; --force sends it anyway"
+    async with RawLookup(settings) as lookup:
+        for candidate in await examine(connection, lookup, failures):
+            if why := candidate.refusal(force=force):
+                overwriting = ", and it will overwrite that" if candidate.overtaken else ""
+                hint = f"; --force sends it anyway{overwriting}" if candidate.message is not None else ""
+                refusals.setdefault(candidate.failure["id"], why + hint)
+    if refusals:
+        raise refuse_all(refusals)
+
+
+class _Replay:
+    """One process's run of a job, under a lease."""
+
+    def __init__(self, settings: Settings, engine: AsyncEngine, job_id: int, who: str) -> None:
         self._settings = settings
         self._engine = engine
-        self._check = check
         self._job_id = job_id
         self._who = who
         self._holder = uuid.uuid4().hex
 
-    async def run(self, progress: Callable[[Job], None] | None = None) -> Job:
-        """The job as it stands when this run ends. `progress` is called after every step.
-
-        Cancelling the task pauses the job, after the step that it is in. So does a broker that does not confirm:
-        raises DeliveryFailed then; what it has not confirmed stays queued. Any other error ends the job as failed.
-        Raises ActionRefused when another process runs the job, or it has ended. Holds no connection while it waits.
-        """
-        async with self._attending():
+    async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
+        async with self._lease(), RawLookup(self._settings) as lookup:
             job = await self._change("running")
-            lookup = RawLookup(self._settings)
-            producer = patient_producer(self._settings, DELIVERY_SECONDS)
+            producer = new_producer(self._settings)
             started, sent_before = time.monotonic(), job.sent
-            rate = job.rate and min(max(job.rate, replays.LOWEST_RATE), replays.HIGHEST_RATE)
+            rate = job.rate and min(max(job.rate, replay_jobs.LOWEST_RATE), replay_jobs.HIGHEST_RATE)
             size = LARGEST_STEP if rate is None else min(LARGEST_STEP, math.ceil(rate / STEPS_PER_SECOND))
             try:
                 while (job := await uninterrupted(self._step(lookup, producer, size))).state == "running":
@@ -73,101 +117,80 @@ class Replay:
             except Exception:
                 await self._end("failed")
                 raise
-            finally:
-                await asyncio.to_thread(lookup.close)
             if progress:
                 progress(job)
             log.info("replay_ended", job=job.id, state=job.state, sent=job.sent, skipped=job.skipped)
             return job
 
-    async def _step(self, lookup: RawLookup, producer: Producer, size: int) -> Job:
+    async def _step(self, lookup: RawLookup, producer: Producer, size: int) -> ReplayJob:
         async with self._engine.begin() as connection:
-            job = await replays.job(connection, self._job_id)
+            job = await replay_jobs.job(connection, self._job_id)
             if job.state != "running":
                 return job
-            failures = await replays.next_failures(connection, self._job_id, size)
-            candidates = await examine(connection, lookup, self._check, failures)
+            failures = await replay_jobs.next_failures(connection, self._job_id, size)
+            candidates = await examine(connection, lookup, failures)
         if not failures:
             return await self._change("done")
-        skipped = {c.failure["id"]: why for c in candidates if (why := c.refusal(force=job.forced))}
-        wanted = [candidate for candidate in candidates if candidate.failure["id"] not in skipped]
-        delivered, refused, error = await asyncio.to_thread(_send, producer, wanted)
-        skipped |= refused
+        skipped = {one.failure["id"]: why for one in candidates if (why := one.refusal(force=job.forced))}
+        wanted = [(one, one.message) for one in candidates if one.message and one.failure["id"] not in skipped]
+        answers = await asyncio.to_thread(send, producer, [message for _, message in wanted])
+        delivered, errors = [], []
+        for (candidate, _), answer in zip(wanted, answers, strict=True):
+            failure_id = candidate.failure["id"]
+            if not isinstance(answer, KafkaError):
+                delivered.append(Delivered(failure_id, *answer, candidate.valid_key))
+            elif answer.code() in RECORDS_OWN_FAULT:
+                skipped[failure_id] = f"Kafka does not take it: {reason(answer)}"
+            else:
+                errors.append(reason(answer))
         async with self._engine.begin() as connection:
-            await replays.record_delivered(connection, self._job_id, self._who, delivered)
+            await replay_jobs.record_delivered(connection, self._job_id, self._who, delivered)
             limit = self._settings.replay_limit
-            await replays.record_skipped(connection, self._job_id, self._who, skipped, replay_limit=limit)
-            job = await replays.job(connection, self._job_id)
-        if error is not None:
+            await replay_jobs.record_skipped(connection, self._job_id, self._who, skipped, replay_limit=limit)
+            job = await replay_jobs.job(connection, self._job_id)
+        if errors:
             raise DeliveryFailed(
                 f"replay job {job.id} is paused: Kafka at {self._settings.kafka_bootstrap_servers} confirmed "
-                f"{len(delivered)} of {len(wanted)} records ({error}); "
+                f"{len(delivered)} of {len(wanted)} records ({errors[0]}); "
                 f"`headrace failures retry --resume {job.id}` goes on"
             )
         return job
 
     @asynccontextmanager
-    async def _attending(self) -> AsyncIterator[None]:
-        if not await self._attend():
+    async def _lease(self) -> AsyncIterator[None]:
+        if not await self._take_lease():
             raise ActionRefused(f"replay job {self._job_id} is being run by another process")
-        keeping = asyncio.create_task(self._keep())
+        renewing = asyncio.create_task(self._renew())
         try:
             yield
         finally:
-            keeping.cancel()
+            renewing.cancel()
             with suppress(SQLAlchemyError, OSError):  # the lease ends by itself
-                await uninterrupted(self._leave())
+                await uninterrupted(self._return_lease())
 
-    async def _attend(self) -> bool:
+    async def _take_lease(self) -> bool:
         async with self._engine.begin() as connection:
-            return await replays.attend(connection, self._job_id, self._holder)
+            return await replay_jobs.take_lease(connection, self._job_id, self._holder)
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         """Renew the lease, whatever a step waits for. Where Postgres is away the step finds that out."""
         while True:
-            await asyncio.sleep(replays.LEASE_SECONDS / 4)
+            await asyncio.sleep(replay_jobs.LEASE_SECONDS / 4)
             with suppress(SQLAlchemyError, OSError):
-                await self._attend()
+                await self._take_lease()
 
-    async def _leave(self) -> None:
+    async def _return_lease(self) -> None:
         async with self._engine.begin() as connection:
-            await replays.leave(connection, self._job_id, self._holder)
+            await replay_jobs.return_lease(connection, self._job_id, self._holder)
 
-    async def _change(self, state: JobState) -> Job:
+    async def _change(self, state: JobState) -> ReplayJob:
         async with self._engine.begin() as connection:
-            return await replays.change_state(
+            return await replay_jobs.change_state(
                 connection, self._job_id, state, self._who, replay_limit=self._settings.replay_limit
             )
 
     async def _end(self, state: JobState) -> None:
         async with self._engine.begin() as connection:
-            job = await replays.job(connection, self._job_id)
+            job = await replay_jobs.job(connection, self._job_id)
         if job.state == "running":
             await self._change(state)
-
-
-Sent = tuple[list[Delivered], dict[int, str], str | None]
-
-
-def _send(producer: Producer, candidates: Sequence[Candidate]) -> Sent:
-    """What the broker has confirmed, what it will never take and why, by failure, and the first other error.
-
-    Blocking, until each record has its delivery report.
-    """
-    delivered: list[Delivered] = []
-    refused: dict[int, str] = {}
-    errors: list[str] = []
-    for candidate, report in zip(candidates, send(producer, [_message(one) for one in candidates]), strict=True):
-        if isinstance(report, Message):
-            place = cast("tuple[str, int, int]", (report.topic(), report.partition(), report.offset()))
-            delivered.append(Delivered(candidate.failure["id"], *place, candidate.valid_key))
-        elif report.code() in RECORDS_OWN_FAULT:
-            refused[candidate.failure["id"]] = f"Kafka does not take it: {reason(report)}"
-        else:
-            errors.append(reason(report))
-    return delivered, refused, errors[0] if errors else None
-
-
-def _message(candidate: Candidate) -> Outgoing:
-    partition = BY_KEY if candidate.partition is None else candidate.partition
-    return Outgoing(candidate.failure["topic"], partition, candidate.key, candidate.value, candidate.headers)

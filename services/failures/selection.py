@@ -1,4 +1,4 @@
-"""Which failures: a filter that lists, replays and jobs share."""
+"""Filters of failures, which lists, replays and jobs share."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,18 +36,18 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds for every failure."""
+        """True if it holds for every failure."""
         return self == Selection()
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The WHERE clause's parts."""
+        """Conditions for a WHERE clause."""
         columns = ingest_failures.c
         lists = (
             (columns.id, self.ids),
             (columns.dataset, self.datasets),
             (columns.source_name, self.sources),
             (columns.reason, self.reasons),
-            (columns.key, self._kept_keys()),
+            (columns.key, self._stored_keys()),
             (columns.state, self.states),
         )
         found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
@@ -57,18 +57,18 @@ class Selection:
             found.append(columns.failed_at < self.until)
         return found
 
-    def _kept_keys(self) -> tuple[str, ...]:
-        """As they are given, for records of which no key could be made, and as each dataset normalizes them."""
-        kept = dict.fromkeys(self.keys)
+    def _stored_keys(self) -> tuple[str, ...]:
+        """The keys as given, for records of which no key could be made, and as each dataset normalizes them."""
+        keys = dict.fromkeys(self.keys)
         for dataset in all_datasets() if self.keys else ():
             if not self.datasets or dataset.name in self.datasets:
                 for key in self.keys:
                     with suppress(ValueError):
-                        kept[dataset.normal_key(key)] = None
-        return tuple(kept)
+                        keys[dataset.normal_key(key)] = None
+        return tuple(keys)
 
     def as_json(self) -> dict[str, object]:
-        """What a job keeps of it: the conditions that were given."""
+        """The conditions that were given, as a job keeps them."""
         given = {name: value for name, value in vars(self).items() if value}
         kept: dict[str, object] = msgspec.json.decode(msgspec.json.encode(given))
         return kept

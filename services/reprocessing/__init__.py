@@ -1,1 +1,1 @@
-"""Reads stored raw records again, under today's rules and the same coordinates. See decision 0040."""
+"""Reads stored raw records again, by today's rules and under the same coordinates. See decision 0040."""

@@ -1,73 +1,146 @@
-"""Normalizes stored records anew, under their own coordinates, with the mapping that their source has now.
+"""Normalizes stored records again, under their own coordinates, with the mapping that their source has now.
 
 The newest come first (where the first record wins: the oldest), with every delete among them, so that a key which a
-record gives up is free for the record that it had overtaken, and what was deleted stays so. What is sent is what the
-Postgres sink takes for an outcome within this job, once; so a window that is sent twice changes nothing twice.
+record gives up is free for the record that it had overtaken, and deleted records stay deleted. The Postgres sink takes
+each record that is sent once per job; so a window that is sent twice changes nothing twice.
 """
 
 import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from producers.sources import SourcesError, load_sources
 from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
 from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.patience import Patience
 from runtime.settings import Settings
-from schemas.events import DELETED, HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
-from services.failures.originals import Headers
-from services.failures.places import Place as RowPlace
-from services.reprocessing.booked_records import Found, Place, Window, read_window, windows
-from services.reprocessing.normalized_anew import Normalizing, RawRecord, new_producer, remapped, send
-from services.reprocessing.reprocess_forecast import CleanData, forecast
-from services.reprocessing.reprocess_state import EXAMPLES, Choice, Counts, Reading, State
+from schemas.dataset import Dataset
+from schemas.events import HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
+from schemas.field_reading import encode_mapping
+from schemas.source_headers import PUSHED
+from services.renormalizing import RawRecord, normalize, remapped
+from services.reprocessing.covered_records import Found, Partition, Window, read_window, windows
+from services.reprocessing.forecast import forecast
+from services.sending import new_producer, send_all
 from stores.checkpoints import CheckpointStore, Position
-from stores.coverage import read_coverage
+from stores.coverage import read_apart, read_coverage
 from stores.epochs import real_topic
 from stores.failure_states import DOWNSTREAM_STAGES, TAKEN_SINCE
 from stores.tables import ingest_failures
+from stream_processors.normalize import Rejected
 
 log = structlog.get_logger()
 
-PUSHED = "push"
 REMEDY = "the same command goes on where this one ended"
 
-TAKEN = ("open", "parked")
-"""States of failures whose records are read anew; the others wait for somebody, or somebody has decided."""
+RETRIED = ("open", "parked")
+"""States of failures whose records are reprocessed; in the others people act or have decided."""
+
+EXAMPLES = 5
+"""Invalid records that are told one by one."""
+
+ASK_AGAIN_SECONDS = 0.3
 
 _decode_clean = msgspec.json.Decoder(CleanRecord).decode
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode
 _encode = msgspec.json.Encoder().encode
 
 
-Clean = Sequence[tuple[Place, CleanRecord]]
-"""Records as they read now, with the partition that they are booked in."""
+@dataclass(frozen=True)
+class Choice:
+    """The records to reprocess: of `source`, by default of all, that came `since` then. Deletes: of all sources."""
+
+    dataset: Dataset
+    source: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The way to read the records of a declared source now."""
+
+    kind: str
+    mapping: bytes | None
+
+
+class Counts(msgspec.Struct):
+    """Progress of a job. Numbers count records, but `offsets`, which counts those that were looked at."""
+
+    offsets: int = 0
+    topic: int = 0
+    """Selected records that the raw topic still had."""
+    landing: int = 0
+    """Those that only the landing tables had."""
+    sent: int = 0
+    deletes: int = 0
+    """Deletes among the sent ones."""
+    acted_on: int = 0
+    """Failures and held records that `headrace failures` deals with."""
+    no_mapping: int = 0
+    """Landed records with columns that no mapping tells how to read: their source is not in sources.toml."""
+    nowhere: int = 0
+    """Covered offsets without a record in topic or landing tables; markers of transactions are among them."""
+    still_failed: int = 0
+    """Failures that would fail again: they are not sent."""
+    invalid: dict[str, int] = {}
+    """Others that are invalid now, by reason: they are not sent, and what is stored of them stays."""
+    examples: list[dict[str, Any]] = []
+    forecast: dict[str, int] = {}
+    """In a dry run, the outcomes to expect: changed, unchanged or superseded."""
+
+
+class State(msgspec.Struct):
+    """A job's checkpoint, from which the next start goes on."""
+
+    job: str
+    until: dict[str, int]
+    """The end of each partition's coverage when the job began: what came later was read by today's rules."""
+    done: dict[str, int] = {}
+    """The last window of each partition that was sent and confirmed."""
+    counts: Counts = msgspec.field(default_factory=Counts)
+    since_ms: int = 0
+
+
+Clean = Sequence[tuple[Partition, CleanRecord]]
+"""Records as they are normalized now, with the partition that covers them."""
 
 Progress = Callable[[Counts, int], None]
-"""Called after every window, with how many offsets there are to look at."""
+"""Called after every window, with the number of offsets to look at."""
+
+
+def declared_readings(settings: Settings, dataset: Dataset, source: str | None) -> dict[str, Reading]:
+    """The readings of the dataset's declared sources, by name.
+
+    Raises SourcesError for a block that is wrong: of that source, or, without one, any.
+    """
+    sources = load_sources(settings.sources_file, settings)
+    if broken := [lines for name, lines in sources.broken.items() if source in (None, name)]:
+        raise SourcesError("\n".join(broken))
+    about = [one.description for one in sources.values() if one.description.dataset == dataset]
+    return {one.name: Reading(one.kind, encode_mapping(one.field_readings())) for one in about}
 
 
 class Reprocess:
     """One run over the chosen records. `readings`: the declared sources of the dataset, by name."""
 
     def __init__(
-        self,
-        settings: Settings,
-        engine: AsyncEngine,
-        normalize: Normalizing,
-        choice: Choice,
-        readings: Mapping[str, Reading],
+        self, settings: Settings, engine: AsyncEngine, choice: Choice, readings: Mapping[str, Reading]
     ) -> None:
         self._settings = settings
         self._engine = engine
-        self._normalize = normalize
         self._choice = choice
         self._dataset = choice.dataset
         self._readings = readings
@@ -75,49 +148,51 @@ class Reprocess:
         self._newest_first = not choice.dataset.first_wins
 
     async def plan(self, progress: Progress) -> Counts:
-        """What `run` would do. Sends and changes nothing."""
+        """Foretell what `run` would do. Sends and changes nothing."""
+        state = await self._begun()
+        foretold: Counter[str] = Counter()
+        async with aclosing(self._walk(state, progress)) as parts:
+            async for connection, clean in parts:
+                foretold += await forecast(connection, self._dataset, clean)
+        return msgspec.structs.replace(state.counts, forecast=dict(foretold))
 
-        async def foretell(
-            connection: AsyncConnection, counts: Counts, clean: Sequence[tuple[Place, CleanRecord]]
-        ) -> None:
-            records = [
-                CleanData(record.key, msgspec.json.decode(record.data), _row_place(place, record))
-                for place, record in clean
-                if bytes(record.data) != DELETED
-            ]
-            if records:
-                for what, number in (await forecast(connection, self._dataset, records)).items():
-                    counts.forecast[what] = counts.forecast.get(what, 0) + number
+    async def run(self, scope: str, *, from_start: bool, progress: Progress) -> State:
+        """Send the chosen records until the broker has confirmed them; goes on where an earlier run ended.
 
-        return (await self._walk(await self._begun(), progress, foretell, None)).counts
-
-    async def run(self, scope: str, *, anew: bool, progress: Progress) -> State:
-        """Send what is to be read anew, until the broker has confirmed it; goes on where an earlier run ended.
-
-        `end` is to be called when Postgres has it all. Raises DeliveryFailed, CheckpointFailed.
+        Call `end` when Postgres has them all. Raises DeliveryFailed, CheckpointFailed.
         """
         producer = new_producer(self._settings)
         store = self._store(scope)
         try:
-            position = await store.begin(anew=anew)
+            position = await store.begin(anew=from_start)
             state = msgspec.convert(position.at, State) if position and position.at else await self._begun()
-
-            async def deliver(_: AsyncConnection, __: Counts, clean: Clean) -> None:
-                made = [self._made(record, state.job) for _, record in clean]
-                await asyncio.to_thread(send, self._settings, producer, made, REMEDY)
-
-            async def save(state: State) -> None:
-                await store.save(Position(msgspec.to_builtins(state)))
-
-            await save(state)
-            await self._walk(state, progress, deliver, save)
+            await _save(store, state)
+            async with aclosing(self._walk(state, progress, store)) as parts:
+                async for _, clean in parts:
+                    messages = [self._message(record, state.job) for _, record in clean]
+                    await send_all(self._settings, producer, messages, REMEDY)
         finally:
             await store.close()
         log.info("reprocessed", job=state.job, dataset=self._dataset.name, sent=state.counts.sent)
         return state
 
+    async def outcomes(self, state: State, patience: Patience, progress: Callable[[int], None]) -> dict[str, int]:
+        """Wait until Postgres has taken all that was sent, or the patience is over; returns the outcomes so far.
+
+        `progress` is called with how many it has taken.
+        """
+        while True:
+            async with self._engine.connect() as connection:
+                outcomes = await read_apart(connection, state.job)
+            taken = sum(outcomes.values())
+            progress(taken)
+            patience.note(state.counts.sent - taken)
+            if taken >= state.counts.sent or not patience.remaining:
+                return outcomes
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+
     async def end(self, scope: str) -> None:
-        """Forget the place: the next run begins anew."""
+        """Forget the checkpoint: the next run begins from the start."""
         store = self._store(scope)
         try:
             await store.begin(anew=True)
@@ -125,36 +200,32 @@ class Reprocess:
             await store.close()
 
     def _store(self, scope: str) -> CheckpointStore:
-        depends = _encode((scope, self._choice.source, sorted((n, r.mapping) for n, r in self._readings.items())))
+        depends = _encode((scope, self._choice.source, sorted(self._mappings.items())))
         digest = hashlib.blake2b(depends, digest_size=16).hexdigest()
         return CheckpointStore(self._settings, f"reprocess {self._dataset.name}", digest, uuid.uuid4().hex)
 
     async def _begun(self) -> State:
-        books = await self._booked()
-        until = {_name(place): ranges.end() for place, ranges in books.items()}
+        until = {_name(partition): ranges.end() for partition, ranges in (await self._covered()).items()}
         since = self._choice.since
         return State(uuid.uuid4().hex, until, since_ms=round(since.timestamp() * 1000) if since else 0)
 
-    async def _booked(self) -> dict[Place, OffsetRanges]:
+    async def _covered(self) -> dict[Partition, OffsetRanges]:
         raw = self._settings.named(self._dataset.raw_topic)
         async with self._engine.connect() as connection:
-            books = await read_coverage(connection)
-        return {place: one.accounted for place, one in books.items() if real_topic(place[0]) == raw}
+            covered = await read_coverage(connection)
+        return {partition: one.accounted for partition, one in covered.items() if real_topic(partition[0]) == raw}
 
     async def _walk(
-        self,
-        state: State,
-        progress: Progress,
-        take: Callable[[AsyncConnection, Counts, Clean], Awaitable[None]],
-        save: Callable[[State], Awaitable[None]] | None,
-    ) -> State:
-        booked = {p: r.within(0, state.until.get(_name(p), 0)) for p, r in (await self._booked()).items()}
-        total = sum(map(len, booked.values()))
-        lookup, over = RawLookup(self._settings), set[Place]()
-        try:
-            for window in windows(booked, newest_first=self._newest_first):
-                name = _name(window.place)
-                if window.place in over or self._is_done(window, state.done.get(name)):
+        self, state: State, progress: Progress, store: CheckpointStore | None = None
+    ) -> AsyncGenerator[tuple[AsyncConnection, Clean]]:
+        """The clean records, part by part. Once a window's parts have been taken it is done, and saved to `store`."""
+        covered = {p: r.within(0, state.until.get(_name(p), 0)) for p, r in (await self._covered()).items()}
+        total = sum(map(len, covered.values()))
+        too_old = set[Partition]()
+        async with RawLookup(self._settings) as lookup:
+            for window in windows(covered, newest_first=self._newest_first):
+                name = _name(window.partition)
+                if window.partition in too_old or self._is_done(window, state.done.get(name)):
                     continue
                 async with self._engine.connect() as connection:
                     found, latest = 0, 0
@@ -162,36 +233,34 @@ class Reprocess:
                     async for records in read_window(connection, lookup, window, newest_first=self._newest_first):
                         found += len(records)
                         latest = max([latest, *(one.record.timestamp for one in records)])
-                        await take(connection, state.counts, self._read(records, failures, state))
+                        yield connection, self._normalized(records, failures, state)
                 state.counts.offsets += len(window.offsets)
                 state.counts.nowhere += len(window.offsets) - found
                 state.done[name] = window.number
                 if found and latest < state.since_ms and self._newest_first:
-                    over.add(window.place)  # what is older came earlier
-                if save is not None:
-                    await save(state)
+                    too_old.add(window.partition)  # as is all that came earlier
+                if store is not None:
+                    await _save(store, state)
                 progress(state.counts, total)
-        finally:
-            await asyncio.to_thread(lookup.close)
-        return state
 
     def _is_done(self, window: Window, last: int | None) -> bool:
         return last is not None and (window.number >= last if self._newest_first else window.number <= last)
 
     async def _failures(self, connection: AsyncConnection, window: Window) -> dict[int, bool]:
-        """The offsets of failures, and whether they are not to be read anew."""
+        """The offsets of failures: True for those that are not to be reprocessed."""
         f = ingest_failures.c
+        topic, partition = window.partition
         within = f.offset.between(next(iter(window.offsets))[0], window.offsets.end())
-        acted_on = f.state.not_in(TAKEN) | f.edited_payload.is_not(None)
-        query = select(f.offset, acted_on).where(f.topic == window.place[0], f.partition == window.place[1], within)
+        acted_on = f.state.not_in(RETRIED) | f.edited_payload.is_not(None)
+        query = select(f.offset, acted_on).where(f.topic == topic, f.partition == partition, within)
         query = query.where(f.stage.not_in(DOWNSTREAM_STAGES), f.state.not_in(TAKEN_SINCE))
         return {offset: acted for offset, acted in await connection.execute(query)}  # noqa: C416 (no pairs to mypy)
 
-    def _read(self, found: Sequence[Found], failures: Mapping[int, bool], state: State) -> Clean:
-        """What is clean of the chosen ones; counts them all."""
+    def _normalized(self, found: Sequence[Found], failures: Mapping[int, bool], state: State) -> Clean:
+        """The chosen records that are clean; counts them all."""
         counts, now_ms = state.counts, time.time_ns() // 1_000_000
-        clean: list[tuple[Place, CleanRecord]] = []
-        for place, record, landed in found:
+        clean: list[tuple[Partition, CleanRecord]] = []
+        for partition, record, landed in found:
             source = (dict(record.headers).get(HEADER_SOURCE) or b"").decode("utf-8", "replace") or PUSHED
             deletes = record.value is None
             if record.timestamp < state.since_ms or not (deletes or self._choice.source in (None, source)):
@@ -201,40 +270,39 @@ class Reprocess:
             if failures.get(record.offset):
                 counts.acted_on += 1
                 continue
-            valid, _, value = self._normalize(self._dataset, self._as_now(record, source, landed=landed), now_ms)
-            if not valid:
+            outcome = normalize(self._dataset, self._as_now(record, source, landed=landed), now_ms)
+            if isinstance(outcome, Rejected):
                 if record.offset in failures:
                     counts.still_failed += 1
                 else:
-                    _note_invalid(counts, _decode_failed(value))
+                    _count_invalid(counts, _decode_failed(outcome.value))
                 continue
-            made = _decode_clean(value)
+            made = _decode_clean(outcome.value)
             if landed and made.unknown and source not in self._readings:
                 counts.no_mapping += 1
                 continue
             counts.sent += 1
             counts.deletes += deletes
-            clean.append((place, made))
+            clean.append((partition, made))
         return clean
 
     def _as_now(self, record: RawRecord, source: str, *, landed: bool) -> RawRecord:
-        headers: Headers = remapped(record.headers, source, self._mappings)
+        """The record with the headers that its source would give it now."""
+        headers = remapped(record.headers, source, self._mappings)
         if landed and (reading := self._readings.get(source)):
-            headers = (
-                *(header for header in headers if header[0] != HEADER_KIND),
-                (HEADER_KIND, reading.kind.encode()),
-            )
+            others = (header for header in headers if header[0] != HEADER_KIND)
+            headers = (*others, (HEADER_KIND, reading.kind.encode()))
         elif landed and source == PUSHED:
             headers = (*headers, (HEADER_KIND, PUSHED.encode()))
         return replace(record, headers=headers)
 
-    def _made(self, record: CleanRecord, job: str) -> Outgoing:
+    def _message(self, record: CleanRecord, job: str) -> Outgoing:
         topic = self._settings.named(self._dataset.clean_topic)
         value = _encode(msgspec.structs.replace(record, reprocess=job))
         return Outgoing(topic, record.origin.partition, record.key.encode(), value)
 
 
-def _note_invalid(counts: Counts, failed: FailedRecord) -> None:
+def _count_invalid(counts: Counts, failed: FailedRecord) -> None:
     counts.invalid[failed.reason] = counts.invalid.get(failed.reason, 0) + 1
     if len(counts.examples) < EXAMPLES:
         origin = failed.origin
@@ -243,9 +311,9 @@ def _note_invalid(counts: Counts, failed: FailedRecord) -> None:
         counts.examples.append(about | place)
 
 
-def _name(place: Place) -> str:
-    return f"{place[0]}/{place[1]}"
+async def _save(store: CheckpointStore, state: State) -> None:
+    await store.save(Position(msgspec.to_builtins(state)))
 
 
-def _row_place(place: Place, record: CleanRecord) -> RowPlace:
-    return RowPlace(place[1], record.origin.offset, record.origin.timestamp)
+def _name(partition: Partition) -> str:
+    return f"{partition[0]}/{partition[1]}"

@@ -11,7 +11,6 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.main import assemble
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -26,7 +25,7 @@ STORED_AT = datetime.datetime(2024, 5, 17, 8, 30, 1, 250000, tzinfo=datetime.UTC
 @asynccontextmanager
 async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has been started, and is stopped in the end."""
-    app = assemble(settings)
+    app = create_app(settings)
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=30) as client:

@@ -14,7 +14,7 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.main import assemble
+from api.app import create_app
 from mock_server.app import create_app as create_mock
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import end_offsets
@@ -60,7 +60,7 @@ async def customers_at(url: str) -> int:
 
 @asynccontextmanager
 async def assembled(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = assemble(settings)
+    app = create_app(settings)
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=20):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=60) as client:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.main import assemble
+from api.app import create_app
 from producers.sources import SourcesError, load_sources
 from runtime.settings import Settings
 from tests.integration.api_client import closed_port
@@ -33,7 +33,7 @@ async def webhooks(settings: Settings, block: str = BLOCK) -> AsyncIterator[http
     """The API as it is deployed, with this file of sources."""
     file = settings.home / "sources.toml"
     file.write_text(block)
-    app = assemble(settings.model_copy(update={"sources_file": file}))
+    app = create_app(settings.model_copy(update={"sources_file": file}))
     async with LifespanManager(app, startup_timeout=20, shutdown_timeout=30):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", timeout=60) as client:

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -19,15 +19,14 @@ from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from services.failures import queries, replays
-from services.failures.failure_desk import FailureDesk
-from services.failures.outcomes import settle
-from services.failures.replay_candidates import RecordCheck
-from services.failures.replays import Job
+from services.failures import candidates, listing, replay, replay_jobs
+from services.failures.editing import edit
+from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
+from services.failures.settling import settle
+from stores.epochs import archived_partition, archived_topic
 from stores.failure_states import ActionRefused, CannotEdit
 from stores.tables import ingest_failures, raw_csv_data
-from stream_processors.trial import normalize_anew, try_record
 from tests.integration.placeless import every_third_placeless
 from tests.waiting import eventually_async
 
@@ -45,11 +44,6 @@ async def engine(pipeline_settings: Settings) -> AsyncIterator[AsyncEngine]:
     engine = create_async_engine(pipeline_settings.async_database_url)
     yield engine
     await engine.dispose()
-
-
-@pytest.fixture
-def desk(pipeline_settings: Settings) -> FailureDesk:
-    return FailureDesk(pipeline_settings, try_record, normalize_anew)
 
 
 def value_of(number: int, mail: str = "c@example.org") -> bytes:
@@ -102,12 +96,12 @@ async def raw_records(settings: Settings) -> int:
 
 
 async def test_a_thousand_failures_at_five_hundred_a_second_take_two_seconds(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 1000)
-    job = await desk.start(ALL, "tester", rate=500)
+    job = await replay.start(pipeline_settings, ALL, "tester", rate=500)
     started = time.monotonic()
-    done = await desk.run(job.id, "tester")
+    done = await replay.run(pipeline_settings, job.id, "tester")
     seconds = time.monotonic() - started
     assert (done.state, done.sent, done.skipped) == ("done", 1000, 0)
     # Never faster; slower only where others keep the machine busy.
@@ -116,71 +110,71 @@ async def test_a_thousand_failures_at_five_hundred_a_second_take_two_seconds(
 
 
 async def test_a_record_whose_report_has_no_offset_is_sent_again(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk, monkeypatch: pytest.MonkeyPatch
+    pipeline_settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fail_records(pipeline_settings, engine, 6)
-    job = await desk.start(ALL, "tester")
-    queued = confirmed._queued
+    job = await replay.start(pipeline_settings, ALL, "tester")
+    queue = confirmed._queued
     with monkeypatch.context() as patch:
         wrapped = every_third_placeless(lambda report, *arguments: report(*arguments))
-        patch.setattr(confirmed, "_queued", lambda p, m, report: queued(p, m, lambda *a: wrapped(report, *a)))
+        patch.setattr(confirmed, "_queued", lambda p, m, report: queue(p, m, lambda *a: wrapped(report, *a)))
         with pytest.raises(
             DeliveryFailed, match=r"confirmed 4 of 6 records \(reported as written, but without an offset"
         ):
-            await desk.run(job.id, "tester")
-    done = await desk.run(job.id, "tester")
+            await replay.run(pipeline_settings, job.id, "tester")
+    done = await replay.run(pipeline_settings, job.id, "tester")
     assert (done.state, done.sent) == ("done", 6)
     assert await raw_records(pipeline_settings) == 6 + 6 + 2
 
 
 async def test_a_job_is_paused_by_another_process_and_goes_on_without_sending_anything_twice(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 300)
-    job = await desk.start(ALL, "tester", rate=200)
+    job = await replay.start(pipeline_settings, ALL, "tester", rate=200)
     under_way = asyncio.Event()
-    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    running = asyncio.create_task(replay.run(pipeline_settings, job.id, "tester", lambda _: under_way.set()))
     await under_way.wait()
     with pytest.raises(ActionRefused, match="another process"):
-        await desk.run(job.id, "somebody else")
+        await replay.run(pipeline_settings, job.id, "somebody else")
     async with engine.begin() as connection:
-        assert (await replays.job(connection, job.id)).attended
-        await replays.change_state(connection, job.id, "paused", "somebody", replay_limit=3)
+        assert (await replay_jobs.job(connection, job.id)).attended
+        await replay_jobs.change_state(connection, job.id, "paused", "somebody", replay_limit=3)
     paused = await running
     assert paused.state == "paused"
     assert 0 < paused.sent < 300
-    assert (await desk.run(job.id, "tester")).sent == 300
+    assert (await replay.run(pipeline_settings, job.id, "tester")).sent == 300
     assert await raw_records(pipeline_settings) == 600
 
 
 async def test_ctrl_c_pauses_after_the_step_that_is_under_way_and_cancel_opens_the_rest(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 200)
-    job = await desk.start(ALL, "tester", rate=100)
+    job = await replay.start(pipeline_settings, ALL, "tester", rate=100)
     under_way = asyncio.Event()
-    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    running = asyncio.create_task(replay.run(pipeline_settings, job.id, "tester", lambda _: under_way.set()))
     await under_way.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     async with engine.begin() as connection:
-        paused = await replays.job(connection, job.id)
+        paused = await replay_jobs.job(connection, job.id)
         assert (paused.state, paused.attended) == ("paused", False)
-        await replays.change_state(connection, job.id, "cancelled", "tester", replay_limit=3)
-        opened = await queries.count(connection, Selection(states=("open",)))
-        sent = await queries.count(connection, Selection(states=("replayed",)))
+        await replay_jobs.change_state(connection, job.id, "cancelled", "tester", replay_limit=3)
+        opened = await listing.count(connection, Selection(states=("open",)))
+        sent = await listing.count(connection, Selection(states=("replayed",)))
     assert (opened, sent) == (200 - paused.sent, paused.sent)
     assert await raw_records(pipeline_settings) == 200 + paused.sent
     with pytest.raises(ActionRefused, match="cancelled already"):
-        await desk.run(job.id, "tester")
+        await replay.run(pipeline_settings, job.id, "tester")
 
 
 async def test_a_replay_is_the_original_record_with_two_headers_more_and_of_no_run(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     (number,) = await fail_records(pipeline_settings, engine, 1, attempts=1)
-    await run_one(desk, number)
+    await run_one(pipeline_settings, number)
     (sent,) = (await replayed(pipeline_settings, engine)).values()
     assert (sent.key, sent.value) == (b"C0", value_of(0))
     assert dict(sent.headers) == {
@@ -191,75 +185,92 @@ async def test_a_replay_is_the_original_record_with_two_headers_more_and_of_no_r
 
 
 async def test_an_edit_is_written_to_the_column_that_the_mapping_names(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     (number,) = await fail_records(pipeline_settings, engine, 1)
-    edited = await desk.edit(number, "tester", values={"email": "new@example.org"})
+    edited = await edit(pipeline_settings, number, "tester", values={"email": "new@example.org"})
     assert json.loads(edited.after) == {**json.loads(value_of(0)), "mail": "new@example.org"}
-    await run_one(desk, number)
+    await run_one(pipeline_settings, number)
     (sent,) = (await replayed(pipeline_settings, engine)).values()
     assert sent.value == edited.after
     assert dict(sent.headers)["headrace-mapping"] == b'{"email":"mail"}'
 
 
 async def test_bytes_that_the_topic_no_longer_holds_come_from_the_landing_table(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     (number,) = await fail_records(pipeline_settings, engine, 1, stage="postgres", payload=b'{"clean": "data"}')
     async with engine.begin() as connection:
         await connection.execute(update(ingest_failures).values(offset=70_000))
-        row = await queries.one(connection, number)
+        row = await listing.one(connection, number)
         place = {name: row[name] for name in ("topic", "partition", "offset")}
         normal = value_of(0).replace(b"mail", b"email")
         landed = {**place, "payload": normal, "received_at": row["failed_at"]}
         await connection.execute(insert(raw_csv_data).values(landed))
-    await run_one(desk, number)
+    await run_one(pipeline_settings, number)
     (sent,) = (await replayed(pipeline_settings, engine)).values()
     assert (sent.key, sent.value) == (b"C0", normal)
     assert dict(sent.headers)["headrace-source"] == b"shop"
 
 
+async def test_a_failure_of_an_ended_epoch_is_sent_to_the_topic_as_it_is_now(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1)
+    async with engine.begin() as connection:
+        row = await listing.one(connection, number)
+        archived = {"topic": archived_topic(row["topic"], 1), "partition": archived_partition(row["partition"], 1)}
+        headers = {"headrace-source": "shop", "headrace-mapping": '{"email":"mail"}'}
+        await connection.execute(update(ingest_failures).values(**archived, raw_headers=headers))
+    await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        sent = await listing.one(connection, number)
+    assert (sent["replayed_topic"], sent["replayed_partition"]) == (row["topic"], row["partition"])
+    (record,) = (await replayed(pipeline_settings, engine)).values()
+    assert (record.key, record.value) == (b"C0", value_of(0))
+
+
 async def test_a_dry_run_says_what_the_run_does_with_records_that_would_fail_again(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 2)
     invalid = await fail_records(pipeline_settings, engine, 36, mail="nobody")
     for force, sent, ready, left in ((False, 2, 2, 36), (True, 36, 0, 0)):
-        plan = await desk.plan(ALL, force=force)
+        plan = await candidates.plan(pipeline_settings, ALL, force=force)
         idle = 0 if not force else 2  # sent by the job before
         assert (plan.total, plan.sent, plan.ready) == (38, sent, ready)
-        done = await desk.run((await desk.start(ALL, "tester", force=force)).id, "tester")
+        done = await replay.run(
+            pipeline_settings, (await replay.start(pipeline_settings, ALL, "tester", force=force)).id, "tester"
+        )
         assert (done.sent, done.skipped) == (plan.sent, plan.total - plan.sent - idle) == (sent, left)
         if not force:
             assert await states(engine) == {"replayed": 2, "open": 36}
             with pytest.raises(ActionRefused, match=r"would fail again \(email_form\): .*'nobody'.*--force"):
-                await desk.start(Selection(ids=(invalid[0],)), "tester")
+                await replay.start(pipeline_settings, Selection(ids=(invalid[0],)), "tester")
     assert await raw_records(pipeline_settings) == 38 + 38
 
 
-async def test_of_two_jobs_only_one_takes_a_failure(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
-) -> None:
+async def test_of_two_jobs_only_one_takes_a_failure(pipeline_settings: Settings, engine: AsyncEngine) -> None:
     ids = await fail_records(pipeline_settings, engine, 3)
-    assert (await desk.start(Selection(ids=tuple(ids[:2])), "one")).total == 2
-    assert (await desk.start(ALL, "two")).total == 1
+    assert (await replay.start(pipeline_settings, Selection(ids=tuple(ids[:2])), "one")).total == 2
+    assert (await replay.start(pipeline_settings, ALL, "two")).total == 1
     with pytest.raises(ActionRefused, match="job 1"):
-        await desk.start(Selection(ids=(ids[0],)), "three")
+        await replay.start(pipeline_settings, Selection(ids=(ids[0],)), "three")
 
 
 async def test_a_replayed_failure_is_settled_by_coverage_and_a_newer_row_supersedes_it(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     ids = await fail_records(pipeline_settings, engine, 2)
     for number, key in zip(ids, ("C0", "C1"), strict=True):
-        await desk.edit(number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
-        await run_one(desk, number)
+        await edit(pipeline_settings, number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
+        await run_one(pipeline_settings, number)
     async with engine.begin() as connection:
         assert await settle(connection, 3) == 0
         for later, number in enumerate(ids):
-            await take(connection, await queries.one(connection, number), later)
+            await take(connection, await listing.one(connection, number), later)
         assert await settle(connection, 3) == 2
-        states = [(await queries.one(connection, number))["state"] for number in ids]
+        states = [(await listing.one(connection, number))["state"] for number in ids]
     assert states == ["stored", "superseded"]
 
 
@@ -285,8 +296,9 @@ async def take(connection: Any, failure: Any, later: int) -> None:
     )
 
 
-async def run_one(desk: FailureDesk, number: int) -> Job:
-    job = await desk.run((await desk.start(Selection(ids=(number,)), "tester")).id, "tester")
+async def run_one(settings: Settings, number: int) -> ReplayJob:
+    queued = await replay.start(settings, Selection(ids=(number,)), "tester")
+    job = await replay.run(settings, queued.id, "tester")
     assert (job.state, job.sent) == ("done", 1)
     return job
 
@@ -316,21 +328,19 @@ async def states(engine: AsyncEngine) -> Counter[str]:
 
 @pytest.mark.parametrize("rate", [5e-324, 0.0, -1.0, 1e9, float("inf"), float("nan")])
 async def test_a_rate_that_is_none_is_refused_with_the_bounds_and_nothing_is_queued(
-    engine: AsyncEngine, desk: FailureDesk, pipeline_settings: Settings, rate: float
+    engine: AsyncEngine, pipeline_settings: Settings, rate: float
 ) -> None:
     await fail_records(pipeline_settings, engine, 1)
     with pytest.raises(ActionRefused, match=r"from 0\.1 to 100,000"):
-        await desk.start(ALL, "tester", rate=rate)
+        await replay.start(pipeline_settings, ALL, "tester", rate=rate)
     assert await states(engine) == {"open": 1}
 
 
-async def test_a_job_holds_no_connection_while_it_waits(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
-) -> None:
+async def test_a_job_holds_no_connection_while_it_waits(pipeline_settings: Settings, engine: AsyncEngine) -> None:
     await fail_records(pipeline_settings, engine, 3)
-    job = await desk.start(ALL, "tester", rate=replays.LOWEST_RATE)
+    job = await replay.start(pipeline_settings, ALL, "tester", rate=replay_jobs.LOWEST_RATE)
     under_way = asyncio.Event()
-    running = asyncio.create_task(desk.run(job.id, "tester", lambda _: under_way.set()))
+    running = asyncio.create_task(replay.run(pipeline_settings, job.id, "tester", lambda _: under_way.set()))
     await under_way.wait()
     others = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -342,77 +352,77 @@ async def test_a_job_holds_no_connection_while_it_waits(
 
     await eventually_async(alone, what="nobody else is connected")
     async with engine.connect() as connection:
-        assert (await replays.job(connection, job.id)).attended
+        assert (await replay_jobs.job(connection, job.id)).attended
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_bounded_number_of_jobs_is_under_way(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
-) -> None:
-    ids = await fail_records(pipeline_settings, engine, replays.MOST_UNDER_WAY + 1)
-    jobs = [await desk.start(Selection(ids=(number,)), "tester") for number in ids[:-1]]
+async def test_a_bounded_number_of_jobs_is_under_way(pipeline_settings: Settings, engine: AsyncEngine) -> None:
+    ids = await fail_records(pipeline_settings, engine, replay_jobs.MOST_UNDER_WAY + 1)
+    jobs = [await replay.start(pipeline_settings, Selection(ids=(number,)), "tester") for number in ids[:-1]]
     with pytest.raises(ActionRefused, match="headrace failures cancel"):
-        await desk.start(Selection(ids=(ids[-1],)), "tester")
+        await replay.start(pipeline_settings, Selection(ids=(ids[-1],)), "tester")
     async with engine.begin() as connection:
-        await replays.change_state(connection, jobs[0].id, "cancelled", "tester", replay_limit=3)
-    assert (await desk.start(Selection(ids=(ids[-1],)), "tester")).total == 1
+        await replay_jobs.change_state(connection, jobs[0].id, "cancelled", "tester", replay_limit=3)
+    assert (await replay.start(pipeline_settings, Selection(ids=(ids[-1],)), "tester")).total == 1
 
 
 async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go_on(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 2)
     await fail_records(pipeline_settings, engine, 1, state="parked", attempts=3)
-    job = await desk.start(ALL, "tester", force=True)
+    job = await replay.start(pipeline_settings, ALL, "tester", force=True)
     async with engine.begin() as connection:
-        assert await replays.attend(connection, job.id, "one that is killed now")
-        assert not await replays.attend(connection, job.id, "another")
+        assert await replay_jobs.take_lease(connection, job.id, "one that is killed now")
+        assert not await replay_jobs.take_lease(connection, job.id, "another")
         await settle(connection, 3)
     assert await states(engine) == {"queued": 3}
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE failure_replays SET attended_until = now() - interval '1 second'"))
         await settle(connection, 3)
-        ended = await replays.job(connection, job.id)
+        ended = await replay_jobs.job(connection, job.id)
     assert (ended.state, ended.attended) == ("interrupted", False)
     assert await states(engine) == {"open": 2, "parked": 1}
-    done = await desk.run(job.id, "tester")
+    done = await replay.run(pipeline_settings, job.id, "tester")
     assert (done.state, done.sent) == ("done", 3)
 
 
 async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_open_again(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stumbles(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a mistake of ours")
 
     await fail_records(pipeline_settings, engine, 2)
-    job = await desk.start(ALL, "tester")
-    with pytest.raises(RuntimeError):
-        await FailureDesk(pipeline_settings, cast("RecordCheck", stumbles), normalize_anew).run(job.id, "tester")
+    job = await replay.start(pipeline_settings, ALL, "tester")
+    with monkeypatch.context() as patch:
+        patch.setattr(candidates, "verdict_on", stumbles)
+        with pytest.raises(RuntimeError):
+            await replay.run(pipeline_settings, job.id, "tester")
     async with engine.begin() as connection:
-        failed = await replays.job(connection, job.id)
+        failed = await replay_jobs.job(connection, job.id)
     assert (failed.state, failed.attended) == ("failed", False)
     assert await states(engine) == {"open": 2}
-    assert (await desk.run(job.id, "tester")).sent == 2
+    assert (await replay.run(pipeline_settings, job.id, "tester")).sent == 2
 
 
 async def test_a_payload_that_kafka_would_not_take_is_refused_and_one_that_is_there_holds_nobody_up(
-    pipeline_settings: Settings, engine: AsyncEngine, desk: FailureDesk
+    pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     too_large, fine = await fail_records(pipeline_settings, engine, 2)
     payload = b'%b,"x":"%b"}' % (value_of(0)[:-1], b"x" * 12_000_000)
     with pytest.raises(CannotEdit, match=r"12,000,\d+ bytes.*5,242,880"):
-        await desk.edit(too_large, "tester", payload=payload, force=True)
+        await edit(pipeline_settings, too_large, "tester", payload=payload, force=True)
     async with engine.begin() as connection:  # as earlier versions have kept it
         change = update(ingest_failures).where(ingest_failures.c.id == too_large)
         await connection.execute(change.values(edited_payload=payload, raw_headers={}))
-    job = await desk.start(ALL, "tester")
-    done = await desk.run(job.id, "tester")
+    job = await replay.start(pipeline_settings, ALL, "tester")
+    done = await replay.run(pipeline_settings, job.id, "tester")
     assert (done.state, done.sent, done.skipped) == ("done", 1, 1)
     async with engine.begin() as connection:
-        assert [(await queries.one(connection, number))["state"] for number in (too_large, fine)] == [
+        assert [(await listing.one(connection, number))["state"] for number in (too_large, fine)] == [
             "open",
             "replayed",
         ]
-        assert "size too large" in (await queries.history(connection, too_large))[-1]["note"]
+        assert "size too large" in (await listing.history(connection, too_large))[-1]["note"]

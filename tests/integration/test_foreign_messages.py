@@ -11,10 +11,9 @@ from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from services.audits.audit import audit
-from services.failures.failure_desk import FailureDesk
+from services.failures.candidates import plan
 from services.failures.selection import Selection
 from sinks.postgres.sink import PostgresSink
-from stream_processors.trial import normalize_anew, try_record
 from tests.integration.postgres_sink_driver import customer
 from tests.integration.sink_events import publish, running
 from tests.waiting import eventually_async
@@ -116,8 +115,8 @@ async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage
     assert rows[topic, 0].clean
     assert (rows[topic, 0].covered, rows[topic, 0].in_flight) == (4, 0)
 
-    plan = await FailureDesk(settings, try_record, normalize_anew).plan(Selection(datasets=("customers",)))
-    told = {(line.reason, line.expected): line.count for line in plan.lines}
+    planned = await plan(settings, Selection(datasets=("customers",)))
+    told = {(line.reason, line.expected): line.count for line in planned.lines}
     assert told["clean_form", "valid"] == 1, "a retry starts from the raw record"
     assert told["foreign", "original_gone"] > 0
     await postgres.close()

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from schemas.events import DELETED, CleanRecord
-from services.failures import actions, replays
+from services.failures import actions, editing, replay_jobs
 from services.failures.selection import Selection
+from services.renormalizing import RawRecord
 from stores.coverage import outcome
 from stores.failure_states import ActionRefused
 from stores.migrate import migrate
@@ -159,13 +160,14 @@ async def test_what_somebody_has_decided_about_is_not_taken_up(sink: Driver, eng
             await sink.write(put(key, n, key), put(f"{key}2", 3 + n, key))
         ids = [row["id"] for row in await sink.connection.fetch("SELECT id FROM ingest_failures ORDER BY id")]
         await actions.discard(connection, [ids[0]], "me", "no")
-        await actions.save_edit(connection, ids[1], "me", before=None, after=b"{}", headers={}, text=None)
-        job = await replays.create(connection, Selection(ids=(ids[2],)), "me", rate=None, forced=False)
+        edited = RawRecord("customers.raw", 0, 4, 0, b"B2", b"{}", ())
+        await editing.save(connection, ids[1], "me", before=None, edited=edited, note=None)
+        job = await replay_jobs.create(connection, Selection(ids=(ids[2],)), "me", rate=None, forced=False)
     await sink.write(*(put(key, 10 + n, f"{key}3") for n, key in enumerate("ABC")))
     assert await addresses(sink) == {key: f"{key}3" for key in "ABC"}
     assert list((await states(sink)).values()) == ["discarded", "open", "queued"]
     async with engine.begin() as connection:
-        await replays.change_state(connection, job.id, "cancelled", "me", replay_limit=3)
+        await replay_jobs.change_state(connection, job.id, "cancelled", "me", replay_limit=3)
     await sink.write(put("D", 20, "d"))
     assert (await addresses(sink))["C2"] == "C", "what the job has left is a claim again"
     async with engine.connect() as connection:

@@ -17,12 +17,10 @@ from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from schemas.events import CleanRecord
 from schemas.registry import dataset_named
-from services.reprocessing import booked_records
-from services.reprocessing.reprocess import Reprocess
-from services.reprocessing.reprocess_state import Choice, Counts, Reading
+from services.reprocessing import covered_records
+from services.reprocessing.reprocess import Choice, Counts, Reading, Reprocess
 from stores.checkpoints import CheckpointTaken
 from stores.tables import ingest_failures, raw_csv_data
-from stream_processors.trial import normalize_anew
 
 RECORDS = dataset_named("records")
 SHOP = {"shop": Reading("csv", b'{"source_id":"id","name":"full name"}')}
@@ -81,7 +79,7 @@ async def sent(settings: Settings) -> list[CleanRecord]:
 def work(pipeline_settings: Settings, engine: AsyncEngine) -> Callable[..., Reprocess]:
     def begin(source: str | None = None, since: datetime | None = None, **readings: Reading) -> Reprocess:
         choice = Choice(RECORDS, source, since)
-        return Reprocess(pipeline_settings, engine, normalize_anew, choice, readings or SHOP)
+        return Reprocess(pipeline_settings, engine, choice, readings or SHOP)
 
     return begin
 
@@ -93,7 +91,7 @@ def nothing(_: Counts, __: int) -> None:
 async def test_what_was_interrupted_goes_on_and_sends_every_record_once_newest_first(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(booked_records, "WINDOW", 3)
+    monkeypatch.setattr(covered_records, "WINDOW", 3)
     await booked(pipeline_settings, engine, 10)
 
     def stops(counts: Counts, _: int) -> None:
@@ -101,11 +99,13 @@ async def test_what_was_interrupted_goes_on_and_sends_every_record_once_newest_f
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await work().run("", anew=False, progress=stops)
+        await work().run("", from_start=False, progress=stops)
     first = await sent(pipeline_settings)
     assert [record.origin.offset for record in first] == [9, 8, 7, 6]
     seen: list[int] = []
-    state = await work().run("", anew=False, progress=lambda counts, total: seen.append(counts.offsets * 100 // total))
+    state = await work().run(
+        "", from_start=False, progress=lambda counts, total: seen.append(counts.offsets * 100 // total)
+    )
     records = await sent(pipeline_settings)
     assert [record.origin.offset for record in records] == [*range(9, -1, -1)]
     assert {record.reprocess for record in records} == {state.job} == {first[0].reprocess}
@@ -113,11 +113,11 @@ async def test_what_was_interrupted_goes_on_and_sends_every_record_once_newest_f
     assert records[0].key == "shop:9"
     assert json.loads(bytes(records[0].data))["name"] == "Tool 9"
 
-    assert (await work().run("", anew=False, progress=nothing)).job == state.job, "until Postgres has all"
+    assert (await work().run("", from_start=False, progress=nothing)).job == state.job, "until Postgres has all"
     await work().end("")
-    assert (await work().run("", anew=False, progress=nothing)).job != state.job
+    assert (await work().run("", from_start=False, progress=nothing)).job != state.job
     other = Reading("csv", b'{"source_id":"id","name":"id"}')
-    changed = await work(shop=other).run("", anew=False, progress=nothing)
+    changed = await work(shop=other).run("", from_start=False, progress=nothing)
     assert (changed.counts.sent, len(await sent(pipeline_settings))) == (10, 30), "a mapping that changed begins anew"
 
 
@@ -128,14 +128,14 @@ async def test_a_dataset_is_reprocessed_by_one_at_a_time(
     other = work()._store("")
     await other.begin(anew=False)
     with pytest.raises(CheckpointTaken, match="another run of reprocess records"):
-        await work().run("", anew=False, progress=nothing)
+        await work().run("", from_start=False, progress=nothing)
     await other.close()
 
 
 async def test_records_of_an_ended_epoch_come_from_the_landing_tables_with_their_own_coordinates(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(booked_records, "MOST_BYTES", 100)  # not all at once
+    monkeypatch.setattr(covered_records, "MOST_BYTES", 100)  # not all at once
     topic = pipeline_settings.named("records.raw")
     await book(engine, f"{topic}@0", -1, 4)
     landed = [
@@ -149,7 +149,7 @@ async def test_records_of_an_ended_epoch_come_from_the_landing_tables_with_their
     ]  # fmt: skip
     async with engine.begin() as connection:
         await connection.execute(insert(raw_csv_data), landed)
-    state = await work(since=SINCE.replace(day=2)).run("", anew=False, progress=nothing)
+    state = await work(since=SINCE.replace(day=2)).run("", from_start=False, progress=nothing)
     records = await sent(pipeline_settings)
     places = [(record.key, record.origin.topic, record.origin.partition, record.origin.offset) for record in records]
     assert places == [("gone:7", topic, 0, 3), ("shop:1", topic, 0, 1)]

@@ -7,19 +7,13 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.stages import Stages
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
-from services.failures.failure_desk import FailureDesk
-from stream_processors.trial import normalize_anew, try_record
-
-DESK = FailureDesk(Settings(), try_record, normalize_anew)
-STAGES = Stages(DESK)
 
 
 @pytest.mark.parametrize(
     "app",
-    [create_app(Settings(), STAGES), create_mock_server(Settings())],
+    [create_app(Settings()), create_mock_server(Settings())],
 )
 async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:

@@ -1,14 +1,13 @@
 """A query parameter that nobody knows is refused, wherever it is sent."""
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.stages import Stages
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
 
@@ -17,7 +16,7 @@ LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/webh
 
 
 def application() -> FastAPI:
-    app = create_app(Settings(), cast("Stages", None))
+    app = create_app(Settings())
     app.state.webhooks = Webhooks(Settings())
     return app
 

@@ -7,9 +7,8 @@ import pytest
 
 from api.app import create_app
 from runtime.settings import Settings
-from tests.unit.api.test_docs import STAGES
 
-DOCUMENT: dict[str, Any] = create_app(Settings(), STAGES).openapi()
+DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, methods in DOCUMENT["paths"].items()

@@ -1,18 +1,20 @@
-"""Reads of failures: grouped by reason, one by one, with their history. They settle nothing; see `outcomes`."""
+"""Reads failures: grouped by reason, one by one, with their history. It settles nothing; see `settling`."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Executable, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures.selection import Selection
 from stores.failure_states import UnknownFailure
-from stores.tables import failure_actions, ingest_failures
+from stores.tables import coverage, failure_actions, ingest_failures
 
-Row = Mapping[str, Any]
+Failure = Mapping[str, Any]
+"""A row of `ingest_failures`."""
 
 _f = ingest_failures.c
 
@@ -29,6 +31,8 @@ LISTED = (
     "id", "dataset", "source_name", "key", "stage", "reason", "message", "state", "attempts", "failed_at",
     "topic", "partition", "offset",
 )  # fmt: skip
+
+NOT_SHOWN = ("raw_headers", "payload", "edited_payload", "claim")
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,28 @@ async def groups(connection: AsyncConnection, selection: Selection) -> list[Fail
 
 
 async def count(connection: AsyncConnection, selection: Selection) -> int:
-    """How many failures are selected."""
+    """Number of selected failures."""
     query = select(func.count()).select_from(ingest_failures).where(*selection.conditions())
     return int((await connection.execute(query)).scalar_one())
 
 
-async def page(connection: AsyncConnection, selection: Selection, limit: int, before: int | None = None) -> list[Row]:
+async def page(
+    connection: AsyncConnection, selection: Selection, limit: int, before: int | None = None
+) -> list[Failure]:
     """The newest `limit` failures with an id below `before`, without their payloads."""
     query = select(*(_f[name] for name in LISTED)).where(*selection.conditions())
     if before is not None:
         query = query.where(_f.id < before)
-    return await _rows(connection, query.order_by(_f.id.desc()).limit(limit))
+    return await rows(connection, query.order_by(_f.id.desc()).limit(limit))
 
 
-async def following(connection: AsyncConnection, selection: Selection, limit: int, after: int = 0) -> list[Row]:
+async def following(connection: AsyncConnection, selection: Selection, limit: int, after: int = 0) -> list[Failure]:
     """The oldest `limit` failures with an id above `after`, with everything: in the order in which they arrived."""
     query = select(ingest_failures).where(*selection.conditions(), _f.id > after).order_by(_f.id).limit(limit)
-    return await _rows(connection, query)
+    return await rows(connection, query)
 
 
-async def one(connection: AsyncConnection, failure_id: int) -> Row:
+async def one(connection: AsyncConnection, failure_id: int) -> Failure:
     """Everything about a failure. Raises UnknownFailure."""
     found = await following(connection, Selection(ids=(failure_id,)), 1)
     if not found:
@@ -85,15 +91,47 @@ async def one(connection: AsyncConnection, failure_id: int) -> Row:
     return found[0]
 
 
-async def history(connection: AsyncConnection, failure_id: int) -> list[Row]:
-    """What was done about it last, oldest first; of payloads before and after an edit the beginning."""
+async def history(connection: AsyncConnection, failure_id: int) -> list[Mapping[str, Any]]:
+    """The last actions on a failure, oldest first; of payloads before and after an edit only the beginning."""
     columns = [
         func.substring(column, 1, LONGEST_KEPT).label(column.name) if column.name in ("before", "after") else column
         for column in failure_actions.c
     ]
     latest = select(*columns).where(failure_actions.c.failure_id == failure_id).order_by(failure_actions.c.id.desc())
-    return (await _rows(connection, latest.limit(MOST_HISTORY)))[::-1]
+    return (await rows(connection, latest.limit(MOST_HISTORY)))[::-1]
 
 
-async def _rows(connection: AsyncConnection, query: Select[Any]) -> list[Row]:
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+async def shown(connection: AsyncConnection, failure_id: int) -> dict[str, Any]:
+    """Everything about a failure and its history, with payloads as JSON can carry them. Raises UnknownFailure."""
+    failure = await one(connection, failure_id)
+    return {
+        **{name: value for name, value in failure.items() if name not in NOT_SHOWN},
+        "payload": payload_text(failure["payload"]),
+        "edited_payload": payload_text(failure["edited_payload"]),
+        "history": [
+            {**action, "before": payload_text(action["before"]), "after": payload_text(action["after"])}
+            for action in await history(connection, failure_id)
+        ],
+    }
+
+
+def payload_text(payload: bytes | None) -> dict[str, str] | None:
+    """`{encoding, content}`: text if the bytes are UTF-8, base64 otherwise; None for no payload. Pure."""
+    if payload is None:
+        return None
+    try:
+        return {"encoding": "utf-8", "content": payload.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "content": base64.b64encode(payload).decode()}
+
+
+async def count_held(connection: AsyncConnection) -> int:
+    """Number of held records in all datasets. Costs a row per partition."""
+    return int((await connection.execute(select(func.coalesce(func.sum(coverage.c.held), 0)))).scalar_one())
+
+
+async def rows(
+    connection: AsyncConnection, query: Executable, parameters: Mapping[str, Any] | None = None
+) -> list[Mapping[str, Any]]:
+    """The rows of a query as dictionaries."""
+    return [dict(row) for row in (await connection.execute(query, parameters)).mappings()]

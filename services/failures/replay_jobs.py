@@ -1,10 +1,11 @@
-"""Replay jobs: which failures are to be sent again, how far that is, and whether it may go on.
+"""Replay jobs in Postgres: the failures that are to be sent again, and how far that is. `replay` does the sending.
 
-A job belongs to nobody: any process may pause or cancel it, and take it up again when the one that ran it is gone.
-Who runs a job renews a lease on it, and holds no connection for that; a lease that has run out ends the job.
+Any process may pause or cancel a job, and resume it when the one that ran it is gone.
+The process that runs a job renews a lease on it, and holds no connection for that; a lease that runs out ends the job.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.failures.actions import note
+from services.failures.listing import Failure, rows
 from services.failures.selection import Selection
 from stores.advisory_locks import REPLAY_JOBS, lock_until_commit
 from stores.failure_states import ActionRefused, JobState, UnknownFailure
@@ -22,10 +24,10 @@ MOST_ID = 2**31 - 1
 """The largest id that a job can have."""
 
 LEASE_SECONDS = 15.0
-"""How long a process that was killed keeps its job, and what the job has queued."""
+"""A process that was killed keeps its job, and the failures queued for it, for so long."""
 
 MOST_UNDER_WAY = 20
-"""Jobs at once, over all processes: each looks records up, sends and books several times a second."""
+"""Jobs at once, over all processes: each reads records back, sends and notes some several times a second."""
 
 LOWEST_RATE, HIGHEST_RATE = 0.1, 100_000.0
 """Records/s that a job may be capped at."""
@@ -39,7 +41,7 @@ _JOBS = """
 
 _LEASE = f"now() + interval '{LEASE_SECONDS} seconds'"
 
-_ATTEND = text(f"""
+_TAKE_LEASE = text(f"""
     UPDATE failure_replays SET attended_by = :holder, attended_until = {_LEASE}
     WHERE id = :id AND (attended_by IS NULL OR attended_by = :holder OR attended_until <= now())""")  # noqa: S608
 
@@ -66,8 +68,9 @@ _DELIVERED = text("""
 )
 
 
-class Job(NamedTuple):
-    """A replay job. `attended`: some process is running it now."""
+@dataclass(frozen=True)
+class ReplayJob:
+    """A replay job. `attended`: a process is running it now."""
 
     id: int
     state: JobState
@@ -84,7 +87,7 @@ class Job(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """A failure that the broker has confirmed again, at these coordinates. `key` is its key if it validates."""
+    """A failure that the broker has confirmed again, at these coordinates. `key` is its key if it is valid."""
 
     failure_id: int
     topic: str
@@ -93,23 +96,23 @@ class Delivered(NamedTuple):
     key: str | None
 
 
-async def jobs(connection: AsyncConnection, limit: int = 50) -> list[Job]:
+async def jobs(connection: AsyncConnection, limit: int = 50) -> list[ReplayJob]:
     """The latest jobs, newest first."""
-    rows = await connection.execute(text(f"{_JOBS} ORDER BY j.id DESC LIMIT :limit"), {"limit": limit})
-    return [Job(*row) for row in rows]
+    found = await connection.execute(text(f"{_JOBS} ORDER BY j.id DESC LIMIT :limit"), {"limit": limit})
+    return [ReplayJob(*row) for row in found]
 
 
-async def job(connection: AsyncConnection, job_id: int) -> Job:
+async def job(connection: AsyncConnection, job_id: int) -> ReplayJob:
     """One job. Raises UnknownFailure."""
     row = (await connection.execute(text(f"{_JOBS} WHERE j.id = :id"), {"id": job_id})).one_or_none()
     if row is None:
         raise UnknownFailure(f"there is no replay job {job_id}; `headrace failures jobs` lists them")
-    return Job(*row)
+    return ReplayJob(*row)
 
 
 async def create(
     connection: AsyncConnection, selection: Selection, who: str, *, rate: float | None, forced: bool
-) -> Job:
+) -> ReplayJob:
     """Queue the selected failures that are open (forced: parked too) for a new job. `rate` in records/s, or no cap.
 
     The job is its creator's to run for LEASE_SECONDS. Raises ActionRefused for a rate out of bounds, and where
@@ -119,49 +122,40 @@ async def create(
         raise ActionRefused(f"a rate of {rate} records/s is none; it goes from {LOWEST_RATE:g} to {HIGHEST_RATE:,.0f}")
     await _require_room(connection)
     states = ("open", "parked") if forced else ("open",)
-    values = {
-        "state": "running",
-        "selection": selection.as_json(),
-        "rate": rate,
-        "forced": forced,
-        "total": 0,
-        "who": who,
-    }
-    times = {"started_at": func.now(), "attended_until": text(_LEASE)}
-    statement = insert(failure_replays).values(**values, **times).returning(_j.id)
-    job_id = (await connection.execute(statement)).scalar_one()
+    about = {"selection": selection.as_json(), "rate": rate, "forced": forced, "who": who}
+    begun = {"state": "running", "total": 0, "started_at": func.now(), "attended_until": text(_LEASE)}
+    job_id = (await connection.execute(insert(failure_replays).values(about | begun).returning(_j.id))).scalar_one()
     queue = update(ingest_failures).where(*selection.conditions(), _f.state.in_(states))
     queued = await connection.execute(queue.values(state="queued", replay_job=job_id, updated_at=func.now()))
     await connection.execute(update(failure_replays).where(_j.id == job_id).values(total=queued.rowcount))
     return await job(connection, job_id)
 
 
-async def attend(connection: AsyncConnection, job_id: int, holder: str) -> bool:
-    """Take the job for LEASE_SECONDS, or keep it for as long from now; False if another holder has it."""
-    return bool((await connection.execute(_ATTEND, {"id": job_id, "holder": holder})).rowcount)
+async def take_lease(connection: AsyncConnection, job_id: int, holder: str) -> bool:
+    """Take or renew the lease on a job, for LEASE_SECONDS from now; False if another holder has it."""
+    return bool((await connection.execute(_TAKE_LEASE, {"id": job_id, "holder": holder})).rowcount)
 
 
-async def leave(connection: AsyncConnection, job_id: int, holder: str) -> None:
-    """Give back what `attend` took."""
+async def return_lease(connection: AsyncConnection, job_id: int, holder: str) -> None:
+    """Give the lease back."""
     mine = update(failure_replays).where(_j.id == job_id, _j.attended_by == holder)
     await connection.execute(mine.values(attended_by=None, attended_until=None))
 
 
 async def end_interrupted(connection: AsyncConnection, replay_limit: int) -> None:
-    """End the jobs whose process is gone: what they have queued is open again (parked, if it was). Idempotent."""
+    """End the jobs whose lease has run out: what they have queued is open again (parked, if it was). Idempotent."""
     for job_id in (await connection.execute(_INTERRUPTED)).scalars().all():
-        await connection.execute(_release(job_id, replay_limit))
+        await connection.execute(_reopen(job_id, replay_limit))
 
 
-async def next_failures(connection: AsyncConnection, job_id: int, limit: int) -> list[Mapping[str, Any]]:
+async def next_failures(connection: AsyncConnection, job_id: int, limit: int) -> list[Failure]:
     """The next failures that the job has to send, in the order in which they arrived; none when it is through."""
     query = select(ingest_failures).where(_f.state == "queued", _f.replay_job == job_id).order_by(_f.id).limit(limit)
-    rows: list[Mapping[str, Any]] = [dict(row) for row in (await connection.execute(query)).mappings()]
-    return rows
+    return await rows(connection, query)
 
 
 async def record_delivered(connection: AsyncConnection, job_id: int, who: str, delivered: Sequence[Delivered]) -> None:
-    """Note what the broker has confirmed: once the pipeline has taken it, `settle` tells its outcome."""
+    """Note failures that the broker has confirmed: once the pipeline has taken them, `settle` tells their outcomes."""
     if not delivered:
         return
     columns = zip(*delivered, strict=True)
@@ -177,24 +171,24 @@ async def record_skipped(
     """Leave failures out of the job, each for its reason: they are open again (parked, if they were)."""
     if not skipped:
         return
-    await connection.execute(_release(job_id, replay_limit).where(_f.id.in_(list(skipped))))
+    await connection.execute(_reopen(job_id, replay_limit).where(_f.id.in_(list(skipped))))
     await _count(connection, job_id, "skipped", len(skipped))
     for failure_id, reason in skipped.items():
         await note(connection, [failure_id], "skipped", who, job=job_id, text=reason)
 
 
 async def outcomes(connection: AsyncConnection, job_id: int) -> dict[str, int]:
-    """How many of the job's failures are in each state now."""
+    """Number of the job's failures per state now."""
     query = select(_f.state, func.count()).where(_f.replay_job == job_id).group_by(_f.state).order_by(_f.state)
     return {state: number for state, number in await connection.execute(query)}  # noqa: C416 (rows are no pairs to mypy)
 
 
 async def change_state(
     connection: AsyncConnection, job_id: int, state: JobState, who: str, *, replay_limit: int
-) -> Job:
-    """Pause, cancel, go on with or end a job. Raises ActionRefused where that is not possible, UnknownFailure.
+) -> ReplayJob:
+    """Pause, cancel, resume or end a job. Raises ActionRefused where that is not possible, UnknownFailure.
 
-    What a job that has ended has not sent is open again (parked, if it was); a job that goes on queues it again.
+    Failures that an ended job has not sent are open again (parked, if they were); a job that goes on queues them again.
     """
     await connection.execute(select(_j.id).where(_j.id == job_id).with_for_update())
     current = await job(connection, job_id)
@@ -211,11 +205,11 @@ async def change_state(
     changed = {"state": state, "ended_at": ended} | ({"attended_until": text(_LEASE)} if state == "running" else {})
     await connection.execute(update(failure_replays).where(_j.id == job_id).values(changed))
     if state not in ("running", "paused"):
-        await connection.execute(_release(job_id, replay_limit))
+        await connection.execute(_reopen(job_id, replay_limit))
     return await job(connection, job_id)
 
 
-def _release(job_id: int, replay_limit: int) -> Any:
+def _reopen(job_id: int, replay_limit: int) -> Any:
     queued = update(ingest_failures).where(_f.replay_job == job_id, _f.state == "queued")
     return queued.values(state=case((_f.attempts >= replay_limit, "parked"), else_="open"), updated_at=func.now())
 

@@ -1,24 +1,17 @@
-"""`headrace failures release`: records of a source that was over the failure limit go on, under their coordinates."""
+"""`headrace failures release`: lets held records of a source that was over the failure limit go on."""
 
-import time
 from dataclasses import replace
 from typing import Annotated
 
 import typer
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.failure_access import ask, desk, run, who
+from commands.failure_access import ask_until, run, who
 from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.output import fail, print_json, stdout
 from runtime.logging import configure_logging
-from runtime.patience import Patience
-from runtime.settings import Settings, load_settings
-from services.failures import queries
-from services.failures.held_lines import HELD_BY_SOURCE, held_lines
-from services.failures.selection import Selection
-
-ASK_AGAIN_SECONDS = 0.2
+from runtime.settings import load_settings
+from services.failures import listing
+from services.failures import release as releasing
 
 
 def release(
@@ -37,9 +30,9 @@ def release(
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Let held records go on: each is normalized anew and stored under its own coordinates, so a newer record wins.
+    """Let held records go on: each is normalized again under its own coordinates, so a newer record wins.
 
-    What fails now is a failure like any other. Records that were edited go on as they were edited. Asked for again it
+    A record that fails now is a failure like any other. Edited records go on as they were edited. Run again, it
     releases what is still held, and nothing twice.
 
     Exit code 0 only if none of them is held any more; 1 otherwise; 2 for wrong usage.
@@ -57,8 +50,10 @@ def release(
     if chosen.is_empty:
         fail("name held records by id, or by a filter such as --source", WRONG_USAGE)
     configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "failures")
-    released = run(desk(settings).release(chosen, who(), remap=remap))
-    left = _left(settings, chosen, wait if released.sent else 0)
+    released = run(releasing.release(settings, chosen, who(), remap=remap))
+    held = replace(chosen, states=("held",))
+    seconds = wait if released.sent else 0
+    left = ask_until(settings, lambda connection: listing.count(connection, held), left=int, seconds=seconds)
     if as_json:
         print_json({"released": released.sent, "gone": released.gone, "still_held": left})
     else:
@@ -66,24 +61,3 @@ def release(
         stdout.print(f"Released {released.sent:,}; {left:,} of those selected are still held.{gone}", markup=False)
     if left:
         raise typer.Exit(1)
-
-
-def print_held(settings: Settings) -> None:
-    """A line per source with held records."""
-
-    async def read(connection: AsyncConnection) -> list[str]:
-        return held_lines((await connection.execute(text(HELD_BY_SOURCE))).all())
-
-    for line in ask(settings, read):
-        stdout.print(line, markup=False)
-
-
-def _left(settings: Settings, chosen: Selection, seconds: float) -> int:
-    held = replace(chosen, states=("held",))
-    patience = Patience(seconds)
-    while True:
-        left = ask(settings, lambda connection: queries.count(connection, held))
-        patience.note(left)
-        if not left or not patience.remaining:
-            return left
-        time.sleep(ASK_AGAIN_SECONDS)

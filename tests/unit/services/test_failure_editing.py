@@ -5,10 +5,10 @@ import json
 import pytest
 
 from schemas.registry import dataset_named
-from services.failures.originals import repaired
-from services.failures.payload_edit import with_fields
+from services.failures.editing import with_fields
+from services.failures.raw_records import json_headers
+from services.renormalizing import Headers, RawRecord, Verdict, verdict_on
 from stores.failure_states import CannotEdit
-from stream_processors.trial import try_record
 
 CUSTOMERS = dataset_named("customers")
 MAPPING = (("headrace-mapping", b'{"email":"E-Mail"}'),)
@@ -53,11 +53,15 @@ def test_half_a_surrogate_pair_is_refused() -> None:
 
 def test_a_replaced_value_is_readable_again_and_keeps_its_mapping() -> None:
     headers = (*MAPPING, ("headrace-problem", b"row_form"), ("content-type", b"application/octet-stream"))
-    assert repaired(headers) == (*MAPPING, ("content-type", b"application/json"))
+    assert json_headers(headers) == (*MAPPING, ("content-type", b"application/json"))
 
 
-def test_a_trial_names_every_problem_or_the_key() -> None:
-    wrong = try_record(CUSTOMERS, None, b'{"customer_id":"A","first_name":"","last_name":"","email":"x"}', ())
+def verdict(value: bytes, headers: Headers) -> Verdict:
+    return verdict_on(CUSTOMERS, RawRecord("", 0, 0, 0, None, value, headers))
+
+
+def test_a_verdict_names_every_problem_or_the_key() -> None:
+    wrong = verdict(b'{"customer_id":"A","first_name":"","last_name":"","email":"x"}', ())
     assert (wrong.key, {problem.field for problem in wrong.problems}) == (None, {"first_name", "last_name", "email"})
     right = b'{"customer_id":"A","first_name":"B","last_name":"C","E-Mail":"a@b.org"}'
-    assert try_record(CUSTOMERS, None, right, MAPPING).key == "A"
+    assert verdict(right, MAPPING).key == "A"

@@ -1,0 +1,67 @@
+"""Normalizes raw records again, in this process: records that are tried before a replay, held ones, and stored ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.dataset import Dataset
+from schemas.errors import FieldProblem
+from schemas.events import HEADER_MAPPING, FailedRecord
+from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+_decode_failed = msgspec.json.Decoder(FailedRecord).decode
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """A raw record with its coordinates. `timestamp` is the broker's, in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Verdict(NamedTuple):
+    """The normalizer's verdict: the key of a valid record, or the reason code and each field's problem."""
+
+    key: str | None
+    reason: str = ""
+    message: str = ""
+    problems: tuple[FieldProblem, ...] = ()
+
+
+def normalize(dataset: Dataset, record: RawRecord, now_ms: int) -> Normalized | Rejected:
+    """The clean record or the failure that the normalizer makes of a raw record now. `now_ms` dates a failure. Pure."""
+    return _normalizer(dataset).normalize(record, now_ms)
+
+
+def verdict_on(dataset: Dataset, record: RawRecord) -> Verdict:
+    """The normalizer's verdict on a raw record, without sending anything. Pure."""
+    outcome = normalize(dataset, record, now_ms=0)
+    if isinstance(outcome, Normalized):
+        return Verdict(outcome.key.decode())
+    failed = _decode_failed(outcome.value)
+    return Verdict(None, failed.reason, failed.message, failed.problems)
+
+
+def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes | None]) -> Headers:
+    """The headers with the mapping that the source has there; unchanged where it is not among them. Pure."""
+    if source is None or source not in mappings:
+        return headers
+    mapping = mappings[source]
+    others = tuple(header for header in headers if header[0] != HEADER_MAPPING)
+    return (*others, (HEADER_MAPPING, mapping)) if mapping else others
+
+
+@cache
+def _normalizer(dataset: Dataset) -> RecordNormalizer:
+    return RecordNormalizer(dataset)
