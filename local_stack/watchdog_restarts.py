@@ -4,7 +4,7 @@ import json
 import xmlrpc.client
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 import httpx
 
@@ -13,17 +13,6 @@ from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import Supervisor
 
 ANSWER_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class WatchdogRestart:
-    """One process that the watchdog had restarted."""
-
-    at: str
-    """ISO 8601, UTC."""
-    name: str
-    group: str
-    reason: str
 
 
 def health_of_group(record: StackRecord, role: str) -> dict[str, dict[str, object] | None]:
@@ -48,10 +37,11 @@ def restart(state: StateFolder, names: Sequence[str]) -> bool:
     return True
 
 
-def remember(state: StateFolder, event: WatchdogRestart) -> None:
-    """Keep it until the stack is started again."""
+def remember(state: StateFolder, name: str, group: str, reason: str) -> None:
+    """Keep a restarted process, with the time, until the stack is started again."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
     with state.watchdog_log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(event)) + "\n")
+        file.write(json.dumps({"at": at, "name": name, "group": group, "reason": reason}) + "\n")
 
 
 def restarts_by_name(state: StateFolder) -> Counter[str]:

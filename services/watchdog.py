@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -11,7 +10,7 @@ from confluent_kafka import KafkaException
 from prometheus_client import Counter
 
 from local_stack.state_folder import StateFolder
-from local_stack.watchdog_restarts import WatchdogRestart, health_of_group, remember, restart
+from local_stack.watchdog_restarts import health_of_group, remember, restart
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
 from runtime.kafka.clients import reason
@@ -99,7 +98,6 @@ class Watchdog:
         self._since[group] = time.monotonic()
         self._restarts += len(names)
         RESTARTS.labels(group).inc(len(names))
-        at = datetime.now(UTC).isoformat(timespec="seconds")
         for name in names:
-            remember(self._state, WatchdogRestart(at, name, group, why))
+            remember(self._state, name, group, why)
         log.info("restarted", group=group, processes=names)

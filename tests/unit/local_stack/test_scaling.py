@@ -12,7 +12,7 @@ from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances, scaled
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord, StateFolder
-from local_stack.watchdog_restarts import WatchdogRestart, remember, restarts_by_name
+from local_stack.watchdog_restarts import remember, restarts_by_name
 
 PORTS = DEFAULT_PORTS | cluster_ports(3) | port_defaults()
 
@@ -112,7 +112,7 @@ def test_restarts_of_the_watchdog_are_counted_by_process(tmp_path: Path) -> None
     state.make()
     assert restarts_by_name(state) == {}
     for name in ("normalizer", "normalizer-1", "normalizer"):
-        remember(state, WatchdogRestart("2026-01-01T00:00:00+00:00", name, "normalizer", "why"))
+        remember(state, name, "normalizer", "why")
     assert restarts_by_name(state) == {"normalizer": 2, "normalizer-1": 1}
 
 
