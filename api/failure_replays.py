@@ -6,11 +6,11 @@ from typing import Any
 
 import structlog
 
-from api.unavailable import postgres_trouble
 from runtime.errors import DeliveryFailed
 from services.failures.desk import Desk
 from services.failures.selection import Selection
 from stores.failure_states import ActionRefused
+from stores.unavailable import postgres_trouble
 
 log = structlog.get_logger()
 

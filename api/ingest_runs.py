@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import reading
 from api.stages import IngestRunner
-from api.unavailable import Unavailable, postgres_trouble
 from runtime.kafka.clients import reason
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from services.runs.run import EtlRun, begin_run
 from stores.coverage import Outcome, Wanted, outcome
 from stores.epochs import note_epochs
+from stores.unavailable import Unavailable, postgres_trouble
 
 log = structlog.get_logger()
 

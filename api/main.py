@@ -16,7 +16,6 @@ from api import stages
 from api.app import create_app
 from api.ingest_runs import INGESTED_SOURCE
 from api.stages import SourceUnavailable, Stages
-from api.unavailable import Unavailable
 from monitoring.lag import PartitionLag, read_lag
 from producers.api.source import ApiSource
 from producers.jsonl.deleted_keys import DeletedKeysSource
@@ -38,6 +37,7 @@ from services.failures.failure_desk import FailureDesk
 from services.runs.etl_run import publish_run
 from services.runs.run import EtlRun, Published
 from stores.coverage import read_apart
+from stores.unavailable import Unavailable
 from stream_processors.trial import normalize_anew, try_record
 
 log = structlog.get_logger()

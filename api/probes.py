@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from api.clients import Clients
 from api.database import reading
-from api.unavailable import Unavailable
 from runtime.kafka.clients import reason as kafka_reason
+from stores.unavailable import Unavailable
 
 PROBE_SECONDS = 2.0
 

@@ -7,9 +7,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, problem_body
-from api.request_id import HEADER, bind_request_id, request_id_from
-from api.timing import server_timing, timings
 
 log = structlog.get_logger()
 

@@ -8,16 +8,16 @@ from pydantic import BaseModel
 
 from api.endpoints.services import OurClients, OurStages
 from api.probes import require
-from api.served_json import encode
-from api.unavailable import Unavailable
+from api.served_json import json_answer
 from runtime.kafka.clients import reason
+from stores.unavailable import Unavailable
 
 router = APIRouter(tags=["audit"])
 
 
 class AuditAnswer(BaseModel):
-    """`partitions` has the verdict on each raw partition; `moved`: keys that are in another partition than before;
-    `reprocessed`: outcomes of records that were read anew, counted apart.
+    """Verdicts on each raw partition; `moved`: keys that are in another partition than before;
+    `reprocessed`: outcomes of reprocessed records, counted apart.
     """
 
     clean: bool
@@ -28,7 +28,7 @@ class AuditAnswer(BaseModel):
 
 @router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for")
 async def audit(clients: OurClients, stages: OurStages) -> Response:
-    """What Postgres has booked against what the raw topics hold, per partition.
+    """Compares, per partition, the offsets that Postgres covers with what the raw topics hold.
 
     Records are `covered`, `in_flight`, or lost (`holes`); offsets are `void` (they carry no record), `held` by an open
     transaction, `expired` or `unprovable`: gone from Kafka before Postgres had them.
@@ -38,4 +38,4 @@ async def audit(clients: OurClients, stages: OurStages) -> Response:
         found = await stages.audit(clients.engine)
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
-    return Response(encode(found), media_type="application/json")
+    return json_answer(found)

@@ -10,17 +10,14 @@ from pydantic import BaseModel
 from api.cached_records import MAX_KEY_LENGTH, read_record
 from api.clients import Clients
 from api.endpoints.services import OurClients, OurRuns, OurStages
-from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
 from api.probes import require
 from api.problems import ProblemAnswer
 from api.record_pages import read_page
-from api.served_json import encode
+from api.served_json import JSON, etag_of, json_answer, names
 from api.served_model import page_model, served_model
 from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.registry import all_datasets
-
-JSON = "application/json"
 
 DELETE_SECONDS = 10.0
 """How long a delete waits for Postgres before it answers 202."""
@@ -58,7 +55,7 @@ def dataset_routers() -> list[APIRouter]:
             }
             for dataset in all_datasets()
         ]
-        return Response(encode({"data": described}), media_type=JSON)
+        return json_answer({"data": described})
 
     return [index, *(reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())]
 
@@ -74,7 +71,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     async def list_records(
         clients: OurClients, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
     ) -> Response:
-        return Response(await read_page(clients, dataset, page, limit, cursor), media_type=JSON)
+        return await read_page(clients, dataset, page, limit, cursor)
 
     # A key may hold slashes.
     @router.get(

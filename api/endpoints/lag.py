@@ -1,4 +1,4 @@
-"""`GET /lag`: how far each consumer group is behind, per topic and partition, from committed offsets."""
+"""`GET /lag`: lag of each consumer group, per topic and partition, from committed offsets."""
 
 from confluent_kafka import KafkaException
 from fastapi import APIRouter
@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from api.endpoints.services import OurClients, OurStages
 from api.probes import require
-from api.unavailable import Unavailable
 from runtime.kafka.clients import reason
+from stores.unavailable import Unavailable
 
 router = APIRouter(tags=["lag"])
 
@@ -39,7 +39,7 @@ class LagAnswer(BaseModel):
 
 @router.get("/lag")
 async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
-    """How far each consumer group is behind."""
+    """Lag of each consumer group, per topic and partition."""
     # The reader waits longer for a broker than a caller of this endpoint should.
     await require(clients, "kafka")
     try:
@@ -49,17 +49,5 @@ async def lag(clients: OurClients, stages: OurStages) -> LagAnswer:
     groups: dict[str, int] = {}
     for row in rows:
         groups[row.group] = groups.get(row.group, 0) + row.lag
-    data = [
-        LagRow(
-            group=row.group,
-            topic=row.topic,
-            partition=row.partition,
-            committed=row.committed,
-            end=row.end,
-            lag=row.lag,
-            held=row.held,
-            held_seconds=row.held_seconds,
-        )
-        for row in rows
-    ]
+    data = [LagRow.model_validate(row, from_attributes=True) for row in rows]
     return LagAnswer(total=sum(groups.values()), groups=groups, data=data)

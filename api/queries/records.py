@@ -54,6 +54,16 @@ async def count(connection: AsyncConnection, dataset: Dataset, *conditions: Colu
     return int((await connection.execute(query)).scalar_one())
 
 
+async def slice_and_count(
+    connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
+) -> tuple[Slice, int]:
+    """`limit` records from `offset` on, and how many satisfy all conditions."""
+    total = await count(connection, dataset, *conditions)
+    if offset >= total:
+        return Slice([], more=False), total  # Postgres would walk through the whole index to find nothing.
+    return await slice_at(connection, dataset, offset, limit, *conditions), total
+
+
 async def slice_at(
     connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
 ) -> Slice:

@@ -9,11 +9,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, count, slice_at
-from api.unavailable import table_trouble
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.text import fold
 from stores.tables import dataset_table
+from stores.unavailable import table_trouble
 
 
 @dataclass(frozen=True)
