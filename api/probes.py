@@ -30,7 +30,7 @@ Store = Literal["postgres", "redis", "elasticsearch", "kafka"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a store said: up, down with a reason, or disabled because there is none. `ms` is how long it took.
+    """Answer of a store: up after `ms`, down with a reason, or disabled because there is none.
 
     One that is up with a reason answers us, and not everybody.
     """

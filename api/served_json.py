@@ -19,7 +19,7 @@ def encode(value: Any) -> bytes:
 
 
 def json_answer(value: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer with this value."""
+    """Answer with `value` as the body."""
     return Response(encode(value), status, headers, JSON)
 
 

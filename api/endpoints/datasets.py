@@ -1,4 +1,4 @@
-"""Read endpoints for every dataset, made from its declaration; and the same for customers under their own path."""
+"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one."""
 
 import asyncio
 from http import HTTPStatus
@@ -20,7 +20,7 @@ from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.registry import all_datasets
 
 DELETE_SECONDS = 10.0
-"""How long a delete waits for Postgres before it answers 202."""
+"""A delete waits so long for Postgres, then answers 202."""
 
 
 class DescribedDataset(BaseModel):

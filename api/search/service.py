@@ -17,7 +17,7 @@ from stores.search_index import alias_name
 
 @dataclass(frozen=True)
 class Found:
-    """A page of matches, how many there are in all, and whether Postgres had to stand in for Elasticsearch."""
+    """A page of matches and the number of all; `degraded` if Postgres stood in for Elasticsearch."""
 
     matches: list[Match]
     total: int
@@ -27,7 +27,6 @@ class Found:
 
     @property
     def backend(self) -> str:
-        """Who answered."""
         return "postgres" if self.degraded else "elasticsearch"
 
 
