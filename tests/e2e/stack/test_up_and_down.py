@@ -65,7 +65,7 @@ def test_the_addresses_are_the_six_that_other_programs_need(headrace: CommandLin
     assert plain == addresses
 
 
-def test_what_is_published_opens_no_store(headrace: CommandLine) -> None:
+def test_published_passwords_open_no_store(headrace: CommandLine) -> None:
     for user, password in attacker.LOGINS:
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             attacker.log_in(headrace.settings(), user, password)
@@ -147,7 +147,7 @@ def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine)
     assert {name: one.pid for name, one in headrace.standings().items()} == before
 
 
-def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(headrace: CommandLine) -> None:
+def test_a_running_stack_with_published_passwords_must_be_restarted(headrace: CommandLine) -> None:
     record = headrace.home / "stack.json"
     known = record.read_text()
     record.write_text(json.dumps(json.loads(known) | {"passwords": {}}))
