@@ -1,1 +1,1 @@
-"""What `headrace` can be told to do: each module is one command, a thin shell that assembles and prints."""
+"""The commands of `headrace`: each module is one, a thin shell that calls a service and prints."""

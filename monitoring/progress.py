@@ -10,7 +10,7 @@ from runtime.kafka.topic_admin import Place
 
 @dataclass(frozen=True)
 class Sample:
-    """What was read at one moment."""
+    """Offsets read at one moment."""
 
     at: float
     """Seconds of a monotonic clock."""
@@ -37,7 +37,7 @@ class Stall:
 def stalled(samples: Sequence[Sample], now: float, limit: float) -> list[Stall]:
     """The partitions that had lag at every sample for at least `limit` seconds, and whose committed offset stood still.
 
-    `samples` are in order of time. The window begins anew after the broker did not answer. A group that commits again,
+    `samples` are in order of time. The window starts over after the broker did not answer. A group that commits again,
     even to an earlier offset (a reset by hand), moves.
     """
     window = _since_the_last_outage(samples)
@@ -62,7 +62,7 @@ def forget_before(samples: Iterable[Sample], moment: float) -> list[Sample]:
 
 
 def to_restart(stalls: Iterable[Stall], answers: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """Which of a group's processes to restart. `answers` are their /health by name; None: it did not answer.
+    """Processes of a group to restart. `answers` are their /health by name; None: it did not answer.
 
     A process that says what holds it up is left alone: one that waits for its store goes on by itself, and one that has
     stopped at the failure limit, or paused the topic, is not helped by a restart. Of the others those that hold a

@@ -1,4 +1,4 @@
-"""What every process shares: settings, logging, health, errors, Kafka.
+"""Shared by every process: settings, logging, health, errors, Kafka.
 
 Imports `schemas` only. Importing opens nothing; constructors do not connect.
 """

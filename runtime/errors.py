@@ -8,7 +8,7 @@ class Backpressure(Exception):
     """
 
     state = "waiting_for_store"
-    """What a stage that is held up by this calls itself in /health."""
+    """State in /health of a stage that is held up by this."""
 
     patience_seconds = 5.0
     """It may last so long (a restart, a failover) before the stage calls itself unhealthy."""

@@ -43,7 +43,7 @@ class FailureWindow:
             self.failed, self.records = self.failed - old_failed, self.records - old_records
 
     def reaches_limit(self, failed: int = 0, records: int = 0) -> bool:
-        """Whether the limit is reached with a batch that is not counted yet. Never while there are few records."""
+        """True if a batch that is not counted yet would reach the limit. Never while there are few records."""
         enough = self.records + records >= self._longest
         share = (self.failed + failed) * 100 >= self._percent * (self.records + records)
         return bool(self._percent) and enough and share

@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 3.0
 
 
 def problem(environment: Mapping[str, str]) -> str | None:
-    """What is wrong with the process, None if nothing is. Blocks for three seconds at most."""
+    """Problem of the process, or None. Blocks for three seconds at most."""
     asked = []
     for variable, path in DOORS:
         port = environment.get(variable, "0")
@@ -53,7 +53,7 @@ def _tell_paused(body: bytes) -> None:
 
 
 def main() -> str | None:
-    """What the health check shows, and with it the exit code."""
+    """Result of the health check, and with it the exit code."""
     return problem(os.environ)
 
 

@@ -12,7 +12,7 @@ import uvicorn
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 8
-"""How long requests under way may take to end once a stop is asked for: below the 10 s that supervisors allow."""
+"""Requests under way may take so long to end once a stop is asked for: below the 10 s that supervisors allow."""
 
 BACKLOG = 1024
 

@@ -1,4 +1,4 @@
-"""How long to wait for something that goes on: not from now on, but from when it last made progress."""
+"""A wait for something that goes on: it counts from the last progress, not from its start."""
 
 import math
 import time

@@ -21,7 +21,7 @@ from runtime.server_addresses import check_http, check_kafka, check_postgres, ch
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
 COMPOSE_ENV = "compose.env"
-"""What stack.env is for the stack in containers."""
+"""The stack.env of the stack in containers."""
 
 ENV_FILE = Path(".env")
 """In the working directory."""
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
     # Where things are
     headrace_stack: Literal["native", "docker"] = "native"
-    """Which stack commands are about: processes of this machine, or the containers of docker-compose.yml."""
+    """The stack that commands are about: processes of this machine, or the containers of docker-compose.yml."""
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     database_url: SecretStr = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
 
     # Publishing
     publish_timeout_seconds: Annotated[int, Field(ge=1)] = 120
-    """How long a record that was queued waits for the broker's confirmation before its run fails."""
+    """A queued record waits so long for the broker's confirmation before its run fails."""
 
     # Checkpoints
     checkpoint_records: Annotated[int, Field(ge=0)] = 500_000
@@ -142,19 +142,19 @@ class Settings(BaseSettings):
 
     # Deletes
     tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
-    """How long a delete is remembered, so that an older record which comes late does not undo it."""
+    """A delete is remembered so long, so that an older record which comes late does not undo it."""
 
     # Failures
     failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90
     """A source is held, a run fails, or a sink stops when so large a share of the latest records failed; 0: never."""
     failure_limit_records: Annotated[int, Field(ge=1)] = 1_000
-    """How many records it takes to judge by: fewer may all fail."""
+    """Records that it takes to judge by: fewer may all fail."""
     replay_limit: Annotated[int, Field(ge=1)] = 3
     """A record that has failed again this often is parked: it is not retried unless somebody insists."""
 
     # Rehearsals
     rehearsals: bool = False
-    """Whether `headrace rehearse` may make this pipeline fail. Processes look at it when they start."""
+    """True if `headrace rehearse` may make this pipeline fail. Processes look at it when they start."""
 
     # Watchdog
     watchdog_stall_seconds: Annotated[int, Field(ge=0)] = 120
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     cache_ttl_seconds: Annotated[int, Field(ge=1)] = 300
     cache_missing_ttl_seconds: Annotated[int, Field(ge=1)] = 10
     cache_floor_ttl_seconds: Annotated[int, Field(ge=1)] = 60
-    """How long an invalidation refuses older fills; longer than any read of Postgres may take."""
+    """An invalidation refuses older fills so long; longer than any read of Postgres may take."""
 
     # Object stores, for exports
     object_store: Literal["auto", "local", "remote"] = "auto"
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     mock_bind: str = "127.0.0.1"
     mock_port: Port = 5000
     mock_require_api_key: bool = False
-    """Whether the mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
+    """True if the mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
 
     # This process
     worker_id: str = "0"
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def namespace(self) -> str:
-        """What topics, groups, indices and cache keys begin with; empty for none."""
+        """Prefix of topics, groups, indices and cache keys; empty for none."""
         return self.headrace_namespace
 
     @property

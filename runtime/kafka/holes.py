@@ -46,7 +46,7 @@ _TRANSACTIONAL, _CONTROL = 0x10, 0x20
 
 @dataclass
 class Evidence:
-    """What the broker has shown of the offsets that were read; of those in neither set, that they have vanished."""
+    """Offsets that were read, as the broker has shown them; those in neither set have vanished."""
 
     read: OffsetRanges = field(default_factory=OffsetRanges)
     records: OffsetRanges = field(default_factory=OffsetRanges)
@@ -109,7 +109,7 @@ class HoleReader:
             await client.close()
 
     async def _fetch(self, place: Place, position: int, most_bytes: int) -> Chunk | None:
-        """What lies at and behind a position; None if the log does not reach there, or no more."""
+        """Batches at and behind a position; None if the log does not reach there, or no more."""
         request: Any = FetchRequest(0, 1, most_bytes, READ_COMMITTED, [(place[0], [(place[1], position, most_bytes)])])
         now = asyncio.get_running_loop().time
         deadline = now() + ANSWER_SECONDS

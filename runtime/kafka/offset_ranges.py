@@ -68,14 +68,14 @@ class OffsetRanges:
         return self._ranges[-1][1] if self._ranges else 0
 
     def parts(self) -> int:
-        """How many ranges there are."""
+        """Number of ranges."""
         return len(self._ranges)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
 
     def __len__(self) -> int:
-        """How many offsets are covered (not how many ranges)."""
+        """Number of covered offsets, not of ranges."""
         return sum(end - start for start, end in self._ranges)
 
     def __contains__(self, offset: int) -> bool:

@@ -1,4 +1,4 @@
-"""Which partitions an open transaction holds, and since when.
+"""Partitions that an open transaction holds, and since when.
 
 Records behind the first one of an open transaction are confirmed to whoever wrote them, and nobody who reads committed
 gets them before that transaction ends. The broker aborts one whose producer is gone after its `transaction.timeout.ms`.
@@ -21,7 +21,7 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class OpenTransaction:
-    """What holds a partition. Half-open: offsets in [begin, end) are written and cannot be read yet."""
+    """An open transaction that holds a partition. Offsets in [begin, end) are written and cannot be read yet."""
 
     begin: int
     """The last stable offset: the first record of the earliest transaction that is open."""
