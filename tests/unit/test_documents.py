@@ -16,6 +16,10 @@ DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJE
 # Set by the supervisor for one process, not by people.
 PER_PROCESS = {"WORKER_ID", "HEALTH_PORT", "API_URL", "MOCK_URL"}
 
+OUR_TEXTS = sorted(
+    [*(PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")), *PROJECT.glob("docs/**/*.md")]
+)
+WIDEST_LINE = 140
 HALF_A_PAGE = 32
 """Lines."""
 
@@ -57,6 +61,14 @@ def test_every_make_target_that_is_named_exists() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE))
         assert named <= targets, document
+
+
+@pytest.mark.parametrize("document", OUR_TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_no_line_is_wide_that_can_be_broken(document: Path) -> None:
+    """Rows of tables cannot be broken, nor can a link that stands alone in its line."""
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if not line.startswith("|") and len(line.split()) > 1:
+            assert len(line) <= WIDEST_LINE, f"line {number} has {len(line)} characters"
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
