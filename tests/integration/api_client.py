@@ -97,7 +97,7 @@ def record(source_name: str, source_id: str, name: str, **fields: Any) -> dict[s
 
 
 def search_text(dataset: Dataset, row: Mapping[str, Any]) -> str:
-    """What the sink stores to be searched."""
+    """The text that the sink stores to be searched."""
     return fold(" ".join(str(row[name]) for name in dataset.search_fields if row[name] is not None))
 
 
