@@ -1,5 +1,5 @@
 # One image for every role: docker run headrace normalizer, docker run headrace sink postgres, docker run headrace api, …
-# What changes rarely comes first: a change of our code builds the last two layers anew, in seconds.
+# What changes rarely comes first: a change of our code rebuilds the last two layers, in seconds.
 
 FROM python:3.12-slim AS packages
 # hadolint ignore=DL3008

@@ -102,7 +102,7 @@ define lock
 	$(LOCK) $(ARGS) $(3) -c $(2) $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements-image.lock $(2)) -o $(1) >/dev/null
 	@echo '-r $(2)' | cat - $(1) >$(1).new && mv $(1).new $(1)
 endef
-lock: ## Write the lock files anew from pyproject.toml (needs uv; ARGS=--upgrade for the newest of everything)
+lock: ## Rewrite the lock files from pyproject.toml (needs uv; ARGS=--upgrade for the newest of everything)
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements-image.lock >/dev/null
 	$(call lock,requirements.lock,requirements-image.lock,--extra local)

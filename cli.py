@@ -5,7 +5,7 @@ import signal
 import sys
 
 INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
+"""Exit code that a shell reports for a program that Ctrl-C ended."""
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from typing import Literal
 from redis.exceptions import RedisError
 
 from api.clients import Clients
+from api.current_request import measured
 from api.database import reading
 from api.queries.records import read_one
 from api.served_json import encode
-from api.timing import measured
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
 
@@ -19,14 +19,13 @@ CacheUse = Literal["hit", "miss", "bypass"]
 MAX_KEY_LENGTH = 1000
 """Longer than the key of any record; not worth asking a store for."""
 
-
 MOST_READS = 5
 """Reads of Postgres for one answer. Two are needed when a record changes in between, more only if it does so again."""
 
 
 @dataclass(frozen=True)
 class CachedRead:
-    """The record as JSON, or None if there is none; and what the cache had to do with it."""
+    """The record as JSON, or None if there is none; and the part of the cache in it."""
 
     content: bytes | None
     cache: CacheUse
@@ -68,7 +67,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
 
 
 async def forget(clients: Clients, dataset: Dataset, versions: Mapping[str, int]) -> None:
-    """Have the cache forget these keys' older versions now, so that who has changed a record reads what he wrote.
+    """Have the cache forget these keys' older versions now, so that the writer reads the new record.
 
     Best effort: the Redis sink does the same when the event comes, and without Redis reads come from Postgres anyway.
     """

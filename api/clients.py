@@ -1,10 +1,12 @@
 """The clients of the stores, made when the application starts and closed when it stops."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import structlog
 from confluent_kafka.admin import AdminClient
 from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
@@ -12,14 +14,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.breaker import Breaker
 from api.database import read_engine, reading
 from api.misfits import TableWatch
 from api.single_flight import SingleFlight
-from api.unavailable import Unavailable
 from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
 from stores.cache import VersionedCache
+from stores.outages import Unavailable
 
 REDIS_SECONDS = 0.5
 """A cache that is slower than the database it spares is of no use."""
@@ -27,6 +28,39 @@ REDIS_SECONDS = 0.5
 REDIS_CONNECTIONS = 100
 
 ELASTICSEARCH_SECONDS = 3.0
+
+PAUSE_SECONDS = 1.0
+"""Between two tries of a store that has failed."""
+
+log = structlog.get_logger()
+
+
+class Breaker:
+    """Leaves a store alone for a moment after it failed, so that not every request waits for its timeout.
+
+    Logs once per change. `clock` counts seconds.
+    """
+
+    def __init__(self, store: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._retry_at: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True if the store may be asked now."""
+        return self._retry_at is None or self._clock() >= self._retry_at
+
+    def failed(self, error: BaseException) -> None:
+        """Ask it again after PAUSE_SECONDS at the earliest."""
+        if self._retry_at is None:
+            log.warning("store_lost", store=self._store, reason=str(error) or type(error).__name__)
+        self._retry_at = self._clock() + PAUSE_SECONDS
+
+    def succeeded(self) -> None:
+        if self._retry_at is not None:
+            log.info("store_back", store=self._store)
+            self._retry_at = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from api.timing import measured
-from api.unavailable import TableMisfit, Unavailable, postgres_trouble, table_trouble
+from api.current_request import measured
 from runtime.settings import Settings
+from stores.outages import TableMisfit, Unavailable, postgres_trouble, table_trouble
 
 CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3

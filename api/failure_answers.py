@@ -10,16 +10,16 @@ from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.clients import Clients
+from api.current_request import current_request_id
 from api.database import writing
 from api.failure_replays import FailureReplays
 from api.problems import ProblemAnswer
-from api.request_id import current_request_id
 from api.served_json import encode
-from api.unavailable import Unavailable, postgres_trouble
 from runtime.errors import DeliveryFailed
 from services.failures.replay_jobs import ReplayJob
 from services.failures.settling import settle
 from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
+from stores.outages import Unavailable, postgres_trouble
 
 
 @asynccontextmanager

@@ -6,13 +6,13 @@ from functools import partial
 
 import structlog
 
-from api.unavailable import postgres_trouble
 from runtime.errors import DeliveryFailed
 from runtime.settings import Settings
 from services.failures import replay
 from services.failures.release import release
 from services.failures.selection import Selection
 from stores.failure_states import ActionRefused
+from stores.outages import postgres_trouble
 
 log = structlog.get_logger()
 

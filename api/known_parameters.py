@@ -34,7 +34,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
 
 
 def known_parameters(route: APIRoute) -> dict[str, bool]:
-    """The query parameters of a route, its dependencies' included, and whether each takes several values."""
+    """Query parameters of a route and its dependencies; True for those that take several values."""
     return {
         field.alias: get_origin(field.field_info.annotation) in (list, set, frozenset, tuple)
         for field in get_flat_params(route.dependant)

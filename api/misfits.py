@@ -1,4 +1,4 @@
-"""Which datasets cannot be read as they are declared, for whoever asks how the API is."""
+"""Datasets whose tables cannot be read as they are declared, for `/api/health`."""
 
 import time
 
@@ -21,7 +21,7 @@ class TableWatch:
         self._asked_at = -ASK_EVERY_SECONDS
 
     async def misfits(self) -> dict[str, str]:
-        """By dataset, what of its declaration its table lacks. Raises Unavailable."""
+        """Datasets whose tables lack something, with what they lack. Raises Unavailable."""
         if time.monotonic() >= self._asked_at + ASK_EVERY_SECONDS:
             async with reading(self._engine) as connection:
                 self._found = await connection.run_sync(_compare)

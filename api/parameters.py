@@ -21,27 +21,21 @@ MAX_PAGE = 10**12
 MAX_TEXT = 200
 
 
-def digits_only(value: Any) -> Any:
-    """Pydantic would also take `1.0`, `+1`, ` 1 ` and `1_000`; a page number is plain ASCII digits."""
-    if isinstance(value, str):
-        unsigned = value.removeprefix("-")
-        if not (unsigned.isascii() and unsigned.isdecimal()):
-            raise PydanticCustomError("not_an_integer", "must be an integer")
-    return value
+def written_as(pattern: str, code: str, message: str) -> BeforeValidator:
+    """Refuses text in another form, which Pydantic would take: `1.0`, ` 1 ` or `1_000` for 1, seconds for a date."""
+    form = re.compile(pattern)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not form.fullmatch(value):
+            raise PydanticCustomError(code, message)
+        return value
+
+    return BeforeValidator(check)
 
 
-def iso_date(value: Any) -> Any:
-    """Pydantic would also take a number, as seconds since 1970."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise PydanticCustomError("not_a_date", "must be a date such as 2024-01-31")
-    return value
-
-
-def plain_amount(value: Any) -> Any:
-    """Pydantic would also take `1e3`, `+1` and ` 1 `; an amount is digits with at most two places."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", value):
-        raise PydanticCustomError("not_an_amount", "must be an amount such as 19.90")
-    return value
+DIGITS = written_as(r"-?[0-9]+", "not_an_integer", "must be an integer")
+ISO_DATE = written_as(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "not_a_date", "must be a date such as 2024-01-31")
+AMOUNT = written_as(r"[0-9]{1,10}(\.[0-9]{1,2})?", "not_an_amount", "must be an amount such as 19.90")
 
 
 def in_utc(value: datetime.datetime) -> datetime.datetime:
@@ -75,9 +69,9 @@ def not_blank(value: str | None) -> str:
 
 
 # The bounds are those of the number itself, so that they are `minimum` and `maximum` in the OpenAPI document.
-Id = Annotated[int, Field(ge=1, le=MOST_ID), BeforeValidator(digits_only)]
-_PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(digits_only)]
-_PageSize = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(digits_only)]
+Id = Annotated[int, Field(ge=1, le=MOST_ID), DIGITS]
+_PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), DIGITS]
+_PageSize = Annotated[int, Field(ge=1, le=MAX_LIMIT), DIGITS]
 
 Page = Annotated[_PageNumber, Query(description="Which page, counted from 1.")]
 OptionalPage = Annotated[_PageNumber | None, Query(description="Which page, counted from 1 (the default).")]
@@ -90,8 +84,8 @@ Cursor = Annotated[
     ),
 ]
 OptionalTime = Annotated[datetime.datetime | None, AfterValidator(lambda value: value and in_utc(value))]
-OptionalDate = Annotated[datetime.date | None, BeforeValidator(iso_date)]
-OptionalAmount = Annotated[Decimal | None, BeforeValidator(plain_amount)]
+OptionalDate = Annotated[datetime.date | None, ISO_DATE]
+OptionalAmount = Annotated[Decimal | None, AMOUNT]
 AsSent = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
 OptionalText = Annotated[AsSent, AfterValidator(tidied)]
 SearchText = Annotated[

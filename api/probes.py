@@ -1,8 +1,7 @@
-"""Asks each store for a sign of life, in short time."""
+"""Asks each store for a sign of life; takes PROBE_SECONDS at most."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +13,8 @@ from sqlalchemy import text
 
 from api.clients import Clients
 from api.database import reading
-from api.unavailable import Unavailable
 from runtime.kafka.clients import reason as kafka_reason
+from stores.outages import Unavailable
 
 PROBE_SECONDS = 2.0
 
@@ -30,7 +29,7 @@ Store = Literal["postgres", "redis", "elasticsearch", "kafka"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a store said: up, down with a reason, or disabled because there is none. `ms` is how long it took.
+    """Answer of a store: up after `ms`, down with a reason, or disabled because there is none.
 
     One that is up with a reason answers us, and not everybody.
     """
@@ -41,7 +40,7 @@ class Finding:
 
 
 async def probe_all(clients: Clients) -> dict[Store, Finding]:
-    """Ask all at once; takes PROBE_SECONDS at most."""
+    """Ask all at once."""
     stores: tuple[Store, ...] = ("postgres", "redis", "elasticsearch", "kafka")
     found = await asyncio.gather(*(probe(clients, store) for store in stores))
     return dict(zip(stores, found, strict=True))
@@ -54,7 +53,7 @@ async def probe(clients: Clients, store: Store) -> Finding:
     started = time.perf_counter()
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            trouble = await _QUESTIONS[store](clients)
+            trouble = await _ask(clients, store)
     except TimeoutError:
         return Finding("down", reason=f"no answer within {PROBE_SECONDS:g} s")
     except KafkaException as error:
@@ -73,35 +72,22 @@ async def require(clients: Clients, *stores: Store) -> None:
             raise Unavailable(store, finding.reason or "no answer")
 
 
-async def _ask_postgres(clients: Clients) -> str | None:
-    async with reading(clients.engine) as connection:
-        taken, places = (await connection.execute(_CONNECTIONS)).one()
-    # Our pool keeps its connections, so reads go on; whoever opens one is refused.
-    return None if taken < places else f"all {places} connections that the server allows are taken"
-
-
-async def _ask_redis(clients: Clients) -> str | None:
-    assert clients.redis is not None  # noqa: S101 (judged by the caller)
-    await clients.redis.ping()
+async def _ask(clients: Clients, store: Store) -> str | None:
+    """The trouble of a store that answers, or None."""
+    match store:
+        case "postgres":
+            async with reading(clients.engine) as connection:
+                taken, places = (await connection.execute(_CONNECTIONS)).one()
+            # Our pool keeps its connections, so reads go on; whoever opens one is refused.
+            return None if taken < places else f"all {places} connections that the server allows are taken"
+        case "redis":
+            assert clients.redis is not None  # noqa: S101 (judged by the caller)
+            await clients.redis.ping()
+        case "elasticsearch":
+            assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
+            health = await clients.elasticsearch.options(request_timeout=PROBE_SECONDS).cluster.health()
+            if health["status"] == "red":
+                raise Unavailable(store, "the cluster's status is red: some shards are not allocated")
+        case "kafka":
+            await asyncio.to_thread(clients.kafka.list_topics, timeout=PROBE_SECONDS)
     return None
-
-
-async def _ask_elasticsearch(clients: Clients) -> str | None:
-    assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
-    health = await clients.elasticsearch.options(request_timeout=PROBE_SECONDS).cluster.health()
-    if health["status"] == "red":
-        raise Unavailable("elasticsearch", "the cluster's status is red: some shards are not allocated")
-    return None
-
-
-async def _ask_kafka(clients: Clients) -> str | None:
-    await asyncio.to_thread(clients.kafka.list_topics, timeout=PROBE_SECONDS)
-    return None
-
-
-_QUESTIONS: dict[Store, Callable[[Clients], Awaitable[str | None]]] = {
-    "postgres": _ask_postgres,
-    "redis": _ask_redis,
-    "elasticsearch": _ask_elasticsearch,
-    "kafka": _ask_kafka,
-}

@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from api.request_id import current_request_id
+from api.current_request import current_request_id
 from api.served_json import encode
-from api.unavailable import TableMisfit, Unavailable
+from stores.outages import TableMisfit, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -80,7 +80,34 @@ def bad_parameter(name: str, value: object, message: str) -> ProblemAnswer:
     )
 
 
-def unavailable_problem(error: Unavailable) -> ProblemAnswer:
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every exception that this module knows with its problem document."""
+    for kind in (ProblemAnswer, Unavailable, TableMisfit, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _answer)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    problem = _problem_of(request, error)
+    body = problem_body(problem.status, problem.code, problem.detail, request.url.path, **problem.extensions)
+    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+
+def _problem_of(request: Request, error: Exception) -> ProblemAnswer:
+    match error:
+        case ProblemAnswer():
+            return error
+        case Unavailable():
+            return _unavailable(error)
+        case TableMisfit():
+            return _misfit(error)
+        case RequestValidationError():
+            return _invalid_request(error)
+        case HTTPException():
+            return _refused_by_router(request, error)
+    raise error
+
+
+def _unavailable(error: Unavailable) -> ProblemAnswer:
     """A 503 that names the store and says when to try again."""
     return ProblemAnswer(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -91,8 +118,8 @@ def unavailable_problem(error: Unavailable) -> ProblemAnswer:
     )
 
 
-def misfit_problem(error: TableMisfit) -> ProblemAnswer:
-    """A 503 that says who can mend it: a dataset has been declared anew, and its table is as it was."""
+def _misfit(error: TableMisfit) -> ProblemAnswer:
+    """A 503 that says who can mend it: a dataset's declaration has changed, and its table has not."""
     return ProblemAnswer(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "table-misfit",
@@ -102,55 +129,24 @@ def misfit_problem(error: TableMisfit) -> ProblemAnswer:
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every exception that this module knows with its problem document."""
-    app.add_exception_handler(ProblemAnswer, _answer_problem)
-    app.add_exception_handler(Unavailable, _answer_unavailable)
-    app.add_exception_handler(TableMisfit, _answer_misfit)
-    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-
-
-def _respond(request: Request, problem: ProblemAnswer) -> Response:
-    body = problem_body(problem.status, problem.code, problem.detail, request.url.path, **problem.extensions)
-    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
-
-
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemAnswer)  # noqa: S101 (registered for this class only)
-    return _respond(request, error)
-
-
-async def _answer_unavailable(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Unavailable)  # noqa: S101 (registered for this class only)
-    return _respond(request, unavailable_problem(error))
-
-
-async def _answer_misfit(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TableMisfit)  # noqa: S101 (registered for this class only)
-    return _respond(request, misfit_problem(error))
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """What the router refuses: an unknown path, a method that a path does not take, a body that is too large."""
-    assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class only)
+def _refused_by_router(request: Request, error: HTTPException) -> ProblemAnswer:
+    """An unknown path, a method that a path does not take, a body that is too large."""
     status = HTTPStatus(error.status_code)
     too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "body-too-large" if too_large else status.phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:MOST_SHOWN]}: {error.detail}"
-    return _respond(request, ProblemAnswer(status, code, detail, error.headers))
+    return ProblemAnswer(status, code, detail, error.headers)
 
 
-async def _answer_invalid_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this class only)
+def _invalid_request(error: RequestValidationError) -> ProblemAnswer:
+    """A 422 for a body, a 400 for parameters; names the first MOST_PROBLEMS of what is wrong."""
     wrong = error.errors()
-    in_body = any(problem["loc"][0] == "body" for problem in wrong)
     shown, more = wrong[:MOST_PROBLEMS], len(wrong) - MOST_PROBLEMS
     errors = [{"parameter": _parameter(problem), "message": problem["msg"][:MOST_SHOWN]} for problem in shown]
     detail = "; ".join([_sentence(problem) for problem in shown] + ([f"and {more:,} more"] if more > 0 else []))
-    if in_body:
-        return _respond(request, ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", detail, errors=errors))
-    return _respond(request, ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-parameter", detail, errors=errors))
+    if any(problem["loc"][0] == "body" for problem in wrong):
+        return ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", detail, errors=errors)
+    return ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-parameter", detail, errors=errors)
 
 
 def _parameter(problem: Mapping[str, Any]) -> str:

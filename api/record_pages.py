@@ -1,16 +1,24 @@
 """Pages of a dataset's records, by number or by cursor, in the mock server's shape."""
 
-from typing import Any
+import base64
+import binascii
 
+import msgspec
+from fastapi import Response
 from sqlalchemy import ColumnElement
 
 from api.clients import Clients
-from api.cursor import InvalidCursor, decode_cursor, encode_cursor
 from api.database import reading
 from api.problems import bad_parameter
-from api.queries.records import Slice, count, slice_after, slice_at
-from api.served_json import encode
+from api.queries.records import count, slice_after, slice_and_count
+from api.served_json import json_answer
 from schemas.dataset import Dataset
+
+_key_decoder = msgspec.json.Decoder(list[str])
+
+
+class InvalidCursor(ValueError):
+    """The text is no cursor of this list."""
 
 
 async def read_page(
@@ -20,8 +28,8 @@ async def read_page(
     limit: int,
     cursor: str | None,
     *conditions: ColumnElement[bool],
-) -> bytes:
-    """`{data, total, page, limit, total_pages, next_cursor}` as JSON; `page` is null in an answer to a cursor.
+) -> Response:
+    """An answer of `{data, total, page, limit, total_pages, next_cursor}`; `page` is null in an answer to a cursor.
 
     Of the records that satisfy all conditions; past the last page `data` is empty. Raises ProblemAnswer for a wrong
     cursor, or one beside a page; Unavailable.
@@ -30,31 +38,40 @@ async def read_page(
         raise bad_parameter("cursor", cursor, "give either page or cursor, not both")
     after = _key_of(cursor, dataset) if cursor is not None else None
     async with reading(clients.engine) as connection:
-        total = await count(connection, dataset, *conditions)
         if after is not None:
+            total = await count(connection, dataset, *conditions)
             part = await slice_after(connection, dataset, after, limit, *conditions)
         else:
             page = page or 1
-            offset = (page - 1) * limit
-            # Postgres would walk through the whole index to find nothing.
-            part = (
-                await slice_at(connection, dataset, offset, limit, *conditions)
-                if offset < total
-                else Slice([], more=False)
-            )
-    return encode(_answer(dataset, part, total, page, limit))
+            part, total = await slice_and_count(connection, dataset, (page - 1) * limit, limit, *conditions)
+    last = part.rows[-1] if part.rows and part.more else None
+    return json_answer(
+        {
+            "data": part.rows,
+            "total": total,
+            "page": page,
+            "limit": limit,
+            "total_pages": -(-total // limit),
+            "next_cursor": encode_cursor(tuple(last[name] for name in dataset.key)) if last else None,
+        }
+    )
 
 
-def _answer(dataset: Dataset, part: Slice, total: int, page: int | None, limit: int) -> dict[str, Any]:
-    last = part.rows[-1] if part.rows else None
-    return {
-        "data": part.rows,
-        "total": total,
-        "page": page,
-        "limit": limit,
-        "total_pages": -(-total // limit),
-        "next_cursor": encode_cursor(tuple(last[name] for name in dataset.key)) if last and part.more else None,
-    }
+def encode_cursor(key: tuple[str, ...]) -> str:
+    """The key of the last record seen as URL-safe text, opaque to callers."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, parts: int) -> tuple[str, ...]:
+    """The key of `parts` parts. Raises InvalidCursor."""
+    try:
+        packed = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        key = _key_decoder.decode(packed)
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        raise InvalidCursor("is not a cursor that this API gave") from None
+    if len(key) != parts or any("\x00" in part for part in key):
+        raise InvalidCursor("is a cursor of another list")
+    return tuple(key)
 
 
 def _key_of(cursor: str, dataset: Dataset) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import MEDIA_TYPE, problem_body
@@ -41,7 +42,7 @@ class RequestBounds:
         if len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
             status = HTTPStatus.REQUEST_URI_TOO_LONG
             detail = f"the address is longer than {LONGEST_ADDRESS:,} bytes; send fewer or shorter parameters"
-            await _refuse(scope, send, status, "address-too-long", detail)
+            await _refusal(scope["path"], status, "address-too-long", detail)(scope, receive, send)
             return
         longest = longest_body(scope["path"])
         if longest is None:
@@ -50,7 +51,7 @@ class RequestBounds:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isascii() and declared.isdecimal() and int(declared[:20]) > longest:
             error = BodyTooLarge(longest)
-            await _refuse(scope, send, HTTPStatus(error.status_code), "body-too-large", error.detail)
+            await _refusal(scope["path"], error.status_code, "body-too-large", error.detail)(scope, receive, send)
             return
         await self._app(scope, _bounded(receive, longest), send)
 
@@ -78,12 +79,6 @@ def _bounded(receive: Receive, longest: int) -> Receive:
     return receive_some
 
 
-async def _refuse(scope: Scope, send: Send, status: HTTPStatus, code: str, detail: str) -> None:
-    body = problem_body(status, code, detail, scope["path"][:200])
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # the rest of the request is not read
-    ]
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _refusal(path: str, status: int, code: str, detail: str) -> Response:
+    # The rest of the request is not read.
+    return Response(problem_body(status, code, detail, path[:200]), status, {"connection": "close"}, MEDIA_TYPE)

@@ -5,11 +5,11 @@ from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, problem_body
-from api.request_id import HEADER, bind_request_id, request_id_from
-from api.timing import server_timing, timings
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class RequestContext:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if status is not None:
                     raise  # Half an answer is out: only a broken connection tells the caller.
-                await _send_internal_error(scope["path"], send_with_headers)
+                await _internal_error(scope["path"])(scope, receive, send_with_headers)
             finally:
                 ms = round((time.perf_counter() - started) * 1000, 2)
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
@@ -58,10 +58,7 @@ class RequestContext:
                 write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
 
 
-async def _send_internal_error(path: str, send: Send) -> None:
+def _internal_error(path: str) -> Response:
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "Something went wrong inside the API; its log has the details under this request_id"
-    body = problem_body(status, "internal-error", detail, path)
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return Response(problem_body(status, "internal-error", detail, path), status, media_type=MEDIA_TYPE)

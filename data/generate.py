@@ -27,7 +27,7 @@ PRODUCTS = {
     "Laptop": 89_900, "Monitor": 24_900, "Keyboard": 7_950, "Mouse": 2_495, "Headphones": 12_900, "Webcam": 6_999,
     "Desk lamp": 3_450, "Office chair": 19_900, "USB hub": 2_999, "Notebook, ruled": 425, "Pen": 199, "Backpack": 5_900,
 }  # fmt: skip
-"""What is sold, and for how many cents."""
+"""Products and their prices in cents."""
 
 FIRST_DAY, DAYS = date(2024, 1, 1), 366
 DATE_FORMS = ("%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%Y-%m-%dT%H:%M:%S")

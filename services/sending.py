@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 from confluent_kafka import KafkaError, Producer
 
@@ -23,10 +24,8 @@ def new_producer(settings: Settings) -> Producer:
 def send(producer: Producer, messages: Sequence[Outgoing]) -> list[Coordinates | KafkaError]:
     """For each message its coordinates, once the broker has confirmed it, or the error. Blocking."""
     return [
-        report
-        if isinstance(report, KafkaError)
-        else (str(report.topic()), report.partition() or 0, report.offset() or 0)
-        for report in confirmed.send(producer, messages)
+        one if isinstance(one, KafkaError) else cast("Coordinates", (one.topic(), one.partition(), one.offset()))
+        for one in confirmed.send(producer, messages)
     ]
 
 

@@ -72,7 +72,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WithOne
 
 
 def pytest_report_header() -> str:
-    """Which back end the servers come from."""
+    """The back end that the servers come from."""
     return str(choice())
 
 

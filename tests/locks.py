@@ -48,7 +48,7 @@ def locked(name: str) -> list[Requirement]:
 
 
 def locked_text(name: str, here: Mapping[str, str], *, leaving_out: Collection[str] = ()) -> str:
-    """What a lock file installs here: its lines with their hashes, without the markers that pip would judge itself."""
+    """Lines of a lock file that count here, with their hashes, without the markers that pip would judge itself."""
     return "".join(
         f"{one.name}{one.specifier} \\\n{hashes}\n"
         for one, hashes in _blocks(name)
@@ -68,7 +68,7 @@ def _blocks(name: str) -> Iterator[tuple[Requirement, str]]:
 
 @cache
 def installed() -> dict[str, list[Requirement]]:
-    """What every package in this Python requires."""
+    """Requirements of every package in this Python."""
     return {
         canonicalize_name(one.metadata["Name"]): [Requirement(line) for line in one.requires or ()]
         for one in distributions()

@@ -26,7 +26,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "containers": ("make", "test-containers"),
     "wheels": ("make", "check-wheels"),
 }
-"""What is run, in this order."""
+"""Steps, in the order in which they run."""
 
 HANDED_DOWN = {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}
 """From the make above, whose ARGS are the names of the steps, to the make of a step."""
@@ -37,7 +37,7 @@ SUMMARY = re.compile(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a step ended. `tests` is pytest's own count."""
+    """Ending of a step. `tests` is pytest's own count."""
 
     step: str
     day: datetime.date

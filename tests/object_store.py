@@ -51,7 +51,7 @@ class TestBucket:
         return [path for path in waiting.rglob("*") if path.is_file()]
 
     def answers(self) -> bool:
-        """Whether the server is there at all."""
+        """True if the server is there at all."""
         return httpx.get(self.gateway.url, timeout=5, trust_env=False).status_code == 403
 
     def _client(self) -> S3FileSystem:

@@ -1,4 +1,4 @@
-"""How this environment calls pip."""
+"""The command that calls pip in this environment."""
 
 import shutil
 import sys

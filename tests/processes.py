@@ -59,7 +59,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """How it has ended; None while it runs."""
+        """Exit code; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
@@ -90,9 +90,7 @@ class Process:
         os.kill(self.pid, number)
 
     def log_lines(self) -> int:
-        """How many lines it has logged, those about requests that it has answered and records that are refused left
-        out.
-        """
+        """Number of lines that it has logged, without those about answered requests and refused records."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return sum(not any(event in line for event in ABOUT_WHAT_COMES) for line in lines)
 

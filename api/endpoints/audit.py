@@ -8,20 +8,20 @@ from pydantic import BaseModel
 
 from api.endpoints.services import OurClients
 from api.probes import require
-from api.served_json import encode
-from api.unavailable import Unavailable
+from api.served_json import json_answer
 from runtime.kafka.clients import reason
 from services.audits.audit import audit as audit_records
 from services.audits.audit import audit_json
 from services.audits.moved_keys import moved_keys
 from stores.coverage import read_apart
+from stores.outages import Unavailable
 
 router = APIRouter(tags=["audit"])
 
 
 class AuditAnswer(BaseModel):
-    """`partitions` has the verdict on each raw partition; `moved`: keys that are in another partition than before;
-    `reprocessed`: outcomes of records that were read anew, counted apart.
+    """Verdicts on each raw partition; `moved`: keys that are in another partition than before;
+    `reprocessed`: outcomes of reprocessed records, counted apart.
     """
 
     clean: bool
@@ -32,7 +32,7 @@ class AuditAnswer(BaseModel):
 
 @router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for")
 async def audit(clients: OurClients) -> Response:
-    """What Postgres has booked against what the raw topics hold, per partition.
+    """Compares, per partition, the offsets that Postgres covers with what the raw topics hold.
 
     Records are `covered`, `in_flight`, or lost (`holes`); offsets are `void` (they carry no record), `held` by an open
     transaction, `expired` or `unprovable`: gone from Kafka before Postgres had them.
@@ -44,5 +44,4 @@ async def audit(clients: OurClients) -> Response:
         raise Unavailable("kafka", reason(error)) from error
     moved = await moved_keys(clients.engine)
     async with clients.engine.connect() as connection:
-        found = audit_json(rows, moved, await read_apart(connection))
-    return Response(encode(found), media_type="application/json")
+        return json_answer(audit_json(rows, moved, await read_apart(connection)))

@@ -6,8 +6,8 @@ from api.database import reading
 from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page
 from api.queries.data import containing, from_source
-from api.queries.records import Slice, count, slice_at
-from api.served_json import encode
+from api.queries.records import slice_and_count
+from api.served_json import json_answer
 from api.served_model import data_page_model
 from schemas.registry import dataset_named
 
@@ -26,13 +26,6 @@ async def list_data(
     """
     conditions = [from_source(RECORDS, source)] if source else []
     conditions += [containing(RECORDS, search)] if search else []
-    offset = (page - 1) * page_size
     async with reading(clients.engine) as connection:
-        total = await count(connection, RECORDS, *conditions)
-        part = (
-            await slice_at(connection, RECORDS, offset, page_size, *conditions)
-            if offset < total
-            else Slice([], more=False)
-        )
-    answer = {"data": part.rows, "total": total, "page": page, "page_size": page_size, "has_more": part.more}
-    return Response(encode(answer), media_type="application/json")
+        part, total = await slice_and_count(connection, RECORDS, (page - 1) * page_size, page_size, *conditions)
+    return json_answer({"data": part.rows, "total": total, "page": page, "page_size": page_size, "has_more": part.more})

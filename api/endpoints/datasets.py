@@ -1,4 +1,4 @@
-"""Read endpoints for every dataset, made from its declaration; and the same for customers under their own path."""
+"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -9,12 +9,11 @@ from pydantic import BaseModel
 from api.cached_records import MAX_KEY_LENGTH, read_record
 from api.clients import Clients
 from api.endpoints.services import OurClients
-from api.etag import etag_of, names
 from api.parameters import Cursor, Limit, OptionalPage
 from api.probes import require
 from api.problems import ProblemAnswer
 from api.record_pages import read_page
-from api.served_json import encode
+from api.served_json import JSON, etag_of, json_answer, names
 from api.served_model import page_model, served_model
 from runtime.errors import DeliveryFailed
 from schemas.dataset import KEY_SEPARATOR, Dataset
@@ -22,10 +21,8 @@ from schemas.registry import all_datasets
 from services.runs.ingest import publish_delete
 from stores.outages import Unavailable
 
-JSON = "application/json"
-
 DELETE_SECONDS = 10.0
-"""How long a delete waits for Postgres before it answers 202."""
+"""A delete waits so long for Postgres, then answers 202."""
 
 
 class DescribedDataset(BaseModel):
@@ -60,7 +57,7 @@ def dataset_routers() -> list[APIRouter]:
             }
             for dataset in all_datasets()
         ]
-        return Response(encode({"data": described}), media_type=JSON)
+        return json_answer({"data": described})
 
     return [index, *(reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())]
 
@@ -76,7 +73,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     async def list_records(
         clients: OurClients, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
     ) -> Response:
-        return Response(await read_page(clients, dataset, page, limit, cursor), media_type=JSON)
+        return await read_page(clients, dataset, page, limit, cursor)
 
     # A key may hold slashes.
     @router.get(

@@ -15,12 +15,12 @@ from api.clients import Clients
 from api.database import reading
 from api.endpoints.services import OurClients
 from api.probes import Finding, Store, probe_all, require
-from api.served_json import encode
-from api.unavailable import Unavailable
+from api.served_json import json_answer
 from rehearsals.file import running
 from runtime.settings import Settings
 from services.failures.listing import count_held
 from services.runs.history import list_runs
+from stores.outages import Unavailable
 
 router = APIRouter(tags=["health"])
 
@@ -51,7 +51,7 @@ UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "descriptio
 
 @router.get("/livez")
 async def live() -> dict[str, str]:
-    """Whether the process answers; asks nobody else."""
+    """The process answers; asks nobody else."""
     return {"status": "alive"}
 
 
@@ -63,7 +63,7 @@ async def runs() -> dict[str, str]:
 
 @router.get("/readyz")
 async def ready(clients: OurClients) -> dict[str, str]:
-    """Whether reads can be served: Postgres answers."""
+    """Reads can be served: Postgres answers."""
     await require(clients, "postgres")
     return {"status": "ready"}
 
@@ -76,10 +76,7 @@ async def health(clients: OurClients) -> Response:
     Also degraded with a dataset that cannot be read as it is declared; `misfits` says which, and what to do. And while
     records are `held`: their sources are over the failure limit.
     """
-    findings = await probe_all(clients)
-    misfits, held = await _misfits(clients, findings), await _held(clients, findings)
-    body = {"status": overall(findings, misfits | held), "components": _components(findings)}
-    return _answer(body | misfits | held | _rehearsals(clients.settings))
+    return _answer(await _health(clients, await probe_all(clients)))
 
 
 @router.get(
@@ -106,16 +103,19 @@ async def etl_health(clients: OurClients) -> Response:
             run = runs[0] if runs else None
             last = (run.finished_at or run.started_at) if run else None
             etl_status, run_id = (run.status, run.run_id) if run else ("never_run", None)
+    connected = findings["postgres"].status == "up"
+    etl = {"db_connected": connected, "last_etl_run": last, "etl_status": etl_status, "last_run_id": run_id}
+    return _answer(await _health(clients, findings, **etl))
+
+
+async def _health(clients: Clients, findings: dict[Store, Finding], **etl: object) -> dict[str, Any]:
     misfits, held = await _misfits(clients, findings), await _held(clients, findings)
-    body = {
-        "status": overall(findings, misfits | held),
-        "db_connected": findings["postgres"].status == "up",
-        "last_etl_run": last,
-        "etl_status": etl_status,
-        "last_run_id": run_id,
-        "components": _components(findings),
+    components = {
+        store: {name: value for name, value in asdict(finding).items() if value is not None}
+        for store, finding in findings.items()
     }
-    return _answer(body | misfits | held | _rehearsals(clients.settings))
+    health = {"status": overall(findings, misfits | held), **etl, "components": components}
+    return health | misfits | held | _rehearsals(clients.settings)
 
 
 async def _misfits(clients: Clients, findings: dict[Store, Finding]) -> dict[str, dict[str, str]]:
@@ -146,25 +146,18 @@ async def _held(clients: Clients, findings: dict[Store, Finding]) -> dict[str, A
 
 
 def _rehearsals(settings: Settings) -> dict[str, list[str]]:
-    """What is being rehearsed in this pipeline, where that is allowed: whoever is alarmed should know."""
+    """Rehearsals under way, where they are allowed: whoever is alarmed should know."""
     found = running(settings.home) if settings.rehearsals else []
     return {"rehearsals": [str(one) for one in found]} if found else {}
 
 
-def _components(findings: dict[Store, Finding]) -> dict[str, dict[str, Any]]:
-    return {
-        store: {name: value for name, value in asdict(finding).items() if value is not None}
-        for store, finding in findings.items()
-    }
-
-
 def _answer(body: dict[str, Any]) -> Response:
     code = HTTPStatus.SERVICE_UNAVAILABLE if body["status"] == "unhealthy" else HTTPStatus.OK
-    return Response(encode(body), code, media_type="application/json")
+    return json_answer(body, code)
 
 
 def overall(findings: dict[Store, Finding], misfits: Mapping[str, object] = MappingProxyType({})) -> str:
-    """healthy, degraded or unhealthy: what the API as a whole can do with stores and tables in this state."""
+    """Health of the API as a whole, with stores and tables in this state: healthy, degraded or unhealthy."""
     if findings["postgres"].status == "down":
         return "unhealthy"
     return "degraded" if misfits or any(finding.reason for finding in findings.values()) else "healthy"

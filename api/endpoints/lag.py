@@ -1,4 +1,4 @@
-"""`GET /lag`: the lag of each consumer group, per topic and partition, from committed offsets."""
+"""`GET /lag`: lag of each consumer group, per topic and partition, from committed offsets."""
 
 from confluent_kafka import KafkaException
 from fastapi import APIRouter
@@ -6,9 +6,9 @@ from pydantic import BaseModel
 
 from api.endpoints.services import OurClients
 from api.probes import require
-from api.unavailable import Unavailable
 from monitoring.lag import PartitionLag, read_lag
 from runtime.kafka.clients import reason
+from stores.outages import Unavailable
 
 router = APIRouter(tags=["lag"])
 
@@ -23,7 +23,7 @@ class LagAnswer(BaseModel):
 
 @router.get("/lag")
 async def lag(clients: OurClients) -> LagAnswer:
-    """The lag of each consumer group, and the sums per group and over all."""
+    """Lag of each consumer group, per topic and partition, and the sums per group and over all."""
     # The reader waits longer for a broker than a caller of this endpoint should.
     await require(clients, "kafka")
     try:

@@ -1,4 +1,4 @@
-"""`GET /orders`: sales by what, whose, when and for how much; `GET /orders/totals`: what they come to."""
+"""`GET /orders`: sales, filtered by product, customer, date and price; `GET /orders/totals`: their sums."""
 
 from typing import Annotated
 
@@ -11,16 +11,14 @@ from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, Optional
 from api.problems import bad_parameter
 from api.queries.orders import ORDERS, By, OrderFilter, totals
 from api.record_pages import read_page
-from api.served_json import encode
+from api.served_json import json_answer
 from api.served_model import page_model
-
-JSON = "application/json"
 
 router = APIRouter(tags=[ORDERS.name])
 
 
 class Total(BaseModel):
-    """What the orders of a product or a month come to: their number, pieces, and price times quantity."""
+    """Sums over the orders of a product or a month: their number, pieces, and price times quantity."""
 
     product: str | None = None
     month: str | None = None
@@ -69,8 +67,7 @@ async def list_orders(
     clients: OurClients, wanted: Filtered, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
 ) -> Response:
     """All filters together. One order by its id: `/datasets/orders/{order_id}`."""
-    answer = await read_page(clients, ORDERS, page, limit, cursor, *wanted.conditions())
-    return Response(answer, media_type=JSON)
+    return await read_page(clients, ORDERS, page, limit, cursor, *wanted.conditions())
 
 
 @router.get("/orders/totals", response_model=AllTotals, summary="Orders, pieces and revenue by product or by month")
@@ -81,4 +78,4 @@ async def order_totals(
     async with reading(clients.engine) as connection:
         found = await totals(connection, by, wanted.conditions(), (page - 1) * limit, limit)
     pages = {"total": found.groups, "page": page, "limit": limit, "total_pages": -(-found.groups // limit)}
-    return Response(encode({"by": by, "data": found.rows, **pages, **found.whole}), media_type=JSON)
+    return json_answer({"by": by, "data": found.rows, **pages, **found.whole})

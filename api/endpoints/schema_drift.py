@@ -10,7 +10,7 @@ from api.database import reading
 from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page
 from api.queries import schema_drift as queries
-from api.served_json import encode
+from api.served_json import json_answer
 
 router = APIRouter(tags=["sources"])
 
@@ -74,5 +74,4 @@ async def list_schema_drift(
     async with reading(clients.engine) as connection:
         total = await queries.count(connection, conditions)
         data = await queries.page(connection, conditions, (page - 1) * limit, limit)
-    answer = {"data": data, "total": total, "page": page, "limit": limit}
-    return Response(encode(answer), media_type="application/json")
+    return json_answer({"data": data, "total": total, "page": page, "limit": limit})

@@ -8,8 +8,11 @@ from pydantic import BaseModel
 from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page, SearchText
 from api.problems import bad_parameter
+from api.queries.text_search import Match
 from api.search.elasticsearch_query import WINDOW
+from api.search.highlight import Highlighter
 from api.search.service import search
+from api.served_json import json_answer
 from schemas.registry import UnknownDataset, all_datasets, dataset_named
 
 router = APIRouter(tags=["search"])
@@ -57,4 +60,28 @@ async def search_records(
         datasets = [dataset_named(dataset)] if dataset else list(all_datasets())
     except UnknownDataset as error:
         raise bad_parameter("dataset", dataset, str(error)) from None
-    return Response(await search(clients, datasets, q, page, page_size), media_type="application/json")
+    found = await search(clients, datasets, q, page, page_size)
+    highlighter = Highlighter(q)
+    return json_answer(
+        {
+            "data": [_hit(match, highlighter) for match in found.matches],
+            "total": found.total,
+            "page": page,
+            "page_size": page_size,
+            "has_more": bool(found.matches) and (page - 1) * page_size + len(found.matches) < found.total,
+            "backend": found.backend,
+            "degraded": found.degraded,
+            **({"left_out": found.left_out} if found.left_out else {}),
+        }
+    )
+
+
+def _hit(match: Match, highlighter: Highlighter) -> dict[str, Any]:
+    texts = {name: match.row[name] for name in match.dataset.search_fields if match.row[name] is not None}
+    marked = {name: highlighter.mark(str(text)) for name, text in texts.items()}
+    return {
+        "dataset": match.dataset.name,
+        "key": match.dataset.key_text(match.row),
+        "record": match.row,
+        "highlights": {name: text for name, text in marked.items() if text},
+    }

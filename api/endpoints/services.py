@@ -1,4 +1,4 @@
-"""What endpoints get from the application, typed."""
+"""Objects that live as long as the application, as typed dependencies of endpoints."""
 
 from typing import Annotated
 

@@ -1,29 +1,76 @@
 """`/users`: written to Postgres at once. The index and the other readers' caches follow, through the outbox."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from api.cached_records import forget
 from api.database import writing
-from api.endpoints.datasets import JSON, serve_record
+from api.endpoints.datasets import serve_record
 from api.endpoints.services import OurClients
-from api.etag import etag_of
 from api.parameters import Cursor, Limit, OptionalPage, OptionalText
 from api.problems import ProblemAnswer, bad_parameter
 from api.queries.records import Row
 from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_row
 from api.record_pages import read_page
 from api.search.elasticsearch_query import WINDOW
-from api.search.service import find
-from api.served_json import encode
+from api.search.service import search
+from api.served_json import JSON, encode, etag_of, json_answer
 from api.served_model import served_model
-from api.user_bodies import USERS, NewUser, UserChanges
+from schemas.errors import InvalidField
+from schemas.registry import dataset_named
 
 router = APIRouter(tags=["users"])
+
+USERS = dataset_named("users")
+
+_FIELDS = {field.name: field.type for field in USERS.fields}
+
+
+def in_normal_form(name: str, text: str) -> str:
+    """The normal form of a user's field. Raises PydanticCustomError for what has none."""
+    try:
+        normal = _FIELDS[name].normalize(text)
+    except InvalidField as error:
+        raise PydanticCustomError("invalid_field", "{problem}", {"problem": error.message}) from None
+    if not isinstance(normal, str):
+        raise PydanticCustomError("blank", "must not be empty")
+    return normal
+
+
+# Strict: a number is no name here, though a CSV may have one.
+Name = Annotated[str, Field(strict=True, examples=["Ada Lovelace"]), AfterValidator(partial(in_normal_form, "name"))]
+Address = Annotated[
+    str, Field(strict=True, examples=["ada@example.org"]), AfterValidator(partial(in_normal_form, "email"))
+]
+Role = Annotated[str, Field(strict=True, examples=["admin"]), AfterValidator(partial(in_normal_form, "role"))]
+
+
+class NewUser(BaseModel):
+    """All three are needed. Text is trimmed, the address put in lower case."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    email: Address
+    role: Role
+
+
+class UserChanges(BaseModel):
+    """Fields to change; those that are not named stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Never used, since only what was sent is looked at; a default of None would let null pass for a name.
+    name: Name = Field(default_factory=str)
+    email: Address = Field(default_factory=str)
+    role: Role = Field(default_factory=str)
+
 
 ServedUser = served_model(USERS)
 
@@ -73,24 +120,25 @@ async def list_users(
 ) -> Response:
     """Without `q` by address; with it best matches first, from Elasticsearch, or from Postgres if that is away."""
     if q is None:
-        return Response(await read_page(clients, USERS, page, limit, cursor), media_type=JSON)
+        return await read_page(clients, USERS, page, limit, cursor)
     if cursor is not None:
         raise bad_parameter("cursor", cursor, "a search goes on by page")
     page = page or 1
     if page * limit > WINDOW:
         raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
-    found = await find(clients, [USERS], q, page, limit)
-    answer = {
-        "data": [match.row for match in found.matches],
-        "total": found.total,
-        "page": page,
-        "limit": limit,
-        "total_pages": -(-found.total // limit),
-        "next_cursor": None,
-        "backend": found.backend,
-        "degraded": found.degraded,
-    }
-    return Response(encode(answer), media_type=JSON)
+    found = await search(clients, [USERS], q, page, limit)
+    return json_answer(
+        {
+            "data": [match.row for match in found.matches],
+            "total": found.total,
+            "page": page,
+            "limit": limit,
+            "total_pages": -(-found.total // limit),
+            "next_cursor": None,
+            "backend": found.backend,
+            "degraded": found.degraded,
+        }
+    )
 
 
 @router.get("/users/{email:path}", response_model=ServedUser, summary="One user")

@@ -1,4 +1,4 @@
-"""Orders by what, whose, when and for how much; and what they come to, by product or by month."""
+"""Filters for orders, and their totals by product or by month."""
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ _CUSTOMER_ID = next(f.type for f in ORDERS.fields if f.name == "customer_id")
 By = Literal["product", "month"]
 
 SUMS: Mapping[str, int | Decimal] = {"orders": 0, "quantity": 0, "revenue": Decimal("0.00")}
-"""What is summed up, and what it is of no orders."""
+"""Totals over all orders; zero rows give zeros."""
 
 
 @dataclass(frozen=True)
 class OrderFilter:
-    """What is asked for; None for anything. Dates and prices are the first and the last that fit."""
+    """Filters; None takes everything. Bounds of dates and prices are included."""
 
     product: str | None = None
     customer_id: str | None = None
@@ -51,7 +51,7 @@ class OrderFilter:
 
 @dataclass(frozen=True)
 class Totals:
-    """Some groups in their order, how many there are in all, and what all of them come to."""
+    """A page of groups, the number of all groups, and the sums over all of them."""
 
     rows: list[Row]
     groups: int

@@ -49,9 +49,19 @@ async def read_one(connection: AsyncConnection, dataset: Dataset, key: Mapping[s
 
 
 async def count(connection: AsyncConnection, dataset: Dataset, *conditions: ColumnElement[bool]) -> int:
-    """How many records satisfy all conditions."""
+    """Number of records that satisfy all conditions."""
     query = select(func.count()).select_from(dataset_table(dataset)).where(*conditions)
     return int((await connection.execute(query)).scalar_one())
+
+
+async def slice_and_count(
+    connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
+) -> tuple[Slice, int]:
+    """`limit` records from `offset` on, and the number of all that satisfy the conditions."""
+    total = await count(connection, dataset, *conditions)
+    if offset >= total:
+        return Slice([], more=False), total  # Postgres would walk through the whole index to find nothing.
+    return await slice_at(connection, dataset, offset, limit, *conditions), total
 
 
 async def slice_at(

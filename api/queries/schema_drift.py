@@ -26,7 +26,7 @@ def wanted(
 
 
 async def count(connection: AsyncConnection, conditions: list[ColumnElement[bool]]) -> int:
-    """How many drifts satisfy all conditions."""
+    """Number of drifts that satisfy all conditions."""
     return int(
         (await connection.execute(select(func.count()).select_from(schema_drift).where(*conditions))).scalar_one()
     )

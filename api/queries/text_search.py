@@ -9,10 +9,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, count, slice_at
-from api.unavailable import table_trouble
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.text import fold
+from stores.outages import table_trouble
 from stores.tables import dataset_table
 
 
@@ -27,7 +27,7 @@ class Match:
 async def search_text(
     connection: AsyncConnection, datasets: Sequence[Dataset], query: str, offset: int, limit: int
 ) -> tuple[list[Match], int]:
-    """The matches from `offset` on, by dataset and key, and how many there are in all."""
+    """The matches from `offset` on, by dataset and key, and the number of all."""
     conditions = {dataset.name: matches(dataset, query) for dataset in datasets}
     counts = [await count(connection, dataset, conditions[dataset.name]) for dataset in datasets]
     found: list[Match] = []
@@ -39,7 +39,7 @@ async def search_text(
 
 
 async def unreadable(connection: AsyncConnection, datasets: Sequence[Dataset]) -> list[Dataset]:
-    """Those of several datasets whose tables lack what is declared; of a single one that is for its reader to find."""
+    """Datasets whose tables lack what is declared. A single one is not looked at: reading it raises TableMisfit."""
     unfit = []
     for dataset in datasets if len(datasets) > 1 else ():
         try:
@@ -69,7 +69,7 @@ def key_parts(dataset: Dataset, query: str) -> Iterator[tuple[str, str]]:
 
 
 def windows(counts: Sequence[int], offset: int, limit: int) -> list[tuple[int, int]]:
-    """Which (offset, limit) to read of each of several lists, to read a window of all of them in a row."""
+    """(offset, limit) for each of several lists, so that together they give a window of the lists in a row."""
     parts = []
     for size in counts:
         start = min(offset, size)

@@ -1,4 +1,4 @@
-"""The Elasticsearch query for a search, and what its answer means. Pure."""
+"""The Elasticsearch query for a search, and the records in its answer. Pure."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -49,7 +49,7 @@ def search_body(datasets: Sequence[Dataset], query: str, offset: int, limit: int
 
 
 def dataset_of(settings: Settings, index: str, datasets: Sequence[Dataset]) -> Dataset:
-    """Whose index a hit is from. Behind an alias are indices that are named `<alias>-…`."""
+    """The dataset whose index a hit is from. Behind an alias are indices named `<alias>-…`."""
     for dataset in datasets:
         if index == alias_name(dataset, settings) or index.startswith(f"{alias_name(dataset, settings)}-"):
             return dataset

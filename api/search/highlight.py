@@ -76,7 +76,7 @@ class Highlighter:
 
 
 def within_edits(left: str, right: str, most: int) -> bool:
-    """Whether at most so many insertions, deletions, replacements or swaps of neighbours turn one into the other.
+    """True if at most `most` insertions, deletions, replacements or swaps of neighbours turn one into the other.
 
     Takes time in proportion to the length times `most`: what is further from the diagonal cannot be within.
     """

@@ -12,7 +12,7 @@ MAX_MESSAGE_BYTES = 10_485_760
 """Largest record that clients and topics take: room for a 5 MB value in base64 inside a failure's envelope."""
 
 MAX_PAYLOAD_BYTES = 7_000_000
-"""What a failure keeps of a rejected value: base64 makes 4 bytes of 3, and the whole must fit a message."""
+"""Bytes that a failure keeps of a rejected value: base64 makes 4 bytes of 3, and the whole must fit a message."""
 
 
 SESSION_TIMEOUT_MS = 10_000
@@ -26,7 +26,7 @@ QUIET = 2
 
 
 def reason(error: KafkaException | KafkaError) -> str:
-    """What went wrong, in librdkafka's words but without its wrapping."""
+    """Reason of an error, in librdkafka's words but without its wrapping."""
     cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
     return cause.str() if isinstance(cause, KafkaError) else str(cause)
 
@@ -38,7 +38,7 @@ WITHOUT_OFFSET = KafkaError(
 
 
 def delivery_error(error: KafkaError | None, message: Message) -> KafkaError | None:
-    """What a delivery report says against the record; None if the broker has it.
+    """Problem that a delivery report tells; None if the broker has it.
 
     A report without error and without offset is no confirmation: such records were found missing (librdkafka 2.16).
     """

@@ -30,7 +30,7 @@ UNKNOWN_MEMBER = ""
 """The member id of an operator, who knows the instance only."""
 
 UNKNOWN_MEMBER_ID = 25
-"""What the broker answers for a member that is not in the group, or has left it meanwhile."""
+"""The broker's answer for a member that is not in the group, or has left it meanwhile."""
 
 
 class _LeaveGroupResponse(Response):  # type: ignore[misc] # untyped library
@@ -85,7 +85,7 @@ async def remove_members(settings: Settings, group: str, worker_ids: Sequence[st
 
 
 def end_memberships(settings: Settings) -> None:
-    """Take all members out of all groups: whoever is there or comes back joins anew, and partitions are dealt out anew.
+    """Take all members out of all groups: everybody joins again, and partitions are dealt out again.
 
     A static member that comes back within its session would only be handed the partitions that it had. Blocking.
     Raises KafkaException, and what `remove_members` raises.
@@ -102,7 +102,7 @@ def end_memberships(settings: Settings) -> None:
 
 
 async def _leave(client: AIOKafkaClient, group: str, members: list[tuple[str, str]]) -> bool:
-    """Whether it is done; False while the group's coordinator is being elected."""
+    """True once it is done; False while the group's coordinator is being elected."""
     try:
         node = await client.coordinator_lookup(CoordinationType.GROUP, group)
         await client.ready(node, group=ConnectionGroup.COORDINATION)

@@ -1,4 +1,4 @@
-"""Ends a consumer whose topic was deleted and made anew: it would go on at its old position, behind new records."""
+"""Ends a consumer whose topic was deleted and recreated: it would go on at its old position, behind new records."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -11,7 +11,7 @@ from runtime.settings import Settings
 WATCH_SECONDS = 5.0
 
 
-class TopicMadeAnew(Exception):
+class TopicRecreated(Exception):
     """The process must start again, and read the topic from its first record on."""
 
 
@@ -21,7 +21,7 @@ async def watch_topics(
     """Look at these physical topics every few seconds, for ever. A broker that is away is for others to tell.
 
     `rewind` is to commit the first offset of the partitions of those that it is given: a rebalance may have committed
-    the old position for the new topic. Raises TopicMadeAnew then.
+    the old position for the new topic. Raises TopicRecreated then.
     """
     admin = admin_client(settings)
     known: dict[str, str] = {}
@@ -30,8 +30,8 @@ async def watch_topics(
             now = await asyncio.to_thread(topic_ids, admin, topics)
         except KafkaException:
             now = known
-        if anew := sorted(name for name in known if known[name] != now[name]):
-            await rewind(anew)
-            raise TopicMadeAnew(f"{', '.join(anew)}: deleted and made anew; starting again from the first record")
+        if recreated := sorted(name for name in known if known[name] != now[name]):
+            await rewind(recreated)
+            raise TopicRecreated(f"{', '.join(recreated)}: deleted and recreated; starting again from the first record")
         known = now
         await asyncio.sleep(WATCH_SECONDS)

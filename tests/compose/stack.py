@@ -43,7 +43,7 @@ class ComposeStack:
         self._run("compose", "exec", "--no-TTY", service, "python", "-c", everything)
 
     def containers(self) -> dict[str, list[dict[str, Any]]]:
-        """What `docker inspect` says, by service."""
+        """Answers of `docker inspect`, by service."""
         ids = self("ps", "--all", "--quiet").split()
         found: dict[str, list[dict[str, Any]]] = {}
         for one in json.loads(self._run("inspect", *ids).stdout) if ids else []:
@@ -56,7 +56,7 @@ class ComposeStack:
         return self._run("volume", "ls", "--quiet", "--filter", label).stdout.split()
 
     def image(self, name: str) -> dict[str, Any]:
-        """What `docker image inspect` says of one."""
+        """Answer of `docker image inspect`."""
         found: list[dict[str, Any]] = json.loads(self._run("image", "inspect", name).stdout)
         return found[0]
 
@@ -74,7 +74,7 @@ class ComposeStack:
         return httpx.get(url, params=parameters, timeout=30, trust_env=False).raise_for_status()
 
     def customers(self) -> int:
-        """How many the API has."""
+        """Number of customers that the API serves."""
         total: int = self.get("/api/customers", page=1, limit=1).json()["total"]
         return total
 

@@ -66,7 +66,7 @@ def a_stack(image: str, profiles: str = "") -> Iterator[ComposeStack]:
         running("--profile", "*", "down", "--volumes")
 
 
-def test_up_is_enough_to_see_all_customers(stack: ComposeStack) -> None:
+def test_after_up_all_customers_are_served(stack: ComposeStack) -> None:
     assert stack.customers() == CUSTOMERS
     found = eventually(lambda: stack.get("/search", q="larry").json()["data"], what="customers can be searched")
     assert stack.get("/search", q="larry").json()["backend"] == "elasticsearch"
@@ -77,7 +77,7 @@ def test_up_is_enough_to_see_all_customers(stack: ComposeStack) -> None:
     audited(stack)
 
 
-def test_headrace_is_about_the_containers_when_told_so(stack: ComposeStack, tmp_path: Path) -> None:
+def test_headrace_commands_the_containers_when_headrace_stack_says_docker(stack: ComposeStack, tmp_path: Path) -> None:
     headrace = CommandLine(tmp_path / "home", stack.variables | {"HEADRACE_STACK": "docker"})
     assert headrace("up").stdout.startswith("Headrace is up in containers"), "what runs is left alone"
     statuses = headrace.status()
@@ -170,7 +170,7 @@ def test_the_data_survives_down_and_goes_with_its_volumes(stack: ComposeStack) -
     assert stack.volumes() == []
 
 
-def test_of_three_brokers_one_may_die(image: str) -> None:
+def test_one_broker_of_three_may_die(image: str) -> None:
     with a_stack(image, profiles="cluster") as stack:
         stack("up", "--detach", "--wait", *BROKERS, *SERVER_NAMES[1:])
         stack("run", "--rm", "setup")

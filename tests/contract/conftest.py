@@ -19,7 +19,7 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 
 @pytest.fixture(scope="package")
 def settings(headrace: CommandLine) -> Settings:
-    """What a process in this stack sees."""
+    """Settings of a process in this stack."""
     return headrace.settings()
 
 

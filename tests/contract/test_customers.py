@@ -28,7 +28,7 @@ retries = 0
 
 @pytest.fixture(scope="module", autouse=True)
 def ingested(headrace: CommandLine) -> dict[str, Any]:
-    """What `POST /api/ingest` answered the first time."""
+    """The first answer of `POST /api/ingest`."""
     answer = httpx.post(f"{headrace.settings().api_url}/api/ingest", timeout=120, trust_env=False)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -60,7 +60,7 @@ def test_ingest_answers_when_postgres_has_every_customer(ingested: dict[str, Any
     assert ingested == {"status": "success", "records_processed": total, "stored": total, "failed": 0}
 
 
-def test_a_page_has_what_was_asked_for(api: httpx.Client) -> None:
+def test_a_page_has_the_asked_number_of_whole_customers(api: httpx.Client) -> None:
     body = api.get("/api/customers", params={"page": 2, "limit": 5}).json()
     assert {"data", "total", "page", "limit"} <= set(body)
     assert (body["page"], body["limit"], len(body["data"])) == (2, 5, 5)
@@ -84,12 +84,12 @@ def test_a_wrong_page_or_limit_is_a_400_that_names_it(api: httpx.Client, path: s
 
 @pytest.mark.parametrize("path", ["/data?", "/search?q=x&", "/runs?"])
 @pytest.mark.parametrize("wrong", ["page_size=101", "page_size=0", "page_size=ten", "page=0", "page=1.0"])
-def test_so_it_is_where_the_limit_is_called_page_size(api: httpx.Client, path: str, wrong: str) -> None:
+def test_a_wrong_page_or_page_size_is_a_400_that_names_it(api: httpx.Client, path: str, wrong: str) -> None:
     problem_of(api.get(f"{path}{wrong}"), wrong.partition("=")[0])
 
 
 @pytest.mark.parametrize("wrong", ["limit=101", "limit=ten", "page=0"])
-def test_the_customer_api_itself_is_as_strict(settings: Settings, wrong: str) -> None:
+def test_the_mock_server_refuses_a_wrong_page_or_limit_too(settings: Settings, wrong: str) -> None:
     answer = httpx.get(f"{settings.mock_url}/api/customers?{wrong}", trust_env=False)
     assert (answer.status_code, set(answer.json())) == (400, {"error", "message"})
 

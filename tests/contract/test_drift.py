@@ -68,7 +68,7 @@ def metrics(headrace: CommandLine, name: str) -> str:
 
 
 def asked(headrace: CommandLine, name: str, path: str) -> httpx.Response:
-    """What a process of the stack answers, without asking `headrace status` for its port each time."""
+    """Answer of a process of the stack, without asking `headrace status` for its port each time."""
     [port] = [one.port for one in role_instances(StateFolder.at(headrace.home).read_record()) if one.name == name]
     return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False)
 
@@ -148,7 +148,7 @@ def test_a_rehearsal_is_refused_unless_the_settings_allow_it(headrace: CommandLi
 
 
 @pytest.mark.parametrize("stage", ["producers", "normalizer", "postgres"])
-def test_struck_records_fail_as_a_rehearsal_and_a_retry_stores_them_all(
+def test_rehearsed_failures_have_their_own_reason_and_a_retry_stores_them_all(
     headrace: CommandLine, settings: Settings, shop: Shop, stage: str
 ) -> None:
     words = ("--stage", stage, "--kind", "invalid", "--source", shop.source, "--percent", "50", "--for", "60s")

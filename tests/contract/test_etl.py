@@ -262,7 +262,7 @@ def test_a_wrong_value_is_refused_at_the_start_with_its_variables_name(
     refused(headrace.words("stats"), headrace, variable, value)
 
 
-def test_so_it_is_by_uvicorn(headrace: CommandLine) -> None:
+def test_uvicorn_refuses_a_wrong_value_with_its_variables_name_too(headrace: CommandLine) -> None:
     words = [str(Path(sys.executable).with_name("uvicorn")), "api.main:app", "--port", str(free_port())]
     refused(words, headrace, "ETL_INTERVAL", "often")
 
@@ -277,7 +277,7 @@ def refused(words: list[str], headrace: CommandLine, variable: str, value: str) 
     assert "secret" not in done.stderr
 
 
-def test_the_known_names_work_from_a_dot_env_file(
+def test_settings_are_read_from_a_dot_env_file(
     api: httpx.Client, etl: CommandLine, settings: Settings, tmp_path: Path
 ) -> None:
     served = (PROJECT / "data" / "titanic.csv").read_bytes()

@@ -127,7 +127,7 @@ def check_totals(api: httpx.Client, orders: list[dict[str, str]]) -> None:
         assert told["quantity"] == sum(int(row["quantity"]) for row in orders)
 
 
-def test_a_folder_will_do_and_json_is_for_scripts(headrace: CommandLine, tmp_path: Path) -> None:
+def test_an_export_goes_to_a_folder_and_tells_its_figures_as_json(headrace: CommandLine, tmp_path: Path) -> None:
     told = json.loads(headrace("export", "orders", "--to", str(tmp_path), "--format", "csv", "--json").stdout)
     assert (told["initial_rows"], told["rows_after_cleaning"]) == (RAW_ROWS, ORDERS)
     assert [path.name for path in tmp_path.iterdir()] == ["processed_output.csv"]
@@ -141,7 +141,7 @@ def test_the_same_file_again_changes_nothing(headrace: CommandLine, settings: Se
     assert "accounted for" in headrace("audit", "--wait", "60").stdout
 
 
-def test_a_deleted_order_may_be_published_anew_and_is_what_it_was(headrace: CommandLine, api: httpx.Client) -> None:
+def test_a_deleted_order_that_is_published_again_is_what_it_was(headrace: CommandLine, api: httpx.Client) -> None:
     before = api.get("/datasets/orders/ORD-00001").json()
     assert api.delete("/datasets/orders/ORD-00001").status_code == 204
     eventually(lambda: api.get("/datasets/orders/ORD-00001").status_code == 404, what="the cached read follows")

@@ -96,7 +96,7 @@ def test_bad_input_is_a_422_that_names_the_field(api: httpx.Client, body: dict[s
     assert [error["parameter"] for error in answer.json()["errors"]] == [wrong]
 
 
-def test_users_come_by_no_other_way(api: httpx.Client, headrace: CommandLine, tmp_path: Path) -> None:
+def test_users_are_written_by_posts_only(api: httpx.Client, headrace: CommandLine, tmp_path: Path) -> None:
     assert api.delete("/datasets/users/race@example.org").status_code == 405
     lines = tmp_path / "users.jsonl"
     lines.write_text(json.dumps(GRACE))
@@ -104,7 +104,7 @@ def test_users_come_by_no_other_way(api: httpx.Client, headrace: CommandLine, tm
     assert "users takes no records from sources: POST /users/ writes them" in refused.stderr
 
 
-def test_the_operator_sees_users_like_everything_else(api: httpx.Client, headrace: CommandLine) -> None:
+def test_status_topics_and_audit_show_users(api: httpx.Client, headrace: CommandLine) -> None:
     assert api.post("/users/", json={"name": "Seen", "email": "seen@example.org", "role": "user"}).status_code == 201
     assert headrace.status()["relay"]["state"] == "running"
     topics = {row["name"]: row for row in json.loads(headrace("topics", "--json").stdout)}

@@ -47,7 +47,7 @@ class CommandLine:
         return {row["name"]: row for row in json.loads(self("status", "--json", expect=None).stdout)}
 
     def standings(self) -> dict[str, ProcessStatus]:
-        """What `status` shows, asked by this process: a test that waits for it would start another one each time."""
+        """Rows of `status`, asked by this process: a test that waits for it would start another one each time."""
         return {one.name: one for one in examine(StateFolder.at(self.home))}
 
     def process(self, name: str) -> psutil.Process:
@@ -57,7 +57,7 @@ class CommandLine:
         return psutil.Process(pid)
 
     def settings(self) -> Settings:
-        """What a process sees that is started in this stack."""
+        """Environment of a process that is started in this stack."""
         return load_settings(headrace_home=self.home)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What each store holds, asked of the store itself."""
+"""Contents of each store, asked of the store itself."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def value(settings: Settings, query: str, *arguments: Any) -> Any:
 
 
 def documents(settings: Settings, alias: str) -> int:
-    """How many documents Elasticsearch finds under an alias, refreshed first."""
+    """Number of documents under an alias of Elasticsearch, refreshed first."""
     url = f"{settings.elasticsearch_url}/{settings.named(alias)}"
     httpx.post(f"{url}/_refresh", timeout=30, trust_env=False).raise_for_status()
     answer = httpx.get(f"{url}/_count", timeout=30, trust_env=False).raise_for_status()

@@ -41,7 +41,7 @@ class Mix:
         self._foreign = [transactional_producer(settings) for _ in range(2)]
         self._open: dict[int, list[tuple[Place, Sent]]] = {}
         self.records: dict[Place, Sent] = {}
-        """What a reader of committed records sees, by place."""
+        """Committed records, by place."""
 
     def run(self, steps: int) -> None:
         """So many steps, and then the end of what is open."""
@@ -87,7 +87,9 @@ class Mix:
 
 
 @pytest.mark.parametrize("seed", [20261129])
-def test_the_audit_of_a_random_mix_is_the_model_s(pipeline_settings: Settings, tmp_path: Path, seed: int) -> None:
+def test_the_audit_of_a_random_mix_agrees_with_the_model(
+    pipeline_settings: Settings, tmp_path: Path, seed: int
+) -> None:
     settings, mix, chance = pipeline_settings, Mix(pipeline_settings, seed), random.Random(seed)
     with Pipeline(settings, tmp_path, ("normalizer", "sink postgres")) as pipeline:
         mix.run(STEPS)
@@ -159,14 +161,14 @@ def ends(settings: Settings) -> dict[int, int]:
 
 
 def delete_before(settings: Settings, partition: int, offset: int) -> None:
-    """What retention does, at once."""
+    """Delete records as retention does, at once."""
     admin = admin_client(settings)  # kept until the answer is in: its end would cancel it
     for answer in admin.delete_records([TopicPartition(settings.named(RAW), partition, offset)]).values():
         answer.result(30)
 
 
 def counted(mix: Mix) -> dict[int, int]:
-    """How many records each partition carries."""
+    """Number of records per partition."""
     counts: dict[int, int] = defaultdict(int, dict.fromkeys(range(PARTITIONS), 0))
     for place in mix.records:
         counts[place.partition] += 1

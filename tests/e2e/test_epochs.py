@@ -1,4 +1,4 @@
-"""Raw topics made anew or with more partitions, consumers that were reset by hand: nothing is lost or doubled."""
+"""Recreated raw topics, more partitions, consumers that were reset by hand: nothing is lost or doubled."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ ROLES = ("normalizer", "sink postgres", "sink landing")
 RAW = "customers.raw"
 
 
-def test_a_raw_topic_that_was_made_anew_begins_a_new_epoch_and_nothing_is_taken_for_a_repeat(
+def test_a_recreated_raw_topic_begins_an_epoch_and_nothing_is_taken_for_a_repeat(
     pipeline_settings: Settings, tmp_path: Path
 ) -> None:
     settings = pipeline_settings
@@ -54,7 +54,9 @@ def test_a_raw_topic_that_was_made_anew_begins_a_new_epoch_and_nothing_is_taken_
     assert value(settings, "SELECT max(epoch) FROM topic_epochs WHERE topic = $1", settings.named(RAW)) == 1
 
 
-def test_a_topic_made_anew_under_running_workers_loses_nothing(pipeline_settings: Settings, tmp_path: Path) -> None:
+def test_a_topic_that_is_recreated_under_running_workers_loses_nothing(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
     settings = pipeline_settings
     asyncio.run(note_epochs(settings))
     with Pipeline(settings, tmp_path, ROLES) as pipeline:
@@ -150,7 +152,7 @@ def recreate(settings: Settings, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
     before = incarnations(settings, [topic])
     admin.delete_topics([topic])[topic].result()
-    eventually(lambda: topic in ensure_topics(settings), what="the topic is made anew")
+    eventually(lambda: topic in ensure_topics(settings), what="the topic is recreated")
 
     def another() -> bool:
         now = incarnations(settings, [topic])  # without it for a moment: a broker hears of it after the controller

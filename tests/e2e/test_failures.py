@@ -1,5 +1,5 @@
 """Rejected records are worked on until each has an end: corrected, sent again, parked, or discarded. Stored ones that
-were read wrongly are read anew.
+were read wrongly are read again.
 """
 
 import json
@@ -37,7 +37,7 @@ def at_work(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def short_pipeline(at_work: Pipeline) -> Iterator[Pipeline]:
-    """What leads from a raw topic to Postgres, and the API; no record and no failure is stored yet."""
+    """Workers from a raw topic to Postgres, and the API; no record and no failure is stored yet."""
     yield at_work
     rows(at_work.settings, "TRUNCATE customers, normalized_data, ingest_failures, failure_replays CASCADE")
 

@@ -171,7 +171,7 @@ def test_a_key_that_is_not_unique_does_not_pass_for_rows_and_several_columns_mak
     assert len(rows(pipeline.settings, stored, "by-station")) == 4
 
 
-def test_every_group_has_no_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:
+def test_no_group_has_lag_when_all_is_done(pipeline: Pipeline, headrace: Headrace) -> None:
     assert headrace("publish", "titanic", "--wait").returncode == 0
     with httpx.Client(base_url=pipeline["api"].url, trust_env=False) as api:
         eventually(lambda: sum(row["lag"] for row in lag_rows(api)) == 0, what="no group lags")

@@ -40,7 +40,7 @@ def spoilt(**fields: Any) -> Callable[[str], bytes]:
 
 
 class Poison(NamedTuple):
-    """How to make it of a key, and where it must end."""
+    """Makes a poisoned record of a key; and where that record must end."""
 
     make: Callable[[str], bytes | None]
     reason: str

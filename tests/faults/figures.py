@@ -1,4 +1,4 @@
-"""What a fault test has measured: printed, and kept for the table in `docs/reliability.md`."""
+"""Figures that a fault test has measured: printed, and kept for the table in `docs/reliability.md`."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class Figure:
 
     fault: str
     times: int
-    """How often the fault happened."""
+    """Number of times that the fault happened."""
     records: int
     """Records that were published meanwhile."""
     lost: int

@@ -16,7 +16,7 @@ from schemas.registry import dataset_named
 from tests.faults.workload import Sent, Workload
 
 PATIENCE_MS = 600_000
-"""How long the producer waits for a broker that is away, before it would give a record up."""
+"""The producer waits so long for a broker that is away before it gives a record up."""
 
 FLUSH_SECONDS = 300.0
 
@@ -51,7 +51,7 @@ class Load:
         self._thread.start()
 
     def is_running(self) -> bool:
-        """Whether there is more to come."""
+        """True while there is more to come."""
         return self._thread.is_alive()
 
     def finish(self) -> int:

@@ -1,4 +1,4 @@
-"""What the final state must be: a plain model of one dataset, fed with raw records in any order, any number of times.
+"""The final state as it must be: a plain model of one dataset, fed with raw records in any order, any number of times.
 
 It shares no code with the pipeline. It knows customers as the workload makes them: what is well formed is written in
 its normal form (but for white space around text and capitals in e-mail addresses), what is not is plainly wrong.

@@ -1,4 +1,4 @@
-"""How big the fault tests are: `FAULTS=long` as in `make test-faults`, or short, as in the gate."""
+"""Size of the fault tests: `FAULTS=long` as in `make test-faults`, or short, as in the gate."""
 
 import os
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Scale:
     kills: int
     kill_every_seconds: float
     outage_seconds: float
-    """How long Postgres, Redis and the broker are away; Elasticsearch twice as long."""
+    """Postgres, Redis and the broker are away so long; Elasticsearch twice as long."""
     cache_updates: int
     brokers: int
-    """How many of the three nodes are killed, in turn."""
+    """So many of the three nodes are killed, in turn."""
 
 
 LONG = Scale(records=500_000, kills=40, kill_every_seconds=4.0, outage_seconds=60.0, cache_updates=10_000, brokers=3)
@@ -25,7 +25,7 @@ SCALES = {"long": LONG, "short": SHORT}
 
 
 def scale_name() -> str:
-    """What `FAULTS` asks for; short if it says nothing. Raises ValueError for another word."""
+    """The scale that `FAULTS` names; short if it is not set. Raises ValueError for another word."""
     wanted = os.environ.get("FAULTS", "short")
     if wanted not in SCALES:
         raise ValueError(f"FAULTS={wanted}: expected {' or '.join(SCALES)}")

@@ -40,7 +40,7 @@ class Supervision:
 
     @property
     def victims(self) -> list[str]:
-        """What can be killed now: every process, and each server that is up."""
+        """Everything that can be killed now: every process, and each server that is up."""
         up = [name for name in SERVER_NAMES if name not in self._starting or self._starting[name].done()]
         return [*self._pipeline.processes, *up]
 

@@ -59,7 +59,7 @@ def test_a_broker_of_three_is_killed_and_nothing_is_lost(
 
 
 def all_in_sync(settings: Settings) -> bool:
-    """Whether every partition has its three replicas in sync."""
+    """True once every partition has its three replicas in sync."""
     client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
     topics = client.list_topics(timeout=10).topics.values()
     ours = [topic for topic in topics if str(topic.topic).startswith(settings.namespace)]

@@ -26,7 +26,7 @@ UPDATES_PER_SECOND = 1_000.0
 
 @dataclass
 class Seen:
-    """What readers have been answered: per key the newest update, and how many answers of which kind."""
+    """Answers that readers have got: per key the newest update, and the number of answers of each kind."""
 
     newest: dict[str, int] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)

@@ -28,7 +28,7 @@ WHAT: dict[FaultPoint, str] = {
 
 
 @pytest.mark.parametrize("point", list(WHAT))
-def test_what_was_committed_is_announced_after_the_crash(
+def test_committed_rows_are_announced_after_a_crash(
     pipeline_settings: Settings, tmp_path: Path, point: FaultPoint
 ) -> None:
     settings = pipeline_settings
@@ -61,6 +61,6 @@ def test_what_was_committed_is_announced_after_the_crash(
 
 
 def covered(settings: Settings) -> int:
-    """How many raw records have an outcome."""
+    """Number of raw records that have an outcome."""
     query = "SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM coverage, unnest(ranges) AS r"
     return int(value(settings, query))

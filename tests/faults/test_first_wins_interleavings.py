@@ -68,7 +68,7 @@ def test_with_deletes_redeliveries_and_zombies_end_as_the_oracle_says(
 
 
 def _reads(records: Sequence[Raw], number: int, data: st.DataObject) -> list[tuple[int, Sequence[Raw]]]:
-    """How a partition is read to its end: stretch by stretch, each from anywhere before the end of what was read."""
+    """Stretches in which a partition is read to its end, each from anywhere before the end of the last."""
     partition = [record for record in records if record.partition == number]
     reads: list[tuple[int, Sequence[Raw]]] = []
     position = 0

@@ -60,7 +60,7 @@ contents = st.one_of(
 )
 partitions = st.integers(0, PARTITIONS - 1)
 logs = st.lists(st.tuples(partitions, st.integers(0, 2), contents), min_size=1, max_size=20)
-"""What producers published, in the order of the broker's clock: partition, ms since the record before it, content."""
+"""Published records in the order of the broker's clock: partition, ms since the record before it, content."""
 
 
 def raw_records(log: Sequence[tuple[int, int, tuple[str, bytes | None]]]) -> list[Raw]:

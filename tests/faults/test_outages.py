@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 PER_SECOND = 500
 LINES_A_PROCESS = 12
-"""What a process may log while one server goes and comes back: a line per change of state, not per try."""
+"""Events that a process may log while one server goes and comes back: one per change of state, not per try."""
 
 QUIET_KEYS = [f"Q{number:03}" for number in range(50)]
 """Customers that are cached when the outage begins and do not change during it."""
@@ -76,7 +76,7 @@ def reading(url: str) -> Iterator[Reads]:
 
 
 def expected(server: ServerName, answers: Counter[str]) -> None:
-    """What readers must have been answered while this server was away."""
+    """Answers that readers must have got while this server was away."""
     if server == "redis":
         assert answers["cached 200 bypass"] > 10, answers
     else:
@@ -94,7 +94,7 @@ def expected(server: ServerName, answers: Counter[str]) -> None:
 
 
 @pytest.mark.parametrize("server", ["postgres", "elasticsearch", "redis", "kafka"])
-def test_everything_waits_in_its_place_and_reads_go_on(
+def test_while_a_server_is_away_records_wait_and_reads_go_on(
     server: ServerName, servers: Servers, pipeline_settings: Settings, tmp_path: Path
 ) -> None:
     settings = pipeline_settings

@@ -57,7 +57,7 @@ def test_workers_come_and_go_and_nothing_is_lost(pipeline_settings: Settings, tm
 
 
 def has_members(settings: Settings, group: str, number: int) -> Callable[[], bool]:
-    """Whether the consumer group has so many members."""
+    """True once the consumer group has so many members."""
 
     def ask() -> bool:
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})

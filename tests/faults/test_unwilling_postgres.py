@@ -83,7 +83,7 @@ def test_a_postgres_that_refuses_all_writes_is_an_outage_and_not_poison(
 
 
 def state(url: str) -> str:
-    """What the sink's loop says that it does."""
+    """State that the sink's loop reports."""
     return str(httpx.get(f"{url}/health", timeout=5, trust_env=False).json().get("state"))
 
 

@@ -20,7 +20,7 @@ PER_SECOND = 2_000
 NAPS = 2
 
 
-def test_a_zombie_writes_nothing_over(pipeline_settings: Settings, tmp_path: Path) -> None:
+def test_a_sink_that_wakes_after_its_session_overwrites_nothing(pipeline_settings: Settings, tmp_path: Path) -> None:
     settings = pipeline_settings
     partitions = settings.topic_partitions * len(topics_read_by("sink-postgres"))
     records = Workload(ENDLESS, 2_000, seed=3)

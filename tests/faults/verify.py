@@ -29,7 +29,7 @@ FIELDS = [field.name for field in CUSTOMERS.fields]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was lost and what counted twice, of so many raw records."""
+    """Lost and doubled records among so many raw records."""
 
     records: int
     lost: int

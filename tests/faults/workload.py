@@ -1,4 +1,4 @@
-"""What the fault tests publish: customers that come, change, go and come again, with garbage between them.
+"""Records that the fault tests publish: customers that come, change, go and come again, with garbage between them.
 
 Deterministic by its seed. Some customers, the movers, swap their e-mail addresses all the time. Which of two that want
 one address gets it depends on the order in which Postgres sees them, so the load must end with the `closing` records:

@@ -11,6 +11,7 @@ from asgi_lifespan import LifespanManager
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from api.app import create_app
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -61,7 +62,7 @@ def record(source_name: str, source_id: str, name: str, **fields: Any) -> dict[s
 
 
 def search_text(dataset: Dataset, row: Mapping[str, Any]) -> str:
-    """What the sink stores to be searched."""
+    """The text that the sink stores to be searched."""
     return fold(" ".join(str(row[name]) for name in dataset.search_fields if row[name] is not None))
 
 

@@ -145,7 +145,7 @@ async def test_without_redis_by_choice_records_come_from_postgres(migrated_setti
     assert [(one.status_code, one.headers["x-cache"]) for one in answers] == [(200, "bypass")] * 2
 
 
-async def test_an_invalidated_record_is_read_anew(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
+async def test_an_invalidated_record_is_read_again(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
     await store(migrated_settings, CUSTOMERS, [customer(1)])
     await client.get("/api/customers/CUST001")
     await change(migrated_settings, "UPDATE customers SET first_name = 'Grace', version = 2")

@@ -1,4 +1,4 @@
-"""What the API says of itself and its stores, and how every error looks."""
+"""Health of the API and its stores, and the shape of every error."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -101,7 +101,7 @@ async def test_lag_without_kafka_is_a_503(pipeline_settings: Settings) -> None:
         ("POST", "/search", 405),
     ],
 )
-async def test_what_the_router_refuses_is_a_problem_too(
+async def test_unknown_paths_and_methods_are_problems_too(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await client.request(method, path)

@@ -42,7 +42,7 @@ BODIES = [
 
 
 class Request(NamedTuple):
-    """What is sent."""
+    """A request."""
 
     method: str
     address: str

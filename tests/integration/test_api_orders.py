@@ -161,7 +161,7 @@ async def test_round_sums_are_plain_numbers(client: httpx.AsyncClient, migrated_
         assert answer.text.endswith('"orders":1,"quantity":20000,"revenue":1000000.00}')
 
 
-async def test_totals_of_nothing_are_nothing(client: httpx.AsyncClient) -> None:
+async def test_totals_over_no_orders_are_zero(client: httpx.AsyncClient) -> None:
     answer = await client.get("/orders/totals?product=Nothing")
     assert answer.text.endswith(
         '"data":[],"total":0,"page":1,"limit":100,"total_pages":0,"orders":0,"quantity":0,"revenue":0.00}'
@@ -169,5 +169,5 @@ async def test_totals_of_nothing_are_nothing(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["by=customer", "by=", "by=month&from=x", "limit=0"])
-async def test_totals_refuse_what_they_do_not_know(client: httpx.AsyncClient, query: str) -> None:
+async def test_totals_refuse_unknown_groups_and_wrong_values(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/orders/totals?{query}")).status_code == 400

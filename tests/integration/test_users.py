@@ -26,7 +26,7 @@ async def client(migrated_settings: Settings) -> AsyncIterator[httpx.AsyncClient
 
 
 def outbox(settings: Settings) -> dict[str, ChangeEvent]:
-    """What is still to be published, by key."""
+    """Events still to be published, by key."""
     entries = rows(settings, "SELECT dataset, key, version, event FROM outbox")
     events = {entry["key"]: msgspec.json.decode(entry["event"], type=ChangeEvent) for entry in entries}
     for entry in entries:
@@ -53,7 +53,7 @@ async def test_a_user_is_stored_in_normal_form_with_an_event_in_the_same_transac
     assert (event.op, event.version, msgspec.json.decode(event.data)) == ("stored", row["version"], user)
 
 
-async def test_without_the_slash_it_is_the_same(client: httpx.AsyncClient) -> None:
+async def test_a_user_may_be_posted_without_the_slash(client: httpx.AsyncClient) -> None:
     assert (await client.post("/users", json=ADA)).status_code == 201
     assert (await client.get("/users")).json() == (await client.get("/users/")).json()
 
@@ -89,7 +89,7 @@ WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("body", "wrong"), WRONG)
-async def test_what_is_no_user_is_refused_by_field(
+async def test_a_body_that_is_no_user_is_refused_by_field(
     client: httpx.AsyncClient, migrated_settings: Settings, body: dict[str, Any], wrong: str
 ) -> None:
     answer = await client.post("/users/", json=body)
@@ -102,7 +102,7 @@ async def test_what_is_no_user_is_refused_by_field(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"x"', b"null", b'{"name": "\\ud800", "email": "a@b.org", "role": "x"}']
 )
-async def test_what_is_no_object_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_no_object_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/users/", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.json()["type"] == "urn:headrace:problem:invalid-body"

@@ -1,4 +1,4 @@
-"""Which back end a test run takes its servers from: HEADRACE_TEST_SERVERS=containers|native|auto, native unless set."""
+"""The back end of a test run's servers: HEADRACE_TEST_SERVERS=containers|native|auto, native unless set."""
 
 import gc
 import os
@@ -37,7 +37,7 @@ class Choice:
 
 
 def choose(environment: Mapping[str, str]) -> Choice:
-    """What the variable asks for. `auto` asks the Docker daemon; may take ASK_SECONDS. Raises pytest.UsageError."""
+    """The back end that the variable names. `auto` asks Docker, up to ASK_SECONDS. Raises pytest.UsageError."""
     asked = environment.get(VARIABLE) or "native"
     if asked == "containers":
         return Choice("containers", f"{VARIABLE}=containers")

@@ -1,4 +1,4 @@
-"""What a back end must be able to do for the tests."""
+"""The contract of a back end: start, stop and freeze servers for the tests."""
 
 from typing import Literal, Protocol
 

@@ -1,4 +1,4 @@
-"""Documents are true: settings, links and files that they name exist."""
+"""Documents are true and easy to read: what they name exists, their lines are short, decisions have date and status."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,17 @@ from local_stack.addresses import DEFAULT_PORTS
 from runtime.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
+DECISIONS = sorted((PROJECT / "docs/decisions").glob("[0-9]*.md"))
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("data/*.md")])
 # Set by the supervisor for one process, not by people.
 PER_PROCESS = {"WORKER_ID", "HEALTH_PORT", "API_URL", "MOCK_URL"}
+
+OUR_TEXTS = sorted(
+    [*(PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")), *PROJECT.glob("docs/**/*.md")]
+)
+WIDEST_LINE = 140
+HALF_A_PAGE = 32
+"""Lines."""
 
 
 def variables() -> set[str]:
@@ -53,3 +61,38 @@ def test_every_make_target_that_is_named_exists() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.MULTILINE))
         assert named <= targets, document
+
+
+@pytest.mark.parametrize("document", OUR_TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_no_line_is_wide_that_can_be_broken(document: Path) -> None:
+    """Rows of tables cannot be broken, nor can a link that stands alone in its line."""
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if not line.startswith("|") and len(line.split()) > 1:
+            assert len(line) <= WIDEST_LINE, f"line {number} has {len(line)} characters"
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_has_a_date_a_status_and_half_a_page(decision: Path) -> None:
+    title, _, status_line, _, *body = decision.read_text().splitlines()
+    number = decision.name[:4]
+    assert title.startswith(f"# {number} ")
+    _, status = date_and_status(status_line)
+    numbers = {path.name[:4] for path in DECISIONS}
+    assert set(re.findall(r"[0-9]{4}", status)) <= {later for later in numbers if later > number}
+    assert len(body) <= HALF_A_PAGE
+
+
+def test_the_index_of_decisions_says_in_one_line_what_each_decided() -> None:
+    index = (PROJECT / "docs/decisions/README.md").read_text()
+    listed = re.findall(r"^- \[([0-9]{4})\]\((.+)\), (.+)\\\n  (.+)$", index, re.MULTILINE)
+    assert [name for _, name, _, _ in listed] == [decision.name for decision in DECISIONS]
+    for decision, (number, name, status, decided) in zip(DECISIONS, listed, strict=True):
+        assert name.startswith(number)
+        assert decision.read_text().splitlines()[2] == f"*{status}*"
+        assert decided.endswith(".")
+
+
+def date_and_status(line: str) -> tuple[str, str]:
+    found = re.fullmatch(r"\*(20[0-9]{2}-[0-9]{2}-[0-9]{2}), ((?:accepted|superseded).*)\*", line)
+    assert found, line
+    return found[1], found[2]

@@ -1,4 +1,4 @@
-"""What somebody on the same machine tries against a stack: with no password, and with that of our own processes."""
+"""Attacks on a stack by somebody on the same machine: without a password, and with that of our own processes."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -104,7 +104,7 @@ def files_with(words: Iterable[str], folder: Path) -> Iterator[Path]:
 
 
 def all_arguments() -> str:
-    """What any user of the machine can see of its processes."""
+    """Command lines and environments that any user of the machine can read."""
     seen: list[Any] = []
     for process in psutil.process_iter():
         try:

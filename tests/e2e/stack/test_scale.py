@@ -65,7 +65,7 @@ def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: Com
     ("word", "told"),
     [("normalizer=0", "Give 1 to 100"), ("api=2", "can't be scaled")],
 )
-def test_what_cannot_be_scaled_is_refused(headrace: CommandLine, word: str, told: str) -> None:
+def test_scaling_refuses_unknown_and_single_processes(headrace: CommandLine, word: str, told: str) -> None:
     assert told in headrace("scale", word, expect=1).stderr
 
 
@@ -148,7 +148,7 @@ def load(settings: Settings, prefix: str) -> Iterator[Callable[[], int]]:
 
 
 def all_running(headrace: CommandLine) -> dict[str, ProcessStatus]:
-    """How all stand once each of them answers: a busy one may miss the few seconds that it is given."""
+    """States of all processes once each of them answers: a busy one may miss the few seconds that it is given."""
     found = headrace.standings()
     return found if all(one.is_well for one in found.values()) else {}
 

@@ -66,7 +66,7 @@ def test_the_addresses_are_the_six_that_other_programs_need(headrace: CommandLin
     assert plain == addresses
 
 
-def test_what_is_published_opens_no_store(headrace: CommandLine) -> None:
+def test_published_passwords_open_no_store(headrace: CommandLine) -> None:
     for user, password in attacker.LOGINS:
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             attacker.log_in(headrace.settings(), user, password)
@@ -161,7 +161,7 @@ def test_up_on_a_database_of_an_older_version_says_so_and_how_to_go_on(headrace:
     headrace(*UP)
 
 
-def test_a_running_stack_whose_passwords_are_published_is_to_be_started_anew(headrace: CommandLine) -> None:
+def test_a_running_stack_with_published_passwords_must_be_restarted(headrace: CommandLine) -> None:
     record = headrace.home / "stack.json"
     known = record.read_text()
     record.write_text(json.dumps(json.loads(known) | {"passwords": {}}))

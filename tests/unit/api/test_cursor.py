@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursor import InvalidCursor, decode_cursor, encode_cursor
+from api.record_pages import InvalidCursor, decode_cursor, encode_cursor
 
 texts = st.text(st.characters(exclude_characters="\x00", codec="utf-8"))
 

@@ -1,4 +1,4 @@
-"""What is sent to Elasticsearch, and how its hits become records again."""
+"""Queries for Elasticsearch, and its hits as records again."""
 
 from decimal import Decimal
 

@@ -59,9 +59,7 @@ async def test_every_endpoint_refuses_a_parameter_that_it_does_not_know(
 
 
 @pytest.mark.parametrize(("method", "path", "known"), [one for one in STRICT if one[2]], ids=named)
-async def test_no_endpoint_takes_the_last_of_two_values_for_the_only_one(
-    method: str, path: str, known: set[str]
-) -> None:
+async def test_a_parameter_that_is_given_twice_is_refused(method: str, path: str, known: set[str]) -> None:
     for name in known:
         answer = await ask(method, path, [(name, "1"), (name, "2")])
         assert answer.status_code == 400, answer.text

@@ -60,7 +60,7 @@ async def test_a_caller_that_gives_up_does_not_stop_the_others() -> None:
     assert await patient == "loaded"
 
 
-async def test_who_asks_while_a_load_is_under_way_shares_the_next_one() -> None:
+async def test_a_caller_during_a_load_shares_the_next_one() -> None:
     begun, go = 0, asyncio.Event()
     state = "old"
 
