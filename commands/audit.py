@@ -84,7 +84,7 @@ def audit(
             stdout.print(remark(one))
         if reprocessed:
             counted = ", ".join(f"{outcome} {count:,}" for outcome, count in reprocessed.items())
-            stdout.print(f"read anew by `headrace reprocess`, counted apart: {counted}", markup=False)
+            stdout.print(f"read again by `headrace reprocess`, counted apart: {counted}", markup=False)
         if stores:
             print_deep_audit(stores)
     follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)

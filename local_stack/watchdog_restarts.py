@@ -16,7 +16,7 @@ ANSWER_SECONDS = 3.0
 
 
 def health_of_group(record: StackRecord, role: str) -> dict[str, dict[str, object] | None]:
-    """What each process of this role answers to /health, by its name; None for one that does not. Blocking."""
+    """The /health of each process of this role, by its name; None for one that does not answer. Blocking."""
     ports = {one.name: one.port for one in role_instances(record) if one.role.name == role and one.role.scalable}
     return {name: _health(port) for name, port in ports.items()}
 

@@ -146,7 +146,7 @@ async def open_checkpoint(source: Source, settings: Settings, run_id: str, *, re
     scope = scope_of(source, await asyncio.to_thread(_topic_id, settings, topic))
     store = CheckpointStore(settings, name, scope, run_id)
     try:
-        since = await store.begin(anew=restart)
+        since = await store.begin(restart=restart)
     except CheckpointUnavailable as error:
         if not restart:
             raise

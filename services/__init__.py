@@ -1,4 +1,1 @@
-"""What people ask of the whole: runs, failures, audits. Each calls the stages; the API and the commands call it.
-
-Importing opens nothing.
-"""
+"""Runs, failures, audits: each calls the stages; the API and the commands call it. Importing opens nothing."""

@@ -93,15 +93,15 @@ class CheckpointStore:
         self._run_id = run_id
         self._connection: Any = None
 
-    async def begin(self, *, anew: bool) -> Position | None:
-        """Take the checkpoint for this run and read it; None if there is none, or it is to begin anew.
+    async def begin(self, *, restart: bool) -> Position | None:
+        """Take the checkpoint for this run and read it; None if there is none, or with `restart`.
 
         Raises CheckpointTaken, CheckpointUnavailable.
         """
         try:
             connection = await self._connected()
             async with connection.transaction():
-                dropped = await connection.fetch(_DROP, self._source, anew, self._scope)
+                dropped = await connection.fetch(_DROP, self._source, restart, self._scope)
                 at = await connection.fetchval(_TAKE, self._source, self._scope, self._run_id)
                 rows = await connection.fetch(_PAGES, self._source)
         except POSTGRES_ERRORS as error:
@@ -110,7 +110,7 @@ class CheckpointStore:
         except BaseException:  # cancelled, too: nobody else knows of the connection yet
             self.abandon()
             raise
-        if dropped and not anew:
+        if dropped and not restart:
             log.info("checkpoint_void", source=self._source, reason="its block or its topic is another one")
         position = Position(msgspec.json.decode(at), tuple(Page(*row) for row in rows))
         return position if position.at or position.pages else None

@@ -36,7 +36,7 @@ async def pause_job(clients: OurClients, job_id: JobId) -> Response:
 
 @router.post("/{job_id}/cancel", response_model=ReplayJob, summary="Cancel a replay job")
 async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
-    """What it has not sent is open again."""
+    """Failures that it has not sent are open again."""
     return await _change(clients, job_id, "cancelled")
 
 

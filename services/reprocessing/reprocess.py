@@ -164,7 +164,7 @@ class Reprocess:
         producer = new_producer(self._settings)
         store = self._store(scope)
         try:
-            position = await store.begin(anew=from_start)
+            position = await store.begin(restart=from_start)
             state = msgspec.convert(position.at, State) if position and position.at else await self._begun()
             await _save(store, state)
             async with aclosing(self._walk(state, progress, store)) as parts:
@@ -195,7 +195,7 @@ class Reprocess:
         """Forget the checkpoint: the next run begins from the start."""
         store = self._store(scope)
         try:
-            await store.begin(anew=True)
+            await store.begin(restart=True)
         finally:
             await store.close()
 

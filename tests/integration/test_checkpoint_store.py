@@ -17,14 +17,14 @@ def store(settings: Settings, run_id: str = "run", scope: str = "s", source: str
 async def read(settings: Settings, *, anew: bool = False, scope: str = "s") -> Position | None:
     reading = store(settings, scope=scope)
     try:
-        return await reading.begin(anew=anew)
+        return await reading.begin(restart=anew)
     finally:
         await reading.close()
 
 
 async def save(settings: Settings, *positions: Position) -> None:
     saving = store(settings)
-    await saving.begin(anew=False)
+    await saving.begin(restart=False)
     for position in positions:
         await saving.save(position)
     await saving.close()
@@ -65,24 +65,24 @@ async def test_a_checkpoint_that_is_void_is_forgotten_at_once(migrated_settings:
 
 async def test_a_second_run_is_refused_and_let_in_when_the_first_has_closed(migrated_settings: Settings) -> None:
     first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
-    await first.begin(anew=False)
+    await first.begin(restart=False)
     with pytest.raises(CheckpointTaken, match="another run of shop is under way"):
-        await second.begin(anew=False)
+        await second.begin(restart=False)
     other = store(migrated_settings, "3", source="office")
-    await other.begin(anew=False)
+    await other.begin(restart=False)
     await other.close()
     await first.close()
-    await second.begin(anew=False)
+    await second.begin(restart=False)
     await second.close()
 
 
 async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(migrated_settings: Settings) -> None:
     first, second = store(migrated_settings, "1"), store(migrated_settings, "2")
-    await first.begin(anew=False)
+    await first.begin(restart=False)
     first.abandon()
 
     async def begun() -> bool:
-        await second.begin(anew=False)
+        await second.begin(restart=False)
         return True
 
     await eventually_async(begun, what="the server has ended the first one's session")
@@ -110,7 +110,7 @@ async def test_a_run_that_is_cancelled_while_it_takes_its_checkpoint_leaves_no_s
         async with holder.transaction():
             await holder.execute("LOCK TABLE etl_checkpoint")
             taking = store(migrated_settings)
-            task = asyncio.create_task(taking.begin(anew=False))
+            task = asyncio.create_task(taking.begin(restart=False))
             waiting = f"{sessions} AND wait_event_type = 'Lock'"
             await eventually_async(lambda: observer.fetchval(waiting), what="it waits for the table")
             task.cancel()

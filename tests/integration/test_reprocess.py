@@ -126,7 +126,7 @@ async def test_a_dataset_is_reprocessed_by_one_at_a_time(
 ) -> None:
     await booked(pipeline_settings, engine, 1)
     other = work()._store("")
-    await other.begin(anew=False)
+    await other.begin(restart=False)
     with pytest.raises(CheckpointTaken, match="another run of reprocess records"):
         await work().run("", from_start=False, progress=nothing)
     await other.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from schemas.registry import all_datasets
 
 PROJECT = Path(__file__).parents[2]
-FOLDERS = ("schemas", "producers", "stream_processors", "sinks", "services", "stores")
+FOLDERS = ("schemas", "producers", "stream_processors", "sinks", "rehearsals", "services", "stores")
 FIRST_ARGUMENT = {"InvalidRecord", "InvalidField", "_rejected"}
 """What is called with a reason code first."""
 

@@ -48,7 +48,7 @@ from rehearsals.file import RefusedRehearsal, Rehearsal
 from runtime.settings import load_settings
 from schemas.topics import all_topics
 from services.reprocessing import reprocess
-from sinks.postgres import ledger
+from sinks.postgres import coverage as update
 from sinks.postgres.sink import DOWNSTREAM_STAGES
 from stores import coverage
 
@@ -87,7 +87,7 @@ print(json.dumps({
     "lag_without": list(group_topics(load_settings(redis_url="none"))),
     "rehearse": help_of(commands.rehearse.rehearse),
     "refused": [refused(kind="invalid"), refused(source="titanic")],
-    "downstream": [list(DOWNSTREAM_STAGES), list(reprocess.DOWNSTREAM_STAGES), str(coverage._FAILED), ledger._FAILED],
+    "downstream": [list(DOWNSTREAM_STAGES), list(reprocess.DOWNSTREAM_STAGES), str(coverage._FAILED), update._FAILED],
 }))
 """
 
