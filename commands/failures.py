@@ -23,8 +23,7 @@ from stores.failure_states import UNSETTLED, StillInvalid
 
 failures = typer.Typer(
     no_args_is_help=True,
-    help="Rejected records (dead letters): list, show, edit, retry or discard them. "
-    "Postgres keeps them, whatever topics forget.",
+    help="Rejected records (dead letters), which Postgres keeps: list, show, edit, retry or discard them.",
 )
 for command in (retry, release, jobs, pause, cancel):
     failures.command()(command)

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -53,7 +54,14 @@ class Request(NamedTuple):
 
 
 @pytest.fixture
-async def client(pipeline_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    pipeline_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
+    # Nothing to ingest, and no pipeline that a delete could wait for.
+    (tmp_path / "none.jsonl").touch()
+    block = '[sources.customers_api]\nkind = "jsonl"\npath = "none.jsonl"\ndataset = "customers"\n'
+    (tmp_path / "sources.toml").write_text(block)
+    monkeypatch.setattr("api.endpoints.datasets.DELETE_SECONDS", 0.1)
     about = {"dataset": "customers", "stage": "normalizer", "reason": "email_form", "message": "x", "problems": []}
     place = {"topic": pipeline_settings.named("customers.raw"), "partition": 0, "offset": 0}
     when = datetime.datetime.now(datetime.UTC)
@@ -63,7 +71,7 @@ async def client(pipeline_settings: Settings) -> AsyncIterator[httpx.AsyncClient
         await connection.execute(insert(ingest_failures), [row])
     await engine.dispose()
     await store(pipeline_settings, CUSTOMERS, [customer(1)])
-    async with api_client(pipeline_settings) as client:
+    async with api_client(pipeline_settings.model_copy(update={"sources_file": tmp_path / "sources.toml"})) as client:
         yield client
 
 

@@ -17,7 +17,6 @@ from services.failures.selection import Selection
 from services.renormalizing import RawRecord
 from stores.coverage import outcome
 from stores.failure_states import ActionRefused
-from stores.migrate import migrate
 from tests.integration.postgres_sink_driver import Driver, batch_of, changes, customer, driver, failures
 from tests.waiting import eventually_async
 
@@ -253,16 +252,3 @@ async def test_all_addresses_moving_by_one_stop_no_sink(sink: Driver) -> None:
         await sink.write(*(put(f"C{n:04}", count + n, f"a{(n + 1) % count}") for n in range(start, start + part)))
     assert await addresses(sink) == {f"C{n:04}": f"a{(n + 1) % count}" for n in range(count)}
     assert await sink.counts() == {"inserted": count, "updated": count}
-
-
-async def test_a_table_that_was_made_before_may_swap_too(migrated_settings: Settings) -> None:
-    async with driver(migrated_settings) as sink:
-        await sink.connection.execute(
-            "ALTER TABLE customers DROP CONSTRAINT uq_customers_email, ADD CONSTRAINT uq_customers_email UNIQUE (email)"
-        )
-        report = await asyncio.to_thread(migrate, migrated_settings)
-        assert report.changes == ["customers.email: records may swap their values now"]
-        assert (await asyncio.to_thread(migrate, migrated_settings)).changes == []
-        await sink.write(put("A", 0, "x"), put("B", 1, "y"))
-        await sink.write(put("A", 2, "y"), put("B", 3, "x"))
-        assert await addresses(sink) == {"A": "y", "B": "x"}
