@@ -1,5 +1,6 @@
 """The registry of topics. Creation, the command line, look-ups of consumer groups, documents and tests read it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,8 +28,8 @@ class Topic:
     """Fields whose text is the messages' key."""
     value: type[msgspec.Struct] | None
     """The schema of the values, in JSON; None: they are the source's bytes."""
-    example: bytes | None
-    """A value, of a dataset that declares an example."""
+    make_example: Callable[[], bytes] | None
+    """Makes `example`; None for a dataset that declares none. Not made before somebody asks: it may be wrong."""
     version: int = 1
     """Of the schema. Raise it when readers of the one before cannot read the new one."""
     log_append_time: bool = False
@@ -37,6 +38,11 @@ class Topic:
     """Time for which messages are kept, in TOPIC_RETENTION_HOURS."""
     cleanup_policy: Literal["delete"] = "delete"
     """Set when the topic is created, whatever the broker's default: descriptions say why none may be compacted."""
+
+    @property
+    def example(self) -> bytes | None:
+        """A value, of a dataset that declares an example. Raises InvalidField for an example that is wrong."""
+        return self.make_example() if self.make_example else None
 
 
 def all_topics() -> tuple[Topic, ...]:
@@ -63,7 +69,7 @@ def _raw(dataset: Dataset) -> Topic:
         ("normalizer", *groups_reading("raw")),
         KEY_SEPARATOR.join(dataset.key),
         None,
-        msgspec.json.encode(dataset.example) if dataset.example else None,
+        (lambda: msgspec.json.encode(dataset.example)) if dataset.example else None,
         log_append_time=True,
     )
 
@@ -78,7 +84,7 @@ def _clean(dataset: Dataset) -> Topic:
         groups_reading("clean"),
         KEY_SEPARATOR.join(dataset.key),
         CleanRecord,
-        msgspec.json.encode(_clean_example(dataset)) if dataset.example else None,
+        (lambda: msgspec.json.encode(_clean_example(dataset))) if dataset.example else None,
     )
 
 
@@ -93,7 +99,7 @@ def _changed(dataset: Dataset) -> Topic:
         groups_reading("changed"),
         KEY_SEPARATOR.join(dataset.key),
         ChangeEvent,
-        msgspec.json.encode(_changed_example(dataset)) if dataset.example else None,
+        (lambda: msgspec.json.encode(_changed_example(dataset))) if dataset.example else None,
     )
 
 
@@ -112,7 +118,7 @@ def _failures() -> Topic:
         groups_reading("failures"),
         "the original record's",
         FailedRecord,
-        msgspec.json.encode(example),
+        lambda: msgspec.json.encode(example),
         retention=4,
     )
 

@@ -1,6 +1,8 @@
 """Brings the database to the current schema; safe when every process does it at its start."""
 
 import asyncio
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from alembic import command
@@ -25,6 +27,9 @@ from stores.tables import all_tables
 STARTING_SECONDS = 30
 """Time that a Postgres that is not there yet may take to start."""
 
+OUR_REVISION = re.compile(r"\d{4}(_|$)")
+"""A number, and since the first release a name; Alembic's own are random."""
+
 LOCK_SECONDS = 10
 """Time that a change of a table waits for a reader of it; everybody else's reads wait behind it."""
 
@@ -37,8 +42,19 @@ class UnknownSchema(Explained):
         version = "an older version, from before the first release" if old else "a newer version"
         super().__init__(
             f"the database has the schema of {version} (revision {revision}), which no migration leads on from. "
-            "Run that version again; or save what you need with `headrace export DATASET --to DIR`, delete the stack's "
-            "data with `headrace clean` (on a server of your own: drop the database), and start afresh"
+            "Run that version again; or save what you need (`headrace up --servers-only`, then "
+            "`headrace export DATASET --to DIR`), delete the stack's data with `headrace clean` (on a server of your "
+            "own: use another database), and start afresh"
+        )
+
+
+class ForeignTables(Explained):
+    """The database has tables of ours by name, and no sign that Headrace made them. Nothing was changed."""
+
+    def __init__(self, tables: Iterable[str]) -> None:
+        super().__init__(
+            f"the database holds tables that Headrace did not make: {', '.join(sorted(tables))}. "
+            "Let DATABASE_URL name a database of Headrace's own; an empty one is enough"
         )
 
 
@@ -48,7 +64,7 @@ def migrate(settings: Settings) -> SetUpReport:
     So a new dataset, a new nullable field and a longer text need no migration. A table that its dataset does not fit
     all the same is left as it is, and reported. Blocking, idempotent. Waits up to 30 s for a Postgres that is starting,
     and as long as it takes for others that are migrating. All or nothing, in one transaction. Raises UnknownSchema,
-    OSError or sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
+    ForeignTables, OSError or sqlalchemy's DBAPIError. Not to be called in an event loop's thread.
     """
     return asyncio.run(_migrate(settings))
 
@@ -91,14 +107,16 @@ async def _migrate(settings: Settings) -> SetUpReport:
 def _upgrade(connection: Connection) -> SetUpReport:
     config = alembic_config(connection)
     revision = MigrationContext.configure(connection).get_current_revision()
+    existing, tables = set(inspect(connection).get_table_names()), all_tables()
     if revision is None:
+        if foreign := existing & tables.tables.keys():
+            raise ForeignTables(foreign)
         command.stamp(config, "head")
     elif revision in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
         command.upgrade(config, "head")
     else:
-        raise UnknownSchema(revision)
+        raise UnknownSchema(revision) if OUR_REVISION.match(revision) else ForeignTables(["alembic_version"])
     existing = set(inspect(connection).get_table_names())
-    tables = all_tables()
     tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name not in existing])
     report = SetUpReport()
     for dataset in all_datasets():

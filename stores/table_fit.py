@@ -196,11 +196,12 @@ def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, found: FoundTab
             f"{dataset.name}: the declared key is {_listed(key)}, and the table's is {_listed(found.key)}; a dataset's "
             "key stays: declare a new dataset with a table of its own, or write a migration"
         )
+    how = ", deferrable" if dataset.written_by == "pipeline" else ""
     for names in sorted(unique - found.unique, key=sorted):
         constraint = f"uq_{dataset.table}_{'_'.join(sorted(names))}"
         fit.misfits.append(
             f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration that "
-            f"settles what is there twice and adds the constraint {constraint}, deferrable"
+            f"settles what is there twice and adds the constraint {constraint}{how}"
         )
     for names in sorted(found.unique - unique, key=sorted):
         if names != found.key:

@@ -135,8 +135,8 @@ failure_replays = Table(
     Column("attended_by", Text),
     _timestamp("attended_until", nullable=True),
 )
-"""Replay jobs. Who runs one renews a lease on it (services/failures/replays.py). `rate` in records/s. The failures of a
-job are those `queued` with its id in `replay_job`.
+"""Replay jobs. Who runs one renews a lease on it (services/failures/replay_jobs.py). `rate` in records/s. The failures
+of a job are those `queued` with its id in `replay_job`.
 """
 
 failure_actions = Table(
@@ -181,7 +181,7 @@ run_outcomes = Table(
     _timestamp("updated_at"),
     PrimaryKeyConstraint("run_id", "topic", "partition"),
 )
-"""Outcomes of the records of each run, by raw partition; see sinks/postgres/run_outcomes."""
+"""Outcomes of the records of each run, by raw partition; see sinks/postgres/coverage.py."""
 
 
 topic_epochs = Table(

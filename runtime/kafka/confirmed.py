@@ -54,19 +54,27 @@ def patient_producer(settings: Settings, seconds: float) -> Producer:
 def send(producer: Producer, messages: Sequence[Outgoing]) -> list[KafkaError | Message]:
     """Send messages in order; for each, why the broker does not have it, or the message with its offset.
 
-    Blocks until every message has its delivery report.
+    Blocks until every message has its delivery report. Once one has timed out no more are queued, and they have failed
+    likewise: they would wait as long again, those that found the queue full one after the other.
     """
     reports: list[KafkaError | Message | None] = [None] * len(messages)
+    timed_out: list[KafkaError] = []
 
     def report(at: int, error: KafkaError | None, message: Message) -> None:
         reports[at] = delivery_error(error, message) or message
+        if error is not None and error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001 (its public name)
+            timed_out.append(error)
 
     for at, message in enumerate(messages):
+        queued = False
         try:
-            while not _queued(producer, message, partial(report, at)):
+            while not timed_out and not (queued := _queued(producer, message, partial(report, at))):
                 producer.poll(POLL_SECONDS)
         except KafkaException as error:
             reports[at] = error.args[0]
+        else:
+            if not queued:
+                reports[at] = timed_out[0]
     producer.flush()
     return [one for one in reports if one is not None]
 

@@ -45,7 +45,8 @@ class SinkConnection:
     @property
     def is_open(self) -> bool:
         """True if there is a connection, as far as is known."""
-        return self._connection is not None and not self._connection.is_closed()
+        connection = self._connection  # another thread asks, too
+        return connection is not None and not connection.is_closed()
 
     async def open(self) -> tuple[Connection, bool]:
         """The connection, and whether it is new. Raises what asyncpg raises."""

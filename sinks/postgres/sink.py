@@ -184,9 +184,10 @@ class PostgresSink:
             for dataset, arrivals in batch.arrivals.items():
                 with blaming(dataset):
                     await self._store_dataset(coverage, merges[dataset], arrivals, stored)
-            if batch.undecodable:
-                self._limit.judge(UNDECODABLE, len(batch.undecodable), len(batch.undecodable))
-                stored.judged[UNDECODABLE] = len(batch.undecodable), len(batch.undecodable)
+            # A batch comes again while Kafka is away after its commit: what is covered has been counted.
+            undecodable = sum(not coverage.is_covered(failed.origin) for failed in batch.undecodable)
+            self._limit.judge(UNDECODABLE, undecodable, undecodable)
+            stored.judged[UNDECODABLE] = undecodable, undecodable
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))

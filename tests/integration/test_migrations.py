@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
-from stores.migrate import migrate
+from stores.migrate import ForeignTables, migrate
 from stores.tables import all_tables
 from tests.processes import PROJECT, environment_of
 
@@ -69,10 +69,32 @@ async def test_a_database_of_another_version_is_refused_in_a_line_that_says_how_
     [line] = done.stderr.splitlines()
     assert f"the schema of {whose}" in line
     assert f"(revision {revision})" in line
-    assert "`headrace export DATASET --to DIR`" in line
+    assert "`headrace up --servers-only`, then `headrace export DATASET --to DIR`" in line
     assert "`headrace clean`" in line
     tables = await execute(migrated_settings, "SELECT to_regclass('run_profiles')")
     assert tables == [(None,)], "nothing was changed"
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("CREATE TABLE customers (id int); CREATE TABLE visits (id int); CREATE TABLE coverage (id int)",
+         "customers"),
+        ("CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('ae1027a6acf3')",
+         "alembic_version"),
+    ],
+)  # fmt: skip
+async def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(
+    settings: Settings, sql: str, named: str
+) -> None:
+    await execute(settings, sql)
+    tables = (
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    before = await execute(settings, tables)
+    with pytest.raises(ForeignTables, match=rf"Headrace did not make: [a-z_, ]*{named}.*DATABASE_URL"):
+        await asyncio.to_thread(migrate, settings)
+    assert await execute(settings, tables) == before
 
 
 async def execute(settings: Settings, sql: str) -> list[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ import pytest
 
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
+from sinks.postgres.batch import Batch
 from tests.integration.postgres_sink_driver import Driver, changes, customer, driver, failures, record
 
 
@@ -236,3 +237,17 @@ async def test_two_writers_racing_for_an_email_leave_exactly_one_owner(
             )
     assert await sink.counts() == {"inserted": 20, "failed": 20}
     assert {reason for _, reason in await sink.failures()} == {"email_conflict"}
+
+
+async def test_undecodable_messages_count_once_towards_the_failure_limit_however_often_they_come(
+    migrated_settings: Settings,
+) -> None:
+    limited = migrated_settings.model_copy(update={"failure_limit_records": 10, "failure_limit_percent": 50})
+    async with driver(limited) as sink:
+        broken = [
+            FailedRecord("customers", "postgres", "clean_form", "x", Origin("customers.raw", 0, n, n), 1, payload=b"{}")
+            for n in range(5)
+        ]
+        for _ in range(4):  # as while Kafka is away, and their originals cannot be read
+            await sink.sink.store(sink.connection, Batch(undecodable=broken))
+        assert await sink.counts() == {"failed": 5}

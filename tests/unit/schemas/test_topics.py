@@ -5,8 +5,9 @@ import pytest
 
 from data.etl import _Raw
 from schemas.dataset import Dataset
+from schemas.errors import InvalidField
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord
-from schemas.registry import all_datasets, ingested_datasets
+from schemas.registry import all_datasets, dataset_named, ingested_datasets
 from schemas.topics import FAILURES_TOPIC, Topic, all_topics
 from stream_processors.normalize import RecordNormalizer
 
@@ -74,3 +75,12 @@ def test_a_value_of_another_form_is_no_example(name: str) -> None:
     del value["origin" if name != "customers.changed" else "version"]
     with pytest.raises(msgspec.ValidationError):
         decoded(TOPICS[name], msgspec.json.encode(value))
+
+
+def test_an_example_that_is_wrong_keeps_no_process_from_its_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    customers = dataset_named("customers")
+    monkeypatch.setitem(customers.example, "date_of_birth", "soon")
+    assert {topic.name for topic in all_topics()} == set(TOPICS)
+    wrong = next(topic for topic in all_topics() if topic.name == customers.clean_topic)
+    with pytest.raises(InvalidField):
+        _ = wrong.example
