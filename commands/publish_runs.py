@@ -22,7 +22,8 @@ from runtime.settings import Settings
 from services.runs.run import NotTaken, Run, failure_reason, outage, publish_source, run_source, wait_until_stored
 from stores.checkpoints import Checkpoint
 from stores.coverage import Outcome
-from stores.outages import Unavailable
+from stores.outages import Unavailable, meaning
+from stores.outages import in_words as error_in_words
 
 log = structlog.get_logger()
 
@@ -126,9 +127,12 @@ class PublishRuns:
         except NotTaken as error:
             result.error = str(error)
         except Exception as error:
-            if (store := outage(error)) is None:
+            if store := outage(error):
+                away = f"{store.store.capitalize()} cannot be asked for them: {store.reason}"
+            elif meaning(error):
+                away = f"Postgres cannot be asked for them: {error_in_words(error)}"
+            else:
                 raise
-            away = f"{store.store.capitalize()} cannot be asked for them: {store.reason}"
             result.error = f"all records are published, but {away}; see `headrace status`"
         finally:
             result.outcome = run.outcome

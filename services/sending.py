@@ -2,31 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
 
 from confluent_kafka import KafkaError, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka import confirmed
 from runtime.kafka.clients import reason
-from runtime.kafka.confirmed import Outgoing, patient_producer
-from runtime.kafka.lookup import Coordinates
+from runtime.kafka.confirmed import Outgoing, patient_producer, send
 from runtime.settings import Settings
 
 DELIVERY_SECONDS = 30.0
 
 
 def new_producer(settings: Settings) -> Producer:
-    """A producer for `send` that gives up after DELIVERY_SECONDS."""
+    """A producer for `send_all` that gives up after DELIVERY_SECONDS."""
     return patient_producer(settings, DELIVERY_SECONDS)
-
-
-def send(producer: Producer, messages: Sequence[Outgoing]) -> list[Coordinates | KafkaError]:
-    """For each message its coordinates, once the broker has confirmed it, or the error. Blocking."""
-    return [
-        one if isinstance(one, KafkaError) else cast("Coordinates", (one.topic(), one.partition(), one.offset()))
-        for one in confirmed.send(producer, messages)
-    ]
 
 
 async def send_all(settings: Settings, producer: Producer, messages: Sequence[Outgoing], remedy: str) -> None:

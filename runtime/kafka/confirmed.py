@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import delivery_error, producer_config, reason
+from runtime.kafka.lookup import Coordinates
 from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -51,17 +52,19 @@ def patient_producer(settings: Settings, seconds: float) -> Producer:
     return Producer(producer_config(settings, log_level=0, error_cb=_note, **timeout))
 
 
-def send(producer: Producer, messages: Sequence[Outgoing]) -> list[KafkaError | Message]:
-    """Send messages in order; for each, why the broker does not have it, or the message with its offset.
+def send(producer: Producer, messages: Sequence[Outgoing]) -> list[KafkaError | Coordinates]:
+    """Send messages in order; for each, why the broker does not have it, or where it has it.
 
     Blocks until every message has its delivery report. Once one has timed out no more are queued, and they have failed
     likewise: they would wait as long again, those that found the queue full one after the other.
     """
-    reports: list[KafkaError | Message | None] = [None] * len(messages)
+    reports: list[KafkaError | Coordinates | None] = [None] * len(messages)
     timed_out: list[KafkaError] = []
 
     def report(at: int, error: KafkaError | None, message: Message) -> None:
-        reports[at] = delivery_error(error, message) or message
+        # Not the message, which holds a copy of its value.
+        place = cast("Coordinates", (message.topic(), message.partition(), message.offset()))
+        reports[at] = delivery_error(error, message) or place
         if error is not None and error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001 (its public name)
             timed_out.append(error)
 

@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import send
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from runtime.uninterrupted import uninterrupted
@@ -24,7 +25,7 @@ from services.failures.candidates import examine
 from services.failures.replay_jobs import Delivered, ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settled
-from services.sending import new_producer, send
+from services.sending import new_producer
 from stores.failure_states import ActionRefused, JobState, refuse_all
 
 log = structlog.get_logger()

@@ -28,10 +28,6 @@ class UndeclaredSource:
     description: SourceDescription
     reason: str
 
-    @property
-    def content_type(self) -> str:
-        return "application/json"
-
     def batches(self) -> AsyncIterator[SourceBatch]:
         """Raises SourceFailed."""
         raise SourceFailed(self.description.name, self.reason)
@@ -103,5 +99,6 @@ def _customers_source(settings: Settings) -> Source:
     except SourcesError as error:
         reason = str(error)
     except KeyError:
-        reason = f"there is no block [sources.{INGESTED_SOURCE}] in it; add one, with kind and url"
+        block = f"[sources.{INGESTED_SOURCE}]"
+        reason = f"there is no block {block} in {settings.sources_file}; add one, with kind and url"
     return UndeclaredSource(SourceDescription(INGESTED_SOURCE, "api", dataset_named("customers")), reason)

@@ -178,6 +178,7 @@ async def test_a_sources_file_that_says_nothing_of_customers_is_named(
         answer = await client.post("/api/ingest")
         assert answer.status_code == 502
         assert "mine.toml" in answer.json()["detail"]
+        assert "mine.toml" in (await client.get("/runs")).json()["data"][0]["failure_reason"]
 
 
 async def test_without_kafka_nothing_is_begun(migrated_settings: Settings) -> None:
