@@ -1,5 +1,6 @@
 """Fixtures that every test may use. Servers start when the first test asks for them, once per session."""
 
+import logging
 import shutil
 import signal
 import tempfile
@@ -74,6 +75,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WithOne
 def pytest_report_header() -> str:
     """The back end that the servers come from."""
     return str(choice())
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs in this process sets no level and no handler for the tests after it."""
+    monkeypatch.setattr("structlog.configure", lambda **_: None)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
