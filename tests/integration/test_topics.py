@@ -30,7 +30,8 @@ def configured(settings: Settings) -> dict[str, dict[str, str]]:
 def test_no_topic_is_compacted_and_failures_are_kept_four_times_as_long(pipeline_settings: Settings) -> None:
     kept = pipeline_settings.topic_retention_hours * HOURS
     failures = pipeline_settings.named(FAILURES_TOPIC)
-    for name, entries in configured(pipeline_settings).items():
+    found = eventually(lambda: configured(pipeline_settings), what="the broker knows the topics that it has just made")
+    for name, entries in found.items():
         assert entries["cleanup.policy"] == "delete"
         assert int(entries["retention.ms"]) == (4 * kept if name == failures else kept)
 
