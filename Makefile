@@ -61,7 +61,7 @@ test-containers: $(DEV_STAMP) ## Tests on servers from Docker, never skipped whe
 	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers --durations=15 $(or $(ARGS),$(CONTAINERS_$(or $(CONTAINERS),long)))
 
 # The gate's form: up, the tour's checks, a kill of every role.
-COMPOSE_short := -k "up_is_enough or told_so or image or killed"
+COMPOSE_short := -m gate
 
 test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restarts, scale, down (COMPOSE=short for the gate's form)
 	$(BIN)/pytest --durations=15 -x $(COMPOSE_$(COMPOSE)) $(or $(ARGS),tests/compose)

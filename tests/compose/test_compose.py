@@ -66,6 +66,7 @@ def a_stack(image: str, profiles: str = "") -> Iterator[ComposeStack]:
         running("--profile", "*", "down", "--volumes")
 
 
+@pytest.mark.gate
 def test_after_up_all_customers_are_served(stack: ComposeStack) -> None:
     assert stack.customers() == CUSTOMERS
     found = eventually(lambda: stack.get("/search", q="larry").json()["data"], what="customers can be searched")
@@ -77,6 +78,7 @@ def test_after_up_all_customers_are_served(stack: ComposeStack) -> None:
     audited(stack)
 
 
+@pytest.mark.gate
 def test_headrace_commands_the_containers_when_headrace_stack_says_docker(stack: ComposeStack, tmp_path: Path) -> None:
     headrace = CommandLine(tmp_path / "home", stack.variables | {"HEADRACE_STACK": "docker"})
     assert headrace("up").stdout.startswith("Headrace is up in containers"), "what runs is left alone"
@@ -92,6 +94,7 @@ def test_headrace_commands_the_containers_when_headrace_stack_says_docker(stack:
     assert "normalizer" in headrace("logs", "normalizer", "-n", "3").stdout
 
 
+@pytest.mark.gate
 def test_the_image_is_small_and_has_neither_root_nor_compilers(stack: ComposeStack) -> None:
     image = stack.image(stack.variables["HEADRACE_IMAGE"])
     assert image["Size"] - stack.image("python:3.12-slim")["Size"] < ADDED_BYTES
@@ -101,6 +104,7 @@ def test_the_image_is_small_and_has_neither_root_nor_compilers(stack: ComposeSta
     assert stack("exec", "--no-TTY", "api", "sh", "-c", there) == ""
 
 
+@pytest.mark.gate
 def test_every_role_that_is_killed_comes_back_and_nothing_is_lost(stack: ComposeStack) -> None:
     before = {name: restarts(stack, name) for name in OURS}
     for name in OURS:
