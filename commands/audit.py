@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from commands.output import in_words, print_json, stdout
+from commands.output import outcomes_in_words, print_json, stdout
 from commands.trouble import answered_by
 from runtime.settings import load_settings
 from services.audits.audit import PartitionAudit, audit_json, audit_when_settled
@@ -98,7 +98,7 @@ def verdict(rows: Sequence[PartitionAudit]) -> str:
     outcomes: Counter[str] = Counter()
     for row in rows:
         outcomes.update(row.outcomes)
-    counted = in_words(outcomes) or "none yet"
+    counted = outcomes_in_words(outcomes) or "none yet"
     covered, in_flight = sum(row.covered for row in rows), sum(row.in_flight for row in rows)
     wrong = [
         f"{sum(count(row) for row in rows):,} {words}" for count, words in WRONG if any(count(row) for row in rows)

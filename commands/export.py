@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from commands.output import fail, print_json, stderr
+from commands.output import WRONG_USAGE, fail, print_json, stderr
 from exports.destinations import ExportError, destination_at
 from exports.export import DEFAULT_STEM, Report, export_dataset
 from exports.files import formats_named
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
-
-WRONG_USAGE = 2
 
 
 def export(

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from commands.failure_access import ask_until, run, who
-from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
-from commands.output import fail, print_json, stdout
+from commands.failure_selection import Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
+from commands.output import WRONG_USAGE, fail, print_json, stdout
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
 from services.failures import listing

@@ -6,9 +6,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from commands.failure_access import ask, ask_until, run, who
-from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_selection import Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import jobs_table, plan_table
-from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
+from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from services.failures import candidates, replay, replay_jobs

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from commands.output import fail
+from commands.output import WRONG_USAGE, fail
 from services.failures.actions import MOST_ID, MOST_IDS
 from services.failures.selection import InvalidSelection, Selection
-
-WRONG_USAGE = 2
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.failure_access import ask, run, who
 from commands.failure_release import release
 from commands.failure_replays import cancel, jobs, pause, retry
-from commands.failure_selection import WRONG_USAGE, Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
+from commands.failure_selection import Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
 from commands.failure_tables import groups_table, items_table, time_text
-from commands.output import fail, print_json, stdout
+from commands.output import WRONG_USAGE, fail, print_json, stdout
 from runtime.settings import load_settings
 from services.failures import actions, editing, listing
 from services.failures.editing import Edited

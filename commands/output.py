@@ -25,9 +25,13 @@ def print_json(value: Any) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def in_words(outcomes: Mapping[str, int]) -> str:
+def outcomes_in_words(outcomes: Mapping[str, int]) -> str:
     """`inserted 4, superseded 12,356`: of how many records became what, without those of which there are none. Pure."""
     return ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items() if count)
+
+
+WRONG_USAGE = 2
+"""The exit code of a command that was called wrongly, as Click's own."""
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from commands.output import fail
+from commands.output import WRONG_USAGE, fail
 from commands.publish_runs import PublishRuns
 from producers.http.downloaded_source import is_address
 from producers.source import Source, check_source_name, key_columns
@@ -17,7 +17,6 @@ from runtime.settings import Settings, load_settings
 from stores.checkpoints import Checkpoint
 
 CSV_WORD = "csv"
-WRONG_USAGE = 2
 DEFAULT_TIMEOUT_SECONDS = 120.0
 
 

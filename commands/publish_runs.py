@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from commands.output import INTERRUPTED, in_words, print_json, stderr, stdout
+from commands.output import INTERRUPTED, outcomes_in_words, print_json, stderr, stdout
 from producers.delivery import Progress
 from producers.source import Source
 from runtime.errors import Explained
@@ -22,8 +22,7 @@ from runtime.settings import Settings
 from services.runs.run import NotTaken, Run, failure_reason, outage, publish_source, run_source, wait_until_stored
 from stores.checkpoints import Checkpoint
 from stores.coverage import Outcome
-from stores.outages import Unavailable, meaning
-from stores.outages import in_words as error_in_words
+from stores.outages import Unavailable, in_words, meaning
 
 log = structlog.get_logger()
 
@@ -130,7 +129,7 @@ class PublishRuns:
             if store := outage(error):
                 away = f"{store.store.capitalize()} cannot be asked for them: {store.reason}"
             elif meaning(error):
-                away = f"Postgres cannot be asked for them: {error_in_words(error)}"
+                away = f"Postgres cannot be asked for them: {in_words(error)}"
             else:
                 raise
             result.error = f"all records are published, but {away}; see `headrace status`"
@@ -214,7 +213,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _among(outcome: Outcome, kinds: Sequence[str]) -> str:
-    counted = in_words({kind: outcome.counts().get(kind, 0) for kind in kinds})
+    counted = outcomes_in_words({kind: outcome.counts().get(kind, 0) for kind in kinds})
     return f" ({counted})" if counted else ""
 
 

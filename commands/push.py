@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands.output import fail
+from commands.output import WRONG_USAGE, fail
 from commands.publish_runs import PublishRuns
 from producers.jsonl.deleted_keys import DeletedKeysSource
 from producers.jsonl.source import JsonLinesSource, Lines
@@ -14,7 +14,6 @@ from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
 
 PUSH = "push"
-WRONG_USAGE = 2
 
 
 def push(

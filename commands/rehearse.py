@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from commands.failure_access import who
-from commands.output import fail, print_json, stdout
+from commands.output import WRONG_USAGE, fail, print_json, stdout
 from local_stack.state_folder import StateFolder
 from local_stack.watchdog_restarts import health_of_group
 from rehearsals.file import SHARES, STAGES, Kind, RefusedRehearsal, Rehearsal, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
-
-WRONG_USAGE = 2
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

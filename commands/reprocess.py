@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from commands.failure_selection import WRONG_USAGE, selected_time
-from commands.output import INTERRUPTED, fail, print_json, stderr, stdout
+from commands.failure_selection import selected_time
+from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout
 from commands.trouble import answered_by
 from producers.source import check_takes_records
 from producers.sources import SourcesError

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from commands.etl_database import ask
-from commands.output import fail
-from commands.publish import WRONG_USAGE, declared_sources
+from commands.output import WRONG_USAGE, fail
+from commands.publish import declared_sources
 from commands.publish_runs import PublishRuns
 from producers.sources import SourcesError
 from runtime.settings import load_settings

@@ -9,7 +9,7 @@ from msgspec import convert
 from rich.table import Table
 
 from commands.etl_database import ask
-from commands.output import in_words, print_json, stdout
+from commands.output import outcomes_in_words, print_json, stdout
 from runtime.settings import load_settings
 from services.runs.anomalies import Anomaly
 from services.runs.stats import Stats, Totals, read_stats
@@ -55,7 +55,7 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         runs,
         f"{totals.total_records_processed:,}",
         f"{totals.total_duration_seconds:,.1f}",
-        in_words(totals.outcomes) or "-",
+        outcomes_in_words(totals.outcomes) or "-",
         _at(totals.last_success),
         _at(totals.last_failure),
         # Brackets in a reason would be taken for markup.

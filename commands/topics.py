@@ -6,13 +6,11 @@ import msgspec
 import typer
 from rich.table import Table
 
-from commands.output import fail, print_json, stdout
+from commands.output import WRONG_USAGE, fail, print_json, stdout
 from commands.trouble import answered_by
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import load_settings
 from schemas.topics import Topic, all_topics
-
-WRONG_USAGE = 2
 
 
 def topics(
