@@ -21,7 +21,7 @@ from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import STORE, in_words, is_outage, is_starting
 from stores.set_up_report import SetUpReport
-from stores.table_fit import fit_of, look_at
+from stores.table_fit import fit_of
 from stores.tables import all_tables
 
 STARTING_SECONDS = 30
@@ -129,7 +129,7 @@ def _upgrade(connection: Connection) -> SetUpReport:
 
 def _fit(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:
     """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
-    fit = fit_of(dataset, look_at(connection, dataset.table))
+    fit = fit_of(connection, dataset)
     report.remarks += fit.remarks
     try:
         with connection.begin_nested():
