@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
+from schemas.field_reading import plain_name, with_plain_names
 from schemas.fields import Date, Email, FieldType, FromSource, KeyText, Money, Phone, Text, WholeNumber
 from schemas.fields.text import SHORTEST_HASH
-from schemas.members import plain_name, with_plain_names
 from schemas.registry import all_datasets
 
 UNSEEN = [

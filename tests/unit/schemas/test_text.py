@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, Phone, Text
-from schemas.unicode_forms import LAST_PLANE_WITH_MARKS, SHORT, composed, is_mark, without_marks
+from schemas.text import LAST_PLANE_WITH_MARKS, SHORT, composed, is_mark, without_marks
 
 MARKS = [chr(code) for code in range(0x300, LAST_PLANE_WITH_MARKS + 1) if is_mark(chr(code), "NFKD")]
 ROWS = st.tuples(
