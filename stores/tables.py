@@ -276,9 +276,14 @@ outbox = Table(
     _timestamp("written_at", default=True),
     PrimaryKeyConstraint("dataset", "key"),
 )
-"""Change events that are still to be published, of rows that the API writes: see stores/outbox. At most one per key,
-the newest: so it has no more entries than keys have changed since Kafka was last there.
+"""Change events that are still to be published, of rows that the API writes, each in its row's transaction.
+
+The relay takes one out once the broker has confirmed it. A follower needs the last state of a key only, so there is one
+at most per key, the newest, however long Kafka is away.
 """
+
+OUTBOX_CHANNEL = "headrace_outbox"
+"""The NOTIFY channel on which a commit wakes the relay."""
 
 webhook_deliveries = Table(
     "webhook_deliveries",
