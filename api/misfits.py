@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import reading
 from schemas.registry import all_datasets
-from stores.table_fit import fit_of, look_at
+from stores.table_fit import fit_of
 
 ASK_EVERY_SECONDS = 15.0
 
@@ -36,7 +36,7 @@ def _compare(connection: Connection) -> dict[str, str]:
         if dataset.table not in there:
             found[dataset.name] = f"the table {dataset.table} is not there; run `headrace setup`"
             continue
-        fit = fit_of(dataset, look_at(connection, dataset.table))
+        fit = fit_of(connection, dataset)
         undone = [f"{dataset.name}.{name}: not in the table yet; run `headrace setup`" for name in fit.missing]
         if lines := fit.misfits + undone:
             found[dataset.name] = "; ".join(lines)

@@ -5,9 +5,9 @@
 Needs a running Kafka (its address from the settings; `headrace env`), where it works in topics of its own, which it
 drops, and starts a Postgres of its own. Four contenders in one process, all into `customers` (primary key and unique
 e-mail): COPY of lines made before the clock starts; the bare loop that one would write first (consume, decode, COPY,
-commit; no merge, no versions, no books, no events); the sink inserting the same customers; and the sink updating each
-of them, until its offsets are committed, which comes after rows, coverage and confirmed events. CPU is this process's
-alone, per row.
+commit; no merge, no versions, no coverage, no events); the sink inserting the same customers; and the sink updating
+each of them, until its offsets are committed, which comes after rows, coverage and confirmed events. CPU is this
+process's alone, per row.
 Ends with 1 if the sink inserts less than half of what the bare loop does.
 """
 
@@ -16,26 +16,37 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import asyncpg
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
-from benchmarks.bare_postgres import CUSTOMERS, Rate, Stopwatch, bare_loop, copy_ready_made
 from local_stack.servers import start_servers
 from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
 from schemas.events import CleanRecord, Origin
+from schemas.registry import dataset_named
 from schemas.sinks import sink_named
 from schemas.topics import all_topics
 from sinks.lifecycle import run_in_loop
+from sinks.postgres.arrivals import decode_arrival
 from sinks.postgres.sink import PostgresSink
+from sinks.postgres.statements import statements
 from sinks.runner import Runner
 from stores.migrate import migrate
+
+CUSTOMERS = dataset_named("customers")
+COLUMNS = [*statements(CUSTOMERS).staged_columns[1:], "version"]
+ROWS_A_COPY = 5000
 
 TARGET = 0.5
 """The share of the bare loop's rows per second that the sink's inserts must reach."""
@@ -48,6 +59,24 @@ TITLES = {
     "insert": "sink, Kafka to insert",
     "update": "sink, Kafka to update",
 }
+
+
+class Rate(NamedTuple):
+    """What one contender reached: rows per second, and CPU time of this process per row in µs."""
+
+    rows_per_second: float
+    cpu_us: float
+
+
+class Stopwatch:
+    """Measures from its making on."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+
+    def rate(self, rows: float) -> Rate:
+        cpu = time.process_time() - self._cpu
+        return Rate(rows / (time.perf_counter() - self._began), cpu / rows * 1e6)
 
 
 def clean_record(settings: Settings, number: int, first_offset: int, name: str) -> CleanRecord:
@@ -82,6 +111,69 @@ def publish(settings: Settings, records: list[CleanRecord]) -> None:
             except BufferError:
                 producer.poll(0.1)
     producer.flush()
+
+
+async def copy_ready_made(settings: Settings, records: list[CleanRecord]) -> Rate:
+    """COPY of lines that were made before the clock started; no Kafka."""
+    lines = [_line(msgspec.json.encode(record)).encode() for record in records]
+    chunks = [b"".join(lines[start : start + ROWS_A_COPY]) for start in range(0, len(lines), ROWS_A_COPY)]
+    async with _emptied_afterwards(settings) as connection:
+        stopwatch = Stopwatch()
+        for chunk in chunks:
+            await connection.copy_to_table("customers", source=_chunk(chunk), columns=COLUMNS, format="text")
+        return stopwatch.rate(len(records))
+
+
+async def bare_loop(settings: Settings, count: int) -> Rate:
+    """Consume, decode, COPY, commit; with the sink's own decoder and batch size.
+
+    From the first batch on: joining the group is not what is measured.
+    """
+    consumer = Consumer(consumer_config(settings, "bare-loop"))
+    consumer.subscribe([settings.named(CUSTOMERS.clean_topic)])
+    stopwatch, first, done = None, 0, 0
+    async with _emptied_afterwards(settings) as connection:
+        while done < count:
+            messages = consumer.consume(settings.sink_batch_records, settings.sink_batch_wait_ms / 1000)
+            if not messages:
+                continue
+            data = "".join([_line(message.value()) for message in messages]).encode()
+            await connection.copy_to_table("customers", source=_chunk(data), columns=COLUMNS, format="text")
+            ends: dict[Any, Any] = {(m.topic(), m.partition()): m.offset() for m in messages}
+            offsets = [TopicPartition(topic, partition, last + 1) for (topic, partition), last in ends.items()]
+            consumer.commit(offsets=offsets, asynchronous=False)
+            done += len(messages)
+            if stopwatch is None:
+                stopwatch, first = Stopwatch(), done
+        if stopwatch is None or done == first:
+            raise ValueError(f"{count} records are one batch: nothing is left to measure; take more")
+        rate = stopwatch.rate(done - first)
+    consumer.close()
+    return rate
+
+
+def _line(value: bytes | None) -> str:
+    arrival = decode_arrival(CUSTOMERS, value)
+    origin = arrival.origin
+    return f"{arrival.row}\t{origin.partition}\t{origin.offset}\t{origin.timestamp}\t1\n"
+
+
+@asynccontextmanager
+async def _emptied_afterwards(settings: Settings) -> AsyncIterator[Any]:
+    connect: Any = asyncpg.connect
+    connection = await connect(settings.plain_database_url)
+    try:
+        yield connection
+        await connection.execute("TRUNCATE customers")
+        # The local stack's role may not: what the last one wrote is then flushed in the next one's time.
+        with suppress(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
+
+
+async def _chunk(data: bytes) -> Any:
+    yield data
 
 
 async def run_sink(settings: Settings, total: int) -> Rate:

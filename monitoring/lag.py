@@ -14,8 +14,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from monitoring.open_transactions import OpenTransaction, open_transactions
-from runtime.kafka.committed_offsets import committed_offsets
-from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, list_offsets
+from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, committed_offsets, list_offsets
 from runtime.settings import Settings
 from schemas.sinks import SINKS
 from schemas.topics import all_topics

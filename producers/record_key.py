@@ -7,12 +7,19 @@ from typing import Any
 import msgspec
 
 from producers.source import SourceDescription
-from schemas.byte_order_mark import unmarked
 from schemas.dataset import KEY_SEPARATOR
 from schemas.errors import HOSTILE
-from schemas.field_reading import FieldReading, Normalize, reader_of
+from schemas.field_reading import (
+    FieldReading,
+    Normalize,
+    member_path,
+    plain_name,
+    read_member,
+    reader_of,
+    with_plain_names,
+)
 from schemas.fields import FieldType, FromSource
-from schemas.members import member_path, plain_name, read_member, with_plain_names
+from schemas.text import unmarked
 
 LONGEST_KEY = 1000
 """Characters kept of a key that has no normal form; it only has to keep versions of one record in order."""

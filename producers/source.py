@@ -20,9 +20,8 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
-from schemas.field_reading import DateOrder, FieldReading
+from schemas.field_reading import DateOrder, FieldReading, plain_name
 from schemas.fields import Date, Decimals, FieldType, FromSource, Phone, Text, check_region
-from schemas.members import plain_name
 from schemas.registry import UnknownDataset, dataset_named
 from stores.checkpoints import Position
 

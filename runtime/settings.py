@@ -8,11 +8,12 @@ command finds the stack it belongs to.
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
@@ -20,16 +21,65 @@ from runtime.server_addresses import check_http, check_kafka, check_postgres, ch
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
-COMPOSE_ENV = "compose.env"
-"""The same for the stack in containers."""
+COMPOSE_ENV = "compose.env"  # the same for the stack in containers
 
-ENV_FILE = Path(".env")
-"""In the working directory."""
+ENV_FILE = Path(".env")  # in the working directory
 
 ENV_ENCODING = "utf-8-sig"
 """UTF-8, with a byte order mark or without."""
 
+
+def _is_postgres(value: SecretStr) -> SecretStr:
+    check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
+    return value
+
+
+def _is_an_api(value: str) -> str:
+    if not _is_http(value):
+        raise ValueError(
+            "expected the base URL of the JSON API to read, such as http://127.0.0.1:5000; "
+            "the address that our own API listens on is API_BIND"
+        )
+    return value.rstrip("/")
+
+
+def _is_a_file(value: str) -> str:
+    if "://" in value and not _is_http(value):
+        raise ValueError("expected a path, or an address like https://host/file.csv")
+    return value
+
+
+def _is_http(value: str) -> bool:
+    try:
+        check_http(value.partition("?")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise ValueError("expected printable ASCII without spaces around it: it is sent as an HTTP header")
+    return value
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+KafkaServers = Annotated[str, AfterValidator(check_kafka)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
+RedisUrl = Annotated[str, AfterValidator(check_redis)]
+ElasticsearchUrl = Annotated[str, AfterValidator(partial(check_http, port_needed=True))]
+BaseUrl = Annotated[str, AfterValidator(check_http)]
+ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
+FileAddress = Annotated[str, AfterValidator(_is_a_file)]
+ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+OR_NONE = BeforeValidator(lambda value: None if isinstance(value, str) and value.lower() == "none" else value)
+IN_CAPITALS = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+LIKE_ITS_HOST = AfterValidator(lambda value: socket.gethostname() if value == "auto" else value)
 
 
 class Settings(BaseSettings):
@@ -41,115 +91,57 @@ class Settings(BaseSettings):
     headrace_stack: Literal["native", "docker"] = "native"
     """The stack that commands are about: processes of this machine, or the containers of docker-compose.yml."""
     headrace_home: Path = Path(DEFAULT_HOME)
-    kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    database_url: SecretStr = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
-    redis_url: str | None = "redis://127.0.0.1:6379/0"
+    kafka_bootstrap_servers: KafkaServers = "127.0.0.1:9092"
+    database_url: PostgresUrl = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
+    redis_url: Annotated[RedisUrl | None, OR_NONE] = "redis://127.0.0.1:6379/0"
     """None (the word `none`) where there is no Redis: reads then come from Postgres."""
-    elasticsearch_url: str | None = "http://127.0.0.1:9200"
+    elasticsearch_url: Annotated[ElasticsearchUrl | None, OR_NONE] = "http://127.0.0.1:9200"
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
-    api_url: str = "http://127.0.0.1:8000"
-    mock_url: str = "http://127.0.0.1:5000"
-
-    @field_validator("redis_url", "elasticsearch_url", mode="before")
-    @classmethod
-    def _none_is_a_choice(cls, value: object) -> object:
-        return None if isinstance(value, str) and value.lower() == "none" else value
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgres(cls, value: SecretStr) -> SecretStr:
-        check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
-        return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis(cls, value: str | None) -> str | None:
-        return None if value is None else check_redis(value)
-
-    @field_validator("elasticsearch_url")
-    @classmethod
-    def _is_elasticsearch(cls, value: str | None) -> str | None:
-        return None if value is None else check_http(value, port_needed=True)
-
-    @field_validator("kafka_bootstrap_servers")
-    @classmethod
-    def _is_kafka(cls, value: str) -> str:
-        return check_kafka(value)
-
-    @field_validator("api_url", "mock_url", "aws_endpoint_url")
-    @classmethod
-    def _is_a_base_url(cls, value: str | None) -> str | None:
-        return None if value is None else check_http(value)
+    api_url: BaseUrl = "http://127.0.0.1:8000"
+    mock_url: BaseUrl = "http://127.0.0.1:5000"
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
     headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""
 
     # Sources
     sources_file: Path = Path("sources.toml")
-    api_host: str | None = None
+    api_host: ApiUrl | None = None
     """Base URL of the JSON API that the `posts` source reads; the mock server by default."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
-    csv_url: str = "data/titanic.csv"
+    csv_url: FileAddress = "data/titanic.csv"
     """The CSV file that the `titanic` source reads: an http(s) address, or a path relative to `sources_file`."""
     etl_interval: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
 
-    @field_validator("api_host")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _is_http(value):
-            raise ValueError(
-                "expected the base URL of the JSON API to read, such as http://127.0.0.1:5000; "
-                "the address that our own API listens on is API_BIND"
-            )
-        return value.rstrip("/")
-
-    @field_validator("csv_url")
-    @classmethod
-    def _is_a_file(cls, value: str) -> str:
-        if "://" in value and not _is_http(value):
-            raise ValueError("expected a path, or an address like https://host/file.csv")
-        return value
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        key = value.get_secret_value() if value else ""
-        if not (key.isascii() and key.isprintable() and key == key.strip()):
-            raise ValueError("expected printable ASCII without spaces around it: it is sent as an HTTP header")
-        return value
-
     # Topics
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     topic_replication: Annotated[int, Field(ge=1, le=10)] = 1
-    topic_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    topic_retention_hours: Positive = 7 * 24
 
     # Batches: a sink writes when it has `sink_batch_records`, or what came within `sink_batch_wait_ms`.
     sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     # Publishing
-    publish_timeout_seconds: Annotated[int, Field(ge=1)] = 120
+    publish_timeout_seconds: Positive = 120
     """Wait of a queued record for the broker's confirmation before its run fails."""
 
     # Checkpoints
-    checkpoint_records: Annotated[int, Field(ge=0)] = 500_000
-    """Of how many records of an API source a checkpoint knows the content, at 16 bytes each (some 150 in a run's
-    memory). Records beyond are sent in every run."""
+    checkpoint_records: NotNegative = 500_000
+    """Records of an API source whose content a checkpoint knows, at 16 bytes each (some 150 in a run's memory).
+    Records beyond are sent in every run."""
 
     # Deletes
-    tombstone_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    tombstone_retention_hours: Positive = 7 * 24
     """Deletes are remembered so long, so that an older record which comes late does not undo one."""
 
     # Failures
     failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90
     """A source is held, a run fails, or a sink stops when so large a share of the latest records failed; 0: never."""
-    failure_limit_records: Annotated[int, Field(ge=1)] = 1_000
+    failure_limit_records: Positive = 1_000
     """Records that it takes to judge by: fewer may all fail."""
-    replay_limit: Annotated[int, Field(ge=1)] = 3
+    replay_limit: Positive = 3
     """A record that has failed again this often is parked: it is not retried unless somebody insists."""
 
     # Rehearsals
@@ -157,13 +149,13 @@ class Settings(BaseSettings):
     """Allows `headrace rehearse` to make this pipeline fail. Processes read it when they start."""
 
     # Watchdog
-    watchdog_stall_seconds: Annotated[int, Field(ge=0)] = 120
+    watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
     # Cache
-    cache_ttl_seconds: Annotated[int, Field(ge=1)] = 300
-    cache_missing_ttl_seconds: Annotated[int, Field(ge=1)] = 10
-    cache_floor_ttl_seconds: Annotated[int, Field(ge=1)] = 60
+    cache_ttl_seconds: Positive = 300
+    cache_missing_ttl_seconds: Positive = 10
+    cache_floor_ttl_seconds: Positive = 60
     """An invalidation refuses older fills so long; longer than any read of Postgres may take."""
 
     # Object stores, for exports
@@ -179,14 +171,14 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr | None = None
     aws_region: str | None = None
     """AWS_DEFAULT_REGION, else us-east-1, unless set."""
-    aws_endpoint_url: str | None = None
-    """Of an S3-compatible server; Amazon's unless set."""
+    aws_endpoint_url: BaseUrl | None = None
+    """Address of an S3-compatible server; Amazon's unless set."""
 
     # API
     api_bind: str = "127.0.0.1"
     api_port: Port = 8000
-    database_pool_min: Annotated[int, Field(ge=1)] = 5
-    database_pool_max: Annotated[int, Field(ge=1)] = 20
+    database_pool_min: Positive = 5
+    database_pool_max: Positive = 20
     ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     cors_origins: str = ""
     """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
@@ -198,23 +190,13 @@ class Settings(BaseSettings):
     """The mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
 
     # This process
-    worker_id: str = "0"
+    worker_id: Annotated[str, LIKE_ITS_HOST] = "0"
     """Static group membership: unique per role on all hosts, stable over restarts. `auto` becomes the host's name,
     which a container has to itself and keeps until it is removed."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port on which the process answers `/health` and `/metrics`; 0 means none."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[LogLevel, IN_CAPITALS] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
-
-    @field_validator("worker_id")
-    @classmethod
-    def _named_like_its_host(cls, value: str) -> str:
-        return socket.gethostname() if value == "auto" else value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _in_capitals(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
 
     @property
     def home(self) -> Path:
@@ -228,7 +210,7 @@ class Settings(BaseSettings):
 
     @property
     def absent_stores(self) -> tuple[str, ...]:
-        """Those of Redis and Elasticsearch that this pipeline does without."""
+        """Redis, Elasticsearch, both or neither: those that this pipeline does without."""
         stores = {"redis": self.redis_url, "elasticsearch": self.elasticsearch_url}
         return tuple(store for store, url in stores.items() if url is None)
 
@@ -250,14 +232,6 @@ class Settings(BaseSettings):
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""
         return f"{self.namespace}.{name}" if self.namespace else name
-
-
-def _is_http(value: str) -> bool:
-    try:
-        check_http(value.partition("?")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def read_variables(folder: Path = Path()) -> dict[str, str]:

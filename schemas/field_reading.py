@@ -1,14 +1,14 @@
-"""Reading of one field from one source's records: the column, its notation, and the value where there is none."""
+"""Reading of one field from one source's records: its column, the notation there, and the value where there is none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text, WholeNumber, check_region
-from schemas.text import tidy
+from schemas.text import UNSEEN, tidy
 
 DateOrder = Literal["day_first", "month_first"]
 DecimalMark = Literal[".", ","]
@@ -23,7 +23,7 @@ Normalize = Callable[[object], str | int | None]
 class FieldReading(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"column": "from"}
 ):
-    """In the mapping header, for a field that needs more than the name of its column.
+    """Rules for reading one field, in the mapping header: for a field that needs more than the name of its column.
 
     `column` is None for the column of the field's own name. `default` is a normal form of the field. `nulls` are the
     texts that mean nothing; None: NULLS, where the field cannot read them. `columns` are those whose values, joined,
@@ -65,6 +65,55 @@ def encode_mapping(readings: Mapping[str, FieldReading]) -> bytes | None:
 def decode_mapping(value: bytes) -> dict[str, FieldReading]:
     """The inverse. Raises msgspec.DecodeError, UnicodeError, RecursionError."""
     return {name: FieldReading(entry) if isinstance(entry, str) else entry for name, entry in _decode(value).items()}
+
+
+LONGEST_INDEX = 6
+"""Digits of an array index."""
+
+
+def member_path(column: str) -> tuple[str, ...] | None:
+    """The parts of a dotted path into nested JSON, `author.name` or `links.0.href`; None for a plain name.
+
+    A name with an empty part (`a..b`, `a.`) is a plain one.
+    """
+    parts = tuple(column.split("."))
+    return parts if len(parts) > 1 and all(parts) else None
+
+
+def read_member(record: dict[str, Any], column: str, path: tuple[str, ...]) -> Any:
+    """The member that is named so as a whole, else the one at the path; None where there is neither. Pure."""
+    value: Any = record.get(column)
+    if value is not None:
+        return value
+    value = record
+    for part in path:
+        if isinstance(value, dict):
+            value = value[part] if part in value else with_plain_names(value).get(part)
+        elif isinstance(value, list) and part.isascii() and part.isdecimal() and len(part) <= LONGEST_INDEX:
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def plain_name(name: str) -> str:
+    """A member's or column's name as people see it: without marks and what else is invisible, with single spaces."""
+    if name.isascii():
+        return name
+    try:
+        return tidy(name, None, UNSEEN) or name
+    except InvalidField:
+        return name
+
+
+def with_plain_names(record: dict[str, Any]) -> dict[str, Any]:
+    """A record under the plain names of its members. One that has its plain name goes before others that get it."""
+    if "".join(record).isascii():
+        return record
+    plain: dict[str, Any] = {}
+    for name, value in record.items():
+        plain.setdefault(plain_name(name), value)
+    return plain | {name: record[name] for name in plain.keys() & record.keys()}
 
 
 def joined(values: Sequence[object]) -> str | None:

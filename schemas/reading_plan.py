@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE, FieldProblem, InvalidField
-from schemas.field_reading import FieldReading, Normalize, reader_of
-from schemas.members import member_path, plain_name, read_member
+from schemas.field_reading import FieldReading, Normalize, member_path, plain_name, read_member, reader_of
 from schemas.source_headers import PUSHED, SourceHeaders, header_text, parse_mapping
 
 FieldStep = tuple[str, str, Normalize, bool, str | int | Decimal | None]

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from runtime.kafka.clients import consumer_config
-from runtime.kafka.deadlines import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer
+from runtime.kafka.clients import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer, consumer_config
 from runtime.settings import Settings
 from sinks.sink import Message
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from runtime.kafka.topic_watch import watch_topics
+from runtime.kafka.topic_admin import watch_topics
 from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by

@@ -26,7 +26,7 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
 
 STUCK_SECONDS = 5.0
-"""Without a record more in Postgres, a wait asks Kafka so often whether it still has what is missing."""
+"""When no record arrives in Postgres for so long, a wait asks Kafka whether it still has what is missing."""
 
 _WANTED = "unnest(:topics, :partitions, :ranges) AS w (topic, partition, ranges)"
 
@@ -37,11 +37,6 @@ _PARAMETERS = (
 )
 
 _MISSING = text(f"""
-    SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint
-    FROM {_WANTED} LEFT JOIN coverage c USING (topic, partition),
-        unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part""").bindparams(*_PARAMETERS)  # noqa: S608
-
-_MISSING_RANGES = text(f"""
     SELECT w.topic, w.partition, lower(part), upper(part)
     FROM {_WANTED} LEFT JOIN coverage c USING (topic, partition),
         unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part""").bindparams(*_PARAMETERS)  # noqa: S608
@@ -75,7 +70,7 @@ class Outcome:
     failed: int
     pending: int
     gone: int = 0
-    """Those of the pending ones that nobody will bring any more: Kafka lost them before Postgres had them."""
+    """Pending records that nobody will bring any more: Kafka lost them before Postgres had them."""
     of_run: Mapping[str, int] = field(default_factory=dict)
     """The run's records by outcome; empty where no run was asked for."""
 
@@ -92,21 +87,12 @@ class Outcome:
         )
 
 
-async def missing(connection: AsyncConnection, wanted: Wanted) -> int:
-    """The number of wanted records that have reached no outcome yet."""
-    return int((await connection.execute(_MISSING, _arguments(wanted))).scalar_one())
-
-
-async def failed(connection: AsyncConnection, wanted: Wanted) -> int:
-    """The number of wanted records that failed or are held. Those that only Elasticsearch refused are stored."""
-    return int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
-
-
 async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None = None) -> Outcome:
     """Count the wanted records by where they are; `run` is the run that they all are of, and that has no others."""
-    pending = await missing(connection, wanted)
-    failures = await failed(connection, wanted)
-    total = sum(len(ranges) for ranges in wanted.values())
+    pending = _count(await missing(connection, wanted))
+    # Those that only Elasticsearch refused are stored.
+    failures = int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
+    total = _count(wanted)
     of_run = {}
     if run is not None:
         found = await connection.execute(_OF_RUN.where(run_outcomes.c.run_id == run))
@@ -114,10 +100,10 @@ async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None =
     return Outcome(max(0, total - pending - failures), failures, pending, of_run=of_run)
 
 
-async def missing_ranges(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
+async def missing(connection: AsyncConnection, wanted: Wanted) -> dict[tuple[str, int], OffsetRanges]:
     """The wanted records that have reached no outcome yet."""
     found: dict[tuple[str, int], OffsetRanges] = {}
-    for topic, partition, start, end in await connection.execute(_MISSING_RANGES, _arguments(wanted)):
+    for topic, partition, start, end in await connection.execute(_MISSING, _arguments(wanted)):
         found.setdefault((topic, partition), OffsetRanges()).add_range(start, end)
     return found
 
@@ -140,15 +126,15 @@ async def wait_until_covered(
     pause, before = FIRST_PAUSE_SECONDS, None
     while True:
         async with engine.connect() as connection:
-            pending = await missing(connection, wanted)
+            uncovered = await missing(connection, wanted)
+            pending = _count(uncovered)
             if progress is not None:
                 progress(pending)
             patience.note(pending)
             now = time.monotonic()
             if pending == 0 or not patience.remaining:
                 return await outcome(connection, wanted, run)
-            stuck = pending == before and now >= stuck_at
-            uncovered = await missing_ranges(connection, wanted) if stuck else {}
+        stuck = pending == before and now >= stuck_at
         if pending != before or stuck:
             before, stuck_at = pending, now + STUCK_SECONDS
         if stuck and await _gone(settings, uncovered) >= pending:
@@ -175,6 +161,10 @@ async def _gone(settings: Settings, uncovered: Wanted) -> int:
     finally:
         await reader.close()
     return gone
+
+
+def _count(ranges: Wanted) -> int:
+    return sum(map(len, ranges.values()))
 
 
 def _arguments(wanted: Wanted) -> dict[str, object]:
@@ -224,7 +214,7 @@ async def read_coverage(connection: AsyncConnection) -> dict[tuple[str, int], Pa
 
 
 def joining(accounted: OffsetRanges, empty: OffsetRanges) -> OffsetRanges:
-    """Those of the empty offsets that join what is covered, or begin the partition. Pure.
+    """The empty offsets that join what is covered, or begin the partition. Pure.
 
     The others would only be more ranges to carry along: between records that are still to come there may be as many as
     there are transactions.

@@ -21,7 +21,7 @@ from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import STORE, in_words, is_outage, is_starting
 from stores.set_up_report import SetUpReport
-from stores.table_fit import fit_of, look_at
+from stores.table_fit import fit_of
 from stores.tables import all_tables
 
 STARTING_SECONDS = 30
@@ -79,15 +79,6 @@ async def setup_schema(settings: Settings) -> SetUpReport:
         raise
 
 
-def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for a connection; finds the migrations beside this module, installed or not."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
-
-
 @retry(
     retry=retry_if_exception(is_starting),
     stop=stop_after_delay(STARTING_SECONDS),
@@ -105,7 +96,10 @@ async def _migrate(settings: Settings) -> SetUpReport:
 
 
 def _upgrade(connection: Connection) -> SetUpReport:
-    config = alembic_config(connection)
+    config = Config()  # with the migrations beside this module, installed or not
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
     revision = MigrationContext.configure(connection).get_current_revision()
     existing, tables = set(inspect(connection).get_table_names()), all_tables()
     if revision is None:
@@ -129,7 +123,7 @@ def _upgrade(connection: Connection) -> SetUpReport:
 
 def _fit(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:
     """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
-    fit = fit_of(dataset, look_at(connection, dataset.table))
+    fit = fit_of(connection, dataset)
     report.remarks += fit.remarks
     try:
         with connection.begin_nested():

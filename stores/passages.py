@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka.committed_offsets import committed_offsets
 from runtime.kafka.holes import Evidence
 from runtime.kafka.offset_ranges import OffsetRanges
-from runtime.kafka.topic_admin import Place, admin_client, list_offsets, partition_counts
+from runtime.kafka.topic_admin import Place, admin_client, committed_offsets, list_offsets, partition_counts
 from runtime.settings import Settings
 from schemas.topics import FAILURES_TOPIC
 from stores.epochs import raw_topics
@@ -33,7 +32,7 @@ class Passage:
     passed: int = 0
     """The normalizer's commit: all before it has been handed on, or carries no record."""
     settled: bool = False
-    """Neither the normalizer nor the Postgres sink has anything left to do for it."""
+    """True if neither the normalizer nor the Postgres sink has anything left to do for it."""
     held: int = 0
     """Offsets behind the end that wait for an open transaction."""
 

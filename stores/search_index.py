@@ -5,6 +5,7 @@ is `search_text`: all searched fields, folded by `schemas.text.fold`, with prefi
 same way and looks there (and into the fields themselves for highlights); no analysis plug-in has to fold accents.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,7 @@ INDEX_VERSION = 1
 SEARCH_TEXT = "search_text"
 
 
-_OF_TEXT = {"text", "keyword"}
-"""Both hold any text."""
+_OF_TEXT = {"text", "keyword"}  # both hold any text
 
 
 def alias_name(dataset: Dataset, settings: Settings) -> str:
@@ -73,10 +73,10 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
 
 
 async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> SetUpReport:
-    """Create template, index and alias of every dataset, and add new fields to existing ones. Idempotent.
+    """Create template, index and alias of every dataset, and bring existing indices into their declared form.
 
-    A field that an index has in another form stays as it is there, and is reported. Safe when several processes do it
-    at once. Raises elasticsearch's ApiError or TransportError.
+    A field whose form Elasticsearch does not change stays as it is, and is reported. Idempotent, and safe when several
+    processes do it at once. Raises elasticsearch's ApiError or TransportError.
     """
     report = SetUpReport()
     for dataset in all_datasets():
@@ -101,17 +101,29 @@ async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> SetU
 async def _put_mapping(
     client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: SetUpReport
 ) -> None:
+    """Bring the fields of the index into their declared form, as far as Elasticsearch allows it."""
     wanted = index_mapping(dataset)["properties"]
-    for name, form in list(wanted.items()):
-        if name in found and (was := found[name].get("type", "object")) != form["type"]:
-            line = f"{dataset.name}.{name}: declared {form['type']}, the index has {was}"
-            if {was, form["type"]} <= _OF_TEXT:
-                report.remarks.append(f"{line} and keeps it; searches find the field in {SEARCH_TEXT}")
-            else:
-                report.misfits[dataset.name] = (
-                    f"{line}; delete the index {index}, run `headrace setup`, then `headrace audit --deep --repair`"
-                )
-            del wanted[name]
-    await client.indices.put_mapping(index=index, properties=wanted)
-    if new := sorted(wanted.keys() - found.keys()):
-        report.changes.append(f"{dataset.name}: the index {index} has {', '.join(new)} now")
+    if new := {name: form for name, form in wanted.items() if name not in found}:
+        await client.indices.put_mapping(index=index, properties=new)
+        report.changes.append(f"{dataset.name}: the index {index} has {', '.join(sorted(new))} now")
+    misfits = []
+    for name, form in wanted.items():
+        if (there := found.get(name, form)) == form:
+            continue
+        declared, has = form["type"], there.get("type", "object")
+        if declared == has:
+            try:
+                await client.indices.put_mapping(index=index, properties={name: form})
+                report.changes.append(f"{dataset.name}.{name}: the index {index} has it in its declared form now")
+                continue
+            except BadRequestError:
+                declared, has = json.dumps(form), json.dumps(there)
+        line = f"{dataset.name}.{name}: declared {declared}, the index has {has}"
+        if {there.get("type"), form["type"]} <= _OF_TEXT:
+            report.remarks.append(f"{line} and keeps it; searches find the field in {SEARCH_TEXT}")
+        else:
+            misfits.append(
+                f"{line}; delete the index {index}, run `headrace setup`, then `headrace audit --deep --repair`"
+            )
+    if misfits:
+        report.misfits[dataset.name] = "; ".join(misfits)

@@ -4,9 +4,8 @@ Safe is what loses no value and refuses no record that was taken before: the tab
 than its declaration fits: so a deploy can be rolled back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -16,12 +15,16 @@ from sqlalchemy import (
     Column,
     Connection,
     Integer,
+    PrimaryKeyConstraint,
+    Row,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     inspect,
+    text,
 )
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
@@ -30,24 +33,15 @@ from stores.tables import DIALECT, dataset_table, sql_name
 
 UNBOUNDED = 10**9
 
-
-@dataclass(frozen=True)
-class FoundColumn:
-    """A column as Postgres has it. `filled`: it gets a value by itself."""
-
-    type: TypeEngine[Any]
-    nullable: bool
-    filled: bool
-
-
-@dataclass(frozen=True)
-class FoundTable:
-    """A table as Postgres has it: its primary key, what else is unique, and what its indexes begin with."""
-
-    columns: Mapping[str, FoundColumn]
-    key: frozenset[str]
-    unique: frozenset[frozenset[str]]
-    indexed: frozenset[tuple[str, ...]]
+_INDEXES = text("""
+    SELECT indexrelid::regclass::text AS name, indisprimary AS is_key, indisunique AS is_unique,
+        NOT indimmediate AS is_deferrable, ARRAY(
+            SELECT coalesce(a.attname::text, pg_get_indexdef(indexrelid, n::int, true))
+            FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+                LEFT JOIN pg_attribute a ON a.attrelid = indrelid AND a.attnum = k.attnum AND k.attnum > 0
+            WHERE n <= indnkeyatts ORDER BY n) AS columns
+    FROM pg_index WHERE indrelid = to_regclass(quote_ident(:table)) AND indpred IS NULL ORDER BY name""")
+"""Constraints have an index each; one of them is deferrable if its constraint is."""
 
 
 @dataclass
@@ -59,49 +53,29 @@ class TableFit:
     missing: list[str] = field(default_factory=list)
     """Columns that are added so: until then the dataset cannot be read."""
     misfits: list[str] = field(default_factory=list)
-    """Why the dataset can't be stored in it: what needs a migration."""
+    """Lines on what needs a migration: until then the dataset can't be stored in the table."""
     remarks: list[str] = field(default_factory=list)
-    """Where the table is wider than the declaration, and stays so."""
+    """Lines on what is wider in the table than in the declaration, and stays so."""
 
 
-def look_at(connection: Connection, table: str) -> FoundTable:
-    """The table as it stands. Asks Postgres."""
-    inspector = inspect(connection)
-    indexes = inspector.get_indexes(table)
-    plain = [index for index in indexes if not index.get("dialect_options", {}).get("postgresql_where")]
-    unique = [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
-    unique += [_names(index) for index in plain if index["unique"]]
-    return FoundTable(
-        {
-            column["name"]: FoundColumn(
-                column["type"],
-                column["nullable"],
-                bool(column.get("default") or column.get("identity") or column.get("computed")),
-            )
-            for column in inspector.get_columns(table)
-        },
-        frozenset(inspector.get_pk_constraint(table)["constrained_columns"]),
-        frozenset(frozenset(names) for names in unique),
-        frozenset(tuple(_names(index)) for index in plain),
-    )
-
-
-def fit_of(dataset: Dataset, found: FoundTable) -> TableFit:
-    """The steps that make the dataset fit into the table. Pure."""
-    table = dataset_table(dataset)
-    fit = TableFit()
+def fit_of(connection: Connection, dataset: Dataset) -> TableFit:
+    """The steps that make the dataset fit into its table as it stands. Changes nothing."""
+    table, fit = dataset_table(dataset), TableFit()
+    there = {column["name"]: column for column in inspect(connection).get_columns(table.name)}
+    indexes = connection.execute(_INDEXES, {"table": table.name}).all()
     for column in table.columns:
-        if (there := found.columns.get(column.name)) is None:
-            _add(fit, dataset, column)
+        if column.name in there:
+            _compare(fit, dataset, column, there[column.name])
         else:
-            _compare(fit, dataset, column, there)
-    for name in found.columns.keys() - {column.name for column in table.columns}:
-        _left(fit, dataset, name, found.columns[name])
-    _compare_keys(fit, dataset, table, found)
+            _add(fit, dataset, column)
+    for name in there.keys() - {column.name for column in table.columns}:
+        _left(fit, dataset, name, there[name])
+    _compare_keys(fit, dataset, table, indexes)
     if not fit.misfits:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            names = tuple(column.name for column in index.columns)
-            if index.dialect_options["postgresql"]["where"] is None and not _is_indexed(names, found):
+            names = [column.name for column in index.columns]
+            partial = index.dialect_options["postgresql"]["where"] is not None
+            if not partial and not any(found.columns[: len(names)] == names for found in indexes):
                 sql = str(CreateIndex(index, if_not_exists=True).compile(dialect=DIALECT))
                 fit.safe.append((sql, f"{dataset.name}: an index on {', '.join(names)}"))
     return fit
@@ -145,34 +119,34 @@ def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
         )
 
 
-def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: FoundColumn) -> None:
-    declared, has, name = sql_name(column.type), sql_name(there.type), f"{dataset.name}.{column.name}"
-    wide_enough = holds(there.type, column.type)
+def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: ReflectedColumn) -> None:
+    declared, has, name = sql_name(column.type), sql_name(there["type"]), f"{dataset.name}.{column.name}"
+    wide_enough = holds(there["type"], column.type)
     alter = f'ALTER TABLE "{dataset.table}" ALTER COLUMN "{column.name}"'
-    if wide_enough and not holds(column.type, there.type):
+    if wide_enough and not holds(column.type, there["type"]):
         fit.remarks.append(
             f"{name}: declared {declared}, the table has {has} and keeps it, since a value could be lost; "
             "narrow it with a migration"
         )
-    elif not wide_enough and holds(column.type, there.type):
+    elif not wide_enough and holds(column.type, there["type"]):
         fit.safe.append((f"{alter} TYPE {declared}", f"{name}: {has} is now {declared}"))
     elif not wide_enough:
         fit.misfits.append(
             f"{name}: declared {declared}, and the table has {has}; declare it as it was, under a new name, or "
             "write a migration that converts the column"
         )
-    if column.nullable and not there.nullable:
+    if column.nullable and not there["nullable"]:
         fit.safe.append((f"{alter} DROP NOT NULL", f"{name}: may be absent now"))
-    elif there.nullable and not column.nullable:
+    elif there["nullable"] and not column.nullable:
         fit.remarks.append(
             f"{name}: declared as required, and rows of the table may lack it and stay so; fill them and set NOT NULL "
             "with a migration"
         )
 
 
-def _left(fit: TableFit, dataset: Dataset, name: str, there: FoundColumn) -> None:
-    kind = sql_name(there.type)
-    if there.nullable or there.filled:
+def _left(fit: TableFit, dataset: Dataset, name: str, there: ReflectedColumn) -> None:
+    kind = sql_name(there["type"])
+    if there["nullable"] or there.get("default") or there.get("identity") or there.get("computed"):
         fit.remarks.append(
             f"{dataset.name}.{name}: not declared, and the table keeps its column of {kind} with what is in it; "
             "drop it with a migration"
@@ -184,45 +158,46 @@ def _left(fit: TableFit, dataset: Dataset, name: str, there: FoundColumn) -> Non
         )
 
 
-def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, found: FoundTable) -> None:
-    key = frozenset(column.name for column in table.primary_key.columns)
-    unique = {
-        frozenset(column.name for column in constraint.columns)
-        for constraint in table.constraints
-        if isinstance(constraint, UniqueConstraint)
-    }
-    if key != found.key:
+def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, indexes: Sequence[Row[Any]]) -> None:
+    key = frozenset(table.primary_key.columns.keys())
+    found_key = next((frozenset(index.columns) for index in indexes if index.is_key), frozenset[str]())
+    if key != found_key:
         fit.misfits.append(
-            f"{dataset.name}: the declared key is {_listed(key)}, and the table's is {_listed(found.key)}; a dataset's "
+            f"{dataset.name}: the declared key is {_listed(key)}, and the table's is {_listed(found_key)}; a dataset's "
             "key stays: declare a new dataset with a table of its own, or write a migration"
         )
-    how = ", deferrable" if dataset.written_by == "pipeline" else ""
-    for names in sorted(unique - found.unique, key=sorted):
-        constraint = f"uq_{dataset.table}_{'_'.join(sorted(names))}"
-        fit.misfits.append(
-            f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration that "
-            f"settles what is there twice and adds the constraint {constraint}{how}"
-        )
-    for names in sorted(found.unique - unique, key=sorted):
-        if names != found.key:
+    found: dict[frozenset[str], list[Row[Any]]] = {}
+    for index in indexes:
+        if index.is_unique:
+            found.setdefault(frozenset(index.columns), []).append(index)
+    declared = {
+        frozenset(constraint.columns.keys()): constraint
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint | PrimaryKeyConstraint)
+    }
+    for names in sorted(declared, key=sorted):
+        deferrable, there = bool(declared[names].deferrable), found.get(names, [])
+        wanted = f"the constraint {declared[names].name}{', deferrable' if deferrable else ''}"
+        others = [index.name for index in there if index.is_deferrable != deferrable]
+        if not there and names != key:
             fit.misfits.append(
-                f"{dataset.name}: {_listed(names)} is unique in the table, and not declared so; declare it, or write a "
-                "migration that drops the constraint"
+                f"{dataset.name}: {_listed(names)} is declared unique, and in the table it is not; write a migration "
+                f"that settles what is there twice and adds {wanted}"
             )
-
-
-def _is_indexed(names: tuple[str, ...], found: FoundTable) -> bool:
-    return any(there[: len(names)] == names for there in found.indexed)
+        elif others and (deferrable or len(others) == len(there)):
+            why = (
+                "not deferrable, so that records cannot swap values" if deferrable else "deferrable, as no upsert takes"
+            )
+            fit.misfits.append(
+                f"{dataset.name}: {_listed(names)} is kept unique by {', '.join(others)}, which is {why}; write a "
+                f"migration that replaces it by {wanted}"
+            )
+    for names in sorted(found.keys() - declared.keys() - {found_key}, key=sorted):
+        fit.misfits.append(
+            f"{dataset.name}: {_listed(names)} is unique in the table, and not declared so; declare it, or write a "
+            "migration that drops the constraint"
+        )
 
 
 def _listed(names: frozenset[str]) -> str:
     return " + ".join(sorted(names)) or "none"
-
-
-def _names(index: Mapping[str, Any]) -> list[str]:
-    """The columns that an index begins with, up to an expression."""
-    return list(_plain(index["column_names"]))
-
-
-def _plain(names: list[str | None]) -> Iterator[str]:
-    return (name for name in takewhile(lambda name: name is not None, names) if name is not None)

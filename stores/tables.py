@@ -46,11 +46,19 @@ row_version = Sequence("row_version", metadata=metadata)
 """Gives every change of a row its version. Taken under the row's lock, so per key it only grows: see decision 0003."""
 
 OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed", "held")
-"""Where a raw record can end. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
+"""Outcomes of a raw record. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
 
 
 def _timestamp(name: str, *, default: bool = False, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if default else None)
+
+
+def _columns(kind: type[TypeEngine[Any]], *names: str, nullable: bool = False) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=nullable) for name in names]
+
+
+def _outcome_counts() -> list[Column[Any]]:
+    return [Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES]
 
 
 def _raw_table(name: str) -> Table:
@@ -77,12 +85,8 @@ ingest_failures = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("dataset", Text, nullable=False),
-    Column("source_name", Text),
-    Column("run_id", Text),
-    Column("key", Text),
-    Column("stage", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("message", Text, nullable=False),
+    *_columns(Text, "source_name", "run_id", "key", nullable=True),
+    *_columns(Text, "stage", "reason", "message"),
     Column("problems", JSONB, nullable=False),
     Column("payload", LargeBinary),
     Column("topic", Text, nullable=False),
@@ -91,13 +95,11 @@ ingest_failures = Table(
     _timestamp("failed_at"),
     Column("state", Text, nullable=False, server_default="open"),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("replay_of", BigInteger),
-    Column("failed_again_as", BigInteger),
+    *_columns(BigInteger, "replay_of", "failed_again_as", nullable=True),
     Column("replay_job", Integer),
     Column("edited_payload", LargeBinary),
     Column("raw_headers", JSONB),
-    Column("replayed_key", Text),
-    Column("replayed_topic", Text),
+    *_columns(Text, "replayed_key", "replayed_topic", nullable=True),
     Column("replayed_partition", Integer),
     Column("replayed_offset", BigInteger),
     _timestamp("updated_at", nullable=True),
@@ -145,8 +147,7 @@ failure_actions = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("failure_id", BigInteger),
     Column("job_id", Integer),
-    Column("action", Text, nullable=False),
-    Column("who", Text, nullable=False),
+    *_columns(Text, "action", "who"),
     _timestamp("at", default=True),
     Column("note", Text),
     Column("before", LargeBinary),
@@ -161,7 +162,7 @@ coverage = Table(
     Column("topic", Text, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("ranges", INT8MULTIRANGE, nullable=False),
-    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    *_outcome_counts(),
     Column("void", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic", "partition"),
 )
@@ -174,10 +175,9 @@ one range however many transactions there are.
 run_outcomes = Table(
     "run_outcomes",
     metadata,
-    Column("run_id", Text, nullable=False),
-    Column("topic", Text, nullable=False),
+    *_columns(Text, "run_id", "topic"),
     Column("partition", Integer, nullable=False),
-    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    *_outcome_counts(),
     _timestamp("updated_at"),
     PrimaryKeyConstraint("run_id", "topic", "partition"),
 )
@@ -200,15 +200,10 @@ etl_runs = Table(
     "etl_runs",
     metadata,
     Column("run_id", Text, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("dataset", Text, nullable=False),
-    Column("trigger", Text, nullable=False),
-    Column("status", Text, nullable=False),
+    *_columns(Text, "source", "dataset", "trigger", "status"),
     _timestamp("started_at"),
     _timestamp("finished_at", nullable=True),
-    Column("published", BigInteger),
-    Column("stored", BigInteger),
-    Column("failed", BigInteger),
+    *_columns(BigInteger, "published", "stored", "failed", nullable=True),
     Column("outcomes", JSONB(none_as_null=True)),
     Column("failure_reason", Text),
     Column("anomalies", JSONB),
@@ -225,12 +220,10 @@ of a run that failed, what had become of its records by then. See services/runs.
 tombstones = Table(
     "tombstones",
     metadata,
-    Column("dataset", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    *_columns(Text, "dataset", "key"),
     Column("version", BigInteger, nullable=False),
     Column("raw_partition", Integer, nullable=False),
-    Column("raw_offset", BigInteger, nullable=False),
-    Column("raw_timestamp", BigInteger, nullable=False),
+    *_columns(BigInteger, "raw_offset", "raw_timestamp"),
     _timestamp("deleted_at"),
     PrimaryKeyConstraint("dataset", "key"),
     Index(None, "deleted_at"),
@@ -246,7 +239,7 @@ etl_checkpoint = Table(
     Column("run_id", Text, nullable=False),
     _timestamp("updated_at"),
 )
-"""Where reading a source goes on, and what that depends on (`scope`); see `stores/checkpoints.py`."""
+"""Position from which reading a source goes on, and what it depends on (`scope`); see `stores/checkpoints.py`."""
 
 etl_checkpoint_pages = Table(
     "etl_checkpoint_pages",
@@ -254,8 +247,7 @@ etl_checkpoint_pages = Table(
     Column("source", Text, nullable=False),
     Column("seq", BigInteger, Identity(), nullable=False),
     Column("page", Integer),
-    Column("etag", Text),
-    Column("last_modified", Text),
+    *_columns(Text, "etag", "last_modified", nullable=True),
     Column("records", LargeBinary, nullable=False),
     PrimaryKeyConstraint("source", "seq"),
     ForeignKeyConstraint(
@@ -269,22 +261,25 @@ etl_checkpoint_pages = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("dataset", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    *_columns(Text, "dataset", "key"),
     Column("version", BigInteger, nullable=False, unique=True),
     Column("event", LargeBinary, nullable=False),
     _timestamp("written_at", default=True),
     PrimaryKeyConstraint("dataset", "key"),
 )
-"""Change events that are still to be published, of rows that the API writes: see stores/outbox. At most one per key,
-the newest: so it has no more entries than keys have changed since Kafka was last there.
+"""Change events that are still to be published, of rows that the API writes, each in its row's transaction.
+
+The relay takes one out once the broker has confirmed it. A follower needs the last state of a key only, so there is one
+at most per key, the newest, however long Kafka is away.
 """
+
+OUTBOX_CHANNEL = "headrace_outbox"
+"""The NOTIFY channel on which a commit wakes the relay."""
 
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
-    Column("source", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    *_columns(Text, "source", "key"),
     Column("digest", LargeBinary, nullable=False),
     Column("claim", Text, nullable=False),
     Column("accepted", Integer),
@@ -298,8 +293,7 @@ webhook_deliveries = Table(
 source_schemas = Table(
     "source_schemas",
     metadata,
-    Column("source_name", Text, nullable=False),
-    Column("dataset", Text, nullable=False),
+    *_columns(Text, "source_name", "dataset"),
     Column("state", JSONB, nullable=False),
     _timestamp("updated_at"),
     PrimaryKeyConstraint("source_name", "dataset"),
@@ -310,18 +304,12 @@ schema_drift = Table(
     "schema_drift",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("source_name", Text, nullable=False),
-    Column("dataset", Text, nullable=False),
-    Column("field", Text, nullable=False),
-    Column("what", Text, nullable=False),
-    Column("from_type", Text),
-    Column("to_type", Text),
-    Column("reason", Text),
+    *_columns(Text, "source_name", "dataset", "field", "what"),
+    *_columns(Text, "from_type", "to_type", "reason", nullable=True),
     _timestamp("since"),
     _timestamp("last_seen"),
     Column("records", BigInteger, nullable=False),
-    Column("run_id", Text),
-    Column("topic", Text),
+    *_columns(Text, "run_id", "topic", nullable=True),
     Column("partition", Integer),
     Column("offset", BigInteger),
     Column("example", Text),
@@ -336,12 +324,10 @@ run_profiles = Table(
     "run_profiles",
     metadata,
     Column("run_id", Text, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("dataset", Text, nullable=False),
+    *_columns(Text, "source", "dataset"),
     _timestamp("profiled_at", default=True),
     Column("features", JSONB, nullable=False),
-    Column("sampled", Integer, nullable=False),
-    Column("compared_with", Integer, nullable=False),
+    *_columns(Integer, "sampled", "compared_with"),
     Index(None, "source", "profiled_at"),
 )
 """The profile of each successful run, {feature: number}, from so many sampled records: `services/runs/anomalies.py`.

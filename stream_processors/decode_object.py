@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.byte_order_mark import unmarked
 from schemas.errors import HOSTILE, InvalidRecord
+from schemas.text import unmarked
 
 # Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
 _decode = msgspec.json.Decoder(float_hook=str).decode

@@ -13,7 +13,7 @@ from runtime.kafka.clients import MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE, InvalidRecord
 from schemas.events import DELETED, CleanRecord, FailedRecord, Origin
-from schemas.members import with_plain_names
+from schemas.field_reading import with_plain_names
 from schemas.reading_plan import ReadingPlan, read_fields, reading_plan
 from schemas.source_headers import (
     BadMapping,

@@ -15,8 +15,7 @@ from confluent_kafka import KafkaException
 
 from runtime.health import HealthServer
 from runtime.kafka.clients import reason
-from runtime.kafka.topic_admin import ensure_topics
-from runtime.kafka.topic_watch import watch_topics
+from runtime.kafka.topic_admin import ensure_topics, watch_topics
 from runtime.settings import Settings
 from stores.epochs import raw_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer

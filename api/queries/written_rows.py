@@ -17,8 +17,7 @@ from api.queries.records import Row, VersionedRow, read_one, served_columns
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from stores.advisory_locks import lock_until_commit
-from stores.outbox import CHANNEL
-from stores.tables import dataset_table, outbox, row_version, tombstones
+from stores.tables import OUTBOX_CHANNEL, dataset_table, outbox, row_version, tombstones
 
 NO_RAW_RECORD = -1
 """In the coordinates of a tombstone behind which there is no raw record."""
@@ -150,7 +149,7 @@ async def _announce(connection: AsyncConnection, dataset: Dataset, events: Itera
     statement = insert(outbox).values(entries)
     newer = {name: statement.excluded[name] for name in ("version", "event", "written_at")}
     await connection.execute(statement.on_conflict_do_update(index_elements=["dataset", "key"], set_=newer))
-    await connection.execute(select(func.pg_notify(CHANNEL, "")))
+    await connection.execute(select(func.pg_notify(OUTBOX_CHANNEL, "")))
 
 
 def _stored(key: str, version: int, row: Row) -> ChangeEvent:

@@ -6,8 +6,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.json_parts import NotSplit, OtherShape, elements, members
-from schemas.byte_order_mark import unmarked
 from schemas.errors import HOSTILE
+from schemas.text import unmarked
 
 _NULL = b"null"
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, find_encoding
 from producers.text.not_text import binary_kind
 from schemas.errors import InvalidField
+from schemas.field_reading import plain_name
 from schemas.fields import Decimals, Number, decimal_mark
-from schemas.members import plain_name
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_ROWS = 30

@@ -6,8 +6,8 @@ from confluent_kafka import Message
 
 from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
 from producers.source import RecordHeaders, SourceDescription, SourceRecord
-from schemas.byte_order_mark import unmarked
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_ORIGIN
+from schemas.text import unmarked
 
 OURS = ("headrace-", "ce_")
 """Headers that say something of the raw record itself; a foreign one must not pass for it."""

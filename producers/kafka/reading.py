@@ -9,8 +9,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producers.source import SourceFailed
-from runtime.kafka.clients import MAX_MESSAGE_BYTES, READ_COMMITTED, ClientConfig, reason
-from runtime.kafka.deadlines import close_consumer, commit_within
+from runtime.kafka.clients import MAX_MESSAGE_BYTES, READ_COMMITTED, ClientConfig, close_consumer, commit_within, reason
 
 log = structlog.get_logger()
 

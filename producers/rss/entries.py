@@ -18,7 +18,7 @@ from feedparser.mixin import _FeedParserMixin as FeedParserMixin
 
 from producers.rss.markup import joined, text_of, without_active_parts, without_references
 from producers.text.found_encoding import CHARSET, is_text_encoding
-from schemas.byte_order_mark import unmarked
+from schemas.text import unmarked
 
 LONGEST_FEED_MEMBER = 1000
 """Characters: a longer title or link of the feed, which every entry repeats, is left out."""

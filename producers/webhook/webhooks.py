@@ -18,7 +18,7 @@ from producers.webhook.source import WebhookSource
 from runtime.errors import DeliveryFailed
 from runtime.kafka.confirmed import BY_KEY, LivePublisher, Outgoing
 from runtime.settings import Settings
-from schemas.byte_order_mark import unmarked
+from schemas.text import unmarked
 
 log = structlog.get_logger()
 

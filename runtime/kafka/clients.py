@@ -1,8 +1,13 @@
-"""Configurations of confluent-kafka clients. Keys that carry a guarantee are set last, so no caller can weaken them."""
+"""Configurations of confluent-kafka clients, and an end for calls that may have none.
 
+Keys that carry a guarantee are set last, so no caller can weaken them.
+"""
+
+import threading
+from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.settings import Settings
 
@@ -97,3 +102,45 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
         "enable.auto.offset.store": False,
         **READ_COMMITTED,
     }
+
+
+# librdkafka (2.16) never answers some commits that are under way while the group's coordinator moves, and a consumer
+# with such a commit never closes. So both calls get a daemon thread, which is left behind after a deadline.
+
+COMMIT_SECONDS = 30.0
+"""When a coordinator is away, librdkafka says so some 10 s (the session timeout) after the commit; later than this
+nothing comes any more."""
+
+CLOSE_SECONDS = 5.0
+
+
+def commit_within(consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+    """Commit these offsets. Blocking, for COMMIT_SECONDS at most; meanwhile the consumer does nothing else.
+
+    Raises KafkaException if the coordinator does not have all of them, or has not answered in that time: the commit may
+    happen yet, and the consumer is of no use any more.
+    """
+    answers: list[list[KafkaError]] = []
+
+    def commit() -> None:
+        try:
+            done = consumer.commit(offsets=list(places), asynchronous=False)
+        except KafkaException as error:
+            answers.append([error.args[0]])
+        else:
+            answers.append([place.error for place in done or () if place.error is not None])
+
+    thread = threading.Thread(target=commit, name="commit", daemon=True)
+    thread.start()
+    thread.join(COMMIT_SECONDS)
+    if not answers:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer to a commit within {COMMIT_SECONDS:g} s"))  # noqa: SLF001
+    for error in answers[0]:
+        raise KafkaException(error)
+
+
+def close_consumer(consumer: Consumer, seconds: float = CLOSE_SECONDS) -> None:
+    """Close it, and wait for that no longer than this. Blocking."""
+    thread = threading.Thread(target=consumer.close, name="close", daemon=True)
+    thread.start()
+    thread.join(seconds)

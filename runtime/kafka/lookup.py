@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import TopicMetadata
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import QUIET, READ_COMMITTED, reason
@@ -18,7 +19,7 @@ READ_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 
 MOST_BYTES = 134_217_728
-"""Of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
+"""Limit of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
 
 NEAR_RECORDS = 2_000
 """Reading over so many records costs less than another seek, which throws away what has been fetched."""
@@ -56,7 +57,7 @@ class RawLookup:
         await asyncio.to_thread(self.close)
 
     def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
-        """Those of the wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""
+        """The wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""
         found, problem = self.read_some(wanted)
         if problem is not None:
             raise DeliveryFailed(f"{problem}; try again")
@@ -74,9 +75,9 @@ class RawLookup:
         deadline = time.monotonic() + READ_SECONDS
         try:
             while True:
-                there = _partitions(consumer)
+                topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
                 try:
-                    remaining = _kept(consumer, _by_place(asked - found.keys(), there))
+                    remaining = _readable(consumer, asked - found.keys(), topics)
                     problem = _read(consumer, remaining, found, deadline)
                     break
                 except KafkaException as error:
@@ -118,28 +119,16 @@ class RawLookup:
         return self._consumer
 
 
-def _by_place(wanted: Iterable[Coordinates], there: Mapping[str, Collection[int]]) -> Places:
+def _readable(consumer: Consumer, wanted: Iterable[Coordinates], topics: Mapping[str, TopicMetadata]) -> Places:
+    """The wanted offsets that the log still has. Raises KafkaException."""
     places: Places = {}
-    for topic, partition, offset in sorted(set(wanted)):
-        if partition in there.get(topic, ()):
+    for topic, partition, offset in sorted(wanted):
+        if topic in topics and partition in topics[topic].partitions:
             places.setdefault((topic, partition), []).append(offset)
-    return places
-
-
-def _partitions(consumer: Consumer) -> dict[str, set[int]]:
-    """The partitions of every topic. Raises KafkaException when Kafka does not answer."""
-    topics = consumer.list_topics(timeout=ANSWER_SECONDS).topics
-    return {name: set(topic.partitions) for name, topic in topics.items()}
-
-
-def _kept(consumer: Consumer, places: Places) -> Places:
-    """Those that retention has left. Raises KafkaException."""
-    kept = {}
-    for place, offsets in places.items():
+    for place, offsets in list(places.items()):
         low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=ANSWER_SECONDS)
-        if there := [offset for offset in offsets if low <= offset < high]:
-            kept[place] = there
-    return kept
+        places[place] = [offset for offset in offsets if low <= offset < high]
+    return {place: offsets for place, offsets in places.items() if offsets}
 
 
 def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMessage], deadline: float) -> str | None:

@@ -1,9 +1,13 @@
-"""Creates the pipeline's topics and reads their ends. Blocking; call it from a thread in async code."""
+"""Creates the pipeline's topics, reads their ends and what groups have committed, and notices recreated ones.
 
-from collections.abc import Sequence
+Blocking, but for `watch_topics`; call it from a thread in async code.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -17,7 +21,9 @@ Place = tuple[str, int]
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 LOOK_TIMEOUT_SECONDS = 4.0
-"""For what workers and sinks ask while they run, and ask again: they must be able to stop in between."""
+"""Limit of requests that running workers and sinks repeat: they must be able to stop in between."""
+
+WATCH_SECONDS = 5.0
 
 
 def _is_settling(error: BaseException) -> bool:
@@ -128,6 +134,23 @@ def list_offsets(
     return {partition: future.result().offset for partition, future in futures.items()}
 
 
+@until_settled
+def committed_offsets(settings: Settings, group: str, places: Sequence[Place]) -> dict[Place, int]:
+    """The next offset that the group (by its physical name) will read in each of these partitions.
+
+    Those without a commit are left out. Raises KafkaException.
+    """
+    # Through a consumer that never joins: asking an AdminClient crashes the process in librdkafka when the group's
+    # coordinator has only just been elected (confluent-kafka-python #1982).
+    config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group, "log_level": QUIET}
+    consumer = Consumer(config)
+    try:
+        found = consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_SECONDS)
+    finally:
+        consumer.close()
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+
 @dataclass(frozen=True)
 class Incarnation:
     """A topic as it is now. A topic that is deleted and made again has another id.
@@ -165,6 +188,35 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     """The broker's id of each of these physical topics. Raises KafkaException, also for one that does not exist."""
     described = admin.describe_topics(TopicCollection(list(topics)), request_timeout=LOOK_TIMEOUT_SECONDS)
     return {name: str(description.result().topic_id) for name, description in described.items()}
+
+
+class TopicRecreated(Exception):
+    """A topic was deleted and made again: the process must start again, and read it from its first record on.
+
+    It would go on at its old position, behind new records.
+    """
+
+
+async def watch_topics(
+    settings: Settings, topics: Sequence[str], rewind: Callable[[Collection[str]], Awaitable[None]]
+) -> None:
+    """Look at these physical topics every few seconds, for ever. A broker that is away is for others to tell.
+
+    `rewind` is to commit the first offset of the partitions of those that it is given: a rebalance may have committed
+    the old position for the new topic. Raises TopicRecreated then.
+    """
+    admin = admin_client(settings)
+    known: dict[str, str] = {}
+    while True:
+        try:
+            now = await asyncio.to_thread(topic_ids, admin, topics)
+        except KafkaException:
+            now = known
+        if recreated := sorted(name for name in known if known[name] != now[name]):
+            await rewind(recreated)
+            raise TopicRecreated(f"{', '.join(recreated)}: deleted and recreated; starting again from the first record")
+        known = now
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 def _new_topic(topic: Topic, settings: Settings) -> NewTopic:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from schemas.errors import InvalidField
 from schemas.fields.field_type import LONGEST_NOTATION, FieldType
-from schemas.text import tidy
-from schemas.unicode_forms import UNSEEN
+from schemas.text import UNSEEN, tidy
 
 if TYPE_CHECKING:
     import pyarrow

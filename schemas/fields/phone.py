@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import InvalidField
 from schemas.fields.field_type import LONGEST_NOTATION, TextColumn
-from schemas.text import tidy
-from schemas.unicode_forms import UNSEEN
+from schemas.text import UNSEEN, tidy
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine

@@ -7,8 +7,7 @@ from typing import Literal
 
 from schemas.errors import InvalidField
 from schemas.fields.field_type import TextColumn
-from schemas.text import tidy
-from schemas.unicode_forms import UNSEEN
+from schemas.text import UNSEEN, tidy
 
 
 @dataclass(frozen=True)

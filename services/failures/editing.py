@@ -10,13 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from producers.value_limit import LARGEST_VALUE_BYTES
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
-from schemas.byte_order_mark import unmarked
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
 from schemas.events import HEADER_MAPPING
-from schemas.field_reading import FieldReading, decode_mapping
-from schemas.members import plain_name, with_plain_names
+from schemas.field_reading import FieldReading, decode_mapping, plain_name, with_plain_names
 from schemas.registry import dataset_named
+from schemas.text import unmarked
 from services.failures.actions import lock, not_actionable
 from services.failures.listing import Failure, one
 from services.failures.raw_records import find_raw_records, json_headers, to_send

@@ -10,7 +10,7 @@ import msgspec
 from runtime.settings import Settings
 from schemas.errors import HOSTILE
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_REPLAY_OF, HEADER_RUN, HEADER_SOURCE
-from schemas.members import plain_name
+from schemas.field_reading import plain_name
 from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
 from sinks.sink import Message

@@ -12,7 +12,7 @@ from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.advisory_locks import RELAY, try_lock
-from stores.outbox import CHANNEL
+from stores.tables import OUTBOX_CHANNEL
 
 _PUT = """
     INSERT INTO outbox AS o (dataset, key, version, event)
@@ -37,7 +37,7 @@ async def put_into_outbox(connection: Connection, dataset: Dataset, events: Sequ
     """Have the relay publish these events once the caller's transaction has committed."""
     keys, versions = [event.key for event in events], [event.version for event in events]
     await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
-    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+    await connection.execute("SELECT pg_notify($1, '')", OUTBOX_CHANNEL)
 
 
 class Entry(NamedTuple):
@@ -69,7 +69,7 @@ class Outbox:
         async with self._connection.use() as (connection, new):
             if new:
                 self._took_turn = False
-                await connection.add_listener(CHANNEL, self._hear)
+                await connection.add_listener(OUTBOX_CHANNEL, self._hear)
             if not self._took_turn:
                 self._took_turn = await try_lock(connection, RELAY)
             return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self._took_turn else []

@@ -69,7 +69,7 @@ SAFE = {
 }
 
 
-async def test_what_makes_a_table_wider_is_done_by_set_up(migrated_settings: Settings, postgres: Any) -> None:
+async def test_set_up_widens_a_table(migrated_settings: Settings, postgres: Any) -> None:
     await postgres.execute(ROW)
     for before, lines in SAFE.items():
         await postgres.execute(before)
@@ -91,6 +91,15 @@ REFUSED = {
     "ALTER TABLE customers ALTER account_balance TYPE numeric(15, 4)": "customers.account_balance: declared",
     "ALTER TABLE customers ADD loyalty int NOT NULL": "customers.loyalty: not declared, and the table has a column of",
     "ALTER TABLE customers DROP CONSTRAINT uq_customers_email": "customers: email is declared unique, and in the table",
+    "ALTER TABLE customers DROP CONSTRAINT uq_customers_email, ADD CONSTRAINT x UNIQUE (email)": (
+        "customers: email is kept unique by x, which is not deferrable, so that records cannot swap values; write a "
+        "migration that replaces it by the constraint uq_customers_email, deferrable"
+    ),
+    "CREATE UNIQUE INDEX x ON customers (email)": "customers: email is kept unique by x, which is not deferrable",
+    "ALTER TABLE customers DROP CONSTRAINT pk_customers, ADD CONSTRAINT x PRIMARY KEY (customer_id) DEFERRABLE": (
+        "customers: customer_id is kept unique by x, which is deferrable, as no upsert takes"
+    ),
+    "CREATE UNIQUE INDEX x ON customers (lower(address))": "customers: lower(address) is unique in the table",
     "ALTER TABLE customers ADD CONSTRAINT x UNIQUE (phone)": "customers: phone is unique in the table",
     "CREATE UNIQUE INDEX x ON customers (phone, email)": "customers: email + phone is unique in the table",
     "ALTER TABLE customers DROP CONSTRAINT pk_customers, ADD PRIMARY KEY (email)": "customers: the declared key is",
@@ -100,7 +109,7 @@ REFUSED = {
 }
 
 
-async def test_what_needs_a_migration_is_refused_and_the_other_datasets_are_seen_to(
+async def test_a_change_that_needs_a_migration_is_refused_and_the_other_datasets_are_set_up(
     migrated_settings: Settings, postgres: Any
 ) -> None:
     for before, line in REFUSED.items():
@@ -110,10 +119,10 @@ async def test_what_needs_a_migration_is_refused_and_the_other_datasets_are_seen
         assert report.misfits["customers"].startswith(line)
         assert set(report.misfits) == {"customers"}
         assert report.changes == ["orders.product: VARCHAR(20) is now VARCHAR(200)"]
-        await anew(migrated_settings, postgres)
+        await remade(migrated_settings, postgres)
 
 
-async def anew(settings: Settings, postgres: Any) -> None:
+async def remade(settings: Settings, postgres: Any) -> None:
     await postgres.execute("DROP TABLE customers CASCADE")
     assert (await set_up(settings)).changes == ["customers: the table customers was made"]
 
@@ -138,7 +147,7 @@ async def test_a_table_that_is_wider_fits_so_that_a_deploy_can_be_rolled_back(
         assert report.changes == []
         [remark] = report.remarks
         assert remark.startswith(line)
-        await anew(migrated_settings, postgres)
+        await remade(migrated_settings, postgres)
 
 
 def clean(settings: Settings, record: CleanRecord) -> tuple[str, bytes]:
@@ -266,7 +275,7 @@ async def test_reads_of_a_dataset_that_does_not_fit_are_a_503_and_others_are_ans
         assert (await client.get("/search?q=ada")).json().get("left_out") is None
 
 
-def test_the_command_says_what_it_did_and_what_it_refuses(
+def test_the_setup_command_tells_its_changes_and_its_refusals(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = pipeline_settings.model_copy(update={"elasticsearch_url": None})

@@ -1,4 +1,4 @@
-"""What producers and the API learn from the sink's books."""
+"""What producers and the API learn from the sink's coverage."""
 
 import asyncio
 
@@ -75,7 +75,7 @@ async def test_each_run_is_told_what_became_of_its_own_records_however_often_the
         assert await sink.counts() == {**first, **second, "inserted": 3}, "with the one that names no run"
 
 
-async def test_what_becomes_of_held_records_is_told_of_their_run(migrated_settings: Settings) -> None:
+async def test_outcomes_of_held_records_are_counted_for_their_run(migrated_settings: Settings) -> None:
     async with driver(migrated_settings) as sink:
         await sink.write(held(0, "flood"), held(1, "flood"), held(2, "other"))
         assert await of_run(sink, "flood") == {"held": 2}
@@ -89,7 +89,7 @@ async def test_what_becomes_of_held_records_is_told_of_their_run(migrated_settin
         assert await of_run(sink, "other") == {"failed": 1}
 
 
-async def test_a_run_that_nobody_can_have_named_so_spoils_no_batch(migrated_settings: Settings) -> None:
+async def test_an_impossible_run_id_does_not_spoil_its_batch(migrated_settings: Settings) -> None:
     async with driver(migrated_settings) as sink:
         await sink.write(
             *(replace(customer(f"C{n}", n), run=run) for n, run in enumerate(["\x00", "x" * 5_000, "", "r"]))
@@ -98,7 +98,7 @@ async def test_a_run_that_nobody_can_have_named_so_spoils_no_batch(migrated_sett
         assert await of_run(sink, "r") == {"inserted": 1}
 
 
-async def test_a_wait_lasts_as_long_as_records_of_its_own_come(migrated_settings: Settings) -> None:
+async def test_a_wait_goes_on_while_its_own_records_arrive(migrated_settings: Settings) -> None:
     records, now, seen = 12, [0.0], [13]
     wanted = {("customers.raw", 0): OffsetRanges([(0, records)])}
     engine = create_async_engine(migrated_settings.async_database_url)

@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from schemas.events import FailedRecord
 from schemas.registry import all_datasets, dataset_named
 from sinks.elasticsearch import ElasticsearchSink
-from stores.search_index import alias_name, ensure_indices, index_name
+from stores.search_index import alias_name, ensure_indices, index_mapping, index_name
 from tests.integration.sink_events import change, publish, running
 from tests.waiting import eventually_async
 
@@ -101,7 +101,7 @@ async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_ar
     assert "date_of_birth" in failed.message
 
 
-async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_made_anew(
+async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_recreated(
     client: AsyncElasticsearch, pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.runner.LOOK_AGAIN_SECONDS", 0.5)
@@ -126,6 +126,48 @@ async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_mad
         await client.indices.delete(index=index)
         await eventually_async(lambda: document(client, pipeline_settings, "C1"), what="and so do customers now")
         assert "paused" not in runner.health()
+
+
+async def test_an_index_of_an_older_form_is_brought_into_the_declared_one_in_place(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    """As it was before telephone numbers and names of sources had a limit: longer ones are stored, and not searched."""
+    records = dataset_named("records")
+    for dataset, names in ((CUSTOMERS, ["phone"]), (records, ["source", "source_name"])):
+        properties = index_mapping(dataset)["properties"] | {name: {"type": "keyword"} for name in names}
+        await client.indices.create(index=index_name(dataset, pipeline_settings), mappings={"properties": properties})
+    report = await ensure_indices(client, pipeline_settings)
+    now = "has it in its declared form now"
+    assert [line for line in report.changes if now in line] == [
+        f"customers.phone: the index {index_name(CUSTOMERS, pipeline_settings)} {now}",
+        f"records.source: the index {index_name(records, pipeline_settings)} {now}",
+        f"records.source_name: the index {index_name(records, pipeline_settings)} {now}",
+    ]
+    assert not report.misfits
+    assert not report.remarks
+    for dataset in (CUSTOMERS, records):
+        index = index_name(dataset, pipeline_settings)
+        found = (await client.indices.get_mapping(index=index)).body[index]["mappings"]["properties"]
+        assert found == index_mapping(dataset)["properties"]
+    assert (await ensure_indices(client, pipeline_settings)).changes == []
+
+
+async def test_a_form_that_elasticsearch_does_not_change_is_told_with_what_to_do(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    index = index_name(CUSTOMERS, pipeline_settings)
+    other = {"date_of_birth": {"type": "date", "format": "epoch_millis"}, "phone": {"type": "keyword", "index": False}}
+    await client.indices.create(index=index, mappings={"properties": other})
+    report = await ensure_indices(client, pipeline_settings)
+    assert report.misfits == {
+        "customers": 'customers.date_of_birth: declared {"type": "date", "format": "yyyy-MM-dd"}, the index has '
+        f'{{"type": "date", "format": "epoch_millis"}}; delete the index {index}, run `headrace setup`, then '
+        "`headrace audit --deep --repair`"
+    }
+    [remark] = report.remarks
+    assert remark.startswith(
+        'customers.phone: declared {"type": "keyword", "ignore_above": 1024}, the index has {"type'
+    )
 
 
 async def test_a_new_field_is_added_to_the_index_that_is_there(

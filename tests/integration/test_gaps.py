@@ -152,7 +152,7 @@ async def test_aborted_records_are_void_and_a_record_that_is_missing_between_the
     assert (row.covered, row.void, row.holes, row.clean) == (1, 5, ((4, 5),), False)
 
 
-async def test_what_an_open_transaction_holds_is_a_state_of_its_own(books: Books) -> None:
+async def test_offsets_behind_an_open_transaction_are_counted_as_held(books: Books) -> None:
     with hung(books.settings, books.topic, [RECORD]) as producer:
         plain(books.settings, books.topic, [RECORD])
         row = await books.audit_when_settled()
@@ -164,7 +164,7 @@ async def test_what_an_open_transaction_holds_is_a_state_of_its_own(books: Books
         producer.begin_transaction()
 
 
-async def test_what_carries_no_record_is_booked_once_it_has_lasted(books: Books, foreign: Producer) -> None:
+async def test_offsets_without_a_record_are_covered_once_they_have_lasted(books: Books, foreign: Producer) -> None:
     committed(foreign, books.topic, [RECORD, RECORD])
     await books.written(3)
     await books.store([0])
@@ -186,7 +186,9 @@ async def test_what_carries_no_record_is_booked_once_it_has_lasted(books: Books,
     assert (row.begin, row.covered, row.void, row.expired, row.clean) == (5, 2, 3, 0, True), "what is booked stays so"
 
 
-async def test_a_partition_of_which_nothing_was_ever_stored_is_booked_too(books: Books, foreign: Producer) -> None:
+async def test_offsets_without_a_record_are_covered_in_a_partition_of_which_nothing_is_stored(
+    books: Books, foreign: Producer
+) -> None:
     aborted(foreign, books.topic, [RECORD])
     await books.written(2)
     for _ in range(2):
@@ -194,7 +196,9 @@ async def test_a_partition_of_which_nothing_was_ever_stored_is_booked_too(books:
     assert await books.booked() == ("{[0,2)}", 2)
 
 
-async def test_what_carries_no_record_is_booked_for_the_topic_that_was_read(books: Books, foreign: Producer) -> None:
+async def test_offsets_without_a_record_are_covered_for_the_topic_that_was_read_only(
+    books: Books, foreign: Producer
+) -> None:
     aborted(foreign, books.topic, [RECORD])
     await books.written(2)
     await books.look()
@@ -222,7 +226,7 @@ async def test_hundreds_of_transactions_leave_one_range(
     assert (await books.audit_when_settled()).clean
 
 
-async def test_what_lies_between_records_that_are_still_to_come_is_not_booked_in_pieces(
+async def test_empty_offsets_between_records_still_to_come_are_not_covered_in_pieces(
     books: Books, foreign: Producer
 ) -> None:
     aborted(foreign, books.topic, [RECORD])
@@ -241,7 +245,7 @@ async def test_what_lies_between_records_that_are_still_to_come_is_not_booked_in
     assert await books.booked() == ("{[0,8)}", 5)
 
 
-async def test_holes_that_records_are_to_fill_are_not_read_again_and_again(
+async def test_holes_that_records_will_fill_are_not_read_again_and_again(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.postgres.void_offsets.MANY_HOLES", 10)
@@ -261,7 +265,7 @@ async def test_holes_that_records_are_to_fill_are_not_read_again_and_again(
     assert len(reads) <= 2, reads
 
 
-async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_its_run(
+async def test_records_that_retention_deleted_before_postgres_had_them_are_expired_and_fail_their_run(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stores.coverage.STUCK_SECONDS", 0.2)
@@ -302,7 +306,7 @@ async def test_a_record_that_the_normalizer_has_passed_is_waited_for_although_re
     assert (row.covered, row.expired, row.in_flight, row.clean) == (2, 0, 0, True)
 
 
-async def test_what_compaction_took_before_postgres_had_it_is_unprovable(
+async def test_records_that_compaction_removed_before_postgres_had_them_are_unprovable(
     books: Books, foreign: Producer, quick_cleaner: None
 ) -> None:
     compacted = {
