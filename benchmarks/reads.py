@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from api.search.elasticsearch_query import search_body
-from benchmarks.results import record
+from benchmarks.results import RESULTS, record
 from benchmarks.tutorial_api import create_app
 from local_stack.addresses import assign_ports
 from runtime.http_server import serve
@@ -53,9 +54,10 @@ def main(
     context: typer.Context,
     rounds: Annotated[int, typer.Option(min=1, help="How often; medians count.")] = 3,
     seconds: Annotated[int, typer.Option(min=1, help="How long each URL is asked in a round.")] = 4,
+    results: Annotated[Path, typer.Option(help="The file that keeps the figures of all benchmarks.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure the running stack, print, and keep the figures in benchmarks/results.json."""
+    """Measure the running stack, print, and keep the figures."""
     if context.invoked_subcommand:
         return
     settings = load_settings()
@@ -70,7 +72,7 @@ def main(
         name: Load(*(median(figures) for figures in zip(*(one[name] for one in loads), strict=True))) for name in urls
     }
     figures = as_figures(medians)
-    record("reads", figures)
+    record("reads", figures, results)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-FILE = Path(__file__).parent / "results.json"
+RESULTS = Path(__file__).parent / "results.json"
 
 RATIOS = {
     "faust_stage_vs_bare_loop": ("faust_stage", "of_bare"),
@@ -25,7 +25,7 @@ RATIOS = {
 """Where each figure stands in what its benchmark measured."""
 
 
-def record(benchmark: str, figures: dict[str, Any], file: Path = FILE) -> None:
+def record(benchmark: str, figures: dict[str, Any], file: Path) -> None:
     """Put what a benchmark measured in place of what it had measured before; those of the others stay."""
     known = msgspec.json.decode(file.read_bytes()) if file.exists() else {"benchmarks": {}}
     measured = known["benchmarks"] | {

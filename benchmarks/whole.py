@@ -14,6 +14,7 @@ import asyncio
 import threading
 import time
 import uuid
+from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, NamedTuple
 
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.customers import customers
-from benchmarks.results import record
+from benchmarks.results import RESULTS, record
 from benchmarks.running_stack import Cost, measured
 from monitoring.lag import read_lag
 from runtime.kafka.clients import producer_config
@@ -72,15 +73,16 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often; the median counts, and the range is shown.")] = 3,
     rate: Annotated[int, typer.Option(min=1, help="Records per second while latency is measured.")] = 1_000,
     seconds: Annotated[int, typer.Option(min=1, help="How long latency is measured, cold and warm.")] = 15,
+    results: Annotated[Path, typer.Option(help="The file that keeps the figures of all benchmarks.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure the running stack, print, and keep the figures in benchmarks/results.json."""
+    """Measure the running stack, print, and keep the figures."""
     settings = load_settings()
     cold = latency(settings, rate, seconds)
     drains = [drain(settings, records) for _ in range(rounds)]
     warm = latency(settings, rate, seconds)
     figures = as_figures(drains, cold, warm)
-    record("whole", figures)
+    record("whole", figures, results)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
     else:
