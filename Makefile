@@ -8,7 +8,7 @@ RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench bench-whole lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace
 	$(BIN)/python -m benchmarks.faust_stage
 	$(BIN)/python -m benchmarks.faust_stage --memory
 	$(BIN)/python -m benchmarks.postgres_sink
+
+bench-whole: $(DEV_STAMP) ## From the raw topic to every store, latency and reads, on the running stack, which it fills (needs wrk)
+	$(BIN)/python -m benchmarks.whole $(ARGS)
+	$(BIN)/python -m benchmarks.reads
 
 lint: $(DEV_STAMP) ## Check style, types, import directions, the Dockerfile and the workflow; changes nothing
 	$(BIN)/ruff check .
