@@ -7,15 +7,27 @@ raw record counts once. What had failed, or was held, has its outcome now. See d
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
+from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import savepoint
+from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from sinks.postgres.outbox import put_into_outbox
 from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.statements import statements
 from stores.coverage import apart
+from stores.outbox import CHANNEL
+
+_PUT = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Reprocessed(NamedTuple):
@@ -112,7 +124,7 @@ async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[st
     versions = await merge.deletions.withdrawn(sorted(origins))
     # By the relay, since a redelivery of this batch would not know the key any more.
     events = [ChangeEvent(key, "deleted", version, origins[key]) for key, version in versions.items()]
-    await put_into_outbox(connection, dataset, events)
+    await _put_into_outbox(connection, dataset, events)
     return origins
 
 
@@ -124,3 +136,10 @@ def _require_rows_kept(lost: list[Refused]) -> None:
 def _apart(arrival: Arrival) -> Origin:
     origin = arrival.origin
     return Origin(apart(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp)
+
+
+async def _put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
+    """Have the relay publish these events once the caller's transaction has committed."""
+    keys, versions = [event.key for event in events], [event.version for event in events]
+    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
+    await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
