@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.events import Origin
-from sinks.postgres.arrivals import Arrival, newer
+from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
 from sinks.postgres.statements import COORDINATES, newer_than, statements
 
@@ -43,6 +43,11 @@ class Tombstone(NamedTuple):
     partition: int
     offset: int
     timestamp: int
+
+    def overtakes(self, arrival: Arrival) -> bool:
+        """True if the arrival is older than the delete, or is that delete itself."""
+        deleted = Origin(arrival.origin.topic, self.partition, self.offset, self.timestamp)
+        return not arrival.origin.is_newer_than(deleted)
 
 
 class Deletions:
@@ -91,12 +96,6 @@ class Deletions:
 async def purge_tombstones(connection: Connection, hours: int) -> None:
     """Forget deletes that are older than that. Idempotent."""
     await connection.execute(_PURGE, hours)
-
-
-def overtaken_by(tombstone: Tombstone, arrival: Arrival) -> bool:
-    """True if the arrival is older than the delete, or is that delete itself."""
-    deleted = Origin(arrival.origin.topic, tombstone.partition, tombstone.offset, tombstone.timestamp)
-    return not newer(arrival.origin, deleted)
 
 
 def _coordinates(arrivals: Sequence[Arrival]) -> tuple[list[int], list[int], list[int]]:

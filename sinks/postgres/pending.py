@@ -17,7 +17,6 @@ from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
-from sinks.postgres.precedence import merge_arrivals
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by
@@ -185,9 +184,9 @@ async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arriva
     """Merge the newest claim of each key, if nobody has decided about it; what it overtakes is superseded."""
     merge = DatasetMerge(connection, dataset, contested=True)
     if dataset.first_wins:
-        return await merge_arrivals(merge, [one for one in arrivals if one.origin in undecided])
+        return await merge.merge([one for one in arrivals if one.origin in undecided])
     newest, others = newest_per_key(arrivals)
-    merged = await merge_arrivals(merge, [one for one in newest if one.origin in undecided])
+    merged = await merge.merge([one for one in newest if one.origin in undecided])
     settled = {arrival.key for arrival in (*(stored.arrival for stored in merged.stored), *merged.superseded)}
     overtaken = [arrival for arrival in others if arrival.key in settled and arrival.origin in undecided]
     return merged + Merged([], overtaken, [])

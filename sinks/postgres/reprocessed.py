@@ -15,7 +15,6 @@ from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.statements import statements
 from stores.coverage import apart
 from stores.outbox import CHANNEL
@@ -93,7 +92,7 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
         try:
             async with savepoint(merge.connection):
                 moved = await _withdraw(merge, arrivals)
-                merged = await merge_arrivals(merge, arrivals)
+                merged = await merge.merge(arrivals)
                 _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved.values()])
             return merged + Merged([], [], refused), set(moved)
         except _Lost as error:

@@ -33,7 +33,6 @@ from sinks.postgres.failures import (
 )
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
-from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
@@ -270,7 +269,7 @@ class PostgresSink:
 
     async def merge(self, merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
         """Merge new arrivals of a dataset into its table."""
-        return await merge_arrivals(merge, arrivals)
+        return await merge.merge(arrivals)
 
     async def _reprocess(
         self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
