@@ -17,10 +17,8 @@ from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
-from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
-from sinks.held_versions import PAGE, Held, Holdings, StoreTrouble
-from sinks.raw_originals import RawOriginals
-from sinks.sink import Message
+from sinks.failed_records import NO_PARTITION, RawOriginals, now_ms, outgoing_failure
+from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
 STORE = "Elasticsearch"

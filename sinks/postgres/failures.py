@@ -9,10 +9,9 @@ from msgspec import structs
 from runtime.fault_points import crash_here
 from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
-from sinks.failed_records import now_ms
+from sinks.failed_records import RawOriginals, now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.raw_originals import RawOriginals
 
 STAGE = "postgres"
 

@@ -12,11 +12,11 @@ import msgspec
 
 from schemas.dataset import Dataset
 from schemas.events import Origin
-from sinks import metrics
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
+from sinks.state import OUTCOMES
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by
@@ -163,7 +163,7 @@ async def _settle(
         if outcome != "failed" and records:
             coverage.moved("failed", outcome, records)
             await connection.execute(_RESOLVE, [ids[one.origin] for one in records], [outcome] * len(records))
-            metrics.OUTCOMES.labels(dataset.name, outcome).inc(len(records))
+            OUTCOMES.labels(dataset.name, outcome).inc(len(records))
     await coverage.close()
     others = [one for one in merged.refused if one.field is None or one.holder != blockers[one.arrival.origin]]
     if others:

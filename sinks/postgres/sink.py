@@ -15,9 +15,8 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
-from sinks import metrics
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import outgoing_failure
+from sinks.failed_records import RawOriginals, outgoing_failure
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
@@ -36,8 +35,8 @@ from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
-from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
+from sinks.state import OUTCOMES
 from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
 from stores.migrate import setup_schema
@@ -208,7 +207,7 @@ class PostgresSink:
         for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
         for (dataset_name, outcome), count in stored.tally.items():
-            metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
+            OUTCOMES.labels(dataset_name, outcome).inc(count)
         return await self._settled(connection, stored)
 
     async def _settled(self, connection: Connection, stored: _Stored) -> list[Outgoing]:

@@ -14,7 +14,7 @@ from runtime.kafka import lookup as raw_lookup
 from runtime.kafka.clients import MAX_PAYLOAD_BYTES, producer_config
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
-from sinks.raw_originals import RawOriginals
+from sinks.failed_records import RawOriginals
 from tests.servers.contract import Servers
 from tests.waiting import eventually, eventually_async
 

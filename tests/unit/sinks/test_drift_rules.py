@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from schemas.field_reading import FieldReading, encode_mapping
 from schemas.registry import dataset_named
-from sinks.drift.failure_reason import example_text, failure_reason
 from sinks.drift.fields import Example, Group, Shapes, observations
 from sinks.drift.rules import MAX_FIELDS, Change, SourceState, observe
+from sinks.drift.store import example_text, failure_reason
 
 CUSTOMERS = dataset_named("customers")
 ORDERS = dataset_named("orders")

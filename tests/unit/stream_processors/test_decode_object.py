@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvalidRecord
-from stream_processors.decode_object import decode_object
+from stream_processors.normalize import decode_object
 
 texts = st.text(st.characters(codec="utf-8")) | st.sampled_from([":", '":', "\\u003a", "12:30:00", "a:b"])
 values = st.recursive(
