@@ -1,7 +1,5 @@
 """The normalizer's counts, for Prometheus (`/metrics`) and for its own health."""
 
-import time
-
 from prometheus_client import Counter, Gauge, Histogram
 
 RECORDS = Counter("headrace_normalizer_records", "Records by what became of them", ["dataset", "outcome"])
@@ -61,13 +59,12 @@ class UnknownFields:
 
 
 class Counts:
-    """Counts since the start, and when something was confirmed last. Read from the health thread."""
+    """Counts since the start. Read from the health thread."""
 
     def __init__(self) -> None:
         self.records_in = 0
         self.records_out = 0
         self.records_failed = 0
-        self.confirmed_at: float | None = None
         self.holding: dict[str, dict[str, str]] = {}
         """By dataset, the sources whose records are held, and why. Replaced, never mutated."""
 
@@ -75,4 +72,3 @@ class Counts:
         """A batch's outputs are safe."""
         self.records_out += clean
         self.records_failed += failed
-        self.confirmed_at = time.monotonic()

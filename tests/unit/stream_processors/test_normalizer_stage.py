@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
-from stream_processors.held import MOST_SOURCES, SourceLimits
+from stream_processors.held import MOST_SOURCES
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
 from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Counts, UnknownFields
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
@@ -30,12 +30,10 @@ class Scene:
         self.confirmations = Confirmations(most_bytes, self.failed.append)
         self.stage = NormalizerStage(
             dataset_named("customers"),
-            "ns.customers.clean",
-            "ns.failures",
+            (settings or Settings()).model_copy(update={"headrace_namespace": "ns"}),
             cast("Any", self.producer),
             self.confirmations,
             self.counts,
-            SourceLimits(settings or Settings()),
         )
 
     async def take(self, *records: Any) -> None:
@@ -67,7 +65,7 @@ async def test_a_batch_is_confirmed_only_when_all_its_outputs_are_delivered() ->
     scene.producer.answer(2)
     await turn()
     assert scene.confirmed == []
-    assert (scene.counts.records_in, scene.counts.records_out, scene.counts.confirmed_at) == (3, 0, None)
+    assert (scene.counts.records_in, scene.counts.records_out) == (3, 0)
     scene.producer.answer()
     await turn()
     assert scene.confirmed == [3]
