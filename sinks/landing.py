@@ -10,6 +10,7 @@ from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
+from schemas.source_kinds import LANDING_TABLES
 from sinks.drift import store as drifts
 from sinks.drift.fields import Group, RawRow, Shape, SourceShape, SourceShapes, observations, postgres_text
 from sinks.epoch_watch import EpochWatch
@@ -100,7 +101,7 @@ def _origin(row: RawRow) -> Origin:
 
 def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, RawRow]:
     """The table and row of a raw record. Pure. Whatever the bytes are, the row is one that Postgres takes."""
-    table = "raw_csv_data" if headers.get(HEADER_KIND) == b"csv" else "raw_api_data"
+    table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
     return table, (
         message.topic(),
         message.partition(),
