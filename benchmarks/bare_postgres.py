@@ -14,10 +14,10 @@ from runtime.settings import Settings
 from schemas.events import CleanRecord
 from schemas.registry import dataset_named
 from sinks.postgres.arrivals import decode_arrival
-from sinks.postgres.statements import statements
+from sinks.postgres.statements import staged_columns
 
 CUSTOMERS = dataset_named("customers")
-COLUMNS = [*statements(CUSTOMERS).staged_columns[1:], "version"]
+COLUMNS = [*staged_columns(CUSTOMERS)[1:], "version"]
 ROWS_A_COPY = 5000
 
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.events import Origin
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.postgres.statements import COORDINATES, newer_than, statements
+from sinks.postgres.statements import COORDINATES, newer_than
 
 _FIND = """
     SELECT key, version, raw_partition, raw_offset, raw_timestamp FROM tombstones
@@ -81,11 +82,9 @@ class Deletions:
         no row; where the first record wins, beside a newer row too. Returns the version of each key that is now
         deleted; for the others something newer is known.
         """
-        fields = [self._dataset.key_fields(arrival.key) for arrival in arrivals]
-        keys = [[key[name] for key in fields] for name in self._dataset.key]
-        sql = statements(self._dataset)
-        await self._connection.execute(sql.delete, *keys, *_coordinates(arrivals))
-        alive = {row[0] for row in await self._connection.fetch(sql.alive, *keys)}
+        keys = sql.key_columns(self._dataset, [arrival.key for arrival in arrivals])
+        await self._connection.execute(sql.delete(self._dataset), *keys, *_coordinates(arrivals))
+        alive = {row[0] for row in await self._connection.fetch(sql.alive(self._dataset), *keys)}
         buried = [arrival for arrival in arrivals if self._dataset.first_wins or arrival.key not in alive]
         rows = await self._connection.fetch(
             _BURY, self._dataset.name, [arrival.key for arrival in buried], *_coordinates(buried)

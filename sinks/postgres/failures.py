@@ -1,7 +1,8 @@
 """Rejected records in `ingest_failures`: those that the normalizer and the other sinks report, and our own."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -18,31 +19,33 @@ STAGE = "postgres"
 _UNREAD = "; its original has not been read yet, this is its normal form"
 """Ends the message of a failure until the bytes that were published have been looked up, which waits for the commit."""
 
-_COLUMNS = (
-    ("dataset", "text"),
-    ("source_name", "text"),
-    ("run_id", "text"),
-    ("key", "text"),
-    ("stage", "text"),
-    ("reason", "text"),
-    ("message", "text"),
-    ("problems", "text"),
-    ("payload", "bytea"),
-    ("topic", "text"),
-    ("partition", "int"),
-    ("offset", "bigint"),
-    ("failed_at", "timestamptz"),
-    ("state", "text"),
-    ("raw_headers", "text"),
-    ("raw_timestamp", "bigint"),
-)
+_COLUMNS: dict[str, tuple[str, Callable[[FailedRecord], Any]]] = {
+    "dataset": ("text", lambda failed: failed.dataset),
+    "source_name": ("text", lambda failed: failed.source),
+    "run_id": ("text", lambda failed: failed.run),
+    "key": ("text", lambda failed: failed.key),
+    "stage": ("text", lambda failed: failed.stage),
+    "reason": ("text", lambda failed: failed.reason),
+    "message": ("text", lambda failed: failed.message),
+    "problems": ("jsonb", lambda failed: [_texts(structs.asdict(problem)) for problem in failed.problems]),
+    "payload": ("bytea", lambda failed: failed.payload),
+    "topic": ("text", lambda failed: failed.origin.topic),
+    "partition": ("int", lambda failed: failed.origin.partition),
+    "offset": ("bigint", lambda failed: failed.origin.offset),
+    "failed_at": ("timestamptz", lambda failed: datetime.fromtimestamp(failed.failed_at / 1000, UTC)),
+    "state": ("text", lambda failed: "held" if failed.held else "open"),
+    "raw_headers": ("jsonb", lambda failed: None if failed.headers is None else _texts(failed.headers)),
+    "raw_timestamp": ("bigint", lambda failed: failed.origin.timestamp),
+}
+"""Of the table: the type of each, and the value that it gets of a failure."""
 
-_NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_VALUES = ", ".join(f'"{name}"::jsonb' if kind == "jsonb" else f'"{name}"' for name, (kind, _) in _COLUMNS.items())
+_ARRAYS = ", ".join(f"${n}::{kind.replace('jsonb', 'text')}[]" for n, (kind, _) in enumerate(_COLUMNS.values(), 1))
 
 _INSERT = f"""
     INSERT INTO ingest_failures ({_NAMES})
-    SELECT {_NAMES.replace('"problems"', '"problems"::jsonb').replace('"raw_headers"', '"raw_headers"::jsonb')}
-    FROM unnest({", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_COLUMNS, 1))}) AS f ({_NAMES})
+    SELECT {_VALUES} FROM unnest({_ARRAYS}) AS f ({_NAMES})
     ORDER BY "topic", "partition", "offset"
     ON CONFLICT (topic, "partition", "offset") DO UPDATE
         SET {", ".join(f"{name} = excluded.{name}" for name in ("state", "stage", "reason", "message", "problems"))},
@@ -88,8 +91,8 @@ def unread(failed: FailedRecord) -> FailedRecord:
 async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
     """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
     if failures:
-        rows = [_row(failed) for failed in failures]
-        await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
+        columns = [[_value(kind, of(failed)) for failed in failures] for kind, of in _COLUMNS.values()]
+        await connection.execute(_INSERT, *columns)
 
 
 async def find_own_failures(
@@ -151,29 +154,14 @@ async def with_originals(
     return [by_origin.get(failed.origin, failed) for failed in failures]
 
 
-def _row(failed: FailedRecord) -> tuple[object, ...]:
-    return (
-        _text(failed.dataset),
-        _text(failed.source),
-        _text(failed.run),
-        _text(failed.key),
-        _text(failed.stage),
-        _text(failed.reason),
-        _text(failed.message),
-        _json([{"field": _text(p.field), "code": _text(p.code), "message": _text(p.message)} for p in failed.problems]),
-        failed.payload,
-        _text(failed.origin.topic),
-        failed.origin.partition,
-        failed.origin.offset,
-        datetime.fromtimestamp(failed.failed_at / 1000, UTC),
-        "held" if failed.held else "open",
-        None if failed.headers is None else _json({name: _text(value) for name, value in failed.headers.items()}),
-        failed.origin.timestamp,
-    )
+def _value(kind: str, value: Any) -> object:
+    if kind == "jsonb":
+        return None if value is None else msgspec.json.encode(value).decode()
+    return _text(value) if kind == "text" else value
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _texts(values: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: _text(value) for name, value in values.items()}
 
 
 def _text(value: str | None) -> str | None:

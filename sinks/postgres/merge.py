@@ -19,11 +19,12 @@ from asyncpg import UniqueViolationError
 from asyncpg.exceptions import PostgresError
 
 from schemas.dataset import Dataset
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival, newest_per_key, oldest_per_key
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.deletions import Deletions, Tombstone
-from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
+from sinks.postgres.statements import INSERTED, UPDATED
 from stores.outages import in_words, is_refusal, reason_of_refusal
 
 _by_arrival = attrgetter("origin.order")
@@ -94,7 +95,6 @@ class DatasetMerge:
         self.connection = connection
         self.dataset = dataset
         self.deletions = Deletions(connection, dataset)
-        self._sql: Statements = statements(dataset)
         self._staged = False
         self._still_refused = most_refused
         self._contested = contested
@@ -175,15 +175,15 @@ class DatasetMerge:
     async def _stage(self, arrivals: Sequence[Arrival]) -> None:
         if self._staged:  # by an earlier set of the same transaction
             # TRUNCATE would make a new file each time: 2,000 records with every other one refused took 80 s, not 12.
-            await self.connection.execute(f'DELETE FROM "{self._sql.stage}"')  # noqa: S608 (a name of ours)
+            await self.connection.execute(f'DELETE FROM "{sql.stage(self.dataset)}"')  # noqa: S608 (a name of ours)
         lines = [
             f"{ordinal}\t{arrival.row}\t{arrival.origin.partition}\t{arrival.origin.offset}\t{arrival.origin.timestamp}\n"
             for ordinal, arrival in enumerate(arrivals)
         ]
         await self.connection.copy_to_table(
-            self._sql.stage,
+            sql.stage(self.dataset),
             source=_chunks("".join(lines).encode()),
-            columns=self._sql.staged_columns,
+            columns=sql.staged_columns(self.dataset),
             format="text",
         )
         self._staged = True
@@ -191,9 +191,9 @@ class DatasetMerge:
     async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int] | None = None) -> Merged:
         """Merge these arrivals, which are all that is staged or have these ordinals there."""
         now, keys, versions, outcomes, created, updated, ids = await (
-            self.connection.fetchrow(self._sql.merge)
+            self.connection.fetchrow(sql.merge(self.dataset))
             if ordinals is None
-            else self.connection.fetchrow(self._sql.merge_some, list(ordinals))
+            else self.connection.fetchrow(sql.merge(self.dataset, some=True), list(ordinals))
         )
         by_key = {arrival.key: arrival for arrival in arrivals}
         earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
@@ -214,7 +214,7 @@ class DatasetMerge:
         """Merge those of these arrivals, which are all that is staged, that may have the unique values they want."""
         claims, superseded = [], []
         width = len(self.dataset.unique)
-        for row in sorted(await self.connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
+        for row in sorted(await self.connection.fetch(sql.holders(self.dataset)), key=lambda row: row["ordinal"]):
             arrival = arrivals[row["ordinal"]]
             if row["wins"]:
                 holders = tuple(row[f"holder_{number}"] for number in range(width))

@@ -11,11 +11,11 @@ import msgspec
 
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from sinks.postgres.statements import statements
 from stores.coverage import apart
 from stores.outbox import CHANNEL
 
@@ -104,11 +104,9 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
 async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[str, Origin]:
     """Delete the rows that come from these raw records and have another key; returns these keys with their records."""
     connection, dataset = merge.connection, merge.dataset
-    sql = statements(dataset)
-    fields = [dataset.key_fields(arrival.key) for arrival in arrivals]
-    keys = [[key[name] for key in fields] for name in dataset.key]
+    keys = sql.key_columns(dataset, [arrival.key for arrival in arrivals])
     partitions, offsets = [a.origin.partition for a in arrivals], [a.origin.offset for a in arrivals]
-    in_place = {tuple(row) for row in await connection.fetch(sql.in_place, *keys, partitions, offsets)}
+    in_place = {tuple(row) for row in await connection.fetch(sql.in_place(dataset), *keys, partitions, offsets)}
     elsewhere = {
         place: arrival
         for arrival in arrivals
@@ -116,7 +114,7 @@ async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[st
     }
     if not elsewhere:
         return {}
-    rows = await connection.fetch(sql.withdraw, *map(list, zip(*elsewhere, strict=True)))
+    rows = await connection.fetch(sql.withdraw(dataset), *map(list, zip(*elsewhere, strict=True)))
     if not rows:
         return {}
     origins = {key: elsewhere[partition, offset].origin for key, partition, offset in rows}

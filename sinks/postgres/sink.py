@@ -17,6 +17,7 @@ from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
 from sinks.epoch_watch import EpochWatch
 from sinks.failed_records import RawOriginals, outgoing_failure
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
@@ -33,7 +34,6 @@ from sinks.postgres.failures import (
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.reprocessed import merge_reprocessed
-from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.sink import Message
 from sinks.state import OUTCOMES
@@ -134,7 +134,7 @@ class PostgresSink:
                 for dataset in ingested_datasets():
                     if dataset.name not in paused:
                         with blaming(dataset):
-                            await connection.execute(statements(dataset).create_stage)
+                            await connection.execute(sql.create_stage(dataset))
             if await self._epochs.look(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)
             try:
