@@ -1,7 +1,7 @@
 """`headrace sink elasticsearch`: *.changed → search indices, by bulk requests of raw bytes with external versions."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -67,15 +67,9 @@ class ElasticsearchSink:
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
 
     async def setup(self) -> None:
-        try:
+        with _outages_held():
             misfits = (await ensure_indices(self._client, self._settings)).misfits
-            self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
-        except TransportError as error:
-            raise Backpressure(STORE, _in_words(error)) from error
-        except ApiError as error:
-            if _may_pass(error):
-                raise Backpressure(STORE, _in_words(error)) from error
-            raise
+        self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
 
     def prepare(self, messages: Sequence[Message]) -> list[BulkItem]:
         return [
@@ -106,17 +100,14 @@ class ElasticsearchSink:
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:
         try:
-            response = await self._client.perform_request(
-                "POST",
-                "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
-                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                body=b"".join([item.lines for item in items]),
-            )
-        except TransportError as error:
-            raise Backpressure(STORE, _in_words(error)) from error
+            with _outages_held():
+                response = await self._client.perform_request(
+                    "POST",
+                    "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
+                    headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+                    body=b"".join([item.lines for item in items]),
+                )
         except ApiError as error:
-            if _may_pass(error):
-                raise Backpressure(STORE, _in_words(error)) from error
             if error.meta.status not in _REFUSED_WHOLE:
                 raise
             # Too large, or one item of it (an id of more than 512 bytes) makes Elasticsearch refuse the whole request.
@@ -238,9 +229,15 @@ def refusal(item: BulkItem, message: str) -> FailedRecord:
     )
 
 
-def _may_pass(error: ApiError) -> bool:
-    """True for a request refused whole that may be taken later, as once there is room on the disk."""
-    return error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE
+@contextmanager
+def _outages_held() -> Iterator[None]:
+    """Raises Backpressure where nobody answers, and for what may be taken later, as once there is room on the disk."""
+    try:
+        yield
+    except (TransportError, ApiError) as error:
+        if isinstance(error, ApiError) and not (error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE):
+            raise
+        raise Backpressure(STORE, _in_words(error)) from error
 
 
 def _in_words(error: Exception) -> str:

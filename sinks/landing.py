@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import NamedTuple
 
-from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
@@ -17,7 +16,6 @@ from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.sink import Message
 from stores.migrate import setup_schema
-from stores.outages import STORE, in_words, is_outage
 
 TABLES = ("raw_api_data", "raw_csv_data")
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")
@@ -63,8 +61,7 @@ class LandingSink:
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
                 await _create_stages(connection)
             if await self._epochs.look(connection, map(_origin, chain(*batch.rows.values()))):
@@ -77,11 +74,6 @@ class LandingSink:
                         landed = await _land(connection, table, rows)
                         shown += _of_new_rows(rows, batch.shapes[table], landed)
                 begun = await drifts.record(connection, observations(shown), self._datasets)
-        except Exception as error:
-            self._connection.discard()
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
         for drift in begun:
             drift.announce()
         return None

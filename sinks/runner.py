@@ -18,7 +18,7 @@ from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
 from sinks.group_consumer import GroupConsumer, Offsets, Polled
-from sinks.lifecycle import Stopped, run_and_drain, run_in_loop, run_until_signal, through_outages
+from sinks.lifecycle import Stopped, run_and_drain, run_until_signal, through_outages
 from sinks.sink import Batch, Sink
 from sinks.state import SinkState
 
@@ -65,7 +65,8 @@ class _Written:
 
 def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
-    run_in_loop(run_until_signal(Runner(sink, settings), settings))
+    runner = Runner(sink, settings)
+    run_until_signal(runner.run, runner.stop, runner.health, settings)
 
 
 class Runner(Generic[Batch]):

@@ -66,15 +66,18 @@ class Merged(NamedTuple):
     def __add__(self, other: "Merged") -> "Merged":  # type: ignore[override]
         return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
 
+    def accepted(self) -> list[Arrival]:
+        """All but the refused ones."""
+        return [*(stored.arrival for stored in self.stored), *self.superseded]
 
-def outcomes(merged: Merged) -> dict[str, list[Arrival]]:
-    """The records by where they ended. Pure."""
-    ended = defaultdict(list)
-    for stored in merged.stored:
-        ended[stored.outcome].append(stored.arrival)
-    ended["superseded"] = merged.superseded
-    ended["failed"] = [refused.arrival for refused in merged.refused]
-    return ended
+    def by_outcome(self) -> dict[str, list[Arrival]]:
+        """The records by where they ended."""
+        ended = defaultdict(list)
+        for stored in self.stored:
+            ended[stored.outcome].append(stored.arrival)
+        ended["superseded"] = self.superseded
+        ended["failed"] = [refused.arrival for refused in self.refused]
+        return ended
 
 
 class ManyRefused(Exception):

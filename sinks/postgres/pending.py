@@ -15,7 +15,7 @@ from schemas.events import Origin
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
-from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
+from sinks.postgres.merge import DatasetMerge, Merged, Refused
 from sinks.state import OUTCOMES
 
 _KEEP = """
@@ -79,14 +79,6 @@ class Settled(NamedTuple):
     """Failure's id → key, of rows whose change nobody may know of yet, whoever changed them."""
 
 
-class _Round(NamedTuple):
-    resolved: set[Origin]
-    moved: set[str]
-    """Keys whose rows changed: others may wait for them."""
-    blocked_again: set[str]
-    """Keys whose claims have another blocker, which has to be looked at after the commit."""
-
-
 async def keep_claims(connection: Connection, refused: Iterable[Refused]) -> None:
     """Keep with their failures, which are there, those refused for a unique value. In the caller's transaction."""
     claims = [one for one in refused if one.field is not None]
@@ -115,9 +107,9 @@ async def settle_claims(
         return Settled(resolved, {})
     while changed or claimed:
         async with connection.transaction():
-            done = await _settle(connection, dataset, changed, claimed)
-        resolved |= done.resolved
-        changed, claimed = done.moved, done.blocked_again
+            merged, claimed = await _settle(connection, dataset, changed, claimed)
+        resolved.update(arrival.origin for arrival in merged.accepted())
+        changed = {stored.arrival.key for stored in merged.stored}  # others may wait for these
     return Settled(resolved, dict(await connection.fetch(_UNANNOUNCED, dataset.name)))
 
 
@@ -128,12 +120,13 @@ async def forget_announced(connection: Connection, failures: Collection[int]) ->
 
 async def _settle(
     connection: Connection, dataset: Dataset, changed: Collection[str], claimed: Collection[str]
-) -> _Round:
+) -> tuple[Merged, set[str]]:
+    """The claims that were looked at, and keys whose claims have another blocker, to be looked at after the commit."""
     # Unlike a merge, this compares claims with claims: without hashing, thousands took a minute.
     await connection.execute("SET LOCAL enable_hashjoin = on")
     found = await connection.fetch(_FIND, dataset.name, list(changed), list(claimed))
     if not found:
-        return _Round(set(), set(), set())
+        return Merged([], [], []), set()
     await connection.execute("SET LOCAL enable_hashjoin = DEFAULT")
     # The coverage first, as everybody does; and then nobody else writes the records of these partitions.
     coverage = CoverageUpdate(connection)
@@ -159,7 +152,7 @@ async def _settle(
     if queued:  # a job that ends early leaves what it has not sent open: then it is looked at again
         await connection.execute(_BLOCK, queued, [None] * len(queued), [True] * len(queued))
     merged = await _merge(connection, dataset, arrivals, undecided)
-    for outcome, records in outcomes(merged).items():
+    for outcome, records in merged.by_outcome().items():
         if outcome != "failed" and records:
             coverage.moved("failed", outcome, records)
             await connection.execute(_RESOLVE, [ids[one.origin] for one in records], [outcome] * len(records))
@@ -173,11 +166,7 @@ async def _settle(
             [one.holder for one in others],
             [one.field is not None for one in others],
         )
-    return _Round(
-        resolved={a.origin for a in (*(stored.arrival for stored in merged.stored), *merged.superseded)},
-        moved={stored.arrival.key for stored in merged.stored},
-        blocked_again={one.arrival.key for one in others if one.field is not None},
-    )
+    return merged, {one.arrival.key for one in others if one.field is not None}
 
 
 async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arrival], undecided: set[Origin]) -> Merged:
@@ -187,6 +176,6 @@ async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arriva
         return await merge.merge([one for one in arrivals if one.origin in undecided])
     newest, others = newest_per_key(arrivals)
     merged = await merge.merge([one for one in newest if one.origin in undecided])
-    settled = {arrival.key for arrival in (*(stored.arrival for stored in merged.stored), *merged.superseded)}
+    settled = {arrival.key for arrival in merged.accepted()}
     overtaken = [arrival for arrival in others if arrival.key in settled and arrival.origin in undecided]
     return merged + Merged([], overtaken, [])

@@ -31,7 +31,7 @@ from sinks.postgres.failures import (
     unread,
     with_originals,
 )
-from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.void_offsets import VoidOffsets
@@ -239,7 +239,7 @@ class PostgresSink:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(coverage, arrivals)
         merged = await self.merge(merge, fresh)
-        for outcome, ended in outcomes(merged).items():
+        for outcome, ended in merged.by_outcome().items():
             coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
         hopeless = _hopeless(merged.refused)
