@@ -11,7 +11,7 @@ from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
 from schemas.source_kinds import LANDING_TABLES
 from sinks.drift import store as drifts
-from sinks.drift.fields import Group, RawRow, Shape, SourceShape, SourceShapes, observations, postgres_text
+from sinks.drift.fields import Group, RawRow, Shape, SourceShape, observations, postgres_text, source_shape
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.sink import Message
@@ -44,8 +44,7 @@ class LandingSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
-        self._shapes = SourceShapes(settings)
-        self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
+        self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
 
     async def setup(self) -> None:
@@ -57,7 +56,7 @@ class LandingSink:
             headers = dict(message.headers() or ())
             table, row = landed_row(message, headers)
             batch.rows[table].append(row)
-            batch.shapes[table].append(self._shapes.of(message, headers))
+            batch.shapes[table].append(source_shape(message, headers, self._datasets[message.topic()]))
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
@@ -73,7 +72,7 @@ class LandingSink:
                     if rows:
                         landed = await _land(connection, table, rows)
                         shown += _of_new_rows(rows, batch.shapes[table], landed)
-                begun = await drifts.record(connection, observations(shown), self._datasets)
+                begun = await drifts.record(connection, observations(shown))
         for drift in begun:
             drift.announce()
         return None

@@ -4,7 +4,7 @@ So each record counts once, however often it is delivered: a batch that is rolle
 one that comes again lands nothing new.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ import structlog
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
 from schemas.reading_plan import read_fields, reading_plan
+from schemas.registry import dataset_named
 from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.fields import Group, Observation
 from sinks.drift.rules import Change, SourceState, observe
@@ -85,7 +86,7 @@ class Begun(msgspec.Struct, frozen=True):
         )
 
 
-async def record(connection: Connection, seen: Sequence[Observation], datasets: Mapping[str, Dataset]) -> list[Begun]:
+async def record(connection: Connection, seen: Sequence[Observation]) -> list[Begun]:
     """Take a batch into the memory of its sources; returns the drifts that begin with it.
 
     To be called last in the transaction: it locks the sources' rows, in one order, until the commit.
@@ -112,7 +113,7 @@ async def record(connection: Connection, seen: Sequence[Observation], datasets: 
             if change.phase == "ends":
                 await connection.execute(_END, *drift, one.last_at)
             else:
-                begun.append(await _begin(connection, one, change, datasets[one.group.dataset]))
+                begun.append(await _begin(connection, one, change))
     await _count(connection, going_on)
     await connection.execute(_SAVE, *names, [_encode(states[place]).decode() for place in places])
     return begun
@@ -125,9 +126,9 @@ async def _count(connection: Connection, going_on: list[tuple[Any, ...]]) -> Non
         going_on.clear()
 
 
-async def _begin(connection: Connection, seen: Observation, change: Change, dataset: Dataset) -> Begun:
+async def _begin(connection: Connection, seen: Observation, change: Change) -> Begun:
     group, example = seen.group, change.example
-    reason = failure_reason(dataset, group.mapping, change)
+    reason = failure_reason(dataset_named(group.dataset), group.mapping, change)
     since = seen.last_at if change.since_ms is None else datetime.fromtimestamp(change.since_ms / 1000, UTC)
     place = (example.topic, example.partition, example.offset) if example else (None, None, None)
     await connection.execute(
