@@ -73,7 +73,7 @@ class Books:
         return await self.audit()
 
     async def look(self) -> None:
-        """What the sink does now and then."""
+        """Look for holes, as the sink does now and then."""
         await self.void.look(self.sink.connection)
 
     async def booked(self) -> tuple[str, int]:
@@ -98,7 +98,7 @@ class Books:
         consumer.close()
 
     def delete_before(self, offset: int) -> None:
-        """What retention does, at once."""
+        """Delete the records before, as retention would."""
         admin = admin_client(self.settings)  # kept until the answer is in: its end would cancel it
         deleted = admin.delete_records([TopicPartition(self.topic, 0, offset)])
         for answer in deleted.values():
@@ -164,7 +164,7 @@ async def test_what_an_open_transaction_holds_is_a_state_of_its_own(books: Books
         producer.begin_transaction()
 
 
-async def test_what_carries_no_record_is_booked_once_it_has_lasted(books: Books, foreign: Producer) -> None:
+async def test_offsets_without_a_record_are_covered_once_they_have_lasted(books: Books, foreign: Producer) -> None:
     committed(foreign, books.topic, [RECORD, RECORD])
     await books.written(3)
     await books.store([0])
@@ -186,7 +186,9 @@ async def test_what_carries_no_record_is_booked_once_it_has_lasted(books: Books,
     assert (row.begin, row.covered, row.void, row.expired, row.clean) == (5, 2, 3, 0, True), "what is booked stays so"
 
 
-async def test_a_partition_of_which_nothing_was_ever_stored_is_booked_too(books: Books, foreign: Producer) -> None:
+async def test_offsets_of_a_partition_of_which_nothing_was_ever_stored_are_covered_too(
+    books: Books, foreign: Producer
+) -> None:
     aborted(foreign, books.topic, [RECORD])
     await books.written(2)
     for _ in range(2):
@@ -194,7 +196,9 @@ async def test_a_partition_of_which_nothing_was_ever_stored_is_booked_too(books:
     assert await books.booked() == ("{[0,2)}", 2)
 
 
-async def test_what_carries_no_record_is_booked_for_the_topic_that_was_read(books: Books, foreign: Producer) -> None:
+async def test_offsets_without_a_record_are_covered_only_for_the_topic_that_was_read(
+    books: Books, foreign: Producer
+) -> None:
     aborted(foreign, books.topic, [RECORD])
     await books.written(2)
     await books.look()
@@ -222,7 +226,7 @@ async def test_hundreds_of_transactions_leave_one_range(
     assert (await books.audit_when_settled()).clean
 
 
-async def test_what_lies_between_records_that_are_still_to_come_is_not_booked_in_pieces(
+async def test_holes_between_records_that_are_still_to_come_are_not_covered_piece_by_piece(
     books: Books, foreign: Producer
 ) -> None:
     aborted(foreign, books.topic, [RECORD])

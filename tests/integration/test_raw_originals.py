@@ -59,7 +59,7 @@ async def test_a_batch_of_10_000_is_read_back_in_seconds(pipeline_settings: Sett
     assert {failed.message for failed in found} == {"no"}
 
 
-async def test_what_retention_has_taken_keeps_its_normal_form_and_says_so(
+async def test_a_failure_whose_original_retention_has_taken_keeps_its_normal_form_and_says_so(
     pipeline_settings: Settings, originals: RawOriginals
 ) -> None:
     failures = published(pipeline_settings, [b"a", b"b", b"c"])
@@ -72,7 +72,7 @@ async def test_what_retention_has_taken_keeps_its_normal_form_and_says_so(
     assert [failed.message for failed in found] == [gone, gone, "no"]
 
 
-async def test_another_record_at_the_same_coordinates_is_not_taken_for_it(
+async def test_another_record_at_the_same_coordinates_is_not_taken_for_the_original(
     pipeline_settings: Settings, originals: RawOriginals
 ) -> None:
     (failed,) = published(pipeline_settings, [b"of the new topic"])

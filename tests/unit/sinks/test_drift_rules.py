@@ -160,7 +160,7 @@ def test_how_records_are_cut_into_batches_changes_no_gain_and_no_retyping(record
 
 
 @given(st.binary())
-def test_no_bytes_make_it_raise(payload: bytes) -> None:
+def test_no_bytes_make_the_reading_of_a_shape_raise(payload: bytes) -> None:
     shape_of(payload)
 
 

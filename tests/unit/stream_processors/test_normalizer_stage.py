@@ -96,7 +96,7 @@ async def test_a_full_queue_makes_the_batch_wait() -> None:
     assert scene.confirmed == [5]
 
 
-async def test_a_large_batch_lets_the_event_loop_breathe() -> None:
+async def test_a_large_batch_leaves_the_event_loop_its_turn() -> None:
     scene = Scene()
     breaths = 0
 
@@ -227,7 +227,7 @@ async def test_a_source_is_told_once_however_much_it_floods() -> None:
     assert "headrace failures release" in lines[0]["remedy"]
 
 
-async def test_zero_percent_holds_nothing() -> None:
+async def test_a_failure_limit_of_zero_percent_holds_nothing() -> None:
     scene = Scene(settings=Settings(failure_limit_percent=0))
     await scene.take(*[of(b"bad")] * 5_000)
     assert held(scene) == []
