@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runtime.errors import Backpressure
 from runtime.kafka.clients import reason
 from runtime.kafka.holes import HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
@@ -23,7 +24,6 @@ from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.coverage import cover_void, joining
 from stores.epochs import raw_topics, refresh_epochs
-from stores.outages import in_words, is_outage
 
 log = structlog.get_logger()
 
@@ -110,7 +110,6 @@ class VoidOffsets:
                 await self._prove(connection, place, holes, accounted)
 
     async def close(self) -> None:
-        """Stop."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -127,15 +126,12 @@ class VoidOffsets:
         """Do it unless a store is away: it can wait. Raises what is no outage."""
         async with self._one_at_a_time:
             try:
-                connection, _ = await self._connection.open()
-                await work(connection)
+                async with self._connection.use() as (connection, _):
+                    await work(connection)
                 self._told = False
-            except Exception as error:
-                self._connection.discard()
-                if not isinstance(error, KafkaException) and not is_outage(error):
-                    raise
+            except (Backpressure, KafkaException) as error:
                 if not self._told:
-                    why = reason(error) if isinstance(error, KafkaException) else in_words(error)
+                    why = error.reason if isinstance(error, Backpressure) else reason(error)
                     log.warning("void_offsets_not_read", reason=why)
                 self._told = True
 
