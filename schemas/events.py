@@ -40,6 +40,10 @@ class Origin(msgspec.Struct, frozen=True):
     timestamp: int
 
     @property
+    def coordinates(self) -> tuple[str, int, int]:
+        return self.topic, self.partition, self.offset
+
+    @property
     def order(self) -> tuple[int, int, int]:
         """Sorts records of different keys as they arrived."""
         return self.timestamp, self.partition, self.offset

@@ -55,7 +55,7 @@ class RawOriginals:
         """
         if not failures:
             return []
-        places = [_place(failed) for failed in failures]
+        places = [failed.origin.coordinates for failed in failures]
         try:
             found, problem = await asyncio.to_thread(self._lookup.read_some, places)
         except DeliveryFailed as error:
@@ -80,7 +80,3 @@ def _with_original(failed: FailedRecord, message: RawMessage | None, why_not: st
         kept = f" (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"
         return msgspec.structs.replace(failed, payload=payload[:MAX_PAYLOAD_BYTES], message=failed.message + kept)
     return msgspec.structs.replace(failed, payload=payload)
-
-
-def _place(failed: FailedRecord) -> tuple[str, int, int]:
-    return failed.origin.topic, failed.origin.partition, failed.origin.offset

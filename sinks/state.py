@@ -35,16 +35,12 @@ class SinkState:
 
     def __init__(self, sink: str) -> None:
         self._sink = sink
-        self._records = 0
+        self.records = 0
+        """Records that this process has written."""
         self._last_batch_at: float | None = None
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
-
-    @property
-    def records(self) -> int:
-        """Records that this process has written."""
-        return self._records
 
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
@@ -56,7 +52,7 @@ class SinkState:
             WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
         RECORDS.labels(self._sink).inc(records)
         BATCHES.labels(self._sink).inc()
-        self._records += records
+        self.records += records
         self._last_batch_at, self._writing_since = now, None
         self._unconfirmed_since = self._unconfirmed_since or now
         self.store_answers()
@@ -96,7 +92,7 @@ class SinkState:
         )
         details: dict[str, Any] = {
             "state": waiting[1].state if waiting else "running",
-            "records": self._records,
+            "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:

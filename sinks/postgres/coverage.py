@@ -6,11 +6,12 @@ partition's coverage writes it.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place
-from schemas.events import Origin
+from schemas.events import FailedRecord, Origin
+from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
 from stores.failure_states import NOT_DOWNSTREAM
 from stores.tables import OUTCOMES
@@ -71,13 +72,7 @@ LONGEST_RUN_ID = 100
 """Characters. Ours are UUIDs; what a foreign producer takes for one is counted if an index can hold it."""
 
 
-class Covered(Protocol):
-    """A record as coverage knows it."""
-
-    @property
-    def origin(self) -> Origin: ...
-    @property
-    def run(self) -> str | None: ...
+Covered = Arrival | FailedRecord
 
 
 class CoverageUpdate:
@@ -149,7 +144,7 @@ class CoverageUpdate:
 
     async def reopen(self, origins: Sequence[Origin]) -> None:
         """Let those of these records that have failed, and that nobody has acted on since, reach another outcome."""
-        places = [(o.topic, o.partition, o.offset) for o in origins if self.is_covered(o)]
+        places = [origin.coordinates for origin in origins if self.is_covered(origin)]
         if places:
             for topic, partition, offset in await self._connection.fetch(
                 _FAILED, *map(list, zip(*places, strict=True))

@@ -102,7 +102,7 @@ async def find_own_failures(
 
     Of the resolved ones only those come whose originals are still to be read.
     """
-    timestamps = {(origin.topic, origin.partition, origin.offset): origin.timestamp for origin in origins}
+    timestamps = {origin.coordinates: origin.timestamp for origin in origins}
     found, resolved = [], set()
     for row in await connection.fetch(_FIND, *map(list, zip(*timestamps, strict=True))):
         place = row["topic"], row["partition"], row["offset"]
@@ -143,9 +143,7 @@ async def with_originals(
     read = await originals.attach(normal_forms)
     await connection.execute(
         _KEEP_ORIGINAL,
-        [failed.origin.topic for failed in read],
-        [failed.origin.partition for failed in read],
-        [failed.origin.offset for failed in read],
+        *map(list, zip(*(failed.origin.coordinates for failed in read), strict=True)),
         [_text(failed.message) for failed in read],
         [failed.payload for failed in read],
         [after.payload != before.payload for before, after in zip(normal_forms, read, strict=True)],

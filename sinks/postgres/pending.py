@@ -83,12 +83,9 @@ async def keep_claims(connection: Connection, refused: Iterable[Refused]) -> Non
     """Keep with their failures, which are there, those refused for a unique value. In the caller's transaction."""
     claims = [one for one in refused if one.field is not None]
     if claims:
-        origins = [one.arrival.origin for one in claims]
         await connection.execute(
             _KEEP,
-            [origin.topic for origin in origins],
-            [origin.partition for origin in origins],
-            [origin.offset for origin in origins],
+            *map(list, zip(*(one.arrival.origin.coordinates for one in claims), strict=True)),
             [one.arrival.data for one in claims],
             [one.holder for one in claims],
         )

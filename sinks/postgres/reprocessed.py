@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
@@ -36,13 +37,6 @@ class Reprocessed(NamedTuple):
     repeats: list[Arrival]
     withdrawn: set[str]
     """Keys whose rows are gone, since these records have others now."""
-
-
-class _OfNoRun(NamedTuple):
-    """A record in the coverage of a job: the record's own run has counted it."""
-
-    origin: Origin
-    run: str | None = None
 
 
 class _Lost(Exception):
@@ -75,7 +69,8 @@ async def merge_reprocessed(coverage: CoverageUpdate, merge: DatasetMerge, arriv
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
-        of_job.reached(outcome, [_OfNoRun(places[id(arrival)])])
+        # Of no run: the record's own has counted it.
+        of_job.reached(outcome, [structs.replace(arrival, origin=places[id(arrival)], run=None)])
         if not coverage.is_covered(arrival.origin):
             coverage.reached(outcome, [arrival])
     await of_job.close()

@@ -50,7 +50,6 @@ MOST_REFUSED = 500
 
 PART_RECORDS = 1_000
 
-
 LOGGED_KEYS = 10
 """Of refused records in one line of the log."""
 
@@ -230,11 +229,7 @@ class PostgresSink:
         return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
     async def _store_dataset(
-        self,
-        coverage: CoverageUpdate,
-        merge: DatasetMerge,
-        arrivals: list[Arrival],
-        stored: _Stored,
+        self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
     ) -> None:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(coverage, arrivals)
@@ -311,7 +306,7 @@ def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple
         return arrivals, []
     fresh, repeats, seen = [], [], set()
     for arrival in arrivals:
-        place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
+        place = arrival.origin.coordinates
         if place in seen or coverage.is_covered(arrival.origin):
             repeats.append(arrival)
         else:
