@@ -66,7 +66,6 @@ class RawOriginals:
         return [_with_original(failed, found.get(place), why) for failed, place in zip(failures, places, strict=True)]
 
     async def close(self) -> None:
-        """Close the consumer, if there is one."""
         await asyncio.to_thread(self._lookup.close)
 
 

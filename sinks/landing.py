@@ -31,7 +31,6 @@ class Batch(NamedTuple):
     shapes: dict[str, list[SourceShape]]
 
     def sources(self) -> set[str]:
-        """The names of the sources whose records it holds."""
         return {row[4] or PUSHED for rows in self.rows.values() for row in rows}
 
 

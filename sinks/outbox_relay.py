@@ -103,7 +103,6 @@ class Outbox:
             return
 
     def wake(self) -> None:
-        """End a `news` under way."""
         self._news.set()
 
     async def close(self) -> None:
@@ -139,7 +138,6 @@ class OutboxRelay:
         self._outbox.wake()
 
     def health(self) -> dict[str, Any]:
-        """Details for the health server."""
         return {"turn": "active" if self._outbox.has_turn else "standby", **self._state.details()}
 
     async def run(self) -> None:

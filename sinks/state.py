@@ -36,7 +36,6 @@ class SinkState:
     def __init__(self, sink: str) -> None:
         self._sink = sink
         self.records = 0
-        """Records that this process has written."""
         self._last_batch_at: float | None = None
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
@@ -46,7 +45,6 @@ class SinkState:
         self._writing_since = time.monotonic()
 
     def wrote(self, records: int) -> None:
-        """A batch is in the store."""
         now = time.monotonic()
         if self._writing_since is not None:
             WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
@@ -82,7 +80,6 @@ class SinkState:
         FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
 
     def details(self) -> dict[str, Any]:
-        """For the health server."""
         now = time.monotonic()
         waiting, last, writing, unconfirmed = (
             self._waiting,

@@ -89,7 +89,6 @@ class Confirmations:
         return time.monotonic() - min(started) if started else 0.0
 
     def report_complete(self) -> None:
-        """A batch may have become complete."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._confirm_in_order)

@@ -69,6 +69,5 @@ class Counts:
         """By dataset, the sources whose records are held, and why. Replaced, never mutated."""
 
     def confirmed(self, clean: int, failed: int) -> None:
-        """A batch's outputs are safe."""
         self.records_out += clean
         self.records_failed += failed

@@ -140,7 +140,6 @@ class Sighting:
     example: Example
 
     def add(self, other: "Sighting") -> None:
-        """Take the records of another one in."""
         if other.first < self.first:
             self.first, self.example = other.first, other.example
         self.records += other.records
@@ -158,7 +157,6 @@ class Observation:
     shapes: dict[Shape, Sighting] = field(default_factory=dict)
 
     def see(self, shape: Shape, row: RawRow) -> None:
-        """One more record."""
         seen = self.shapes.get(shape)
         if seen is None:
             self.shapes[shape] = Sighting(1, self.records, self.records, Example.of(row))

@@ -37,7 +37,6 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
 
     @property
     def deletes(self) -> bool:
-        """It asks to delete its record."""
         return not self.row
 
 

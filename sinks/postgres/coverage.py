@@ -153,7 +153,6 @@ class CoverageUpdate:
                     self._reopened[topic, partition][offset] = "failed"
 
     def is_held(self, origin: Origin) -> bool:
-        """True if an earlier transaction held the record."""
         return self._reopened[origin.topic, origin.partition].get(origin.offset) == "held"
 
     def reached(self, outcome: str, records: Iterable[Covered]) -> None:
@@ -191,7 +190,6 @@ class CoverageUpdate:
             self._of_runs[run, *place][outcome] += number
 
     async def close(self) -> None:
-        """Write what was reached."""
         places = sorted(place for place, offsets in self._reached.items() if offsets)
         if not places:
             return

@@ -59,7 +59,6 @@ class Deletions:
         self._dataset = dataset
 
     async def tombstones(self, keys: Sequence[str]) -> dict[str, Tombstone]:
-        """The tombstones of these keys; most have none."""
         # Looking each key up costs as much as a tenth of its merge, and most datasets never delete.
         if not await self._connection.fetchval(_ANY, self._dataset.name):
             return {}
@@ -67,7 +66,6 @@ class Deletions:
         return {row["key"]: Tombstone(*row) for row in rows}
 
     async def forget(self, keys: Sequence[str]) -> None:
-        """Remove the tombstones of keys that live again."""
         await self._connection.execute(_FORGET, self._dataset.name, list(keys))
 
     async def withdrawn(self, keys: Sequence[str]) -> dict[str, int]:

@@ -67,11 +67,9 @@ class Merged(NamedTuple):
         return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
 
     def accepted(self) -> list[Arrival]:
-        """All but the refused ones."""
         return [*(stored.arrival for stored in self.stored), *self.superseded]
 
     def by_outcome(self) -> dict[str, list[Arrival]]:
-        """The records by where they ended."""
         ended = defaultdict(list)
         for stored in self.stored:
             ended[stored.outcome].append(stored.arrival)
@@ -139,7 +137,6 @@ class DatasetMerge:
         return merged
 
     async def _delete(self, deletes: list[Arrival]) -> Merged:
-        """Apply one delete per key."""
         versions = await self.deletions.delete(deletes)
         stored = [Stored(one, "deleted", versions[one.key], None, None, None) for one in deletes if one.key in versions]
         return Merged(stored, [one for one in deletes if one.key not in versions], [])

@@ -71,7 +71,6 @@ class _Stored:
     """Keys whose rows, and keys whose claims may have changed, of datasets with unique fields."""
 
     def touch(self, dataset: Dataset, changed: set[str], claimed: set[str]) -> None:
-        """Note more of them."""
         known = self.touched.setdefault(dataset, (set(), set()))
         known[0].update(changed)
         known[1].update(claimed)
