@@ -36,19 +36,14 @@ COMMIT_SECONDS = 1.0
 OnFailure = Callable[[BaseException], None]
 
 
-def output_producer(settings: Settings, **overrides: Any) -> Producer:
+def output_producer(settings: Settings) -> Producer:
     """The producer of normalized records. It waits for a lost broker for ever: the place in the group is kept."""
-    return Producer(
-        producer_config(
-            settings,
-            **{
-                "client.id": f"normalizer-{settings.worker_id}",
-                "queue.buffering.max.kbytes": 32_768,
-                "delivery.timeout.ms": 0,
-                **overrides,
-            },
-        )
-    )
+    ours = {
+        "client.id": f"normalizer-{settings.worker_id}",
+        "queue.buffering.max.kbytes": 32_768,
+        "delivery.timeout.ms": 0,
+    }
+    return Producer(producer_config(settings, **ours))
 
 
 def create_app(
