@@ -17,7 +17,7 @@ from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
-from sinks.failed_records import NO_PARTITION, RawOriginals, now_ms, outgoing_failure
+from sinks.failed_records import NO_PARTITION, RawPayloads, now_ms, outgoing_failure
 from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
@@ -60,7 +60,7 @@ class ElasticsearchSink:
             settings.elasticsearch_url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False
         )
         self._publisher = Publisher(settings)
-        self._originals = RawOriginals(settings)
+        self._payloads = RawPayloads(settings)
         self._reader = ChangeReader(settings)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
@@ -86,7 +86,7 @@ class ElasticsearchSink:
         # Behind a row that the API has written there is no record to read back.
         came = [failed for failed in refused if failed.dataset in self._ingested]
         written = [failed for failed in refused if failed.dataset not in self._ingested]
-        failures = [*await self._originals.attach(came), *written]
+        failures = [*await self._payloads.attach(came), *written]
         return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in failures])).confirmed()
 
     async def index(self, batch: list[BulkItem]) -> list[FailedRecord]:
@@ -95,7 +95,7 @@ class ElasticsearchSink:
 
     async def close(self) -> None:
         await self._publisher.close()
-        await self._originals.close()
+        await self._payloads.close()
         await self._client.close()
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:

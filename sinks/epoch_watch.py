@@ -22,7 +22,7 @@ class EpochWatch:
         self._latest: dict[tuple[str, int], tuple[int, int]] = {}
         self._epochs: dict[str, list[Epoch]] = {}
 
-    async def look(self, connection: Connection, origins: Iterable[Origin]) -> bool:
+    async def check(self, connection: Connection, origins: Iterable[Origin]) -> bool:
         """True if records of an ended epoch may be among these: then `rebased` gives the coordinates to count under.
 
         Asks the broker when a partition is new here, or counts from a lower offset at a later time: a redelivery has

@@ -41,7 +41,7 @@ def outgoing_failure(failed: FailedRecord, settings: Settings) -> Outgoing:
     return Outgoing(settings.named(FAILURES_TOPIC), real_partition(failed.origin.partition), key, _encode(failed))
 
 
-class RawOriginals:
+class RawPayloads:
     """Reads originals back from the raw topics. Connects at the first rejection."""
 
     def __init__(self, settings: Settings) -> None:
@@ -63,13 +63,13 @@ class RawOriginals:
         if problem is not None:
             log.warning("originals_not_read", reason=problem, failures=len(failures), found=len(found))
         why = GONE if problem is None else f"its original could not be read ({problem})"
-        return [_with_original(failed, found.get(place), why) for failed, place in zip(failures, places, strict=True)]
+        return [_with_payload(failed, found.get(place), why) for failed, place in zip(failures, places, strict=True)]
 
     async def close(self) -> None:
         await asyncio.to_thread(self._lookup.close)
 
 
-def _with_original(failed: FailedRecord, message: RawMessage | None, why_not: str) -> FailedRecord:
+def _with_payload(failed: FailedRecord, message: RawMessage | None, why_not: str) -> FailedRecord:
     # A topic that was deleted and created again has another record at the same coordinates.
     if message is None or message.timestamp != failed.origin.timestamp:
         why = why_not if message is None else GONE

@@ -62,7 +62,7 @@ class LandingSink:
         async with self._connection.use() as (connection, new):
             if new:
                 await _create_stages(connection)
-            if await self._epochs.look(connection, map(_origin, chain(*batch.rows.values()))):
+            if await self._epochs.check(connection, map(_origin, chain(*batch.rows.values()))):
                 for rows in batch.rows.values():
                     rows[:] = [self._rebased(row) for row in rows]
             async with connection.transaction():

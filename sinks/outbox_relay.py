@@ -33,7 +33,7 @@ NAME = "relay"
 
 BATCH_ENTRIES = 1_000
 
-LOOK_EVERY_SECONDS = 1.0
+ASK_EVERY_SECONDS = 1.0
 """A commit wakes the relay at once. This is for a notification that was lost with its connection, and for the turn."""
 
 CONFIRM_SECONDS = 3.0
@@ -155,7 +155,7 @@ class OutboxRelay:
             await self._through_outages(self._set_up)
             while not self._stopping.is_set():
                 if not await self._through_outages(self._move_some):
-                    await self._outbox.news(LOOK_EVERY_SECONDS)
+                    await self._outbox.news(ASK_EVERY_SECONDS)
         except Stopped:
             return
 

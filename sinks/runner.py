@@ -27,8 +27,8 @@ HOLD_SECONDS = 0.25
 
 COMMIT_RETRY_SECONDS = 1.0
 
-LOOK_AGAIN_SECONDS = 15.0
-"""Between two looks at the store of a sink that has paused a topic, which may take it now."""
+SET_UP_AGAIN_SECONDS = 15.0
+"""Between two tries to set up the store of a sink that has paused a topic."""
 
 ANSWER_EVERY_SECONDS = 0.01
 """A commit is answered in some milliseconds."""
@@ -84,7 +84,7 @@ class Runner(Generic[Batch]):
         """Polls and prepares the batch after the one that is written."""
         self._behind: asyncio.Task[None] | None = None
         """Confirms and commits the batch before it."""
-        self._looked_at = 0.0
+        self._set_up_at = 0.0
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
@@ -132,7 +132,7 @@ class Runner(Generic[Batch]):
         self._ahead = self._begin_next()
         # Only when nothing of a paused topic is in hand any more, it may go on from where it was left.
         all_left = prepared.without == self._paused_topics()
-        if self._sink.paused and all_left and time.monotonic() > self._looked_at + LOOK_AGAIN_SECONDS:
+        if self._sink.paused and all_left and time.monotonic() > self._set_up_at + SET_UP_AGAIN_SECONDS:
             await self._set_up()
         return prepared
 
@@ -201,7 +201,7 @@ class Runner(Generic[Batch]):
     async def _set_up(self) -> None:
         before = dict(self._sink.paused)
         await self._through_outages(self._sink.setup)
-        self._looked_at = time.monotonic()
+        self._set_up_at = time.monotonic()
         for topic, reason in self._sink.paused.items() - before.items():
             log.error("topic_paused", sink=self._sink.name, topic=topic, reason=reason)
         for topic in before.keys() - self._sink.paused.keys():

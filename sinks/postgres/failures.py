@@ -10,7 +10,7 @@ from msgspec import structs
 from runtime.fault_points import crash_here
 from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
-from sinks.failed_records import RawOriginals, now_ms
+from sinks.failed_records import RawPayloads, now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
 
@@ -58,7 +58,7 @@ _FIND = f"""
         USING ("topic", "partition", "offset")
     WHERE stage = '{STAGE}' AND (state <> 'resolved' OR right(message, {len(_UNREAD)}) = '{_UNREAD}')"""  # noqa: S608
 
-_KEEP_ORIGINAL = f"""
+_KEEP_PAYLOAD = f"""
     UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END
     FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[])
         AS w (topic, "partition", "offset", message, payload, is_read)
@@ -84,7 +84,7 @@ def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
 
 
 def unread(failed: FailedRecord) -> FailedRecord:
-    """The failure as it is recorded until `with_originals` has read the bytes that were published. Pure."""
+    """The failure as it is recorded until `with_raw_payloads` has read the bytes that were published. Pure."""
     return structs.replace(failed, message=failed.message + _UNREAD)
 
 
@@ -125,8 +125,8 @@ async def find_own_failures(
     return found, resolved
 
 
-async def with_originals(
-    connection: Connection, originals: RawOriginals, failures: Sequence[FailedRecord]
+async def with_raw_payloads(
+    connection: Connection, payloads: RawPayloads, failures: Sequence[FailedRecord]
 ) -> list[FailedRecord]:
     """The same failures, with the bytes that were published, which are recorded too. Idempotent.
 
@@ -140,9 +140,9 @@ async def with_originals(
     if not normal_forms:
         return list(failures)
     crash_here("failures_recorded")
-    read = await originals.attach(normal_forms)
+    read = await payloads.attach(normal_forms)
     await connection.execute(
-        _KEEP_ORIGINAL,
+        _KEEP_PAYLOAD,
         *map(list, zip(*(failed.origin.coordinates for failed in read), strict=True)),
         [_text(failed.message) for failed in read],
         [failed.payload for failed in read],

@@ -16,7 +16,7 @@ from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import RawOriginals, outgoing_failure
+from sinks.failed_records import RawPayloads, outgoing_failure
 from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.batch import Batch, Decoder
@@ -29,7 +29,7 @@ from sinks.postgres.failures import (
     find_own_failures,
     insert_failures,
     unread,
-    with_originals,
+    with_raw_payloads,
 )
 from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
@@ -85,7 +85,7 @@ class PostgresSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
-        self._originals = RawOriginals(settings)
+        self._payloads = RawPayloads(settings)
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
@@ -133,7 +133,7 @@ class PostgresSink:
                     if dataset.name not in paused:
                         with blaming(dataset):
                             await connection.execute(sql.create_stage(dataset))
-            if await self._epochs.look(connection, batch.origins()):
+            if await self._epochs.check(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)
             try:
                 outgoing = await self.store(connection, batch, MOST_REFUSED)
@@ -223,7 +223,7 @@ class PostgresSink:
         if stored.recorded:
             found, of_resolved = await find_own_failures(connection, stored.recorded)
             failures, resolved = [*failures, *found], resolved | of_resolved
-        failures = await with_originals(connection, self._originals, failures)
+        failures = await with_raw_payloads(connection, self._payloads, failures)
         open_failures = (failed for failed in failures if failed.origin not in resolved)
         return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
@@ -283,7 +283,7 @@ class PostgresSink:
 
     async def close(self) -> None:
         await self._publisher.close()
-        await self._originals.close()
+        await self._payloads.close()
         await self._void.close()
         await self._connection.close()
 

@@ -121,7 +121,7 @@ def stored_versions(settings: Settings) -> dict[str, int]:
 async def test_a_commit_wakes_the_relay_and_what_is_confirmed_leaves_the_outbox(
     pipeline_settings: Settings, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks.outbox_relay, "LOOK_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(sinks.outbox_relay, "ASK_EVERY_SECONDS", 3600)
     async with relaying(pipeline_settings) as relay:
 
         async def active() -> bool:
