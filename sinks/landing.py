@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
-from schemas.source_kinds import LANDING_TABLES
+from schemas.source_kinds import LANDING_TABLES, LandingTable
 from sinks.drift import store as drifts
 from sinks.drift.fields import Group, RawRow, Shape, SourceShape, observations, postgres_text, source_shape
 from sinks.epoch_watch import EpochWatch
@@ -17,7 +17,7 @@ from sinks.postgres.connection import Connection, SinkConnection
 from sinks.sink import Message
 from stores.migrate import setup_schema
 
-TABLES = ("raw_api_data", "raw_csv_data")
+TABLES: tuple[LandingTable, ...] = get_args(LandingTable)
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")
 
 Place = tuple[str, int, int]
