@@ -40,12 +40,12 @@ from schemas.topics import all_topics
 from sinks.lifecycle import run_in_loop
 from sinks.postgres.arrivals import decode_arrival
 from sinks.postgres.sink import PostgresSink
-from sinks.postgres.statements import statements
+from sinks.postgres.statements import staged_columns
 from sinks.runner import Runner
 from stores.migrate import migrate
 
 CUSTOMERS = dataset_named("customers")
-COLUMNS = [*statements(CUSTOMERS).staged_columns[1:], "version"]
+COLUMNS = [*staged_columns(CUSTOMERS)[1:], "version"]
 ROWS_A_COPY = 5000
 
 TARGET = 0.5

@@ -11,7 +11,7 @@ from commands.trouble import answered_by
 from runtime.settings import Settings
 from services.audits.deep_audit import KINDS, StoreAudit, counts
 from services.audits.stores import DeepAudit, audit_stores
-from sinks.held_versions import StoreTrouble
+from sinks.sink import StoreTrouble
 
 SHOWN_KEYS = 10
 """Differing keys that are named per dataset and store; --json has them all."""

@@ -2,7 +2,7 @@
 
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
-from sinks.lifecycle import run_in_loop, run_until_signal
+from sinks.lifecycle import run_until_signal
 from sinks.outbox_relay import NAME, OutboxRelay
 
 
@@ -17,4 +17,5 @@ def relay() -> None:
     """
     settings = load_settings()
     configure_logging(settings, NAME)
-    run_in_loop(run_until_signal(OutboxRelay(settings), settings))
+    working = OutboxRelay(settings)
+    run_until_signal(working.run, working.stop, working.health, settings)

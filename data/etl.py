@@ -26,23 +26,14 @@ from schemas.dataset import Dataset
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, CleanRecord
 from schemas.field_reading import encode_mapping
 from schemas.registry import dataset_named
-from stream_processors.normalize import RecordNormalizer, Rejected
+from services.renormalizing import RawRecord, normalize
+from stream_processors.normalize import Rejected
+
+NOWHERE = ("", 0, 0, 0)
+"""Coordinates of a row that has been in no topic."""
 
 _decode_clean = msgspec.json.Decoder(CleanRecord).decode
 _decode_data = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """A row as the normalizer takes it; it has been in no topic."""
-
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    key: bytes | None = None
-    topic: str = ""
-    partition: int = 0
-    offset: int = 0
-    timestamp: int = 0
 
 
 @dataclass
@@ -58,14 +49,14 @@ def clean_file(path: Path, dataset: Dataset) -> Cleaned:
     """Read a CSV file and apply the dataset's rules row by row. Blocking. Raises SourceFailed."""
     block = CsvBlock(kind="csv", path=str(path), dataset=dataset.name)
     source = CsvSource(block.describe(path.stem), block, path)
-    normalizer, cleaned = RecordNormalizer(dataset), Cleaned()
+    cleaned = Cleaned()
     for batch in source.read():
         cleaned.initial_rows += batch.blank
         mapping = ((HEADER_MAPPING, encode_mapping(batch.readings or {})),)
         for record in batch.records:
             cleaned.initial_rows += 1
             problem = ((HEADER_PROBLEM, record.problem.encode("utf-8", "replace")),) if record.problem else mapping
-            outcome = normalizer.normalize(_Raw(record.value, problem), now_ms=0)
+            outcome = normalize(dataset, RawRecord(*NOWHERE, None, record.value, problem), now_ms=0)
             if isinstance(outcome, Rejected):
                 cleaned.failed[outcome.reason] += 1
             elif not dataset.first_wins or outcome.key not in cleaned.records:

@@ -4,6 +4,7 @@ from typing import Final
 
 from producers.source import SourceDescription
 from schemas.fields import FromSource
+from schemas.source_kinds import repeats_keys
 
 MOST_KEPT: Final = 65_536
 """Hashes that are kept: 6 MB."""
@@ -47,8 +48,8 @@ class DistinctKeys:
 
 
 def repeated_keys(source: SourceDescription, keys: DistinctKeys) -> str | None:
-    """A warning about keys that can hardly be meant as such. Pure. A topic may have many versions of its keys."""
-    if not keys.repeat or source.kind == "kafka":
+    """A warning about keys that can hardly be meant as such. Pure."""
+    if not keys.repeat or repeats_keys(source.kind):
         return None
     types = {field.name: field.type for field in source.dataset.fields}
     own = [name for name in source.dataset.key if not isinstance(types[name], FromSource)]

@@ -1,7 +1,7 @@
 """A source: a name, a dataset, a field mapping, and records that come in batches.
 
 A kind of source is a model of its block in sources.toml (`SourceBlock`) that builds a `Source`, in a file or folder
-here, and an entry in producers/sources.py.
+here, and a line in schemas/source_kinds.py.
 """
 
 import abc

@@ -4,23 +4,16 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import ValidationError
 
-from producers.api.source import ApiBlock
-from producers.csv.source import CsvBlock
-from producers.jsonl.source import JsonLinesBlock
-from producers.kafka.source import KafkaBlock
-from producers.rss.source import RssBlock
 from producers.source import Source, SourceBlock, check_source_name
-from producers.webhook.source import WebhookBlock
 from runtime.settings import ENV_FILE, Settings, read_variables
+from schemas.source_kinds import SOURCE_KINDS
 
-KINDS: dict[str, type[SourceBlock]] = {
-    block.kind_name(): block for block in (ApiBlock, CsvBlock, JsonLinesBlock, KafkaBlock, RssBlock, WebhookBlock)
-}
-"""Every kind of source by its name; a new kind is one file, or folder, and one block here."""
+KINDS: dict[str, type[SourceBlock]] = {kind.name: resolve_name(kind.code) for kind in SOURCE_KINDS}
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

@@ -6,8 +6,8 @@ See decision 0021.
 
 import fcntl
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -86,36 +86,33 @@ def running(home: Path) -> list[Rehearsal]:
 def begin(home: Path, rehearsal: Rehearsal) -> None:
     """Add a rehearsal; it replaces one of the same stage, kind and source. Raises RefusedRehearsal, OSError."""
     rehearsal.check()
-
-    def added(kept: list[Rehearsal]) -> list[Rehearsal]:
-        alike = (rehearsal.stage, rehearsal.kind, rehearsal.source)
-        return [*(one for one in kept if (one.stage, one.kind, one.source) != alike), rehearsal]
-
-    _change(home, added)
+    alike = (rehearsal.stage, rehearsal.kind, rehearsal.source)
+    with _rewritten(home) as kept:
+        kept[:] = [*(one for one in kept if (one.stage, one.kind, one.source) != alike), rehearsal]
 
 
 def end(home: Path, ids: set[str] | None = None) -> list[Rehearsal]:
     """End the rehearsals with these ids (None: all) and return them. Processes know within a second. Raises OSError."""
-    ended: list[Rehearsal] = []
-
-    def without(kept: list[Rehearsal]) -> list[Rehearsal]:
-        ended.extend(one for one in kept if ids is None or one.id in ids)
-        return [one for one in kept if one not in ended]
-
-    if file_of(home).exists():
-        _change(home, without)
+    if not file_of(home).exists():
+        return []
+    with _rewritten(home) as kept:
+        ended = [one for one in kept if ids is None or one.id in ids]
+        kept[:] = [one for one in kept if one not in ended]
     return ended
 
 
-def _change(home: Path, change: Callable[[list[Rehearsal]], list[Rehearsal]]) -> None:
+@contextmanager
+def _rewritten(home: Path) -> Iterator[list[Rehearsal]]:
+    """Those that are running; the file is written of the list as it is changed in here. One process at a time."""
     file = file_of(home)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = running(home)
+        yield kept
         written = file.with_suffix(".new")
         try:
-            written.write_bytes(msgspec.json.encode(change(running(home))))
+            written.write_bytes(msgspec.json.encode(kept))
             written.replace(file)
         finally:
-            with suppress(FileNotFoundError):
-                written.unlink()
+            written.unlink(missing_ok=True)

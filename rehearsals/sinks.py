@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Generic, cast
 
 from rehearsals.watch import RehearsalWatch, arm_crash, watch_for
@@ -10,7 +10,7 @@ from runtime.errors import Backpressure
 from runtime.fault_points import FaultPoint, crash_here
 from runtime.settings import Settings
 from schemas.sinks import DeclaredSink, load
-from sinks.sink import Batch, Message, Sink
+from sinks.sink import Batch, Sink
 
 ANY_SINK: tuple[FaultPoint, ...] = ("batch_written",)
 POINTS: dict[str, tuple[FaultPoint, ...]] = {"postgres": (*ANY_SINK, "rows_committed", "changes_confirmed")}
@@ -38,20 +38,11 @@ class RehearsedSink(Generic[Batch]):
     def __init__(self, sink: Sink[Batch], watch: RehearsalWatch) -> None:
         self._sink = sink
         self._watch = watch
-
-    @property
-    def name(self) -> str:
-        return self._sink.name
+        self.name, self.setup, self.prepare, self.close = sink.name, sink.setup, sink.prepare, sink.close
 
     @property
     def paused(self) -> Mapping[str, str]:
         return self._sink.paused
-
-    async def setup(self) -> None:
-        await self._sink.setup()
-
-    def prepare(self, messages: Sequence[Message]) -> Batch:
-        return self._sink.prepare(messages)
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
         """Raises RehearsedOutage beside what the sink itself raises."""
@@ -65,6 +56,3 @@ class RehearsedSink(Generic[Batch]):
         confirmed = await self._sink.write(batch)
         crash_here("batch_written")
         return confirmed
-
-    async def close(self) -> None:
-        await self._sink.close()

@@ -66,7 +66,6 @@ class RehearsalWatch:
         return None
 
     def count(self, rehearsal: Rehearsal) -> None:
-        """Count a failure that was injected."""
         INJECTED.labels(self._stage, rehearsal.kind).inc()
 
     def _take(self, known: tuple[Rehearsal, ...]) -> None:

@@ -39,6 +39,21 @@ class Origin(msgspec.Struct, frozen=True):
     offset: int
     timestamp: int
 
+    @property
+    def coordinates(self) -> tuple[str, int, int]:
+        return self.topic, self.partition, self.offset
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sorts records of different keys as they arrived."""
+        return self.timestamp, self.partition, self.offset
+
+    def is_newer_than(self, other: "Origin") -> bool:
+        """The order of arrival: by offset within a raw partition, by the broker's time across partitions."""
+        if self.partition == other.partition:
+            return self.offset > other.offset
+        return self.order > other.order
+
 
 DELETED = b"null"
 """The `data` of a record that has been deleted."""

@@ -27,7 +27,7 @@ class DeclaredSink:
     without: str = ""
     """Message where the pipeline does without that server."""
     versions: str | None = None
-    """MODULE:CLASS of its sinks.held_versions.HeldVersions, if `headrace audit --deep` can compare what it wrote."""
+    """MODULE:CLASS of its sinks.sink.HeldVersions, if `headrace audit --deep` can compare what it wrote."""
 
     @property
     def group(self) -> str:

@@ -6,14 +6,13 @@ import time
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException
 from prometheus_client import Counter
 
 from local_stack.state_folder import StateFolder
 from local_stack.watchdog_restarts import health_of_group, remember, restart
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
-from runtime.kafka.clients import reason
+from runtime.kafka.trouble import KafkaTrouble
 from runtime.settings import Settings
 
 LONGEST_PAUSE_SECONDS = 5.0
@@ -32,7 +31,7 @@ class Watchdog:
         self._state = state
         self._limit = float(settings.watchdog_stall_seconds)
         self._samples: list[Sample] = []
-        self._kafka_problem: str | None = None
+        self._kafka = KafkaTrouble()
         self._spared: set[str] = set()
         self._explained_at: dict[str, float] = {}
         self._restarts = 0
@@ -47,7 +46,7 @@ class Watchdog:
             "state": "watching" if self._limit else "off",
             "stall_seconds": self._limit,
             "restarts": self._restarts,
-            "kafka": self._kafka_problem or "answers",
+            "kafka": self._kafka.problem or "answers",
         }
 
     async def check(self) -> None:
@@ -65,16 +64,8 @@ class Watchdog:
 
     async def _read(self) -> None:
         rows = None
-        problem = None
-        try:
+        with self._kafka.noted():
             rows = tuple(await read_lag(self._settings))
-        except KafkaException as error:
-            problem = reason(error)
-        if problem and not self._kafka_problem:
-            log.warning("kafka_lost", problem=problem)
-        elif self._kafka_problem and not problem:
-            log.info("kafka_back")
-        self._kafka_problem = problem
         self._samples.append(Sample(time.monotonic(), rows))
 
     async def _help(self, group: str, stalls: list[Stall]) -> None:

@@ -1,7 +1,7 @@
 """`headrace sink elasticsearch`: *.changed → search indices, by bulk requests of raw bytes with external versions."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,10 +17,8 @@ from schemas.events import ChangeEvent, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
 from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
-from sinks.failed_records import NO_PARTITION, now_ms, outgoing_failure
-from sinks.held_versions import PAGE, Held, Holdings, StoreTrouble
-from sinks.raw_originals import RawOriginals
-from sinks.sink import Message
+from sinks.failed_records import NO_PARTITION, RawPayloads, now_ms, outgoing_failure
+from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
 STORE = "Elasticsearch"
@@ -62,22 +60,16 @@ class ElasticsearchSink:
             settings.elasticsearch_url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False
         )
         self._publisher = Publisher(settings)
-        self._originals = RawOriginals(settings)
+        self._payloads = RawPayloads(settings)
         self._reader = ChangeReader(settings)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
 
     async def setup(self) -> None:
-        try:
+        with _outages_held():
             misfits = (await ensure_indices(self._client, self._settings)).misfits
-            self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
-        except TransportError as error:
-            raise Backpressure(STORE, _in_words(error)) from error
-        except ApiError as error:
-            if _may_pass(error):
-                raise Backpressure(STORE, _in_words(error)) from error
-            raise
+        self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
 
     def prepare(self, messages: Sequence[Message]) -> list[BulkItem]:
         return [
@@ -94,7 +86,7 @@ class ElasticsearchSink:
         # Behind a row that the API has written there is no record to read back.
         came = [failed for failed in refused if failed.dataset in self._ingested]
         written = [failed for failed in refused if failed.dataset not in self._ingested]
-        failures = [*await self._originals.attach(came), *written]
+        failures = [*await self._payloads.attach(came), *written]
         return (await self._publisher.publish([outgoing_failure(one, self._settings) for one in failures])).confirmed()
 
     async def index(self, batch: list[BulkItem]) -> list[FailedRecord]:
@@ -103,22 +95,19 @@ class ElasticsearchSink:
 
     async def close(self) -> None:
         await self._publisher.close()
-        await self._originals.close()
+        await self._payloads.close()
         await self._client.close()
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:
         try:
-            response = await self._client.perform_request(
-                "POST",
-                "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
-                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                body=b"".join([item.lines for item in items]),
-            )
-        except TransportError as error:
-            raise Backpressure(STORE, _in_words(error)) from error
+            with _outages_held():
+                response = await self._client.perform_request(
+                    "POST",
+                    "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
+                    headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+                    body=b"".join([item.lines for item in items]),
+                )
         except ApiError as error:
-            if _may_pass(error):
-                raise Backpressure(STORE, _in_words(error)) from error
             if error.meta.status not in _REFUSED_WHOLE:
                 raise
             # Too large, or one item of it (an id of more than 512 bytes) makes Elasticsearch refuse the whole request.
@@ -240,9 +229,15 @@ def refusal(item: BulkItem, message: str) -> FailedRecord:
     )
 
 
-def _may_pass(error: ApiError) -> bool:
-    """True for a request refused whole that may be taken later, as once there is room on the disk."""
-    return error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE
+@contextmanager
+def _outages_held() -> Iterator[None]:
+    """Raises Backpressure where nobody answers, and for what may be taken later, as once there is room on the disk."""
+    try:
+        yield
+    except (TransportError, ApiError) as error:
+        if isinstance(error, ApiError) and not (error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE):
+            raise
+        raise Backpressure(STORE, _in_words(error)) from error
 
 
 def _in_words(error: Exception) -> str:

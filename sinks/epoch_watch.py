@@ -22,8 +22,8 @@ class EpochWatch:
         self._latest: dict[tuple[str, int], tuple[int, int]] = {}
         self._epochs: dict[str, list[Epoch]] = {}
 
-    async def look(self, connection: Connection, origins: Iterable[Origin]) -> bool:
-        """True if records of an ended epoch may be among these: then `rebased` gives the coordinates to book under.
+    async def check(self, connection: Connection, origins: Iterable[Origin]) -> bool:
+        """True if records of an ended epoch may be among these: then `rebased` gives the coordinates to count under.
 
         Asks the broker when a partition is new here, or counts from a lower offset at a later time: a redelivery has
         a lower offset and an earlier time. Begins the new epoch if there is one. Raises Backpressure for Kafka.
@@ -37,7 +37,7 @@ class EpochWatch:
         return any(len(epochs) > 1 for epochs in self._epochs.values())
 
     def rebased(self, origin: Origin) -> Origin:
-        """The coordinates to book a record under: its own, or archived ones if it is of an ended epoch. Idempotent."""
+        """The coordinates to count a record under: its own, or archived ones if it is of an ended epoch. Idempotent."""
         epochs = self._epochs.get(origin.topic, ())
         if len(epochs) < 2 or origin.timestamp >= epochs[-1].began_at:
             return origin

@@ -90,7 +90,6 @@ class GroupConsumer:
         self.assigned: tuple[tuple[str, int], ...] = ()
 
     def open(self) -> None:
-        """Join the group."""
         self._consumer = Consumer(self._config)
         self._consumer.subscribe(
             self._topics, on_assign=self._on_change, on_revoke=self._on_lost, on_lost=self._on_lost
@@ -268,7 +267,7 @@ class GroupConsumer:
         return self._without_those_aside(messages)
 
     def _note_position(self, message: Message) -> None:
-        """Of a record, or of the end, which comes in its place: all records before it have been handed out."""
+        """Note that all before a record, or before the end, which comes in its place, has been handed out."""
         place, at_the_end = (message.topic(), message.partition()), message.error() is not None
         position = message.offset() + (not at_the_end)
         if place[0] in self._aside:
@@ -277,7 +276,7 @@ class GroupConsumer:
             self._behind[place] = self._position[place] = position
 
     def _join_again(self) -> None:
-        """As a new member: a consumer that is fenced or stranded does nothing more. What is uncommitted comes again."""
+        """Join as a new member: one that is fenced or stranded does nothing more. What is uncommitted comes again."""
         member = self._config["group.instance.id"]
         if self._fenced:
             self._note_fence(member)

@@ -3,22 +3,21 @@
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
+from schemas.source_kinds import LANDING_TABLES, LandingTable
 from sinks.drift import store as drifts
-from sinks.drift.fields import Group, RawRow, Shape, SourceShape, SourceShapes, observations, postgres_text
+from sinks.drift.fields import Group, RawRow, Shape, SourceShape, observations, postgres_text, source_shape
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.sink import Message
 from stores.migrate import setup_schema
-from stores.outages import STORE, in_words, is_outage
 
-TABLES = ("raw_api_data", "raw_csv_data")
+TABLES: tuple[LandingTable, ...] = get_args(LandingTable)
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")
 
 Place = tuple[str, int, int]
@@ -32,7 +31,6 @@ class Batch(NamedTuple):
     shapes: dict[str, list[SourceShape]]
 
     def sources(self) -> set[str]:
-        """The names of the sources whose records it holds."""
         return {row[4] or PUSHED for rows in self.rows.values() for row in rows}
 
 
@@ -45,8 +43,7 @@ class LandingSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
-        self._shapes = SourceShapes(settings)
-        self._datasets = {dataset.name: dataset for dataset in ingested_datasets()}
+        self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
 
     async def setup(self) -> None:
@@ -58,15 +55,14 @@ class LandingSink:
             headers = dict(message.headers() or ())
             table, row = landed_row(message, headers)
             batch.rows[table].append(row)
-            batch.shapes[table].append(self._shapes.of(message, headers))
+            batch.shapes[table].append(source_shape(message, headers, self._datasets[message.topic()]))
         return batch
 
     async def write(self, batch: Batch) -> Awaitable[None] | None:
-        try:
-            connection, new = await self._connection.open()
+        async with self._connection.use() as (connection, new):
             if new:
                 await _create_stages(connection)
-            if await self._epochs.look(connection, map(_origin, chain(*batch.rows.values()))):
+            if await self._epochs.check(connection, map(_origin, chain(*batch.rows.values()))):
                 for rows in batch.rows.values():
                     rows[:] = [self._rebased(row) for row in rows]
             async with connection.transaction():
@@ -75,12 +71,7 @@ class LandingSink:
                     if rows:
                         landed = await _land(connection, table, rows)
                         shown += _of_new_rows(rows, batch.shapes[table], landed)
-                begun = await drifts.record(connection, observations(shown), self._datasets)
-        except Exception as error:
-            self._connection.discard()
-            if is_outage(error):
-                raise Backpressure(STORE, in_words(error)) from error
-            raise
+                begun = await drifts.record(connection, observations(shown))
         for drift in begun:
             drift.announce()
         return None
@@ -100,7 +91,7 @@ def _origin(row: RawRow) -> Origin:
 
 def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, RawRow]:
     """The table and row of a raw record. Pure. Whatever the bytes are, the row is one that Postgres takes."""
-    table = "raw_csv_data" if headers.get(HEADER_KIND) == b"csv" else "raw_api_data"
+    table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
     return table, (
         message.topic(),
         message.partition(),

@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -34,31 +34,30 @@ class Stopped(Exception):
     """The process is to stop while it waits for a store: the batch in hand is left to redelivery."""
 
 
-class Worker(Protocol):
-    """A process's work. `stop` belongs to the event loop's thread, `health` may be called from any."""
-
-    def stop(self) -> None:
-        """Finish the batch in hand and end `run`."""
-
-    def health(self) -> dict[str, Any]:
-        """Details for the health server."""
-
-    async def run(self) -> None:
-        """Work until stopped. Raises what calls for a crash."""
-
-
 def run_in_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run on a fast event loop that gets its turn while another thread prepares the next batch."""
     sys.setswitchinterval(SWITCH_SECONDS)
     return uvloop.run(main)
 
 
-async def run_until_signal(worker: Worker, settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, with a health server. Raises what is neither a record's fault nor an outage."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-    with HealthServer(settings.health_port, worker.health):
-        await worker.run()
+def run_until_signal(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    stop: Callable[[], None],
+    health: Callable[[], dict[str, Any]],
+    settings: Settings,
+) -> None:
+    """Work until SIGTERM or SIGINT calls `stop`, with a health server. Blocking.
+
+    Raises what the work raises. `health` is called from another thread.
+    """
+
+    async def main() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        with HealthServer(settings.health_port, health):
+            await work()
+
+    run_in_loop(main())
 
 
 async def run_and_drain(

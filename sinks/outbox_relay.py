@@ -6,9 +6,10 @@ which followers take idempotently. One relay works at a time, others stand by; s
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
@@ -22,15 +23,17 @@ from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
-from sinks.postgres.outbox import Entry, Outbox
+from sinks.postgres.connection import Connection, SinkConnection
 from sinks.state import SinkState
+from stores.advisory_locks import KEEPALIVES, RELAY, try_lock
 from stores.migrate import setup_schema
+from stores.tables import OUTBOX_CHANNEL
 
 NAME = "relay"
 
 BATCH_ENTRIES = 1_000
 
-LOOK_EVERY_SECONDS = 1.0
+ASK_EVERY_SECONDS = 1.0
 """A commit wakes the relay at once. This is for a notification that was lost with its connection, and for the turn."""
 
 CONFIRM_SECONDS = 3.0
@@ -42,9 +45,81 @@ PUBLISHED_AFTER = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0),
 )
 
+_NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
+
+# An entry that a writer is replacing at this moment is passed over: what it says next is still to be published. So the
+# relay never waits for a writer, nor a writer for the relay for longer than this statement takes.
+_REMOVE = """
+    DELETE FROM outbox WHERE version IN (
+        SELECT version FROM outbox WHERE version = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED)"""
+
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """A change event that is to be published."""
+
+    dataset: str
+    key: str
+    version: int
+    event: bytes
+    written_at: datetime
+
+
+class Outbox:
+    """One session at a time has the turn, until it ends. Every call raises Backpressure while Postgres is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection = SinkConnection(settings, **KEEPALIVES)
+        self._news = asyncio.Event()
+        self._took_turn = False
+
+    @property
+    def has_turn(self) -> bool:
+        """True while this session publishes and others stand by."""
+        return self._took_turn and self._connection.is_open
+
+    async def next(self, limit: int) -> list[Entry]:
+        """The oldest entries; none while another session has the turn."""
+        self._news.clear()
+        async with self._session() as connection:
+            if not self._took_turn:
+                self._took_turn = await try_lock(connection, RELAY)
+            return [Entry(*row) for row in await connection.fetch(_NEXT, limit)] if self._took_turn else []
+
+    async def remove(self, entries: Sequence[Entry]) -> None:
+        """Take out what has been published, unless something newer of its key has taken its place. Idempotent."""
+        async with self._session() as connection:
+            await connection.execute(_REMOVE, [entry.version for entry in entries])
+
+    async def news(self, seconds: float) -> None:
+        """Wait for a commit that put something in since the last `next`, for so long at most, or for `wake`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def wake(self) -> None:
+        self._news.set()
+
+    async def close(self) -> None:
+        """End the session, and with it the turn."""
+        await self._connection.close()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Connection]:
+        """A new session has neither the turn nor the listener of the one before."""
+        async with self._connection.use() as (connection, new):
+            if new:
+                self._took_turn = False
+                await connection.add_listener(OUTBOX_CHANNEL, self._hear)
+            yield connection
+
+    def _hear(self, _connection: Connection, _process: int, _channel: str, _payload: Any) -> None:
+        self._news.set()
 
 
 class OutboxRelay:
@@ -63,7 +138,6 @@ class OutboxRelay:
         self._outbox.wake()
 
     def health(self) -> dict[str, Any]:
-        """Details for the health server."""
         return {"turn": "active" if self._outbox.has_turn else "standby", **self._state.details()}
 
     async def run(self) -> None:
@@ -81,7 +155,7 @@ class OutboxRelay:
             await self._through_outages(self._set_up)
             while not self._stopping.is_set():
                 if not await self._through_outages(self._move_some):
-                    await self._outbox.news(LOOK_EVERY_SECONDS)
+                    await self._outbox.news(ASK_EVERY_SECONDS)
         except Stopped:
             return
 

@@ -14,8 +14,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
-from sinks.held_versions import PAGE, Held, Holdings
-from sinks.sink import Message
+from sinks.sink import PAGE, Held, Holdings, Message
 from stores.cache import Invalidation, VersionedCache
 
 STORE = "Redis"

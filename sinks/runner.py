@@ -18,7 +18,7 @@ from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
 from sinks.group_consumer import GroupConsumer, Offsets, Polled
-from sinks.lifecycle import Stopped, run_and_drain, run_in_loop, run_until_signal, through_outages
+from sinks.lifecycle import Stopped, run_and_drain, run_until_signal, through_outages
 from sinks.sink import Batch, Sink
 from sinks.state import SinkState
 
@@ -27,8 +27,8 @@ HOLD_SECONDS = 0.25
 
 COMMIT_RETRY_SECONDS = 1.0
 
-LOOK_AGAIN_SECONDS = 15.0
-"""Between two looks at the store of a sink that has paused a topic, which may take it now."""
+SET_UP_AGAIN_SECONDS = 15.0
+"""Between two tries to set up the store of a sink that has paused a topic."""
 
 ANSWER_EVERY_SECONDS = 0.01
 """A commit is answered in some milliseconds."""
@@ -65,7 +65,8 @@ class _Written:
 
 def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
-    run_in_loop(run_until_signal(Runner(sink, settings), settings))
+    runner = Runner(sink, settings)
+    run_until_signal(runner.run, runner.stop, runner.health, settings)
 
 
 class Runner(Generic[Batch]):
@@ -83,7 +84,7 @@ class Runner(Generic[Batch]):
         """Polls and prepares the batch after the one that is written."""
         self._behind: asyncio.Task[None] | None = None
         """Confirms and commits the batch before it."""
-        self._looked_at = 0.0
+        self._set_up_at = 0.0
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
@@ -131,7 +132,7 @@ class Runner(Generic[Batch]):
         self._ahead = self._begin_next()
         # Only when nothing of a paused topic is in hand any more, it may go on from where it was left.
         all_left = prepared.without == self._paused_topics()
-        if self._sink.paused and all_left and time.monotonic() > self._looked_at + LOOK_AGAIN_SECONDS:
+        if self._sink.paused and all_left and time.monotonic() > self._set_up_at + SET_UP_AGAIN_SECONDS:
             await self._set_up()
         return prepared
 
@@ -200,7 +201,7 @@ class Runner(Generic[Batch]):
     async def _set_up(self) -> None:
         before = dict(self._sink.paused)
         await self._through_outages(self._sink.setup)
-        self._looked_at = time.monotonic()
+        self._set_up_at = time.monotonic()
         for topic, reason in self._sink.paused.items() - before.items():
             log.error("topic_paused", sink=self._sink.name, topic=topic, reason=reason)
         for topic in before.keys() - self._sink.paused.keys():

@@ -4,13 +4,28 @@ import time
 from typing import Any
 
 import structlog
+from prometheus_client import Counter, Gauge, Histogram
 
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimitReached
-from sinks import metrics
 
 CONFIRM_PATIENCE_SECONDS = 30.0
 """A broker that takes longer to confirm makes the sink unhealthy."""
+
+RECORDS = Counter("headrace_sink_records", "Messages written to the store (repeats included)", ["sink"])
+BATCHES = Counter("headrace_sink_batches", "Batches written to the store", ["sink"])
+WRITE_SECONDS = Histogram(
+    "headrace_sink_write_seconds",
+    "Time to write one batch to the store, without waiting for an outage to end",
+    ["sink"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+WAITING = Gauge("headrace_sink_waiting_for_store", "1 while the store is down and partitions are paused", ["sink"])
+FAILURE_LIMIT = Gauge("headrace_sink_failure_limit_reached", "1 while too many records fail to go on", ["sink"])
+OUTCOMES = Counter("headrace_sink_outcomes", "Raw records by where they ended, and repeats", ["dataset", "outcome"])
+SCHEMA_DRIFT = Counter(
+    "headrace_schema_drift", "Fields that a source gained, lost or retyped", ["dataset", "what", "breaking"]
+)
 
 log = structlog.get_logger()
 
@@ -20,28 +35,22 @@ class SinkState:
 
     def __init__(self, sink: str) -> None:
         self._sink = sink
-        self._records = 0
+        self.records = 0
         self._last_batch_at: float | None = None
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
 
-    @property
-    def records(self) -> int:
-        """Records that this process has written."""
-        return self._records
-
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
 
     def wrote(self, records: int) -> None:
-        """A batch is in the store."""
         now = time.monotonic()
         if self._writing_since is not None:
-            metrics.WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
-        metrics.RECORDS.labels(self._sink).inc(records)
-        metrics.BATCHES.labels(self._sink).inc()
-        self._records += records
+            WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
+        RECORDS.labels(self._sink).inc(records)
+        BATCHES.labels(self._sink).inc()
+        self.records += records
         self._last_batch_at, self._writing_since = now, None
         self._unconfirmed_since = self._unconfirmed_since or now
         self.store_answers()
@@ -67,11 +76,10 @@ class SinkState:
             self._waiting = None
 
     def _show(self, state: str | None) -> None:
-        metrics.WAITING.labels(self._sink).set(state == Backpressure.state)
-        metrics.FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
+        WAITING.labels(self._sink).set(state == Backpressure.state)
+        FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
 
     def details(self) -> dict[str, Any]:
-        """For the health server."""
         now = time.monotonic()
         waiting, last, writing, unconfirmed = (
             self._waiting,
@@ -81,7 +89,7 @@ class SinkState:
         )
         details: dict[str, Any] = {
             "state": waiting[1].state if waiting else "running",
-            "records": self._records,
+            "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:

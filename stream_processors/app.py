@@ -13,10 +13,8 @@ from faust.types.events import EventT
 from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
-from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch, BatchApp, confirm
 from stream_processors.confirmations import Confirmations
-from stream_processors.held import SourceLimits
 from stream_processors.normalizer import NormalizerStage
 from stream_processors.normalizer_metrics import Counts
 from stream_processors.out_of_range import RESET
@@ -38,19 +36,14 @@ COMMIT_SECONDS = 1.0
 OnFailure = Callable[[BaseException], None]
 
 
-def output_producer(settings: Settings, **overrides: Any) -> Producer:
+def output_producer(settings: Settings) -> Producer:
     """The producer of normalized records. It waits for a lost broker for ever: the place in the group is kept."""
-    return Producer(
-        producer_config(
-            settings,
-            **{
-                "client.id": f"normalizer-{settings.worker_id}",
-                "queue.buffering.max.kbytes": 32_768,
-                "delivery.timeout.ms": 0,
-                **overrides,
-            },
-        )
-    )
+    ours = {
+        "client.id": f"normalizer-{settings.worker_id}",
+        "queue.buffering.max.kbytes": 32_768,
+        "delivery.timeout.ms": 0,
+    }
+    return Producer(producer_config(settings, **ours))
 
 
 def create_app(
@@ -85,15 +78,7 @@ def create_app(
         web_enabled=False,
     )
     for dataset in ingested_datasets():
-        stage = stage_of(
-            dataset,
-            settings.named(dataset.clean_topic),
-            settings.named(FAILURES_TOPIC),
-            producer,
-            confirmations,
-            counts,
-            SourceLimits(settings),
-        )
+        stage = stage_of(dataset, settings, producer, confirmations, counts)
         raw = app.topic(
             settings.named(dataset.raw_topic), key_type=bytes, value_type=bytes, value_serializer="raw", internal=False
         )

@@ -4,6 +4,7 @@ Whatever a producer sends ends as one of the two. Only classes of error that hos
 failures; a TypeError or KeyError is a mistake of ours and stops the worker before anything is acknowledged.
 """
 
+import json
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from schemas.source_headers import (
     header_text,
     source_headers,
 )
-from stream_processors.decode_object import decode_object
+from schemas.text import unmarked
 
 STAGE = "normalizer"
 
@@ -43,6 +44,13 @@ MAX_HEADERS_CACHED_BYTES = 16_384
 """The headers of a source that is remembered: any mapping of ours is shorter, and memory must have an end."""
 
 _encode = msgspec.json.Encoder().encode
+
+# Numbers with a point or an exponent stay text: exact, whatever their size, and their field judges them.
+_decode = msgspec.json.Decoder(float_hook=str).decode
+
+_JSON_NAMES: dict[type, str] = {
+    list: "an array", str: "a string or a number", int: "a number", bool: "a boolean", type(None): "null",
+}  # fmt: skip
 
 
 class RawRecord(Protocol):
@@ -196,3 +204,51 @@ def _names(names: Iterable[str]) -> tuple[str, ...]:
 
 def _origin(record: RawRecord) -> Origin:
     return Origin(record.topic, record.partition, record.offset, record.timestamp)
+
+
+def decode_object(value: bytes) -> dict[str, Any]:
+    """The object in these bytes. Pure. Raises InvalidRecord: `not_json`, `not_an_object` or `duplicate_key`.
+
+    JSON leaves open which of two values of one key holds (RFC 8259, section 4), so none does.
+    """
+    try:
+        decoded = _decode(value)
+    except HOSTILE as error:
+        if (text := unmarked(value)) != value:
+            return decode_object(text)
+        raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
+    if type(decoded) is not dict:
+        raise InvalidRecord("not_an_object", f"the value is JSON, but {_JSON_NAMES[type(decoded)]} and no object")
+    colons = value.count(b":")
+    # As many colons as keys, as in most records: nothing to look for.
+    if colons != len(decoded):
+        try:
+            if b"\\u003" in value or colons != _colons(decoded):
+                json.loads(value, object_pairs_hook=_without_duplicates)
+        except RecursionError as error:
+            raise InvalidRecord("not_json", f"the value is nested too deeply: {error}") from None
+    return decoded
+
+
+def _colons(value: dict[str, Any] | list[Any]) -> int:
+    """The number of colons that this has as JSON, if none is escaped; too few where a key occurred twice."""
+    number, items = 0, value
+    texts: list[str] = []
+    if type(value) is dict:
+        number, items = len(value), list(value.values())
+        texts = list(value)
+    for item in items:
+        if type(item) is str:
+            texts.append(item)
+        elif isinstance(item, dict | list):
+            number += _colons(item)
+    return number + "".join(texts).count(":")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidRecord("duplicate_key", f"the key {key[:100]!r} occurs twice in one object")
+        found[key] = value
+    return found

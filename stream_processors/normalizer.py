@@ -9,8 +9,10 @@ from typing import Any
 import structlog
 from confluent_kafka import Producer
 
+from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
+from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
 from stream_processors.held import REMEDY, Held, Source, SourceLimits, held, may_be_held
@@ -39,25 +41,18 @@ HELD = ""
 
 
 class NormalizerStage:
-    """Normalizes the batches of one dataset. `clean_topic` and `failures_topic` are physical names."""
+    """Normalizes the batches of one dataset."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        clean_topic: str,
-        failures_topic: str,
-        producer: Producer,
-        confirmations: Confirmations,
-        counts: Counts,
-        limits: SourceLimits,
+        self, dataset: Dataset, settings: Settings, producer: Producer, confirmations: Confirmations, counts: Counts
     ) -> None:
         self._dataset = dataset.name
-        self._clean_topic = clean_topic
-        self._failures_topic = failures_topic
+        self._clean_topic = settings.named(dataset.clean_topic)
+        self._failures_topic = settings.named(FAILURES_TOPIC)
         self._producer = producer
         self._confirmations = confirmations
         self._counts = counts
-        self._limits = limits
+        self._limits = SourceLimits(settings)
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)

@@ -1,7 +1,5 @@
 """The normalizer's counts, for Prometheus (`/metrics`) and for its own health."""
 
-import time
-
 from prometheus_client import Counter, Gauge, Histogram
 
 RECORDS = Counter("headrace_normalizer_records", "Records by what became of them", ["dataset", "outcome"])
@@ -61,18 +59,15 @@ class UnknownFields:
 
 
 class Counts:
-    """Counts since the start, and when something was confirmed last. Read from the health thread."""
+    """Counts since the start. Read from the health thread."""
 
     def __init__(self) -> None:
         self.records_in = 0
         self.records_out = 0
         self.records_failed = 0
-        self.confirmed_at: float | None = None
         self.holding: dict[str, dict[str, str]] = {}
         """By dataset, the sources whose records are held, and why. Replaced, never mutated."""
 
     def confirmed(self, clean: int, failed: int) -> None:
-        """A batch's outputs are safe."""
         self.records_out += clean
         self.records_failed += failed
-        self.confirmed_at = time.monotonic()

@@ -36,40 +36,36 @@ DRAIN_SECONDS = 15.0
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
 
 
-class Verdict:
-    """The reason to end the worker: None for a signal, or the first error that was reported. On the event loop."""
+class Ending:
+    """The end of the worker, once it is called for: by a signal (None), or by the first error. On the event loop."""
 
     def __init__(self) -> None:
-        self._future: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self._reason: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
-    def stop(self) -> None:
-        """A signal asks to end."""
-        if not self._future.done():
-            self._future.set_result(None)
-
-    def fail(self, error: BaseException) -> None:
-        """Something is lost; later errors follow from the first."""
-        if not self._future.done():
-            self._future.set_result(error)
+    def call(self, error: BaseException | None = None) -> None:
+        """End the worker. Later errors follow from the first."""
+        if not self._reason.done():
+            self._reason.set_result(error)
 
     def watch(self, work: Awaitable[object]) -> "asyncio.Future[object]":
         """Run something whose error ends the worker."""
+
+        def done(task: "asyncio.Future[object]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.call(error)
+
         task = asyncio.ensure_future(work)
-        task.add_done_callback(self._on_done)
+        task.add_done_callback(done)
         return task
 
-    async def reached(self) -> BaseException | None:
-        """Wait for it."""
-        return await asyncio.shield(self._future)
+    async def called(self) -> BaseException | None:
+        """Wait until it is called for; returns the error."""
+        return await asyncio.shield(self._reason)
 
     @property
     def pending(self) -> bool:
         """True while the worker is to go on."""
-        return not self._future.done()
-
-    def _on_done(self, task: "asyncio.Future[object]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fail(error)
+        return not self._reason.done()
 
 
 async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage] = NormalizerStage) -> None:
@@ -80,29 +76,29 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     """
     # It prints a line per connection try; WorkerHealth says once when Kafka is lost and when it is back.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    verdict = Verdict()
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, verdict.stop)
-    await _ensure_topics(settings, verdict)
-    if not verdict.pending:
+        asyncio.get_running_loop().add_signal_handler(number, ending.call)
+    await _ensure_topics(settings, ending)
+    if not ending.pending:
         return
     producer, counts = output_producer(settings), Counts()
-    confirmations = Confirmations(OUTSTANDING_BYTES, verdict.fail)
-    app = create_app(settings, producer, confirmations, counts, verdict.fail, stage_of)
+    confirmations = Confirmations(OUTSTANDING_BYTES, ending.call)
+    app = create_app(settings, producer, confirmations, counts, ending.call, stage_of)
     health = WorkerHealth(app, producer, confirmations, counts)
     with HealthServer(settings.health_port, health.details):
         app.in_worker = True
         _spare_the_collector()
-        serving = verdict.watch(confirmations.serve(producer))
-        starting = verdict.watch(app.start())
+        serving = ending.watch(confirmations.serve(producer))
+        starting = ending.watch(app.start())
 
         async def rewind(topics: Collection[str]) -> None:
             # Faust makes its consumer at the first look, and that must be on the event loop that it has started.
             await cast("BatchConsumer", app.consumer).rewind(topics)
 
         watches = (health.watch(), watch_topics(settings, list(raw_topics(settings)), rewind), _until_crashed(app))
-        watching = [verdict.watch(one) for one in watches]
-        error = await verdict.reached()
+        watching = [ending.watch(one) for one in watches]
+        error = await ending.called()
         for task in watching:
             task.cancel()
         if error is None:
@@ -118,17 +114,17 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     log.info("normalizer_stopped", records=counts.records_in)
 
 
-async def _ensure_topics(settings: Settings, verdict: Verdict) -> None:
+async def _ensure_topics(settings: Settings, ending: Ending) -> None:
     """Wait until Kafka answers and all topics exist, or the worker is to end. Logs once that it waits."""
     wait, told = FIRST_RETRY_SECONDS, False
-    while verdict.pending:
+    while ending.pending:
         try:
             await asyncio.to_thread(ensure_topics, settings)
         except KafkaException as error:
             if not told:
                 log.warning("waiting_for_kafka", servers=settings.kafka_bootstrap_servers, problem=reason(error))
                 told = True
-            await asyncio.wait([asyncio.ensure_future(verdict.reached())], timeout=wait)
+            await asyncio.wait([asyncio.ensure_future(ending.called())], timeout=wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
         else:
             return

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import faust
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
-from runtime.kafka.clients import reason
+from runtime.kafka.trouble import KafkaTrouble
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.held import REMEDY
@@ -44,7 +44,7 @@ class WorkerHealth:
         self._counts = counts
         self._partitions: list[str] | None = None
         """None until the worker has joined its group; empty where others hold all partitions."""
-        self._kafka_problem: str | None = None
+        self._kafka = KafkaTrouble()
         self._waiting: list[str] = []
         self._moved_at = time.monotonic()
         self._progress_seen: tuple[int, float | None] = (0, None)
@@ -54,9 +54,10 @@ class WorkerHealth:
         """Look every few seconds, for ever. Raises Stalled when only a new process can help."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            await self._ask_kafka()
+            with self._kafka.noted():
+                await asyncio.to_thread(self._producer.list_topics, timeout=ASK_TIMEOUT_SECONDS)
             self._look_for_progress()
-            if self._kafka_problem is None and self._stalled_seconds > GIVE_UP_SECONDS:
+            if self._kafka.problem is None and self._stalled_seconds > GIVE_UP_SECONDS:
                 raise Stalled(f"{', '.join(self._waiting)}: nothing confirmed for {self._stalled_seconds:.0f} s")
 
     def details(self) -> dict[str, Any]:
@@ -89,25 +90,13 @@ class WorkerHealth:
     def _problem(self) -> str | None:
         if self._app.crashed:
             return f"crashed: {self._app.crash_reason!r}"
-        if self._kafka_problem:
-            return f"kafka: {self._kafka_problem}"
+        if self._kafka.problem:
+            return f"kafka: {self._kafka.problem}"
         if self._partitions is None:
             return "has not joined the consumer group yet"
         if self._stalled_seconds > STALLED_SECONDS:
             return f"records wait in {', '.join(self._waiting)}, none confirmed for {self._stalled_seconds:.0f} s"
         return None
-
-    async def _ask_kafka(self) -> None:
-        problem: str | None = None
-        try:
-            await asyncio.to_thread(self._producer.list_topics, timeout=ASK_TIMEOUT_SECONDS)
-        except KafkaException as error:
-            problem = reason(error)
-        if problem and not self._kafka_problem:
-            log.warning("kafka_lost", problem=problem)
-        elif self._kafka_problem and not problem:
-            log.info("kafka_back")
-        self._kafka_problem = problem
 
     def _look_for_progress(self) -> None:
         waiting = self._consumer.waiting_partitions() if self._partitions else []
@@ -115,7 +104,7 @@ class WorkerHealth:
         # Where all is aborted nothing is ever confirmed, but the group moves on.
         committed_at = self._consumer.committed_at if self._partitions else None
         progress = self._counts.records_out + self._counts.records_failed, committed_at
-        if progress != self._progress_seen or not self._waiting or self._kafka_problem:
+        if progress != self._progress_seen or not self._waiting or self._kafka.problem:
             self._progress_seen = progress
             self._moved_at = time.monotonic()
 

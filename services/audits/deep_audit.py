@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.dataset import Dataset
 from services.audits.store_versions import Rows
-from sinks.held_versions import PAGE, Held, HeldVersions, Holdings
+from sinks.sink import PAGE, Held, HeldVersions, Holdings
 
 MISSING, STALE, NEWER, ORPHANED = KINDS = ("missing", "stale", "newer", "orphaned")
 

@@ -8,7 +8,7 @@ from elasticsearch import AsyncElasticsearch
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from sinks.held_versions import StoreTrouble
+from sinks.sink import StoreTrouble
 from stores.search_index import alias_name
 
 _CURRENT = re.compile(r"current version \[(\d+)\]")

@@ -9,10 +9,10 @@ from runtime.kafka.confirmed import Outgoing
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
+from sinks.postgres import statements as sql
 from sinks.postgres.change_events import change_message, origin_at, row_events
 from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
-from sinks.postgres.statements import statements
 from stores.tables import same_key
 
 NO_PLACE = -1
@@ -35,8 +35,6 @@ async def renumber(
 
     Call `raise_versions` first.
     """
-    fields = [dataset.key_fields(key) for key in keys]
-    columns = [[one[name] for one in fields] for name in dataset.key]
     arrays = ", ".join(f"${number}::text[]" for number in range(2, len(dataset.key) + 2))
     names = ", ".join(f'"{name}"' for name in dataset.key)
     async with connection.transaction():
@@ -45,7 +43,7 @@ async def renumber(
             f"""UPDATE "{dataset.table}" t SET version = nextval('row_version')
                 FROM unnest({arrays}) AS w ({names}) WHERE {same_key(dataset, "w")} AND t.version <= $1""",
             above,
-            *columns,
+            *sql.key_columns(dataset, keys),
         )
     return await row_events(connection, dataset, keys, settings)
 
@@ -80,7 +78,7 @@ async def _alive(connection: Connection, dataset: Dataset, keys: Sequence[str]) 
         except ValueError:
             continue  # no row can have it
     columns = [[one[name] for one in fields] for name in dataset.key]
-    return {row[0] for row in await connection.fetch(statements(dataset).alive, *columns)}
+    return {row[0] for row in await connection.fetch(sql.alive(dataset), *columns)}
 
 
 async def _hold_writers(connection: Connection, dataset: Dataset) -> None:

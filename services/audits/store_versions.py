@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.dataset import Dataset
-from sinks.held_versions import PAGE
+from sinks.sink import PAGE
 from stores.tables import same_key
 
 Versions = dict[str, int]

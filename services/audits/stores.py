@@ -15,7 +15,7 @@ from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store, deep_audit_json
 from services.audits.store_repair import Difference, Repair, differences, repair
 from services.audits.store_versions import Rows
-from sinks.held_versions import HeldVersions
+from sinks.sink import HeldVersions
 
 Told = Callable[[str, str, int], None]
 """Called with a dataset, a store and the number of rows that have been compared."""

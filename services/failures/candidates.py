@@ -15,16 +15,16 @@ from runtime.kafka.confirmed import BY_KEY, Outgoing
 from runtime.kafka.lookup import Coordinates, RawLookup
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF, HEADER_RUN
+from schemas.events import HEADER_REPLAY_COUNT, HEADER_REPLAY_OF, HEADER_RUN, Origin
 from schemas.registry import ingested_datasets
 from services.failures.listing import Failure, following
 from services.failures.raw_records import find_raw_records, to_send
 from services.failures.selection import Selection
 from services.failures.settling import settled
 from services.renormalizing import RawRecord, verdict_on
-from stores.arrivals import Arrival, stored_arrivals
 from stores.epochs import real_partition, real_topic
 from stores.failure_states import State
+from stores.origins import stored_origins
 from stores.tables import ingest_failures
 
 Expected = Literal["valid", "invalid", "newer_record", "original_gone"]
@@ -54,7 +54,7 @@ class Candidate:
     message: Outgoing | None = None
     valid_key: str | None = None
     """The record's key if it is valid now."""
-    arrival: Arrival | None = None
+    origin: Origin | None = None
     overtaken: bool = False
     """A newer record of its key is stored."""
 
@@ -153,7 +153,7 @@ def _candidate(failure: Failure, dataset: Dataset | None, raw: RawRecord | None)
         obstacle=None if verdict.key is not None else f"it would fail again ({verdict.reason}): {verdict.message}",
         message=Outgoing(real_topic(failure["topic"]), partition, key, record.value, headers),
         valid_key=verdict.key,
-        arrival=Arrival(failure["partition"], failure["offset"], raw.timestamp),
+        origin=Origin(failure["topic"], failure["partition"], failure["offset"], raw.timestamp),
     )
 
 
@@ -168,11 +168,14 @@ async def _newer_records(
             keyed[one.failure["dataset"]][key].append(one)
     newer: dict[int, tuple[str, Coordinates]] = {}
     for name, by_key in keyed.items():
-        for key, arrival in (await stored_arrivals(connection, datasets[name], by_key)).items():
+        for key, origin in (await stored_origins(connection, datasets[name], by_key)).items():
             for one in by_key[key]:
                 # One that only Elasticsearch refused is itself what Postgres holds.
-                if one.arrival is not None and arrival.is_newer_than(one.arrival):
-                    newer[one.failure["id"]] = key, (real_topic(one.failure["topic"]), *arrival[:2])
+                if one.origin is not None and origin.is_newer_than(one.origin):
+                    newer[one.failure["id"]] = (
+                        key,
+                        (real_topic(one.failure["topic"]), origin.partition, origin.offset),
+                    )
     replays = await _replays_at(connection, [place for _, place in newer.values()])
     return {
         failure_id: f"a newer record of {key} has been stored since, from partition {place[1]}, offset {place[2]}"

@@ -11,6 +11,7 @@ from rehearsals.file import REASON as REHEARSAL
 from runtime.kafka.clients import MAX_PAYLOAD_BYTES
 from runtime.kafka.lookup import Coordinates, RawLookup, RawMessage
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_KIND, HEADER_PROBLEM, HEADER_RUN, HEADER_SOURCE
+from schemas.source_kinds import first_kind_in
 from services.failures.listing import Failure
 from services.renormalizing import Headers, RawRecord
 from stores.tables import raw_api_data, raw_csv_data
@@ -84,7 +85,8 @@ def _is_that(message: RawMessage, failure: Failure) -> bool:
 async def _landed(connection: AsyncConnection, failures: Sequence[Failure]) -> dict[Coordinates, Landed]:
     wanted = [_coordinates(failure) for failure in failures]
     found: dict[Coordinates, Landed] = {}
-    for table, kind in ((raw_api_data, "api"), (raw_csv_data, "csv")):
+    for table in (raw_api_data, raw_csv_data):
+        kind = first_kind_in(table.name)
         columns = (table.c.topic, table.c.partition, table.c.offset)
         rows = await connection.execute(select(*columns, table.c.payload).where(tuple_(*columns).in_(wanted)))
         found |= {(topic, partition, offset): (payload, kind) for topic, partition, offset, payload in rows}

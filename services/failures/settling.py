@@ -13,8 +13,8 @@ from schemas.registry import all_datasets
 from services.failures.actions import note
 from services.failures.listing import Failure, rows
 from services.failures.replay_jobs import end_interrupted
-from stores.arrivals import stored_arrivals
 from stores.failure_states import TAKEN_SINCE
+from stores.origins import stored_origins
 
 PIPELINE = "headrace"
 """The author of what no person did."""
@@ -92,11 +92,12 @@ async def _settle_taken(failures: Sequence[Failure], connection: AsyncConnection
         by_dataset[failure["dataset"]].append(failure)
     for name, group in by_dataset.items():
         keys = [one["replayed_key"] for one in group if one["replayed_key"] is not None]
-        arrivals = await stored_arrivals(connection, datasets[name], keys) if name in datasets else {}
+        origins = await stored_origins(connection, datasets[name], keys) if name in datasets else {}
         ended: dict[str, list[int]] = {"stored": [], "superseded": []}
         for one in group:
-            arrival = arrivals.get(one["replayed_key"])
-            own = arrival is None or arrival[:2] == (one["replayed_partition"], one["replayed_offset"])
+            origin = origins.get(one["replayed_key"])
+            replayed = one["replayed_partition"], one["replayed_offset"]
+            own = origin is None or (origin.partition, origin.offset) == replayed
             ended["stored" if own else "superseded"].append(one["id"])
         for state, ids in ended.items():
             if ids:

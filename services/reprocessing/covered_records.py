@@ -12,6 +12,7 @@ from runtime.errors import DeliveryFailed
 from runtime.kafka.lookup import MOST_BYTES, Coordinates, RawLookup, RawMessage
 from runtime.kafka.offset_ranges import OffsetRanges
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
+from schemas.source_kinds import first_kind_in
 from services.renormalizing import RawRecord
 from stores.epochs import real_partition, real_topic
 from stores.tables import raw_api_data, raw_csv_data
@@ -96,7 +97,8 @@ async def _landed_bytes(connection: AsyncConnection, partition: Partition, offse
 
 async def _landed(connection: AsyncConnection, partition: Partition, wanted: set[int]) -> dict[int, Found]:
     found = {}
-    for table, kind in ((raw_api_data, b"api"), (raw_csv_data, b"csv")):
+    for table in (raw_api_data, raw_csv_data):
+        kind = first_kind_in(table.name).encode()
         for row in (await connection.execute(select(table).where(*_among(table, partition, wanted)))).mappings():
             if row["offset"] in wanted:
                 found[row["offset"]] = Found(partition, _record(dict(row), kind), landed=True)

@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
 from schemas.events import DELETED, CleanRecord
 from services.reprocessing.covered_records import Partition
-from stores.arrivals import Arrival, stored_arrivals
+from stores.origins import stored_origins
 from stores.tables import same_key, sql_name
 
 
@@ -22,15 +23,15 @@ async def forecast(
     kept = [(partition, record) for partition, record in records if bytes(record.data) != DELETED]
     if not kept:
         return Counter()
-    arrivals = await stored_arrivals(connection, dataset, [record.key for _, record in kept])
+    origins = await stored_origins(connection, dataset, [record.key for _, record in kept])
     rows = await _rows_like(connection, dataset, [msgspec.json.decode(record.data) for _, record in kept])
     counts: Counter[str] = Counter()
     for number, (partition, record) in enumerate(kept):
-        own = Arrival(partition[1], record.origin.offset, record.origin.timestamp)
-        stored = arrivals.get(record.key)
+        own = structs.replace(record.origin, partition=partition[1])
+        stored = origins.get(record.key)
         if stored is None:
             counts["changed"] += 1
-        elif stored[:2] == own[:2]:
+        elif (stored.partition, stored.offset) == (own.partition, own.offset):
             counts["changed" if rows.get(number) else "unchanged"] += 1
         elif dataset.first_wins and number in rows:
             counts["superseded" if own.is_newer_than(stored) else "changed"] += 1

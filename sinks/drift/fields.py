@@ -3,35 +3,32 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 
-from runtime.settings import Settings
 from schemas.errors import HOSTILE
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_REPLAY_OF, HEADER_RUN, HEADER_SOURCE
 from schemas.field_reading import plain_name
-from schemas.registry import ingested_datasets
 from schemas.source_headers import PUSHED
 from sinks.sink import Message
 
-MAX_GROUPS = 1024
-"""Runs and sources that are remembered; beyond that all are forgotten, which costs a little time."""
+MAX_GROUPS = 1_024
+"""Runs and sources that are remembered; a forgotten one costs a little time."""
 
-MAX_BYTES_KEPT = 16_384
-"""The headers of a group that is remembered; longer ones, which are none of ours, cost time instead of memory."""
+MAX_SHAPES = 10_000
+"""Distinct shapes that are remembered; a forgotten one costs a little time, and no knowledge."""
+
+MAX_BYTES_KEPT = 10_000
+"""A larger record, or a group with longer headers, is not remembered: it costs time each time instead of memory."""
 
 MAX_NAME = 200
 """Characters of the name of a source, run or field that are kept: Postgres has an index on some, of 2,700 bytes."""
 
 MAX_MEMBERS = 200
 """Members of one record that are looked at."""
-
-MAX_SHAPES = 10_000
-"""Beyond this many distinct shapes all are forgotten, which costs time and no knowledge."""
-
-MAX_NAMES_KEPT = 10_000
-"""Characters of the names in a shape that is remembered; one with more costs time each time, and no memory."""
 
 NULL = "null"
 
@@ -55,79 +52,58 @@ class Group(NamedTuple):
 class Shape:
     """(member, type) in order of appearance. A type is text, number, boolean, object, array or null.
 
-    Compared by identity, which is quicker than by content: see Shapes.
+    Compared by identity, which is quicker than by content: most records of one shape get the same object.
     """
 
     members: tuple[tuple[str, str], ...]
-
-
-class Shapes:
-    """Gives records of one shape the same object, so that most of them cost a look into a dictionary."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[tuple[str, ...], tuple[type, ...]], Shape] = {}
-
-    def of(self, payload: bytes | None) -> Shape | None:
-        """The shape of a record, None for what is no JSON object: that has no fields, and fails by itself."""
-        if payload is None:
-            return None
-        try:
-            record: Any = _decode(payload)
-        except HOSTILE:
-            return None
-        if type(record) is not dict:
-            return None
-        key = tuple(record), tuple(map(type, record.values()))
-        shape = self._known.get(key)
-        if shape is None:
-            shape = _shape(record)
-            if len(record) <= MAX_MEMBERS and sum(map(len, record)) <= MAX_NAMES_KEPT:
-                if len(self._known) >= MAX_SHAPES:
-                    self._known.clear()
-                self._known[key] = shape
-        return shape
-
-
-def _shape(record: dict[str, Any]) -> Shape:
-    kept = list(record.items())[:MAX_MEMBERS]
-    return Shape(tuple({_name(name): _TYPES[type(value)] for name, value in kept}.items()))
-
-
-def _name(name: str) -> str:
-    """As it is read, and as Postgres can hold it: without NUL and halves of surrogate pairs."""
-    return plain_name(name)[:MAX_NAME].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 SourceShape = tuple[Group, Shape] | None
 """Whose record it is, and its shape. None for what shows nothing: a delete, an unreadable record, or one sent again."""
 
 
-class SourceShapes:
-    """Tells groups and shapes of records, some 2 µs each. Remembers them, and nothing about records."""
+def source_shape(message: Message, headers: Mapping[str, bytes | None], dataset: str) -> SourceShape:
+    """The group and shape of a raw record, in some 2 µs. Never raises for what a producer can send."""
+    if HEADER_PROBLEM in headers or HEADER_REPLAY_OF in headers:
+        return None
+    shape = shape_of(message.value())
+    if shape is None:
+        return None
+    source, run, mapping = headers.get(HEADER_SOURCE), headers.get(HEADER_RUN), headers.get(HEADER_MAPPING)
+    small = len(source or b"") + len(run or b"") + len(mapping or b"") <= MAX_BYTES_KEPT
+    group = _group if small else _group.__wrapped__
+    return group(dataset, source, run, mapping), shape
 
-    def __init__(self, settings: Settings) -> None:
-        self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
-        self._shapes = Shapes()
-        self._groups: dict[tuple[bytes | None, ...], Group] = {}
 
-    def of(self, message: Message, headers: Mapping[str, bytes | None]) -> SourceShape:
-        """Never raises for what a producer can send."""
-        if HEADER_PROBLEM in headers or HEADER_REPLAY_OF in headers:
-            return None
-        shape = self._shapes.of(message.value())
-        if shape is None:
-            return None
-        topic = message.topic()
-        source, run, mapping = headers.get(HEADER_SOURCE), headers.get(HEADER_RUN), headers.get(HEADER_MAPPING)
-        group = self._groups.get((topic, source, run, mapping))
-        if group is None:
-            names = [(postgres_text(value) or "")[:MAX_NAME] for value in (source, run)]
-            group = Group(names[0] or PUSHED, self._datasets[topic], names[1] or None, mapping)
-            if sum(map(len, filter(None, (source, run, mapping)))) <= MAX_BYTES_KEPT:
-                if len(self._groups) >= MAX_GROUPS:
-                    self._groups.clear()
-                self._groups[topic, source, run, mapping] = group
-        return group, shape
+@lru_cache(MAX_GROUPS)
+def _group(dataset: str, source: bytes | None, run: bytes | None, mapping: bytes | None) -> Group:
+    names = [(postgres_text(value) or "")[:MAX_NAME] for value in (source, run)]
+    return Group(names[0] or PUSHED, dataset, names[1] or None, mapping)
+
+
+def shape_of(payload: bytes | None) -> Shape | None:
+    """The shape of a record, None for what is no JSON object: that has no fields, and fails by itself."""
+    if payload is None:
+        return None
+    try:
+        record: Any = _decode(payload)
+    except HOSTILE:
+        return None
+    if type(record) is not dict:
+        return None
+    shape = _shape if len(payload) <= MAX_BYTES_KEPT else _shape.__wrapped__
+    return shape(tuple(record), tuple(map(type, record.values())))
+
+
+@lru_cache(MAX_SHAPES)
+def _shape(names: tuple[str, ...], types: tuple[type, ...]) -> Shape:
+    kept = islice(zip(names, types, strict=True), MAX_MEMBERS)
+    return Shape(tuple({_name(name): _TYPES[kind] for name, kind in kept}.items()))
+
+
+def _name(name: str) -> str:
+    """As it is read, and as Postgres can hold it: without NUL and halves of surrogate pairs."""
+    return plain_name(name)[:MAX_NAME].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def postgres_text(value: bytes | None) -> str | None:
@@ -164,7 +140,6 @@ class Sighting:
     example: Example
 
     def add(self, other: "Sighting") -> None:
-        """Take the records of another one in."""
         if other.first < self.first:
             self.first, self.example = other.first, other.example
         self.records += other.records
@@ -182,7 +157,6 @@ class Observation:
     shapes: dict[Shape, Sighting] = field(default_factory=dict)
 
     def see(self, shape: Shape, row: RawRow) -> None:
-        """One more record."""
         seen = self.shapes.get(shape)
         if seen is None:
             self.shapes[shape] = Sighting(1, self.records, self.records, Example.of(row))

@@ -4,7 +4,7 @@ So each record counts once, however often it is delivered: a batch that is rolle
 one that comes again lands nothing new.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +12,14 @@ import msgspec
 import structlog
 
 from schemas.dataset import Dataset
-from sinks import metrics
-from sinks.drift.failure_reason import example_text, failure_reason
+from schemas.errors import HOSTILE
+from schemas.reading_plan import read_fields, reading_plan
+from schemas.registry import dataset_named
+from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.fields import Group, Observation
 from sinks.drift.rules import Change, SourceState, observe
 from sinks.postgres.connection import Connection
+from sinks.state import SCHEMA_DRIFT
 
 _CREATE = """
     INSERT INTO source_schemas (source_name, dataset, state, updated_at)
@@ -50,6 +53,10 @@ _END = """
 
 log = structlog.get_logger()
 
+MAX_EXAMPLE = 500
+"""Characters of an example that are kept."""
+
+_decode = msgspec.json.Decoder(float_hook=str).decode
 _decode_state = msgspec.json.Decoder(SourceState).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +72,7 @@ class Begun(msgspec.Struct, frozen=True):
         """Log and count it, with a warning where records fail because of it. To be called once it is committed."""
         group, change = self.group, self.change
         breaking = self.reason is not None
-        metrics.SCHEMA_DRIFT.labels(group.dataset, change.what, "yes" if breaking else "no").inc()
+        SCHEMA_DRIFT.labels(group.dataset, change.what, "yes" if breaking else "no").inc()
         (log.warning if breaking else log.info)(
             "schema_drift",
             source=group.source,
@@ -79,7 +86,7 @@ class Begun(msgspec.Struct, frozen=True):
         )
 
 
-async def record(connection: Connection, seen: Sequence[Observation], datasets: Mapping[str, Dataset]) -> list[Begun]:
+async def record(connection: Connection, seen: Sequence[Observation]) -> list[Begun]:
     """Take a batch into the memory of its sources; returns the drifts that begin with it.
 
     To be called last in the transaction: it locks the sources' rows, in one order, until the commit.
@@ -106,7 +113,7 @@ async def record(connection: Connection, seen: Sequence[Observation], datasets: 
             if change.phase == "ends":
                 await connection.execute(_END, *drift, one.last_at)
             else:
-                begun.append(await _begin(connection, one, change, datasets[one.group.dataset]))
+                begun.append(await _begin(connection, one, change))
     await _count(connection, going_on)
     await connection.execute(_SAVE, *names, [_encode(states[place]).decode() for place in places])
     return begun
@@ -119,9 +126,9 @@ async def _count(connection: Connection, going_on: list[tuple[Any, ...]]) -> Non
         going_on.clear()
 
 
-async def _begin(connection: Connection, seen: Observation, change: Change, dataset: Dataset) -> Begun:
+async def _begin(connection: Connection, seen: Observation, change: Change) -> Begun:
     group, example = seen.group, change.example
-    reason = failure_reason(dataset, group.mapping, change)
+    reason = failure_reason(dataset_named(group.dataset), group.mapping, change)
     since = seen.last_at if change.since_ms is None else datetime.fromtimestamp(change.since_ms / 1000, UTC)
     place = (example.topic, example.partition, example.offset) if example else (None, None, None)
     await connection.execute(
@@ -141,3 +148,45 @@ async def _begin(connection: Connection, seen: Observation, change: Change, data
         example_text(change),
     )
     return Begun(group, change, reason)
+
+
+def failure_reason(dataset: Dataset, mapping: bytes | None, change: Change) -> str | None:
+    """The reason code of the failures that the drift causes, None where records go through.
+
+    A gained field is never in the way. A lost or retyped one is, where the normalizer rejects a field that it reads
+    from it: so the example is read as the normalizer reads it.
+    """
+    if change.what == "gained":
+        return None
+    try:
+        plan = reading_plan(dataset, SourceHeaders(None, None, None, mapping))
+    except BadMapping:
+        return None  # All records of the source fail, and the drift has no part in it.
+    paths = dict(plan.members)
+    steps = tuple(step for step in plan.steps if paths.get(step[1], (step[1],))[0] == change.field)
+    record = _example_record(change)
+    if change.what == "lost":
+        record.pop(change.field, None)
+    members = tuple((column, path) for column, path in plan.members if any(step[1] == column for step in steps))
+    _, problems = read_fields(plan._replace(steps=steps, members=members), record)
+    return problems[0].code if problems else None
+
+
+def example_text(change: Change) -> str | None:
+    """The field's value as JSON, or the record without it where it is lost. Cut, and without NUL."""
+    if change.example is None:
+        return None
+    shown = change.example.payload
+    if change.what != "lost":
+        try:
+            shown = msgspec.json.encode(_example_record(change).get(change.field))
+        except HOSTILE:
+            return None
+    return shown[: 4 * MAX_EXAMPLE].decode("utf-8", "replace")[:MAX_EXAMPLE].replace("\x00", "\ufffd")
+
+
+def _example_record(change: Change) -> dict[str, Any]:
+    try:
+        return dict(_decode(change.example.payload)) if change.example else {}
+    except HOSTILE:
+        return {}

@@ -37,7 +37,6 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
 
     @property
     def deletes(self) -> bool:
-        """It asks to delete its record."""
         return not self.row
 
 
@@ -125,26 +124,14 @@ def copy_row(values: Sequence[str | int | None], *, escape: bool = True) -> str:
     return "\t".join([NULL if value is None else value if type(value) is str else str(value) for value in values])
 
 
-def newer(one: Origin, other: Origin) -> bool:
-    """True if `one` arrived after `other`: by offset within a raw partition, by the broker's time across partitions."""
-    if one.partition == other.partition:
-        return one.offset > other.offset
-    return arrival_order(one) > arrival_order(other)
-
-
-def arrival_order(origin: Origin) -> tuple[int, int, int]:
-    """Sorts records of different keys as they arrived."""
-    return origin.timestamp, origin.partition, origin.offset
-
-
 def newest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into the newest arrival of each key and those it overtook."""
-    return _one_per_key(arrivals, newer)
+    return _one_per_key(arrivals, Origin.is_newer_than)
 
 
 def oldest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
     """Split into the oldest arrival of each key and those that came after it."""
-    return _one_per_key(arrivals, lambda one, other: newer(other, one))
+    return _one_per_key(arrivals, lambda one, other: other.is_newer_than(one))
 
 
 def _one_per_key(

@@ -64,7 +64,6 @@ class Batch:
         return {source for source in named if source}
 
     def rebase(self, rebased: Callable[[Origin], Origin]) -> None:
-        """Give every record the coordinates that it counts under."""
         for arrival in self._all_arrivals():
             arrival.origin = rebased(arrival.origin)
         for failures in (self.reported, self.undecodable):
@@ -151,7 +150,6 @@ class Envelope(msgspec.Struct, frozen=True):
     payload: Any = None
 
     def text(self, name: str) -> str | None:
-        """A member, if it is text."""
         value = getattr(self, name)
         return value if isinstance(value, str) else None
 

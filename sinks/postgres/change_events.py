@@ -9,10 +9,10 @@ from runtime.kafka.confirmed import BY_KEY, Outgoing
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
+from sinks.postgres import statements as sql
 from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
-from sinks.postgres.statements import statements
 from stores.epochs import real_partition
 
 _encode = msgspec.json.Encoder().encode
@@ -50,11 +50,9 @@ async def row_events(
     """Events of rows, or tombstones, as they stand now, for keys whose arrivals changed nothing."""
     if not keys:
         return []
-    fields = [dataset.key_fields(key) for key in keys]
-    columns = [[key[name] for key in fields] for name in dataset.key]
     topic = settings.named(dataset.changed_topic)
     events = []
-    for key, version, *place, data in await connection.fetch(statements(dataset).rows, *columns):
+    for key, version, *place, data in await connection.fetch(sql.rows(dataset), *sql.key_columns(dataset, keys)):
         origin = origin_at(dataset, settings, *place)
         events.append(change_message(topic, ChangeEvent(key, "stored", version, origin, msgspec.Raw(data.encode()))))
     if len(events) < len(keys):

@@ -45,7 +45,7 @@ def judge(claims: Sequence[Claim]) -> dict[int, Lost]:
     lost: dict[str, Lost] = {}
 
     def lose(key: str, reason: Lost) -> None:
-        """And with it all that want what its key keeps now."""
+        """Let this key lose, and with it all that want what it keeps now."""
         unseen = [(key, reason)]
         while unseen:
             key, reason = unseen.pop()

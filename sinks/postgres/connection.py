@@ -36,10 +36,11 @@ Connection = Any
 
 
 class SinkConnection:
-    """Hands out one open connection. Not for concurrent use."""
+    """Hands out one open connection. Not for concurrent use. `session`: settings beside SESSION."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **session: str) -> None:
         self._url = settings.plain_database_url
+        self._session = SESSION | session
         self._connection: Connection | None = None
 
     @property
@@ -54,7 +55,7 @@ class SinkConnection:
             return self._connection, False
         connect: Any = asyncpg.connect
         self._connection = await connect(
-            self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SESSION
+            self._url, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=self._session
         )
         return self._connection, True
 

@@ -6,11 +6,12 @@ partition's coverage writes it.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place
-from schemas.events import Origin
+from schemas.events import FailedRecord, Origin
+from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
 from stores.failure_states import NOT_DOWNSTREAM
 from stores.tables import OUTCOMES
@@ -71,13 +72,7 @@ LONGEST_RUN_ID = 100
 """Characters. Ours are UUIDs; what a foreign producer takes for one is counted if an index can hold it."""
 
 
-class Covered(Protocol):
-    """A record as coverage knows it."""
-
-    @property
-    def origin(self) -> Origin: ...
-    @property
-    def run(self) -> str | None: ...
+Covered = Arrival | FailedRecord
 
 
 class CoverageUpdate:
@@ -90,8 +85,8 @@ class CoverageUpdate:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._covered: dict[Place, OffsetRanges] = {}
-        self._held: dict[Place, set[int]] = defaultdict(set)
-        self._failed: dict[Place, set[int]] = defaultdict(set)
+        self._reopened: dict[Place, dict[int, str]] = defaultdict(dict)
+        """Covered offsets that may reach another outcome, and the one that they are counted under."""
         self._released: list[tuple[str, int, int]] = []
         self._reached: dict[Place, set[int]] = defaultdict(set)
         self._counts: Counter[tuple[Place, str]] = Counter()
@@ -135,32 +130,30 @@ class CoverageUpdate:
         topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
         ranges = [self._covered[place].multirange() for place in places]
         for topic, partition, offset in await self._connection.fetch(_HELD, topics, partitions, ranges):
-            self._held[topic, partition].add(offset)
+            self._reopened[topic, partition][offset] = "held"
 
     def is_covered(self, origin: Origin) -> bool:
         """True if the record has reached an outcome, earlier or in this transaction: then this one is a repeat.
 
         A record that was held earlier, or is reopened, has not: whatever arrives under its coordinates is its outcome.
         """
-        place = (origin.topic, origin.partition)
+        place, offset = (origin.topic, origin.partition), origin.offset
         covered = self._covered[place]
-        awaits = origin.offset in self._held[place] or origin.offset in self._failed[place]
-        earlier = bool(covered and origin.offset in covered) and not awaits
-        return earlier or origin.offset in self._reached[place]
+        earlier = bool(covered and offset in covered) and offset not in self._reopened[place]
+        return earlier or offset in self._reached[place]
 
     async def reopen(self, origins: Sequence[Origin]) -> None:
         """Let those of these records that have failed, and that nobody has acted on since, reach another outcome."""
-        places = [(o.topic, o.partition, o.offset) for o in origins if self.is_covered(o)]
+        places = [origin.coordinates for origin in origins if self.is_covered(origin)]
         if places:
             for topic, partition, offset in await self._connection.fetch(
                 _FAILED, *map(list, zip(*places, strict=True))
             ):
                 if offset not in self._reached[topic, partition]:
-                    self._failed[topic, partition].add(offset)
+                    self._reopened[topic, partition][offset] = "failed"
 
     def is_held(self, origin: Origin) -> bool:
-        """True if an earlier transaction held the record."""
-        return origin.offset in self._held[origin.topic, origin.partition]
+        return self._reopened[origin.topic, origin.partition].get(origin.offset) == "held"
 
     def reached(self, outcome: str, records: Iterable[Covered]) -> None:
         """These records have reached an outcome. Name each once, and none that is covered.
@@ -172,9 +165,7 @@ class CoverageUpdate:
             origin = record.origin
             place = (origin.topic, origin.partition)
             offsets[place, record.run].append(origin.offset)
-            for before, known in (("held", self._held), ("failed", self._failed)):
-                if origin.offset not in known[place]:
-                    continue
+            if before := self._reopened[place].get(origin.offset):
                 self._uncount(before, record)
                 if outcome != "failed":
                     self._released.append((*place, origin.offset))
@@ -199,7 +190,6 @@ class CoverageUpdate:
             self._of_runs[run, *place][outcome] += number
 
     async def close(self) -> None:
-        """Write what was reached."""
         places = sorted(place for place, offsets in self._reached.items() if offsets)
         if not places:
             return

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.events import Origin
-from sinks.postgres.arrivals import Arrival, newer
+from sinks.postgres import statements as sql
+from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.postgres.statements import COORDINATES, newer_than, statements
+from sinks.postgres.statements import COORDINATES, newer_than
 
 _FIND = """
     SELECT key, version, raw_partition, raw_offset, raw_timestamp FROM tombstones
@@ -44,6 +45,11 @@ class Tombstone(NamedTuple):
     offset: int
     timestamp: int
 
+    def overtakes(self, arrival: Arrival) -> bool:
+        """True if the arrival is older than the delete, or is that delete itself."""
+        deleted = Origin(arrival.origin.topic, self.partition, self.offset, self.timestamp)
+        return not arrival.origin.is_newer_than(deleted)
+
 
 class Deletions:
     """Deletes records of one dataset inside the caller's transaction."""
@@ -53,7 +59,6 @@ class Deletions:
         self._dataset = dataset
 
     async def tombstones(self, keys: Sequence[str]) -> dict[str, Tombstone]:
-        """The tombstones of these keys; most have none."""
         # Looking each key up costs as much as a tenth of its merge, and most datasets never delete.
         if not await self._connection.fetchval(_ANY, self._dataset.name):
             return {}
@@ -61,7 +66,6 @@ class Deletions:
         return {row["key"]: Tombstone(*row) for row in rows}
 
     async def forget(self, keys: Sequence[str]) -> None:
-        """Remove the tombstones of keys that live again."""
         await self._connection.execute(_FORGET, self._dataset.name, list(keys))
 
     async def withdrawn(self, keys: Sequence[str]) -> dict[str, int]:
@@ -76,11 +80,9 @@ class Deletions:
         no row; where the first record wins, beside a newer row too. Returns the version of each key that is now
         deleted; for the others something newer is known.
         """
-        fields = [self._dataset.key_fields(arrival.key) for arrival in arrivals]
-        keys = [[key[name] for key in fields] for name in self._dataset.key]
-        sql = statements(self._dataset)
-        await self._connection.execute(sql.delete, *keys, *_coordinates(arrivals))
-        alive = {row[0] for row in await self._connection.fetch(sql.alive, *keys)}
+        keys = sql.key_columns(self._dataset, [arrival.key for arrival in arrivals])
+        await self._connection.execute(sql.delete(self._dataset), *keys, *_coordinates(arrivals))
+        alive = {row[0] for row in await self._connection.fetch(sql.alive(self._dataset), *keys)}
         buried = [arrival for arrival in arrivals if self._dataset.first_wins or arrival.key not in alive]
         rows = await self._connection.fetch(
             _BURY, self._dataset.name, [arrival.key for arrival in buried], *_coordinates(buried)
@@ -91,12 +93,6 @@ class Deletions:
 async def purge_tombstones(connection: Connection, hours: int) -> None:
     """Forget deletes that are older than that. Idempotent."""
     await connection.execute(_PURGE, hours)
-
-
-def overtaken_by(tombstone: Tombstone, arrival: Arrival) -> bool:
-    """True if the arrival is older than the delete, or is that delete itself."""
-    deleted = Origin(arrival.origin.topic, tombstone.partition, tombstone.offset, tombstone.timestamp)
-    return not newer(arrival.origin, deleted)
 
 
 def _coordinates(arrivals: Sequence[Arrival]) -> tuple[list[int], list[int], list[int]]:

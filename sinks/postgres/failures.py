@@ -1,7 +1,8 @@
 """Rejected records in `ingest_failures`: those that the normalizer and the other sinks report, and our own."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -9,41 +10,42 @@ from msgspec import structs
 from runtime.fault_points import crash_here
 from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
-from sinks.failed_records import now_ms
+from sinks.failed_records import RawPayloads, now_ms
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection
-from sinks.raw_originals import RawOriginals
 
 STAGE = "postgres"
 
 _UNREAD = "; its original has not been read yet, this is its normal form"
 """Ends the message of a failure until the bytes that were published have been looked up, which waits for the commit."""
 
-_COLUMNS = (
-    ("dataset", "text"),
-    ("source_name", "text"),
-    ("run_id", "text"),
-    ("key", "text"),
-    ("stage", "text"),
-    ("reason", "text"),
-    ("message", "text"),
-    ("problems", "text"),
-    ("payload", "bytea"),
-    ("topic", "text"),
-    ("partition", "int"),
-    ("offset", "bigint"),
-    ("failed_at", "timestamptz"),
-    ("state", "text"),
-    ("raw_headers", "text"),
-    ("raw_timestamp", "bigint"),
-)
+_COLUMNS: dict[str, tuple[str, Callable[[FailedRecord], Any]]] = {
+    "dataset": ("text", lambda failed: failed.dataset),
+    "source_name": ("text", lambda failed: failed.source),
+    "run_id": ("text", lambda failed: failed.run),
+    "key": ("text", lambda failed: failed.key),
+    "stage": ("text", lambda failed: failed.stage),
+    "reason": ("text", lambda failed: failed.reason),
+    "message": ("text", lambda failed: failed.message),
+    "problems": ("jsonb", lambda failed: [_texts(structs.asdict(problem)) for problem in failed.problems]),
+    "payload": ("bytea", lambda failed: failed.payload),
+    "topic": ("text", lambda failed: failed.origin.topic),
+    "partition": ("int", lambda failed: failed.origin.partition),
+    "offset": ("bigint", lambda failed: failed.origin.offset),
+    "failed_at": ("timestamptz", lambda failed: datetime.fromtimestamp(failed.failed_at / 1000, UTC)),
+    "state": ("text", lambda failed: "held" if failed.held else "open"),
+    "raw_headers": ("jsonb", lambda failed: None if failed.headers is None else _texts(failed.headers)),
+    "raw_timestamp": ("bigint", lambda failed: failed.origin.timestamp),
+}
+"""Of the table: the type of each, and the value that it gets of a failure."""
 
-_NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_VALUES = ", ".join(f'"{name}"::jsonb' if kind == "jsonb" else f'"{name}"' for name, (kind, _) in _COLUMNS.items())
+_ARRAYS = ", ".join(f"${n}::{kind.replace('jsonb', 'text')}[]" for n, (kind, _) in enumerate(_COLUMNS.values(), 1))
 
 _INSERT = f"""
     INSERT INTO ingest_failures ({_NAMES})
-    SELECT {_NAMES.replace('"problems"', '"problems"::jsonb').replace('"raw_headers"', '"raw_headers"::jsonb')}
-    FROM unnest({", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_COLUMNS, 1))}) AS f ({_NAMES})
+    SELECT {_VALUES} FROM unnest({_ARRAYS}) AS f ({_NAMES})
     ORDER BY "topic", "partition", "offset"
     ON CONFLICT (topic, "partition", "offset") DO UPDATE
         SET {", ".join(f"{name} = excluded.{name}" for name in ("state", "stage", "reason", "message", "problems"))},
@@ -56,7 +58,7 @@ _FIND = f"""
         USING ("topic", "partition", "offset")
     WHERE stage = '{STAGE}' AND (state <> 'resolved' OR right(message, {len(_UNREAD)}) = '{_UNREAD}')"""  # noqa: S608
 
-_KEEP_ORIGINAL = f"""
+_KEEP_PAYLOAD = f"""
     UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END
     FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[])
         AS w (topic, "partition", "offset", message, payload, is_read)
@@ -82,15 +84,15 @@ def failed_arrival(arrival: Arrival, reason: str, message: str) -> FailedRecord:
 
 
 def unread(failed: FailedRecord) -> FailedRecord:
-    """The failure as it is recorded until `with_originals` has read the bytes that were published. Pure."""
+    """The failure as it is recorded until `with_raw_payloads` has read the bytes that were published. Pure."""
     return structs.replace(failed, message=failed.message + _UNREAD)
 
 
 async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
     """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
     if failures:
-        rows = [_row(failed) for failed in failures]
-        await connection.execute(_INSERT, *[list(column) for column in zip(*rows, strict=True)])
+        columns = [[_value(kind, of(failed)) for failed in failures] for kind, of in _COLUMNS.values()]
+        await connection.execute(_INSERT, *columns)
 
 
 async def find_own_failures(
@@ -100,7 +102,7 @@ async def find_own_failures(
 
     Of the resolved ones only those come whose originals are still to be read.
     """
-    timestamps = {(origin.topic, origin.partition, origin.offset): origin.timestamp for origin in origins}
+    timestamps = {origin.coordinates: origin.timestamp for origin in origins}
     found, resolved = [], set()
     for row in await connection.fetch(_FIND, *map(list, zip(*timestamps, strict=True))):
         place = row["topic"], row["partition"], row["offset"]
@@ -123,8 +125,8 @@ async def find_own_failures(
     return found, resolved
 
 
-async def with_originals(
-    connection: Connection, originals: RawOriginals, failures: Sequence[FailedRecord]
+async def with_raw_payloads(
+    connection: Connection, payloads: RawPayloads, failures: Sequence[FailedRecord]
 ) -> list[FailedRecord]:
     """The same failures, with the bytes that were published, which are recorded too. Idempotent.
 
@@ -138,12 +140,10 @@ async def with_originals(
     if not normal_forms:
         return list(failures)
     crash_here("failures_recorded")
-    read = await originals.attach(normal_forms)
+    read = await payloads.attach(normal_forms)
     await connection.execute(
-        _KEEP_ORIGINAL,
-        [failed.origin.topic for failed in read],
-        [failed.origin.partition for failed in read],
-        [failed.origin.offset for failed in read],
+        _KEEP_PAYLOAD,
+        *map(list, zip(*(failed.origin.coordinates for failed in read), strict=True)),
         [_text(failed.message) for failed in read],
         [failed.payload for failed in read],
         [after.payload != before.payload for before, after in zip(normal_forms, read, strict=True)],
@@ -152,29 +152,14 @@ async def with_originals(
     return [by_origin.get(failed.origin, failed) for failed in failures]
 
 
-def _row(failed: FailedRecord) -> tuple[object, ...]:
-    return (
-        _text(failed.dataset),
-        _text(failed.source),
-        _text(failed.run),
-        _text(failed.key),
-        _text(failed.stage),
-        _text(failed.reason),
-        _text(failed.message),
-        _json([{"field": _text(p.field), "code": _text(p.code), "message": _text(p.message)} for p in failed.problems]),
-        failed.payload,
-        _text(failed.origin.topic),
-        failed.origin.partition,
-        failed.origin.offset,
-        datetime.fromtimestamp(failed.failed_at / 1000, UTC),
-        "held" if failed.held else "open",
-        None if failed.headers is None else _json({name: _text(value) for name, value in failed.headers.items()}),
-        failed.origin.timestamp,
-    )
+def _value(kind: str, value: Any) -> object:
+    if kind == "jsonb":
+        return None if value is None else msgspec.json.encode(value).decode()
+    return _text(value) if kind == "text" else value
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _texts(values: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: _text(value) for name, value in values.items()}
 
 
 def _text(value: str | None) -> str | None:

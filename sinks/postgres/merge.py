@@ -1,10 +1,17 @@
-"""Stages arrivals and merges them, set by set; what Postgres refuses is singled out, its neighbours go through."""
+"""Merges arrivals into their table, set by set; what Postgres refuses is singled out, its neighbours go through.
+
+Of the records of a key the newest wins, or the first where the dataset says so; deletes go before records. Where the
+first wins, a key's row is its oldest record that is newer than its latest delete. The tombstone stays beside the row,
+so that a record from before the delete, which comes late and is older than the row, does not take its place
+(decision 0015).
+"""
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import repeat
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,12 +19,15 @@ from asyncpg import UniqueViolationError
 from asyncpg.exceptions import PostgresError
 
 from schemas.dataset import Dataset
-from sinks.postgres.arrivals import Arrival, arrival_order
+from sinks.postgres import statements as sql
+from sinks.postgres.arrivals import Arrival, newest_per_key, oldest_per_key
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection, savepoint
-from sinks.postgres.deletions import Deletions
-from sinks.postgres.statements import INSERTED, UPDATED, Statements, statements
+from sinks.postgres.deletions import Deletions, Tombstone
+from sinks.postgres.statements import INSERTED, UPDATED
 from stores.outages import in_words, is_refusal, reason_of_refusal
+
+_by_arrival = attrgetter("origin.order")
 
 
 class Stored(msgspec.Struct, eq=False, gc=False):
@@ -56,15 +66,16 @@ class Merged(NamedTuple):
     def __add__(self, other: "Merged") -> "Merged":  # type: ignore[override]
         return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
 
+    def accepted(self) -> list[Arrival]:
+        return [*(stored.arrival for stored in self.stored), *self.superseded]
 
-def outcomes(merged: Merged) -> dict[str, list[Arrival]]:
-    """The records by where they ended. Pure."""
-    ended = defaultdict(list)
-    for stored in merged.stored:
-        ended[stored.outcome].append(stored.arrival)
-    ended["superseded"] = merged.superseded
-    ended["failed"] = [refused.arrival for refused in merged.refused]
-    return ended
+    def by_outcome(self) -> dict[str, list[Arrival]]:
+        ended = defaultdict(list)
+        for stored in self.stored:
+            ended[stored.outcome].append(stored.arrival)
+        ended["superseded"] = self.superseded
+        ended["failed"] = [refused.arrival for refused in self.refused]
+        return ended
 
 
 class ManyRefused(Exception):
@@ -72,7 +83,7 @@ class ManyRefused(Exception):
 
 
 class DatasetMerge:
-    """Merges arrivals of one dataset, each key at most once, inside the caller's transaction.
+    """Merges arrivals of one dataset inside the caller's transaction.
 
     Where unique values are known to be `contested`, who gets them is judged first. Raises ManyRefused once more than
     `most_refused` have been singled out. Each neighbour of one that goes through alone takes a place in Postgres's lock
@@ -85,43 +96,68 @@ class DatasetMerge:
         self.connection = connection
         self.dataset = dataset
         self.deletions = Deletions(connection, dataset)
-        self._sql: Statements = statements(dataset)
         self._staged = False
         self._still_refused = most_refused
         self._contested = contested
 
-    async def merge(self, arrivals: Sequence[Arrival]) -> Merged:
-        """Merge; on a refusal settle who may have which unique value, or halve the set until the culprit is alone.
+    async def merge(self, arrivals: list[Arrival]) -> Merged:
+        """Merge these, in whatever order they are and however many of a key.
+
+        Where the record that wins is refused, the next one of its key gets its turn. Where the first wins, a key may
+        have two outcomes: deleted, and stored again.
+        """
+        if not self.dataset.first_wins:
+            return await _in_turn(arrivals, newest_per_key, self._apply_newest)
+        records = [arrival for arrival in arrivals if not arrival.deletes]
+        merged = Merged([], [], [])
+        if len(records) < len(arrivals):
+            newest, overtaken = newest_per_key([arrival for arrival in arrivals if arrival.deletes])
+            merged += Merged([], overtaken, []) + await self._delete(newest)
+        if records:
+            late, records = _late(records, await self.deletions.tombstones([arrival.key for arrival in records]))
+            merged.superseded.extend(late)
+        return merged + await _in_turn(records, oldest_per_key, self._store)
+
+    async def _apply_newest(self, newest: list[Arrival]) -> Merged:
+        """Delete and store, each key once, what is newer than its tombstone.
+
+        Deletes come first, so that a unique value which they free can be taken by a record of the same batch.
+        """
+        tombstones = await self.deletions.tombstones([arrival.key for arrival in newest])
+        late, newest = _late(newest, tombstones)
+        merged = Merged([], late, [])
+        if deletes := [arrival for arrival in newest if arrival.deletes]:
+            merged += await self._delete(deletes)
+            newest = [arrival for arrival in newest if not arrival.deletes]
+        if newest:
+            result = await self._store(newest)
+            merged += result
+            if tombstones:
+                await self.deletions.forget([stored.arrival.key for stored in result.stored])
+        return merged
+
+    async def _delete(self, deletes: list[Arrival]) -> Merged:
+        versions = await self.deletions.delete(deletes)
+        stored = [Stored(one, "deleted", versions[one.key], None, None, None) for one in deletes if one.key in versions]
+        return Merged(stored, [one for one in deletes if one.key not in versions], [])
+
+    async def _store(self, arrivals: Sequence[Arrival], *, by_claims: bool = False) -> Merged:
+        """Write these, each key once. On a refusal settle who may have which unique value, or halve the set until the
+        culprit is alone.
 
         Raises what is no refusal (an outage, a bug), and ManyRefused.
         """
-        if self._contested:
-            return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
+        if by_claims := by_claims or self._contested:
+            arrivals = sorted(arrivals, key=_by_arrival)
         try:
             async with savepoint(self.connection):
                 await self._stage(arrivals)
-                return await self._merge_staged(arrivals)
+                return await (self._merge_claims(arrivals) if by_claims else self._merge_staged(arrivals))
         except PostgresError as error:
             if not is_refusal(error):
                 raise
-            if isinstance(error, UniqueViolationError) and self.dataset.unique:
-                return await self._merge_by_claims(sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin)))
-            return await self._isolate(arrivals, error)
-
-    async def _merge_by_claims(self, arrivals: Sequence[Arrival]) -> Merged:
-        try:
-            async with savepoint(self.connection):
-                await self._stage(arrivals)
-                claims, superseded = await self._claims(arrivals)
-                lost = judge(claims)
-                merged = Merged([], superseded, [self._conflict(arrivals[n], *why) for n, why in lost.items()])
-                # At once: the constraints hold at the end of a statement, so values may be swapped within it.
-                if winners := [claim.ordinal for claim in claims if claim.ordinal not in lost]:
-                    merged += await self._merge_staged([arrivals[ordinal] for ordinal in winners], winners)
-                return merged
-        except PostgresError as error:
-            if not is_refusal(error):
-                raise
+            if isinstance(error, UniqueViolationError) and self.dataset.unique and not by_claims:
+                return await self._store(arrivals, by_claims=True)
             return await self._isolate(arrivals, error)
 
     async def _isolate(self, arrivals: Sequence[Arrival], error: PostgresError) -> Merged:
@@ -132,22 +168,22 @@ class DatasetMerge:
             reason = reason_of_refusal(error, self.dataset.table, self.dataset.unique)
             field = next((n for n, name in enumerate(self.dataset.unique) if reason == f"{name}_conflict"), None)
             return Merged([], [], [Refused(arrivals[0], reason, in_words(error), field)])
-        ordered = sorted(arrivals, key=lambda arrival: arrival_order(arrival.origin))
+        ordered = sorted(arrivals, key=_by_arrival)
         middle = len(ordered) // 2
-        return await self.merge(ordered[:middle]) + await self.merge(ordered[middle:])
+        return await self._store(ordered[:middle]) + await self._store(ordered[middle:])
 
     async def _stage(self, arrivals: Sequence[Arrival]) -> None:
         if self._staged:  # by an earlier set of the same transaction
             # TRUNCATE would make a new file each time: 2,000 records with every other one refused took 80 s, not 12.
-            await self.connection.execute(f'DELETE FROM "{self._sql.stage}"')  # noqa: S608 (a name of ours)
+            await self.connection.execute(f'DELETE FROM "{sql.stage(self.dataset)}"')  # noqa: S608 (a name of ours)
         lines = [
             f"{ordinal}\t{arrival.row}\t{arrival.origin.partition}\t{arrival.origin.offset}\t{arrival.origin.timestamp}\n"
             for ordinal, arrival in enumerate(arrivals)
         ]
         await self.connection.copy_to_table(
-            self._sql.stage,
+            sql.stage(self.dataset),
             source=_chunks("".join(lines).encode()),
-            columns=self._sql.staged_columns,
+            columns=sql.staged_columns(self.dataset),
             format="text",
         )
         self._staged = True
@@ -155,9 +191,9 @@ class DatasetMerge:
     async def _merge_staged(self, arrivals: Sequence[Arrival], ordinals: Sequence[int] | None = None) -> Merged:
         """Merge these arrivals, which are all that is staged or have these ordinals there."""
         now, keys, versions, outcomes, created, updated, ids = await (
-            self.connection.fetchrow(self._sql.merge)
+            self.connection.fetchrow(sql.merge(self.dataset))
             if ordinals is None
-            else self.connection.fetchrow(self._sql.merge_some, list(ordinals))
+            else self.connection.fetchrow(sql.merge(self.dataset, some=True), list(ordinals))
         )
         by_key = {arrival.key: arrival for arrival in arrivals}
         earlier_created, earlier_updated = iter(created or ()), iter(updated or ())
@@ -174,22 +210,55 @@ class DatasetMerge:
                 stored.append(Stored(arrival, "unchanged", version, *times, row_id))
         return Merged(stored, list(by_key.values()), [])
 
-    async def _claims(self, arrivals: Sequence[Arrival]) -> tuple[list[Claim], list[Arrival]]:
+    async def _merge_claims(self, arrivals: Sequence[Arrival]) -> Merged:
+        """Merge those of these arrivals, which are all that is staged, that may have the unique values they want."""
         claims, superseded = [], []
         width = len(self.dataset.unique)
-        for row in sorted(await self.connection.fetch(self._sql.holders), key=lambda row: row["ordinal"]):
+        for row in sorted(await self.connection.fetch(sql.holders(self.dataset)), key=lambda row: row["ordinal"]):
             arrival = arrivals[row["ordinal"]]
             if row["wins"]:
                 holders = tuple(row[f"holder_{number}"] for number in range(width))
                 claims.append(Claim(row["ordinal"], arrival.key, arrival.unique, holders))
             else:
                 superseded.append(arrival)
-        return claims, superseded
+        lost = judge(claims)
+        merged = Merged([], superseded, [self._conflict(arrivals[n], *why) for n, why in lost.items()])
+        # At once: the constraints hold at the end of a statement, so values may be swapped within it.
+        if winners := [claim.ordinal for claim in claims if claim.ordinal not in lost]:
+            merged += await self._merge_staged([arrivals[ordinal] for ordinal in winners], winners)
+        return merged
 
     def _conflict(self, arrival: Arrival, field: int, holder: str) -> Refused:
         name = self.dataset.unique[field]
         message = f"{name} {arrival.unique[field]!r} belongs to {', '.join(self.dataset.key)} {holder!r}"
         return Refused(arrival, f"{name}_conflict", message, field, holder)
+
+
+async def _in_turn(
+    arrivals: list[Arrival],
+    one_per_key: Callable[[list[Arrival]], tuple[list[Arrival], list[Arrival]]],
+    apply: Callable[[list[Arrival]], Awaitable[Merged]],
+) -> Merged:
+    merged = Merged([], [], [])
+    while arrivals:
+        chosen, others = one_per_key(arrivals)
+        result = await apply(chosen)
+        merged += result
+        refused = {item.arrival.key for item in result.refused}
+        arrivals = [arrival for arrival in others if arrival.key in refused]
+        merged.superseded.extend(arrival for arrival in others if arrival.key not in refused)
+    return merged
+
+
+def _late(arrivals: list[Arrival], tombstones: dict[str, Tombstone]) -> tuple[list[Arrival], list[Arrival]]:
+    """Split into those that their key's tombstone has overtaken, and the others."""
+    if not tombstones:
+        return [], arrivals
+    late, others = list[Arrival](), list[Arrival]()
+    for arrival in arrivals:
+        known = tombstones.get(arrival.key)
+        (late if known is not None and known.overtakes(arrival) else others).append(arrival)
+    return late, others
 
 
 async def _chunks(data: bytes, size: int = 262_144) -> Any:

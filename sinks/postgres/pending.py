@@ -12,12 +12,11 @@ import msgspec
 
 from schemas.dataset import Dataset
 from schemas.events import Origin
-from sinks import metrics
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
 from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
-from sinks.postgres.merge import DatasetMerge, Merged, Refused, outcomes
-from sinks.postgres.precedence import merge_arrivals
+from sinks.postgres.merge import DatasetMerge, Merged, Refused
+from sinks.state import OUTCOMES
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by
@@ -80,24 +79,13 @@ class Settled(NamedTuple):
     """Failure's id → key, of rows whose change nobody may know of yet, whoever changed them."""
 
 
-class _Round(NamedTuple):
-    resolved: set[Origin]
-    moved: set[str]
-    """Keys whose rows changed: others may wait for them."""
-    blocked_again: set[str]
-    """Keys whose claims have another blocker, which has to be looked at after the commit."""
-
-
 async def keep_claims(connection: Connection, refused: Iterable[Refused]) -> None:
     """Keep with their failures, which are there, those refused for a unique value. In the caller's transaction."""
     claims = [one for one in refused if one.field is not None]
     if claims:
-        origins = [one.arrival.origin for one in claims]
         await connection.execute(
             _KEEP,
-            [origin.topic for origin in origins],
-            [origin.partition for origin in origins],
-            [origin.offset for origin in origins],
+            *map(list, zip(*(one.arrival.origin.coordinates for one in claims), strict=True)),
             [one.arrival.data for one in claims],
             [one.holder for one in claims],
         )
@@ -116,9 +104,9 @@ async def settle_claims(
         return Settled(resolved, {})
     while changed or claimed:
         async with connection.transaction():
-            done = await _settle(connection, dataset, changed, claimed)
-        resolved |= done.resolved
-        changed, claimed = done.moved, done.blocked_again
+            merged, claimed = await _settle(connection, dataset, changed, claimed)
+        resolved.update(arrival.origin for arrival in merged.accepted())
+        changed = {stored.arrival.key for stored in merged.stored}  # others may wait for these
     return Settled(resolved, dict(await connection.fetch(_UNANNOUNCED, dataset.name)))
 
 
@@ -129,12 +117,13 @@ async def forget_announced(connection: Connection, failures: Collection[int]) ->
 
 async def _settle(
     connection: Connection, dataset: Dataset, changed: Collection[str], claimed: Collection[str]
-) -> _Round:
+) -> tuple[Merged, set[str]]:
+    """The claims that were looked at, and keys whose claims have another blocker, to be looked at after the commit."""
     # Unlike a merge, this compares claims with claims: without hashing, thousands took a minute.
     await connection.execute("SET LOCAL enable_hashjoin = on")
     found = await connection.fetch(_FIND, dataset.name, list(changed), list(claimed))
     if not found:
-        return _Round(set(), set(), set())
+        return Merged([], [], []), set()
     await connection.execute("SET LOCAL enable_hashjoin = DEFAULT")
     # The coverage first, as everybody does; and then nobody else writes the records of these partitions.
     coverage = CoverageUpdate(connection)
@@ -160,11 +149,11 @@ async def _settle(
     if queued:  # a job that ends early leaves what it has not sent open: then it is looked at again
         await connection.execute(_BLOCK, queued, [None] * len(queued), [True] * len(queued))
     merged = await _merge(connection, dataset, arrivals, undecided)
-    for outcome, records in outcomes(merged).items():
+    for outcome, records in merged.by_outcome().items():
         if outcome != "failed" and records:
             coverage.moved("failed", outcome, records)
             await connection.execute(_RESOLVE, [ids[one.origin] for one in records], [outcome] * len(records))
-            metrics.OUTCOMES.labels(dataset.name, outcome).inc(len(records))
+            OUTCOMES.labels(dataset.name, outcome).inc(len(records))
     await coverage.close()
     others = [one for one in merged.refused if one.field is None or one.holder != blockers[one.arrival.origin]]
     if others:
@@ -174,20 +163,16 @@ async def _settle(
             [one.holder for one in others],
             [one.field is not None for one in others],
         )
-    return _Round(
-        resolved={a.origin for a in (*(stored.arrival for stored in merged.stored), *merged.superseded)},
-        moved={stored.arrival.key for stored in merged.stored},
-        blocked_again={one.arrival.key for one in others if one.field is not None},
-    )
+    return merged, {one.arrival.key for one in others if one.field is not None}
 
 
 async def _merge(connection: Connection, dataset: Dataset, arrivals: list[Arrival], undecided: set[Origin]) -> Merged:
     """Merge the newest claim of each key, if nobody has decided about it; what it overtakes is superseded."""
     merge = DatasetMerge(connection, dataset, contested=True)
     if dataset.first_wins:
-        return await merge_arrivals(merge, [one for one in arrivals if one.origin in undecided])
+        return await merge.merge([one for one in arrivals if one.origin in undecided])
     newest, others = newest_per_key(arrivals)
-    merged = await merge_arrivals(merge, [one for one in newest if one.origin in undecided])
-    settled = {arrival.key for arrival in (*(stored.arrival for stored in merged.stored), *merged.superseded)}
+    merged = await merge.merge([one for one in newest if one.origin in undecided])
+    settled = {arrival.key for arrival in merged.accepted()}
     overtaken = [arrival for arrival in others if arrival.key in settled and arrival.origin in undecided]
     return merged + Merged([], overtaken, [])

@@ -7,15 +7,27 @@ raw record counts once. What had failed, or was held, has its outcome now. See d
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+from msgspec import structs
+
+from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import savepoint
+from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from sinks.postgres.outbox import put_into_outbox
-from sinks.postgres.precedence import merge_arrivals
-from sinks.postgres.statements import statements
 from stores.coverage import apart
+from stores.tables import OUTBOX_CHANNEL
+
+_PUT = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Reprocessed(NamedTuple):
@@ -25,13 +37,6 @@ class Reprocessed(NamedTuple):
     repeats: list[Arrival]
     withdrawn: set[str]
     """Keys whose rows are gone, since these records have others now."""
-
-
-class _OfNoRun(NamedTuple):
-    """A record in the coverage of a job: the record's own run has counted it."""
-
-    origin: Origin
-    run: str | None = None
 
 
 class _Lost(Exception):
@@ -64,7 +69,8 @@ async def merge_reprocessed(coverage: CoverageUpdate, merge: DatasetMerge, arriv
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
-        of_job.reached(outcome, [_OfNoRun(places[id(arrival)])])
+        # Of no run: the record's own has counted it.
+        of_job.reached(outcome, [structs.replace(arrival, origin=places[id(arrival)], run=None)])
         if not coverage.is_covered(arrival.origin):
             coverage.reached(outcome, [arrival])
     await of_job.close()
@@ -81,7 +87,7 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
         try:
             async with savepoint(merge.connection):
                 moved = await _withdraw(merge, arrivals)
-                merged = await merge_arrivals(merge, arrivals)
+                merged = await merge.merge(arrivals)
                 _require_rows_kept([one for one in merged.refused if one.arrival.origin in moved.values()])
             return merged + Merged([], [], refused), set(moved)
         except _Lost as error:
@@ -93,11 +99,9 @@ async def _merge(merge: DatasetMerge, arrivals: list[Arrival]) -> tuple[Merged, 
 async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[str, Origin]:
     """Delete the rows that come from these raw records and have another key; returns these keys with their records."""
     connection, dataset = merge.connection, merge.dataset
-    sql = statements(dataset)
-    fields = [dataset.key_fields(arrival.key) for arrival in arrivals]
-    keys = [[key[name] for key in fields] for name in dataset.key]
+    keys = sql.key_columns(dataset, [arrival.key for arrival in arrivals])
     partitions, offsets = [a.origin.partition for a in arrivals], [a.origin.offset for a in arrivals]
-    in_place = {tuple(row) for row in await connection.fetch(sql.in_place, *keys, partitions, offsets)}
+    in_place = {tuple(row) for row in await connection.fetch(sql.in_place(dataset), *keys, partitions, offsets)}
     elsewhere = {
         place: arrival
         for arrival in arrivals
@@ -105,14 +109,14 @@ async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[st
     }
     if not elsewhere:
         return {}
-    rows = await connection.fetch(sql.withdraw, *map(list, zip(*elsewhere, strict=True)))
+    rows = await connection.fetch(sql.withdraw(dataset), *map(list, zip(*elsewhere, strict=True)))
     if not rows:
         return {}
     origins = {key: elsewhere[partition, offset].origin for key, partition, offset in rows}
     versions = await merge.deletions.withdrawn(sorted(origins))
     # By the relay, since a redelivery of this batch would not know the key any more.
     events = [ChangeEvent(key, "deleted", version, origins[key]) for key, version in versions.items()]
-    await put_into_outbox(connection, dataset, events)
+    await _put_into_outbox(connection, dataset, events)
     return origins
 
 
@@ -124,3 +128,10 @@ def _require_rows_kept(lost: list[Refused]) -> None:
 def _apart(arrival: Arrival) -> Origin:
     origin = arrival.origin
     return Origin(apart(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp)
+
+
+async def _put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
+    """Have the relay publish these events once the caller's transaction has committed."""
+    keys, versions = [event.key for event in events], [event.version for event in events]
+    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
+    await connection.execute("SELECT pg_notify($1, '')", OUTBOX_CHANNEL)

@@ -15,9 +15,9 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
-from sinks import metrics
 from sinks.epoch_watch import EpochWatch
-from sinks.failed_records import outgoing_failure
+from sinks.failed_records import RawPayloads, outgoing_failure
+from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
@@ -29,16 +29,14 @@ from sinks.postgres.failures import (
     find_own_failures,
     insert_failures,
     unread,
-    with_originals,
+    with_raw_payloads,
 )
-from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused, outcomes
+from sinks.postgres.merge import DatasetMerge, ManyRefused, Merged, Refused
 from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
-from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.reprocessed import merge_reprocessed
-from sinks.postgres.statements import statements
 from sinks.postgres.void_offsets import VoidOffsets
-from sinks.raw_originals import RawOriginals
 from sinks.sink import Message
+from sinks.state import OUTCOMES
 from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
 from stores.migrate import setup_schema
@@ -51,7 +49,6 @@ MOST_REFUSED = 500
 """Records that are singled out within one transaction; with more of them the batch is stored in parts."""
 
 PART_RECORDS = 1_000
-
 
 LOGGED_KEYS = 10
 """Of refused records in one line of the log."""
@@ -74,7 +71,6 @@ class _Stored:
     """Keys whose rows, and keys whose claims may have changed, of datasets with unique fields."""
 
     def touch(self, dataset: Dataset, changed: set[str], claimed: set[str]) -> None:
-        """Note more of them."""
         known = self.touched.setdefault(dataset, (set(), set()))
         known[0].update(changed)
         known[1].update(claimed)
@@ -89,7 +85,7 @@ class PostgresSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._publisher = Publisher(settings)
-        self._originals = RawOriginals(settings)
+        self._payloads = RawPayloads(settings)
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
@@ -136,8 +132,8 @@ class PostgresSink:
                 for dataset in ingested_datasets():
                     if dataset.name not in paused:
                         with blaming(dataset):
-                            await connection.execute(statements(dataset).create_stage)
-            if await self._epochs.look(connection, batch.origins()):
+                            await connection.execute(sql.create_stage(dataset))
+            if await self._epochs.check(connection, batch.origins()):
                 batch.rebase(self._epochs.rebased)
             try:
                 outgoing = await self.store(connection, batch, MOST_REFUSED)
@@ -209,7 +205,7 @@ class PostgresSink:
         for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
         for (dataset_name, outcome), count in stored.tally.items():
-            metrics.OUTCOMES.labels(dataset_name, outcome).inc(count)
+            OUTCOMES.labels(dataset_name, outcome).inc(count)
         return await self._settled(connection, stored)
 
     async def _settled(self, connection: Connection, stored: _Stored) -> list[Outgoing]:
@@ -227,21 +223,17 @@ class PostgresSink:
         if stored.recorded:
             found, of_resolved = await find_own_failures(connection, stored.recorded)
             failures, resolved = [*failures, *found], resolved | of_resolved
-        failures = await with_originals(connection, self._originals, failures)
+        failures = await with_raw_payloads(connection, self._payloads, failures)
         open_failures = (failed for failed in failures if failed.origin not in resolved)
         return [*outgoing, *(outgoing_failure(failed, self._settings) for failed in open_failures)]
 
     async def _store_dataset(
-        self,
-        coverage: CoverageUpdate,
-        merge: DatasetMerge,
-        arrivals: list[Arrival],
-        stored: _Stored,
+        self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
     ) -> None:
         connection, dataset = merge.connection, merge.dataset
         fresh, repeats = _without_repeats(coverage, arrivals)
         merged = await self.merge(merge, fresh)
-        for outcome, ended in outcomes(merged).items():
+        for outcome, ended in merged.by_outcome().items():
             coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
         hopeless = _hopeless(merged.refused)
@@ -270,7 +262,7 @@ class PostgresSink:
 
     async def merge(self, merge: DatasetMerge, arrivals: list[Arrival]) -> Merged:
         """Merge new arrivals of a dataset into its table."""
-        return await merge_arrivals(merge, arrivals)
+        return await merge.merge(arrivals)
 
     async def _reprocess(
         self, coverage: CoverageUpdate, merge: DatasetMerge, arrivals: list[Arrival], stored: _Stored
@@ -291,7 +283,7 @@ class PostgresSink:
 
     async def close(self) -> None:
         await self._publisher.close()
-        await self._originals.close()
+        await self._payloads.close()
         await self._void.close()
         await self._connection.close()
 
@@ -313,7 +305,7 @@ def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple
         return arrivals, []
     fresh, repeats, seen = [], [], set()
     for arrival in arrivals:
-        place = (arrival.origin.topic, arrival.origin.partition, arrival.origin.offset)
+        place = arrival.origin.coordinates
         if place in seen or coverage.is_covered(arrival.origin):
             repeats.append(arrival)
         else:

@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runtime.errors import Backpressure
 from runtime.kafka.clients import reason
 from runtime.kafka.holes import HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
@@ -23,18 +24,17 @@ from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.coverage import cover_void, joining
 from stores.epochs import raw_topics, refresh_epochs
-from stores.outages import in_words, is_outage
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 2.0
-"""Between two looks for holes that last. A hole that is new may still be filled."""
+READ_EVERY_SECONDS = 2.0
+"""Between two readings of holes that last. A hole that is new may still be filled."""
 
 MANY_HOLES = 1_000
 """Holes in the range of a partition from which on they cost more to carry along than to read."""
 
 MOST_OFFSETS = 100_000
-"""Offsets of a partition that are read in one look; the next one goes on."""
+"""Offsets of a partition that are read at once; the next reading goes on."""
 
 _COVERAGE = "SELECT topic, partition, ranges FROM coverage WHERE topic = ANY($1::text[])"
 
@@ -51,9 +51,8 @@ class _Seen:
 class VoidOffsets:
     """The void offsets that one sink process finds; several may run at once. Connects on first use."""
 
-    def __init__(self, settings: Settings, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._look_seconds = look_seconds
         self._reader = HoleReader(settings)
         self._connection = SinkConnection(settings)
         self._admin: AdminClient | None = None
@@ -66,7 +65,7 @@ class VoidOffsets:
         self._told = False
 
     def watch(self) -> None:
-        """Begin to look for holes that last. Idempotent."""
+        """Begin to read holes that last. Idempotent."""
         self._watching = self._watching or asyncio.create_task(self._watch())
 
     def note(self, parts: Mapping[Place, int]) -> None:
@@ -81,8 +80,8 @@ class VoidOffsets:
         if crowded := [place for place, parts in self._parts.items() if parts > MANY_HOLES]:
             await self._attempt(lambda connection: self._close_holes(connection, crowded))
 
-    async def look(self, connection: Connection) -> None:
-        """Read and cover the holes that the last look saw too. Raises KafkaException and what asyncpg raises."""
+    async def cover_lasting(self, connection: Connection) -> None:
+        """Read and cover the holes that were there the last time too. Raises KafkaException and what asyncpg raises."""
         topics = list(raw_topics(self._settings))
         ends = await asyncio.to_thread(end_offsets, self._settings, topics)
         begins = await asyncio.to_thread(
@@ -110,7 +109,6 @@ class VoidOffsets:
                 await self._prove(connection, place, holes, accounted)
 
     async def close(self) -> None:
-        """Stop."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -120,22 +118,19 @@ class VoidOffsets:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._look_seconds)
-            await self._attempt(self.look)
+            await asyncio.sleep(READ_EVERY_SECONDS)
+            await self._attempt(self.cover_lasting)
 
     async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
         """Do it unless a store is away: it can wait. Raises what is no outage."""
         async with self._one_at_a_time:
             try:
-                connection, _ = await self._connection.open()
-                await work(connection)
+                async with self._connection.use() as (connection, _):
+                    await work(connection)
                 self._told = False
-            except Exception as error:
-                self._connection.discard()
-                if not isinstance(error, KafkaException) and not is_outage(error):
-                    raise
+            except (Backpressure, KafkaException) as error:
                 if not self._told:
-                    why = reason(error) if isinstance(error, KafkaException) else in_words(error)
+                    why = error.reason if isinstance(error, Backpressure) else reason(error)
                     log.warning("void_offsets_not_read", reason=why)
                 self._told = True
 

@@ -14,7 +14,7 @@ from schemas.registry import dataset_named, ingested_datasets
 from sinks.postgres.arrivals import decode_arrival
 from sinks.postgres.batch import Batch
 from sinks.postgres.sink import PostgresSink
-from sinks.postgres.statements import statements
+from sinks.postgres.statements import create_stage
 
 CUSTOMERS = dataset_named("customers")
 ORDERS = dataset_named("orders")
@@ -130,7 +130,7 @@ async def driver(settings: Settings) -> AsyncIterator[Driver]:
     connection = await connect(settings.plain_database_url)
     try:
         for dataset in ingested_datasets():
-            await connection.execute(statements(dataset).create_stage)
+            await connection.execute(create_stage(dataset))
         yield Driver(settings, connection)
     finally:
         await connection.close()

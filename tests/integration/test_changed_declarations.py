@@ -160,7 +160,7 @@ async def test_a_dataset_that_does_not_fit_is_paused_alone_and_goes_on_once_it_f
     pipeline_settings: Settings, postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = pipeline_settings
-    monkeypatch.setattr("sinks.runner.LOOK_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr("sinks.runner.SET_UP_AGAIN_SECONDS", 0.5)
     topic = settings.named("customers.clean")
 
     async def stored(customers: int, orders: int) -> bool:

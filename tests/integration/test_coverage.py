@@ -1,4 +1,4 @@
-"""What producers and the API learn from the sink's coverage."""
+"""Coverage, as producers and the API read it."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def test_stored_failed_and_pending_records_are_told_apart(migrated_setting
 
 
 async def of_run(sink: Driver, run: str) -> dict[str, int]:
-    """What became of a run's records, without what became of none."""
+    """A run's records by outcome, without zeros."""
     engine = create_async_engine(sink.settings.async_database_url)
     async with engine.connect() as connection:
         counts = (await outcome(connection, {}, run)).counts()
@@ -52,7 +52,7 @@ def held(offset: int, run: str) -> FailedRecord:
     return FailedRecord("customers", "normalizer", "required", "m", origin, 5_000, source="shop", run=run, held=True)
 
 
-async def test_each_run_is_told_what_became_of_its_own_records_however_often_they_come(
+async def test_each_run_counts_the_outcomes_of_its_own_records_however_often_they_come(
     migrated_settings: Settings,
 ) -> None:
     batches = [
@@ -75,7 +75,7 @@ async def test_each_run_is_told_what_became_of_its_own_records_however_often_the
         assert await sink.counts() == {**first, **second, "inserted": 3}, "with the one that names no run"
 
 
-async def test_outcomes_of_held_records_are_counted_for_their_run(migrated_settings: Settings) -> None:
+async def test_the_outcomes_of_held_records_are_counted_for_their_run(migrated_settings: Settings) -> None:
     async with driver(migrated_settings) as sink:
         await sink.write(held(0, "flood"), held(1, "flood"), held(2, "other"))
         assert await of_run(sink, "flood") == {"held": 2}
@@ -89,7 +89,7 @@ async def test_outcomes_of_held_records_are_counted_for_their_run(migrated_setti
         assert await of_run(sink, "other") == {"failed": 1}
 
 
-async def test_an_impossible_run_id_does_not_spoil_its_batch(migrated_settings: Settings) -> None:
+async def test_a_run_id_that_no_run_of_ours_can_have_spoils_no_batch(migrated_settings: Settings) -> None:
     async with driver(migrated_settings) as sink:
         await sink.write(
             *(replace(customer(f"C{n}", n), run=run) for n, run in enumerate(["\x00", "x" * 5_000, "", "r"]))

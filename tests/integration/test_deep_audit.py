@@ -15,8 +15,8 @@ from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store
 from services.audits.store_versions import Rows
 from sinks.elasticsearch import Documents
-from sinks.held_versions import Holdings
 from sinks.redis_invalidation import CacheEntries
+from sinks.sink import Holdings
 from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
 from stores.search_index import alias_name, ensure_indices, index_name
 from tests.integration.postgres_sink_driver import Driver, customer, driver

@@ -91,7 +91,7 @@ async def test_a_delete_frees_its_unique_value_for_a_record_of_the_same_batch(mi
         assert (await postgres.row("C2"))["email"] == "same@example.org"
 
 
-async def test_within_a_batch_the_last_one_counts(migrated_settings: Settings) -> None:
+async def test_within_a_batch_the_last_record_or_delete_of_a_key_counts(migrated_settings: Settings) -> None:
     async with driver(migrated_settings) as postgres:
         await postgres.write(customer("C1", 0), delete("C1", 1), customer("C2", 2), delete("C3", 3), customer("C3", 4))
         assert await postgres.row("C1") is None

@@ -42,7 +42,7 @@ def ends(settings: Settings, topic: str) -> int:
 
 
 def stopped(process: Process) -> str:
-    """What /health says of a process that has stopped at the limit; empty before."""
+    """The problem in /health of a process that has stopped at the limit; empty before."""
     answer = httpx.get(f"{process.url}/health", trust_env=False, timeout=5)
     details = answer.json()
     if details.get("state") != "failure_limit_reached":
@@ -76,7 +76,7 @@ def flood(settings: Settings, source: str, values: list[bytes], mapping: bytes =
 
 
 def audited(settings: Settings) -> tuple[bool, int]:
-    """Whether the audit is clean, and how many records are held, once nothing is in flight."""
+    """Once nothing is in flight: is the audit clean, and how many records are held?"""
 
     async def ask() -> list[PartitionAudit]:
         engine = create_async_engine(settings.async_database_url)

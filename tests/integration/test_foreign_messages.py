@@ -1,4 +1,4 @@
-"""What the Postgres sink makes of messages of another declaration, and of those that nobody of ours wrote."""
+"""Messages of another declaration, and messages that nobody of ours wrote, in the Postgres sink."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def raw_records(settings: Settings, count: int) -> list[RawMessage]:
     return [found[settings.named("customers.raw"), 0, n] for n in range(count)]
 
 
-async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage_is_in_nobodys_books(
+async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage_covers_no_offset(
     pipeline_settings: Settings,
 ) -> None:
     settings = pipeline_settings

@@ -1,4 +1,4 @@
-"""An offset is not a record: what books and audit make of markers, aborted records, retention and compaction."""
+"""An offset is not a record: what coverage and audit make of markers, aborted records, retention and compaction."""
 
 import asyncio
 import json
@@ -38,8 +38,8 @@ def plain(settings: Settings, topic: str, records: Records) -> None:
     write(Producer(producer_config(settings)), topic, records)
 
 
-class Books:
-    """The books of customers.raw/0 in a pipeline of which only the sink's write step runs: the test says what came."""
+class Coverage:
+    """The coverage of customers.raw/0 where only the sink's write step runs: the test says what came."""
 
     def __init__(self, settings: Settings, sink: Driver) -> None:
         self.settings = settings
@@ -72,11 +72,11 @@ class Books:
         await asyncio.to_thread(self._pass_all)
         return await self.audit()
 
-    async def look(self) -> None:
-        """What the sink does now and then."""
-        await self.void.look(self.sink.connection)
+    async def cover_lasting(self) -> None:
+        """Look for holes, as the sink does now and then."""
+        await self.void.cover_lasting(self.sink.connection)
 
-    async def booked(self) -> tuple[str, int]:
+    async def covered(self) -> tuple[str, int]:
         """The accounted ranges, and how many offsets of them carry no record."""
         row = await self.sink.connection.fetchrow(
             "SELECT ranges::text, void FROM coverage WHERE topic = $1 AND partition = 0", self.topic
@@ -98,7 +98,7 @@ class Books:
         consumer.close()
 
     def delete_before(self, offset: int) -> None:
-        """What retention does, at once."""
+        """Delete the records before, as retention would."""
         admin = admin_client(self.settings)  # kept until the answer is in: its end would cancel it
         deleted = admin.delete_records([TopicPartition(self.topic, 0, offset)])
         for answer in deleted.values():
@@ -106,12 +106,12 @@ class Books:
 
 
 @pytest.fixture
-async def books(pipeline_settings: Settings) -> AsyncIterator[Books]:
+async def coverage(pipeline_settings: Settings) -> AsyncIterator[Coverage]:
     await eventually_async(lambda: _noted(pipeline_settings), what="the new topics have leaders")
     async with driver(pipeline_settings) as sink:
-        books = Books(pipeline_settings, sink)
-        yield books
-        await books.void.close()
+        coverage = Coverage(pipeline_settings, sink)
+        yield coverage
+        await coverage.void.close()
 
 
 @pytest.fixture
@@ -119,137 +119,143 @@ def foreign(pipeline_settings: Settings) -> Producer:
     return transactional_producer(pipeline_settings)
 
 
-async def test_the_markers_of_transactions_are_neither_in_flight_nor_lost(books: Books, foreign: Producer) -> None:
-    committed(foreign, books.topic, [RECORD, RECORD])
-    await books.written(3)
-    row = await books.audit()
+async def test_the_markers_of_transactions_are_neither_in_flight_nor_lost(
+    coverage: Coverage, foreign: Producer
+) -> None:
+    committed(foreign, coverage.topic, [RECORD, RECORD])
+    await coverage.written(3)
+    row = await coverage.audit()
     assert (row.end, row.in_flight, row.void, row.clean) == (3, 2, 1, True)
 
-    await books.store([0, 1])
-    row = await books.audit_when_settled()
+    await coverage.store([0, 1])
+    row = await coverage.audit_when_settled()
     assert (row.covered, row.in_flight, row.void, row.clean) == (2, 0, 1, True)
 
-    plain(books.settings, books.topic, [RECORD])
-    await books.store([3])
-    row = await books.audit_when_settled()
+    plain(coverage.settings, coverage.topic, [RECORD])
+    await coverage.store([3])
+    row = await coverage.audit_when_settled()
     assert (row.covered, row.in_flight, row.void, row.holes, row.clean) == (3, 0, 1, (), True)
-    assert await books.booked() == ("{[0,4)}", 1), "what an audit has seen stays proven"
-    await asyncio.to_thread(books.delete_before, 4)
-    row = await books.audit_when_settled()
+    assert await coverage.covered() == ("{[0,4)}", 1), "what an audit has seen stays proven"
+    await asyncio.to_thread(coverage.delete_before, 4)
+    row = await coverage.audit_when_settled()
     assert (row.begin, row.covered, row.void, row.expired, row.clean) == (4, 3, 1, 0, True)
 
 
 async def test_aborted_records_are_void_and_a_record_that_is_missing_between_them_is_lost(
-    books: Books, foreign: Producer
+    coverage: Coverage, foreign: Producer
 ) -> None:
-    aborted(foreign, books.topic, [RECORD, TOMBSTONE])
-    plain(books.settings, books.topic, [RECORD, RECORD])
-    aborted(foreign, books.topic, [RECORD])
-    await books.written(7)
-    await books.store([3])
-    assert (await books.audit()).in_flight == 1
-    row = await books.audit_when_settled()
+    aborted(foreign, coverage.topic, [RECORD, TOMBSTONE])
+    plain(coverage.settings, coverage.topic, [RECORD, RECORD])
+    aborted(foreign, coverage.topic, [RECORD])
+    await coverage.written(7)
+    await coverage.store([3])
+    assert (await coverage.audit()).in_flight == 1
+    row = await coverage.audit_when_settled()
     assert (row.covered, row.void, row.holes, row.clean) == (1, 5, ((4, 5),), False)
 
 
-async def test_offsets_behind_an_open_transaction_are_counted_as_held(books: Books) -> None:
-    with hung(books.settings, books.topic, [RECORD]) as producer:
-        plain(books.settings, books.topic, [RECORD])
-        row = await books.audit_when_settled()
+async def test_what_an_open_transaction_holds_is_a_state_of_its_own(coverage: Coverage) -> None:
+    with hung(coverage.settings, coverage.topic, [RECORD]) as producer:
+        plain(coverage.settings, coverage.topic, [RECORD])
+        row = await coverage.audit_when_settled()
         assert (row.end, row.held, row.in_flight, row.clean) == (0, 2, 0, True)
         producer.commit_transaction(30)
-        await books.written(3)
-        row = await books.audit()
+        await coverage.written(3)
+        row = await coverage.audit()
         assert (row.end, row.held, row.in_flight, row.void) == (3, 0, 2, 1)
         producer.begin_transaction()
 
 
-async def test_offsets_without_a_record_are_covered_once_they_have_lasted(books: Books, foreign: Producer) -> None:
-    committed(foreign, books.topic, [RECORD, RECORD])
-    await books.written(3)
-    await books.store([0])
-    await books.look()
-    await books.look()
-    assert await books.booked() == ("{[0,1)}", 0), "a record is still to come before it"
-    await books.store([1])
+async def test_offsets_without_a_record_are_covered_once_they_have_lasted(
+    coverage: Coverage, foreign: Producer
+) -> None:
+    committed(foreign, coverage.topic, [RECORD, RECORD])
+    await coverage.written(3)
+    await coverage.store([0])
+    await coverage.cover_lasting()
+    await coverage.cover_lasting()
+    assert await coverage.covered() == ("{[0,1)}", 0), "a record is still to come before it"
+    await coverage.store([1])
     for _ in range(2):
-        await books.look()
-    assert await books.booked() == ("{[0,3)}", 1)
+        await coverage.cover_lasting()
+    assert await coverage.covered() == ("{[0,3)}", 1)
 
-    aborted(foreign, books.topic, [RECORD])
-    await books.written(5)
+    aborted(foreign, coverage.topic, [RECORD])
+    await coverage.written(5)
     for _ in range(3):
-        await books.look()
-    assert await books.booked() == ("{[0,5)}", 3)
-    await asyncio.to_thread(books.delete_before, 5)
-    row = await books.audit_when_settled()
+        await coverage.cover_lasting()
+    assert await coverage.covered() == ("{[0,5)}", 3)
+    await asyncio.to_thread(coverage.delete_before, 5)
+    row = await coverage.audit_when_settled()
     assert (row.begin, row.covered, row.void, row.expired, row.clean) == (5, 2, 3, 0, True), "what is booked stays so"
 
 
-async def test_offsets_without_a_record_are_covered_in_a_partition_of_which_nothing_is_stored(
-    books: Books, foreign: Producer
+async def test_offsets_of_a_partition_of_which_nothing_was_ever_stored_are_covered_too(
+    coverage: Coverage, foreign: Producer
 ) -> None:
-    aborted(foreign, books.topic, [RECORD])
-    await books.written(2)
+    aborted(foreign, coverage.topic, [RECORD])
+    await coverage.written(2)
     for _ in range(2):
-        await books.look()
-    assert await books.booked() == ("{[0,2)}", 2)
+        await coverage.cover_lasting()
+    assert await coverage.covered() == ("{[0,2)}", 2)
 
 
-async def test_offsets_without_a_record_are_covered_for_the_topic_that_was_read_only(
-    books: Books, foreign: Producer
+async def test_offsets_without_a_record_are_covered_only_for_the_topic_that_was_read(
+    coverage: Coverage, foreign: Producer
 ) -> None:
-    aborted(foreign, books.topic, [RECORD])
-    await books.written(2)
-    await books.look()
-    await books.sink.connection.execute("UPDATE topic_epochs SET topic_id = 'another' WHERE topic = $1", books.topic)
+    aborted(foreign, coverage.topic, [RECORD])
+    await coverage.written(2)
+    await coverage.cover_lasting()
+    await coverage.sink.connection.execute(
+        "UPDATE topic_epochs SET topic_id = 'another' WHERE topic = $1", coverage.topic
+    )
     holes = OffsetRanges([(0, 2)])
-    await books.void._prove(books.sink.connection, (books.topic, 0), holes, OffsetRanges())
-    assert await books.booked() == ("{}", 0)
+    await coverage.void._prove(coverage.sink.connection, (coverage.topic, 0), holes, OffsetRanges())
+    assert await coverage.covered() == ("{}", 0)
 
 
 async def test_hundreds_of_transactions_leave_one_range(
-    books: Books, foreign: Producer, monkeypatch: pytest.MonkeyPatch
+    coverage: Coverage, foreign: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.postgres.void_offsets.MANY_HOLES", 50)
     for _ in range(MANY):
-        committed(foreign, books.topic, [RECORD])
-    await books.written(2 * MANY)
+        committed(foreign, coverage.topic, [RECORD])
+    await coverage.written(2 * MANY)
     for start in range(0, 2 * MANY, 200):
-        await books.store(range(start, start + 200, 2))
-        books.void.note({(books.topic, 0): 100})
-        await books.void.relieve()
-        assert (await books.booked())[0].count("[") <= 1, "a batch leaves no more ranges than it found"
+        await coverage.store(range(start, start + 200, 2))
+        coverage.void.note({(coverage.topic, 0): 100})
+        await coverage.void.relieve()
+        assert (await coverage.covered())[0].count("[") <= 1, "a batch leaves no more ranges than it found"
     for _ in range(2):
-        await books.look()
-    assert await books.booked() == (f"{{[0,{2 * MANY})}}", MANY)
-    assert (await books.audit_when_settled()).clean
+        await coverage.cover_lasting()
+    assert await coverage.covered() == (f"{{[0,{2 * MANY})}}", MANY)
+    assert (await coverage.audit_when_settled()).clean
 
 
-async def test_empty_offsets_between_records_still_to_come_are_not_covered_in_pieces(
-    books: Books, foreign: Producer
+async def test_holes_between_records_that_are_still_to_come_are_not_covered_piece_by_piece(
+    coverage: Coverage, foreign: Producer
 ) -> None:
-    aborted(foreign, books.topic, [RECORD])
+    aborted(foreign, coverage.topic, [RECORD])
     for _ in range(3):
-        committed(foreign, books.topic, [RECORD])
-    await books.written(8)
+        committed(foreign, coverage.topic, [RECORD])
+    await coverage.written(8)
     for _ in range(3):
-        await books.look()
-    assert (await books.audit()).void == 5
-    assert await books.booked() == ("{[0,2)}", 2)
-    await books.store([2, 6])
+        await coverage.cover_lasting()
+    assert (await coverage.audit()).void == 5
+    assert await coverage.covered() == ("{[0,2)}", 2)
+    await coverage.store([2, 6])
     for _ in range(2):
-        await books.look()
-    assert await books.booked() == ("{[0,4),[5,8)}", 5)
-    await books.store([4])
-    assert await books.booked() == ("{[0,8)}", 5)
+        await coverage.cover_lasting()
+    assert await coverage.covered() == ("{[0,4),[5,8)}", 5)
+    await coverage.store([4])
+    assert await coverage.covered() == ("{[0,8)}", 5)
 
 
-async def test_holes_that_records_will_fill_are_not_read_again_and_again(
-    books: Books, monkeypatch: pytest.MonkeyPatch
+async def test_holes_that_records_are_to_fill_are_not_read_again_and_again(
+    coverage: Coverage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.postgres.void_offsets.MANY_HOLES", 10)
-    plain(books.settings, books.topic, [RECORD] * 60)
+    plain(coverage.settings, coverage.topic, [RECORD] * 60)
     reads: list[int] = []
     read = HoleReader.read
 
@@ -259,79 +265,81 @@ async def test_holes_that_records_will_fill_are_not_read_again_and_again(
 
     monkeypatch.setattr(HoleReader, "read", counted)
     for start in range(0, 60, 4):
-        await books.store([start])
-        books.void.note({(books.topic, 0): 3})
-        await books.void.relieve()
+        await coverage.store([start])
+        coverage.void.note({(coverage.topic, 0): 3})
+        await coverage.void.relieve()
     assert len(reads) <= 2, reads
 
 
-async def test_records_that_retention_deleted_before_postgres_had_them_are_expired_and_fail_their_run(
-    books: Books, monkeypatch: pytest.MonkeyPatch
+async def test_what_retention_took_before_postgres_had_it_is_expired_and_fails_its_run(
+    coverage: Coverage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stores.coverage.STUCK_SECONDS", 0.2)
-    plain(books.settings, books.topic, [RECORD] * 4)
-    await books.store([0])
-    await asyncio.to_thread(books.delete_before, 3)
-    row = await books.audit()
+    plain(coverage.settings, coverage.topic, [RECORD] * 4)
+    await coverage.store([0])
+    await asyncio.to_thread(coverage.delete_before, 3)
+    row = await coverage.audit()
     assert (row.covered, row.expired, row.in_flight, row.clean) == (1, 2, 1, False)
 
     async def published(*_: object, progress: Callable[[Progress], None], **__: object) -> PublishReport:
         progress(Progress("letters", sent=4, confirmed=4))
-        return PublishReport("run", 4, 0, {(books.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
+        return PublishReport("run", 4, 0, {(coverage.topic, 0): OffsetRanges([(0, 4)])}, 0.1)
 
     monkeypatch.setattr("services.runs.run.publish", published)
-    completion = asyncio.create_task(run_source(Run(EmptySource()), books.settings, "test"))
-    await eventually_async(lambda: _is_waiting(books), what="the run waits for Postgres")
-    await books.store([3])
+    completion = asyncio.create_task(run_source(Run(EmptySource()), coverage.settings, "test"))
+    await eventually_async(lambda: _is_waiting(coverage), what="the run waits for Postgres")
+    await coverage.store([3])
     with pytest.raises(NotTaken, match="2 published records are gone from Kafka, by retention or compaction"):
         await completion
-    failed = await books.sink.connection.fetchrow("SELECT status, failure_reason, outcomes FROM etl_runs")
+    failed = await coverage.sink.connection.fetchrow("SELECT status, failure_reason, outcomes FROM etl_runs")
     assert failed["status"] == "failed"
     assert "publish them again" in failed["failure_reason"]
     assert json.loads(failed["outcomes"])["expired"] == 2
-    row = await books.audit_when_settled()
+    row = await coverage.audit_when_settled()
     assert (row.covered, row.expired, row.in_flight, row.holes, row.clean) == (2, 2, 0, (), False)
 
 
-async def test_a_record_that_the_normalizer_has_passed_is_waited_for_although_retention_took_it(books: Books) -> None:
-    plain(books.settings, books.topic, [RECORD] * 2)
-    clean = books.settings.named("customers.clean")
-    plain(books.settings, clean, [RECORD])
-    await asyncio.to_thread(books.normalizer_commits, 2)
-    await asyncio.to_thread(books.delete_before, 2)
-    row = await books.audit()
+async def test_a_record_that_the_normalizer_has_passed_is_waited_for_although_retention_took_it(
+    coverage: Coverage,
+) -> None:
+    plain(coverage.settings, coverage.topic, [RECORD] * 2)
+    clean = coverage.settings.named("customers.clean")
+    plain(coverage.settings, clean, [RECORD])
+    await asyncio.to_thread(coverage.normalizer_commits, 2)
+    await asyncio.to_thread(coverage.delete_before, 2)
+    row = await coverage.audit()
     assert (row.expired, row.in_flight, row.clean) == (0, 2, True), "its clean record is on its way"
-    await books.store([0, 1])
-    row = await books.audit()
+    await coverage.store([0, 1])
+    row = await coverage.audit()
     assert (row.covered, row.expired, row.in_flight, row.clean) == (2, 0, 0, True)
 
 
-async def test_records_that_compaction_removed_before_postgres_had_them_are_unprovable(
-    books: Books, foreign: Producer, quick_cleaner: None
+async def test_what_compaction_took_before_postgres_had_it_is_unprovable(
+    coverage: Coverage, foreign: Producer, quick_cleaner: None
 ) -> None:
     compacted = {
         "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01",
         "max.compaction.lag.ms": "100", "delete.retention.ms": "0",
     }  # fmt: skip
-    await asyncio.to_thread(configure, books.settings, ResourceType.TOPIC, books.topic, compacted)
-    plain(books.settings, books.topic, [(b"same", b"1"), (b"same", b"2"), (b"other", b"3")])
-    committed(foreign, books.topic, [(b"same", b"4")])
-    await books.written(5)
-    await books.store([0])
+    await asyncio.to_thread(configure, coverage.settings, ResourceType.TOPIC, coverage.topic, compacted)
+    plain(coverage.settings, coverage.topic, [(b"same", b"1"), (b"same", b"2"), (b"other", b"3")])
+    committed(foreign, coverage.topic, [(b"same", b"4")])
+    await coverage.written(5)
+    await coverage.store([0])
 
     async def is_compacted() -> bool:
         # A segment is closed by the next record that comes after its time.
-        plain(books.settings, books.topic, [(b"closing", b"")])
-        evidence = await reader.read((books.topic, 0), OffsetRanges([(0, 4)]))
+        plain(coverage.settings, coverage.topic, [(b"closing", b"")])
+        evidence = await reader.read((coverage.topic, 0), OffsetRanges([(0, 4)]))
         return evidence.records == OffsetRanges([(2, 4)])
 
-    reader = HoleReader(books.settings)
+    reader = HoleReader(coverage.settings)
     await eventually_async(is_compacted, what="the older records of a key have vanished", every=0.5)
     await reader.close()
-    row = await books.audit()
+    row = await coverage.audit()
     assert (row.covered, row.unprovable >= 1, row.expired, row.clean) == (1, True, 0, False)
-    await books.store([1, 2, 3])
-    assert (await books.audit()).void == 1, "the marker is still there to be read"
+    await coverage.store([1, 2, 3])
+    assert (await coverage.audit()).void == 1, "the marker is still there to be read"
 
 
 @pytest.fixture
@@ -357,5 +365,5 @@ async def _noted(settings: Settings) -> bool:
     return True
 
 
-async def _is_waiting(books: Books) -> bool:
-    return bool(await books.sink.connection.fetchval("SELECT count(*) FROM etl_runs WHERE published = 4"))
+async def _is_waiting(coverage: Coverage) -> bool:
+    return bool(await coverage.sink.connection.fetchval("SELECT count(*) FROM etl_runs WHERE published = 4"))

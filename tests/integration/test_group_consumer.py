@@ -93,7 +93,7 @@ def fence_again_and_again(consumer: GroupConsumer, settings: Settings) -> None:
         eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined again")
 
 
-def test_what_is_passed_without_a_record_is_told_behind_the_records_before_it(pipeline_settings: Settings) -> None:
+def test_offsets_without_a_record_are_handed_out_behind_the_records_before_them(pipeline_settings: Settings) -> None:
     topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
     committed(producer, topic, [(b"C1", b"1"), (b"C2", b"2")])
     aborted(producer, topic, [(b"C3", b"3")])
@@ -107,7 +107,7 @@ def test_what_is_passed_without_a_record_is_told_behind_the_records_before_it(pi
         assert read_to_the_end(consumer, {(topic, 0): 8}) == [(0, 6)]
 
 
-def test_nothing_is_passed_while_a_record_before_it_waits_to_be_collected(pipeline_settings: Settings) -> None:
+def test_no_offset_is_handed_out_while_a_record_before_it_waits_to_be_polled(pipeline_settings: Settings) -> None:
     topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
     committed(producer, topic, [(b"C1", b"1")])
     with consumer_on(pipeline_settings) as consumer:
@@ -122,7 +122,7 @@ def test_nothing_is_passed_while_a_record_before_it_waits_to_be_collected(pipeli
         assert offsets[topic, 0] == 2
 
 
-async def test_a_sink_commits_behind_markers_and_never_past_what_its_store_has_not(
+async def test_a_sink_commits_behind_markers_and_never_past_a_record_that_its_store_lacks(
     pipeline_settings: Settings, servers: Servers
 ) -> None:
     topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)

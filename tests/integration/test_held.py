@@ -1,4 +1,4 @@
-"""What is held keeps its place: the Postgres sink takes whatever arrives under its coordinates as its outcome, once."""
+"""A held record keeps its place: whatever arrives under its coordinates is its outcome in the Postgres sink, once."""
 
 from collections.abc import AsyncIterator
 
@@ -48,7 +48,7 @@ async def test_a_held_record_is_covered_and_counted_once_however_often_it_comes(
     assert await states(sink) == [(0, "held", "required"), (1, "held", "required")]
 
 
-async def test_what_arrives_later_is_its_outcome_once(sink: Driver) -> None:
+async def test_a_record_that_arrives_later_is_the_outcome_of_a_held_one_once(sink: Driver) -> None:
     await sink.write(reported(0), reported(1), reported(2), reported(3))
     for _ in range(2):
         await sink.write(customer("C1", 0), customer("C2", 1), reported(2, held=False, reason="email_form"))

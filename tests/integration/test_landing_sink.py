@@ -58,7 +58,7 @@ async def test_a_source_with_a_name_of_any_length_stops_nobody(pipeline_settings
     assert sorted(map(len, sources)) == [len("push"), 200]
 
 
-async def test_a_stopped_postgres_makes_it_wait_and_a_restarted_one_gets_everything(
+async def test_the_landing_sink_waits_while_postgres_is_stopped_and_then_stores_everything(
     pipeline_settings: Settings, servers: Servers
 ) -> None:
     async with running(LandingSink(pipeline_settings), pipeline_settings) as runner:

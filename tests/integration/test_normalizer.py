@@ -346,7 +346,7 @@ def produced(settings: Settings) -> int:
 
 
 def committed_offsets(settings: Settings) -> Offsets:
-    """What the normalizer has committed for the customers' raw topic, 0 where nothing."""
+    """Offsets that the normalizer has committed for the customers' raw topic, 0 where none."""
     group, topic = settings.named("normalizer"), settings.named("customers.raw")
     partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})

@@ -28,8 +28,7 @@ from services.audits.caught_up import caught_up
 from services.audits.deep_audit import StoreAudit, audit_store
 from services.audits.store_versions import Rows
 from sinks.elasticsearch import Documents, ElasticsearchSink
-from sinks.outbox_relay import OutboxRelay
-from sinks.postgres.outbox import Outbox
+from sinks.outbox_relay import Outbox, OutboxRelay
 from sinks.redis_invalidation import RedisInvalidationSink
 from stores.cache import VersionedCache
 from stores.search_index import alias_name, ensure_indices, index_name
@@ -41,6 +40,10 @@ from tests.servers.contract import ServerName, Servers
 from tests.waiting import eventually, eventually_async
 
 USERS = dataset_named("users")
+
+END_THE_SESSION_WITH_THE_TURN = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND database =
+        (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 @pytest.fixture
@@ -118,7 +121,7 @@ def stored_versions(settings: Settings) -> dict[str, int]:
 async def test_a_commit_wakes_the_relay_and_what_is_confirmed_leaves_the_outbox(
     pipeline_settings: Settings, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks.outbox_relay, "LOOK_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(sinks.outbox_relay, "ASK_EVERY_SECONDS", 3600)
     async with relaying(pipeline_settings) as relay:
 
         async def active() -> bool:
@@ -238,18 +241,36 @@ async def test_a_relay_whose_session_is_ended_goes_on_with_a_new_one(
         async with relaying(pipeline_settings) as relay:
             await create(client, "ada")
             await emptied(pipeline_settings)
-            ended = await asyncio.to_thread(
-                value,
-                pipeline_settings,
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND database ="
-                " (SELECT oid FROM pg_database WHERE datname = current_database())",
-            )
-            assert ended == 1
+            assert await asyncio.to_thread(value, pipeline_settings, END_THE_SESSION_WITH_THE_TURN) == 1
             await create(client, "bob")
             await emptied(pipeline_settings)
             assert relay.health()["state"] == "running"
     assert sum(line["event"] == "waiting_for_store" for line in logs) <= 1
     assert [event.key for event in events(pipeline_settings)][-1:]
+
+
+async def test_a_relay_whose_session_ends_while_it_publishes_has_to_wait_for_its_turn_again(
+    pipeline_settings: Settings, client: httpx.AsyncClient
+) -> None:
+    await create(client, "ada")
+    first, second = Outbox(pipeline_settings), Outbox(pipeline_settings)
+    try:
+        published = await first.next(10)
+        assert await asyncio.to_thread(value, pipeline_settings, END_THE_SESSION_WITH_THE_TURN) == 1
+
+        async def ended() -> bool:
+            return not first.has_turn
+
+        await eventually_async(ended, what="the first has lost its session")
+        assert await second.next(10) == published
+        await first.remove(published)
+        await create(client, "bob")
+        assert not first.has_turn
+        assert await first.next(10) == []
+        assert [entry.key for entry in await second.next(10)] == ["bob@example.org"]
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are_everywhere_when_they_are_back(

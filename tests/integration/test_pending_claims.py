@@ -58,7 +58,9 @@ async def states(sink: Driver) -> dict[int, str]:
     return {row["offset"]: row["state"] for row in rows}
 
 
-async def test_a_swap_goes_through_within_a_batch_and_across_batches(sink: Driver, engine: AsyncEngine) -> None:
+async def test_a_swap_of_addresses_goes_through_within_a_batch_and_across_batches(
+    sink: Driver, engine: AsyncEngine
+) -> None:
     await sink.write(put("A", 0, "x"), put("B", 1, "y"))
     outgoing = await sink.write(put("A", 2, "y"), put("B", 3, "x"))
     assert await addresses(sink) == {"A": "y", "B": "x"}
@@ -80,7 +82,7 @@ async def test_a_swap_goes_through_within_a_batch_and_across_batches(sink: Drive
     assert (found.stored, found.failed, found.pending) == (6, 0, 0)
 
 
-async def test_what_was_claimed_before_it_was_free_is_taken_when_it_is(sink: Driver) -> None:
+async def test_an_address_that_was_claimed_before_it_was_free_is_taken_once_it_is_free(sink: Driver) -> None:
     await sink.write(put("A", 0, "x"), put("B", 1, "y"), put("C", 2, "z"))
     conflict = put("B", 3, "x")
     await sink.write(conflict, put("C", 4, "y"))
@@ -99,7 +101,7 @@ async def test_what_was_claimed_before_it_was_free_is_taken_when_it_is(sink: Dri
     assert await sink.counts() == {"inserted": 3, "updated": 3}
 
 
-async def test_a_ring_whose_last_link_comes_late_moves_as_one(sink: Driver) -> None:
+async def test_a_ring_of_addresses_whose_last_record_comes_late_moves_all_at_once(sink: Driver) -> None:
     keys = [f"C{number}" for number in range(6)]
     await sink.write(*(put(key, n, f"a{n}") for n, key in enumerate(keys)))
     for n, key in enumerate(keys):

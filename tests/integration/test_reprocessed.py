@@ -1,4 +1,4 @@
-"""What was normalized anew replaces what its own raw record has stored, and nothing newer; the books count it apart."""
+"""A reprocessed record replaces what its own raw record has stored, and nothing newer; coverage counts it apart."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,7 +36,7 @@ async def booked(sink: Driver, apart: bool) -> dict[str, int]:
     return {name: count for name, count in row.items() if count}
 
 
-async def test_it_replaces_its_own_row_once_per_job_and_is_counted_apart(sink: Driver) -> None:
+async def test_a_reprocessed_record_replaces_its_own_row_once_per_job_and_is_counted_apart(sink: Driver) -> None:
     await sink.write(customer("C1", 0, last_name="Wrong"), customer("C2", 1))
     before = (await sink.row("C1"))["version"]
     for _ in range(2):
@@ -50,7 +50,7 @@ async def test_it_replaces_its_own_row_once_per_job_and_is_counted_apart(sink: D
     assert await booked(sink, apart=True) == {"updated": 1, "unchanged": 2}
 
 
-async def test_newer_rows_and_deletes_win(sink: Driver) -> None:
+async def test_newer_rows_and_deletes_win_over_reprocessed_records(sink: Driver) -> None:
     await sink.write(customer("C1", 0), customer("C2", 1))
     await sink.write(customer("C1", 2, last_name="Newer"), deletion("C2", 3))
     assert changes(await sink.write(anew(customer("C1", 0)), anew(customer("C2", 1)))) == {}
@@ -68,7 +68,7 @@ async def test_a_delete_that_comes_again_keeps_its_key_deleted_after_its_tombsto
     assert await booked(sink, apart=True) == {"deleted": 1, "superseded": 1}
 
 
-async def test_where_the_first_record_wins_it_replaces_its_own_row_only(sink: Driver) -> None:
+async def test_where_the_first_record_wins_a_reprocessed_one_replaces_its_own_row_only(sink: Driver) -> None:
     await sink.write(order("O1", 0, product="Wrong"), order("O1", 1, product="Later"))
     await sink.write(anew(order("O1", 0)), anew(order("O1", 1, product="Later still")))
     assert await sink.connection.fetchval("SELECT product FROM orders") == "Pen"
@@ -102,7 +102,9 @@ async def test_what_postgres_refuses_keeps_its_row_and_its_neighbours_go_through
     assert (await booked(sink, apart=False), await sink.failures()) == ({"inserted": 3}, [])
 
 
-async def test_what_had_failed_has_its_outcome_now_unless_somebody_has_acted_on_it(sink: Driver) -> None:
+async def test_a_failed_record_that_is_reprocessed_has_another_outcome_unless_somebody_has_acted_on_it(
+    sink: Driver,
+) -> None:
     def failure(offset: int) -> FailedRecord:
         origin = Origin("customers.raw", 0, offset, 1_000 + offset)
         return FailedRecord(

@@ -60,7 +60,7 @@ async def test_a_field_that_is_renamed_is_one_lost_and_one_gained_in_the_api_and
     assert sorted(lines) == [("gained", "mail", "info"), ("lost", "email", "warning")]
 
 
-async def test_what_comes_again_is_not_counted_again_and_a_restart_forgets_nothing(
+async def test_records_that_come_again_are_not_counted_again_and_a_restart_forgets_nothing(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(LandingSink(pipeline_settings), pipeline_settings):

@@ -22,7 +22,7 @@ from schemas.errors import InvalidField
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE
 from schemas.registry import all_datasets, dataset_named, ingested_datasets
 from schemas.text import fold, tidy
-from sinks.drift.fields import Shapes
+from sinks.drift.fields import shape_of
 from stream_processors.normalize import RecordNormalizer
 from tests.unit.stream_processors.raw_records import RawRecord, customer
 
@@ -112,7 +112,7 @@ WAYS_IN: dict[str, Callable[[str], object]] = {
     "a webhook's body that is no JSON": lambda text: records_in(b"[NaN,%b]" % _of_json(text)),
     "a page that is no JSON": lambda text: _page(text.encode("utf-8", "replace")),
     "a CSV header's name": lambda text: column_names([text] * 3),
-    "a shape": lambda text: Shapes().of(msgspec.json.encode({text: text})),
+    "a shape": lambda text: shape_of(msgspec.json.encode({text: text})),
     "a search": lambda text: search_body(list(all_datasets()), text[:200], 0, 10),
     "a highlighted text": lambda text: Highlighter("ab muller 1111 2024").mark(text),
     "a highlight's query": lambda text: Highlighter(text[:200]).mark("Müller " * 100),
@@ -143,7 +143,7 @@ MANY: dict[str, Callable[[int], object]] = {
     "equal columns": lambda n: column_names(["a"] * n),
     "columns that look like repeats": lambda n: column_names(["a", "a_2", "a_3"] * (n // 3)),
     "columns without a name": lambda n: column_names([""] * n),
-    "levels of a shape": lambda n: Shapes().of(b'{"a":' * n + b"1" + b"}" * n),
+    "levels of a shape": lambda n: shape_of(b'{"a":' * n + b"1" + b"}" * n),
 }
 
 

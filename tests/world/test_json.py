@@ -7,7 +7,7 @@ from functools import partial
 
 from producers.json_parts import NotSplit, elements
 from schemas.errors import InvalidRecord
-from stream_processors.decode_object import decode_object
+from stream_processors.normalize import decode_object
 from tests.world.figures import Verdict, explain, try_all
 from tests.world.material import unpacked
 

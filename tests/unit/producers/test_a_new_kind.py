@@ -63,6 +63,10 @@ def sources_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+def test_every_kind_bears_the_name_that_its_blocks_have() -> None:
+    assert {name: block.kind_name() for name, block in KINDS.items()} == {name: name for name in KINDS}
+
+
 async def test_a_block_of_a_new_kind_is_a_source_with_its_own_settings_and_content_type(sources_file: Path) -> None:
     log = load_sources(sources_file, Settings())["log"]
     assert [record.value async for batch in log.batches() for record in batch.records] == [b"page 0", b"page 1"]

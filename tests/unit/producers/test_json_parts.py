@@ -9,7 +9,7 @@ from producers.api.pagination import Pagination
 from producers.json_parts import NotSplit, OtherShape, TooManyParts, elements, members
 from producers.webhook.webhooks import records_in
 from schemas.errors import InvalidRecord
-from stream_processors.decode_object import decode_object
+from stream_processors.normalize import decode_object
 
 GOOD = b'{"id": 1, "x": "},{[\\"\\\\", "y": [{"z": [1, 2]}, {}]}'
 BAD = {

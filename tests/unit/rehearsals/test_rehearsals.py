@@ -59,7 +59,7 @@ def watching(settings: Settings, clock: Clock, *begun: Rehearsal) -> RehearsalWa
     return RehearsalWatch(settings, begun[0].stage if begun else "normalizer", clock)
 
 
-def test_there_is_nothing_to_ask_unless_the_settings_allow_rehearsals(settings: Settings) -> None:
+def test_no_process_watches_for_rehearsals_unless_the_settings_allow_them(settings: Settings) -> None:
     assert watch_for(settings.model_copy(update={"rehearsals": False}), "redis") is None
     assert watch_for(settings, "redis") is not None
 
@@ -79,7 +79,7 @@ def test_a_rehearsal_is_noticed_within_a_second_and_ends_by_itself(settings: Set
     assert [line["event"] for line in log] == ["rehearsal_began", "rehearsal_ended"]
 
 
-def test_it_can_be_ended_before_its_time(settings: Settings, clock: Clock) -> None:
+def test_a_rehearsal_can_be_ended_before_its_time(settings: Settings, clock: Clock) -> None:
     watch = watching(settings, clock, rehearsal("redis", "outage"))
     assert watch.strikes_batch("outage")
     assert rehearsals.end(settings.home, {"another"}) == []
@@ -88,7 +88,7 @@ def test_it_can_be_ended_before_its_time(settings: Settings, clock: Clock) -> No
     assert watch.strikes_batch("outage") is None
 
 
-def test_one_of_the_same_kind_takes_the_place_of_the_first(settings: Settings) -> None:
+def test_a_rehearsal_of_the_same_stage_and_kind_replaces_the_first(settings: Settings) -> None:
     rehearsals.begin(settings.home, rehearsal("redis", "outage"))
     rehearsals.begin(settings.home, rehearsal("redis", "slow"))
     rehearsals.begin(settings.home, rehearsal("redis", "outage", percent=7))
@@ -108,13 +108,13 @@ def test_one_of_the_same_kind_takes_the_place_of_the_first(settings: Settings) -
         (rehearsal("postgres", "slow", seconds=LONGEST_SECONDS + 1), "60 minutes"),
     ],
 )
-def test_what_has_no_meaning_is_refused(settings: Settings, wrong: Rehearsal, says: str) -> None:
+def test_a_rehearsal_that_has_no_meaning_is_refused(settings: Settings, wrong: Rehearsal, says: str) -> None:
     with pytest.raises(RefusedRehearsal, match=says):
         rehearsals.begin(settings.home, wrong)
     assert rehearsals.running(settings.home) == []
 
 
-def test_a_file_that_is_not_ours_holds_none(settings: Settings) -> None:
+def test_a_file_that_is_not_ours_holds_no_rehearsals(settings: Settings) -> None:
     rehearsals.begin(settings.home, rehearsal("redis", "slow"))
     rehearsals.file_of(settings.home).write_bytes(b"{nonsense")
     assert rehearsals.running(settings.home) == []

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from data.etl import _Raw
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord
 from schemas.registry import all_datasets, dataset_named, ingested_datasets
 from schemas.topics import FAILURES_TOPIC, Topic, all_topics
 from stream_processors.normalize import RecordNormalizer
+from tests.unit.stream_processors.raw_records import RawRecord
 
 TOPICS = {topic.name: topic for topic in all_topics()}
 
@@ -43,7 +43,7 @@ def test_no_topic_is_compacted_and_failures_alone_are_kept_longer(topic: Topic) 
 
 @pytest.mark.parametrize("dataset", ingested_datasets(), ids=lambda dataset: dataset.name)
 def test_the_example_of_a_raw_topic_normalizes_to_that_of_the_clean_topic(dataset: Dataset) -> None:
-    outcome = RecordNormalizer(dataset).normalize(_Raw(TOPICS[dataset.raw_topic].example, ()), now_ms=0)
+    outcome = RecordNormalizer(dataset).normalize(RawRecord(TOPICS[dataset.raw_topic].example, ()), now_ms=0)
     normalized = msgspec.json.decode(outcome.value, type=CleanRecord)
     clean = decoded(TOPICS[dataset.clean_topic], TOPICS[dataset.clean_topic].example)
     assert isinstance(clean, CleanRecord)

@@ -4,9 +4,9 @@ import datetime
 
 import pytest
 
+from schemas.events import Origin
 from services.failures.listing import payload_text
 from services.failures.selection import InvalidSelection, Selection
-from stores.arrivals import Arrival
 
 
 def test_a_selection_without_conditions_is_empty_and_holds_for_all() -> None:
@@ -28,10 +28,10 @@ def test_a_state_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 
 def test_within_a_partition_the_offset_decides_and_across_partitions_the_time() -> None:
-    assert Arrival(1, 5, 10).is_newer_than(Arrival(1, 4, 99))
-    assert not Arrival(1, 5, 10).is_newer_than(Arrival(1, 5, 10))
-    assert Arrival(2, 1, 11).is_newer_than(Arrival(1, 900, 10))
-    assert not Arrival(2, 900, 9).is_newer_than(Arrival(1, 1, 10))
+    assert Origin("t", 1, 5, 10).is_newer_than(Origin("t", 1, 4, 99))
+    assert not Origin("t", 1, 5, 10).is_newer_than(Origin("t", 1, 5, 10))
+    assert Origin("t", 2, 1, 11).is_newer_than(Origin("t", 1, 900, 10))
+    assert not Origin("t", 2, 900, 9).is_newer_than(Origin("t", 1, 1, 10))
 
 
 def test_bytes_that_are_no_text_are_shown_in_base64() -> None:

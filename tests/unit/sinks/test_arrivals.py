@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.errors import InvalidRecord
 from schemas.events import CleanRecord, Origin
 from schemas.registry import dataset_named
-from sinks.postgres.arrivals import copy_row, decode_arrival, newer, newest_per_key
+from sinks.postgres.arrivals import copy_row, decode_arrival, newest_per_key
 
 RECORDS = dataset_named("records")
 ORIGIN = Origin("records.raw", 0, 1, 1)
@@ -65,9 +65,9 @@ def test_what_no_normalizer_wrote_is_an_invalid_record(value: bytes | None) -> N
 
 
 def test_offsets_decide_within_a_partition_and_time_across_partitions() -> None:
-    assert newer(Origin("t", 0, 2, 1), Origin("t", 0, 1, 9))
-    assert newer(Origin("t", 1, 1, 9), Origin("t", 0, 5, 8))
-    assert newer(Origin("t", 1, 1, 8), Origin("t", 0, 5, 8))
+    assert Origin("t", 0, 2, 1).is_newer_than(Origin("t", 0, 1, 9))
+    assert Origin("t", 1, 1, 9).is_newer_than(Origin("t", 0, 5, 8))
+    assert Origin("t", 1, 1, 8).is_newer_than(Origin("t", 0, 5, 8))
 
 
 @given(st.permutations(range(5)))

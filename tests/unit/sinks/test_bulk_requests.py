@@ -1,4 +1,4 @@
-"""What the Elasticsearch sink sends, without a server."""
+"""Bulk requests of the Elasticsearch sink, without a server."""
 
 import json
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from schemas.field_reading import FieldReading, encode_mapping
 from schemas.registry import dataset_named
-from sinks.drift.failure_reason import example_text, failure_reason
-from sinks.drift.fields import Example, Group, Shapes, observations
+from sinks.drift.fields import Example, Group, observations, shape_of
 from sinks.drift.rules import MAX_FIELDS, Change, SourceState, observe
+from sinks.drift.store import example_text, failure_reason
 
 CUSTOMERS = dataset_named("customers")
 ORDERS = dataset_named("orders")
@@ -25,7 +25,6 @@ class Source:
     def __init__(self) -> None:
         self.state = SourceState()
         self.records = 0
-        self._shapes = Shapes()
 
     def sends(self, run: str | None, records: Iterable[Any], batch: int = 1000) -> list[Change]:
         changes, records = [], list(records)
@@ -34,7 +33,7 @@ class Source:
             for record in records[start : start + batch]:
                 payload = json.dumps(record).encode()
                 at = START + datetime.timedelta(seconds=self.records)
-                shape = self._shapes.of(payload)
+                shape = shape_of(payload)
                 assert shape is not None
                 row = ("customers.raw", 0, self.records, None, "shop", run, payload, at)
                 seen.append((Group("shop", "customers", run, None), shape, row))
@@ -161,8 +160,8 @@ def test_how_records_are_cut_into_batches_changes_no_gain_and_no_retyping(record
 
 
 @given(st.binary())
-def test_no_bytes_make_it_raise(payload: bytes) -> None:
-    Shapes().of(payload)
+def test_no_bytes_make_the_reading_of_a_shape_raise(payload: bytes) -> None:
+    shape_of(payload)
 
 
 def change(what: Any, field: str, record: dict[str, Any]) -> Change:
@@ -204,7 +203,7 @@ def test_a_drift_is_judged_by_every_kind_of_mapping_as_the_normalizer_reads_it()
 
 
 def test_a_batch_reaches_from_its_oldest_to_its_newest_record_whatever_partition_came_first() -> None:
-    shape = Shapes().of(b'{"id": 1}')
+    shape = shape_of(b'{"id": 1}')
     assert shape is not None
     times = [START + datetime.timedelta(milliseconds=ms) for ms in (5, 9, 1)]
     rows = [("customers.raw", partition, 0, None, "shop", "1", b'{"id": 1}', at) for partition, at in enumerate(times)]
@@ -213,6 +212,6 @@ def test_a_batch_reaches_from_its_oldest_to_its_newest_record_whatever_partition
 
 
 def test_a_member_has_the_name_under_which_it_is_read() -> None:
-    shape = Shapes().of('{"\ufeffid": 1, "na\u200bme": "x"}'.encode())
+    shape = shape_of('{"\ufeffid": 1, "na\u200bme": "x"}'.encode())
     assert shape is not None
     assert shape.members == (("id", "number"), ("name", "text"))

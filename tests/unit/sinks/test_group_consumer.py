@@ -1,4 +1,4 @@
-"""What a consumer keeps for the next batch."""
+"""Messages that a consumer keeps for the next batch."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -92,7 +92,7 @@ print(json.dumps({
 """
 
 
-def test_a_sink_of_ones_own_is_found_everywhere(tmp_path: Path) -> None:
+def test_a_sink_that_a_test_declares_is_found_everywhere(tmp_path: Path) -> None:
     (tmp_path / "audit_log.py").write_text(ONE_FILE)
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ONE_LINE}\n{EVERYWHERE}"
     run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

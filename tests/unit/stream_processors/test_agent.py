@@ -47,7 +47,7 @@ async def test_every_batch_is_taken_and_none_is_acked_by_faust() -> None:
     assert stream.acks_disabled
 
 
-async def test_an_error_is_reported_before_faust_can_start_the_agent_anew() -> None:
+async def test_an_error_is_reported_before_faust_can_start_the_agent_again() -> None:
     stage: Any = Stage(error := RuntimeError("a bug"))
     reported: list[BaseException] = []
     with pytest.raises(RuntimeError, match="a bug"):

@@ -41,7 +41,7 @@ async def consumer(app: faust.App) -> AsyncIterator[BatchConsumer]:
 
 @dataclass
 class Assignment:
-    """What aiokafka makes anew for each rebalance."""
+    """Like the one that aiokafka makes for each rebalance."""
 
     active: bool = True
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvalidRecord
-from stream_processors.decode_object import decode_object
+from stream_processors.normalize import decode_object
 
 texts = st.text(st.characters(codec="utf-8")) | st.sampled_from([":", '":', "\\u003a", "12:30:00", "a:b"])
 values = st.recursive(
@@ -70,13 +70,13 @@ def test_nesting_of_any_depth_ends_in_an_object_or_a_verdict(depth: int) -> None
 
 
 @pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32"])
-def test_an_object_is_read_past_its_mark(codec: str) -> None:
+def test_an_object_is_read_past_its_byte_order_mark(codec: str) -> None:
     assert decode_object('{"a": "é"}'.encode(codec)) == {"a": "é"}
     with pytest.raises(InvalidRecord, match="not JSON"):
         decode_object('{"a": '.encode(codec))
 
 
 @pytest.mark.parametrize("marks", ["\ufeff".encode() * 400_000, "\ufeff".encode("utf-16-be") * 400_000])
-def test_any_number_of_marks_is_read_past_at_once(marks: bytes) -> None:
+def test_any_number_of_byte_order_marks_is_read_past_at_once(marks: bytes) -> None:
     with pytest.raises(InvalidRecord, match="not JSON"):
         decode_object(marks)

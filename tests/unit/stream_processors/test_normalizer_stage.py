@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
-from stream_processors.held import MOST_SOURCES, SourceLimits
+from stream_processors.held import MOST_SOURCES
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
 from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Counts, UnknownFields
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
@@ -30,12 +30,10 @@ class Scene:
         self.confirmations = Confirmations(most_bytes, self.failed.append)
         self.stage = NormalizerStage(
             dataset_named("customers"),
-            "ns.customers.clean",
-            "ns.failures",
+            (settings or Settings()).model_copy(update={"headrace_namespace": "ns"}),
             cast("Any", self.producer),
             self.confirmations,
             self.counts,
-            SourceLimits(settings or Settings()),
         )
 
     async def take(self, *records: Any) -> None:
@@ -67,7 +65,7 @@ async def test_a_batch_is_confirmed_only_when_all_its_outputs_are_delivered() ->
     scene.producer.answer(2)
     await turn()
     assert scene.confirmed == []
-    assert (scene.counts.records_in, scene.counts.records_out, scene.counts.confirmed_at) == (3, 0, None)
+    assert (scene.counts.records_in, scene.counts.records_out) == (3, 0)
     scene.producer.answer()
     await turn()
     assert scene.confirmed == [3]
@@ -98,7 +96,7 @@ async def test_a_full_queue_makes_the_batch_wait() -> None:
     assert scene.confirmed == [5]
 
 
-async def test_a_large_batch_lets_the_event_loop_breathe() -> None:
+async def test_a_large_batch_leaves_the_event_loop_its_turn() -> None:
     scene = Scene()
     breaths = 0
 
@@ -229,7 +227,7 @@ async def test_a_source_is_told_once_however_much_it_floods() -> None:
     assert "headrace failures release" in lines[0]["remedy"]
 
 
-async def test_zero_percent_holds_nothing() -> None:
+async def test_a_failure_limit_of_zero_percent_holds_nothing() -> None:
     scene = Scene(settings=Settings(failure_limit_percent=0))
     await scene.take(*[of(b"bad")] * 5_000)
     assert held(scene) == []

@@ -1,4 +1,4 @@
-"""What may be committed: never past a record that is not confirmed, and in the end behind all that is no record."""
+"""Committed is never past a record that is not confirmed, and in the end behind all that is no record."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ def test_a_partition_where_nothing_was_read_has_nothing_to_commit() -> None:
     assert positions.committable == {}
 
 
-def test_a_consumer_that_was_sent_back_takes_nothing_back() -> None:
+def test_a_consumer_that_was_sent_back_lowers_no_position() -> None:
     positions = Positions[str]()
     batch = positions.cut("p", 10)
     positions.passed("p", 4)

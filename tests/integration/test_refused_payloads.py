@@ -35,7 +35,7 @@ def read(settings: Settings, places: Iterable[Coordinates]) -> list[RawMessage]:
 
 
 def reported(settings: Settings) -> list[FailedRecord]:
-    """What is in the topic `failures`."""
+    """The records in the topic `failures`."""
     ends = end_offsets(settings, [settings.named(FAILURES_TOPIC)])
     places = [(at.topic, at.partition, offset) for at, end in ends.items() for offset in range(end)]
     return [msgspec.json.decode(message.value or b"", type=FailedRecord) for message in read(settings, places)]
