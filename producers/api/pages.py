@@ -11,9 +11,9 @@ from producers.api.pagination import InvalidPage, OtherStyle, PageContent, Pagin
 from producers.api.sent_records import SentRecords
 from producers.http.fetch import Fetcher, Refused
 from producers.http.headers import conditions, validators
+from producers.raw_records import LARGEST_VALUE_BYTES
 from producers.record_key import JsonRecordKey
 from producers.source import SourceFailed, SourceRecord
-from producers.value_limit import LARGEST_VALUE_BYTES
 
 LARGE_PAGE_BYTES = 1_048_576
 """A larger page is read in a thread, so that others have their turn meanwhile."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from producers.json_parts import NotSplit, TooManyParts, elements, members
-from producers.raw_headers import RawHeaders
-from producers.raw_topic import require_topic
+from producers.raw_records import RawHeaders, require_topic
 from producers.record_key import JsonRecordKey
 from producers.sources import SourcesError, load_sources, sources_version
 from producers.webhook.deliveries import Claim, Deliveries, checked_key

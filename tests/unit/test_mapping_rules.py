@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.raw_headers import RawHeaders
+from producers.raw_records import RawHeaders
 from producers.record_key import JsonRecordKey, RecordKey
 from producers.source import SourceDescription, key_columns
 from producers.sources import SourcesError, build_source

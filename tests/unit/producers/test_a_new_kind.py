@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from commands.publish import declared_sources
-from producers.raw_headers import RawHeaders
+from producers.raw_records import RawHeaders
 from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceRecord
 from producers.sources import KINDS, SourcesError, build_source, load_sources
 from runtime.settings import Settings

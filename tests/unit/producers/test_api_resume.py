@@ -16,7 +16,7 @@ from producers.api.pages import ApiPage, ApiPages
 from producers.api.pagination import PageContent, Pagination
 from producers.api.sent_records import SentRecords
 from producers.api.source import ApiBlock, ApiSource
-from producers.confirmed_positions import ConfirmedPositions, SentBatch
+from producers.checkpointing import ConfirmedPositions, SentBatch
 from producers.http.fetch import Fetcher, NotAnswered
 from producers.source import SourceBatch, SourceFailed
 from tests.unit.producers.durable_checkpoint import Durable

@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.confirmed_positions import ConfirmedPositions, SentBatch, merged
+from producers.checkpointing import ConfirmedPositions, SentBatch, merged
 from producers.source import SourceBatch, SourceRecord
 from stores.checkpoints import Page, Position
 

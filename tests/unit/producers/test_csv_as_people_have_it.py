@@ -9,7 +9,7 @@ import pytest
 
 from data.etl import clean_file
 from producers.csv.source import CsvSource
-from producers.raw_headers import RawHeaders
+from producers.raw_records import RawHeaders
 from producers.source import SourceBatch, SourceFailed
 from producers.sources import build_source
 from runtime.settings import Settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producers.distinct_keys import MOST_KEPT, DistinctKeys
+from producers.run_checks import MOST_KEPT, DistinctKeys
 
 
 def counted(*keys: str | None) -> DistinctKeys:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from producers.run_checks import UnreadableLimit
 from producers.source import SourceBatch, SourceFailed, SourceRecord
-from producers.unreadable_limit import UnreadableLimit
 from runtime.settings import Settings
 
 GOOD = SourceRecord(b"{}", None)

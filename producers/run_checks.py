@@ -1,15 +1,45 @@
-"""Counts the different keys of a run: of records with the same key each takes the place of the one before."""
+"""Checks of a run's records as a whole: nearly all unreadable ends the run, keys that repeat are a warning."""
 
 from typing import Final
 
-from producers.source import SourceDescription
+from producers.source import SourceBatch, SourceDescription, SourceFailed
+from runtime.failure_limit import FailureWindow
+from runtime.settings import Settings
 from schemas.fields import FromSource
+
+LONGEST_EXAMPLE = 200
 
 MOST_KEPT: Final = 65_536
 """Hashes that are kept: 6 MB."""
 
 FEWEST: Final = 20
 """Records that it takes to wonder: somebody who pushes three versions of one knows what he does."""
+
+
+class UnreadableLimit:
+    """Ends a run of which nearly all records are unreadable: a delimiter is wrong, or the file is another one."""
+
+    def __init__(self, source: str, settings: Settings) -> None:
+        self._source = source
+        self._percent = settings.failure_limit_percent
+        self._window = FailureWindow(settings)
+        self._first = ""
+
+    def judge(self, batch: SourceBatch) -> None:
+        """Count a batch that is about to be sent. Raises SourceFailed if it must not be."""
+        problems = [record.problem for record in batch.records if record.problem is not None]
+        if problems:
+            self._first = self._first or problems[0]
+            if self._window.reaches_limit(len(problems), len(batch.records)):
+                failed, records = self._window.failed + len(problems), self._window.records + len(batch.records)
+                raise SourceFailed(
+                    self._source,
+                    f"{failed:,} of the latest {records:,} records cannot be read, and FAILURE_LIMIT_PERCENT is "
+                    f"{self._percent}; the run has ended before it made more failures. The first problem was: "
+                    f"{self._first[:LONGEST_EXAMPLE]}. Correct the source, or its block (delimiter, encoding); "
+                    "if it really is like that, FAILURE_LIMIT_PERCENT=0 publishes all of it",
+                )
+        self._window.count(len(problems), len(batch.records))
 
 
 class DistinctKeys:
