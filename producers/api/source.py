@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field, SecretStr
 
-from producers.api.pages import ApiPage, ApiPages
-from producers.api.pagination import Pagination
+from producers.api.pages import ApiPage, ApiPages, Pagination
 from producers.api.sent_records import SentRecords
 from producers.http.block import HttpBlock
 from producers.http.fetch import NotAnswered, open_fetcher

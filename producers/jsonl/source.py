@@ -5,14 +5,15 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Annotated, Literal, Protocol, cast
 
 from pydantic import Field
 
 from producers.background_reader import read_in_background
-from producers.jsonl.form import is_object, not_json_lines
+from producers.jsonl.form import is_object, not_json_lines, not_keys
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
@@ -124,6 +125,43 @@ class JsonLinesSource:
     def _check(self, head: list[bytes]) -> None:
         if what := not_json_lines(head):
             raise SourceFailed(self.description.name, f"{self.path}: {what}; nothing of it is published")
+
+
+@dataclass(frozen=True)
+class DeletedKeysSource:
+    """Deletes records by their keys, one a line or given directly, as `CUST001` or `titanic:17`; implements Source.
+
+    What is no key of the dataset is published too: the normalizer rejects it, and it is accounted for.
+    """
+
+    description: SourceDescription
+    keys: Lines | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        description = replace(self.description, content_type="application/octet-stream")
+        object.__setattr__(self, "description", description)
+
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        """Batches of tombstones. Implements Source.batches."""
+        return read_in_background(self.read)
+
+    def read(self) -> Iterator[SourceBatch]:
+        """The same, blocking. Raises SourceFailed."""
+        if isinstance(self.keys, tuple):
+            yield SourceBatch([self._record(key) for key in self.keys], 1.0)
+            return
+        begun = False
+        for lines, done in self.keys.read(self.description.name):
+            if lines and not begun and (what := not_keys(lines[0])):
+                raise SourceFailed(self.description.name, f"{self.keys.path}: {what}; nothing is deleted")
+            begun = begun or bool(lines)
+            yield SourceBatch([self._record(line.decode("utf-8", "replace").strip()) for line in lines], done)
+
+    def _record(self, key: str) -> SourceRecord:
+        """In the normal form, so that a delete comes to the partition of the records that it follows."""
+        with suppress(ValueError):
+            key = self.description.dataset.normal_key(key)
+        return SourceRecord(None, key)
 
 
 class _TooLong(Exception):

@@ -12,7 +12,7 @@ import pytest
 
 from api.search.elasticsearch_query import search_body
 from api.search.highlight import Highlighter
-from producers.api.pagination import InvalidPage, Pagination
+from producers.api.pages import InvalidPage, Pagination
 from producers.csv.format import column_names
 from producers.record_key import JsonRecordKey
 from producers.rss.entries import read_feed

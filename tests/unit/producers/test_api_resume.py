@@ -12,8 +12,7 @@ import msgspec
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from producers.api.pages import ApiPage, ApiPages
-from producers.api.pagination import PageContent, Pagination
+from producers.api.pages import ApiPage, ApiPages, PageContent, Pagination
 from producers.api.sent_records import SentRecords
 from producers.api.source import ApiBlock, ApiSource
 from producers.checkpointing import ConfirmedPositions, SentBatch

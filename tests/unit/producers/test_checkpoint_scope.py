@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from producers.checkpointing import scope_of
-from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import DeletedKeysSource
 from producers.source import ResumableSource, SourceDescription
 from producers.sources import build_source
 from runtime.settings import Settings

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from producers.jsonl.deleted_keys import DeletedKeysSource
-from producers.jsonl.source import Lines
+from producers.jsonl.source import DeletedKeysSource, Lines
 from producers.source import SourceDescription
 from schemas.registry import dataset_named
 

@@ -2,7 +2,7 @@ import datetime
 
 import pytest
 
-from producers.api.pagination import InvalidPage, Pagination
+from producers.api.pages import InvalidPage, Pagination
 from producers.http.headers import retry_after_seconds
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.jsonl.deleted_keys import DeletedKeysSource
-from producers.jsonl.source import JsonLinesSource, Lines
+from producers.jsonl.source import DeletedKeysSource, JsonLinesSource, Lines
 from producers.source import SourceDescription, SourceFailed
 from schemas.registry import dataset_named
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.api.pagination import Pagination
+from producers.api.pages import Pagination
 from producers.json_parts import NotSplit, OtherShape, TooManyParts, elements, members
 from producers.webhook.webhooks import records_in
 from schemas.errors import InvalidRecord
