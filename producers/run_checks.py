@@ -1,11 +1,11 @@
 """Checks of a run's records as a whole: nearly all unreadable ends the run, keys that repeat are a warning."""
 
+from itertools import chain
 from typing import Final
 
 from producers.source import SourceBatch, SourceDescription, SourceFailed
 from runtime.failure_limit import FailureWindow
 from runtime.settings import Settings
-from schemas.fields import FromSource
 
 LONGEST_EXAMPLE = 200
 
@@ -80,9 +80,7 @@ def repeated_keys(source: SourceDescription, keys: DistinctKeys) -> str | None:
     """A warning about keys that can hardly be meant as such. Pure. A topic may have many versions of its keys."""
     if not keys.repeat or source.kind == "kafka":
         return None
-    types = {field.name: field.type for field in source.dataset.fields}
-    own = [name for name in source.dataset.key if not isinstance(types[name], FromSource)]
-    columns = ", ".join(column for name in own for column in source.columns_of(name))
+    columns = ", ".join(chain(*source.columns_of_key().values()))
     return (
         f"{keys.records:,} records have {keys.distinct:,} different keys, so most take another's place: is the key "
         f"({columns}) unique? `key` in the block, or `publish csv --key a,b`, takes several columns"

@@ -114,6 +114,11 @@ class SourceDescription:
         reading = self.readings.get(field)
         return (reading.columns if reading else ()) or (self.mapping.get(field, field),)
 
+    def columns_of_key(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each field of the key that records have, and not the source."""
+        types = {field.name: field.type for field in self.dataset.fields}
+        return {name: self.columns_of(name) for name in self.dataset.key if not isinstance(types[name], FromSource)}
+
     def field_readings(self) -> dict[str, FieldReading]:
         """The way to read every field that is mapped or has a rule of its own."""
         columns = {name: FieldReading(column) for name, column in self.mapping.items()}

@@ -91,7 +91,7 @@ class CsvRows:
         if escape is not None:  # databases write \N for nothing, and csv would make an N of it
             null = re.compile(rf"(?<![^{re.escape(delimiter)}]){re.escape(escape)}N{cell_ends}")
             self._escapes = ((null, f"{escape}{escape}N".replace("\\", r"\\")),)
-        self._edits = self._escapes
+        self._edits: tuple[_Edit, ...] = self._escapes
         """Replacements in every line before it is parsed; `_row` keeps it as it is."""
         self._row: list[str] = []
         """Lines of the row that is being read."""
