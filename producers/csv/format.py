@@ -9,8 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, find_encoding
-from producers.text.not_text import binary_kind
+from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, binary_kind, find_encoding
 from schemas.errors import InvalidField
 from schemas.fields import Decimals, Number, decimal_mark
 from schemas.members import plain_name
