@@ -6,9 +6,8 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
-from exports.arrow_types import arrow_schema
 from exports.destinations import AMBIENT_CREDENTIALS, Bucket, ExportError, Folder, destination_at
-from exports.files import export_files
+from exports.files import arrow_schema, export_files
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from exports.arrow_types import arrow_schema, batch_of_rows, table_of_records
 from exports.destinations import ExportError
-from exports.files import FORMATS, formats_named
+from exports.files import FORMATS, arrow_schema, batch_of_rows, formats_named, table_of_records
 from schemas.registry import all_datasets, dataset_named
 
 ROWS = [
