@@ -7,8 +7,11 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from io import FileIO
+from itertools import chain
 from pathlib import Path
-from typing import IO, Annotated, Literal, Protocol, cast
+from typing import IO, Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -29,10 +32,6 @@ LONGEST_UNPACKED = 16 * 1024**3
 
 STANDARD_INPUT = Path("-")
 _GZIP = b"\x1f\x8b"
-
-
-class _Reads(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class JsonLinesBlock(SourceBlock):
@@ -71,7 +70,8 @@ class Lines:
                 size = 0 if self.path == STANDARD_INPUT or not file.seekable() else self.path.stat().st_size
                 begun = _Begun(file)
                 packed = begun.beginning.startswith(_GZIP)
-                for lines in _line_batches(_InUtf8(_Unpacked(begun, self.longest) if packed else begun)):
+                chunks = self._unpacked(begun) if packed else iter(partial(begun.read, READ_BYTES), b"")
+                for lines in _line_batches(_in_utf8(chunks)):
                     yield lines, min(1.0, file.tell() / size) if size else None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             reason = f"its gzip is cut off or damaged ({error}); what came before is published"
@@ -81,6 +81,14 @@ class Lines:
             raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right") from error
         except OSError as error:
             raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    def _unpacked(self, file: "_Begun") -> Iterator[bytes]:
+        unpacked, left = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb"), self.longest
+        while chunk := unpacked.read(READ_BYTES):
+            left -= len(chunk)
+            if left < 0:
+                raise _TooLong
+            yield chunk
 
 
 @dataclass(frozen=True)
@@ -171,62 +179,34 @@ class _TooLong(Exception):
 class _Begun:
     """A file whose beginning has been looked at: a pipe cannot be read again."""
 
-    def __init__(self, file: _Reads) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self.beginning = file.read(READ_BYTES)
 
-    def read(self, size: int = READ_BYTES, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         if not self.beginning:
             return self._file.read(size)
         piece, self.beginning = self.beginning[:size], self.beginning[size:]
         return piece
 
 
-class _Unpacked:
-    """A packed file as the file that it becomes, up to `longest` bytes of it."""
-
-    def __init__(self, file: _Reads, longest: int) -> None:
-        self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb")
-        self._left = longest
-
-    def read(self, size: int, /) -> bytes:
-        chunk = self._file.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise _TooLong
-        return chunk
-
-
-class _InUtf8:
+def _in_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """A text in whichever of Unicode's encodings as UTF-8, without its mark."""
-
-    def __init__(self, file: _Reads) -> None:
-        self._file = file
-        beginning = b""
-        while len(beginning) < 4 and (more := file.read(READ_BYTES)):  # json's detection wants four
-            beginning += more
-        encoding = json.detect_encoding(beginning)
-        self._decoder = None
-        if encoding == "utf-8-sig":
-            beginning = beginning.removeprefix(codecs.BOM_UTF8)
-        elif encoding != "utf-8":
-            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self._beginning = beginning
-
-    def read(self, size: int, /) -> bytes:
-        chunk, self._beginning = self._beginning or self._file.read(size), b""
-        if self._decoder is None:
-            return chunk
-        while not (text := self._decoder.decode(chunk, not chunk)) and chunk:
-            chunk = self._file.read(size)
-        return text.encode()
+    beginning = b""
+    while len(beginning) < 4 and (more := next(chunks, b"")):  # json's detection wants four
+        beginning += more
+    encoding = json.detect_encoding(beginning)
+    chunks = chain([beginning.removeprefix(codecs.BOM_UTF8)], chunks)
+    if encoding.startswith("utf-8"):
+        return chunks
+    return (text.encode() for text in codecs.iterdecode(chunks, encoding, "replace"))
 
 
-def _line_batches(file: _Reads) -> Iterator[list[bytes]]:
+def _line_batches(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Non-blank lines without their ends, as they become available."""
     rest = b""
     cutting = False
-    while chunk := file.read(READ_BYTES):
+    for chunk in chunks:
         *lines, tail = chunk.split(b"\n")
         if lines:
             lines[0] = b"" if cutting else rest + lines[0]
