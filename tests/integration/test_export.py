@@ -150,7 +150,7 @@ def test_a_missing_bucket_is_told_before_anything_is_read(migrated_settings: Set
     assert "there is no bucket 'no-such-bucket'" in done.stderr
 
 
-def test_postgres_that_does_not_answer_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_postgres_that_does_not_answer_is_an_error(settings: Settings, tmp_path: Path) -> None:
     nobody = settings.plain_database_url.rpartition("/")[0] + "/nobody"
     done = export(settings, "orders", "--to", str(tmp_path), environment={"DATABASE_URL": nobody}, expect=1)
     assert "Postgres does not answer" in done.stderr

@@ -86,7 +86,7 @@ def test_records_in_normal_form_become_the_same_table() -> None:
 @pytest.mark.parametrize(
     ("names", "expected"), [("csv", ["csv"]), ("parquet,csv", ["parquet", "csv"]), (" CSV , csv", ["csv"])]
 )
-def test_formats_are_a_list(names: str, expected: list[str]) -> None:
+def test_formats_are_given_as_a_list(names: str, expected: list[str]) -> None:
     assert formats_named(names) == expected
 
 
