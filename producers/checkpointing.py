@@ -37,7 +37,6 @@ class SentBatch:
     position: Position | None
 
     def confirmed(self) -> None:
-        """Count one confirmation."""
         self.left -= 1
 
 
@@ -112,7 +111,6 @@ class Checkpointing:
         self._taken: CheckpointTaken | None = None
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """The source's batches from where the checkpoint says."""
         return self._source.resume(self._since)
 
     async def sending(self, batch: SourceBatch) -> SentBatch:

@@ -60,7 +60,6 @@ class ApiSource:
         return f"{block.url} {block.page_size} {block.api_key} {block.pagination.model_dump_json()}"
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
-        """One batch per page. Implements Source.batches."""
         key = JsonRecordKey(self.description)
         total: int | None = None
         async with self._pages() as api, aclosing(api.read(self._first, None, None)) as pages:
@@ -69,7 +68,6 @@ class ApiSource:
                 yield SourceBatch(page.records(key), self._done(page.number, total))
 
     async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """One batch per page, of the records that changed. Implements ResumableSource.resume."""
         key = JsonRecordKey(self.description)
         at = since.at or {} if since else {}
         sent = SentRecords(since.pages if since else (), self.remembered)

@@ -59,7 +59,6 @@ class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
         return CsvFormat(self.encoding, self.delimiter, self.skip_lines)
 
     def saved(self) -> Position:
-        """As a checkpoint keeps it."""
         return Position(msgspec.to_builtins(self))
 
 

@@ -130,11 +130,9 @@ class CsvSource:
         return f"{self.path.absolute()} {self.block.layout}"
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
         return read_in_background(self.read)
 
     def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """The same after a position. Implements ResumableSource.resume."""
         return read_in_background(lambda: self.read_on(since))
 
     def read(self) -> Iterator[SourceBatch]:
@@ -215,7 +213,6 @@ class CsvSource:
             log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=table.columns)
 
     def failed(self, reason: str) -> SourceFailed:
-        """The verdict on the file."""
         return SourceFailed(self.description.name, f"{self.path}: {reason}")
 
 
@@ -241,11 +238,9 @@ class DownloadedCsv:
         return f"{self.block.path} {self.block.layout}"
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Implements Source.batches."""
         return self._read(CsvSource.batches)
 
     def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """Records that the file has more than when it was fetched last. Implements ResumableSource.resume."""
         return self._read(lambda file: file.resume(since))
 
     async def _read(self, begin: Callable[[CsvSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:

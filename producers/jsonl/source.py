@@ -104,11 +104,10 @@ class JsonLinesSource:
     longest: int = LONGEST_UNPACKED
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Batches of lines, read by a thread. Implements Source.batches."""
         return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
-        """The same, blocking. Raises SourceFailed."""
+        """All batches, blocking. Raises SourceFailed."""
         key = JsonRecordKey(self.description)
         for lines, done in self._judged(Lines(self.path, self.longest).read(self.description.name)):
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
@@ -150,11 +149,10 @@ class DeletedKeysSource:
         object.__setattr__(self, "description", description)
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Batches of tombstones. Implements Source.batches."""
         return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
-        """The same, blocking. Raises SourceFailed."""
+        """All batches, blocking. Raises SourceFailed."""
         if isinstance(self.keys, tuple):
             yield SourceBatch([self._record(key) for key in self.keys], 1.0)
             return

@@ -49,15 +49,14 @@ class KafkaSecurity(BaseModel):
     @model_validator(mode="after")
     def _is_complete(self) -> "KafkaSecurity":
         with_sasl, with_tls = self.protocol.startswith("SASL"), self.protocol.endswith("SSL")
-        account = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
-        files = {"ca_file": self.ca_file, "certificate_file": self.certificate_file, "key_file": self.key_file}
-        for name, value in account.items():
-            if with_sasl and value is None:
+        for name in ("mechanism", "username", "password"):
+            if with_sasl and getattr(self, name) is None:
                 raise ValueError(f"protocol {self.protocol} needs {name}")
-            if not with_sasl and value is not None:
+            if not with_sasl and getattr(self, name) is not None:
                 raise ValueError(f"{name} is for SASL; set protocol to SASL_SSL (or SASL_PLAINTEXT)")
-        if not with_tls and (given := [name for name, value in files.items() if value is not None]):
-            raise ValueError(f"{given[0]} is for TLS; set protocol to SSL or SASL_SSL")
+        for name in ("ca_file", "certificate_file", "key_file"):
+            if not with_tls and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for TLS; set protocol to SSL or SASL_SSL")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together")
         return self

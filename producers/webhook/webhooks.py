@@ -55,12 +55,10 @@ class Webhook:
 
     @property
     def max_bytes(self) -> int:
-        """The longest body that it takes."""
         return self.source.block.max_bytes
 
     @property
     def dataset(self) -> str:
-        """The dataset of its records."""
         return self.source.description.dataset.name
 
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
@@ -172,7 +170,6 @@ class Webhooks:
         return kept | {hook.description.name: self._webhook(hook) for hook in hooks}
 
     async def close(self) -> None:
-        """Wait a moment for what is queued, and stop."""
         await asyncio.gather(*(publisher.close() for publisher in self._publishers.values()))
         await self._deliveries.close()
 
