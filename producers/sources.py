@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from producers.api.source import ApiBlock
+from producers.block import SourceBlock
 from producers.csv.source import CsvBlock
 from producers.jsonl.source import JsonLinesBlock
 from producers.kafka.source import KafkaBlock
 from producers.rss.source import RssBlock
-from producers.source import Source, SourceBlock, check_source_name
+from producers.source import Source, check_source_name
 from producers.webhook.source import WebhookBlock
 from runtime.settings import ENV_FILE, Settings, read_variables
 

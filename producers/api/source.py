@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 
 from producers.api.pages import ApiPage, ApiPages, Pagination
 from producers.api.sent_records import SentRecords
-from producers.http.block import HttpBlock
+from producers.block import HttpBlock
 from producers.http.fetch import NotAnswered, open_fetcher
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed

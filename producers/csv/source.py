@@ -18,11 +18,11 @@ from msgspec.structs import replace
 from pydantic import BeforeValidator, Field, field_validator
 
 from producers.background_reader import read_in_background
+from producers.block import FetchBlock
 from producers.csv.format import NotCsv
 from producers.csv.resume import READ_BYTES, FilePosition, HashedFile
 from producers.csv.rows import BadRow, CsvRows
 from producers.csv.table import CsvTable
-from producers.http.block import FetchBlock
 from producers.http.fetch import open_fetcher
 from producers.record_key import RecordKey
 from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord

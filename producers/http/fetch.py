@@ -18,7 +18,7 @@ import structlog
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from producers.http.block import FetchBlock, HttpBlock, Trouble
+from producers.block import FetchBlock, HttpBlock, Trouble
 from producers.http.body import ACCEPTED, PIECE_BYTES, BodyRefused, body_pieces
 from producers.http.headers import retry_after_seconds
 from producers.source import SourceFailed

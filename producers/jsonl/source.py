@@ -16,9 +16,10 @@ from typing import IO, Annotated, Literal, cast
 from pydantic import Field
 
 from producers.background_reader import read_in_background
+from producers.block import SourceBlock
 from producers.jsonl.form import is_object, not_json_lines, not_keys
 from producers.record_key import JsonRecordKey
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
 
 LONGEST_LINE = 16 * 1_048_576

@@ -14,9 +14,10 @@ from typing import Annotated, Literal, cast
 from confluent_kafka import KafkaException, Message
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from producers.block import SourceBlock
 from producers.kafka.reading import FirstRun, Reading
 from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
-from producers.source import RecordHeaders, SourceBatch, SourceBlock, SourceDescription, SourceRecord
+from producers.source import RecordHeaders, SourceBatch, SourceDescription, SourceRecord
 from runtime.kafka.clients import reason
 from runtime.settings import Settings
 from schemas.byte_order_mark import unmarked

@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 
 from commands.publish import declared_sources
+from producers.block import SourceBlock
 from producers.raw_records import RawHeaders
-from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceRecord
+from producers.source import Source, SourceBatch, SourceDescription, SourceRecord
 from producers.sources import KINDS, SourcesError, build_source, load_sources
 from runtime.settings import Settings
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_KIND
