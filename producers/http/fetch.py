@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.block import FetchBlock, HttpBlock, Trouble
-from producers.http.body import ACCEPTED, PIECE_BYTES, BodyRefused, body_pieces
+from producers.http.body import ACCEPTED, PIECE_BYTES, UnusableBody, body_pieces
 from producers.http.headers import retry_after_seconds
 from producers.source import SourceFailed
 
@@ -157,7 +157,7 @@ class Fetcher:
             seconds = self.block.timeout_seconds
             trouble = f"{url} did not answer within {seconds:g} s ({type(error).__name__})"
             raise self._again("timeout", trouble) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, BodyRefused) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnusableBody) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
         except httpx.RemoteProtocolError as error:
             raise self._again("connection", f"{url}: the answer is cut off, or no HTTP: {error}") from error
@@ -237,7 +237,7 @@ async def _beginning(response: httpx.Response) -> str:
     try:
         async with aclosing(body_pieces(response, PIECE_BYTES)) as pieces:
             beginning = await anext(pieces, b"")
-    except (BodyRefused, httpx.TransportError):
+    except (UnusableBody, httpx.TransportError):
         return ""
     return " ".join(beginning[:200].decode("utf-8", "replace").split())
 

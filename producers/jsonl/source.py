@@ -109,30 +109,19 @@ class JsonLinesSource:
 
     def read(self) -> Iterator[SourceBatch]:
         """All batches, blocking. Raises SourceFailed."""
-        key = JsonRecordKey(self.description)
-        for lines, done in self._judged(Lines(self.path, self.longest).read(self.description.name)):
+        key, name = JsonRecordKey(self.description), self.description.name
+        batches = Lines(self.path, self.longest).read(name)
+        head: list[bytes] = []
+        first: list[tuple[list[bytes], float | None]] = []
+        for lines, done in batches:
+            head += lines
+            first = [(head, done)] if head else []
+            if len(head) > 1 or (head and is_object(head[0])):
+                break  # these lines tell whether it is one object a line
+        if head and (what := not_json_lines(head)):
+            raise SourceFailed(name, f"{self.path}: {what}; nothing of it is published")
+        for lines, done in chain(first, batches):
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
-
-    def _judged(self, read: Iterator[tuple[list[bytes], float | None]]) -> Iterator[tuple[list[bytes], float | None]]:
-        """The same batches, once the first lines have shown that it is one object a line."""
-        lines: list[bytes] = []
-        judged, done = False, None
-        for more, done in read:
-            lines += more
-            if not judged:
-                if len(lines) < 2 and not (lines and is_object(lines[0])):
-                    continue  # the next line is needed to tell
-                self._check(lines)
-                judged = True
-            yield lines, done
-            lines = []
-        if lines:
-            self._check(lines)
-            yield lines, done
-
-    def _check(self, head: list[bytes]) -> None:
-        if what := not_json_lines(head):
-            raise SourceFailed(self.description.name, f"{self.path}: {what}; nothing of it is published")
 
 
 @dataclass(frozen=True)
