@@ -134,8 +134,8 @@ class ApiPages:
     page_size: int
     concurrency: int
 
-    async def read(self, start: int, sent: SentRecords | None, total: int | None) -> AsyncGenerator[ApiPage]:
-        """Non-empty pages in order from `start` on; unless `sent` is None, on condition that they are not those sent.
+    async def read(self, start: int, sent: SentRecords, total: int | None = None) -> AsyncGenerator[ApiPage]:
+        """Non-empty pages in order from `start` on, on condition that they are not those that were sent.
 
         `total` is the number of pages as far as it is known: a page that is what it was does not say it.
         Raises SourceFailed; for pages that cannot be read when all others have been.
@@ -147,9 +147,9 @@ class ApiPages:
         try:
             while in_flight:
                 page = await in_flight.popleft()
-                if page.content is None and sent is not None and not sent.still_holds(page.number):
+                if page.content is None and not sent.still_holds(page.number):
                     # The page is what it was, but one of its records was sent with another content since.
-                    page = await self.page(page.number, None)
+                    page = await self.page(page.number, SentRecords())
                 if page.refusal and total is not None and page.number < first + total:
                     raise self._failed(f"{page.refusal.reason}; it is page {page.number} of {total}")
                 if page.content is not None and not page.content.records:
@@ -182,10 +182,10 @@ class ApiPages:
                 f"{unreadable[0].unreadable}"
             )
 
-    async def page(self, number: int, sent: SentRecords | None) -> ApiPage:
-        """One page; unless `sent` is None, on condition that it is not the one that was sent. Raises SourceFailed."""
+    async def page(self, number: int, sent: SentRecords) -> ApiPage:
+        """One page, on condition that it is not the one that was sent. Raises SourceFailed."""
         parameters = self.pagination.parameters(number, self.page_size)
-        known = None if sent is None else sent.page(number)
+        known = sent.page(number)
         first = number == self.pagination.first_page
         try:
             answer = await self.fetcher.get(self.url, parameters, None if known is None else conditions(known))

@@ -62,7 +62,7 @@ class ApiSource:
     async def batches(self) -> AsyncIterator[SourceBatch]:
         key = JsonRecordKey(self.description)
         total: int | None = None
-        async with self._pages() as api, aclosing(api.read(self._first, None, None)) as pages:
+        async with self._pages() as api, aclosing(api.read(self._first, SentRecords())) as pages:
             async for page in pages:
                 total = page.total_pages(total)
                 yield SourceBatch(page.records(key), self._done(page.number, total))
