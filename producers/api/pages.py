@@ -31,14 +31,6 @@ _NULL = b"null"
 Name = Annotated[str, Field(min_length=1)]
 
 
-class InvalidPage(ValueError):
-    """The body cannot be taken apart into records; the message says why."""
-
-
-class OtherStyle(InvalidPage):
-    """Nothing is wrong with it but that it is no page in the declared style."""
-
-
 class PageContent(NamedTuple):
     """Records of one page as the server wrote them. `total_pages` is None where the server does not say."""
 
@@ -75,7 +67,7 @@ class Pagination(BaseModel):
         }
 
     def read(self, body: bytes) -> PageContent:
-        """The records of a page, byte for byte; one that is no JSON is among them. Raises InvalidPage."""
+        """The records of a page, byte for byte; one that is no JSON is among them. Raises NotSplit."""
         body = unmarked(body)
         if self.style == "array" or (self.style == "none" and body.lstrip()[:1] in {b"[", b"n"}):
             return PageContent(_records(body, "the body"), None)
@@ -85,14 +77,14 @@ class Pagination(BaseModel):
             raise _invalid(error, "the body", body) from error
         if self.data_field not in page:
             names = ", ".join(sorted(page)[:10]) or "none"
-            raise OtherStyle(f"no member {self.data_field!r} (it has: {names}); set pagination.data_field")
+            raise OtherShape(f"no member {self.data_field!r} (it has: {names}); set pagination.data_field")
         records = _records(page[self.data_field], f"its member {self.data_field!r}")
         total = page.get(self.total_pages_field, _NULL)
         try:
             pages = msgspec.json.decode(total, type=int | None, strict=False)
             return PageContent(records, pages if pages and pages > 0 else None)
         except HOSTILE as error:
-            raise OtherStyle(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
+            raise OtherShape(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
 
 
 NOTHING = PageContent([], None)
@@ -200,9 +192,9 @@ class ApiPages:
         body, read = answer.content, self.pagination.read
         try:
             content = await asyncio.to_thread(read, body) if len(body) > LARGE_PAGE_BYTES else read(body)
-        except InvalidPage as error:
+        except NotSplit as error:
             reason = f"{answer.url}: {error}"
-            if first and isinstance(error, OtherStyle):
+            if first and isinstance(error, OtherShape):
                 raise self._failed(reason) from error
             return ApiPage(number, PageContent([body[:LARGEST_VALUE_BYTES]], None), unreadable=reason)
         return ApiPage(number, content, *validators(answer.headers))
@@ -220,6 +212,5 @@ def _records(body: bytes, what: str) -> list[bytes]:
         raise _invalid(error, what, body) from error
 
 
-def _invalid(error: NotSplit, what: str, body: bytes) -> InvalidPage:
-    kind = OtherStyle if isinstance(error, OtherShape) else InvalidPage
-    return kind(f"{what} is not what was expected: {error}; it begins with {body[:60]!r}")
+def _invalid(error: NotSplit, what: str, body: bytes) -> NotSplit:
+    return type(error)(f"{what} is not what was expected: {error}; it begins with {body[:60]!r}")

@@ -2,8 +2,9 @@ import datetime
 
 import pytest
 
-from producers.api.pages import InvalidPage, Pagination
+from producers.api.pages import Pagination
 from producers.http.headers import retry_after_seconds
+from producers.json_parts import NotSplit
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -77,7 +78,7 @@ def test_an_api_without_pages_may_answer_with_an_array_or_an_envelope() -> None:
     ],
 )
 def test_a_body_that_is_no_page_says_why(style: str, body: bytes, message: str) -> None:
-    with pytest.raises(InvalidPage, match=message):
+    with pytest.raises(NotSplit, match=message):
         Pagination.model_validate({"style": style}).read(body)
 
 
@@ -97,7 +98,7 @@ def test_a_page_of_very_many_records_is_refused_before_it_is_taken_apart(
     style = "array" if body[:1] == b"[" else "envelope"
     pagination = Pagination.model_validate({"style": style})
     monkeypatch.setattr("producers.json_parts.MOST_PARTS", 50)
-    with pytest.raises(InvalidPage, match="more than 50 records or members"):
+    with pytest.raises(NotSplit, match="more than 50 records or members"):
         pagination.read(body)
     monkeypatch.setattr("producers.json_parts.MOST_PARTS", 100)
     assert pagination.read(body)
