@@ -71,24 +71,22 @@ class Lines:
                 size = 0 if self.path == STANDARD_INPUT or not file.seekable() else self.path.stat().st_size
                 begun = _Begun(file)
                 packed = begun.beginning.startswith(_GZIP)
-                chunks = self._unpacked(begun) if packed else iter(partial(begun.read, READ_BYTES), b"")
+                chunks = self._unpacked(begun, source) if packed else iter(partial(begun.read, READ_BYTES), b"")
                 for lines in _line_batches(_in_utf8(chunks)):
                     yield lines, min(1.0, file.tell() / size) if size else None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             reason = f"its gzip is cut off or damaged ({error}); what came before is published"
             raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
-        except _TooLong as error:
-            reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
-            raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right") from error
         except OSError as error:
             raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
 
-    def _unpacked(self, file: "_Begun") -> Iterator[bytes]:
+    def _unpacked(self, file: "_Begun", source: str) -> Iterator[bytes]:
         unpacked, left = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb"), self.longest
         while chunk := unpacked.read(READ_BYTES):
             left -= len(chunk)
             if left < 0:
-                raise _TooLong
+                reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
+                raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right")
             yield chunk
 
 
@@ -158,10 +156,6 @@ class DeletedKeysSource:
         with suppress(ValueError):
             key = self.description.dataset.normal_key(key)
         return SourceRecord(None, key)
-
-
-class _TooLong(Exception):
-    """A packed file becomes more than it may."""
 
 
 class _Begun:
