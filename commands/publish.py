@@ -10,7 +10,7 @@ import typer
 
 from commands.output import WRONG_USAGE, fail
 from commands.publish_runs import PublishRuns
-from producers.http.downloaded_source import is_address
+from producers.csv.source import is_address
 from producers.source import Source, check_source_name, key_columns
 from producers.sources import SourcesError, build_source, load_sources
 from runtime.settings import Settings, load_settings

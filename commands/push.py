@@ -7,8 +7,7 @@ import typer
 
 from commands.output import WRONG_USAGE, fail
 from commands.publish_runs import PublishRuns
-from producers.jsonl.deleted_keys import DeletedKeysSource
-from producers.jsonl.source import JsonLinesSource, Lines
+from producers.jsonl.source import DeletedKeysSource, JsonLinesSource, Lines
 from producers.source import SourceDescription, check_source_name, check_takes_records
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named

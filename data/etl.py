@@ -13,10 +13,9 @@ import msgspec
 import typer
 
 from data.generate import RAW_FILE
-from exports.arrow_types import arrow_schema, table_of_records
 from exports.destinations import ExportError, destination_at
 from exports.export import DEFAULT_STEM, Report
-from exports.files import export_files, formats_named
+from exports.files import arrow_schema, export_files, formats_named, table_of_records
 from producers.csv.source import CsvBlock, CsvSource
 from producers.source import SourceFailed
 from runtime.errors import SettingsError
@@ -93,14 +92,10 @@ def etl(
         with export_files(destination, DEFAULT_STEM, wanted, schema) as files:
             for batch in table.to_batches():
                 files.write(batch)
-            report.written(cleaned.initial_rows, files.rows)
-            for one in files.deliver():
-                report.delivered(one)
-    except SourceFailed as error:
-        typer.echo(f"Error: {error.reason}; nothing was uploaded", err=True)
-        raise typer.Exit(1) from None
-    except ExportError as error:
-        typer.echo(f"Error: {error}", err=True)
+            report.deliver(files, cleaned.initial_rows)
+    except (SourceFailed, ExportError) as error:
+        reason = f"{error.reason}; nothing was uploaded" if isinstance(error, SourceFailed) else error
+        typer.echo(f"Error: {reason}", err=True)
         raise typer.Exit(1) from None
     if as_json:
         typer.echo(msgspec.json.encode(report.as_json(destination) | {"failed": dict(cleaned.failed)}).decode())

@@ -103,7 +103,7 @@ def _in_object_store(url: str, scheme: str, settings: Settings) -> Destination:
                 f"there are no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; "
                 "OBJECT_STORE=remote if this machine's role has them; OBJECT_STORE=local for a folder in its place"
             )
-        return StandIn((settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute(), url)
+        return Folder((settings.object_store_dir / parts.netloc / parts.path.strip("/")).absolute(), url)
     options["allow_http"] = (settings.aws_endpoint_url or "").startswith("http://")
     return Bucket(S3Store.from_url(url, config=config, client_options=options, retry_config=retry), url)
 
@@ -131,12 +131,13 @@ def _has_credentials(settings: Settings) -> bool:
 
 
 class Folder(Destination):
-    """A folder of this machine."""
+    """A folder of this machine. It may stand in for `url`, a prefix within a bucket."""
 
-    verb = "written to"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, url: str | None = None) -> None:
         self.folder: Path = path
+        self._url = url
+        self.verb = "uploaded to" if url else "written to"
+        self.remark = f"No S3 credentials: {url} is the folder {path}" if url else None
 
     def check(self) -> None:
         try:
@@ -162,22 +163,7 @@ class Folder(Destination):
             _sync(self.folder)
         except OSError as error:
             raise ExportError(f"{self.folder / path.name} cannot be written: {error.strerror or error}") from error
-        return str(target)
-
-
-class StandIn(Folder):
-    """A folder that stands in for a prefix within a bucket."""
-
-    verb = "uploaded to"
-
-    def __init__(self, path: Path, url: str) -> None:
-        super().__init__(path)
-        self._url = url
-        self.remark = f"No S3 credentials: {url} is the folder {path}"
-
-    def deliver(self, path: Path) -> str:
-        super().deliver(path)
-        return _object_address(self._url, path.name)
+        return _object_address(self._url, path.name) if self._url else str(target)
 
 
 class Bucket(Destination):

@@ -1,16 +1,27 @@
-"""The files of one export: written aside, all of them to their end, before the first one is delivered."""
+"""The files of one export, typed: written aside, all of them to their end, before the first one is delivered.
+
+Decimals stay exact, dates are dates.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
 from exports.destinations import Destination, ExportError
+from schemas.dataset import Dataset
+
+USUAL = (16, 4)
+"""Digits before and after the point that a decimal without bounds has room for at least: files of small numbers fit
+together.
+"""
+
+_MOST_OF_128_BITS = 38
 
 
 class FileWriter(Protocol):
@@ -96,3 +107,41 @@ def export_files(
             writers[path] = FORMATS[name](path, schema)
             stack.callback(writers[path].close)
         yield ExportFiles(destination, writers)
+
+
+def arrow_schema(dataset: Dataset, widths: Mapping[str, tuple[int, int]] | None = None) -> pa.Schema:
+    """The dataset's fields in their order.
+
+    `widths`: of a decimal without bounds, how many digits its values have before and after the point at most.
+    """
+    widths = widths or {}
+    return pa.schema(
+        pa.field(f.name, f.type.arrow_type() or _decimal(widths.get(f.name, USUAL)), nullable=not f.required)
+        for f in dataset.fields
+    )
+
+
+def batch_of_rows(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Rows of Python values in the order of the schema, at least one, as one batch."""
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def table_of_records(schema: pa.Schema, records: Sequence[dict[str, Any]]) -> pa.Table:
+    """Records in their JSON normal form (decimals and dates are text) as one table."""
+    arrays = []
+    for field in schema:
+        values = [record[field.name] for record in records]
+        arrays.append(
+            pa.array(values, type=field.type)
+            if pa.types.is_integer(field.type)
+            else pa.array(values, type=pa.string()).cast(field.type)
+        )
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _decimal(width: tuple[int, int]) -> pa.DataType:
+    before, after = map(max, zip(width, USUAL, strict=True))
+    decimal = pa.decimal128 if before + after <= _MOST_OF_128_BITS else pa.decimal256
+    return decimal(before + after, after)

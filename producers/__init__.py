@@ -1,5 +1,4 @@
 """From a source to `<dataset>.raw`: sources.toml, the readers of each kind, and the publishing run.
 
-Imports `schemas` and `runtime` only. Importing opens nothing; a source opens
-what it reads when its records are asked for.
+Importing opens nothing; a source opens what it reads when its records are asked for.
 """

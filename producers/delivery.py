@@ -8,17 +8,16 @@ from functools import partial
 from typing import cast
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
-from producers.checkpointing import Checkpointing
-from producers.confirmed_positions import SentBatch
-from producers.distinct_keys import DistinctKeys
-from producers.raw_headers import RawHeaders
+from producers.checkpointing import Checkpointing, SentBatch
+from producers.raw_records import RawHeaders, fitting
+from producers.run_checks import DistinctKeys
 from producers.source import Source, SourceBatch, SourceRecord
 from producers.text.found_encoding import TextEncoding
-from producers.value_limit import fitting
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error, producer_config
+from runtime.kafka.clients import delivery_error
+from runtime.kafka.confirmed import patient_producer
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
@@ -66,9 +65,8 @@ class Delivery:
         self.topic = self.settings.named(description.dataset.raw_topic)
         self.progress = Progress(description.name)
         self._headers = RawHeaders(description, self.run_id)
-        # Errors reach us through the deliveries; librdkafka's own lines would repeat them once per connection attempt.
-        timeout = {"delivery.timeout.ms": self.settings.publish_timeout_seconds * 1000}
-        self._producer = Producer(producer_config(self.settings, log_level=0, error_cb=self._note_error, **timeout))
+        # Not a Publisher: it would take an object per record more, and says only that all are confirmed, not where.
+        self._producer = patient_producer(self.settings, self.settings.publish_timeout_seconds)
         self._notified_at = 0.0
         self._on_delivery = partial(self._delivered, None)
 
@@ -110,11 +108,7 @@ class Delivery:
             headers = [*record.headers, *headers]
         try:
             self._producer.produce(
-                self.topic,
-                value=record.value,
-                key=record.key,
-                headers=headers,
-                on_delivery=self._on_delivery,
+                self.topic, value=record.value, key=record.key, headers=headers, on_delivery=self._on_delivery
             )
         except BufferError:
             return False
@@ -181,6 +175,3 @@ class Delivery:
         if ranges is None:
             ranges = self.offsets[partition] = OffsetRanges()
         ranges.add(cast("int", message.offset()))
-
-    def _note_error(self, error: KafkaError) -> None:
-        log.debug("kafka_client_error", source=self.progress.source, error=error.str())

@@ -28,7 +28,7 @@ class NotSplit(ValueError):
 
 
 class OtherShape(NotSplit):
-    """They are no array, or no object."""
+    """They are no array, or no object, or lack a member: nothing else is wrong with them."""
 
 
 class TooManyParts(NotSplit):

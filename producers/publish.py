@@ -11,10 +11,9 @@ import structlog
 
 from producers.checkpointing import open_checkpoint
 from producers.delivery import Delivery, Progress
-from producers.distinct_keys import repeated_keys
-from producers.raw_topic import require_topic
+from producers.raw_records import require_topic
+from producers.run_checks import UnreadableLimit, repeated_keys
 from producers.source import Source, SourceBatch, SourceFailed
-from producers.unreadable_limit import UnreadableLimit
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from stores.checkpoints import Checkpoint

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producers.source import Source, SourceBlock, check_source_name
+from producers.block import SourceBlock
+from producers.source import Source, check_source_name
 from runtime.settings import ENV_FILE, Settings, read_variables
 from schemas.source_kinds import SOURCE_KINDS
 

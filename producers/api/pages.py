@@ -1,25 +1,91 @@
-"""The pages of an API, in order and several at a time, to where they end."""
+"""The pages of an API: asked for in order and several at a time, taken apart without touching their records."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from producers.api.pagination import InvalidPage, OtherStyle, PageContent, Pagination
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
 from producers.api.sent_records import SentRecords
 from producers.http.fetch import Fetcher, Refused
 from producers.http.headers import conditions, validators
+from producers.json_parts import NotSplit, OtherShape, elements, members
+from producers.raw_records import LARGEST_VALUE_BYTES
 from producers.record_key import JsonRecordKey
 from producers.source import SourceFailed, SourceRecord
-from producers.value_limit import LARGEST_VALUE_BYTES
+from schemas.errors import HOSTILE
+from schemas.text import unmarked
 
 LARGE_PAGE_BYTES = 1_048_576
 """A larger page is read in a thread, so that others have their turn meanwhile."""
 
 NO_SUCH_PAGE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 """Answers behind the last page. To the first page they are errors, like any other status to any page."""
+
+_NULL = b"null"
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class PageContent(NamedTuple):
+    """Records of one page as the server wrote them. `total_pages` is None where the server does not say."""
+
+    records: list[bytes]
+    total_pages: int | None
+
+
+class Pagination(BaseModel):
+    """The `pagination` table of an API source.
+
+    Styles: `envelope`, an object `{data: […], total_pages: n}`; `array`, a plain array per page, read until an empty
+    page; `none`, one request that answers with an array or an envelope.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: Literal["envelope", "array", "none"] = "envelope"
+    page_parameter: Name | None = None
+    """By default `page`, or `_page` in the style `array`."""
+    limit_parameter: Name | None = None
+    """By default `limit`, or `_limit` in the style `array`."""
+    first_page: Annotated[int, Field(ge=0)] = 1
+    data_field: Name = "data"
+    total_pages_field: Name = "total_pages"
+
+    def parameters(self, page: int, size: int) -> dict[str, str]:
+        """The query parameters of the request for a page."""
+        if self.style == "none":
+            return {}
+        underscore = "_" if self.style == "array" else ""
+        return {
+            self.page_parameter or f"{underscore}page": str(page),
+            self.limit_parameter or f"{underscore}limit": str(size),
+        }
+
+    def read(self, body: bytes) -> PageContent:
+        """The records of a page, byte for byte; one that is no JSON is among them. Raises NotSplit."""
+        body = unmarked(body)
+        if self.style == "array" or (self.style == "none" and body.lstrip()[:1] in {b"[", b"n"}):
+            return PageContent(_records(body, "the body"), None)
+        try:
+            page = members(body)
+        except NotSplit as error:
+            raise _invalid(error, "the body", body) from error
+        if self.data_field not in page:
+            names = ", ".join(sorted(page)[:10]) or "none"
+            raise OtherShape(f"no member {self.data_field!r} (it has: {names}); set pagination.data_field")
+        records = _records(page[self.data_field], f"its member {self.data_field!r}")
+        total = page.get(self.total_pages_field, _NULL)
+        try:
+            pages = msgspec.json.decode(total, type=int | None, strict=False)
+            return PageContent(records, pages if pages and pages > 0 else None)
+        except HOSTILE as error:
+            raise OtherShape(f"{self.total_pages_field} is not what was expected: {total[:60]!r}") from error
+
 
 NOTHING = PageContent([], None)
 
@@ -60,8 +126,8 @@ class ApiPages:
     page_size: int
     concurrency: int
 
-    async def read(self, start: int, sent: SentRecords | None, total: int | None) -> AsyncGenerator[ApiPage]:
-        """Non-empty pages in order from `start` on; unless `sent` is None, on condition that they are not those sent.
+    async def read(self, start: int, sent: SentRecords, total: int | None = None) -> AsyncGenerator[ApiPage]:
+        """Non-empty pages in order from `start` on, on condition that they are not those that were sent.
 
         `total` is the number of pages as far as it is known: a page that is what it was does not say it.
         Raises SourceFailed; for pages that cannot be read when all others have been.
@@ -73,9 +139,9 @@ class ApiPages:
         try:
             while in_flight:
                 page = await in_flight.popleft()
-                if page.content is None and sent is not None and not sent.still_holds(page.number):
+                if page.content is None and not sent.still_holds(page.number):
                     # The page is what it was, but one of its records was sent with another content since.
-                    page = await self.page(page.number, None)
+                    page = await self.page(page.number, SentRecords())
                 if page.refusal and total is not None and page.number < first + total:
                     raise self._failed(f"{page.refusal.reason}; it is page {page.number} of {total}")
                 if page.content is not None and not page.content.records:
@@ -108,10 +174,10 @@ class ApiPages:
                 f"{unreadable[0].unreadable}"
             )
 
-    async def page(self, number: int, sent: SentRecords | None) -> ApiPage:
-        """One page; unless `sent` is None, on condition that it is not the one that was sent. Raises SourceFailed."""
+    async def page(self, number: int, sent: SentRecords) -> ApiPage:
+        """One page, on condition that it is not the one that was sent. Raises SourceFailed."""
         parameters = self.pagination.parameters(number, self.page_size)
-        known = None if sent is None else sent.page(number)
+        known = sent.page(number)
         first = number == self.pagination.first_page
         try:
             answer = await self.fetcher.get(self.url, parameters, None if known is None else conditions(known))
@@ -126,12 +192,25 @@ class ApiPages:
         body, read = answer.content, self.pagination.read
         try:
             content = await asyncio.to_thread(read, body) if len(body) > LARGE_PAGE_BYTES else read(body)
-        except InvalidPage as error:
+        except NotSplit as error:
             reason = f"{answer.url}: {error}"
-            if first and isinstance(error, OtherStyle):
+            if first and isinstance(error, OtherShape):
                 raise self._failed(reason) from error
             return ApiPage(number, PageContent([body[:LARGEST_VALUE_BYTES]], None), unreadable=reason)
         return ApiPage(number, content, *validators(answer.headers))
 
     def _failed(self, reason: str) -> SourceFailed:
         return SourceFailed(self.source, reason)
+
+
+def _records(body: bytes, what: str) -> list[bytes]:
+    if body.strip() == _NULL:  # an empty list, as many servers write it
+        return []
+    try:
+        return elements(body)
+    except NotSplit as error:
+        raise _invalid(error, what, body) from error
+
+
+def _invalid(error: NotSplit, what: str, body: bytes) -> NotSplit:
+    return type(error)(f"{what} is not what was expected: {error}; it begins with {body[:60]!r}")

@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field, SecretStr
 
-from producers.api.pages import ApiPage, ApiPages
-from producers.api.pagination import Pagination
+from producers.api.pages import ApiPage, ApiPages, Pagination
 from producers.api.sent_records import SentRecords
-from producers.http.block import HttpBlock
+from producers.block import HttpBlock
 from producers.http.fetch import NotAnswered, open_fetcher
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed
@@ -61,16 +60,14 @@ class ApiSource:
         return f"{block.url} {block.page_size} {block.api_key} {block.pagination.model_dump_json()}"
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
-        """One batch per page. Implements Source.batches."""
         key = JsonRecordKey(self.description)
         total: int | None = None
-        async with self._pages() as api, aclosing(api.read(self._first, None, None)) as pages:
+        async with self._pages() as api, aclosing(api.read(self._first, SentRecords())) as pages:
             async for page in pages:
                 total = page.total_pages(total)
                 yield SourceBatch(page.records(key), self._done(page.number, total))
 
     async def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """One batch per page, of the records that changed. Implements ResumableSource.resume."""
         key = JsonRecordKey(self.description)
         at = since.at or {} if since else {}
         sent = SentRecords(since.pages if since else (), self.remembered)

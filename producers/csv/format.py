@@ -5,11 +5,11 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, find_encoding
-from producers.text.not_text import binary_kind
+from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding, binary_kind, find_encoding
 from schemas.errors import InvalidField
 from schemas.field_reading import plain_name
 from schemas.fields import Decimals, Number, decimal_mark
@@ -110,7 +110,8 @@ def decimals_found(
     """
     marks = {name: _marks([row[place] for row in rows if place < len(row)]) for name, place in places.items()}
     everywhere = set().union(*marks.values())
-    return {name: _decided(found or everywhere, sure_of_point=sure_of_point) for name, found in marks.items()}
+    known: dict[str, Decimals | None] = {".": None, ",": ",", "": "unsure_comma" if sure_of_point else "unsure"}
+    return {name: known.get("".join(found or everywhere), "unsure") for name, found in marks.items()}
 
 
 def _first_lines(sample: bytes, encoding: str, skip: int = 0) -> list[str]:
@@ -124,21 +125,7 @@ def _first_lines(sample: bytes, encoding: str, skip: int = 0) -> list[str]:
 def _marks(texts: Sequence[str]) -> set[str]:
     marks: set[str] = set()
     for text in texts:
-        if (mark := decimal_mark(" ".join(text.split()))) and mark not in marks and _is_number(text):
-            marks.add(mark)
+        if (mark := decimal_mark(" ".join(text.split()))) and mark not in marks:
+            with suppress(InvalidField):
+                marks |= {mark} if _ANY_NUMBER.normalize(text) is not None else set()
     return marks
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return _ANY_NUMBER.normalize(text) is not None
-    except InvalidField:
-        return False
-
-
-def _decided(marks: set[str], *, sure_of_point: bool) -> Decimals | None:
-    if marks == {"."}:
-        return None
-    if marks == {","}:
-        return ","
-    return "unsure_comma" if sure_of_point and not marks else "unsure"

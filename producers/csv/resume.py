@@ -8,10 +8,8 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -61,26 +59,25 @@ class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
         return CsvFormat(self.encoding, self.delimiter, self.skip_lines)
 
     def saved(self) -> Position:
-        """As a checkpoint keeps it."""
         return Position(msgspec.to_builtins(self))
-
-    @staticmethod
-    def of(at: Mapping[str, Any]) -> "FilePosition":
-        """From what a checkpoint has kept."""
-        return msgspec.convert(at, FilePosition)
 
 
 class HashedFile(io.BufferedReader):
-    """A file for CsvRows that hashes what it gives out, so that the digest is that of the bytes that were parsed."""
+    """A file for CsvRows that hashes what it gives out, so that the digest is that of the bytes that were parsed.
+
+    `position` is how far its rows were read; set one before the first row.
+    """
+
+    position: FilePosition
 
     def __init__(self, path: Path) -> None:
         raw = io.FileIO(path)
         super().__init__(raw, READ_BYTES)
-        self.stat = _settled(os.fstat(raw.fileno()))
-        self.size = os.fstat(raw.fileno()).st_size
+        stat = os.fstat(raw.fileno())
+        self.stat, self.size = _settled(stat), stat.st_size
         self.tracked = True
         """Bytes that are read count; not while a header is read again."""
-        self._hash = _new_digest()
+        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._hashed = 0
         self._ahead = bytearray()
 
@@ -96,54 +93,22 @@ class HashedFile(io.BufferedReader):
         """True if a run has read this to its end: then there is nothing to read. Blocking."""
         if known.end is None or known.end != self.size:
             return False
-        if self.stat is not None and self.stat == known.stat:
-            return True
-        self.seek(0)
-        return _digest_of(self, known.end, _new_digest()) == known.end_digest
+        return (self.stat is not None and self.stat == known.stat) or self._hash_of(known.end)[1] == known.end_digest
 
     def goes_on_from(self, known: FilePosition) -> bool:
         """True if the bytes up to a position are still the same; then they count as read. Blocking."""
-        self.seek(0)
-        self._hash = _new_digest()
-        if known.offset and self.size >= known.offset and _digest_of(self, known.offset, self._hash) == known.digest:
-            self._hashed = known.offset
-            return True
-        self._hash = _new_digest()
-        return False
+        if not known.offset or known.offset > self.size:
+            return False
+        digest, found = self._hash_of(known.offset)
+        if found != known.digest:
+            return False
+        self._hash, self._hashed = digest, known.offset
+        return True
 
-    def digest(self, offset: int) -> str | None:
-        """The digest of the first `offset` bytes that were read. Later calls may only ask for more bytes."""
-        if not self._hashed <= offset <= self.consumed:
-            return None
-        self._advance(offset - self._hashed)
-        return self._hash.hexdigest()
-
-    @property
-    def consumed(self) -> int:
-        """The number of bytes that have been read."""
-        return self._hashed + len(self._ahead)
-
-    def ends_with(self, data: bytes) -> bool:
-        """True if these are the last bytes that were read."""
-        return self._ahead.endswith(data)
-
-    def _advance(self, count: int) -> None:
-        self._hash.update(self._ahead[:count])
-        self._hashed += count
-        del self._ahead[:count]
-
-
-@dataclass
-class FileProgress:
-    """Follows the reading of a file, batch by batch."""
-
-    file: HashedFile
-    position: FilePosition
-
-    def after_batch(self, rows: CsvRows) -> Position | None:
+    def after(self, rows: CsvRows) -> Position | None:
         """The position after the rows so far; None where it can't be told."""
         place = rows.place()
-        if place is None or place.offset >= PLAIN_OFFSETS or (digest := self.file.digest(place.offset)) is None:
+        if place is None or place.offset >= PLAIN_OFFSETS or (digest := self._digest(place.offset)) is None:
             return None
         self.position = replace(self.position, **place._asdict(), digest=digest)
         return self.position.saved()
@@ -153,30 +118,37 @@ class FileProgress:
 
         Without rows the header is not there yet: the file will be read from its beginning.
         """
-        file = self.file
-        unfinished = rows and rows.unfinished()
-        if unfinished:
+        end = self._hashed + len(self._ahead)
+        if rows and (unfinished := rows.unfinished()):
             data, lines = unfinished
-            offset = file.consumed - len(data)
-            if file.ends_with(data) and (digest := file.digest(offset)) is not None:
+            offset = end - len(data)
+            if self._ahead.endswith(data) and (digest := self._digest(offset)) is not None:
                 self.position = replace(self.position, offset=offset, lines=lines, after_cr=False, digest=digest)
         elif rows:
-            self.after_batch(rows)
-        end_digest = file.digest(file.consumed) or ""
-        self.position = replace(self.position, end=file.consumed, end_digest=end_digest, stat=file.stat)
+            self.after(rows)
+        self.position = replace(self.position, end=end, end_digest=self._digest(end) or "", stat=self.stat)
         return self.position.saved()
 
+    def _digest(self, offset: int) -> str | None:
+        """The digest of the first `offset` bytes that were read. Later calls may only ask for more bytes."""
+        if not self._hashed <= offset <= self._hashed + len(self._ahead):
+            return None
+        self._advance(offset - self._hashed)
+        return self._hash.hexdigest()
 
-def _digest_of(file: io.BufferedReader, count: int, digest: hashlib.blake2b) -> str:
-    """The digest of the next bytes too. Blocking."""
-    while count and (data := file.read(min(COMPARE_BYTES, count))):
-        digest.update(data)
-        count -= len(data)
-    return digest.hexdigest()
+    def _advance(self, count: int) -> None:
+        self._hash.update(self._ahead[:count])
+        self._hashed += count
+        del self._ahead[:count]
 
-
-def _new_digest() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+    def _hash_of(self, count: int) -> tuple[hashlib.blake2b, str]:
+        """The hash of the first bytes as they are now. Blocking."""
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self.seek(0)
+        while count and (data := self.read(min(COMPARE_BYTES, count))):
+            digest.update(data)
+            count -= len(data)
+        return digest, digest.hexdigest()
 
 
 def _settled(stat: os.stat_result) -> tuple[int, int, int, int] | None:

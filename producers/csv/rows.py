@@ -4,10 +4,15 @@ import codecs
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from producers.csv.lines import LONGEST_LINE, Edit, RowLines, TooLong, Unfinished
+LONGEST_LINE = 1_048_576
+"""Characters; a longer line is cut and rejected. Far above any real cell, and as UTF-8 far below Kafka's limit."""
+
+MOST_LINES = 1000
+"""Lines that one row with quoted newlines may have. It bounds what an unclosed quote reads ahead."""
 
 UNDECODABLE = "headrace.keep-undecodable"
 """Error handler for decoding: an undecodable byte becomes a lone surrogate (0xDC00 + byte), and back when encoding.
@@ -15,9 +20,10 @@ UNDECODABLE = "headrace.keep-undecodable"
 Like Python's `surrogateescape`, but for every byte and every codec.
 """
 
-
 _STATEFUL = ("iso2022", "hz", "utf-7")
 """Codecs in which the meaning of bytes depends on those before, which Python can't save and restore (it may crash)."""
+
+_Edit = tuple[re.Pattern[str], str]
 
 
 class BadRow(NamedTuple):
@@ -34,6 +40,14 @@ class RowPlace(NamedTuple):
     offset: int
     lines: int
     after_cr: bool
+
+
+class _Unfinished(Exception):
+    """The row did not end within bounds: most likely its quote is never closed."""
+
+
+class _TooLong(Exception):
+    """The line is longer than LONGEST_LINE."""
 
 
 def _keep_undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -65,25 +79,33 @@ class CsvRows:
         self.encoding = encoding
         self.width: int | None = None
         self.unnamed = self.blank = 0
+        self._comment = comment
         cell_ends = rf"(?=[{re.escape(delimiter)}\r\n]|$)"
-        self._mending: Edit = (re.compile(rf'(?<!")"[ \t]+{cell_ends}'), '"')
+        self._mending: _Edit = (re.compile(rf'(?<!")"[ \t]+{cell_ends}'), '"')
         # A blank before a quote is no part of the value; Python refuses to say so where it is the delimiter.
         self._dialect: dict[str, Any] = {
             "delimiter": delimiter, "strict": True, "skipinitialspace": delimiter != " ", "escapechar": escape,
         }  # fmt: skip
         self._text = io.TextIOWrapper(stream, encoding=encoding, errors=UNDECODABLE, newline="")
-        self._edits: tuple[Edit, ...] = ()
+        self._escapes: tuple[_Edit, ...] = ()
         if escape is not None:  # databases write \N for nothing, and csv would make an N of it
             null = re.compile(rf"(?<![^{re.escape(delimiter)}]){re.escape(escape)}N{cell_ends}")
-            self._edits = ((null, f"{escape}{escape}N".replace("\\", r"\\")),)
-        self._lines = RowLines(self._text, comment, self._edits)
+            self._escapes = ((null, f"{escape}{escape}N".replace("\\", r"\\")),)
+        self._edits: tuple[_Edit, ...] = self._escapes
+        """Replacements in every line before it is parsed; `_row` keeps it as it is."""
+        self._row: list[str] = []
+        """Lines of the row that is being read."""
+        self._again: deque[str] = deque()
+        """Lines that a row has given up: they are read next."""
+        self._number = 0
+        self._skip_lf = self._ended_in_cr = False
+        self._unfinished: tuple[str, int] | None = None
 
     def __iter__(self) -> Iterator[list[str] | BadRow]:
         # Our own bound on lines is the tighter one; csv's is global and 128 KiB by default.
         csv.field_size_limit(2 * LONGEST_LINE)
-        lines = self._lines
         while True:
-            reader = csv.reader(lines, **self._dialect)
+            reader = csv.reader(self._lines(), **self._dialect)
             try:
                 for values in reader:
                     if values and (not values[0] or values[0].isspace()) and not any(map(str.strip, values)):
@@ -96,12 +118,12 @@ class CsvRows:
                     else:
                         yield self._rejected("ragged_row", f"{len(values)} columns, expected {self.width}")
                         continue
-                    lines.row.clear()
-                    lines.edits = self._edits
-            except TooLong:
-                lines.skip_line()
+                    self._row.clear()
+                    self._edits = self._escapes
+            except _TooLong:
+                self._skip_line()
                 yield self._rejected("row_too_long", f"over {LONGEST_LINE:,} characters, only its beginning is kept")
-            except Unfinished:
+            except _Unfinished:
                 yield self._rejected("unclosed_quote", "a quote is opened and not closed")
             except csv.Error as error:
                 if not self._mended():
@@ -112,8 +134,93 @@ class CsvRows:
     def skip_lines(self, count: int) -> None:
         """Read over the first lines of the stream, whatever is in them."""
         for _ in range(count):
-            self._lines.skip_line()
-            self._lines.number += 1
+            self._skip_line()
+            self._number += 1
+
+    def place(self) -> RowPlace | None:
+        """The beginning of the next row; None while it can't be told, as inside lines that are read again."""
+        if self._again or self._unfinished or codecs.lookup(self.encoding).name.startswith(_STATEFUL):
+            return None
+        return RowPlace(self._text.tell(), self._number, self._ended_in_cr)
+
+    def go_on(self, place: RowPlace) -> None:
+        """Read on from a place in the same bytes. To be called between two rows."""
+        self._text.seek(place.offset)
+        self._again.clear()
+        self._row.clear()
+        self._number, self._skip_lf, self._unfinished = place.lines, place.after_cr, None
+
+    def unfinished(self) -> tuple[bytes, int] | None:
+        """At the end: the bytes of the last rows that more bytes could change, and the number of lines before them."""
+        return self._unfinished and (self._encoded(self._unfinished[0]), self._unfinished[1])
+
+    def payload(self) -> bytes:
+        """The current row as it is in the file."""
+        return self._encoded("".join(self._row))
+
+    def line_number(self) -> int:
+        """The current row's first line, from 1."""
+        return self._number - len(self._row) + 1
+
+    def _lines(self) -> Iterator[str]:
+        """Lines for csv.reader, to the end of the stream. Raises _TooLong, _Unfinished."""
+        row, again, read, comment = self._row, self._again, self._read, self._comment
+        size = 0
+        while True:
+            line = again.popleft() if again else read()
+            if comment is not None and not row:
+                while line.startswith(comment, not self._number and line.startswith("\ufeff")):
+                    self._number += 1
+                    if line[-1] not in "\r\n":
+                        row.append(line)
+                        self._skip_line()
+                        row.clear()
+                    line = again.popleft() if again else read()
+            if not line:
+                if row:
+                    self._note_unfinished()
+                    raise _Unfinished
+                return
+            if not self._number:
+                line = line.removeprefix("\ufeff")
+            self._number += 1
+            row.append(line)
+            ended = line.endswith(("\n", "\r"))
+            if not ended and len(line) < LONGEST_LINE:
+                self._note_unfinished()
+            if len(row) > 1:
+                size += len(line)
+                if len(row) > MOST_LINES or size > LONGEST_LINE:
+                    raise _Unfinished
+            else:
+                size = len(line)
+                if size >= LONGEST_LINE and not ended:
+                    raise _TooLong
+            for pattern, replacement in self._edits:
+                line = pattern.sub(replacement, line)
+            yield line
+
+    def _read(self) -> str:
+        line = self._text.readline(LONGEST_LINE)
+        if self._skip_lf:
+            self._skip_lf = False
+            if line == "\n":  # the other half of a line end whose first half was the end of the file then
+                line = self._text.readline(LONGEST_LINE)
+        if line:
+            self._ended_in_cr = line.endswith("\r")
+        return line
+
+    def _skip_line(self) -> None:
+        """Read over the rest of a line that was cut, or over the next one."""
+        while piece := self._text.readline(LONGEST_LINE):
+            if piece[-1] in "\r\n":
+                return
+        self._note_unfinished()
+
+    def _note_unfinished(self) -> None:
+        """Note the text from the first row on that more text at the end could change, and the lines before it."""
+        if self._unfinished is None:
+            self._unfinished = ("".join(self._row), self._number - len(self._row))
 
     def _fitted(self, values: list[str], width: int) -> list[str] | None:
         """A row with as many cells as there are columns, if only blank ones are missing or too many."""
@@ -126,49 +233,29 @@ class CsvRows:
 
         What a row gives depends on no other row: a run that goes on in the middle reads the same.
         """
-        lines = self._lines
-        if self._mending in lines.edits or not any(map(self._mending[0].search, lines.row)):
+        if self._mending in self._edits or not any(map(self._mending[0].search, self._row)):
             return False
-        lines.edits = (*self._edits, self._mending)
-        lines.feed_again()
+        self._edits = (*self._escapes, self._mending)
+        self._give_up()
         return True
 
     def _advice(self) -> str:
         advice = "a quote inside a quoted value must be doubled"
-        escaped = any('\\"' in line for line in self._lines.row)
+        escaped = any('\\"' in line for line in self._row)
         return f"{advice}; where \\ stands before it, set `escape`" if escaped else advice
 
-    def place(self) -> RowPlace | None:
-        """The beginning of the next row; None while it can't be told."""
-        if codecs.lookup(self.encoding).name.startswith(_STATEFUL):
-            return None
-        place = self._lines.place()
-        return None if place is None else RowPlace(self._text.tell(), *place)
-
-    def unfinished(self) -> tuple[bytes, int] | None:
-        """At the end: the bytes of the last rows that more bytes could change, and the number of lines before them."""
-        if self._lines.unfinished is None:
-            return None
-        text, lines = self._lines.unfinished
-        return self._encoded(text), lines
-
-    def go_on(self, place: RowPlace) -> None:
-        """Read on from a place in the same bytes. To be called between two rows."""
-        self._text.seek(place.offset)
-        self._lines.go_on(place.lines, after_cr=place.after_cr)
-
-    def payload(self) -> bytes:
-        """The current row as it is in the file."""
-        return self._encoded("".join(self._lines.row))
-
-    def line_number(self) -> int:
-        """The current row's first line, from 1."""
-        return self._lines.first_number()
-
     def _rejected(self, reason: str, message: str) -> BadRow:
-        number = self._lines.first_number()
-        self._lines.edits = self._edits
-        return BadRow(reason, f"line {number}: {message}", self._encoded(self._lines.go_back()))
+        """Give up the row's first line; those after it are read again."""
+        number, first = self.line_number(), self._row.pop(0)
+        self._edits = self._escapes
+        self._give_up()
+        return BadRow(reason, f"line {number}: {message}", self._encoded(first))
+
+    def _give_up(self) -> None:
+        """Have all lines of the row read again."""
+        self._again.extendleft(reversed(self._row))
+        self._number -= len(self._row)
+        self._row.clear()
 
     def _encoded(self, text: str) -> bytes:
         try:

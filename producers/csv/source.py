@@ -3,8 +3,9 @@
 A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -17,15 +18,15 @@ from msgspec.structs import replace
 from pydantic import BeforeValidator, Field, field_validator
 
 from producers.background_reader import read_in_background
+from producers.block import FetchBlock
 from producers.csv.format import NotCsv
-from producers.csv.resume import FilePosition, FileProgress, HashedFile
+from producers.csv.resume import READ_BYTES, FilePosition, HashedFile
 from producers.csv.rows import BadRow, CsvRows
 from producers.csv.table import CsvTable
-from producers.http.block import FetchBlock
-from producers.http.downloaded_source import DownloadedSource, is_address
+from producers.http.fetch import open_fetcher
 from producers.record_key import RecordKey
 from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
-from producers.text.found_encoding import EXPECTED, UnsureEncoding, is_text_encoding
+from producers.text.found_encoding import CHARSET, EXPECTED, UnsureEncoding, is_text_encoding
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
 from schemas.fields import Decimals, FieldType, Number, WholeNumber
@@ -35,7 +36,11 @@ log = structlog.get_logger()
 
 BATCH_ROWS = 2000
 BATCH_BYTES = 1_048_576
-READ_BYTES = 262_144
+
+
+def is_address(path: str) -> bool:
+    """True for an http(s) address, False for a path. Pure."""
+    return path.startswith(("http://", "https://"))
 
 
 def _tab(value: object) -> object:
@@ -92,13 +97,9 @@ class CsvBlock(FetchBlock):
 
     def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
         description = self.describe(name)
-        if not is_address(self.path):
-            return CsvSource(description, self, folder / self.path)
-
-        def at(path: Path, charset: str | None) -> CsvSource:
-            return CsvSource(description, self, path, charset, self.path)
-
-        return DownloadedSource(description, self.path, at, f"{self.path} {self.layout}", self)
+        if is_address(self.path):
+            return DownloadedCsv(description, self)
+        return CsvSource(description, self, folder / self.path)
 
 
 @dataclass(frozen=True)
@@ -129,24 +130,22 @@ class CsvSource:
         return f"{self.path.absolute()} {self.block.layout}"
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Batches of up to BATCH_ROWS rows, read by a thread. Implements Source.batches."""
         return read_in_background(self.read)
 
     def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
-        """The same after a position. Implements ResumableSource.resume."""
         return read_in_background(lambda: self.read_on(since))
 
     def read(self) -> Iterator[SourceBatch]:
         """All batches, blocking. Raises SourceFailed."""
         with self._errors_explained(), self.path.open("rb", buffering=READ_BYTES) as file:
             size = self.path.stat().st_size
-            table = CsvTable(self, file)
+            table = CsvTable(self, file)  # lives as long as the file: its text wrapper closes it
             for batch in self._batches(table):
                 yield batch._replace(done=min(1.0, file.tell() / size))
 
     def read_on(self, since: Position | None) -> Iterator[SourceBatch]:
         """The batches after a position, blocking. Raises SourceFailed."""
-        known = FilePosition.of(since.at) if since and since.at else None
+        known = msgspec.convert(since.at, FilePosition) if since and since.at else None
         with self._errors_explained(), HashedFile(self.path) as file:
             if known and file.is_as_at(known):
                 log.info("csv_unchanged", source=self.description.name)
@@ -161,17 +160,17 @@ class CsvSource:
             file.tracked = not known
             table = CsvTable(self, file, known.format if known else None)
             header_ended = bool(table.columns) and table.rows.place() is not None
-            progress = FileProgress(file, FilePosition(**table.format._asdict()))
             if known:
                 table.rows.go_on(known.place)
-                progress.position = replace(known, end=None, end_digest="", stat=None)
+                file.position = replace(known, end=None, end_digest="", stat=None)
+            else:
+                file.position = FilePosition(**table.format._asdict())
             file.tracked = True
             for batch in self._batches(table, appended=known is not None):
                 done = min(1.0, file.tell() / file.size) if file.size else None
-                yield batch._replace(done=done, position=progress.after_batch(table.rows), before=before)
+                yield batch._replace(done=done, position=file.after(table.rows), before=before)
                 before = None
-            end = progress.at_end(table.rows if header_ended else None)
-            yield SourceBatch([], 1.0, end, before)
+            yield SourceBatch([], 1.0, file.at_end(table.rows if header_ended else None), before)
 
     @contextmanager
     def _errors_explained(self) -> Iterator[None]:
@@ -184,22 +183,13 @@ class CsvSource:
 
     def _batches(self, table: CsvTable, *, appended: bool = False) -> Iterator[SourceBatch]:
         about = SourceBatch([], None, readings=table.readings, encoding=table.encoding, left_out=table.left_out)
-        none = True
-        for records, blank in self._records(table):
-            none = False
-            yield about._replace(records=records, blank=blank)
-        if none and table.columns and not appended:
-            log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=table.columns)
-
-    def _records(self, table: CsvTable) -> Iterator[tuple[list[SourceRecord], int]]:
-        """Batches of records, and how many blank rows were before the last of them."""
         key, rows, columns = RecordKey(self.description), table.rows, table.columns
         numbered = ROW in key.columns and ROW not in columns
         columns = [*columns, ROW] if numbered else columns
         positions = [columns.index(column) if column in columns else None for column in key.columns]
         encode = msgspec.json.Encoder().encode
         records: list[SourceRecord] = []
-        held = 0
+        held, empty = 0, not appended
         for row in table.each_row:
             if isinstance(row, BadRow):
                 record = SourceRecord(row.payload, None, f"{row.reason};{row.message}")
@@ -215,13 +205,14 @@ class CsvSource:
             records.append(record)
             held += len(record.value or b"")
             if len(records) >= BATCH_ROWS or held >= BATCH_BYTES:
-                yield records, rows.blank
-                records, held, rows.blank = [], 0, 0
+                yield about._replace(records=records, blank=rows.blank)
+                records, held, rows.blank, empty = [], 0, 0, False
         if records or rows.blank:
-            yield records, rows.blank
+            yield about._replace(records=records, blank=rows.blank)
+        elif empty and table.columns:
+            log.warning("csv_header_only", source=self.description.name, path=str(self.path), columns=table.columns)
 
     def failed(self, reason: str) -> SourceFailed:
-        """The verdict on the file."""
         return SourceFailed(self.description.name, f"{self.path}: {reason}")
 
 
@@ -229,3 +220,41 @@ def _undecodable(rows: CsvRows) -> SourceRecord:
     message = f"line {rows.line_number()}: bytes that are not valid {rows.encoding}"
     way_out = "set `encoding` if the file is in another one"
     return SourceRecord(rows.payload(), None, f"undecodable_row;{message}; {way_out}")
+
+
+@dataclass(frozen=True)
+class DownloadedCsv:
+    """A CSV file at an http(s) address; implements ResumableSource.
+
+    The whole file is fetched before its first record is read, so a connection that breaks half-way publishes nothing.
+    Redirects are followed: no key is sent along.
+    """
+
+    description: SourceDescription
+    block: CsvBlock
+
+    @property
+    def scope(self) -> str:
+        return f"{self.block.path} {self.block.layout}"
+
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        return self._read(CsvSource.batches)
+
+    def resume(self, since: Position | None) -> AsyncIterator[SourceBatch]:
+        return self._read(lambda file: file.resume(since))
+
+    async def _read(self, begin: Callable[[CsvSource], AsyncIterator[SourceBatch]]) -> AsyncIterator[SourceBatch]:
+        url = self.block.path
+        with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+            path = Path(folder, "download")
+            async with open_fetcher(self.description.name, self.block, "*/*") as fetcher:
+                answer = await fetcher.get(url, into=path)
+            log.info("source_downloaded", source=self.description.name, url=url)
+            charset = CHARSET.search(answer.headers.get("content-type", ""))
+            file = CsvSource(self.description, self.block, path, charset and charset[1], url)
+            try:
+                async with aclosing(begin(file)) as batches:  # type: ignore[type-var]
+                    async for batch in batches:
+                        yield batch
+            except SourceFailed as failure:
+                raise SourceFailed(failure.source, failure.reason.replace(str(path), url)) from failure

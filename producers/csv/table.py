@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -21,7 +22,6 @@ from producers.csv.rows import BadRow, CsvRows
 from producers.source import ROW
 from producers.text.found_encoding import SAMPLE_BYTES, TextEncoding
 from schemas.field_reading import FieldReading
-from schemas.fields import FromSource
 
 if TYPE_CHECKING:
     from producers.csv.source import CsvSource
@@ -49,22 +49,25 @@ class CsvTable:
         if known:
             self.encoding, self.format = TextEncoding(known.encoding, "checkpoint"), known
         else:
-            self.encoding, self.format = self._detected()
+            self._detect()
         self.rows = self._rows(file)
         self.each_row = iter(self.rows)
         self.columns = self._header()
         self.readings = self._readings()
 
-    def _detected(self) -> tuple[TextEncoding, CsvFormat]:
+    def _detect(self) -> None:
         name, block = self._description.name, self._block
-        encoding = detect_encoding(self._sample, block.encoding, self._source.charset)
-        log.info("csv_encoding", source=name, encoding=encoding.name, by=encoding.by, sure=encoding.sure)
-        found = detect_format(self._sample, encoding.name, block.delimiter, block.skip_lines, block.comment)
-        log.info("csv_format", source=name, encoding=found.encoding, delimiter=found.delimiter)
-        return encoding, found
+        self.encoding = detect_encoding(self._sample, block.encoding, self._source.charset)
+        log.info("csv_encoding", source=name, encoding=self.encoding.name, by=self.encoding.by, sure=self.encoding.sure)
+        self.format = detect_format(self._sample, self.encoding.name, block.delimiter, block.skip_lines, block.comment)
+        log.info("csv_format", source=name, encoding=self.format.encoding, delimiter=self.format.delimiter)
+
+    def _rows(self, file: BinaryIO) -> CsvRows:
+        rows = CsvRows(file, self.format.encoding, self.format.delimiter, self._block.comment, self._block.escape)
+        rows.skip_lines(self.format.skip_lines)
+        return rows
 
     def _header(self) -> list[str]:
-        self.rows.skip_lines(self.format.skip_lines)
         header: Sequence[str] | BadRow | None = self._block.columns or next(self.each_row, None)
         if header is None:
             log.warning("csv_empty", source=self._description.name, path=str(self._source.path))
@@ -84,9 +87,6 @@ class CsvTable:
         read = {one for field in description.dataset.fields for one in description.columns_of(field.name)}
         return tuple(column for column in self.columns if column not in read)
 
-    def _rows(self, file: BinaryIO) -> CsvRows:
-        return CsvRows(file, self.format.encoding, self.format.delimiter, self._block.comment, self._block.escape)
-
     def _readings(self) -> Mapping[str, FieldReading]:
         """The fields' readings, with the decimal marks that the first rows show."""
         readings, columns = self._description.field_readings(), self.columns
@@ -96,11 +96,9 @@ class CsvTable:
             if reading.decimal == "unsure" and (column := reading.column or name) in columns
         }
         head = self._sample[:EVIDENCE_BYTES]
-        rows = self._rows(io.BytesIO(head))
-        rows.skip_lines(self.format.skip_lines)
-        sample = [row for row in rows if not isinstance(row, BadRow)][0 if self._block.columns else 1 :]
-        if len(head) == EVIDENCE_BYTES:
-            sample = sample[:-1]  # it may be cut
+        rows = [row for row in self._rows(io.BytesIO(head)) if not isinstance(row, BadRow)]
+        last = -1 if len(head) == EVIDENCE_BYTES else None  # it may be cut
+        sample = rows[0 if self._block.columns else 1 : last]
         if only_in_rows(sample, len(columns)):
             names = msgspec.json.encode(["row", *columns]).decode()
             raise self._source.failed(
@@ -120,8 +118,7 @@ class CsvTable:
                 raise self._source.failed(
                     f"it has no column {column!r} (mapped to {field}); its columns are: {listed}{self._way_out()}"
                 )
-        for field in self._key_fields():
-            of = self._description.columns_of(field)
+        for field, of in self._description.columns_of_key().items():
             if missing := [one for one in of if one != ROW and one not in columns]:
                 key = f"the key of {self._description.dataset.name}"
                 part = f"it has no column {missing[0]!r}, part of {key}"
@@ -130,16 +127,11 @@ class CsvTable:
                     f"{why}; its columns: {listed}. `key` (--key) names one, several, or {ROW}{self._way_out()}"
                 )
 
-    def _key_fields(self) -> list[str]:
-        """Fields of the key that columns have to give."""
-        dataset = self._description.dataset
-        given = {field.name for field in dataset.fields if isinstance(field.type, FromSource)}
-        return [field for field in dataset.key if field not in given]
-
     def _way_out(self) -> str:
         """The settings with which the columns that are looked for are there, if there are such."""
-        of_keys = (column for field in self._key_fields() for column in self._description.columns_of(field))
-        better = find_columns(self._sample, self.format, {*self._description.mapping.values(), *of_keys} - {ROW})
+        description = self._description
+        wanted = {*description.mapping.values(), *chain(*description.columns_of_key().values())} - {ROW}
+        better = find_columns(self._sample, self.format, wanted)
         if better is None:
             return _OTHER_LINE
         changes = [f"{n} = {v!r}" for n, v in better._asdict().items() if v != getattr(self.format, n)]

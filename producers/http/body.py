@@ -17,12 +17,12 @@ _LENGTHS = {"content-length", "transfer-encoding"}
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
-class BodyRefused(Exception):
+class UnusableBody(Exception):
     """The body is too long, damaged, cut off, or in a coding that was not asked for; the message says which."""
 
 
 async def body_pieces(response: httpx.Response, longest: int) -> AsyncGenerator[bytes]:
-    """The body, unpacked, in pieces of at most PIECE_BYTES. Raises BodyRefused once there are over `longest` bytes.
+    """The body, unpacked, in pieces of at most PIECE_BYTES. Raises UnusableBody once there are over `longest` bytes.
 
     The response must be streamed and unread.
     """
@@ -33,15 +33,15 @@ async def body_pieces(response: httpx.Response, longest: int) -> AsyncGenerator[
         for piece in unpack.feed(raw) if unpack else (raw,):
             unpacked += len(piece)
             if unpacked > longest:
-                raise BodyRefused(f"the answer is longer than {longest:,} bytes; raise `max_bytes` if that is right")
+                raise UnusableBody(f"the answer is longer than {longest:,} bytes; raise `max_bytes` if that is right")
             yield piece
             await asyncio.sleep(0)  # others have their turn: a small packed piece may become many
         if arrived > 2 * longest:  # packed, and it never becomes anything
-            raise BodyRefused(f"the answer is longer than {longest:,} bytes even packed")
+            raise UnusableBody(f"the answer is longer than {longest:,} bytes even packed")
     # Nothing at all is whole where the server says so; else it may have been cut off before its first byte.
     said = response.status_code == HTTPStatus.NO_CONTENT or response.headers.keys() & _LENGTHS
     if unpack and not unpack.whole and (arrived or not said):
-        raise BodyRefused(f"the answer is cut off after {unpacked:,} bytes: its {unpack.name} has no end")
+        raise UnusableBody(f"the answer is cut off after {unpacked:,} bytes: its {unpack.name} has no end")
 
 
 class _Packed:
@@ -64,7 +64,7 @@ class _Packed:
                 if not raw:
                     return
                 if self.name != "gzip":
-                    raise BodyRefused(f"the answer is damaged: bytes follow the end of its {self.name}")
+                    raise UnusableBody(f"the answer is damaged: bytes follow the end of its {self.name}")
                 self._stream = zlib.decompressobj(_GZIP)
             piece = self._next(raw)
             self._begun = True
@@ -79,7 +79,7 @@ class _Packed:
             return self._stream.decompress(raw, PIECE_BYTES)
         except zlib.error as error:
             if self._begun or len(self._bits) == 1:
-                raise BodyRefused(f"the answer is damaged: it is no {self.name} ({error})") from None
+                raise UnusableBody(f"the answer is damaged: it is no {self.name} ({error})") from None
             self._bits = self._bits[1:]  # some servers mean deflate without zlib's frame
             self._stream = zlib.decompressobj(self._bits[0])
             return self._next(raw)
@@ -91,4 +91,4 @@ def _unpacking(coding: str) -> _Packed | None:
         return None
     if name in {"gzip", "x-gzip", "deflate"}:
         return _Packed(name.removeprefix("x-"))
-    raise BodyRefused(f"the answer has the content-encoding {coding[:80]!r}; asked for was {ACCEPTED}")
+    raise UnusableBody(f"the answer has the content-encoding {coding[:80]!r}; asked for was {ACCEPTED}")

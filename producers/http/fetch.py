@@ -18,8 +18,8 @@ import structlog
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from producers.http.block import FetchBlock, HttpBlock, Trouble
-from producers.http.body import ACCEPTED, PIECE_BYTES, BodyRefused, body_pieces
+from producers.block import FetchBlock, HttpBlock, Trouble
+from producers.http.body import ACCEPTED, PIECE_BYTES, UnusableBody, body_pieces
 from producers.http.headers import retry_after_seconds
 from producers.source import SourceFailed
 
@@ -56,7 +56,6 @@ class _TryAgain(Exception):
 
     def __init__(self, reason: str, status: int | None = None, wait_seconds: float | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
         self.status = status
         self.wait_seconds = wait_seconds
 
@@ -118,7 +117,7 @@ class Fetcher:
         """
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.block.retries + 1),
-            wait=_Wait(self.block),
+            wait=self._wait,
             retry=retry_if_exception_type(_TryAgain),
             before_sleep=self._tell,
             reraise=True,
@@ -127,7 +126,10 @@ class Fetcher:
             return await attempts(self._attempt, url, parameters or {}, headers or {}, into)
         except _TryAgain as error:
             tries = "once" if not self.block.retries else f"{self.block.retries + 1} times"
-            raise self._given_up(f"{error.reason} (tried {tries})", error.status) from error
+            reason = f"{error} (tried {tries})"
+            if error.status is None:
+                raise NotAnswered(self.source, reason) from error
+            raise Refused(self.source, reason, error.status) from error
 
     async def _attempt(
         self, url: str, parameters: Mapping[str, str], headers: Mapping[str, str], into: Path | None
@@ -139,10 +141,12 @@ class Fetcher:
             target = httpx.URL(url).copy_merge_params(dict(parameters))
             async with longest, aclosing(await self._opened(url, target, headers)) as response:
                 if response.is_success if into is None else response.status_code in WHOLE_FILE:
-                    return Answer(*_head(response), await self._body(response, into))
-                if headers and response.status_code == HTTPStatus.NOT_MODIFIED:
-                    return Answer(*_head(response), b"")
-                raise self._refusal(url, response, await _beginning(response))
+                    body = await self._body(response, into)
+                elif headers and response.status_code == HTTPStatus.NOT_MODIFIED:
+                    body = b""
+                else:
+                    raise self._refusal(url, response, await _beginning(response))
+                return Answer(response.status_code, response.headers, response.url, body)
         except TimeoutError as error:
             if not longest.expired():
                 raise
@@ -153,7 +157,7 @@ class Fetcher:
             seconds = self.block.timeout_seconds
             trouble = f"{url} did not answer within {seconds:g} s ({type(error).__name__})"
             raise self._again("timeout", trouble) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, BodyRefused) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnusableBody) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
         except httpx.RemoteProtocolError as error:
             raise self._again("connection", f"{url}: the answer is cut off, or no HTTP: {error}") from error
@@ -203,32 +207,24 @@ class Fetcher:
         return Refused(self.source, _with_hint(status, response, beginning), code)
 
     def _again(self, trouble: Trouble, reason: str) -> Exception:
-        return _TryAgain(reason) if trouble in self.block.retry_on else self._given_up(reason, None)
+        return _TryAgain(reason) if trouble in self.block.retry_on else NotAnswered(self.source, reason)
 
-    def _given_up(self, reason: str, status: int | None) -> SourceFailed:
-        return NotAnswered(self.source, reason) if status is None else Refused(self.source, reason, status)
+    def _wait(self, state: RetryCallState) -> float:
+        """The wait before the next try: as the server asks for, else a random time that grows with the tries."""
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _TryAgain) and error.wait_seconds is not None:
+            return error.wait_seconds
+        block = self.block
+        return wait_random_exponential(multiplier=block.backoff_seconds, max=block.longest_backoff_seconds)(state)
 
     def _tell(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
         log.warning(
             "source_retry",
             source=self.source,
-            reason=str(error),
+            reason=str(state.outcome and state.outcome.exception()),
             attempt=state.attempt_number,
             wait_seconds=round(state.upcoming_sleep, 2),
         )
-
-
-class _Wait:
-    """The wait before the next try: as the server asks for, else a random time that grows with the tries."""
-
-    def __init__(self, block: FetchBlock) -> None:
-        self._backoff = wait_random_exponential(multiplier=block.backoff_seconds, max=block.longest_backoff_seconds)
-
-    def __call__(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.wait_seconds if isinstance(error, _TryAgain) else None
-        return self._backoff(state) if asked is None else asked
 
 
 def _with_hint(status: str, response: httpx.Response, beginning: str) -> str:
@@ -236,16 +232,12 @@ def _with_hint(status: str, response: httpx.Response, beginning: str) -> str:
     return status + (f": {beginning!r}" if beginning else "") + (f"; {hint}" if hint else "")
 
 
-def _head(response: httpx.Response) -> tuple[int, httpx.Headers, httpx.URL]:
-    return response.status_code, response.headers, response.url
-
-
 async def _beginning(response: httpx.Response) -> str:
     """The first words of the body of an error; empty if it can't be read. The rest is not read."""
     try:
         async with aclosing(body_pieces(response, PIECE_BYTES)) as pieces:
             beginning = await anext(pieces, b"")
-    except (BodyRefused, httpx.TransportError):
+    except (UnusableBody, httpx.TransportError):
         return ""
     return " ".join(beginning[:200].decode("utf-8", "replace").split())
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from producers.text.not_text import file_kind
+from producers.text.found_encoding import file_kind
 from schemas.errors import HOSTILE
 
 LINES_LOOKED_AT = 10

@@ -5,16 +5,21 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from io import FileIO
+from itertools import chain
 from pathlib import Path
-from typing import IO, Annotated, Literal, Protocol, cast
+from typing import IO, Annotated, Literal, cast
 
 from pydantic import Field
 
 from producers.background_reader import read_in_background
-from producers.jsonl.form import is_object, not_json_lines
+from producers.block import SourceBlock
+from producers.jsonl.form import is_object, not_json_lines, not_keys
 from producers.record_key import JsonRecordKey
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed, SourceRecord
+from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
 
 LONGEST_LINE = 16 * 1_048_576
@@ -28,10 +33,6 @@ LONGEST_UNPACKED = 16 * 1024**3
 
 STANDARD_INPUT = Path("-")
 _GZIP = b"\x1f\x8b"
-
-
-class _Reads(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class JsonLinesBlock(SourceBlock):
@@ -70,16 +71,23 @@ class Lines:
                 size = 0 if self.path == STANDARD_INPUT or not file.seekable() else self.path.stat().st_size
                 begun = _Begun(file)
                 packed = begun.beginning.startswith(_GZIP)
-                for lines in _line_batches(_InUtf8(_Unpacked(begun, self.longest) if packed else begun)):
+                chunks = self._unpacked(begun, source) if packed else iter(partial(begun.read, READ_BYTES), b"")
+                for lines in _line_batches(_in_utf8(chunks)):
                     yield lines, min(1.0, file.tell() / size) if size else None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             reason = f"its gzip is cut off or damaged ({error}); what came before is published"
             raise SourceFailed(source, f"{self.path}: {reason}; get the file again") from error
-        except _TooLong as error:
-            reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
-            raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right") from error
         except OSError as error:
             raise SourceFailed(source, f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    def _unpacked(self, file: "_Begun", source: str) -> Iterator[bytes]:
+        unpacked, left = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb"), self.longest
+        while chunk := unpacked.read(READ_BYTES):
+            left -= len(chunk)
+            if left < 0:
+                reason = f"it unpacks to more than {self.longest:,} bytes; what came before is published"
+                raise SourceFailed(source, f"{self.path}: {reason}; raise `max_bytes` if that is right")
+            yield chunk
 
 
 @dataclass(frozen=True)
@@ -95,100 +103,92 @@ class JsonLinesSource:
     longest: int = LONGEST_UNPACKED
 
     def batches(self) -> AsyncIterator[SourceBatch]:
-        """Batches of lines, read by a thread. Implements Source.batches."""
         return read_in_background(self.read)
 
     def read(self) -> Iterator[SourceBatch]:
-        """The same, blocking. Raises SourceFailed."""
-        key = JsonRecordKey(self.description)
-        for lines, done in self._judged(Lines(self.path, self.longest).read(self.description.name)):
+        """All batches, blocking. Raises SourceFailed."""
+        key, name = JsonRecordKey(self.description), self.description.name
+        batches = Lines(self.path, self.longest).read(name)
+        head: list[bytes] = []
+        first: list[tuple[list[bytes], float | None]] = []
+        for lines, done in batches:
+            head += lines
+            first = [(head, done)] if head else []
+            if len(head) > 1 or (head and is_object(head[0])):
+                break  # these lines tell whether it is one object a line
+        if head and (what := not_json_lines(head)):
+            raise SourceFailed(name, f"{self.path}: {what}; nothing of it is published")
+        for lines, done in chain(first, batches):
             yield SourceBatch([SourceRecord(line, key.of(line)) for line in lines], done)
 
-    def _judged(self, read: Iterator[tuple[list[bytes], float | None]]) -> Iterator[tuple[list[bytes], float | None]]:
-        """The same batches, once the first lines have shown that it is one object a line."""
-        lines: list[bytes] = []
-        judged, done = False, None
-        for more, done in read:
-            lines += more
-            if not judged:
-                if len(lines) < 2 and not (lines and is_object(lines[0])):
-                    continue  # the next line is needed to tell
-                self._check(lines)
-                judged = True
-            yield lines, done
-            lines = []
-        if lines:
-            self._check(lines)
-            yield lines, done
 
-    def _check(self, head: list[bytes]) -> None:
-        if what := not_json_lines(head):
-            raise SourceFailed(self.description.name, f"{self.path}: {what}; nothing of it is published")
+@dataclass(frozen=True)
+class DeletedKeysSource:
+    """Deletes records by their keys, one a line or given directly, as `CUST001` or `titanic:17`; implements Source.
 
+    What is no key of the dataset is published too: the normalizer rejects it, and it is accounted for.
+    """
 
-class _TooLong(Exception):
-    """A packed file becomes more than it may."""
+    description: SourceDescription
+    keys: Lines | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        description = replace(self.description, content_type="application/octet-stream")
+        object.__setattr__(self, "description", description)
+
+    def batches(self) -> AsyncIterator[SourceBatch]:
+        return read_in_background(self.read)
+
+    def read(self) -> Iterator[SourceBatch]:
+        """All batches, blocking. Raises SourceFailed."""
+        if isinstance(self.keys, tuple):
+            yield SourceBatch([self._record(key) for key in self.keys], 1.0)
+            return
+        begun = False
+        for lines, done in self.keys.read(self.description.name):
+            if lines and not begun and (what := not_keys(lines[0])):
+                raise SourceFailed(self.description.name, f"{self.keys.path}: {what}; nothing is deleted")
+            begun = begun or bool(lines)
+            yield SourceBatch([self._record(line.decode("utf-8", "replace").strip()) for line in lines], done)
+
+    def _record(self, key: str) -> SourceRecord:
+        """In the normal form, so that a delete comes to the partition of the records that it follows."""
+        with suppress(ValueError):
+            key = self.description.dataset.normal_key(key)
+        return SourceRecord(None, key)
 
 
 class _Begun:
     """A file whose beginning has been looked at: a pipe cannot be read again."""
 
-    def __init__(self, file: _Reads) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self.beginning = file.read(READ_BYTES)
 
-    def read(self, size: int = READ_BYTES, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         if not self.beginning:
             return self._file.read(size)
         piece, self.beginning = self.beginning[:size], self.beginning[size:]
         return piece
 
 
-class _Unpacked:
-    """A packed file as the file that it becomes, up to `longest` bytes of it."""
-
-    def __init__(self, file: _Reads, longest: int) -> None:
-        self._file = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb")
-        self._left = longest
-
-    def read(self, size: int, /) -> bytes:
-        chunk = self._file.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise _TooLong
-        return chunk
-
-
-class _InUtf8:
+def _in_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """A text in whichever of Unicode's encodings as UTF-8, without its mark."""
-
-    def __init__(self, file: _Reads) -> None:
-        self._file = file
-        beginning = b""
-        while len(beginning) < 4 and (more := file.read(READ_BYTES)):  # json's detection wants four
-            beginning += more
-        encoding = json.detect_encoding(beginning)
-        self._decoder = None
-        if encoding == "utf-8-sig":
-            beginning = beginning.removeprefix(codecs.BOM_UTF8)
-        elif encoding != "utf-8":
-            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self._beginning = beginning
-
-    def read(self, size: int, /) -> bytes:
-        chunk, self._beginning = self._beginning or self._file.read(size), b""
-        if self._decoder is None:
-            return chunk
-        while not (text := self._decoder.decode(chunk, not chunk)) and chunk:
-            chunk = self._file.read(size)
-        return text.encode()
+    beginning = b""
+    while len(beginning) < 4 and (more := next(chunks, b"")):  # json's detection wants four
+        beginning += more
+    encoding = json.detect_encoding(beginning)
+    chunks = chain([beginning.removeprefix(codecs.BOM_UTF8)], chunks)
+    if encoding.startswith("utf-8"):
+        return chunks
+    return (text.encode() for text in codecs.iterdecode(chunks, encoding, "replace"))
 
 
-def _line_batches(file: _Reads) -> Iterator[list[bytes]]:
+def _line_batches(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Non-blank lines without their ends, as they become available."""
     rest = b""
     cutting = False
-    while chunk := file.read(READ_BYTES):
+    for chunk in chunks:
         *lines, tail = chunk.split(b"\n")
         if lines:
             lines[0] = b"" if cutting else rest + lines[0]

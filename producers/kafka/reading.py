@@ -160,7 +160,6 @@ class Reading:
             ) from error
 
     async def close(self) -> None:
-        """Leave."""
         await asyncio.to_thread(close_consumer, self._consumer)
 
     def failed(self, why: str) -> SourceFailed:

@@ -9,21 +9,27 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from producers.kafka.foreign_records import ForeignRecords
+from producers.block import SourceBlock
 from producers.kafka.reading import FirstRun, Reading
-from producers.source import SourceBatch, SourceBlock, SourceDescription
+from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
+from producers.source import RecordHeaders, SourceBatch, SourceDescription, SourceRecord
 from runtime.kafka.clients import reason
 from runtime.settings import Settings
+from schemas.events import HEADER_CONTENT_TYPE, HEADER_ORIGIN
+from schemas.text import unmarked
 from schemas.topics import all_topics
 
 COMMIT_RECORDS = 20_000
 COMMIT_SECONDS = 2.0
 """Offsets are committed after so many records or so long, whichever comes first: as much is repeated after a kill."""
+
+OURS = ("headrace-", "ce_")
+"""Headers that say something of the raw record itself; a foreign one must not pass for it."""
 
 
 class KafkaSecurity(BaseModel):
@@ -44,15 +50,14 @@ class KafkaSecurity(BaseModel):
     @model_validator(mode="after")
     def _is_complete(self) -> "KafkaSecurity":
         with_sasl, with_tls = self.protocol.startswith("SASL"), self.protocol.endswith("SSL")
-        account = {"mechanism": self.mechanism, "username": self.username, "password": self.password}
-        files = {"ca_file": self.ca_file, "certificate_file": self.certificate_file, "key_file": self.key_file}
-        for name, value in account.items():
-            if with_sasl and value is None:
+        for name in ("mechanism", "username", "password"):
+            if with_sasl and getattr(self, name) is None:
                 raise ValueError(f"protocol {self.protocol} needs {name}")
-            if not with_sasl and value is not None:
+            if not with_sasl and getattr(self, name) is not None:
                 raise ValueError(f"{name} is for SASL; set protocol to SASL_SSL (or SASL_PLAINTEXT)")
-        if not with_tls and (given := [name for name, value in files.items() if value is not None]):
-            raise ValueError(f"{given[0]} is for TLS; set protocol to SSL or SASL_SSL")
+        for name in ("ca_file", "certificate_file", "key_file"):
+            if not with_tls and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for TLS; set protocol to SSL or SASL_SSL")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together")
         return self
@@ -124,3 +129,47 @@ class KafkaSource:
             raise reading.failed(reason(error)) from error
         finally:
             await reading.close()
+
+
+class ForeignRecords:
+    """Turns messages into records of one source: key, headers and deletes are carried over. Pure."""
+
+    def __init__(self, source: SourceDescription) -> None:
+        self._json_key = JsonRecordKey(source)
+        self._key = RecordKey(source)
+
+    def of(self, message: Message) -> SourceRecord:
+        """The record. Its value is untouched; its key is the dataset's, from the value, else the message's own.
+
+        A message without a value deletes: the id is its key, as text or as a JSON object with the key's members.
+        """
+        value, own = message.value(), message.key()
+        headers = _headers(message)
+        if value is None:
+            return SourceRecord(None, self._deleted(own), None, headers)
+        key = self._json_key.of(value)
+        return SourceRecord(value, _text(own) if key is None else key, None, headers)
+
+    def _deleted(self, own: bytes | None) -> str | None:
+        if own is None:
+            return None
+        own = unmarked(own)
+        if own.lstrip()[:1] == b"{":
+            return self._json_key.of(own) or _text(own)
+        # The last part of our key identifies the record within its source, as the source's own key does.
+        return self._key.of_id(own.decode("utf-8", "replace")) or _text(own)
+
+
+def _headers(message: Message) -> RecordHeaders:
+    given = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
+    place = f"{message.topic()}:{message.partition()}:{message.offset()}"
+    kept = tuple(
+        (name, value.encode() if isinstance(value, str) else value)
+        for name, value in given
+        if not name.startswith(OURS) and name != HEADER_CONTENT_TYPE
+    )
+    return (*kept, (HEADER_ORIGIN, place.encode()))
+
+
+def _text(key: bytes | None) -> str | None:
+    return None if key is None else key.decode("utf-8", "replace")[:LONGEST_KEY]

@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
+from functools import partial
 from time import struct_time
 from typing import Any, NamedTuple
 
@@ -125,20 +126,15 @@ def _in_a_text_encoding(body: bytes, content_type: str | None) -> tuple[bytes, s
 
 def _parsed(body: bytes, content_type: str | None) -> Any:
     headers = {"content-type": content_type} if content_type else {}
+    # Its ways of cleaning HTML take the square of what they clean.
+    parse = partial(feedparser.parse, response_headers=headers, sanitize_html=False, resolve_relative_uris=False)
     try:
-        return _parse(body, headers)
+        # Only a file object is sure to be taken for content: of text and bytes feedparser would open the address.
+        return parse(io.BytesIO(body))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  # its lenient parser stumbles over references to what is no character
-        return _parse(_REFERENCE.sub(_character, body), headers)
-
-
-def _parse(body: bytes, headers: dict[str, str]) -> Any:
-    # Only a file object is sure to be taken for content: of text and bytes feedparser would open the file or address.
-    # Its ways of cleaning HTML take the square of what they clean.
-    return feedparser.parse(
-        io.BytesIO(body), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
-    )
+        return parse(io.BytesIO(_REFERENCE.sub(_character, body)))
 
 
 def _one_by_one(body: bytes, address: str) -> list[Entry]:

@@ -74,31 +74,29 @@ def without_references(text: str) -> str:
 
 def _tokens(markup: str) -> Iterator[str | _Tag]:
     """Text and tags. Comments, declarations, scripts and styles are left out; a `<` that begins nothing is text."""
-    done = 0
-    at = markup.find("<")
+    done, at = 0, markup.find("<")
     while at >= 0:
-        tag = _TAG.match(markup, at) or _BROKEN_TAG.match(markup, at)
-        comment = tag is None and markup.startswith("<!--", at)
-        skipped = None if tag or comment else _DECLARATION.match(markup, at)
-        end = at + 1
-        if tag or comment or skipped:
-            if done < at:
-                yield markup[done:at]
-            if comment:
-                close = markup.find("-->", at + 4)
-                end = close + 3 if close >= 0 else len(markup)
-            elif tag:
-                end = tag.end()
-                name = tag[2].lower()
-                if name in _DROPPED_WHOLE and not tag[1]:
-                    close_tag = _ENDS[name].search(markup, end)
-                    end = close_tag.start() if close_tag else len(markup)
-                else:
-                    yield _Tag(name, bool(tag[1]), tag[3])
-            elif skipped:
-                end = skipped.end()
-            done = end
-        at = markup.find("<", end)
+        tag = None
+        if found := _TAG.match(markup, at) or _BROKEN_TAG.match(markup, at):
+            end, name = found.end(), found[2].lower()
+            if name in _DROPPED_WHOLE and not found[1]:
+                close = _ENDS[name].search(markup, end)
+                end = close.start() if close else len(markup)
+            else:
+                tag = _Tag(name, bool(found[1]), found[3])
+        elif markup.startswith("<!--", at):
+            close_at = markup.find("-->", at + 4)
+            end = close_at + 3 if close_at >= 0 else len(markup)
+        elif skipped := _DECLARATION.match(markup, at):
+            end = skipped.end()
+        else:
+            at = markup.find("<", at + 1)
+            continue
+        if done < at:
+            yield markup[done:at]
+        if tag:
+            yield tag
+        done, at = end, markup.find("<", end)
     if done < len(markup):
         yield markup[done:]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field, SecretStr
 
-from producers.http.block import HttpBlock
+from producers.block import HttpBlock
 from producers.http.fetch import open_fetcher
 from producers.http.headers import can_be_sent
 from producers.record_key import JsonRecordKey

@@ -52,6 +52,20 @@ _WIDER = {  # what servers call one thing and mean the other, as browsers know
 
 _SEPARATORS = (b"\n", b"\r", b"\t", b" ", b",", b";")
 
+_BINARY = {  # files that are no text, by their first bytes
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "packed with gzip",
+    b"\xfd7zXZ": "packed with xz",
+    b"\x28\xb5\x2f\xfd": "packed with Zstandard",
+}
+_LIKE_TEXT = {  # the header of a table may begin so
+    b"<": "an HTML or XML document",
+    b"BZh": "packed with bzip2",
+    b"PAR1": "a Parquet file",
+}
+
 Origin = Literal["setting", "mark", "server", "content", "guess", "checkpoint"]
 
 
@@ -68,6 +82,17 @@ class TextEncoding(NamedTuple):
 
 class UnsureEncoding(ValueError):
     """It cannot be told which encoding it is; the message says between which, and what to set."""
+
+
+def binary_kind(beginning: bytes) -> str | None:
+    """Name of what begins so and can be no text; None for what can."""
+    return next((what for magic, what in _BINARY.items() if beginning.startswith(magic)), None)
+
+
+def file_kind(beginning: bytes) -> str | None:
+    """The same, also for what might be the first letters of a text that is no JSON."""
+    like_text = (what for magic, what in _LIKE_TEXT.items() if beginning.startswith(magic))
+    return binary_kind(beginning) or next(like_text, None)
 
 
 def is_text_encoding(name: str) -> bool:

@@ -97,7 +97,6 @@ class Deliveries:
         await self._ask(_RELEASE, claim._asdict())
 
     async def close(self) -> None:
-        """Close the connections."""
         if self._engine is not None:
             await self._engine.dispose()
 

@@ -11,8 +11,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from producers.source import SourceBatch, SourceBlock, SourceDescription, SourceFailed
-from producers.value_limit import LARGEST_VALUE_BYTES
+from producers.block import SourceBlock
+from producers.raw_records import LARGEST_VALUE_BYTES
+from producers.source import SourceBatch, SourceDescription, SourceFailed
 from runtime.settings import Settings
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from producers.json_parts import NotSplit, TooManyParts, elements, members
-from producers.raw_headers import RawHeaders
-from producers.raw_topic import require_topic
+from producers.raw_records import RawHeaders, require_topic
 from producers.record_key import JsonRecordKey
 from producers.sources import SourcesError, load_sources, sources_version
 from producers.webhook.deliveries import Claim, Deliveries, checked_key
@@ -56,12 +55,10 @@ class Webhook:
 
     @property
     def max_bytes(self) -> int:
-        """The longest body that it takes."""
         return self.source.block.max_bytes
 
     @property
     def dataset(self) -> str:
-        """The dataset of its records."""
         return self.source.description.dataset.name
 
     async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
@@ -173,7 +170,6 @@ class Webhooks:
         return kept | {hook.description.name: self._webhook(hook) for hook in hooks}
 
     async def close(self) -> None:
-        """Wait a moment for what is queued, and stop."""
         await asyncio.gather(*(publisher.close() for publisher in self._publishers.values()))
         await self._deliveries.close()
 

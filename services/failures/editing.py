@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import func, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from producers.value_limit import LARGEST_VALUE_BYTES
+from producers.raw_records import LARGEST_VALUE_BYTES
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
 from schemas.dataset import Dataset

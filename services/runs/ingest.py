@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from producers.api.source import ApiSource
-from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import DeletedKeysSource
 from producers.source import Source, SourceBatch, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
 from runtime.patience import Patience

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from producers.api.source import ApiSource
-from producers.confirmed_positions import ConfirmedPositions
+from producers.checkpointing import ConfirmedPositions
 from producers.source import SourceFailed, SourceRecord
 from producers.sources import build_source
 from runtime.settings import Settings

@@ -86,7 +86,7 @@ async def test_many_senders_at_once_all_get_their_own_answer(pipeline_settings: 
     assert len({record.headers["headrace-run"] for record in records}) == 1
 
 
-async def test_what_is_not_signed_right_is_refused_and_not_published(pipeline_settings: Settings) -> None:
+async def test_a_wrongly_signed_body_is_refused_and_not_published(pipeline_settings: Settings) -> None:
     body = b'{"id": 1}'
     async with webhooks(pipeline_settings) as client:
         for headers in ({}, signature(b"another body"), signature(body, "another secret, as long")):
@@ -164,7 +164,7 @@ async def test_a_delivery_that_comes_again_after_a_newer_one_does_not_turn_the_v
     assert [record.value for record in consume_all(pipeline_settings, "records.raw")] == [ten, ninety_nine]
 
 
-async def test_of_many_that_send_one_delivery_at_once_one_publishes_it(pipeline_settings: Settings) -> None:
+async def test_a_delivery_sent_many_times_at_once_is_published_once(pipeline_settings: Settings) -> None:
     async with webhooks(pipeline_settings, ONCE) as client:
         answers = await asyncio.gather(*(deliver(client, "a", b'{"id": 1}') for _ in range(20)))
         assert {answer.status_code for answer in answers} <= {202, 409}
@@ -208,7 +208,7 @@ async def test_a_process_that_dies_before_the_key_is_remembered_loses_nothing(
     assert len(consume_all(pipeline_settings, "records.raw")) == 2
 
 
-async def test_what_is_forgotten_is_deleted_and_published_again(pipeline_settings: Settings) -> None:
+async def test_a_forgotten_delivery_is_deleted_and_published_again(pipeline_settings: Settings) -> None:
     async with webhooks(pipeline_settings, ONCE + "idempotency_seconds = 1\n") as client:
         for key in ("a", "b"):
             assert (await deliver(client, key, b'{"id": 1}')).status_code == 202
@@ -273,7 +273,9 @@ async def test_a_kafka_that_was_never_there_is_a_503_too(migrated_settings: Sett
     assert down.kafka_bootstrap_servers not in answer.text
 
 
-async def test_a_changed_file_counts_at_once_and_a_broken_one_stops_nobody(pipeline_settings: Settings) -> None:
+async def test_a_changed_sources_file_takes_effect_at_once_and_a_broken_one_changes_nothing(
+    pipeline_settings: Settings,
+) -> None:
     file = pipeline_settings.home / "sources.toml"
     async with webhooks(pipeline_settings) as client:
         assert (await post(client, b"{}", "late")).status_code == 404
@@ -294,7 +296,7 @@ async def test_a_webhook_without_its_secret_harms_no_other_one(pipeline_settings
         assert (await post(client, b'{"id": 2}')).status_code == 202, "what its block said before goes on to hold"
 
 
-async def test_a_file_that_was_broken_from_the_beginning_is_a_503_that_shows_nothing_of_it(
+async def test_a_sources_file_broken_from_the_beginning_is_a_503_that_reveals_nothing(
     pipeline_settings: Settings,
 ) -> None:
     async with webhooks(pipeline_settings, BLOCK.replace(SECRET, "short")) as client:

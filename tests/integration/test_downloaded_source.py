@@ -19,7 +19,7 @@ async def read(url: str, **changes: object) -> list[SourceRecord]:
     return [record async for batch in source.batches() for record in batch.records]
 
 
-async def test_it_is_read_like_a_file_after_redirects_and_errors_that_pass() -> None:
+async def test_a_file_at_an_address_is_read_after_redirects_and_passing_errors() -> None:
     tries = itertools.count()
 
     def answer(request: Request) -> Answer:
@@ -42,7 +42,7 @@ async def test_it_is_read_like_a_file_after_redirects_and_errors_that_pass() -> 
         (Answer(200, b"a,b\n1,2\n"), "it has no column 'n'"),
     ],
 )
-async def test_what_is_wrong_names_the_address(given: Answer, reason: str) -> None:
+async def test_errors_name_the_address(given: Answer, reason: str) -> None:
     with http_server(lambda _: given) as url:
         with pytest.raises(SourceFailed) as failure:
             await read(f"{url}/shop.csv")

@@ -15,8 +15,8 @@ import pyarrow.parquet as parquet
 import pytest
 from msgspec.structs import replace
 
-from exports import stored_rows as stored_rows_module
-from exports.stored_rows import stored_rows
+from exports import export as export_module
+from exports.export import stored_rows
 from runtime.settings import Settings
 from tests.e2e.stores import rows as run_sql
 from tests.integration.postgres_sink_driver import ORDERS, driver, order, record
@@ -150,7 +150,7 @@ def test_a_missing_bucket_is_told_before_anything_is_read(migrated_settings: Set
     assert "there is no bucket 'no-such-bucket'" in done.stderr
 
 
-def test_postgres_that_does_not_answer_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_postgres_that_does_not_answer_is_an_error(settings: Settings, tmp_path: Path) -> None:
     nobody = settings.plain_database_url.rpartition("/")[0] + "/nobody"
     done = export(settings, "orders", "--to", str(tmp_path), environment={"DATABASE_URL": nobody}, expect=1)
     assert "Postgres does not answer" in done.stderr
@@ -158,7 +158,7 @@ def test_postgres_that_does_not_answer_is_told(settings: Settings, tmp_path: Pat
 
 
 async def test_an_export_is_of_one_moment(migrated_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_rows_module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(export_module, "BATCH_ROWS", 2)
     await store(migrated_settings, *"abcdef")
     seen = []
     async with stored_rows(migrated_settings, ORDERS) as source:
@@ -194,7 +194,7 @@ def peak_megabytes(settings: Settings, folder: Path) -> int:
 
 
 def test_memory_does_not_grow_with_the_dataset(migrated_settings: Settings, tmp_path: Path) -> None:
-    batch = stored_rows_module.BATCH_ROWS
+    batch = export_module.BATCH_ROWS
     run_sql(migrated_settings, FILL.format(2 * batch))
     small = peak_megabytes(migrated_settings, tmp_path / "small")
     run_sql(migrated_settings, "TRUNCATE orders")

@@ -51,7 +51,7 @@ BOMBS: Mapping[str, Answer] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bomb", BOMBS)
-async def test_a_bomb_is_refused_before_it_fills_memory_or_disk(kind: str, bomb: str) -> None:
+async def test_a_decompression_bomb_is_refused_before_it_fills_memory_or_disk(kind: str, bomb: str) -> None:
     with http_server(lambda _: BOMBS[bomb]) as url:
         tracemalloc.start()
         try:
@@ -87,7 +87,7 @@ EMPTY_MEMBER = gzip.compress(b"", mtime=0)
 @pytest.mark.parametrize(
     ("piece", "coding"), [(b" " * 65_536, "identity"), (EMPTY_MEMBER * 3000, "gzip")], ids=["plain", "empty members"]
 )
-async def test_of_a_body_without_an_end_a_bounded_part_is_read(kind: str, piece: bytes, coding: str) -> None:
+async def test_an_endless_body_is_read_within_bounds(kind: str, piece: bytes, coding: str) -> None:
     body = Endless(piece)
     with http_server(lambda _: Answer(200, body, {"Content-Encoding": coding})) as url:
         with pytest.raises(SourceFailed, match="longer than 1,000,000 bytes"):
@@ -97,7 +97,7 @@ async def test_of_a_body_without_an_end_a_bounded_part_is_read(kind: str, piece:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_server_that_drips_is_left_when_its_time_is_over(kind: str) -> None:
+async def test_a_server_that_answers_too_slowly_is_given_up(kind: str) -> None:
     gone = threading.Event()
 
     def drip() -> Iterator[bytes]:
@@ -142,7 +142,7 @@ async def test_a_chain_of_redirects_has_an_end(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_of_the_body_of_an_error_only_the_beginning_is_read(kind: str) -> None:
+async def test_only_the_beginning_of_an_error_body_is_read(kind: str) -> None:
     body = Endless(b"no such page" + bytes(65_536))
     answer = Answer(404, body, {"Content-Type": "text/plain; charset=punycode"})
     with http_server(lambda _: answer) as url:

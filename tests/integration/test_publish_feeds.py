@@ -88,7 +88,7 @@ async def test_a_feed_that_has_not_changed_is_not_sent_again(
     assert [asked.items() <= request.headers.items() for request in requests] == [False, True, True]
 
 
-async def test_what_was_not_published_is_fetched_whole_again_and_so_is_what_was_long_ago(
+async def test_a_feed_that_was_not_published_or_long_ago_is_fetched_whole_again(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(request: Request) -> Answer:
@@ -112,7 +112,7 @@ async def test_a_malformed_feed_gives_what_could_be_read_and_a_warning(pipeline_
     assert "not well-formed" in warning["reason"]
 
 
-async def test_a_page_that_is_no_feed_fails_the_run_and_says_what_it_is(pipeline_settings: Settings) -> None:
+async def test_a_page_that_is_no_feed_fails_the_run_and_says_why(pipeline_settings: Settings) -> None:
     with (
         http_server(lambda _: Answer(200, b"<html><body>Moved</body></html>")) as url,
         pytest.raises(SourceFailed, match=r"it is no RSS or Atom feed; it begins with '<html>.*check `url`"),

@@ -82,7 +82,7 @@ async def test_pages_are_asked_for_on_condition_that_they_changed(pipeline_setti
     assert ids(pipeline_settings) == list(range(30))
 
 
-async def test_a_date_of_change_serves_where_there_is_no_tag(pipeline_settings: Settings) -> None:
+async def test_last_modified_is_used_where_there_is_no_entity_tag(pipeline_settings: Settings) -> None:
     modified = "Thu, 01 Jan 2026 12:00:00 GMT"
 
     def script(request: Request) -> Answer:
@@ -95,7 +95,7 @@ async def test_a_date_of_change_serves_where_there_is_no_tag(pipeline_settings: 
         assert [await sent(source, pipeline_settings) for _ in range(2)] == [(1, 0), (0, 1)]
 
 
-async def test_a_304_that_nobody_asked_for_fails_the_run(pipeline_settings: Settings) -> None:
+async def test_an_unsolicited_304_fails_the_run(pipeline_settings: Settings) -> None:
     with (
         http_server(lambda _: Answer(304, b"")) as url,
         pytest.raises(SourceFailed, match="answered 304 Not Modified"),
@@ -136,7 +136,7 @@ def csv(path: Path, settings: Settings) -> Source:
     return build_source("sales", values, settings, Path())
 
 
-async def test_of_a_file_what_is_appended_is_sent_and_all_of_a_file_that_was_replaced(
+async def test_appended_rows_are_sent_and_a_replaced_file_is_sent_whole(
     pipeline_settings: Settings, tmp_path: Path
 ) -> None:
     file = tmp_path / "sales.csv"
@@ -167,7 +167,7 @@ async def test_a_checkpoint_that_cannot_be_read_is_an_error_and_to_a_full_run_a_
     assert [line["log_level"] for line in logs if line["event"] == "checkpoint_not_kept"] == ["warning"]
 
 
-async def test_two_runs_of_a_source_at_once_are_one_too_many(pipeline_settings: Settings) -> None:
+async def test_a_second_run_of_a_source_at_the_same_time_is_refused(pipeline_settings: Settings) -> None:
     bodies, first_asked, second_refused = pages(2), threading.Event(), threading.Event()
 
     def script(request: Request) -> Answer:
@@ -217,7 +217,7 @@ async def test_a_run_goes_on_without_postgres_says_so_once_and_the_next_one_repe
     assert set(ids(pipeline_settings)) == set(range(400))
 
 
-async def test_what_makes_the_checkpoint_untrue_waits_for_postgres_and_is_not_sent_without(
+async def test_changed_records_wait_until_postgres_has_revoked_their_old_content(
     pipeline_settings: Settings, servers: Servers
 ) -> None:
     settings = pipeline_settings.model_copy(update={"publish_timeout_seconds": 2})

@@ -102,7 +102,7 @@ async def test_each_run_reads_what_has_come_since_the_last_one(pipeline_settings
     assert sum(foreign.committed()) == 15
 
 
-async def test_of_transactions_it_reads_what_is_committed_and_ends_behind_their_markers(
+async def test_only_committed_transactions_are_read_and_the_run_ends_after_their_markers(
     pipeline_settings: Settings, foreign: Foreign
 ) -> None:
     producer = transactional_producer(pipeline_settings)
@@ -177,7 +177,7 @@ async def test_a_source_that_starts_at_the_latest_reads_what_comes_after_its_fir
     assert (await publish(source, pipeline_settings)).published == 3
 
 
-async def test_records_that_retention_has_taken_are_told(pipeline_settings: Settings, foreign: Foreign) -> None:
+async def test_records_lost_to_retention_are_logged(pipeline_settings: Settings, foreign: Foreign) -> None:
     source = partner(foreign, pipeline_settings)
     foreign.send(range(3), partition=0)
     await publish(source, pipeline_settings)
@@ -190,7 +190,7 @@ async def test_records_that_retention_has_taken_are_told(pipeline_settings: Sett
     assert (gap["partition"], gap["reason"]) == (0, "5 records are gone by retention")
 
 
-async def test_what_is_wrong_is_named_with_the_setting_to_look_at(
+async def test_a_wrong_cluster_or_topic_is_an_error_that_names_the_setting(
     pipeline_settings: Settings, foreign: Foreign
 ) -> None:
     closed = f"127.0.0.1:{closed_port()}"

@@ -49,7 +49,7 @@ async def test_the_rate_limit_is_honoured_to_5_percent(concurrency: int) -> None
     assert max(sum(start <= at < start + 2 for at in asked) for start in asked) <= share + concurrency
 
 
-async def test_tries_again_count_as_requests() -> None:
+async def test_retries_count_as_requests() -> None:
     asked: list[float] = []
 
     def script(request: Request) -> Answer:
@@ -70,7 +70,7 @@ async def test_tries_again_count_as_requests() -> None:
     ("status", "retry_on", "tries"),
     [(503, [503], 4), (503, ["timeout"], 1), (404, [404], 4), (404, [503], 1)],
 )
-async def test_only_what_the_block_names_is_tried_again(status: int, retry_on: list[Any], tries: int) -> None:
+async def test_only_the_errors_that_the_block_names_are_retried(status: int, retry_on: list[Any], tries: int) -> None:
     asked: list[Request] = []
 
     def script(request: Request) -> Answer:

@@ -83,5 +83,5 @@ def test_the_key_of_a_row_is_that_of_the_normalizer(key: str) -> None:
         '{"cust\u00adomer_id": "\u202aA 1\u202c", "x": "é"}'.encode(),
     ],
 )
-def test_one_record_stays_one_however_it_is_marked(written: bytes) -> None:
+def test_invisible_characters_and_encodings_do_not_change_a_records_key(written: bytes) -> None:
     assert JsonRecordKey(SOURCES["crm"]).of(written) == "A 1"

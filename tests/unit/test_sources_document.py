@@ -10,8 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from producers.http.block import FetchBlock, HttpBlock
-from producers.source import SourceBlock
+from producers.block import FetchBlock, HttpBlock, SourceBlock
 from producers.sources import KINDS, load_sources
 from runtime.settings import Settings
 

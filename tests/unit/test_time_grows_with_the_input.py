@@ -12,8 +12,9 @@ import pytest
 
 from api.search.elasticsearch_query import search_body
 from api.search.highlight import Highlighter
-from producers.api.pagination import InvalidPage, Pagination
+from producers.api.pages import Pagination
 from producers.csv.format import column_names
+from producers.json_parts import NotSplit
 from producers.record_key import JsonRecordKey
 from producers.rss.entries import read_feed
 from producers.source import SourceDescription
@@ -81,7 +82,7 @@ def _page(body: bytes) -> None:
     for page in (b"[%b]" % body, b'{"data": [%b], "x": [%b' % (body, body)):
         try:
             Pagination(style="none").read(page)
-        except InvalidPage:
+        except NotSplit:
             continue
 
 

@@ -1,9 +1,8 @@
 import inspect
 
 from commands.publish import publish
+from producers.block import FetchBlock, SourceBlock
 from producers.csv.source import CsvBlock
-from producers.http.block import FetchBlock
-from producers.source import SourceBlock
 
 RENAMED = {"defaults": "default", "nulls": "null", "text_nulls": "text_null"}
 

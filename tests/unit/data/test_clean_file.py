@@ -68,7 +68,7 @@ def test_a_row_that_is_no_order_fails_with_its_reason(tmp_path: Path, row: str, 
 
 
 @pytest.mark.parametrize("price", ["0", "0.00", "9999999999.99"])
-def test_a_price_may_be_nothing_and_much(tmp_path: Path, price: str) -> None:
+def test_a_price_may_be_zero_or_very_high(tmp_path: Path, price: str) -> None:
     assert cleaned(tmp_path, f"O1,C1,Pen,1,{price},2024-01-31").records
 
 

@@ -26,7 +26,7 @@ def test_of_5200_rows_exactly_4680_are_orders(tmp_path: Path) -> None:
     assert cleaned.failed.keys() == {"required", "date_form", "out_of_range", "number_form", "too_precise"}
 
 
-def test_it_has_every_kind_of_flaw() -> None:
+def test_the_generated_file_has_every_kind_of_flaw() -> None:
     rows = list(csv.DictReader(raw_csv().decode().splitlines()))
     ids = Counter(row["order_id"] for row in rows)
     assert tuple(rows[0]) == COLUMNS
@@ -38,7 +38,7 @@ def test_it_has_every_kind_of_flaw() -> None:
     assert {len(different) for different in contents.values()} >= {1, 2}, "some repeats differ, some do not"
 
 
-def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "raw.csv"
     path.write_text("somebody's own")
     assert not make_raw_file(path)

@@ -6,9 +6,8 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
-from exports.arrow_types import arrow_schema
 from exports.destinations import AMBIENT_CREDENTIALS, Bucket, ExportError, Folder, destination_at
-from exports.files import export_files
+from exports.files import arrow_schema, export_files
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 
@@ -89,7 +88,7 @@ def test_no_url_leads_out_of_the_folder_that_stands_in(to: str, store: Literal["
         Settings(object_store="remote"),
     ],
 )
-def test_with_credentials_or_if_told_so_s3_is_s3(settings: Settings) -> None:
+def test_a_real_bucket_is_used_with_credentials_or_if_the_settings_say_so(settings: Settings) -> None:
     destination = destination_at("s3://test-bucket", settings)
     assert isinstance(destination, Bucket)
     assert (destination.remark, destination.folder) == (None, None)
@@ -114,7 +113,7 @@ def test_other_clouds_are_reached_by_url(to: str, monkeypatch: pytest.MonkeyPatc
         ("s3:///prefix", "names no bucket"),
     ],
 )
-def test_a_url_that_is_none_is_refused(to: str, told: str) -> None:
+def test_an_invalid_url_is_refused(to: str, told: str) -> None:
     with pytest.raises(ExportError, match=told):
         destination_at(to, Settings())
 
@@ -124,7 +123,7 @@ def test_half_of_the_credentials_is_a_mistake() -> None:
         destination_at("s3://test-bucket", Settings(aws_access_key_id="key"))
 
 
-def test_a_file_that_cannot_take_its_name_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "orders.csv" / "in the way").mkdir(parents=True)
     with (
         export_files(Folder(tmp_path), "orders", ["csv"], SCHEMA) as files,
@@ -133,7 +132,7 @@ def test_a_file_that_cannot_take_its_name_is_told(tmp_path: Path) -> None:
         list(files.deliver())
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="is no folder to export to"):
         Folder(tmp_path / "file").check()

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from exports.arrow_types import arrow_schema, batch_of_rows, table_of_records
 from exports.destinations import ExportError
-from exports.files import FORMATS, formats_named
+from exports.files import FORMATS, arrow_schema, batch_of_rows, formats_named, table_of_records
 from schemas.registry import all_datasets, dataset_named
 
 ROWS = [
@@ -87,7 +86,7 @@ def test_records_in_normal_form_become_the_same_table() -> None:
 @pytest.mark.parametrize(
     ("names", "expected"), [("csv", ["csv"]), ("parquet,csv", ["parquet", "csv"]), (" CSV , csv", ["csv"])]
 )
-def test_formats_are_a_list(names: str, expected: list[str]) -> None:
+def test_formats_are_given_as_a_list(names: str, expected: list[str]) -> None:
     assert formats_named(names) == expected
 
 

@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 
 from commands.publish import declared_sources
-from producers.raw_headers import RawHeaders
-from producers.source import Source, SourceBatch, SourceBlock, SourceDescription, SourceRecord
+from producers.block import SourceBlock
+from producers.raw_records import RawHeaders
+from producers.source import Source, SourceBatch, SourceDescription, SourceRecord
 from producers.sources import KINDS, SourcesError, build_source, load_sources
 from runtime.settings import Settings
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_KIND
@@ -74,7 +75,7 @@ async def test_a_block_of_a_new_kind_is_a_source_with_its_own_settings_and_conte
     assert (headers[HEADER_KIND], headers[HEADER_CONTENT_TYPE]) == (b"diary", b"text/plain")
 
 
-def test_a_mistake_in_a_block_of_a_new_kind_is_told_like_any_other(sources_file: Path) -> None:
+def test_a_mistake_in_a_block_of_a_new_kind_is_reported_like_any_other(sources_file: Path) -> None:
     assert "a source of kind diary needs it" in load_sources(sources_file, Settings()).broken["torn"]
     with pytest.raises(SourcesError, match=r"expected one of api, csv, diary, jsonl, kafka, letters, rss, webhook"):
         build_source("x", {"kind": "nothing"}, Settings(), Path())

@@ -12,11 +12,10 @@ import msgspec
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from producers.api.pages import ApiPage, ApiPages
-from producers.api.pagination import PageContent, Pagination
+from producers.api.pages import ApiPage, ApiPages, PageContent, Pagination
 from producers.api.sent_records import SentRecords
 from producers.api.source import ApiBlock, ApiSource
-from producers.confirmed_positions import ConfirmedPositions, SentBatch
+from producers.checkpointing import ConfirmedPositions, SentBatch
 from producers.http.fetch import Fetcher, NotAnswered
 from producers.source import SourceBatch, SourceFailed
 from tests.unit.producers.durable_checkpoint import Durable
@@ -139,7 +138,7 @@ def change(server: Server, rnd: random.Random) -> None:
 
 
 @given(seed=st.integers(0, 2**32), etags=st.booleans(), most=st.sampled_from([0, 5, 1000]))
-def test_after_any_history_of_deaths_and_changes_two_quiet_runs_bring_the_state_of_the_source(
+def test_after_any_crashes_and_changes_two_undisturbed_runs_bring_the_state_of_the_source(
     seed: int, etags: bool, most: int
 ) -> None:
     rnd = random.Random(seed)
@@ -163,7 +162,7 @@ def test_after_any_history_of_deaths_and_changes_two_quiet_runs_bring_the_state_
     assert {key: durable.state.get(key) for key in expected} == expected
 
 
-def test_a_run_after_a_whole_one_sends_what_changed_only() -> None:
+def test_a_run_after_a_complete_one_sends_only_changed_records() -> None:
     server = Server([(key, 0) for key in range(20)])
     durable, api = Durable(), source(server)
     assert asyncio.run(run(api, durable)) == 20
@@ -188,7 +187,7 @@ def test_without_entity_tags_every_page_is_read_and_only_what_changed_is_sent() 
     assert server.answered == {"whole": 7}
 
 
-def test_what_is_remembered_of_an_api_is_bounded_and_the_rest_is_sent_each_time() -> None:
+def test_remembered_records_are_bounded_and_the_others_are_sent_in_every_run() -> None:
     server = Server([(key, 0) for key in range(20)])
     durable, api = Durable(), source(server, most=8)
     asyncio.run(run(api, durable))

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from producers.checkpointing import scope_of
-from producers.jsonl.deleted_keys import DeletedKeysSource
+from producers.jsonl.source import DeletedKeysSource
 from producers.source import ResumableSource, SourceDescription
 from producers.sources import build_source
 from runtime.settings import Settings
@@ -38,22 +38,20 @@ def scope(values: dict[str, Any], topic_id: str = "t") -> str:
         (CSV | {"dataset": "customers", "map": {}}, {"region": "DE"}),
     ],
 )
-def test_what_makes_other_records_of_the_same_source_voids_a_checkpoint(
-    values: dict[str, Any], change: dict[str, Any]
-) -> None:
+def test_settings_that_change_the_records_void_the_checkpoint(values: dict[str, Any], change: dict[str, Any]) -> None:
     assert scope(values | change) != scope(values)
 
 
-def test_how_fast_a_source_is_read_voids_nothing() -> None:
+def test_settings_of_pace_do_not_void_the_checkpoint() -> None:
     assert scope(
         API | {"concurrency": 9, "retries": 0, "timeout_seconds": 1, "interval_seconds": 5, "rate_limit": 3}
     ) == scope(API)
 
 
-def test_a_topic_that_was_made_anew_voids_the_checkpoint() -> None:
+def test_a_recreated_topic_voids_the_checkpoint() -> None:
     assert scope(CSV, "another") != scope(CSV)
 
 
-def test_a_source_without_positions_is_none_that_can_resume() -> None:
+def test_a_source_without_positions_cannot_resume() -> None:
     description = SourceDescription("x", "push", dataset_named("records"))
     assert not isinstance(DeletedKeysSource(description, ("a",)), ResumableSource)

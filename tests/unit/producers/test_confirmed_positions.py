@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.confirmed_positions import ConfirmedPositions, SentBatch, merged
+from producers.checkpointing import ConfirmedPositions, SentBatch, merged
 from producers.source import SourceBatch, SourceRecord
 from stores.checkpoints import Page, Position
 
@@ -45,7 +45,7 @@ def page(number: int | None, *entries: tuple[int, int], etag: str | None = None)
     return Page(number, etag, None, b"".join(k.to_bytes(8, "little") + c.to_bytes(8, "little") for k, c in entries))
 
 
-def test_what_could_not_be_saved_is_saved_with_what_comes_after() -> None:
+def test_a_position_that_could_not_be_saved_is_saved_with_the_next_one() -> None:
     positions = ConfirmedPositions()
     for number in (1, 2):
         sent = positions.sending(SourceBatch([], None, Position({"page": number}, (page(number, (number, 7)),))))
@@ -58,18 +58,18 @@ def test_what_could_not_be_saved_is_saved_with_what_comes_after() -> None:
     assert positions.take() is None
 
 
-def test_a_page_that_comes_again_takes_the_place_and_the_order_of_the_later_one() -> None:
+def test_a_repeated_page_keeps_its_later_content_and_order() -> None:
     earlier = Position({"n": 1}, (page(1, (1, 1)), page(2, (2, 2))))
     later = Position(None, (page(1, (1, 3)),))
     assert merged(earlier, later) == Position({"n": 1}, (page(2, (2, 2)), page(1, (1, 3))))
 
 
-def test_the_end_of_a_reading_drops_the_pages_behind_it() -> None:
+def test_the_end_of_a_complete_reading_drops_the_pages_after_it() -> None:
     earlier = Position({"n": 1}, (page(1), page(2), page(3)))
     assert merged(earlier, Position({"n": 2}, end=3)) == Position({"n": 2}, (page(1), page(2)), 3)
 
 
-def test_a_key_that_is_revoked_is_in_nothing_that_waits_to_be_saved() -> None:
+def test_a_revoked_key_is_removed_from_every_unsaved_position() -> None:
     positions = ConfirmedPositions()
     confirm(positions.sending(SourceBatch([], None, Position({"n": 1}, (page(1, (1, 5), (2, 6), etag="x"),)))))
     waiting = positions.sending(

@@ -9,7 +9,7 @@ import pytest
 
 from data.etl import clean_file
 from producers.csv.source import CsvSource
-from producers.raw_headers import RawHeaders
+from producers.raw_records import RawHeaders
 from producers.source import SourceBatch, SourceFailed
 from producers.sources import build_source
 from runtime.settings import Settings
@@ -71,7 +71,7 @@ def test_a_column_is_read_with_the_decimal_mark_that_its_numbers_show(file: Path
     assert values(file, content) == ["1234.0000", "12.5000", "1234.5000"]
 
 
-def test_a_number_that_can_be_two_is_refused_where_the_file_shows_no_decimal_mark(file: Path) -> None:
+def test_an_ambiguous_number_is_refused_where_the_file_shows_no_decimal_mark(file: Path) -> None:
     assert values(file, "id;name;price\n1;a;1,234\n2;b;5\n3;c;1.234\n") == [
         "ambiguous_number", "5.0000", "ambiguous_number",
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_rows_of_blank_cells_are_left_out_and_counted(file: Path) -> None:
     assert sum(batch.blank for batch in batches) == 3
 
 
-def test_the_way_without_the_pipeline_counts_blank_rows_among_the_rows(tmp_path: Path) -> None:
+def test_the_etl_without_the_pipeline_counts_blank_rows_as_rows(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     header = "order_id,customer_id,product,quantity,price,order_date\n"
     file.write_text(f"{header}O,C,Pen,1,2.50,2024-01-31\n,,,,,\n")
@@ -124,7 +124,7 @@ def test_the_way_without_the_pipeline_counts_blank_rows_among_the_rows(tmp_path:
         pytest.param('\ufeff"id","name"\r\n"1","a"\r\n"2","b"\r\n', id="a byte order mark before a quote"),
     ],
 )
-def test_what_programs_add_is_read_over(file: Path, content: str) -> None:
+def test_separator_lines_and_delimiters_that_programs_add_are_ignored(file: Path, content: str) -> None:
     assert [{name: row[name] for name in A} for row in rows(file, content) if isinstance(row, dict)] == [A, B]
 
 
@@ -139,16 +139,16 @@ def test_what_programs_add_is_read_over(file: Path, content: str) -> None:
         pytest.param("name\n1;a\n2;b\n", {"columns": ["id", "name"], "skip_lines": 1}, id="a header that is wrong"),
     ],
 )
-def test_what_is_no_table_is_read_over_where_the_block_says_so(file: Path, content: str, block: Any) -> None:
+def test_titles_and_comments_are_skipped_where_the_block_says_so(file: Path, content: str, block: Any) -> None:
     assert rows(file, content, **block) == [A, B]
 
 
-def test_only_lines_that_begin_with_it_are_comments(file: Path) -> None:
+def test_only_lines_that_begin_with_the_comment_mark_are_comments(file: Path) -> None:
     content = 'id,name\n1,"two\n# lines"\n2,#b\n'
     assert rows(file, content, comment="#") == [{"id": "1", "name": "two\n# lines"}, {"id": "2", "name": "#b"}]
 
 
-def test_escaped_quotes_are_read_where_the_block_says_so_and_else_told_apart(file: Path) -> None:
+def test_escaped_quotes_are_read_where_the_block_says_so_and_are_failures_elsewhere(file: Path) -> None:
     content = 'id,name\n1,"say \\"hi\\", all"\n2,a\\,b\n\\N,\\N\n'
     assert rows(file, content, escape="\\") == [
         {"id": "1", "name": 'say "hi", all'}, {"id": "2", "name": "a,b"}, {"id": "\\N", "name": "\\N"},
@@ -165,9 +165,7 @@ def test_escaped_quotes_are_read_where_the_block_says_so_and_else_told_apart(fil
         ("id,name\n0,1,a\n1,2,b\n2,3,c\n", r'set columns = \["row","id","name"\] and skip_lines = 1'),
     ],
 )
-def test_a_header_that_is_not_where_it_is_looked_for_is_told_with_the_settings(
-    file: Path, content: str, told: str
-) -> None:
+def test_a_header_in_another_line_is_an_error_that_names_the_settings(file: Path, content: str, told: str) -> None:
     with pytest.raises(SourceFailed, match=told):
         rows(file, content)
 
@@ -177,13 +175,13 @@ def test_blanks_around_quotes_leave_quoted_blanks_and_quotes_alone(file: Path) -
     assert rows(file, content) == [{"id": "1 ", "name": 'a "b" , c'}, {"id": "2", "name": 'two\n"lines" '}]
 
 
-def test_the_bytes_of_a_row_that_is_still_wrong_are_those_of_the_file(file: Path) -> None:
+def test_a_bad_row_is_published_with_the_bytes_of_the_file(file: Path) -> None:
     content = b'id,name\n"1" ,"a"\n"2" ,"b" c\n'
     [_, bad] = [record for batch in source(file, content, map={"source_id": "id"}).read() for record in batch.records]
     assert bad.value == b'"2" ,"b" c\n'
 
 
-def test_a_run_goes_on_after_a_separator_line_blank_rows_and_comments(file: Path) -> None:
+def test_a_run_resumes_after_a_separator_line_blank_rows_and_comments(file: Path) -> None:
     made = source(file, "sep=;\nid;name;price\n1;a;1\n;;\n# x\n", comment="#")
     position = None
     for batch in made.read_on(None):

@@ -28,12 +28,12 @@ def test_a_very_long_cell_does_not_hide_the_delimiter() -> None:
     assert detect_delimiter(["id;text\n", f"1;{'x' * 200_000}\n"]) == ";"
 
 
-def test_what_is_given_is_not_found_out() -> None:
+def test_a_given_delimiter_is_taken_as_it_is() -> None:
     assert detect_format(b"a,b\n1,\xe4\n", "iso8859-2", ";") == CsvFormat("iso8859-2", ";")
 
 
 @pytest.mark.parametrize(("given", "used"), [("utf-8-sig", "utf-8"), ("utf-16", "utf-16-be")])
-def test_a_codec_with_a_byte_order_mark_is_resolved(given: str, used: str) -> None:
+def test_an_encoding_set_with_a_byte_order_mark_is_read_without_it(given: str, used: str) -> None:
     assert detect_encoding(b"\xfe\xff" + "a,b\n".encode("utf-16-be"), given).name == used
 
 

@@ -66,7 +66,7 @@ texts = st.lists(
 @example(text='"1" \r11" ,1', cut=60, encoding="utf-8", garbage=b"")
 @given(text=texts, cut=st.integers(0, 100), encoding=st.sampled_from(ENCODINGS), garbage=st.binary(max_size=2))
 @pytest.mark.usefixtures("_few_rows_a_batch")
-def test_what_is_appended_anywhere_gives_the_records_of_the_whole_file(
+def test_two_runs_give_the_records_of_the_whole_file_wherever_the_first_one_ended(
     file: Path, text: str, cut: int, encoding: str, garbage: bytes
 ) -> None:
     content = (HEADER + text).encode(encoding, "replace") + garbage
@@ -91,7 +91,7 @@ def test_what_is_appended_anywhere_gives_the_records_of_the_whole_file(
 @example(text='"1" ,a\n2,b\n3" ,1\n4,d\n', encoding="utf-8")
 @given(text=texts, encoding=st.sampled_from(ENCODINGS))
 @pytest.mark.usefixtures("_few_rows_a_batch")
-def test_a_run_that_died_is_gone_on_with_after_any_batch(file: Path, text: str, encoding: str) -> None:
+def test_a_run_that_died_after_any_batch_is_resumed_there(file: Path, text: str, encoding: str) -> None:
     file.write_bytes((HEADER + text).encode(encoding, "replace"))
     batches: list[SourceBatch] = list(source(file, encoding=encoding).read_on(None))
     expected = whole(file, encoding=encoding)
@@ -191,7 +191,7 @@ def test_an_unchanged_file_whose_last_change_is_long_past_is_not_even_opened_for
     assert [line["event"] for line in logs] == ["csv_unchanged"]
 
 
-def test_a_change_right_after_a_run_is_seen_whatever_the_clock_of_the_file_system_says(file: Path) -> None:
+def test_a_change_right_after_a_run_is_seen_even_if_the_modification_time_is_the_same(file: Path) -> None:
     file.write_text(HEADER + "1,a\n")
     _, position = run(file, None)
     stat = file.stat()
@@ -211,7 +211,7 @@ def test_a_file_that_was_empty_or_had_a_piece_of_a_header_is_read_from_its_begin
     assert [record.value for record in run(file, position)[0]] == [b'{"id":"shop","name":"1"}']
 
 
-def test_a_line_without_end_is_read_in_bounded_memory_and_gone_on_after(file: Path) -> None:
+def test_an_endless_line_is_read_in_bounded_memory_and_the_run_resumes_after_it(file: Path) -> None:
     file.write_bytes(HEADER.encode() + b"1,a\n2," + b"x" * 40_000_000 + b"\n3,c\n")
     records, position = run(file, None)
     assert [record.problem and record.problem[:12] for record in records] == [None, "row_too_long", None]
@@ -222,7 +222,7 @@ def test_a_line_without_end_is_read_in_bounded_memory_and_gone_on_after(file: Pa
 
 @pytest.mark.parametrize("encoding", STATEFUL)
 @pytest.mark.usefixtures("_few_rows_a_batch")
-def test_where_bytes_depend_on_those_before_a_file_that_changed_is_read_whole(file: Path, encoding: str) -> None:
+def test_a_changed_file_in_a_stateful_encoding_is_read_whole(file: Path, encoding: str) -> None:
     content = HEADER + "".join(f"{n},x表\n" for n in range(9))
     file.write_bytes(content.encode(encoding, "replace"))
     records, position = run(file, None, encoding=encoding)

@@ -3,8 +3,7 @@ from itertools import islice
 
 import pytest
 
-from producers.csv.lines import LONGEST_LINE, MOST_LINES
-from producers.csv.rows import BadRow, CsvRows
+from producers.csv.rows import LONGEST_LINE, MOST_LINES, BadRow, CsvRows
 
 
 def read(content: bytes, width: int | None = 2, encoding: str = "utf-8") -> list[list[str] | BadRow]:

@@ -42,7 +42,7 @@ def test_a_row_becomes_an_object_of_texts_whatever_the_encoding(file: Path, code
     assert record.problem is None
 
 
-def test_names_of_columns_are_what_people_see_of_them(file: Path) -> None:
+def test_invisible_characters_are_no_part_of_a_column_name(file: Path) -> None:
     (record,) = records(file, "\ufeff\ufeffi\u00add,na\u200bme\u00a0\n1,x\n".encode())
     assert (json.loads(record.value or b""), record.key) == ({"id": "1", "name": "x"}, "shop:1")
 
@@ -59,7 +59,7 @@ def keys(source: CsvSource) -> list[str]:
     return [str(record.key) for batch in source.read() for record in batch.records if not record.problem]
 
 
-def test_a_row_can_be_told_by_its_place_in_its_file_the_same_in_every_run(file: Path, tmp_path: Path) -> None:
+def test_a_row_keyed_by_its_place_has_the_same_key_in_every_run(file: Path, tmp_path: Path) -> None:
     file.write_text('id,name\n1,a\n\nbad\n1,"two\nlines"\n1,c\n')
     first = keys(numbered(file))
     assert [key.rpartition(":")[2] for key in first] == ["2", "5", "7"]
@@ -73,7 +73,7 @@ def test_a_row_can_be_told_by_its_place_in_its_file_the_same_in_every_run(file: 
     assert not set(keys(numbered(other / file.name))) & set(first), "a file of the same name is another file"
 
 
-def test_a_row_of_an_address_is_told_by_the_address_wherever_it_was_put(file: Path, tmp_path: Path) -> None:
+def test_a_downloaded_row_keyed_by_its_place_is_named_by_its_address(file: Path, tmp_path: Path) -> None:
     address = "https://example.org/2024/weather.csv?format=full"
     file.write_text("id,name\n1,a\n")
     (again := tmp_path / "download").write_bytes(file.read_bytes())
@@ -82,7 +82,7 @@ def test_a_row_of_an_address_is_told_by_the_address_wherever_it_was_put(file: Pa
     assert keys(numbered(again, address=address)) == [key]
 
 
-def test_a_row_keeps_its_place_when_a_run_goes_on(file: Path) -> None:
+def test_a_row_keyed_by_its_place_keeps_its_key_in_a_resumed_run(file: Path) -> None:
     file.write_text("id,name\n1,a\n1,b\n")
     first = list(numbered(file).read_on(None))
     position = next(batch.position for batch in reversed(first) if batch.position)
@@ -92,7 +92,7 @@ def test_a_row_keeps_its_place_when_a_run_goes_on(file: Path) -> None:
     assert more == keys(numbered(file))[2:]
 
 
-def test_columns_that_give_no_field_are_told(file: Path) -> None:
+def test_columns_that_give_no_field_are_reported(file: Path) -> None:
     file.write_text("id,name,colour,value,size\n1,a,red,2,XL\n")
     (batch,) = source(file).read()
     assert batch.left_out == ("colour", "size"), "value has the name of a field"
@@ -112,14 +112,14 @@ def test_an_undecodable_row_is_a_failure_and_its_neighbours_go_through(file: Pat
     assert (good.key, after.key) == ("shop:1", "shop:3")
 
 
-def test_what_comes_behind_the_sample_and_does_not_fit_it_is_a_failure_and_no_gibberish(file: Path) -> None:
+def test_a_row_after_the_sample_that_is_in_another_encoding_is_a_failure_and_no_gibberish(file: Path) -> None:
     plain = b"".join(b"%d,%s\n" % (number, b"x" * 1000) for number in range(1100))
     *_, bad = records(file, b"id,name\n" + plain + "9999,Käse\n".encode("cp1252"))
     assert (bad.value, bad.key) == (b"9999,K\xe4se\n", None)
     assert (bad.problem or "").startswith("undecodable_row;line 1102")
 
 
-def test_a_file_of_which_the_encoding_cannot_be_told_is_refused_and_read_once_it_is_said(file: Path) -> None:
+def test_a_file_of_unclear_encoding_is_refused_until_the_encoding_is_set(file: Path) -> None:
     rows = b"id,name\n1,H\x8ckan Smith\n"
     with pytest.raises(SourceFailed, match=r"mac-roman reads 'Håkan', cp850 reads 'Hîkan'; set `encoding`"):
         records(file, rows)
@@ -127,7 +127,7 @@ def test_a_file_of_which_the_encoding_cannot_be_told_is_refused_and_read_once_it
     assert json.loads(record.value or b"")["name"] == "Håkan Smith"
 
 
-def test_a_batch_says_what_encoding_it_was_read_in(file: Path) -> None:
+def test_a_batch_names_the_encoding_that_it_was_read_in(file: Path) -> None:
     file.write_bytes("id,name\n1,Käse\n".encode("cp1252"))
     (batch,) = source(file).read()
     assert batch.encoding is not None

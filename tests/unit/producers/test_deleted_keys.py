@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from producers.jsonl.deleted_keys import DeletedKeysSource
-from producers.jsonl.source import Lines
+from producers.jsonl.source import DeletedKeysSource, Lines
 from producers.source import SourceDescription
 from schemas.registry import dataset_named
 
 CUSTOMERS = SourceDescription("push", "push", dataset_named("customers"))
 
 
-def test_a_delete_has_the_key_under_which_its_record_is_kept(tmp_path: Path) -> None:
+def test_a_delete_has_the_normalized_key_of_its_record(tmp_path: Path) -> None:
     lines = tmp_path / "keys"
     lines.write_text("Jose\u0301  1 \n" + "a\x00" + "\n")
     for source in (

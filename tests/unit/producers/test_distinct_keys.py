@@ -2,7 +2,7 @@
 
 import pytest
 
-from producers.distinct_keys import MOST_KEPT, DistinctKeys
+from producers.run_checks import MOST_KEPT, DistinctKeys
 
 
 def counted(*keys: str | None) -> DistinctKeys:
@@ -17,21 +17,21 @@ def test_few_keys_among_many_records_are_counted_exactly() -> None:
     assert (found.distinct, found.records, found.repeat) == (4, 12_360, True)
 
 
-def test_a_file_of_which_some_rows_repeat_a_key_is_none_of_these() -> None:
+def test_a_file_in_which_some_rows_repeat_a_key_is_not_suspected() -> None:
     found = counted(*(f"orders:{number % 4_680}" for number in range(5_200)))
     assert (found.distinct, found.repeat) == (4_680, False)
 
 
-def test_some_versions_of_one_record_are_none_either() -> None:
+def test_a_few_versions_of_one_record_are_not_suspected() -> None:
     assert not counted(*["crm:ADA"] * 10).repeat
 
 
-def test_records_without_a_key_repeat_nobodys() -> None:
+def test_records_without_a_key_do_not_count_as_repeats() -> None:
     assert counted(*[None] * 100).records == 0
 
 
 @pytest.mark.parametrize("number", [MOST_KEPT - 1, 5 * MOST_KEPT])
-def test_of_very_many_keys_the_number_is_known_nearly_and_memory_has_an_end(number: int) -> None:
+def test_very_many_keys_are_counted_approximately_in_bounded_memory(number: int) -> None:
     found = counted(*(f"key {n}" for n in range(number)))
     assert found.distinct == pytest.approx(number, rel=0.05)
     assert len(found._kept) <= MOST_KEPT

@@ -123,7 +123,7 @@ BROKEN = ("<authors a='b'/><author>y</author>", "<gml:pos xmlns:gml='http://www.
 @pytest.mark.parametrize(
     "feed", [RSS_2, RSS_1, ATOM, RSS_2.replace("</channel></rss>", "")], ids=["2", "1", "atom", "cut"]
 )
-def test_what_the_parser_fails_on_around_the_entries_takes_none_with_it(feed: str, broken: str) -> None:
+def test_a_feed_that_breaks_the_parser_outside_its_entries_keeps_its_entries(feed: str, broken: str) -> None:
     titles = ("<title>News</title>", "<title>Nachrichten für alle</title>")
     whole = [json.loads(entry.value)["id"] for entry in read_feed(feed.encode()).entries]
     for title in titles:
@@ -135,7 +135,7 @@ def test_what_the_parser_fails_on_around_the_entries_takes_none_with_it(feed: st
 @pytest.mark.parametrize(
     "encoding", ["punycode", "idna", "hex", "zip", "rot13", "undefined", "unicode_escape", "no such"]
 )
-def test_what_is_declared_and_is_no_encoding_of_text_is_not_tried(encoding: str) -> None:
+def test_a_declared_encoding_that_is_not_one_of_text_is_ignored(encoding: str) -> None:
     declared = RSS_2.replace('<?xml version="1.0"?>', f'<?xml version="1.0" encoding="{encoding}"?>').replace(
         "Old", "Öl"
     )
@@ -143,7 +143,7 @@ def test_what_is_declared_and_is_no_encoding_of_text_is_not_tried(encoding: str)
         assert entries(declared, content_type)[0]["title"] == "Öl"
 
 
-def test_what_entities_become_is_bounded() -> None:
+def test_the_expansion_of_entities_is_bounded() -> None:
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
     body = f'<!DOCTYPE rss [<!ENTITY l0 "lol">{laughs}]>' + RSS_2.replace("Old", "&l11;")
     feed = read_feed(body.encode())
@@ -157,7 +157,7 @@ def test_a_reference_to_no_character_becomes_the_replacement_character(reference
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_feed_or_none(noise: bytes) -> None:
+def test_any_bytes_are_read_as_a_feed_or_refused(noise: bytes) -> None:
     for body in (noise, RSS_2.encode()[:150] + noise + RSS_2.encode()[150:]):
         try:
             read_feed(body)
@@ -307,7 +307,7 @@ def test_a_feed_with_a_mistake_inside_gives_all_its_entries_and_says_so() -> Non
         b"\x00\xff" * 99,
     ],
 )
-def test_what_is_no_feed_is_named_with_its_beginning(body: bytes) -> None:
+def test_a_body_that_is_no_feed_is_refused_with_its_beginning(body: bytes) -> None:
     """Of text, feedparser would open the file or address that it looks like."""
     with pytest.raises(NotAFeed, match="it is no RSS or Atom feed"):
         read_feed(body)

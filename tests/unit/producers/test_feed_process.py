@@ -17,13 +17,13 @@ def rss(items: bytes = ITEM, before: bytes = b"") -> bytes:
     return before + b'<rss version="2.0"><channel><title>News</title>' + items + b"</channel></rss>"
 
 
-async def test_a_feed_is_read_as_in_this_process() -> None:
+async def test_a_feed_parsed_in_its_own_process_gives_the_same_entries() -> None:
     feed = await read_apart(rss(), "application/rss+xml")
     assert [json.loads(entry.value)["title"] for entry in feed.entries] == ["One"]
     assert feed.problem is None
 
 
-async def test_what_is_no_feed_is_named() -> None:
+async def test_a_body_that_is_no_feed_is_an_error_with_its_reason() -> None:
     with pytest.raises(NotAFeed, match="it is no RSS or Atom feed"):
         await read_apart(b"<html>")
 

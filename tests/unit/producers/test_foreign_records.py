@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Message
 
-from producers.kafka.foreign_records import ForeignRecords
+from producers.kafka.source import ForeignRecords
 from producers.source import SourceDescription, SourceRecord
 from schemas.registry import dataset_named
 

@@ -109,7 +109,7 @@ def test_a_sum_of_money_or_a_measure_is_no_letter_of_another_language(text: str)
     assert table.encode("cp1252").decode(find_encoding(table.encode("cp1252")).name) == table
 
 
-def test_it_says_what_the_encoding_is_known_by_and_how_sure_that_is() -> None:
+def test_an_encoding_comes_with_its_origin_and_how_sure_it_is() -> None:
     polish = rows(TEXTS["Polish"])
     assert find_encoding(b"id,name\n1,Smith\n") == TextEncoding("utf-8", "content")
     assert find_encoding(b"") == TextEncoding("utf-8", "content")
@@ -121,14 +121,14 @@ def test_it_says_what_the_encoding_is_known_by_and_how_sure_that_is() -> None:
     assert str(found).startswith("cp1250 (a guess, 9")
 
 
-def test_a_text_that_could_be_several_things_is_refused_with_both_readings_and_the_setting() -> None:
+def test_a_text_of_ambiguous_encoding_is_refused_with_both_readings_and_the_setting() -> None:
     data = rows(["H\x8ckan"]).encode("latin-1")
     with pytest.raises(UnsureEncoding, match=r"mac-roman reads 'Håkan', cp850 reads 'Hîkan'; set `encoding`"):
         find_encoding(data)
 
 
 @pytest.mark.parametrize("data", [bytes(range(128, 256)) * 50, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20])
-def test_what_is_no_text_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
     with pytest.raises(UnsureEncoding, match="set `encoding`"):
         find_encoding(data)
 
@@ -186,7 +186,7 @@ def test_a_charset_that_the_text_is_not_in_is_refused(written: str, served: str)
         find_encoding(text.encode(written), served=served)
 
 
-def test_a_charset_that_nobody_knows_is_no_charset() -> None:
+def test_an_unknown_charset_of_a_server_is_ignored() -> None:
     assert find_encoding(rows(TEXTS["Greek"]).encode("cp1253"), served="punycode").by == "guess"
 
 

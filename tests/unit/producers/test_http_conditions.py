@@ -24,13 +24,13 @@ OLD, DATE = "Thu, 01 Jan 2026 12:00:00 GMT", "Thu, 01 Jan 2026 12:01:00 GMT"
         ({}, (None, None)),
     ],
 )
-def test_only_what_tells_this_content_from_a_later_one_is_kept(
+def test_only_validators_that_tell_this_version_from_a_later_one_are_kept(
     headers: dict[str, str], expected: tuple[str | None, str | None]
 ) -> None:
     assert validators(headers) == expected
 
 
-def test_a_tag_goes_before_a_date_and_a_page_with_neither_is_asked_for_without_condition() -> None:
+def test_an_entity_tag_is_preferred_to_a_date_and_a_page_with_neither_is_asked_for_unconditionally() -> None:
     assert conditions(Page(1, '"x"', None, b"")) == {"If-None-Match": '"x"'}
     assert conditions(Page(1, None, OLD, b"")) == {"If-Modified-Since": OLD}
     assert conditions(Page(1, None, None, b"")) == {}

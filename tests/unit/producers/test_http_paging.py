@@ -2,8 +2,9 @@ import datetime
 
 import pytest
 
-from producers.api.pagination import InvalidPage, Pagination
+from producers.api.pages import Pagination
 from producers.http.headers import retry_after_seconds
+from producers.json_parts import NotSplit
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -34,14 +35,14 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
     assert retry_after_seconds(value, NOW) == seconds
 
 
-def test_records_of_an_envelope_are_kept_byte_for_byte() -> None:
+def test_records_in_an_envelope_are_kept_byte_for_byte() -> None:
     page = Pagination().read(b'{"data": [ {"a" : 1.10},{"b":"\\u00e9"} , 7 ], "total_pages": 3, "x": {}}')
     assert page.records == [b'{"a" : 1.10}', b'{"b":"\\u00e9"}', b"7"]
     assert page.total_pages == 3
 
 
 @pytest.mark.parametrize(("total", "pages"), [("null", None), ("0", None), ("-1", None), ('"12"', 12), ("12.0", 12)])
-def test_a_total_may_be_a_text_and_one_that_cannot_be_is_none(total: str, pages: int | None) -> None:
+def test_a_total_may_be_a_text_and_an_impossible_one_is_ignored(total: str, pages: int | None) -> None:
     assert Pagination().read(b'{"data": [1], "total_pages": %b}' % total.encode()).total_pages == pages
 
 
@@ -57,7 +58,7 @@ def test_a_plain_array_has_underscored_parameters_and_no_total() -> None:
     assert pagination.parameters(1, 10) == {"_page": "1", "_limit": "10"}
 
 
-def test_without_pages_both_shapes_are_understood() -> None:
+def test_an_api_without_pages_may_answer_with_an_array_or_an_envelope() -> None:
     pagination = Pagination(style="none")
     assert pagination.parameters(1, 10) == {}
     assert pagination.read(b" [1]").records == [b"1"]
@@ -77,7 +78,7 @@ def test_without_pages_both_shapes_are_understood() -> None:
     ],
 )
 def test_a_body_that_is_no_page_says_why(style: str, body: bytes, message: str) -> None:
-    with pytest.raises(InvalidPage, match=message):
+    with pytest.raises(NotSplit, match=message):
         Pagination.model_validate({"style": style}).read(body)
 
 
@@ -97,7 +98,7 @@ def test_a_page_of_very_many_records_is_refused_before_it_is_taken_apart(
     style = "array" if body[:1] == b"[" else "envelope"
     pagination = Pagination.model_validate({"style": style})
     monkeypatch.setattr("producers.json_parts.MOST_PARTS", 50)
-    with pytest.raises(InvalidPage, match="more than 50 records or members"):
+    with pytest.raises(NotSplit, match="more than 50 records or members"):
         pagination.read(body)
     monkeypatch.setattr("producers.json_parts.MOST_PARTS", 100)
     assert pagination.read(body)

@@ -66,7 +66,7 @@ def test_a_gzip_that_is_cut_off_or_damaged_is_named(tmp_path: Path, damage: Call
         lines(tmp_path / "x.gz", damage(packed))
 
 
-def test_a_packed_file_that_becomes_more_than_it_may_is_left_there(tmp_path: Path) -> None:
+def test_a_packed_file_that_unpacks_to_too_much_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"{}\n" * 1_000_000))
     read = JsonLinesSource(PUSHED, tmp_path / "x.gz", 1_000_000).read()
     records = 0

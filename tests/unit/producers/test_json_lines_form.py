@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.jsonl.deleted_keys import DeletedKeysSource
-from producers.jsonl.source import JsonLinesSource, Lines
+from producers.jsonl.source import DeletedKeysSource, JsonLinesSource, Lines
 from producers.source import SourceDescription, SourceFailed
 from schemas.registry import dataset_named
 
@@ -49,7 +48,9 @@ def published(path: Path, content: bytes) -> list[bytes | None]:
     ids=lambda value: repr(value)[:30],
 )
 @pytest.mark.parametrize("before", [b"", b"\n  \r\n"], ids=["at once", "after blank lines"])
-def test_what_is_something_else_is_refused_as_a_whole(tmp_path: Path, content: bytes, what: str, before: bytes) -> None:
+def test_a_text_that_is_not_json_lines_is_refused_as_a_whole(
+    tmp_path: Path, content: bytes, what: str, before: bytes
+) -> None:
     if before and content[:2] in {b"\x1f\x8b", b"\xff\xfe"}:
         return
     with pytest.raises(SourceFailed, match=rf"x: it.*{what}.*; nothing of it is published"):
@@ -90,6 +91,6 @@ def test_keys_to_delete_are_read_past_a_mark(tmp_path: Path, codec: str) -> None
 
 
 @pytest.mark.parametrize("content", [ONE, json.dumps(RECORDS, indent=2).encode(), b"[\n1\n]", b"<html>", b"PK\x03\x04"])
-def test_what_holds_no_keys_deletes_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_text_without_keys_deletes_nothing(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceFailed, match=r"and not one key a line; .*; nothing is deleted"):
         deleted(tmp_path / "x", b"\n" + content)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.api.pagination import Pagination
+from producers.api.pages import Pagination
 from producers.json_parts import NotSplit, OtherShape, TooManyParts, elements, members
 from producers.webhook.webhooks import records_in
 from schemas.errors import InvalidRecord
@@ -78,7 +78,7 @@ def test_a_comma_too_many_between_records_is_no_record() -> None:
         b'["\\',
     ],
 )
-def test_what_could_be_taken_apart_in_two_ways_is_not_taken_apart(body: bytes) -> None:
+def test_an_array_that_could_be_split_in_two_ways_is_refused(body: bytes) -> None:
     with pytest.raises(NotSplit):
         elements(body)
     with pytest.raises(NotSplit):
@@ -86,12 +86,12 @@ def test_what_could_be_taken_apart_in_two_ways_is_not_taken_apart(body: bytes) -
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b"<html>", b"{}", b"null", b"7", b'"["'])
-def test_what_is_no_array_is_another_shape(body: bytes) -> None:
+def test_a_body_that_is_no_array_is_refused_as_another_shape(body: bytes) -> None:
     with pytest.raises(OtherShape):
         elements(body)
 
 
-def test_of_too_many_parts_no_more_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_of_too_many_parts_is_refused_before_it_fills_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producers.json_parts.MOST_PARTS", 3)
     assert elements(b"[[1,2,3,4],NaN,3]") == [b"[1,2,3,4]", b"NaN", b"3"]
     with pytest.raises(TooManyParts, match="more than 3 records"):
@@ -106,7 +106,7 @@ JSON = st.recursive(
 
 
 @given(values=st.lists(JSON, max_size=5), at=st.integers(0, 5))
-def test_whatever_the_neighbours_are_they_are_kept_byte_for_byte(values: list[object], at: int) -> None:
+def test_the_neighbours_of_a_bad_record_are_kept_byte_for_byte(values: list[object], at: int) -> None:
     records = [msgspec.json.encode(value) for value in values]
     records.insert(at, b"NaN")
     assert elements(b"[%b]" % b",".join(records)) == records
@@ -115,7 +115,7 @@ def test_whatever_the_neighbours_are_they_are_kept_byte_for_byte(values: list[ob
 
 
 @given(body=st.binary() | st.text(alphabet='[]{},:"\\a1').map(str.encode))
-def test_no_bytes_raise_anything_else(body: bytes) -> None:
+def test_any_bytes_are_split_or_refused(body: bytes) -> None:
     for take_apart in (elements, members):
         try:
             take_apart(body)

@@ -39,7 +39,7 @@ def test_the_shipped_file_declares_customers_titanic_posts_and_orders() -> None:
     assert orders.path == RAW_FILE
 
 
-def test_api_host_moves_the_posts_only() -> None:
+def test_api_host_changes_only_the_address_of_the_posts() -> None:
     sources = load_sources(REPOSITORY / "sources.toml", Settings(mock_url="http://mock:1", api_host="http://other:2"))
     posts, customers = sources["posts"], sources["customers_api"]
     assert isinstance(posts, ApiSource)
@@ -111,7 +111,7 @@ def test_key_is_short_for_a_mapping_of_the_last_key_field(file: Path) -> None:
     assert description.dataset is dataset_named("records")
 
 
-def test_columns_are_named_as_people_see_them(file: Path) -> None:
+def test_invisible_characters_in_a_blocks_column_names_are_dropped(file: Path) -> None:
     block = 'kind = "csv"\npath = "a.csv"\ndataset = "records"\nkey = "\ufeffNo"\nmap = { name = "First\u00a0name" }'
     file.write_text(f"[sources.a]\n{block}", encoding="utf-8-sig")
     description = load_sources(file, Settings())["a"].description

@@ -2,8 +2,8 @@
 
 import pytest
 
+from producers.run_checks import UnreadableLimit
 from producers.source import SourceBatch, SourceFailed, SourceRecord
-from producers.unreadable_limit import UnreadableLimit
 from runtime.settings import Settings
 
 GOOD = SourceRecord(b"{}", None)
@@ -14,7 +14,7 @@ def batch(*records: SourceRecord) -> SourceBatch:
     return SourceBatch(list(records), None)
 
 
-def test_the_run_fails_with_how_many_of_how_many_the_first_problem_and_the_way_out() -> None:
+def test_a_run_of_unreadable_records_fails_with_counts_the_first_problem_and_the_way_out() -> None:
     limit = UnreadableLimit("sales", Settings())
     limit.judge(batch(*[GOOD] * 50, *[RAGGED] * 900))
     with pytest.raises(SourceFailed) as failed:

@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from producers.raw_headers import RawHeaders
+from producers.raw_records import RawHeaders
 from producers.source import SourceDescription
 from schemas.events import FailedRecord
 from schemas.registry import dataset_named
