@@ -13,7 +13,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from producers.sources import SourcesError, load_sources
 from runtime.kafka.clients import MAX_PAYLOAD_BYTES
 from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
@@ -118,6 +117,8 @@ def _normalized(settings: Settings, failure: Failure, raw: RawRecord, mappings: 
 
 
 def _mappings(settings: Settings) -> dict[str, bytes | None]:
+    from producers.sources import SourcesError, load_sources  # here, since every kind of source is loaded with it
+
     try:
         sources = load_sources(settings.sources_file, settings)
     except SourcesError as error:
