@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -26,7 +26,9 @@ from services.failures.replay_jobs import Delivered, ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settled
 from services.sending import new_producer
+from stores.epochs import note_epochs
 from stores.failure_states import ActionRefused, JobState, refuse_all
+from stores.outages import POSTGRES_ERRORS
 
 log = structlog.get_logger()
 
@@ -98,6 +100,7 @@ class _Replay:
         self._job_id = job_id
         self._who = who
         self._holder = uuid.uuid4().hex
+        self._epochs_noted = False
 
     async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
         async with self._lease(), RawLookup(self._settings) as lookup:
@@ -144,6 +147,11 @@ class _Replay:
                 skipped[failure_id] = f"Kafka does not take it: {reason(answer)}"
             else:
                 errors.append(reason(answer))
+        if delivered and not self._epochs_noted:
+            # Else the coverage of a topic that was created again would seem to have the records already.
+            with suppress(KafkaException, *POSTGRES_ERRORS):  # what is confirmed is to be noted anyway
+                await note_epochs(self._settings)
+                self._epochs_noted = True
         async with self._engine.begin() as connection:
             await replay_jobs.record_delivered(connection, self._job_id, self._who, delivered)
             limit = self._settings.replay_limit

@@ -17,17 +17,18 @@ from runtime.errors import DeliveryFailed
 from runtime.kafka import confirmed
 from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
-from runtime.kafka.topic_admin import end_offsets
+from runtime.kafka.topic_admin import Incarnation, end_offsets
 from runtime.settings import Settings
 from services.failures import candidates, listing, replay, replay_jobs
 from services.failures.editing import edit
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settle
-from stores.epochs import archived_partition, archived_topic
+from stores.epochs import archived_partition, archived_topic, note_epochs, raw_topics, settle_epochs
 from stores.failure_states import ActionRefused, CannotEdit
 from stores.tables import ingest_failures, raw_csv_data
 from tests.integration.placeless import every_third_placeless
+from tests.recreated_topic import recreate
 from tests.waiting import eventually_async
 
 ALL = Selection(datasets=("customers",))
@@ -274,8 +275,71 @@ async def test_a_replayed_failure_is_settled_by_coverage_and_a_newer_row_superse
     assert states == ["stored", "superseded"]
 
 
-async def take(connection: Any, failure: Any, later: int) -> None:
-    """Cover a replayed record, with a row of its key that came `later` in its partition."""
+async def test_a_replayed_failure_is_settled_by_the_coverage_of_the_epoch_that_it_was_sent_in(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    ids = await fail_records(pipeline_settings, engine, 2)
+    await begin_epoch(pipeline_settings, engine, "the first topic")
+    for number, key in zip(ids, ("C0", "C1"), strict=True):
+        await edit(pipeline_settings, number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
+        await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        taken, waiting = [await listing.one(connection, number) for number in ids]
+        await take(connection, taken, 0)
+    await begin_epoch(pipeline_settings, engine, "the topic that was created again")
+    async with engine.begin() as connection:
+        await cover(connection, waiting)
+        assert await settle(connection, 3) == 1
+        states = [(await listing.one(connection, number))["state"] for number in ids]
+    assert states == ["stored", "replayed"], "the new topic's record at the same offset is another one"
+
+
+async def test_a_replay_of_an_ended_epoch_does_not_overtake_a_later_failure_of_its_key(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    earlier, later = [(await fail_records(pipeline_settings, engine, 1))[0] for _ in range(2)]
+    await begin_epoch(pipeline_settings, engine, "the first topic")
+    for number in (earlier, later):
+        await edit(pipeline_settings, number, "tester", payload=value_of(0, "c0@e.org"))
+    await run_one(pipeline_settings, earlier)
+    async with engine.begin() as connection:
+        await take(connection, await listing.one(connection, earlier), 0)
+        await connection.execute(text("UPDATE customers SET raw_timestamp = 9000000000000"))
+    await begin_epoch(pipeline_settings, engine, "the topic that was created again")
+    plan = await candidates.plan(pipeline_settings, Selection(ids=(later,)))
+    assert [(line.expected, line.sent) for line in plan.lines] == [("valid", True)]
+
+
+async def test_what_is_replayed_into_a_topic_that_was_created_again_is_not_covered_by_the_one_before(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    headers = {"headrace-source": "shop", "headrace-mapping": '{"email":"mail"}'}
+    (number,) = await fail_records(pipeline_settings, engine, 1, raw_headers=headers)
+    await note_epochs(pipeline_settings)
+    async with engine.begin() as connection:
+        failure = await listing.one(connection, number)
+        place = {f"replayed_{name}": failure[name] for name in ("topic", "partition", "offset")}
+        await cover(connection, place)
+    await asyncio.to_thread(recreate, pipeline_settings, failure["topic"])
+    await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        sent = await listing.one(connection, number)
+        assert {name: sent[name] for name in place} == place
+        assert await settle(connection, 3) == 0
+        await take(connection, sent, 0)
+        assert await settle(connection, 3) == 1
+
+
+async def begin_epoch(settings: Settings, engine: AsyncEngine, topic_id: str) -> None:
+    """Let Postgres know the raw topic of customers under this id, as its sink does when it meets the topic."""
+    topic = settings.named("customers.raw")
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        await settle_epochs(driver, raw_topics(settings), {topic: Incarnation(topic_id, first_at=1)})
+
+
+async def cover(connection: Any, failure: Any) -> None:
+    """Cover the coordinates that a failure was sent again with."""
     place = {"topic": failure["replayed_topic"], "p": failure["replayed_partition"], "o": failure["replayed_offset"]}
     await connection.execute(
         text(
@@ -285,6 +349,12 @@ async def take(connection: Any, failure: Any, later: int) -> None:
         ),
         place,
     )
+
+
+async def take(connection: Any, failure: Any, later: int) -> None:
+    """Cover a replayed record, with a row of its key that came `later` in its partition."""
+    await cover(connection, failure)
+    place = {"p": failure["replayed_partition"], "o": failure["replayed_offset"]}
     await connection.execute(
         text(
             "INSERT INTO customers (customer_id, first_name, last_name, email, search_text,"
