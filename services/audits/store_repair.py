@@ -1,11 +1,13 @@
 """Repairs stores that differ from Postgres: publishes change events again, and the sinks do the rest."""
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import msgspec
 from elasticsearch import AsyncElasticsearch
 
 from runtime.errors import DeliveryFailed
@@ -13,18 +15,24 @@ from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
-from services.audits.deep_audit import MISSING, NEWER, ORPHANED, StoreAudit
-from services.audits.deleted_documents import highest_deleted_version
 from services.audits.repair_events import delete_again, raise_versions, renumber
+from services.audits.store_comparison import MISSING, NEWER, ORPHANED, StoreAudit
 from sinks.elasticsearch import Documents
+from sinks.held_versions import StoreTrouble
 from sinks.postgres.change_events import row_events
 from sinks.postgres.connection import Connection, SinkConnection
+from stores.search_index import alias_name
 
 KEYS_AT_ONCE = 5_000
 """Bounds the memory, and how long writers are held up by a change of versions: some tenths of a second."""
 
 CONFIRM_SECONDS = 60.0
 REQUEST_SECONDS = 60.0
+
+_CURRENT = re.compile(r"current version \[(\d+)\]")
+"""In the reason of a version conflict, the only place where it is told."""
+
+_encode = msgspec.json.Encoder().encode
 
 Difference = tuple[str, str, str]
 """Dataset, store, key."""
@@ -90,8 +98,35 @@ async def _hidden(settings: Settings, results: Sequence[StoreAudit], again: set[
                 if kind == MISSING and one.store == Documents.name and (one.dataset, one.store, key) in again
             ]
             for keys in _paged(missing):
-                found = await highest_deleted_version(client, settings, dataset_named(one.dataset), keys)
+                found = await _highest_deleted_version(client, settings, dataset_named(one.dataset), keys)
                 highest = max(highest, found)
+    return highest
+
+
+async def _highest_deleted_version(
+    client: AsyncElasticsearch, settings: Settings, dataset: Dataset, keys: Sequence[str]
+) -> int:
+    """The highest version under which one of these documents, all missing, was deleted; 0 if none was.
+
+    Asks for their deletion as version 0. Whatever was deleted before, or has come since, is newer: a conflict, which
+    names its version. Of what never was, nothing but this version 0 is remembered, and every row is newer than that.
+    """
+    index = alias_name(dataset, settings)
+    lines = [{"delete": {"_index": index, "_id": key, "version": 0, "version_type": "external"}} for key in keys]
+    answer = await client.perform_request(
+        "POST",
+        "/_bulk?require_alias=true",
+        headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+        body=b"".join(_encode(line) + b"\n" for line in lines),
+    )
+    highest = 0
+    for item in answer.body["items"]:
+        if item["delete"]["status"] == 409:
+            said = item["delete"]["error"]["reason"]
+            found = _CURRENT.search(said)
+            if found is None:
+                raise StoreTrouble(f"names no version in its conflict: {said}")
+            highest = max(highest, int(found[1]))
     return highest
 
 

@@ -36,7 +36,7 @@ from services.reprocessing.covered_records import Found, Partition, Window, read
 from services.reprocessing.forecast import forecast
 from services.sending import new_producer, send_all
 from stores.checkpoints import CheckpointStore, Position
-from stores.coverage import read_apart, read_coverage
+from stores.coverage import read_coverage, read_reprocessed
 from stores.epochs import real_topic
 from stores.failure_states import DOWNSTREAM_STAGES, TAKEN_SINCE
 from stores.tables import ingest_failures
@@ -183,7 +183,7 @@ class Reprocess:
         """
         while True:
             async with self._engine.connect() as connection:
-                outcomes = await read_apart(connection, state.job)
+                outcomes = await read_reprocessed(connection, state.job)
             taken = sum(outcomes.values())
             progress(taken)
             patience.note(state.counts.sent - taken)

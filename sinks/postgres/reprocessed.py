@@ -15,7 +15,7 @@ from sinks.postgres.merge import DatasetMerge, Merged, Refused
 from sinks.postgres.outbox import put_into_outbox
 from sinks.postgres.precedence import merge_arrivals
 from sinks.postgres.statements import statements
-from stores.coverage import apart
+from stores.coverage import reprocessing_topic
 
 
 class Reprocessed(NamedTuple):
@@ -123,4 +123,6 @@ def _require_rows_kept(lost: list[Refused]) -> None:
 
 def _apart(arrival: Arrival) -> Origin:
     origin = arrival.origin
-    return Origin(apart(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp)
+    return Origin(
+        reprocessing_topic(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp
+    )

@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
-from services.audits.caught_up import caught_up
-from services.audits.deep_audit import StoreAudit, audit_store
-from services.audits.store_versions import Rows
+from services.audits.deep_audit import caught_up
+from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from sinks.elasticsearch import Documents
 from sinks.held_versions import Holdings
 from sinks.redis_invalidation import CacheEntries
@@ -61,7 +60,7 @@ async def fill(cache: VersionedCache, key: str, version: int, data: bytes) -> No
 async def test_documents_that_do_not_follow_their_rows_are_named(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
@@ -128,9 +127,9 @@ async def test_an_index_that_does_not_exist_holds_none_of_the_rows(pipeline_sett
 async def test_with_too_many_differences_the_walk_ends_and_the_result_is_not_clean_although_they_are_gone(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
-    monkeypatch.setattr("services.audits.deep_audit.MAX_SUSPECTS", 2)
+    monkeypatch.setattr("services.audits.store_comparison.MAX_SUSPECTS", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1")}
 

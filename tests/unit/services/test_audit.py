@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from commands.audit import verdict
 from runtime.kafka.holes import Evidence
 from runtime.kafka.offset_ranges import OffsetRanges
-from services.audits.audit import PartitionAudit, audit_partition, unbooked
+from services.audits.audit import PartitionAudit, audit_partition, uncovered
 from stores.coverage import PartitionCoverage
 from stores.passages import Passage
 
@@ -29,10 +29,10 @@ def audited(
 ) -> PartitionAudit:
     """An audit of what is booked; by default everything that is not is read, and carries records."""
     covered = OffsetRanges(ranges)
-    books = PartitionCoverage(covered, {"inserted": len(covered) - void if counted is None else counted}, void)
+    coverage = PartitionCoverage(covered, {"inserted": len(covered) - void if counted is None else counted}, void)
     passage = Passage(begin, end, passed, settled, held)
     kept = OffsetRanges([(begin, end)])
-    return audit_partition(PLACE, passage, books, evidence or Evidence(read=kept, records=kept))
+    return audit_partition(PLACE, passage, coverage, evidence or Evidence(read=kept, records=kept))
 
 
 def shown(records: set[int], empty: set[int]) -> Evidence:
@@ -43,7 +43,7 @@ def shown(records: set[int], empty: set[int]) -> Evidence:
 @given(st.sets(st.integers(0, 30)), st.integers(0, 30))
 def test_what_is_not_booked_is_missing(offsets: set[int], end: int) -> None:
     covered = OffsetRanges((offset, offset + 1) for offset in offsets)
-    missing = unbooked(Passage(0, end), PartitionCoverage(covered, {}))
+    missing = uncovered(Passage(0, end), PartitionCoverage(covered, {}))
     assert {offset for start, stop in missing for offset in range(start, stop)} == set(range(end)) - offsets
 
 

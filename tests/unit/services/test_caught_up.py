@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-import services.audits.caught_up
+import services.audits.deep_audit
 from monitoring.lag import PartitionLag
 from runtime.patience import Patience
 from runtime.settings import Settings
-from services.audits.caught_up import _passed
+from services.audits.deep_audit import _passed
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, *rows: PartitionLag) -> None:
@@ -18,7 +18,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, *rows: PartitionLag) -> None:
     async def read_lag(_: Settings) -> Sequence[PartitionLag]:
         return [left.pop(0) if len(left) > 1 else left[0]]
 
-    monkeypatch.setattr(services.audits.caught_up, "read_lag", read_lag)
+    monkeypatch.setattr(services.audits.deep_audit, "read_lag", read_lag)
 
 
 def row(committed: int, end: int, held: int = 0) -> PartitionLag:
