@@ -279,14 +279,14 @@ async def test_a_replayed_failure_is_settled_by_the_coverage_of_the_epoch_that_i
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     ids = await fail_records(pipeline_settings, engine, 2)
-    await begin_epoch(pipeline_settings, engine, "the first topic")
+    await note_epochs(pipeline_settings)
     for number, key in zip(ids, ("C0", "C1"), strict=True):
         await edit(pipeline_settings, number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
         await run_one(pipeline_settings, number)
     async with engine.begin() as connection:
         taken, waiting = [await listing.one(connection, number) for number in ids]
         await take(connection, taken, 0)
-    await begin_epoch(pipeline_settings, engine, "the topic that was created again")
+    await begin_epoch(pipeline_settings, engine)
     async with engine.begin() as connection:
         await cover(connection, waiting)
         assert await settle(connection, 3) == 1
@@ -298,14 +298,14 @@ async def test_a_replay_of_an_ended_epoch_does_not_overtake_a_later_failure_of_i
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     earlier, later = [(await fail_records(pipeline_settings, engine, 1))[0] for _ in range(2)]
-    await begin_epoch(pipeline_settings, engine, "the first topic")
+    await note_epochs(pipeline_settings)
     for number in (earlier, later):
         await edit(pipeline_settings, number, "tester", payload=value_of(0, "c0@e.org"))
     await run_one(pipeline_settings, earlier)
     async with engine.begin() as connection:
         await take(connection, await listing.one(connection, earlier), 0)
         await connection.execute(text("UPDATE customers SET raw_timestamp = 9000000000000"))
-    await begin_epoch(pipeline_settings, engine, "the topic that was created again")
+    await begin_epoch(pipeline_settings, engine)
     plan = await candidates.plan(pipeline_settings, Selection(ids=(later,)))
     assert [(line.expected, line.sent) for line in plan.lines] == [("valid", True)]
 
@@ -330,12 +330,12 @@ async def test_what_is_replayed_into_a_topic_that_was_created_again_is_not_cover
         assert await settle(connection, 3) == 1
 
 
-async def begin_epoch(settings: Settings, engine: AsyncEngine, topic_id: str) -> None:
-    """Let Postgres know the raw topic of customers under this id, as its sink does when it meets the topic."""
+async def begin_epoch(settings: Settings, engine: AsyncEngine) -> None:
+    """Let Postgres know the raw topic of customers under another id, as its sink does that meets a new topic."""
     topic = settings.named("customers.raw")
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
-        await settle_epochs(driver, raw_topics(settings), {topic: Incarnation(topic_id, first_at=1)})
+        await settle_epochs(driver, raw_topics(settings), {topic: Incarnation("created again", first_at=1)})
 
 
 async def cover(connection: Any, failure: Any) -> None:
