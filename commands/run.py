@@ -1,17 +1,18 @@
 """`headrace run`: run sources now, until Postgres has their records."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commands.etl_database import ask
 from commands.output import WRONG_USAGE, fail
 from commands.publish import declared_sources
 from commands.publish_runs import PublishRuns
+from commands.trouble import answered_by
 from producers.sources import SourcesError
 from runtime.settings import load_settings
-from services.runs.stats import read_stats
+from services.runs.history import ask, read_stats
 
 
 def run(
@@ -60,7 +61,9 @@ def run(
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
     if new:
-        done = {name for name, totals in ask(settings, read_stats).sources.items() if totals.last_success}
+        with answered_by("Postgres"):
+            stats = asyncio.run(ask(settings, read_stats))
+        done = {name for name, totals in stats.sources.items() if totals.last_success}
         sources = [source for source in sources if source.description.name not in done]
         broken = {name: problems for name, problems in broken.items() if name not in done}
     runs = PublishRuns(

@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.source import Source
 from producers.sources import load_sources
 from runtime.settings import Settings
-from services.runs.history import RunRow, read_run
+from services.runs.history import RunRow, Stats, read_run, read_stats
 from services.runs.lock import LockTaken, SourceLock
 from services.runs.run import NotTaken, Run, RunUnderWay, run_source
-from services.runs.stats import Stats, read_stats
 from stores.advisory_locks import RUN_HOLDER, run_lock
 from stores.outages import Unavailable
 from tests.integration.api_client import closed_port
