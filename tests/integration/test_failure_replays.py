@@ -437,7 +437,7 @@ async def test_a_bounded_number_of_jobs_is_under_way(pipeline_settings: Settings
     assert (await replay.start(pipeline_settings, Selection(ids=(ids[-1],)), "tester")).total == 1
 
 
-async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go_on(
+async def test_failures_queued_by_a_killed_process_are_open_again_and_its_job_can_go_on(
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 2)
@@ -458,7 +458,7 @@ async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go
     assert (done.state, done.sent) == ("done", 3)
 
 
-async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_open_again(
+async def test_a_job_that_meets_an_error_fails_and_its_queued_failures_are_open_again(
     pipeline_settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stumbles(*_: Any, **__: Any) -> Any:
@@ -477,7 +477,7 @@ async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_op
     assert (await replay.run(pipeline_settings, job.id, "tester")).sent == 2
 
 
-async def test_a_payload_that_kafka_would_not_take_is_refused_and_one_that_is_there_holds_nobody_up(
+async def test_a_payload_too_large_for_kafka_is_refused_and_one_kept_earlier_stops_no_other(
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     too_large, fine = await fail_records(pipeline_settings, engine, 2)
