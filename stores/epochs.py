@@ -2,10 +2,10 @@
 records would look like repeats of those before.
 
 Postgres remembers the topic's id. When the broker names another one, a new epoch begins, in one transaction: the
-coverage of the old epoch, its failures (with the coordinates that they were sent again with) and landed records are
-kept under the name `<topic>@<epoch>`, and rows and tombstones from it are ordered against new records by time, as
-between partitions (decision 0013). Records of the old epoch that are still on their way are told by the broker's
-timestamp: the new topic has none older than its first.
+coverage of the old epoch, the outcomes of its runs, its failures (with the coordinates that they were sent again with)
+and landed records are kept under the name `<topic>@<epoch>`, and rows and tombstones from it are ordered against new
+records by time, as between partitions (decision 0013). Records of the old epoch that are still on their way are told by
+the broker's timestamp: the new topic has none older than its first.
 """
 
 import asyncio
@@ -151,7 +151,7 @@ def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
 async def _archive(connection: Connection, topic: str, dataset: Dataset, epoch: int) -> None:
     name = archived_topic(topic, epoch)
     offset = epoch * _MOST_PARTITIONS + 1
-    for table in ("coverage", "ingest_failures", "raw_api_data", "raw_csv_data"):
+    for table in ("coverage", "run_outcomes", "ingest_failures", "raw_api_data", "raw_csv_data"):
         moved = f'UPDATE "{table}" SET topic = $2, "partition" = -("partition" + $3) WHERE topic = $1'  # noqa: S608
         await connection.execute(moved, topic, name, offset)
     replays = "SET replayed_topic = $2, replayed_partition = -(replayed_partition + $3) WHERE replayed_topic = $1"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.errors import DeliveryFailed
@@ -19,14 +19,14 @@ from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.kafka.topic_admin import Incarnation, end_offsets
 from runtime.settings import Settings
-from services.failures import candidates, listing, replay, replay_jobs
+from services.failures import actions, candidates, listing, replay, replay_jobs
 from services.failures.editing import edit
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settle
 from stores.epochs import archived_partition, archived_topic, note_epochs, raw_topics, settle_epochs
 from stores.failure_states import ActionRefused, CannotEdit
-from stores.tables import ingest_failures, raw_csv_data
+from stores.tables import OUTCOMES, coverage, ingest_failures, raw_csv_data, run_outcomes
 from tests.integration.placeless import every_third_placeless
 from tests.recreated_topic import recreate
 from tests.waiting import eventually_async
@@ -328,6 +328,25 @@ async def test_what_is_replayed_into_a_topic_that_was_created_again_is_not_cover
         assert await settle(connection, 3) == 0
         await take(connection, sent, 0)
         assert await settle(connection, 3) == 1
+
+
+async def test_a_held_record_of_an_ended_epoch_counts_as_failed_in_its_run_once_it_is_discarded(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1, state="held", run_id="its run")
+    await note_epochs(pipeline_settings)
+    async with engine.begin() as connection:
+        failure = await listing.one(connection, number)
+        place = {"topic": failure["topic"], "partition": failure["partition"]}
+        await connection.execute(insert(coverage).values(**place, held=1, ranges=text("'{[0,1)}'")))
+        await connection.execute(insert(run_outcomes).values(**place, held=1, run_id="its run", updated_at=func.now()))
+    await begin_epoch(pipeline_settings, engine)
+    async with engine.begin() as connection:
+        await actions.discard(connection, [number], "tester", "test data")
+    for table in (coverage, run_outcomes):
+        async with engine.connect() as connection:
+            (row,) = (await connection.execute(select(*(table.c[name] for name in OUTCOMES)))).mappings()
+        assert {name: count for name, count in row.items() if count} == {"failed": 1}, table.name
 
 
 async def begin_epoch(settings: Settings, engine: AsyncEngine) -> None:
