@@ -2,10 +2,8 @@
 
 import asyncio
 import datetime
-import getpass
 import inspect
 import re
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -91,11 +89,6 @@ def time_of(option: str, text: str | None) -> datetime.datetime | None:
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
     except (ValueError, OverflowError):
         fail(f"{option} {text!r}: expected e.g. 30m, 2h, 1d or 2025-03-01T12:00", WRONG_USAGE)
-
-
-def who() -> str:
-    """The user of this machine, as an action's author."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:

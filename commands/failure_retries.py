@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from commands.failure_access import ask, ask_until, run, selecting, who
-from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout
+from commands.failure_access import ask, ask_until, run, selecting
+from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout, who
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from services.failures import candidates, listing, replay, replay_jobs

@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from commands.failure_access import Ids, ask, run, selecting, selection, who
+from commands.failure_access import Ids, ask, run, selecting, selection
 from commands.failure_retries import AsJson, cancel, jobs, pause, release, retry, time_text
-from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.output import WRONG_USAGE, fail, print_json, stdout, who
 from runtime.settings import load_settings
 from services.failures import actions, editing, listing
 from services.failures.editing import Edited

@@ -24,7 +24,7 @@ from stores.tables import outbox
 POLL_SECONDS = 0.05
 """For the outbox, which is emptied within some ms."""
 
-Told = Callable[[str, str, int], None]
+Progress = Callable[[str, str, int], None]
 """Called with a dataset, a store and the number of rows that have been compared."""
 
 
@@ -54,13 +54,13 @@ def _json(results: Sequence[StoreAudit]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-async def audit_stores(settings: Settings, settle: float, told: Told, *, repairing: bool) -> DeepAudit:
+async def audit_stores(settings: Settings, settle: float, progress: Progress, *, repairing: bool) -> DeepAudit:
     """Compare every dataset in every store; a store that lags has `settle` seconds to catch up.
 
     With `repairing`, publish the keys that differ and compare again, until nothing differs or a repair changes nothing.
     Raises StoreTrouble, and what the clients raise when a store does not answer.
     """
-    result = DeepAudit(await _compare(settings, settle, told))
+    result = DeepAudit(await _compare(settings, settle, progress))
     tried: list[set[Difference]] = []
     while repairing and (differing := differences(result.stores)):
         result.found = result.found or result.stores
@@ -69,11 +69,11 @@ async def audit_stores(settings: Settings, settle: float, told: Told, *, repairi
             break
         result.repairs += await repair(settings, result.stores, differing & (tried[-1] if tried else set()))
         tried.append(differing)
-        result.stores = await _compare(settings, settle, told)
+        result.stores = await _compare(settings, settle, progress)
     return result
 
 
-async def _compare(settings: Settings, settle: float, told: Told) -> list[StoreAudit]:
+async def _compare(settings: Settings, settle: float, progress: Progress) -> list[StoreAudit]:
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
@@ -89,7 +89,7 @@ async def _compare(settings: Settings, settle: float, told: Told) -> list[StoreA
                 dataset,
                 partial(caught_up, settings, engine, dataset, store.group),
                 settle,
-                partial(told, dataset.name, store.name),
+                partial(progress, dataset.name, store.name),
             )
             for dataset in all_datasets()
             for store in stores

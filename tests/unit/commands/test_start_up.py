@@ -17,7 +17,7 @@ EVERYTHING = SERVING | DATABASE | {"confluent_kafka", "aiokafka", "redis", "pyda
         ("env logs", SERVING | DATABASE | {"confluent_kafka", "redis", "phonenumbers"}),
         ("lag topics sink watchdog", SERVING | DATABASE | {"redis", "aiokafka", "httpx", "phonenumbers"}),
         ("status down restart clean", SERVING | {"sqlalchemy", "aiokafka", "httpx", "phonenumbers"}),
-        ("up scale", SERVING | {"sqlalchemy"}),
+        ("up scale rehearse", SERVING | {"sqlalchemy"}),
         ("normalizer", {"sqlalchemy", "elasticsearch", "feedparser", "pyarrow", "phonenumbers"}),
         ("stats audit reset failures", SERVING | {"redis", "httpx"}),
     ],
