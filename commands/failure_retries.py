@@ -22,6 +22,9 @@ from services.failures.selection import Selection
 from stores.failure_states import JobState
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
+]
 JobId = Annotated[int, typer.Argument(min=1, max=replay_jobs.MOST_ID, metavar="JOB")]
 
 
@@ -49,9 +52,7 @@ def retry(
         int | None,
         typer.Option(min=1, max=replay_jobs.MOST_ID, metavar="JOB", help="Go on with a job that was paused."),
     ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
-    ] = 10.0,
+    wait: Wait = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
     """Send failures again, corrected if they were edited. Ctrl-C pauses; the job can be taken up again anywhere.
@@ -104,9 +105,7 @@ def release(
     remap: Annotated[
         bool, typer.Option("--remap", help="Read them with the mapping that sources.toml has for their source now.")
     ] = False,
-    wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
-    ] = 30.0,
+    wait: Wait = 30.0,
     as_json: AsJson = False,
 ) -> None:
     """Let held records go on: each is normalized again under its own coordinates, so a newer record wins.

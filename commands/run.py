@@ -1,14 +1,13 @@
 """`headrace run`: run sources now, until Postgres has their records."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.output import WRONG_USAGE, fail
-from commands.publish import declared_sources
-from commands.publish_runs import PublishRuns
+from commands.publish import SourcesFile, declared_sources
+from commands.publish_runs import AsJson, PublishRuns
 from commands.trouble import answered_by
 from producers.sources import SourcesError
 from runtime.settings import load_settings
@@ -19,9 +18,7 @@ def run(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[SOURCE…]", help="Names in sources.toml; by default all.")
     ] = None,
-    sources_file: Annotated[
-        Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
-    ] = None,
+    sources_file: SourcesFile = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -35,7 +32,7 @@ def run(
         bool, typer.Option("--new", help="Of these, only sources that have had no successful run yet.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="All records, also those that did not change.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run sources as ETL runs: read, publish, and wait until Postgres has stored or refused every record.
 
