@@ -3,16 +3,20 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from commands.output import outcomes_in_words, print_json, stdout
+from commands.output import fail, outcomes_in_words, print_json, stderr, stdout
 from commands.trouble import answered_by
-from runtime.settings import load_settings
-from services.audits.audit import PartitionAudit, audit_json, audit_when_settled
-from services.audits.moved_keys import MovedKeys
+from runtime.settings import Settings, load_settings
+from services.audits.audit import MovedKeys, PartitionAudit, audit_when_settled
+
+if TYPE_CHECKING:
+    from services.audits.deep_audit import DeepAudit
+    from services.audits.store_comparison import StoreAudit
 
 WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
     (lambda row: sum(stop - start for start, stop in row.holes), "LOST"),
@@ -24,6 +28,9 @@ WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
 
 RARE = ("void", "held", "expired", "unprovable")
 """Columns that are shown only where one of their numbers is not 0."""
+
+SHOWN_KEYS = 10
+"""Differing keys that are named per dataset and store; --json has them all."""
 
 
 def audit(
@@ -69,26 +76,23 @@ def audit(
     """
     settings = load_settings()
     with answered_by("Postgres", soon=False):
-        rows, moved, reprocessed = asyncio.run(audit_when_settled(settings, wait))
-    stores = None
-    if deep or repair:
-        from commands.deep_audit import deep_audit, print_deep_audit  # Elasticsearch's client takes 0.7 s to load
-
-        stores = deep_audit(settings, settle, repairing=repair)
+        found = asyncio.run(audit_when_settled(settings, wait))
+    stores = _deep_audit(settings, settle, repairing=repair) if deep or repair else None
     if as_json:
-        print_json(audit_json(rows, moved, reprocessed) | ({"deep": stores.json()} if stores else {}))
+        print_json(found.json() | ({"deep": stores.json()} if stores else {}))
     else:
-        stdout.print(_table(rows))
-        stdout.print(verdict(rows))
-        for one in moved:
+        stdout.print(_table(found.partitions))
+        stdout.print(verdict(found.partitions))
+        for one in found.moved:
             stdout.print(remark(one))
-        if reprocessed:
-            counted = ", ".join(f"{outcome} {count:,}" for outcome, count in reprocessed.items())
+        if found.reprocessed:
+            counted = ", ".join(f"{outcome} {count:,}" for outcome, count in found.reprocessed.items())
             stdout.print(f"read again by `headrace reprocess`, counted apart: {counted}", markup=False)
         if stores:
-            print_deep_audit(stores)
+            _print_deep_audit(stores)
     follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)
-    if not follow or not all(row.clean for row in rows) or (wait and any(row.on_its_way for row in rows)):
+    accounted_for = all(row.clean and not (wait and row.on_its_way) for row in found.partitions)
+    if not (follow and accounted_for):
         raise typer.Exit(1)
 
 
@@ -140,3 +144,59 @@ def _table(rows: Sequence[PartitionAudit]) -> Table:
             f"[bold red]\\{lost}[/]" if lost else "none",
         )
     return table
+
+
+def _deep_audit(settings: Settings, settle: float, *, repairing: bool) -> "DeepAudit":
+    """Compare every dataset in every store, and repair what differs if asked to; tell on a terminal how far it is."""
+    from services.audits.deep_audit import audit_stores  # here, since Elasticsearch's client takes 0.7 s to load
+    from sinks.sink import StoreTrouble
+
+    columns = SpinnerColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task("")
+
+        def told(dataset: str, store: str, rows: int) -> None:
+            progress.update(task, description=f"{dataset} in {store}: {rows:,} rows")
+
+        try:
+            with answered_by("Postgres", soon=False):
+                return asyncio.run(audit_stores(settings, settle, told, repairing=repairing))
+        except StoreTrouble as error:
+            fail(f"Elasticsearch can't be compared: {error}; `headrace status` says why")
+
+
+def _print_deep_audit(audited: "DeepAudit") -> None:
+    """Print the comparison before the repair, the repair, and the comparison after it."""
+    if audited.found:
+        _print_stores(audited.found)
+        for one in audited.repairs:
+            stdout.print(
+                f"repair of {one.dataset}: {one.republished:,} rows published again, {one.renumbered:,} given a new "
+                f"version, {one.deleted:,} deletes published"
+            )
+    if not audited.stores:
+        stdout.print("stores: no store follows Postgres: REDIS_URL and ELASTICSEARCH_URL are `none`")
+        return
+    _print_stores(audited.stores)
+
+
+def _print_stores(results: Sequence["StoreAudit"]) -> None:
+    """Print the comparison as a table, the first differing keys, and a verdict."""
+    from services.audits.store_comparison import KINDS
+
+    table = Table("DATASET", "STORE", "COMPARED", *(kind.upper() for kind in KINDS), "IN FLIGHT", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for one in results:
+        numbers = (one.compared, *one.counts().values(), one.in_flight)
+        table.add_row(one.dataset, one.store, *(f"{number:,}" for number in numbers))
+    stdout.print(table)
+    for one in results:
+        for key, kind in list(one.differences.items())[:SHOWN_KEYS]:
+            stdout.print(f"{one.dataset} {key}: {kind} in {one.store}", markup=False)
+        if one.cut_short:
+            stdout.print(f"{one.dataset} in {one.store}: too many differences, more may follow", markup=False)
+    differing = sum(len(one.differences) for one in results)
+    in_flight = sum(one.in_flight for one in results)
+    verdict = "all follow Postgres" if all(one.clean for one in results) else f"{differing:,} DIFFER"
+    stdout.print(f"stores: {verdict}; {in_flight:,} in flight")

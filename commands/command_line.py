@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from commands.output import INTERRUPTED, stderr
+from commands.output import INTERRUPTED, WRONG_USAGE, stderr
 from commands.trouble import in_a_line
 from runtime.errors import Explained, SettingsError
 from schemas.errors import BrokenDataset
@@ -24,8 +24,6 @@ PANELS = {
     ),
     PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
 }
-
-WRONG_USAGE = 2
 
 
 def prepared(arguments: Sequence[str]) -> Callable[[], int]:

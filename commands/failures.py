@@ -1,24 +1,23 @@
 """`headrace failures …`: look at rejected records (dead letters), correct them, send them again, or discard them."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from rich.table import Table
 
-from commands.failure_access import ask, run, who
-from commands.failure_release import release
-from commands.failure_replays import cancel, jobs, pause, retry
-from commands.failure_selection import Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
-from commands.failure_tables import groups_table, items_table, time_text
-from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.failure_access import Ids, ask, run, selecting, selection
+from commands.failure_retries import AsJson, cancel, jobs, pause, release, retry, time_text
+from commands.output import WRONG_USAGE, fail, print_json, stdout, who
 from runtime.settings import load_settings
 from services.failures import actions, editing, listing
 from services.failures.editing import Edited
-from services.failures.held_lines import HELD_BY_SOURCE, held_lines
-from services.failures.listing import payload_text
+from services.failures.held_lines import held_lines
+from services.failures.listing import Failure, FailureGroup, payload_text
+from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED, StillInvalid
 
 failures = typer.Typer(
@@ -28,18 +27,15 @@ failures = typer.Typer(
 for command in (retry, release, jobs, pause, cancel):
     failures.command()(command)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+LONGEST_MESSAGE = 80
+
 FailureId = Annotated[int, typer.Argument(min=1, max=actions.MOST_ID, metavar="ID")]
 
 
 @failures.command("list")
+@selecting("ids")
 def list_failures(
-    dataset: Datasets = None,
-    source: Sources = None,
-    reason: Reasons = None,
-    key: Keys = None,
-    since: Since = None,
-    until: Until = None,
+    chosen: Selection,
     state: Annotated[
         list[str] | None, typer.Option(metavar="STATE", help="In this state (repeatable); `all` for every state.")
     ] = None,
@@ -62,32 +58,27 @@ def list_failures(
       headrace failures list --flat --reason required --limit 20
     """
     settings = load_settings()
-    chosen = selection(
-        datasets=dataset,
-        sources=source,
-        reasons=reason,
-        keys=key,
-        states=() if state == ["all"] else state or UNSETTLED,
-        since=since,
-        until=until,
-    )
+    try:
+        chosen = replace(chosen, states=() if state == ["all"] else tuple(state or UNSETTLED))
+    except InvalidSelection as error:
+        fail(str(error), WRONG_USAGE)
     if not flat:
         groups = ask(settings, lambda connection: listing.groups(connection, chosen))
         if as_json:
             print_json(groups)
         elif groups:
-            stdout.print(groups_table(groups))
+            stdout.print(_groups_table(groups))
         else:
             stdout.print("No failures are selected.")
         if not as_json:
-            for line in ask(settings, _held):
+            for line in asyncio.run(held_lines(settings)):
                 stdout.print(line, markup=False)
         return
     rows = ask(settings, lambda connection: listing.page(connection, chosen, limit, before))
     if as_json:
         print_json(rows)
         return
-    stdout.print(items_table(rows))
+    stdout.print(_items_table(rows))
     if len(rows) == limit:
         stdout.print(f"Older ones: --before {rows[-1]['id']}", style="dim")
 
@@ -186,7 +177,7 @@ def discard(
       headrace failures discard --source shop --reason-text 'sent by mistake'
     """
     settings = load_settings()
-    chosen = selection(ids=ids, sources=source, datasets=dataset)
+    chosen = selection(ids, dataset, source)
     if bool(ids) == bool(source or dataset):
         fail("name failures by id, or held records by --source or --dataset", WRONG_USAGE)
     if ids:
@@ -197,8 +188,29 @@ def discard(
     stdout.print(f"Discarded {count:,}.")
 
 
-async def _held(connection: AsyncConnection) -> list[str]:
-    return held_lines((await connection.execute(text(HELD_BY_SOURCE))).all())
+def _groups_table(groups: list[FailureGroup]) -> Table:
+    """A line per dataset, stage and reason."""
+    table = Table("DATASET", "STAGE", "REASON", "COUNT", "FIRST SEEN", "LAST SEEN", "EXAMPLE", box=None)
+    table.columns[3].justify = "right"
+    for group in groups:
+        seen = time_text(group.first_seen), time_text(group.last_seen)
+        table.add_row(
+            *map(escape, (group.dataset, group.stage, group.reason)), f"{group.count:,}", *seen, str(group.example_id)
+        )
+    return table
+
+
+def _items_table(rows: list[Failure]) -> Table:
+    """A line per failure."""
+    table = Table("ID", "DATASET", "SOURCE", "KEY", "REASON", "STATE", "RETRIES", "FAILED AT", "MESSAGE", box=None)
+    for row in rows:
+        words = (row["dataset"], row["source_name"] or "-", row["key"] or "-", row["reason"], row["state"])
+        message = row["message"].replace("\n", " ")
+        shown = message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
+        table.add_row(
+            str(row["id"]), *map(escape, words), str(row["attempts"]), time_text(row["failed_at"]), escape(shown)
+        )
+    return table
 
 
 def _pairs(values: list[str]) -> dict[str, object]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.live import Live
 from rich.table import Table
 
 from commands.output import print_json, stdout
@@ -39,6 +38,8 @@ def lag(
     if not watch:
         stdout.print(lag_table(_read(settings)))
         return
+    from rich.live import Live  # here, since it is seldom wanted
+
     try:
         with Live(lag_table(_read(settings)), console=stdout, auto_refresh=False) as live:
             while True:

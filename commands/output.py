@@ -1,5 +1,7 @@
-"""Output of commands: results on stdout, remarks and errors on stderr, JSON for scripts."""
+"""The terminal of a command: results on stdout, remarks and errors on stderr, JSON for scripts, and its user."""
 
+import getpass
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -39,6 +41,11 @@ def fail(message: str, code: int = 1) -> NoReturn:
     stderr.print("Error:", style="bold red", end=" ")
     stderr.print(message, markup=False)
     raise typer.Exit(code)
+
+
+def who() -> str:
+    """The user of this machine, as an action's author."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 SLOW_SECONDS = 1.0

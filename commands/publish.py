@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from commands.output import WRONG_USAGE, fail
-from commands.publish_runs import PublishRuns
+from commands.publish_runs import TIMEOUT_SECONDS, AsJson, PublishRuns, Timeout
 from producers.csv.source import is_address
 from producers.source import Source, check_source_name, key_columns
 from producers.sources import SourcesError, build_source, load_sources
@@ -17,7 +17,13 @@ from runtime.settings import Settings, load_settings
 from stores.checkpoints import Checkpoint
 
 CSV_WORD = "csv"
-DEFAULT_TIMEOUT_SECONDS = 120.0
+
+SourcesFile = Annotated[Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")]
+
+
+def _csv(words: str, metavar: str | None = None, *names: str) -> Any:
+    """An option of `publish csv PATH`."""
+    return typer.Option(*names, metavar=metavar, help=f"csv PATH: {words}")
 
 
 def publish(
@@ -25,72 +31,36 @@ def publish(
         list[str] | None,
         typer.Argument(metavar="SOURCE… | csv PATH", help="Names in sources.toml, or a CSV file or its address."),
     ] = None,
-    sources_file: Annotated[
-        Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
-    ] = None,
+    sources_file: SourcesFile = None,
     every: Annotated[bool, typer.Option("--all", help="Every source of the file but webhooks.")] = False,
-    dataset: Annotated[str, typer.Option(help="csv PATH: the dataset that the rows belong to.")] = "records",
-    source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="csv PATH: the source's name; by default the file's.")
-    ] = None,
-    mapping: Annotated[
-        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="csv PATH: where a field comes from.")
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN[,…]", help="csv PATH: its id, joined if several; @row: its place."),
-    ] = None,
+    dataset: Annotated[str, _csv("the dataset that the rows belong to.")] = "records",
+    source: Annotated[str | None, _csv("the source's name; by default the file's.", "NAME")] = None,
+    mapping: Annotated[list[str] | None, _csv("where a field comes from.", "FIELD=COLUMN", "--map")] = None,
+    key: Annotated[str | None, _csv("its id, joined if several; @row: its place.", "COLUMN[,…]")] = None,
     default: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="csv PATH: what a field is where the row has nothing for it."),
+        list[str] | None, _csv("what a field is where the row has nothing for it.", "FIELD=VALUE")
     ] = None,
-    required: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="csv PATH: without it a row is a failure.")
-    ] = None,
+    required: Annotated[list[str] | None, _csv("without it a row is a failure.", "FIELD")] = None,
     null: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT", help="csv PATH: means nothing in numbers, dates, addresses; by default NA and such."
-        ),
+        list[str] | None, _csv("means nothing in numbers, dates, addresses; by default NA and such.", "TEXT")
     ] = None,
-    text_null: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="csv PATH: means nothing in texts; by default nothing does."),
-    ] = None,
-    dates: Annotated[
-        str | None, typer.Option(metavar="day_first|month_first", help="csv PATH: how 01/02/2024 is meant.")
-    ] = None,
-    decimal: Annotated[
-        str | None, typer.Option(metavar=".|,", help="csv PATH: the decimal mark; found out if not given.")
-    ] = None,
-    region: Annotated[
-        str | None, typer.Option(metavar="US|GB|…", help="csv PATH: of telephone numbers without a country code.")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="csv PATH: found out if not given.")] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(help="csv PATH: one character or 'tab'; found out if not given.")
-    ] = None,
-    skip_lines: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="csv PATH: lines before the header, titles for example.")
-    ] = None,
-    comment: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="csv PATH: lines that begin with it are not read.")
-    ] = None,
-    escape: Annotated[
-        str | None, typer.Option(metavar="CHARACTER", help="csv PATH: stands before quotes that are not doubled.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(metavar="NAME,…", help="csv PATH: the columns' names, where no line is a header.")
-    ] = None,
+    text_null: Annotated[list[str] | None, _csv("means nothing in texts; by default nothing does.", "TEXT")] = None,
+    dates: Annotated[str | None, _csv("how 01/02/2024 is meant.", "day_first|month_first")] = None,
+    decimal: Annotated[str | None, _csv("the decimal mark; found out if not given.", ".|,")] = None,
+    region: Annotated[str | None, _csv("of telephone numbers without a country code.", "US|GB|…")] = None,
+    encoding: Annotated[str | None, _csv("found out if not given.")] = None,
+    delimiter: Annotated[str | None, _csv("one character or 'tab'; found out if not given.")] = None,
+    skip_lines: Annotated[int | None, _csv("lines before the header, titles for example.", "NUMBER")] = None,
+    comment: Annotated[str | None, _csv("lines that begin with it are not read.", "TEXT")] = None,
+    escape: Annotated[str | None, _csv("stands before quotes that are not doubled.", "CHARACTER")] = None,
+    columns: Annotated[str | None, _csv("the columns' names, where no line is a header.", "NAME,…")] = None,
     incremental: Annotated[
         bool,
         typer.Option("--incremental/--full", help="Only what is new or changed, or all (the default)."),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="A recorded run: return when Postgres has the records.")] = False,
-    timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits while Postgres takes nothing.")
-    ] = DEFAULT_TIMEOUT_SECONDS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+    timeout: Timeout = TIMEOUT_SECONDS,
+    as_json: AsJson = False,
 ) -> None:
     """Publish all records of sources to Kafka. A source that cannot be read stops no other one.
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import structlog
 import typer
@@ -25,6 +26,13 @@ from stores.coverage import Outcome
 from stores.outages import Unavailable, in_words, meaning
 
 log = structlog.get_logger()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")]
+Timeout = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits while Postgres takes nothing.")
+]
+
+TIMEOUT_SECONDS = 120.0
 
 TERMINATED = 143
 """The exit code for SIGTERM, as INTERRUPTED is for Ctrl-C."""

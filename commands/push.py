@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.output import WRONG_USAGE, fail
-from commands.publish_runs import PublishRuns
+from commands.publish_runs import TIMEOUT_SECONDS, AsJson, PublishRuns, Timeout
 from producers.jsonl.source import DeletedKeysSource, JsonLinesSource, Lines
 from producers.source import SourceDescription, check_source_name, check_takes_records
 from runtime.settings import load_settings
@@ -21,10 +21,8 @@ def push(
     delete: Annotated[bool, typer.Option("--delete", help="The lines are keys of records to delete.")] = False,
     source: Annotated[str, typer.Option(metavar="NAME", help="Whom the records come from.")] = PUSH,
     wait: Annotated[bool, typer.Option("--wait", help="Return when Postgres has taken the records.")] = False,
-    timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long --wait waits while Postgres takes nothing.")
-    ] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+    timeout: Timeout = TIMEOUT_SECONDS,
+    as_json: AsJson = False,
 ) -> None:
     """Publish lines of JSON to a dataset, untouched. Blank lines are skipped; one that is no record becomes a failure.
 

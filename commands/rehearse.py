@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.failure_access import who
-from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.output import WRONG_USAGE, fail, print_json, stdout, who
 from local_stack.state_folder import StateFolder
 from local_stack.watchdog_restarts import health_of_group
 from rehearsals.file import SHARES, STAGES, Kind, RefusedRehearsal, Rehearsal, begin, end, file_of, running

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from commands.failure_selection import selected_time
+from commands.failure_access import time_of
 from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout
 from commands.trouble import answered_by
 from producers.source import check_takes_records
@@ -60,7 +60,7 @@ def reprocess(
     """
     settings = load_settings()
     try:
-        chosen = Choice(check_takes_records(dataset_named(dataset)), source, selected_time("--since", since))
+        chosen = Choice(check_takes_records(dataset_named(dataset)), source, time_of("--since", since))
         readings = declared_readings(settings, chosen.dataset, source)
     except (UnknownDataset, SourcesError, ValueError) as error:
         fail(str(error), WRONG_USAGE)

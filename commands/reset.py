@@ -1,15 +1,16 @@
 """`headrace reset`: forget what the runs did."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Annotated
 
 import typer
 
-from commands.etl_database import ask
 from commands.output import fail, stdout
+from commands.trouble import answered_by
 from runtime.errors import Explained
 from runtime.settings import Settings, load_settings
-from services.runs.history import forget_runs
+from services.runs.history import ask, forget_runs
 
 
 def reset(
@@ -39,7 +40,8 @@ def reset(
         typer.confirm(f"Forget the run history and the checkpoints of {whose}? Stored records stay.", abort=True)
     declared = _declared(settings) if sources else ()
     try:
-        deleted = ask(settings, lambda connection: forget_runs(connection, sources, declared))
+        with answered_by("Postgres"):
+            deleted = asyncio.run(ask(settings, lambda connection: forget_runs(connection, sources, declared)))
     except Explained as error:
         fail(str(error))
     counts = ", ".join(f"{number:,} rows of {table}" for table, number in deleted.items())

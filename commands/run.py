@@ -1,26 +1,24 @@
 """`headrace run`: run sources now, until Postgres has their records."""
 
-from pathlib import Path
+import asyncio
 from typing import Annotated
 
 import typer
 
-from commands.etl_database import ask
 from commands.output import WRONG_USAGE, fail
-from commands.publish import declared_sources
-from commands.publish_runs import PublishRuns
+from commands.publish import SourcesFile, declared_sources
+from commands.publish_runs import AsJson, PublishRuns
+from commands.trouble import answered_by
 from producers.sources import SourcesError
 from runtime.settings import load_settings
-from services.runs.stats import read_stats
+from services.runs.history import ask, read_stats
 
 
 def run(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[SOURCE…]", help="Names in sources.toml; by default all.")
     ] = None,
-    sources_file: Annotated[
-        Path | None, typer.Option("--sources", metavar="FILE", help="Another file than SOURCES_FILE.")
-    ] = None,
+    sources_file: SourcesFile = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -34,7 +32,7 @@ def run(
         bool, typer.Option("--new", help="Of these, only sources that have had no successful run yet.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="All records, also those that did not change.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run sources as ETL runs: read, publish, and wait until Postgres has stored or refused every record.
 
@@ -60,7 +58,9 @@ def run(
     except SourcesError as error:
         fail(str(error), WRONG_USAGE)
     if new:
-        done = {name for name, totals in ask(settings, read_stats).sources.items() if totals.last_success}
+        with answered_by("Postgres"):
+            stats = asyncio.run(ask(settings, read_stats))
+        done = {name for name, totals in stats.sources.items() if totals.last_success}
         sources = [source for source in sources if source.description.name not in done]
         broken = {name: problems for name, problems in broken.items() if name not in done}
     runs = PublishRuns(

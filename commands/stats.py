@@ -1,5 +1,6 @@
 """`headrace stats`: what the ETL runs come to."""
 
+import asyncio
 import datetime
 from dataclasses import asdict
 from typing import Annotated
@@ -8,11 +9,11 @@ import typer
 from msgspec import convert
 from rich.table import Table
 
-from commands.etl_database import ask
 from commands.output import outcomes_in_words, print_json, stdout
+from commands.trouble import answered_by
 from runtime.settings import load_settings
 from services.runs.anomalies import Anomaly
-from services.runs.stats import Stats, Totals, read_stats
+from services.runs.history import Stats, Totals, ask, read_stats
 
 
 def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /stats does.")] = False) -> None:
@@ -26,7 +27,8 @@ def stats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as G
 
       headrace stats --json | jq .total_records_processed
     """
-    found = ask(load_settings(), read_stats)
+    with answered_by("Postgres"):
+        found = asyncio.run(ask(load_settings(), read_stats))
     if as_json:
         print_json(asdict(found))
     else:

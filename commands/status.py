@@ -2,9 +2,8 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -15,10 +14,8 @@ from local_stack.process_status import ProcessStatus
 from local_stack.processes import examine
 from local_stack.state_folder import StateFolder
 from rehearsals.file import Rehearsal, running
-from runtime.settings import Settings, load_settings
-from services.failures.held_lines import HELD_BY_SOURCE, held_lines
-
-CONNECT_SECONDS = 3
+from runtime.settings import load_settings
+from services.failures.held_lines import held_lines
 
 
 def status(
@@ -53,26 +50,13 @@ def status(
         stdout.print(_table(statuses))
         for one in rehearsals:
             stdout.print(f"rehearsal {one}", style="yellow")
-        for line in asyncio.run(_held(settings)):
+        for line in asyncio.run(held_lines(settings)):
             stdout.print(line, style="yellow", markup=False)
     else:
         where = "containers" if settings.headrace_stack == "docker" else str(state.home)
         stdout.print(f"No stack has been started in {where} yet: headrace up")
     if not statuses or not all(one.is_well and not one.note for one in statuses):
         raise typer.Exit(1)
-
-
-async def _held(settings: Settings) -> list[str]:
-    """Held records, if Postgres answers; that it does not is in the table."""
-    connect: Any = asyncpg.connect
-    try:
-        connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
-        try:
-            return held_lines(await connection.fetch(HELD_BY_SOURCE, timeout=CONNECT_SECONDS))
-        finally:
-            await connection.close(timeout=CONNECT_SECONDS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        return []
 
 
 def _row(one: ProcessStatus, rehearsals: list[Rehearsal]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from commands.output import fail, stderr, stdout
+from commands.output import INTERRUPTED, WRONG_USAGE, fail, stderr, stdout
 from local_stack import containers
 from local_stack.addresses import without_passwords
 from local_stack.processes import examine
@@ -66,7 +66,7 @@ def up(
             fail(
                 "--free-ports and --ingest/--no-ingest are for the native stack. In containers set the ports by their "
                 "variables, and choose services with: docker compose up -d --wait SERVICE…",
-                2,
+                WRONG_USAGE,
             )
         _up_in_containers(state, brokers, servers_only)
         return
@@ -75,7 +75,7 @@ def up(
             outcome = bring_up(state, UpOptions(free_ports, servers_only, ingest, brokers), steps)
     except KeyboardInterrupt:
         stderr.print("Interrupted; everything that was started has been stopped.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     _show(state, outcome)
 
 

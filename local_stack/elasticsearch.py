@@ -6,12 +6,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from local_stack import maven
 from local_stack.errors import StackError
 from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk, java_variables
-from local_stack.server import LOG_TAIL_LINES, listens
+from local_stack.server import LOG_TAIL_LINES, NoAnswer, get, listens
 from local_stack.unprivileged import own, reachable, show, unprivileged
 
 HEAP_MB = 512
@@ -182,8 +180,8 @@ def problem(port: int) -> str | None:
     if not listens(port):
         return f"nothing listens on port {port}"
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/_cluster/health", timeout=2.5, trust_env=False)
-        status = answer.json().get("status")
-    except (httpx.HTTPError, ValueError) as error:
-        return f"does not answer /_cluster/health: {str(error) or type(error).__name__}"
-    return None if status in ("yellow", "green") else f"cluster health is {status or answer.status_code}"
+        status, body = get(port, "/_cluster/health")
+    except NoAnswer as error:
+        return str(error)
+    colour = body.get("status") if isinstance(body, dict) else None
+    return None if colour in ("yellow", "green") else f"cluster health is {colour or status}"

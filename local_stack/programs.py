@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-import httpx
-
-from local_stack.server import listens
+from local_stack.server import NoAnswer, get, listens
 from local_stack.state_folder import StackRecord
 from schemas.sinks import SINKS
 
@@ -88,30 +87,28 @@ class Instance:
         if not listens(self.port):
             return f"nothing listens on port {self.port}"
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
-        except httpx.HTTPError as error:
-            return f"does not answer {self.role.health_path}: {str(error) or type(error).__name__}"
-        return None if answer.status_code == 200 else _reason(answer)
+            status, body = get(self.port, self.role.health_path)
+        except NoAnswer as error:
+            return str(error)
+        return None if status == 200 else _reason(status, body)
 
     def note(self) -> str | None:
         """Topics that a healthy process has paused, and why; None without any. Blocks 3 s at most."""
         if self.role.port_variable is not None:
             return None
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
-            paused: dict[str, str] = answer.json().get("paused") or {}
-        except (httpx.HTTPError, ValueError, AttributeError):
+            _, body = get(self.port, self.role.health_path)
+        except NoAnswer:
             return None
+        paused: dict[str, str] = (isinstance(body, dict) and body.get("paused")) or {}
         return "; ".join(f"{topic} is paused: {reason}" for topic, reason in paused.items()) or None
 
 
-def _reason(answer: httpx.Response) -> str:
-    try:
-        body = answer.json()
-    except ValueError:
-        return f"answers {answer.status_code}"
+def _reason(status: int, body: Any) -> str:
+    if not isinstance(body, dict):
+        return f"answers {status}"
     reason = next((body[key] for key in ("problem", "reason", "detail", "status") if body.get(key)), body)
-    return f"answers {answer.status_code}: {reason}"
+    return f"answers {status}: {reason}"
 
 
 def scaled(counts: Mapping[str, int]) -> tuple[Role, ...]:

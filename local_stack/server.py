@@ -1,12 +1,20 @@
 """The protocol of local servers, whether the supervisor or a test runs them; and the ends of logs."""
 
+import json
 import os
 import socket
 from collections import deque
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 LOG_TAIL_LINES = 15
+
+ANSWER_SECONDS = 2.5
+
+
+class NoAnswer(Exception):
+    """A process that listens has not answered, or not in time."""
 
 
 class Server(Protocol):
@@ -48,6 +56,26 @@ def listens(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def get(port: int, path: str, seconds: float = ANSWER_SECONDS) -> tuple[int, Any]:
+    """The status and the JSON, None if it is none, that a process on this machine answers. Raises NoAnswer.
+
+    By the standard library: HTTP clients take longer to load than all processes of a stack to answer.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, HTTPException) as error:
+        raise NoAnswer(f"does not answer {path}: {str(error) or type(error).__name__}") from error
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(body)
+    except ValueError:
+        return answer.status, None
 
 
 def size_of(log: Path) -> int:

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import httpx
-
 from local_stack.programs import role_instances
+from local_stack.server import NoAnswer, get
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import Supervisor
 
@@ -55,7 +54,7 @@ def restarts_by_name(state: StateFolder) -> Counter[str]:
 
 def _health(port: int) -> dict[str, object] | None:
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=ANSWER_SECONDS, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
+        _, answer = get(port, "/health", ANSWER_SECONDS)
+    except NoAnswer:
         return None
     return answer if isinstance(answer, dict) else None

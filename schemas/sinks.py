@@ -45,14 +45,16 @@ def load(code: str) -> Any:
     return pkgutil.resolve_name(code)
 
 
+POSTGRES = DeclaredSink(
+    "postgres",
+    "Merge clean records and failures into Postgres, and publish what changed.",
+    reads=("clean", "failures"),
+    code="sinks.postgres.sink:PostgresSink",
+    refusing="rehearsals.postgres:RehearsedPostgresSink",
+)
+
 SINKS = [
-    DeclaredSink(
-        "postgres",
-        "Merge clean records and failures into Postgres, and publish what changed.",
-        reads=("clean", "failures"),
-        code="sinks.postgres.sink:PostgresSink",
-        refusing="rehearsals.postgres:RehearsedPostgresSink",
-    ),
+    POSTGRES,
     DeclaredSink(
         "landing",
         "Keep every raw record, untouched, in raw_api_data and raw_csv_data.",

@@ -9,7 +9,7 @@ import msgspec
 from schemas.dataset import KEY_SEPARATOR, Dataset
 from schemas.events import ChangeEvent, CleanRecord, FailedRecord, Origin
 from schemas.registry import all_datasets, ingested_datasets
-from schemas.sinks import groups_reading
+from schemas.sinks import POSTGRES, groups_reading
 
 FAILURES_TOPIC = "failures"
 
@@ -95,7 +95,7 @@ def _changed(dataset: Dataset) -> Topic:
         "Published after the commit, at least once: a reader keeps the highest version of a key. Not compacted, since "
         "compaction keeps the last message of a key, and a redelivery may put an older version behind a newer one. A "
         "store that has missed what is no longer kept is put right from Postgres, by `headrace audit --deep --repair`.",
-        "relay" if dataset.written_by == "api" else "sink-postgres",
+        "relay" if dataset.written_by == "api" else POSTGRES.group,
         groups_reading("changed"),
         KEY_SEPARATOR.join(dataset.key),
         ChangeEvent,
@@ -114,7 +114,7 @@ def _failures() -> Topic:
         "The dead letters of all datasets, with their bytes, the reason and the coordinates of the raw record. The "
         "Postgres sink keeps them in `ingest_failures`. Kept longer than the rest, since people come to them late; "
         "never compacted, since each is the outcome of a raw offset of its own.",
-        "normalizer, sink-postgres",
+        f"normalizer, {POSTGRES.group}",
         groups_reading("failures"),
         "the original record's",
         FailedRecord,

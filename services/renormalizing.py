@@ -1,18 +1,26 @@
-"""Normalizes raw records again, in this process: records that are tried before a replay, held ones, and stored ones."""
+"""Normalizes raw records again, in this process, and sends them: before a replay, of held records, of stored ones."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import msgspec
+from confluent_kafka import KafkaError, Producer
 
+from runtime.errors import DeliveryFailed
+from runtime.kafka.clients import reason
+from runtime.kafka.confirmed import Outgoing, patient_producer, send
+from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
 from schemas.events import HEADER_MAPPING, FailedRecord
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 
 Headers = tuple[tuple[str, bytes | None], ...]
+
+DELIVERY_SECONDS = 30.0
 
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode
 
@@ -60,6 +68,21 @@ def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes 
     mapping = mappings[source]
     others = tuple(header for header in headers if header[0] != HEADER_MAPPING)
     return (*others, (HEADER_MAPPING, mapping)) if mapping else others
+
+
+def new_producer(settings: Settings) -> Producer:
+    """A producer for `send_all` that gives up after DELIVERY_SECONDS."""
+    return patient_producer(settings, DELIVERY_SECONDS)
+
+
+async def send_all(settings: Settings, producer: Producer, messages: Sequence[Outgoing], remedy: str) -> None:
+    """Return when the broker has confirmed all messages. Raises DeliveryFailed, with the remedy, if it has not."""
+    answers = await asyncio.to_thread(send, producer, messages)
+    if errors := [reason(answer) for answer in answers if isinstance(answer, KafkaError)]:
+        raise DeliveryFailed(
+            f"Kafka at {settings.kafka_bootstrap_servers} did not confirm {len(errors)} of {len(messages)} "
+            f"records ({errors[0]}); {remedy}"
+        )
 
 
 @cache

@@ -176,12 +176,12 @@ def _arguments(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def apart(job: str, topic: str) -> str:
-    """The name under which the outcomes of a reprocessing are counted; no topic of Kafka's can have it. Pure."""
+def reprocessing_topic(job: str, topic: str) -> str:
+    """The name under which a job that reprocesses a topic counts outcomes; no topic of Kafka's can have it. Pure."""
     return f"#{job}#{topic}#"
 
 
-async def read_apart(connection: AsyncConnection, job: str | None = None) -> dict[str, int]:
+async def read_reprocessed(connection: AsyncConnection, job: str | None = None) -> dict[str, int]:
     """The records of a reprocessing, or of all so far, by outcome; zeros are left out."""
     columns = [func.coalesce(func.sum(coverage.c[outcome]), 0).label(outcome) for outcome in OUTCOMES]
     query = select(*columns).where(coverage.c.topic.startswith("#" if job is None else f"#{job}#", autoescape=True))

@@ -2,9 +2,10 @@
 records would look like repeats of those before.
 
 Postgres remembers the topic's id. When the broker names another one, a new epoch begins, in one transaction: the
-coverage of the old epoch, its failures and landed records are kept under the name `<topic>@<epoch>`, and rows and
-tombstones from it are ordered against new records by time, as between partitions (decision 0013). Records of the old
-epoch that are still on their way are told by the broker's timestamp: the new topic has none older than its first.
+coverage of the old epoch, the outcomes of its runs, its failures (with the coordinates that they were sent again with)
+and landed records are kept under the name `<topic>@<epoch>`, and rows and tombstones from it are ordered against new
+records by time, as between partitions (decision 0013). Records of the old epoch that are still on their way are told by
+the broker's timestamp: the new topic has none older than its first.
 """
 
 import asyncio
@@ -59,6 +60,11 @@ def archived_partition(partition: int, epoch: int) -> int:
 def real_partition(partition: int) -> int:
     """The partition behind one that may be archived. Pure."""
     return partition if partition >= 0 else (-partition - 1) % _MOST_PARTITIONS
+
+
+def topic_of(topic: str, partition: int) -> str:
+    """The name under which the coverage of a partition, which may be archived, of this topic is kept. Pure."""
+    return topic if partition >= 0 else archived_topic(topic, (-partition - 1) // _MOST_PARTITIONS)
 
 
 def real_topic(topic: str) -> str:
@@ -137,9 +143,11 @@ def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
 async def _archive(connection: Connection, topic: str, dataset: Dataset, epoch: int) -> None:
     name = archived_topic(topic, epoch)
     offset = epoch * _MOST_PARTITIONS + 1
-    for table in ("coverage", "ingest_failures", "raw_api_data", "raw_csv_data"):
+    for table in ("coverage", "run_outcomes", "ingest_failures", "raw_api_data", "raw_csv_data"):
         moved = f'UPDATE "{table}" SET topic = $2, "partition" = -("partition" + $3) WHERE topic = $1'  # noqa: S608
         await connection.execute(moved, topic, name, offset)
+    replays = "SET replayed_topic = $2, replayed_partition = -(replayed_partition + $3) WHERE replayed_topic = $1"
+    await connection.execute(f"UPDATE ingest_failures {replays}", topic, name, offset)
     moved = "SET raw_partition = -(raw_partition + $1) WHERE raw_partition >= 0"
     await connection.execute(f'UPDATE "{dataset.table}" {moved}', offset)
     await connection.execute(f"UPDATE tombstones {moved} AND dataset = $2", offset, dataset.name)

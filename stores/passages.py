@@ -14,11 +14,11 @@ from runtime.kafka.holes import Evidence
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, committed_offsets, list_offsets, partition_counts
 from runtime.settings import Settings
+from schemas.sinks import POSTGRES
 from schemas.topics import FAILURES_TOPIC
 from stores.epochs import raw_topics
 
 NORMALIZER = "normalizer"
-POSTGRES_SINK = "sink-postgres"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
     ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     with ThreadPoolExecutor(2) as threads:
         passed = threads.submit(committed_offsets, settings, settings.named(NORMALIZER), list(places))
-        taken = threads.submit(committed_offsets, settings, settings.named(POSTGRES_SINK), later)
+        taken = threads.submit(committed_offsets, settings, settings.named(POSTGRES.group), later)
         done = {**passed.result(), **taken.result()}
     # After the commits: whatever the normalizer had handed on when it committed is below these ends.
     ends |= _offsets(admin, later, OffsetSpec.latest())  # type: ignore[no-untyped-call]

@@ -10,10 +10,7 @@ from api.endpoints.services import OurClients
 from api.probes import require
 from api.served_json import json_answer
 from runtime.kafka.clients import reason
-from services.audits.audit import audit as audit_records
-from services.audits.audit import audit_json
-from services.audits.moved_keys import moved_keys
-from stores.coverage import read_apart
+from services.audits.audit import whole_audit
 from stores.outages import Unavailable
 
 router = APIRouter(tags=["audit"])
@@ -39,9 +36,7 @@ async def audit(clients: OurClients) -> Response:
     """
     await require(clients, "postgres", "kafka")
     try:
-        rows = await audit_records(clients.settings, clients.engine)
+        found = await whole_audit(clients.settings, clients.engine)
     except KafkaException as error:
         raise Unavailable("kafka", reason(error)) from error
-    moved = await moved_keys(clients.engine)
-    async with clients.engine.connect() as connection:
-        return json_answer(audit_json(rows, moved, await read_apart(connection)))
+    return json_answer(found.json())

@@ -13,8 +13,7 @@ from api.endpoints.services import OurClients
 from api.parameters import Limit, OptionalText, Page
 from api.problems import ProblemAnswer
 from api.served_json import encode
-from services.runs.history import RunRow, list_runs, read_run
-from services.runs.stats import Stats, read_stats
+from services.runs.history import RunRow, Stats, list_runs, read_run, read_stats
 
 router = APIRouter(tags=["etl runs"])
 

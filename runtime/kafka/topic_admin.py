@@ -12,7 +12,6 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.kafka.clients import MAX_MESSAGE_BYTES, QUIET
-from runtime.kafka.group_members import end_memberships
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
@@ -91,6 +90,8 @@ def _add_partitions(admin: AdminClient, settings: Settings) -> None:
             if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was first
                 raise
     if short:
+        from runtime.kafka.group_members import end_memberships  # here, since aiokafka takes long to load
+
         end_memberships(settings)
 
 

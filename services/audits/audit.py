@@ -1,37 +1,38 @@
-"""The audit of records: offsets that Postgres has booked, against those that the raw topics hold.
+"""The audit of records: offsets that Postgres covers, against those that the raw topics hold.
 
-Costs one query and a few offset look-ups, however many records there are, and a reading of the offsets that Postgres
-has not booked where nobody is behind any more: whether they carry a record only the broker can tell. An offset is not a
-record (decision 0027).
+Costs one query and a few offset look-ups, however many records there are, and a reading of the offsets that are not
+covered where nobody is behind any more: whether they carry a record only the broker can tell. An offset is not a record
+(decision 0027).
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import asyncpg
 from confluent_kafka.admin import OffsetSpec
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from runtime.kafka.holes import Evidence, HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
 from runtime.patience import Patience
 from runtime.settings import Settings
-from services.audits.moved_keys import MovedKeys, moved_keys
-from stores.coverage import PartitionCoverage, cover_void, joining, read_apart, read_coverage
+from schemas.registry import ingested_datasets
+from stores.coverage import PartitionCoverage, cover_void, joining, read_coverage, read_reprocessed
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
+from stores.tables import dataset_table
 
 READ_WHILE_BEHIND = 20_000
-"""Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
+"""Uncovered offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
 
 POLL_SECONDS = 0.5
 
-NO_BOOKS = PartitionCoverage(OffsetRanges(), {})
+NO_COVERAGE = PartitionCoverage(OffsetRanges(), {})
 
 
 @dataclass(frozen=True)
@@ -73,62 +74,136 @@ class PartitionAudit:
         return self.in_flight + self.held
 
 
-async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]:
-    """Audit every raw partition of this pipeline.
+@dataclass(frozen=True)
+class MovedKeys:
+    """Keys of a dataset that came in several partitions, and the records that replaced a row from another one.
 
-    Changes nothing but that it books what it has seen to carry no record: the log may lose the evidence. Raises
-    KafkaException or SQLAlchemyError when one of the two does not answer.
+    These are ordered by time, not by offset (decision 0013).
     """
-    now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
-    passages = await asyncio.to_thread(read_passages, settings)
-    async with engine.connect() as connection:
-        books = await read_coverage(connection)
-        known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
-    recreated = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
-    # Of a topic that was created again, and that the sink has not met yet, nothing is booked.
-    books = {place: kept for place, kept in books.items() if place[0] not in recreated}
-    declared = raw_topics(settings)
-    strangers = {topic for topic, _ in books if is_raw(topic, settings)} - declared.keys()
-    passages |= await asyncio.to_thread(_undeclared, settings, sorted(strangers))
-    reader = HoleReader(settings)
-    evidence: dict[Place, Evidence] = {}
-    try:
-        for place, passage in sorted(passages.items()):
-            evidence[place] = await _evidence(reader, place, passage, books.get(place, NO_BOOKS))
-    finally:
-        await reader.close()
-    empty = {place: joining(books.get(place, NO_BOOKS).accounted, shown.empty) for place, shown in evidence.items()}
-    await _book(settings, engine, now, {place: offsets for place, offsets in empty.items() if offsets})
-    return [
-        replace(
-            audit_partition(place, passages[place], books.get(place, NO_BOOKS), shown), declared=place[0] in declared
-        )
-        for place, shown in evidence.items()
-    ]
+
+    dataset: str
+    keys: int
+    records: int
 
 
-async def audit_when_settled(
-    settings: Settings, wait: float
-) -> tuple[list[PartitionAudit], list[MovedKeys], dict[str, int]]:
-    """Audit until nothing is on its way, or that gets no less for `wait` seconds.
+@dataclass(frozen=True)
+class Audit:
+    """The audit of a pipeline."""
 
-    Returns the partitions, the keys that moved, and the outcomes of reprocessed records. Raises as `audit` does.
-    """
+    partitions: list[PartitionAudit]
+    moved: list[MovedKeys]
+    reprocessed: dict[str, int]
+    """Records that `headrace reprocess` has read again, by outcome."""
+
+    def json(self) -> dict[str, Any]:
+        """For scripts."""
+        rows = [{**row.__dict__, "outcomes": dict(row.outcomes), "clean": row.clean} for row in self.partitions]
+        return {
+            "clean": all(row.clean for row in self.partitions),
+            "partitions": rows,
+            "moved": {one.dataset: {"keys": one.keys, "records": one.records} for one in self.moved},
+            "reprocessed": self.reprocessed,
+        }
+
+
+async def audit_when_settled(settings: Settings, wait: float) -> Audit:
+    """Audit until nothing is on its way, or that gets no less for `wait` seconds. Raises as `audit` does."""
     patience = Patience(wait)
     engine = create_async_engine(settings.async_database_url, pool_size=1)
     try:
         while True:
-            rows = await audit(settings, engine)
-            patience.note(sum(row.on_its_way for row in rows))
-            if not patience.remaining or not any(row.on_its_way for row in rows):
-                async with engine.connect() as connection:
-                    return rows, await moved_keys(engine), await read_apart(connection)
+            found = await whole_audit(settings, engine)
+            left = sum(row.on_its_way for row in found.partitions)
+            patience.note(left)
+            if not left or not patience.remaining:
+                return found
             await asyncio.sleep(POLL_SECONDS)
     finally:
         await engine.dispose()
 
 
-async def _book(
+async def whole_audit(settings: Settings, engine: AsyncEngine) -> Audit:
+    """Audit every raw partition, and count moved keys and reprocessed records. Raises as `audit` does."""
+    partitions = await audit(settings, engine)
+    async with engine.connect() as connection:
+        return Audit(partitions, await moved_keys(connection), await read_reprocessed(connection))
+
+
+async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]:
+    """Audit every raw partition of this pipeline.
+
+    Changes nothing but that it covers what it has seen to carry no record: the log may lose the evidence. Raises
+    KafkaException or SQLAlchemyError when one of the two does not answer.
+    """
+    now = await asyncio.to_thread(incarnations, settings, list(raw_topics(settings)))
+    passages = await asyncio.to_thread(read_passages, settings)
+    async with engine.connect() as connection:
+        coverage = await read_coverage(connection)
+        known = await read_epochs((await connection.get_raw_connection()).driver_connection, list(now))
+    recreated = {topic for topic in now if topic in known and known[topic][-1].topic_id != now[topic].topic_id}
+    # Of a topic that was created again, and that the sink has not met yet, nothing is covered.
+    coverage = {place: covered for place, covered in coverage.items() if place[0] not in recreated}
+    declared = raw_topics(settings)
+    undeclared = {topic for topic, _ in coverage if is_raw(topic, settings)} - declared.keys()
+    passages |= await asyncio.to_thread(_undeclared_passages, settings, sorted(undeclared))
+    coverage = {place: coverage.get(place, NO_COVERAGE) for place in sorted(passages)}
+    reader = HoleReader(settings)
+    try:
+        evidence = {place: await _evidence(reader, place, passages[place], coverage[place]) for place in coverage}
+    finally:
+        await reader.close()
+    empty = {place: joining(coverage[place].accounted, shown.empty) for place, shown in evidence.items()}
+    await _cover(settings, engine, now, {place: offsets for place, offsets in empty.items() if offsets})
+    return [
+        replace(audit_partition(place, passages[place], coverage[place], shown), declared=place[0] in declared)
+        for place, shown in evidence.items()
+    ]
+
+
+async def moved_keys(connection: AsyncConnection) -> list[MovedKeys]:
+    """Datasets with such keys. One query each, on an index of such rows alone. Raises SQLAlchemyError."""
+    found = []
+    for dataset in ingested_datasets():
+        moves = dataset_table(dataset).c.raw_moves
+        query = select(func.count(), func.coalesce(func.sum(moves), 0)).where(moves > 0)
+        keys, records = (await connection.execute(query)).one()
+        if keys:
+            found.append(MovedKeys(dataset.name, keys, int(records)))
+    return found
+
+
+def audit_partition(place: Place, passage: Passage, coverage: PartitionCoverage, evidence: Evidence) -> PartitionAudit:
+    """The verdict on one raw partition. Pure."""
+    missing = judge_missing(passage, uncovered(passage, coverage), evidence)
+    return PartitionAudit(
+        *place,
+        passage.begin,
+        passage.end,
+        covered=len(coverage.accounted) - coverage.void,
+        in_flight=len(missing.in_flight),
+        holes=tuple(missing.lost),
+        outcomes=coverage.outcomes,
+        void=coverage.void + len(missing.void),
+        expired=len(missing.expired),
+        unprovable=len(missing.unprovable),
+        held=passage.held,
+        balanced=sum(coverage.outcomes.values()) + coverage.void == len(coverage.accounted),
+    )
+
+
+def uncovered(passage: Passage, coverage: PartitionCoverage) -> OffsetRanges:
+    """The offsets below the end that Postgres has not accounted for. Pure."""
+    return OffsetRanges([(0, passage.end)]).without(coverage.accounted)
+
+
+async def _evidence(reader: HoleReader, place: Place, passage: Passage, coverage: PartitionCoverage) -> Evidence:
+    unread = uncovered(passage, coverage).within(passage.begin, passage.end)
+    if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
+        return Evidence()
+    return await reader.read(place, unread)
+
+
+async def _cover(
     settings: Settings, engine: AsyncEngine, read: Mapping[str, Incarnation], empty: Mapping[Place, OffsetRanges]
 ) -> None:
     if not empty:
@@ -143,56 +218,9 @@ async def _book(
                     await cover_void(driver, place, offsets, now[place[0]].topic_id)
 
 
-def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
-    """Topics whose datasets are no longer declared. Nobody takes their rest, so nothing is settled."""
+def _undeclared_passages(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
+    """Of topics whose datasets are no longer declared. Nobody takes their rest, so nothing is settled."""
     ends = end_offsets(settings, topics)
     earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
     begins = list_offsets(admin_client(settings), earliest)
     return {(place.topic, place.partition): Passage(begins[place], end) for place, end in ends.items()}
-
-
-async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: PartitionCoverage) -> Evidence:
-    unread = unbooked(passage, books).within(passage.begin, passage.end)
-    if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
-        return Evidence()
-    return await reader.read(place, unread)
-
-
-def audit_json(
-    rows: Sequence[PartitionAudit],
-    moved: Sequence[MovedKeys] = (),
-    reprocessed: Mapping[str, int] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """The audit for scripts. Pure."""
-    partitions = [{**row.__dict__, "outcomes": dict(row.outcomes), "clean": row.clean} for row in rows]
-    moves = {one.dataset: {"keys": one.keys, "records": one.records} for one in moved}
-    return {
-        "clean": all(row.clean for row in rows),
-        "partitions": partitions,
-        "moved": moves,
-        "reprocessed": dict(reprocessed),
-    }
-
-
-def audit_partition(place: Place, passage: Passage, books: PartitionCoverage, evidence: Evidence) -> PartitionAudit:
-    """The verdict on one raw partition. Pure."""
-    missing = judge_missing(passage, unbooked(passage, books), evidence)
-    return PartitionAudit(
-        *place,
-        passage.begin,
-        passage.end,
-        covered=len(books.accounted) - books.void,
-        in_flight=len(missing.in_flight),
-        holes=tuple(missing.lost),
-        outcomes=books.outcomes,
-        void=books.void + len(missing.void),
-        expired=len(missing.expired),
-        unprovable=len(missing.unprovable),
-        held=passage.held,
-        balanced=sum(books.outcomes.values()) + books.void == len(books.accounted),
-    )
-
-
-def unbooked(passage: Passage, books: PartitionCoverage) -> OffsetRanges:
-    """The offsets below the end that Postgres has not accounted for. Pure."""
-    return OffsetRanges([(0, passage.end)]).without(books.accounted)

@@ -1,160 +1,151 @@
-"""Compares the versions of all keys in a store with those of the rows, in pages. Changes nothing.
+"""The deep audit of all stores that follow Postgres, and their repair."""
 
-Versions are compared, not contents: a document that somebody has edited under its version is not found.
-"""
-
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from monitoring.lag import PartitionLag, read_lag
+from runtime.patience import Patience
+from runtime.settings import Settings
 from schemas.dataset import Dataset
-from services.audits.store_versions import Rows
-from sinks.sink import PAGE, Held, HeldVersions, Holdings
+from schemas.registry import all_datasets
+from schemas.sinks import POSTGRES, SINKS, load
+from services.audits.store_comparison import Rows, StoreAudit, audit_store
+from services.audits.store_repair import Difference, Repair, differences, repair
+from sinks.sink import HeldVersions
+from stores.tables import outbox
 
-MISSING, STALE, NEWER, ORPHANED = KINDS = ("missing", "stale", "newer", "orphaned")
+POLL_SECONDS = 0.05
+"""For the outbox, which is emptied within some ms."""
 
-MAX_SUSPECTS = 100_000
-"""Differing keys that are kept per dataset and store to be looked at again. With more, the walk ends there."""
+Progress = Callable[[str, str, int], None]
+"""Called with a dataset, a store and the number of rows that have been compared."""
 
 
 @dataclass
-class StoreAudit:
-    """One dataset in one store."""
+class DeepAudit:
+    """The comparison of all stores, and the repairs that led to it."""
 
-    dataset: str
-    store: str
-    compared: int = 0
-    """Rows that were compared."""
-    differences: dict[str, str] = field(default_factory=dict)
-    """Key → missing, stale (older than the row), newer (must never be) or orphaned (there is no row)."""
-    in_flight: int = 0
-    """Keys that differ, but whose row was still changing, or its event not taken yet, when the time was up."""
-    cut_short: bool = False
-    """There were too many differences to go on: more may differ."""
-    highest: int = 0
-    """The highest version that was seen in the store."""
+    stores: list[StoreAudit]
+    found: list[StoreAudit] = field(default_factory=list)
+    """The comparison before the repair; empty if nothing was to be repaired."""
+    repairs: list[Repair] = field(default_factory=list)
 
-    @property
-    def clean(self) -> bool:
-        """Everything was compared, and nothing differs that is not on its way."""
-        return not self.differences and not self.cut_short
-
-    def saw(self, held: Holdings) -> None:
-        """Remember the highest version."""
-        self.highest = max(self.highest, max((one.version for one in held.values()), default=0))
+    def json(self) -> dict[str, Any]:
+        """For scripts."""
+        told = {"clean": all(one.clean for one in self.stores), "stores": _json(self.stores)}
+        done = {"found": _json(self.found), "repairs": [asdict(one) for one in self.repairs]}
+        return told | (done if self.found else {})
 
 
-def difference(row: int | None, held: Held | None, *, complete: bool) -> str | None:
-    """The kind of difference between a store and the row's version; None if there is none. Pure.
-
-    `complete`: the store must hold every row.
-    """
-    if row is None:
-        return ORPHANED if held and held.record else None
-    if held is None:
-        return MISSING if complete else None
-    if held.version > row:
-        return NEWER
-    return STALE if held.serves and held.version < row else None
-
-
-async def audit_store(
-    rows: Rows,
-    store: HeldVersions,
-    dataset: Dataset,
-    caught_up: Callable[[float], Awaitable[bool]],
-    wait: float,
-    progress: Callable[[int], None],
-) -> StoreAudit:
-    """Compare one dataset in one store; `progress` is told how many rows have been compared.
-
-    `caught_up(seconds)` waits for the store: whether it has taken what was committed when it was called. A key that
-    differs is looked at again after that. It is a difference if it still differs and its row did not change meanwhile;
-    what is still on its way after `wait` seconds is in flight. A store that is ahead of Postgres need not catch up.
-    """
-    result = StoreAudit(dataset.name, store.name)
-    suspects = await _walk(rows, store, dataset, result, progress)
-    deadline = time.monotonic() + wait
-    while suspects:
-        before = await _states(rows, dataset, suspects)
-        arrived = await caught_up(max(0.0, deadline - time.monotonic()))
-        held = await _holdings(store, dataset, suspects)
-        after = await _states(rows, dataset, suspects)
-        result.saw(held)
-        moving = set()
-        for key in sorted(suspects):
-            row, _ = after[key]
-            kind = difference(row, held.get(key), complete=store.complete)
-            if kind and before[key] == after[key] and (arrived or kind == NEWER):
-                result.differences[key] = kind
-            elif kind:
-                moving.add(key)
-        suspects = moving
-        if time.monotonic() >= deadline:
-            break
-    result.in_flight = len(suspects)
-    return result
-
-
-def deep_audit_json(results: Iterable[StoreAudit]) -> dict[str, Any]:
-    """The comparison for scripts. Pure."""
-    stores = [
+def _json(results: Sequence[StoreAudit]) -> list[dict[str, Any]]:
+    return [
         {
             "dataset": one.dataset, "store": one.store, "compared": one.compared, "clean": one.clean,
-            **counts(one), "in_flight": one.in_flight, "cut_short": one.cut_short, "keys": one.differences,
+            **one.counts(), "in_flight": one.in_flight, "cut_short": one.cut_short, "keys": one.differences,
         }
         for one in results
     ]  # fmt: skip
-    return {"clean": all(store["clean"] for store in stores), "stores": stores}
 
 
-def counts(one: StoreAudit) -> dict[str, int]:
-    """Differing keys by kind. Pure."""
-    counted = Counter(one.differences.values())
-    return {kind: counted[kind] for kind in KINDS}
+async def audit_stores(settings: Settings, settle: float, progress: Progress, *, repairing: bool) -> DeepAudit:
+    """Compare every dataset in every store; a store that lags has `settle` seconds to catch up.
+
+    With `repairing`, publish the keys that differ and compare again, until nothing differs or a repair changes nothing.
+    Raises StoreTrouble, and what the clients raise when a store does not answer.
+    """
+    result = DeepAudit(await _compare(settings, settle, progress))
+    tried: list[set[Difference]] = []
+    while repairing and (differing := differences(result.stores)):
+        result.found = result.found or result.stores
+        # The first try keeps versions, the second does not; what differs after that is not ours to repair.
+        if len(tried) > 1 and differing <= tried[-1] & tried[-2]:
+            break
+        result.repairs += await repair(settings, result.stores, differing & (tried[-1] if tried else set()))
+        tried.append(differing)
+        result.stores = await _compare(settings, settle, progress)
+    return result
 
 
-async def _walk(
-    rows: Rows, store: HeldVersions, dataset: Dataset, result: StoreAudit, progress: Callable[[int], None]
-) -> set[str]:
-    suspects: set[str] = set()
-    async for page in rows.pages(dataset):
-        held = await store.versions(dataset, list(page))
-        result.saw(held)
-        suspects |= {
-            key for key, row in page.items() if difference(row, held.get(key), complete=store.complete) is not None
-        }
-        result.compared += len(page)
-        progress(result.compared)
-        if len(suspects) >= MAX_SUSPECTS:
-            result.cut_short = True
-            return suspects
-    async for keys in store.pages(dataset):
-        present = await rows.versions(dataset, keys)
-        suspects |= {key for key in keys if key not in present}
-        if len(suspects) >= MAX_SUSPECTS:
-            result.cut_short = True
-            return suspects
-    return suspects
+async def _compare(settings: Settings, settle: float, progress: Progress) -> list[StoreAudit]:
+    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.dispose)
+        stores: list[HeldVersions] = [
+            await stack.enter_async_context(load(sink.versions).opened(settings))
+            for sink in SINKS
+            if sink.versions and sink.needs not in settings.absent_stores
+        ]
+        return [
+            await audit_store(
+                Rows(engine),
+                store,
+                dataset,
+                partial(caught_up, settings, engine, dataset, store.group),
+                settle,
+                partial(progress, dataset.name, store.name),
+            )
+            for dataset in all_datasets()
+            for store in stores
+        ]
 
 
-async def _states(rows: Rows, dataset: Dataset, keys: Iterable[str]) -> dict[str, tuple[int | None, int | None]]:
-    """By key: the versions of its row and of its tombstone. What has come and gone has another tombstone."""
-    states: dict[str, tuple[int | None, int | None]] = {}
-    for page in _paged(list(keys)):
-        present, deleted = await rows.versions(dataset, page), await rows.tombstones(dataset, page)
-        states |= {key: (present.get(key), deleted.get(key)) for key in page}
-    return states
+async def caught_up(settings: Settings, engine: AsyncEngine, dataset: Dataset, group: str, wait: float) -> bool:
+    """Wait until `group` has taken the events of all rows that are committed now; `wait` seconds without progress.
+
+    The Postgres sink commits a batch's offsets after its events are confirmed, and the relay takes an event out of the
+    outbox after that. So once the sink has passed the ends that its topic has now, or the outbox holds nothing any more
+    of what it holds now, all these events are on `<dataset>.changed`; and once the group has passed the ends of that
+    topic as they are then, it has taken them. Asks at least once. Raises KafkaException when the broker does not
+    answer, SQLAlchemyError when Postgres does not.
+    """
+    if dataset.written_by == "api":
+        published = await _outbox_emptied(engine, dataset, Patience(wait))
+    else:
+        published = await _passed(settings, POSTGRES.group, dataset.clean_topic, Patience(wait))
+    return published and await _passed(settings, group, dataset.changed_topic, Patience(wait))
 
 
-async def _holdings(store: HeldVersions, dataset: Dataset, keys: Iterable[str]) -> Holdings:
-    held: Holdings = {}
-    for page in _paged(list(keys)):
-        held |= await store.versions(dataset, page)
-    return held
+async def _passed(settings: Settings, group: str, topic: str, patience: Patience) -> bool:
+    """Wait until the group has passed the ends that the topic has now, open transactions too. Asks once at least."""
+    ends: dict[int, int] | None = None
+    while True:
+        found = await read_lag(settings)
+        rows = [row for row in found if (row.group, row.topic) == (settings.named(group), settings.named(topic))]
+        ends = ends or {row.partition: row.written for row in rows}
+        left = sum(max(0, ends.get(row.partition, 0) - _position(row)) for row in rows)
+        if not left:
+            return True
+        # No pause between two readings: each takes some tenths of a second, spent in other processes.
+        patience.note(left)
+        if not patience.remaining:
+            return False
 
 
-def _paged(keys: Sequence[str]) -> list[Sequence[str]]:
-    return [keys[start : start + PAGE] for start in range(0, len(keys), PAGE)]
+async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patience) -> bool:
+    """Wait until the dataset's events in the outbox are published, or overtaken by newer ones of their keys."""
+    own = outbox.c.dataset == dataset.name
+    newest = int(await _ask(engine, select(func.coalesce(func.max(outbox.c.version), 0)).where(own)))
+    left = select(func.count()).where(own, outbox.c.version <= newest)
+    while count := int(await _ask(engine, left)):
+        patience.note(count)
+        if not patience.remaining:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _ask(engine: AsyncEngine, question: Select[Any]) -> Any:
+    async with engine.connect() as connection:
+        return (await connection.execute(question)).scalar_one()
+
+
+def _position(row: PartitionLag) -> int:
+    """The next offset that the group will read. What the partition holds no more it will not."""
+    return row.end - row.lag

@@ -22,7 +22,7 @@ from services.failures.raw_records import find_raw_records, to_send
 from services.failures.selection import Selection
 from services.failures.settling import settled
 from services.renormalizing import RawRecord, verdict_on
-from stores.epochs import real_partition, real_topic
+from stores.epochs import real_partition, real_topic, topic_of
 from stores.failure_states import State
 from stores.origins import stored_origins
 from stores.tables import ingest_failures
@@ -172,13 +172,12 @@ async def _newer_records(
             for one in by_key[key]:
                 # One that only Elasticsearch refused is itself what Postgres holds.
                 if one.origin is not None and origin.is_newer_than(one.origin):
-                    newer[one.failure["id"]] = (
-                        key,
-                        (real_topic(one.failure["topic"]), origin.partition, origin.offset),
-                    )
+                    topic = topic_of(real_topic(one.failure["topic"]), origin.partition)
+                    newer[one.failure["id"]] = key, (topic, origin.partition, origin.offset)
     replays = await _replays_at(connection, [place for _, place in newer.values()])
     return {
-        failure_id: f"a newer record of {key} has been stored since, from partition {place[1]}, offset {place[2]}"
+        failure_id: f"a newer record of {key} has been stored since, from partition {real_partition(place[1])}, "
+        f"offset {place[2]}"
         for failure_id, (key, place) in newer.items()
         # What holds the key may itself be a replay of an older failure: then this one is the newer of the two.
         if replays.get(place, failure_id) >= failure_id

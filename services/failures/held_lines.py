@@ -1,15 +1,29 @@
-"""Lines about held records, for any client of Postgres; `headrace status` loads no SQLAlchemy."""
+"""Lines about held records; without SQLAlchemy, since `headrace status` does not load it."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-HELD_BY_SOURCE = """
+import asyncpg
+
+from runtime.settings import Settings
+
+CONNECT_SECONDS = 3
+
+_HELD_BY_SOURCE = """
     SELECT dataset, source_name, count(*) FROM ingest_failures WHERE state = 'held' GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
-def held_lines(rows: Iterable[Sequence[Any]]) -> list[str]:
-    """A line per source with held records, from the rows of HELD_BY_SOURCE: how many, and the way out. Pure."""
+async def held_lines(settings: Settings) -> list[str]:
+    """A line per source with held records: how many, and the way out. None if Postgres does not answer."""
+    connect: Any = asyncpg.connect
+    try:
+        connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
+        try:
+            rows = await connection.fetch(_HELD_BY_SOURCE, timeout=CONNECT_SECONDS)
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        return []
     lines = []
     for dataset, source, number in rows:
         chosen = f"--source {source}" if source else f"--dataset {dataset}"

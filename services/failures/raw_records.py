@@ -47,7 +47,7 @@ async def find_raw_records(
             missing.append(failure)
     landed = await _landed(connection, missing) if missing else {}
     for failure in missing:
-        if record := _from_postgres(failure, landed.get(_coordinates(failure))):
+        if record := kept_record(failure, landed.get(_coordinates(failure))):
             found[failure["id"]] = record
     return found
 
@@ -93,7 +93,8 @@ async def _landed(connection: AsyncConnection, failures: Sequence[Failure]) -> d
     return found
 
 
-def _from_postgres(failure: Failure, landed: Landed | None) -> RawRecord | None:
+def kept_record(failure: Failure, landed: Landed | None = None) -> RawRecord | None:
+    """The raw record as Postgres keeps it, with the time of the failure; None if only its beginning is kept. Pure."""
     payload: bytes | None = failure["payload"]
     kind = None
     if landed is not None:

@@ -13,8 +13,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from producers.sources import SourcesError, load_sources
-from runtime.kafka.clients import MAX_PAYLOAD_BYTES
 from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup
 from runtime.settings import Settings
@@ -24,10 +22,9 @@ from schemas.registry import dataset_named, ingested_datasets
 from schemas.topics import FAILURES_TOPIC
 from services.failures.actions import note
 from services.failures.listing import Failure, following
-from services.failures.raw_records import find_raw_records, kept_headers, to_send
+from services.failures.raw_records import find_raw_records, kept_record, to_send
 from services.failures.selection import Selection
-from services.renormalizing import RawRecord, normalize, remapped
-from services.sending import new_producer, send_all
+from services.renormalizing import RawRecord, new_producer, normalize, remapped, send_all
 from stores.epochs import real_partition, real_topic
 from stores.failure_states import ActionRefused
 from stream_processors.normalize import Normalized
@@ -84,10 +81,9 @@ async def _raw_records(
     connection: AsyncConnection, lookup: RawLookup, failures: Sequence[Failure]
 ) -> dict[int, RawRecord]:
     """The records to normalize, by failure id, without those that are nowhere any more."""
-    cut = [failure for failure in failures if len(failure["payload"] or b"") >= MAX_PAYLOAD_BYTES]
-    cut_ids = {failure["id"] for failure in cut}
     # Most are complete in Postgres, and the raw topic need not be asked for them.
-    complete = {failure["id"]: _complete(failure) for failure in failures if failure["id"] not in cut_ids}
+    complete = {failure["id"]: record for failure in failures if (record := kept_record(failure))}
+    cut = [failure for failure in failures if failure["id"] not in complete]
     raw = complete | await find_raw_records(connection, lookup, cut)
     known = {dataset.name for dataset in ingested_datasets()}
     return {
@@ -95,12 +91,6 @@ async def _raw_records(
         for failure in failures
         if failure["id"] in raw and failure["dataset"] in known
     }
-
-
-def _complete(failure: Failure) -> RawRecord:
-    coordinates = failure["topic"], failure["partition"], failure["offset"]
-    key = failure["key"].encode() if failure["key"] is not None else None
-    return RawRecord(*coordinates, failure["raw_timestamp"], key, failure["payload"], kept_headers(failure))
 
 
 def _normalized(settings: Settings, failure: Failure, raw: RawRecord, mappings: Mapping[str, bytes | None]) -> Outgoing:
@@ -118,6 +108,8 @@ def _normalized(settings: Settings, failure: Failure, raw: RawRecord, mappings: 
 
 
 def _mappings(settings: Settings) -> dict[str, bytes | None]:
+    from producers.sources import SourcesError, load_sources  # here, since every kind of source is loaded with it
+
     try:
         sources = load_sources(settings.sources_file, settings)
     except SourcesError as error:

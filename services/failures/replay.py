@@ -4,11 +4,12 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -25,10 +26,15 @@ from services.failures.candidates import examine
 from services.failures.replay_jobs import Delivered, ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settled
-from services.sending import new_producer
+from services.renormalizing import new_producer
+from stores.epochs import note_epochs
 from stores.failure_states import ActionRefused, JobState, refuse_all
+from stores.outages import POSTGRES_ERRORS
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 LARGEST_STEP = 500
 STEPS_PER_SECOND = 2
@@ -98,6 +104,7 @@ class _Replay:
         self._job_id = job_id
         self._who = who
         self._holder = uuid.uuid4().hex
+        self._epochs_noted = False
 
     async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
         async with self._lease(), RawLookup(self._settings) as lookup:
@@ -144,6 +151,11 @@ class _Replay:
                 skipped[failure_id] = f"Kafka does not take it: {reason(answer)}"
             else:
                 errors.append(reason(answer))
+        if delivered and not self._epochs_noted:
+            # Else the coverage of a topic that was created again would seem to have the records already.
+            with suppress(KafkaException, *POSTGRES_ERRORS):  # what is confirmed is to be noted anyway
+                await note_epochs(self._settings)
+                self._epochs_noted = True
         async with self._engine.begin() as connection:
             await replay_jobs.record_delivered(connection, self._job_id, self._who, delivered)
             limit = self._settings.replay_limit
@@ -159,7 +171,7 @@ class _Replay:
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[None]:
-        if not await self._take_lease():
+        if not await self._ask(replay_jobs.take_lease, self._holder):
             raise ActionRefused(f"replay job {self._job_id} is being run by another process")
         renewing = asyncio.create_task(self._renew())
         try:
@@ -167,31 +179,25 @@ class _Replay:
         finally:
             renewing.cancel()
             with suppress(SQLAlchemyError, OSError):  # the lease ends by itself
-                await uninterrupted(self._return_lease())
-
-    async def _take_lease(self) -> bool:
-        async with self._engine.begin() as connection:
-            return await replay_jobs.take_lease(connection, self._job_id, self._holder)
+                await uninterrupted(self._ask(replay_jobs.return_lease, self._holder))
 
     async def _renew(self) -> None:
         """Renew the lease, whatever a step waits for. Where Postgres is away the step finds that out."""
         while True:
             await asyncio.sleep(replay_jobs.LEASE_SECONDS / 4)
             with suppress(SQLAlchemyError, OSError):
-                await self._take_lease()
-
-    async def _return_lease(self) -> None:
-        async with self._engine.begin() as connection:
-            await replay_jobs.return_lease(connection, self._job_id, self._holder)
+                await self._ask(replay_jobs.take_lease, self._holder)
 
     async def _change(self, state: JobState) -> ReplayJob:
-        async with self._engine.begin() as connection:
-            return await replay_jobs.change_state(
-                connection, self._job_id, state, self._who, replay_limit=self._settings.replay_limit
-            )
+        return await self._ask(replay_jobs.change_state, state, self._who, replay_limit=self._settings.replay_limit)
 
     async def _end(self, state: JobState) -> None:
-        async with self._engine.begin() as connection:
-            job = await replay_jobs.job(connection, self._job_id)
-        if job.state == "running":
+        if (await self._ask(replay_jobs.job)).state == "running":
             await self._change(state)
+
+    async def _ask(
+        self, question: Callable[Concatenate[AsyncConnection, int, P], Awaitable[T]], *given: P.args, **named: P.kwargs
+    ) -> T:
+        """Ask or change something about the job, in a transaction."""
+        async with self._engine.begin() as connection:
+            return await question(connection, self._job_id, *given, **named)

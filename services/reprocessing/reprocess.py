@@ -31,12 +31,11 @@ from schemas.dataset import Dataset
 from schemas.events import HEADER_KIND, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.field_reading import encode_mapping
 from schemas.source_headers import PUSHED
-from services.renormalizing import RawRecord, normalize, remapped
+from services.renormalizing import RawRecord, new_producer, normalize, remapped, send_all
 from services.reprocessing.covered_records import Found, Partition, Window, read_window, windows
 from services.reprocessing.forecast import forecast
-from services.sending import new_producer, send_all
 from stores.checkpoints import CheckpointStore, Position
-from stores.coverage import read_apart, read_coverage
+from stores.coverage import read_coverage, read_reprocessed
 from stores.epochs import real_topic
 from stores.failure_states import DOWNSTREAM_STAGES, TAKEN_SINCE
 from stores.tables import ingest_failures
@@ -183,7 +182,7 @@ class Reprocess:
         """
         while True:
             async with self._engine.connect() as connection:
-                outcomes = await read_apart(connection, state.job)
+                outcomes = await read_reprocessed(connection, state.job)
             taken = sum(outcomes.values())
             progress(taken)
             patience.note(state.counts.sent - taken)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import msgspec
 from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -13,7 +14,7 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import RUN_HOLDER
 from stores.coverage import Outcome
-from stores.tables import etl_runs
+from stores.tables import OUTCOMES, etl_runs
 
 T = TypeVar("T")
 
@@ -62,12 +63,60 @@ class RunRow:
     created_at: datetime.datetime
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Records, outcomes and seconds are those of the runs that succeeded: a failed run's records come with the next.
+
+    In the order of the query's columns.
+    """
+
+    total_records_processed: int
+    outcomes: dict[str, int]
+    """Those records by outcome; of runs from before outcomes were recorded, none."""
+    total_duration_seconds: float
+    last_success: datetime.datetime | None
+    last_failure: datetime.datetime | None
+    last_failure_reason: str | None
+    run_count: int
+    running: int
+    anomalies: list[dict[str, Any]]
+    """Those of the source's latest run that was examined; in the totals over all runs, those of every source."""
+
+
+@dataclass(frozen=True)
+class Stats(Totals):
+    """Totals over all runs, and the same of each source."""
+
+    sources: dict[str, Totals]
+
+
 _COLUMNS = [etl_runs.c[name] for name in RunRow.__dataclass_fields__]
 _NEWEST = (etl_runs.c.started_at.desc(), etl_runs.c.run_id)
 
 _END_INTERRUPTED = text(f"""
     UPDATE etl_runs SET status = 'failed', finished_at = now(), failure_reason = '{INTERRUPTED}'
     WHERE status = 'running' AND NOT EXISTS ({RUN_HOLDER.format(source="etl_runs.source")})""")  # noqa: S608 (our own words)
+
+
+_SUMS = ", ".join(
+    f"'{name}', coalesce(sum((outcomes->>'{name}')::bigint) FILTER (WHERE status = 'success'), 0)" for name in OUTCOMES
+)
+
+_STATS = text(f"""
+    SELECT source,
+        coalesce(sum(published) FILTER (WHERE status = 'success'), 0)::bigint AS total_records_processed,
+        json_build_object({_SUMS})::text AS outcomes,
+        round(coalesce(sum(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'success'), 0), 3)
+            ::float8 AS total_duration_seconds,
+        max(finished_at) FILTER (WHERE status = 'success') AS last_success,
+        max(finished_at) FILTER (WHERE status = 'failed') AS last_failure,
+        (array_agg(failure_reason ORDER BY finished_at DESC) FILTER (WHERE status = 'failed'))[1]
+            AS last_failure_reason,
+        count(*) AS run_count,
+        count(*) FILTER (WHERE status = 'running') AS running,
+        coalesce((array_agg(anomalies ORDER BY finished_at DESC) FILTER (WHERE anomalies IS NOT NULL))[1], '[]')::text
+            AS anomalies
+    FROM etl_runs GROUP BY GROUPING SETS ((source), ()) ORDER BY source NULLS FIRST""")  # noqa: S608 (our own words)
 
 
 async def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -163,6 +212,19 @@ async def list_runs(
         return [], total
     rows = (await connection.execute(query.order_by(*_NEWEST).offset(offset).limit(limit))).mappings()
     return [RunRow(**row) for row in rows], total
+
+
+async def read_stats(connection: AsyncConnection) -> Stats:
+    """The totals as of now. Ends the runs that were interrupted first."""
+    await end_interrupted(connection)
+    found: dict[str | None, Totals] = {}
+    for row in await connection.execute(_STATS):
+        source, *values = row
+        values[1], values[-1] = msgspec.json.decode(values[1]), msgspec.json.decode(values[-1])
+        found[source] = Totals(*values)
+    over_all, sources = vars(found.pop(None)), {name: totals for name, totals in found.items() if name is not None}
+    anomalies = [{"source": name, **one} for name, totals in sources.items() for one in totals.anomalies]
+    return Stats(**over_all | {"anomalies": anomalies, "sources": sources})
 
 
 async def seconds_since_latest(connection: AsyncConnection) -> dict[str, float]:

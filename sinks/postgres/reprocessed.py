@@ -17,7 +17,7 @@ from sinks.postgres.arrivals import Arrival
 from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
-from stores.coverage import apart
+from stores.coverage import reprocessing_topic
 from stores.tables import OUTBOX_CHANNEL
 
 _PUT = """
@@ -127,7 +127,9 @@ def _require_rows_kept(lost: list[Refused]) -> None:
 
 def _apart(arrival: Arrival) -> Origin:
     origin = arrival.origin
-    return Origin(apart(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp)
+    return Origin(
+        reprocessing_topic(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp
+    )
 
 
 async def _put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:

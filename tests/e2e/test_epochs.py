@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.lag import read_lag
-from runtime.kafka.clients import QUIET, consumer_config, producer_config
+from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.group_members import end_memberships
-from runtime.kafka.topic_admin import ensure_topics, incarnations, partition_counts
+from runtime.kafka.topic_admin import ensure_topics, partition_counts
 from runtime.settings import Settings
-from services.audits.audit import PartitionAudit, audit
-from services.audits.moved_keys import MovedKeys, moved_keys
+from services.audits.audit import MovedKeys, PartitionAudit, audit, whole_audit
 from stores.epochs import note_epochs
 from tests.e2e.stores import rows, value
 from tests.processes import Pipeline
+from tests.recreated_topic import recreate
 from tests.waiting import eventually
 
 ROLES = ("normalizer", "sink postgres", "sink landing")
@@ -147,20 +146,6 @@ def publish(settings: Settings, contents: list[Any], *, key: str | None = None, 
     assert producer.flush(60) == 0
 
 
-def recreate(settings: Settings, topic: str) -> None:
-    """As `kafka-topics --delete` and the next `headrace setup` do."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
-    before = incarnations(settings, [topic])
-    admin.delete_topics([topic])[topic].result()
-    eventually(lambda: topic in ensure_topics(settings), what="the topic is recreated")
-
-    def another() -> bool:
-        now = incarnations(settings, [topic])  # without it for a moment: a broker hears of it after the controller
-        return topic in now and now[topic].topic_id != before[topic].topic_id
-
-    eventually(another, what="the broker knows it")
-
-
 def reset(settings: Settings, group: str, topics: list[str]) -> None:
     """Commit offset 0 for the whole group, when nobody is in it, as `kafka-consumer-groups --reset-offsets` does."""
     end_memberships(settings)
@@ -194,7 +179,7 @@ def audited(settings: Settings) -> list[PartitionAudit]:
 
 
 def moves(settings: Settings) -> list[MovedKeys]:
-    found: list[MovedKeys] = with_engine(settings, moved_keys)
+    found: list[MovedKeys] = with_engine(settings, lambda engine: whole_audit(settings, engine)).moved
     return found
 
 

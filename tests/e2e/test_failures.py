@@ -305,7 +305,7 @@ SHOP = """id,code,full name,price,net
 """
 
 
-def test_a_mapping_that_was_wrong_is_mended_in_what_is_stored(
+def test_reprocessing_mends_records_that_a_wrong_mapping_has_stored(
     short_pipeline: Pipeline, failures: Headrace, tmp_path: Path
 ) -> None:
     settings, sources = short_pipeline.settings, tmp_path / "sources.toml"
@@ -368,7 +368,7 @@ def test_a_mapping_that_was_wrong_is_mended_in_what_is_stored(
     assert answer(failures("audit", "--wait", "30", "--json"))["reprocessed"]["updated"] == 5
 
 
-def test_what_cannot_be_reprocessed_is_refused_with_the_way_out(failures: Headrace, tmp_path: Path) -> None:
+def test_reprocessing_refuses_wrong_arguments_and_names_the_way_out(failures: Headrace, tmp_path: Path) -> None:
     broken = tmp_path / "sources.toml"
     broken.write_text('[sources.shop]\nkind = "csv"\n')
     for words, said in (

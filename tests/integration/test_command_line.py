@@ -82,24 +82,26 @@ def test_a_kafka_that_is_not_there_is_named_with_the_way_out(
 
 
 @pytest.mark.parametrize("arguments", ASKS_A_STACK, ids=" ".join)
-def test_a_stack_that_is_not_there_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_fail_in_a_line_where_there_is_no_stack(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert outcome(arguments, capsys)[0] in {1, 2}
 
 
 @pytest.mark.parametrize("arguments", WRONG, ids=lambda words: " ".join(words)[:40])
-def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, told = outcome(arguments, capsys)
     assert code in {1, 2}
     assert told.strip()
 
 
-def test_the_bound_of_scale_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scale_names_the_most_workers_that_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Give 1 to 100" in outcome(["scale", "normalizer=99999"], capsys)[1]
 
 
 @pytest.mark.parametrize("command", ["run", "publish", "reset"])
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"[[", b"sources = 1"])
-def test_a_sources_file_that_cannot_be_read_is_told(
+def test_a_sources_file_that_cannot_be_read_is_named(
     command: str, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sources.toml").unlink()
@@ -121,7 +123,9 @@ def test_an_env_file_that_is_no_utf_8_is_named(
 
 
 @pytest.mark.parametrize("command", ["status", "up", "clean", "env", "logs", "restart"])
-def test_a_state_folder_that_is_none_is_told(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_the_place_of_the_state_folder_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "home").write_text("a file")
     code, told = outcome([command, *(["--yes"] if command == "clean" else [])], capsys)
     assert code in {1, 2}
@@ -170,7 +174,7 @@ def stopped_at_a_question() -> None:
     ("command", "code"),
     [(stopped, None), (stopped_at_a_question, None), (stopped_while_following, 0), (stopped_and_told, 130)],
 )
-def test_ctrl_c_is_told_unless_a_command_heeds_it_itself(command: Callable[[], None], code: int | None) -> None:
+def test_ctrl_c_is_reported_unless_the_command_has_reported_it(command: Callable[[], None], code: int | None) -> None:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(command)
     if code is None:

@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
-from services.audits.caught_up import caught_up
-from services.audits.deep_audit import StoreAudit, audit_store
-from services.audits.store_versions import Rows
+from services.audits.deep_audit import caught_up
+from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from sinks.elasticsearch import Documents
 from sinks.redis_invalidation import CacheEntries
 from sinks.sink import Holdings
@@ -61,7 +60,7 @@ async def fill(cache: VersionedCache, key: str, version: int, data: bytes) -> No
 async def test_documents_that_do_not_follow_their_rows_are_named(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
@@ -97,7 +96,7 @@ async def test_cache_entries_that_do_not_follow_their_rows_are_named_and_right_o
     assert result.differences == {"C1": "stale", "C2": "stale", "C3": "newer", "GONE": "orphaned"}
 
 
-async def test_what_catches_up_while_it_is_looked_at_again_is_no_difference(
+async def test_a_document_that_catches_up_during_the_second_look_is_no_difference(
     pipeline_settings: Settings, sink: Driver
 ) -> None:
     version = (await sink.row("C0"))["version"]
@@ -125,12 +124,12 @@ async def test_an_index_that_does_not_exist_holds_none_of_the_rows(pipeline_sett
     assert result.differences == dict.fromkeys(("C0", "C1", "C2", "C3", "C4"), "missing")
 
 
-async def test_with_too_many_differences_the_walk_ends_and_the_result_is_not_clean_although_they_are_gone(
+async def test_a_comparison_that_was_cut_short_is_not_clean_although_its_differences_are_gone(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.audits.store_versions.PAGE", 2)
+    monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
-    monkeypatch.setattr("services.audits.deep_audit.MAX_SUSPECTS", 2)
+    monkeypatch.setattr("services.audits.store_comparison.MAX_SUSPECTS", 2)
     index = alias_name(CUSTOMERS, pipeline_settings)
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1")}
 
@@ -148,7 +147,7 @@ async def test_with_too_many_differences_the_walk_ends_and_the_result_is_not_cle
     assert (result.compared, result.differences, result.cut_short, result.clean) == (2, {}, True, False)
 
 
-async def test_what_a_follower_has_not_taken_yet_is_in_flight_and_what_it_passed_over_is_missing(
+async def test_an_event_that_a_store_has_not_taken_is_in_flight_and_one_that_it_passed_over_is_missing(
     pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch
 ) -> None:
     store = Documents(client, pipeline_settings)

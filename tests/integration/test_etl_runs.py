@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.source import Source
 from producers.sources import load_sources
 from runtime.settings import Settings
-from services.runs.history import RunRow, read_run
+from services.runs.history import RunRow, Stats, read_run, read_stats
 from services.runs.lock import LockTaken, SourceLock
 from services.runs.run import NotTaken, Run, RunUnderWay, run_source
-from services.runs.stats import Stats, read_stats
 from stores.advisory_locks import RUN_HOLDER, run_lock
 from stores.outages import Unavailable
 from tests.integration.api_client import closed_port
@@ -79,7 +78,7 @@ async def session(settings: Settings) -> AsyncIterator[Any]:
         await connection.close()
 
 
-def test_two_processes_run_a_source_once_and_the_second_is_told_the_first(
+def test_of_two_processes_one_runs_a_source_and_the_other_is_told_of_that_run(
     settings: Settings, headrace: Command
 ) -> None:
     first = headrace.start("run", "letters", "--json")
@@ -123,7 +122,7 @@ def test_publishing_without_waiting_is_no_recorded_run(settings: Settings, headr
     assert recorded(settings) == []
 
 
-def test_a_killed_run_is_found_interrupted_by_whoever_looks_next(settings: Settings, headrace: Command) -> None:
+def test_a_killed_run_is_interrupted_as_soon_as_somebody_reads_the_runs(settings: Settings, headrace: Command) -> None:
     killed = headrace.start("run", "letters")
     running = until_published(settings)
     killed.kill()
@@ -206,7 +205,7 @@ def test_a_source_without_its_secret_is_not_run_and_stops_no_other(pipeline_sett
     assert headrace("run", "letters").returncode == 0
 
 
-def test_new_runs_the_sources_that_have_not_succeeded_yet(settings: Settings, headrace: Command) -> None:
+def test_the_option_new_runs_only_sources_that_have_not_succeeded_yet(settings: Settings, headrace: Command) -> None:
     cover(settings)
     assert headrace("run", "--new").returncode == 1, "one of the two is down"
     assert headrace("run", "--new", "letters").returncode == 0
@@ -340,7 +339,7 @@ async def test_a_run_that_is_cancelled_as_it_ends_leaves_no_connection_behind(
     assert (await row_of(settings, run.run_id)).status == "success"
 
 
-async def test_an_error_of_ours_is_recorded_without_its_words(settings: Settings) -> None:
+async def test_a_mistake_of_ours_is_recorded_without_its_message(settings: Settings) -> None:
     run = Run(EmptySource(error=RuntimeError("a secret")))
     with pytest.raises(RuntimeError):
         await run_source(run, settings, "run")
@@ -349,7 +348,7 @@ async def test_an_error_of_ours_is_recorded_without_its_words(settings: Settings
     assert "secret" not in reason
 
 
-async def test_a_wait_that_is_over_is_a_failure_and_a_repeat_of_the_run_a_success(settings: Settings) -> None:
+async def test_a_run_whose_wait_is_over_fails_and_its_repetition_succeeds(settings: Settings) -> None:
     with pytest.raises(NotTaken):
         await run_source(Run(letters(settings)), settings, "run", wait_seconds=0.2)
     await asyncio.to_thread(cover, settings)
@@ -361,7 +360,7 @@ async def test_a_wait_that_is_over_is_a_failure_and_a_repeat_of_the_run_a_succes
     assert totals.last_success > totals.last_failure
 
 
-async def test_a_database_without_tables_is_told_as_such(settings: Settings) -> None:
+async def test_a_missing_table_is_named_as_the_problem(settings: Settings) -> None:
     async with session(settings) as connection:
         await connection.execute("DROP TABLE etl_runs")
     with pytest.raises(Unavailable, match="etl_runs"):

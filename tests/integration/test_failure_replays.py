@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.errors import DeliveryFailed
@@ -19,15 +19,16 @@ from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from services.failures import candidates, listing, replay, replay_jobs
+from services.failures import actions, candidates, listing, replay, replay_jobs
 from services.failures.editing import edit
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
 from services.failures.settling import settle
-from stores.epochs import archived_partition, archived_topic
+from stores.epochs import archived_partition, archived_topic, note_epochs
 from stores.failure_states import ActionRefused, CannotEdit
-from stores.tables import ingest_failures, raw_csv_data
+from stores.tables import OUTCOMES, coverage, ingest_failures, raw_csv_data, run_outcomes
 from tests.integration.placeless import every_third_placeless
+from tests.recreated_topic import recreate
 from tests.waiting import eventually_async
 
 ALL = Selection(datasets=("customers",))
@@ -274,8 +275,92 @@ async def test_a_replayed_failure_is_settled_by_coverage_and_a_newer_row_superse
     assert states == ["stored", "superseded"]
 
 
-async def take(connection: Any, failure: Any, later: int) -> None:
-    """Cover a replayed record, with a row of its key that came `later` in its partition."""
+async def test_a_replayed_failure_is_settled_by_the_coverage_of_the_epoch_that_it_was_sent_in(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    ids = await fail_records(pipeline_settings, engine, 2)
+    await note_epochs(pipeline_settings)
+    for number, key in zip(ids, ("C0", "C1"), strict=True):
+        await edit(pipeline_settings, number, "tester", payload=value_of(int(key[1:]), f"{key}@e.org"))
+        await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        taken, waiting = [await listing.one(connection, number) for number in ids]
+        await take(connection, taken, 0)
+    await begin_epoch(pipeline_settings)
+    async with engine.begin() as connection:
+        await cover(connection, waiting)
+        assert await settle(connection, 3) == 1
+        states = [(await listing.one(connection, number))["state"] for number in ids]
+    assert states == ["stored", "replayed"], "the new topic's record at the same offset is another one"
+
+
+async def test_a_replay_of_an_ended_epoch_does_not_overtake_a_later_failure_of_its_key(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    earlier, later = [(await fail_records(pipeline_settings, engine, 1))[0] for _ in range(2)]
+    await note_epochs(pipeline_settings)
+    for number in (earlier, later):
+        await edit(pipeline_settings, number, "tester", payload=value_of(0, "c0@e.org"))
+    await run_one(pipeline_settings, earlier)
+    async with engine.begin() as connection:
+        await take(connection, await listing.one(connection, earlier), 0)
+        await connection.execute(text("UPDATE customers SET raw_timestamp = 9000000000000"))
+    await begin_epoch(pipeline_settings)
+    plan = await candidates.plan(pipeline_settings, Selection(ids=(later,)))
+    assert [(line.expected, line.sent) for line in plan.lines] == [("valid", True)]
+
+
+async def test_what_is_replayed_into_a_topic_that_was_created_again_is_not_covered_by_the_one_before(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    headers = {"headrace-source": "shop", "headrace-mapping": '{"email":"mail"}'}
+    (number,) = await fail_records(pipeline_settings, engine, 1, raw_headers=headers)
+    await note_epochs(pipeline_settings)
+    async with engine.begin() as connection:
+        failure = await listing.one(connection, number)
+        place = {f"replayed_{name}": failure[name] for name in ("topic", "partition", "offset")}
+        await cover(connection, place)
+    await asyncio.to_thread(recreate, pipeline_settings, failure["topic"])
+    await run_one(pipeline_settings, number)
+    async with engine.begin() as connection:
+        sent = await listing.one(connection, number)
+        assert {name: sent[name] for name in place} == place
+        assert await settle(connection, 3) == 0
+        await take(connection, sent, 0)
+        assert await settle(connection, 3) == 1
+
+
+async def test_a_held_record_of_an_ended_epoch_counts_as_failed_in_its_run_once_it_is_discarded(
+    pipeline_settings: Settings, engine: AsyncEngine
+) -> None:
+    (number,) = await fail_records(pipeline_settings, engine, 1, state="held", run_id="its run")
+    await note_epochs(pipeline_settings)
+    async with engine.begin() as connection:
+        failure = await listing.one(connection, number)
+        place = {"topic": failure["topic"], "partition": failure["partition"]}
+        await connection.execute(insert(coverage).values(**place, held=1, ranges=text("'{[0,1)}'")))
+        await connection.execute(insert(run_outcomes).values(**place, held=1, run_id="its run", updated_at=func.now()))
+    await begin_epoch(pipeline_settings)
+    async with engine.begin() as connection:
+        await actions.discard(connection, [number], "tester", "test data")
+    for table in (coverage, run_outcomes):
+        async with engine.connect() as connection:
+            (row,) = (await connection.execute(select(*(table.c[name] for name in OUTCOMES)))).mappings()
+        assert {name: count for name, count in row.items() if count} == {"failed": 1}, table.name
+
+
+async def begin_epoch(settings: Settings) -> None:
+    """Make the raw topic of customers again, and let Postgres know: its epoch begins with its first record."""
+    topic = settings.named("customers.raw")
+    await asyncio.to_thread(recreate, settings, topic)
+    producer = Producer(producer_config(settings))
+    producer.produce(topic, value_of(0, "new@example.org"), "C0", headers=HEADERS)
+    await asyncio.to_thread(producer.flush)
+    await note_epochs(settings)
+
+
+async def cover(connection: Any, failure: Any) -> None:
+    """Cover the coordinates that a failure was sent again with."""
     place = {"topic": failure["replayed_topic"], "p": failure["replayed_partition"], "o": failure["replayed_offset"]}
     await connection.execute(
         text(
@@ -285,6 +370,12 @@ async def take(connection: Any, failure: Any, later: int) -> None:
         ),
         place,
     )
+
+
+async def take(connection: Any, failure: Any, later: int) -> None:
+    """Cover a replayed record, with a row of its key that came `later` in its partition."""
+    await cover(connection, failure)
+    place = {"p": failure["replayed_partition"], "o": failure["replayed_offset"]}
     await connection.execute(
         text(
             "INSERT INTO customers (customer_id, first_name, last_name, email, search_text,"
@@ -367,7 +458,7 @@ async def test_a_bounded_number_of_jobs_is_under_way(pipeline_settings: Settings
     assert (await replay.start(pipeline_settings, Selection(ids=(ids[-1],)), "tester")).total == 1
 
 
-async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go_on(
+async def test_failures_queued_by_a_killed_process_are_open_again_and_its_job_can_go_on(
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     await fail_records(pipeline_settings, engine, 2)
@@ -388,7 +479,7 @@ async def test_what_a_killed_process_had_queued_is_open_again_and_its_job_can_go
     assert (done.state, done.sent) == ("done", 3)
 
 
-async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_open_again(
+async def test_a_job_that_meets_an_error_fails_and_its_queued_failures_are_open_again(
     pipeline_settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stumbles(*_: Any, **__: Any) -> Any:
@@ -407,7 +498,7 @@ async def test_a_job_that_meets_an_error_has_failed_and_what_it_had_queued_is_op
     assert (await replay.run(pipeline_settings, job.id, "tester")).sent == 2
 
 
-async def test_a_payload_that_kafka_would_not_take_is_refused_and_one_that_is_there_holds_nobody_up(
+async def test_a_payload_too_large_for_kafka_is_refused_and_one_kept_earlier_stops_no_other(
     pipeline_settings: Settings, engine: AsyncEngine
 ) -> None:
     too_large, fine = await fail_records(pipeline_settings, engine, 2)

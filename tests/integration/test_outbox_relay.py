@@ -24,9 +24,8 @@ from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, FailedRecord
 from schemas.registry import all_datasets, dataset_named
-from services.audits.caught_up import caught_up
-from services.audits.deep_audit import StoreAudit, audit_store
-from services.audits.store_versions import Rows
+from services.audits.deep_audit import caught_up
+from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from sinks.elasticsearch import Documents, ElasticsearchSink
 from sinks.outbox_relay import Outbox, OutboxRelay
 from sinks.redis_invalidation import RedisInvalidationSink

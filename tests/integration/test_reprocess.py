@@ -88,7 +88,7 @@ def nothing(_: Counts, __: int) -> None:
     return None
 
 
-async def test_what_was_interrupted_goes_on_and_sends_every_record_once_newest_first(
+async def test_an_interrupted_job_goes_on_and_sends_every_record_once_newest_first(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(covered_records, "WINDOW", 3)
@@ -121,7 +121,7 @@ async def test_what_was_interrupted_goes_on_and_sends_every_record_once_newest_f
     assert (changed.counts.sent, len(await sent(pipeline_settings))) == (10, 30), "a mapping that changed begins anew"
 
 
-async def test_a_dataset_is_reprocessed_by_one_at_a_time(
+async def test_only_one_process_at_a_time_reprocesses_a_dataset(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess]
 ) -> None:
     await booked(pipeline_settings, engine, 1)
@@ -159,7 +159,7 @@ async def test_records_of_an_ended_epoch_come_from_the_landing_tables_with_their
     assert counts.invalid == {"missing_field": 1}, "nobody says how to read 'full name' for it any more"
 
 
-async def test_what_somebody_has_acted_on_is_left_alone(
+async def test_failures_that_somebody_has_acted_on_are_left_alone(
     pipeline_settings: Settings, engine: AsyncEngine, work: Callable[..., Reprocess]
 ) -> None:
     await booked(pipeline_settings, engine, 7, wrong=5)

@@ -78,7 +78,7 @@ class Shop:
         return ranges
 
 
-async def test_an_unusual_run_is_told_in_the_run_and_in_stats_and_is_kept(
+async def test_the_anomalies_of_a_run_are_kept_with_it_and_shown_in_stats(
     engine: AsyncEngine, migrated_settings: Settings
 ) -> None:
     shop = Shop(engine)
@@ -99,7 +99,7 @@ async def test_an_unusual_run_is_told_in_the_run_and_in_stats_and_is_kept(
     assert again == found
 
 
-async def test_rows_of_csv_files_and_of_apis_are_looked_into_alike(engine: AsyncEngine) -> None:
+async def test_rows_of_csv_files_and_records_of_apis_are_profiled_alike(engine: AsyncEngine) -> None:
     shop = Shop(engine)
     await shop.runs_like(6, table=raw_csv_data)
     assert {(one.feature, one.field) for one in await shop.run(price=90)} >= {("median", "price")}
@@ -116,7 +116,7 @@ async def test_a_large_run_is_sampled_and_a_sample_takes_a_moment(engine: AsyncE
     assert time.monotonic() - started < 2
 
 
-async def test_a_sample_waits_for_what_is_landing_and_gives_up_when_nothing_does(engine: AsyncEngine) -> None:
+async def test_a_sample_waits_while_records_land_and_ends_when_none_do(engine: AsyncEngine) -> None:
     shop = Shop(engine)
     wanted = await shop.land(10, 20, raw_api_data)
     async with engine.begin() as connection:

@@ -90,7 +90,7 @@ async def test_two_schedulers_share_the_work(settings: Settings) -> None:
     assert all((after - before).total_seconds() > interval / 2 for before, after in pairwise(starts))
 
 
-async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_told(settings: Settings) -> None:
+async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_reported(settings: Settings) -> None:
     await asyncio.to_thread(cover, settings)
     file = settings.sources_file
     right = await asyncio.to_thread(file.read_text)

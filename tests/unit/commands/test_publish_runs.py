@@ -14,7 +14,7 @@ from producers.sources import build_source
 from runtime.settings import Settings
 
 
-def test_an_error_inside_of_one_source_is_told_and_the_next_one_is_read(
+def test_a_mistake_of_ours_in_one_source_is_reported_and_the_next_source_is_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def publish(source: Source, *_: object, **__: object) -> PublishReport:

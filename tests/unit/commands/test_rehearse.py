@@ -34,7 +34,7 @@ def test_a_rehearsal_is_begun_shown_and_stopped(home: Path) -> None:
     assert "Nothing" in call("status")
 
 
-def test_shares_of_batches_are_all_of_them_unless_said(home: Path) -> None:
+def test_a_rehearsal_strikes_every_batch_unless_a_share_is_given(home: Path) -> None:
     assert json.loads(call("--stage", "postgres", "--kind", "outage", "--json"))["percent"] == 100
     slow = json.loads(call("--stage", "redis", "--kind", "slow", "--delay", "200ms", "--json"))
     assert (slow["percent"], slow["delay_seconds"]) == (100, 0.2)
@@ -57,7 +57,7 @@ def test_wrong_usage_is_told_and_begins_nothing(home: Path, words: tuple[str, ..
     assert rehearsals.running(home) == []
 
 
-def test_it_is_refused_without_the_setting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rehearsal_is_refused_while_rehearsals_are_not_enabled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REHEARSALS", "false")
     assert "REHEARSALS=true" in call(*NORMALIZER, expect=1)
     assert rehearsals.running(home) == []

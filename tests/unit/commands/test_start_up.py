@@ -15,10 +15,11 @@ EVERYTHING = SERVING | DATABASE | {"confluent_kafka", "aiokafka", "redis", "pyda
     ("commands", "unwanted"),
     [
         ("env logs", SERVING | DATABASE | {"confluent_kafka", "redis", "phonenumbers"}),
-        ("lag topics sink watchdog", SERVING | DATABASE | {"redis"}),
-        ("status up down restart scale clean", SERVING | {"sqlalchemy"}),
+        ("lag topics sink watchdog", SERVING | DATABASE | {"redis", "aiokafka", "httpx", "phonenumbers"}),
+        ("status down restart clean", SERVING | {"sqlalchemy", "aiokafka", "httpx", "phonenumbers"}),
+        ("up scale rehearse", SERVING | {"sqlalchemy"}),
         ("normalizer", {"sqlalchemy", "elasticsearch", "feedparser", "pyarrow", "phonenumbers"}),
-        ("stats audit", SERVING),
+        ("stats audit reset failures", SERVING | {"redis", "httpx"}),
     ],
 )
 def test_a_command_loads_what_it_needs(commands: str, unwanted: set[str]) -> None:

@@ -86,13 +86,13 @@ def test_half_the_records_is_an_anomaly_of_the_count_alone() -> None:
     assert str(anomaly).startswith("records: 500, usually 994 (score -15.7 ")
 
 
-def test_more_failures_more_nulls_and_other_numbers_are_each_told() -> None:
+def test_more_failures_more_nulls_and_other_numbers_are_each_an_anomaly() -> None:
     assert found(run(random.Random(1), failed=80), usual_runs()).keys() == {"failure_rate:None"}
     assert found(run(random.Random(1), nulls=0.3), usual_runs()).keys() == {"null_rate:price"}
     assert found(run(random.Random(1), mean=70), usual_runs()).keys() == {"low:price", "median:price", "high:price"}
 
 
-def test_numbers_that_become_words_are_told_although_a_csv_file_knows_only_text() -> None:
+def test_numbers_that_become_words_are_an_anomaly_although_csv_files_hold_only_text() -> None:
     words = profile(1000, 0, [json.dumps({"id": "P", "price": "cheap", "colour": "red"}).encode()] * 1000)
     assert "numeric_rate:price" in found(words, usual_runs())
 
@@ -124,7 +124,7 @@ def test_a_run_of_which_nothing_has_landed_is_judged_by_its_counts_alone() -> No
     assert found(profile(100, 30, []), usual_runs(), sampled=0).keys() == {"records:None", "failure_rate:None"}
 
 
-def test_what_is_no_object_and_what_is_no_number_are_left_out() -> None:
+def test_values_that_are_no_objects_and_no_numbers_are_left_out() -> None:
     values = [b"[1]", b"{", b'{"n":"1e5"}', b'{"n":true}', b'{"n":"NaN"}', b'{"n":"1_0"}', b'{"n":1e999}', b'{"n":""}']
     features = profile(8, 0, values)
     assert features["numeric_rate:n"] < 0.5
@@ -132,13 +132,13 @@ def test_what_is_no_object_and_what_is_no_number_are_left_out() -> None:
 
 
 @given(st.lists(st.binary(max_size=50) | st.dictionaries(st.text(), st.floats() | st.text()).map(repr).map(str.encode)))
-def test_no_bytes_make_it_raise_or_give_what_json_cannot_hold(payloads: list[bytes]) -> None:
+def test_a_profile_of_any_bytes_raises_nothing_and_fits_into_json(payloads: list[bytes]) -> None:
     features = profile(len(payloads), 0, payloads)
     assert all(math.isfinite(value) for value in features.values())
     judge(features, len(payloads), [features] * 10)
 
 
-def test_a_record_of_a_thousand_fields_is_cut() -> None:
+def test_only_so_many_fields_of_a_record_are_profiled() -> None:
     wide = json.dumps({f"f{number}": number for number in range(1000)}).encode()
     fields = {name.partition(":")[2] for name in profile(1, 0, [wide]) if ":" in name}
     assert len(fields) == MAX_FIELDS

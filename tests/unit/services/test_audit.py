@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from commands.audit import verdict
 from runtime.kafka.holes import Evidence
 from runtime.kafka.offset_ranges import OffsetRanges
-from services.audits.audit import PartitionAudit, audit_partition, unbooked
+from services.audits.audit import PartitionAudit, audit_partition, uncovered
 from stores.coverage import PartitionCoverage
 from stores.passages import Passage
 
@@ -29,10 +29,10 @@ def audited(
 ) -> PartitionAudit:
     """An audit of what is booked; by default everything that is not is read, and carries records."""
     covered = OffsetRanges(ranges)
-    books = PartitionCoverage(covered, {"inserted": len(covered) - void if counted is None else counted}, void)
+    coverage = PartitionCoverage(covered, {"inserted": len(covered) - void if counted is None else counted}, void)
     passage = Passage(begin, end, passed, settled, held)
     kept = OffsetRanges([(begin, end)])
-    return audit_partition(PLACE, passage, books, evidence or Evidence(read=kept, records=kept))
+    return audit_partition(PLACE, passage, coverage, evidence or Evidence(read=kept, records=kept))
 
 
 def shown(records: set[int], empty: set[int]) -> Evidence:
@@ -41,9 +41,9 @@ def shown(records: set[int], empty: set[int]) -> Evidence:
 
 
 @given(st.sets(st.integers(0, 30)), st.integers(0, 30))
-def test_what_is_not_booked_is_missing(offsets: set[int], end: int) -> None:
+def test_offsets_that_are_not_covered_are_missing(offsets: set[int], end: int) -> None:
     covered = OffsetRanges((offset, offset + 1) for offset in offsets)
-    missing = unbooked(Passage(0, end), PartitionCoverage(covered, {}))
+    missing = uncovered(Passage(0, end), PartitionCoverage(covered, {}))
     assert {offset for start, stop in missing for offset in range(start, stop)} == set(range(end)) - offsets
 
 
@@ -66,12 +66,12 @@ def test_an_offset_that_the_broker_shows_to_be_empty_is_no_record() -> None:
     assert (row.covered, row.void, row.in_flight, row.holes, row.clean) == (3, 7, 0, (), True)
 
 
-def test_what_has_not_been_read_is_not_called_lost() -> None:
+def test_an_offset_that_was_not_read_is_not_lost() -> None:
     row = audited((0, 3), evidence=Evidence())
     assert (row.in_flight, row.holes, row.clean) == (7, (), True)
 
 
-def test_what_the_log_no_longer_has_is_expired_once_nobody_can_bring_it() -> None:
+def test_an_uncovered_offset_below_the_log_is_expired_once_no_stage_can_bring_it() -> None:
     row = audited((0, 2), begin=5, passed=0, settled=False)
     assert (row.expired, row.in_flight, row.holes, row.clean) == (3, 5, (), False)
     row = audited((0, 2), begin=5, passed=4, settled=False)
@@ -81,13 +81,13 @@ def test_what_the_log_no_longer_has_is_expired_once_nobody_can_bring_it() -> Non
     assert (row.expired, row.holes, row.clean) == (3, ((5, 10),), False)
 
 
-def test_what_is_stored_stays_stored_whatever_the_log_still_has() -> None:
+def test_a_covered_offset_stays_covered_whatever_the_log_still_has() -> None:
     row = audited((0, 10), begin=10)
     assert (row.clean, row.covered, row.expired) == (True, 10, 0)
     assert audited((0, 10), evidence=shown(set(), set())).clean
 
 
-def test_what_has_vanished_is_unprovable_once_nobody_can_bring_it() -> None:
+def test_a_vanished_offset_is_unprovable_once_no_stage_can_bring_it() -> None:
     evidence = shown({8, 9}, {7})
     row = audited((0, 5), evidence=evidence, settled=False)
     assert (row.unprovable, row.void, row.in_flight, row.clean) == (2, 1, 2, False)
@@ -97,7 +97,7 @@ def test_what_has_vanished_is_unprovable_once_nobody_can_bring_it() -> None:
     assert (row.unprovable, row.void, row.holes, row.clean) == (2, 1, ((8, 10),), False)
 
 
-def test_what_an_open_transaction_holds_is_neither_lost_nor_unclean() -> None:
+def test_offsets_behind_an_open_transaction_are_neither_lost_nor_unclean() -> None:
     row = audited((0, 10), held=3)
     assert (row.clean, row.held, row.in_flight, row.on_its_way) == (True, 3, 0, 3)
 
@@ -120,7 +120,7 @@ def test_the_verdict_is_one_line() -> None:
     assert gone.endswith("0 in flight; 2 held by an open transaction; 3 offsets carry no record")
 
 
-def test_what_is_held_is_accounted_for_and_not_clean() -> None:
+def test_held_records_are_accounted_for_and_the_audit_is_not_clean() -> None:
     row = dataclasses.replace(audited((0, 10)), outcomes={"inserted": 7, "held": 3})
     assert (row.balanced, row.holes, row.clean) == (True, (), False)
     assert "partitions, 3 HELD (" in verdict([row])

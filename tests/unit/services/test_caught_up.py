@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-import services.audits.caught_up
+import services.audits.deep_audit
 from monitoring.lag import PartitionLag
 from runtime.patience import Patience
 from runtime.settings import Settings
-from services.audits.caught_up import _passed
+from services.audits.deep_audit import _passed
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, *rows: PartitionLag) -> None:
@@ -18,7 +18,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, *rows: PartitionLag) -> None:
     async def read_lag(_: Settings) -> Sequence[PartitionLag]:
         return [left.pop(0) if len(left) > 1 else left[0]]
 
-    monkeypatch.setattr(services.audits.caught_up, "read_lag", read_lag)
+    monkeypatch.setattr(services.audits.deep_audit, "read_lag", read_lag)
 
 
 def row(committed: int, end: int, held: int = 0) -> PartitionLag:
@@ -34,13 +34,13 @@ async def test_a_group_at_the_end_has_passed(monkeypatch: pytest.MonkeyPatch) ->
     assert await passed(0)
 
 
-async def test_a_group_before_what_a_transaction_holds_has_not_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_group_in_front_of_an_open_transaction_has_not_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
     looks(monkeypatch, row(10, 10, held=3))
     assert not await passed(0)
     looks(monkeypatch, row(10, 10, held=3), row(10, 14), row(14, 20))
     assert await passed(60)
 
 
-async def test_what_retention_has_taken_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_that_retention_deleted_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     looks(monkeypatch, PartitionLag("sink-redis", "users.changed", 0, committed=4, end=10, lag=0))
     assert await passed(0)

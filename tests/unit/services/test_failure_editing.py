@@ -23,23 +23,23 @@ def test_a_column_of_the_record_can_be_named_too() -> None:
     assert json.loads(with_fields(b'{"E-Mail":"x"}', MAPPING, {"E-Mail": None}, CUSTOMERS)) == {"E-Mail": None}
 
 
-def test_marks_before_the_payload_and_in_its_names_are_read_past() -> None:
+def test_byte_order_marks_before_a_payload_and_in_its_names_are_ignored() -> None:
     for payload in ('\ufeff{"E-\u200bMail":"x"}'.encode(), '{"\ufeffE-Mail":"x"}'.encode("utf-16")):
         assert json.loads(with_fields(payload, MAPPING, {"email": "a@b.org"}, CUSTOMERS)) == {"E-Mail": "a@b.org"}
 
 
 @pytest.mark.parametrize("payload", [None, b"", b"not json", b"[1]", b"\xff\xfe"])
-def test_in_what_is_no_object_no_field_can_be_set(payload: bytes | None) -> None:
+def test_no_field_can_be_set_in_a_payload_that_is_no_object(payload: bytes | None) -> None:
     with pytest.raises(CannotEdit, match="--file"):
         with_fields(payload, (), {"email": "a@b.org"}, CUSTOMERS)
 
 
-def test_a_name_that_nothing_has_is_refused_with_those_that_exist() -> None:
+def test_an_unknown_field_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(CannotEdit, match="customer_id"):
         with_fields(b"{}", (), {"emial": "a@b.org"}, CUSTOMERS)
 
 
-def test_a_key_of_several_columns_is_set_in_these() -> None:
+def test_a_key_joined_from_columns_is_edited_in_these_columns() -> None:
     mapping = (("headrace-mapping", b'{"customer_id":{"columns":["shop","no"]}}'),)
     with pytest.raises(CannotEdit, match="customer_id is joined from shop, no; set these"):
         with_fields(b'{"shop":"a","no":""}', mapping, {"customer_id": "a|1"}, CUSTOMERS)

@@ -22,7 +22,7 @@ def test_a_job_keeps_only_the_conditions_that_were_given() -> None:
     }
 
 
-def test_a_state_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_state_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(InvalidSelection, match="parked"):
         Selection(states=("opened",))
 
@@ -39,7 +39,7 @@ def test_bytes_that_are_no_text_are_shown_in_base64() -> None:
     assert payload_text(b"\xff") == {"encoding": "base64", "content": "/w=="}
 
 
-def test_failures_are_found_by_the_key_that_was_sent_and_by_the_one_that_was_made_of_it() -> None:
+def test_failures_are_found_by_the_key_as_sent_and_by_its_normal_form() -> None:
     [condition] = Selection(keys=("Jose\u0301  1",)).conditions()
     assert set(condition.compile().params["key_1"]) == {"Jose\u0301  1", "Jos\u00e9 1"}
     _, condition = Selection(datasets=("users",), keys=("ADA@Example.org",)).conditions()

@@ -1,33 +1,36 @@
-"""`headrace failures retry`, and its replay jobs: `jobs`, `pause`, `cancel`."""
+"""`headrace failures retry`, its replay jobs (`jobs`, `pause`, `cancel`), and `release` for held records."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from commands.failure_access import ask, ask_until, run, who
-from commands.failure_selection import Datasets, Ids, Keys, Reasons, Since, Sources, Until, selection
-from commands.failure_tables import jobs_table, plan_table
-from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout
+from commands.failure_access import ask, ask_until, run, selecting
+from commands.output import INTERRUPTED, WRONG_USAGE, fail, print_json, stderr, stdout, who
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
-from services.failures import candidates, replay, replay_jobs
+from services.failures import candidates, listing, replay, replay_jobs
+from services.failures import release as releasing
+from services.failures.candidates import Plan
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import Selection
 from stores.failure_states import JobState
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
+]
 JobId = Annotated[int, typer.Argument(min=1, max=replay_jobs.MOST_ID, metavar="JOB")]
 
 
+@selecting()
 def retry(
-    ids: Ids = None,
-    dataset: Datasets = None,
-    source: Sources = None,
-    reason: Reasons = None,
-    key: Keys = None,
-    since: Since = None,
-    until: Until = None,
+    chosen: Selection,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come of it.")] = False,
     rate: Annotated[
         float | None,
@@ -49,10 +52,8 @@ def retry(
         int | None,
         typer.Option(min=1, max=replay_jobs.MOST_ID, metavar="JOB", help="Go on with a job that was paused."),
     ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait for the outcomes until none has come for so long.")
-    ] = 10.0,
-    as_json: AsJson = False,
+    wait: Wait = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, no progress.")] = False,
 ) -> None:
     """Send failures again, corrected if they were edited. Ctrl-C pauses; the job can be taken up again anywhere.
 
@@ -72,7 +73,6 @@ def retry(
       headrace failures retry --resume 3
     """
     settings = load_settings()
-    chosen = selection(ids=ids, datasets=dataset, sources=source, reasons=reason, keys=key, since=since, until=until)
     if (resume is None) == chosen.is_empty:
         fail("name failures by id, or by a filter such as --reason, or a job with --resume", WRONG_USAGE)
     if dry_run:
@@ -99,6 +99,47 @@ def retry(
         raise typer.Exit(1)
 
 
+@selecting()
+def release(
+    chosen: Selection,
+    remap: Annotated[
+        bool, typer.Option("--remap", help="Read them with the mapping that sources.toml has for their source now.")
+    ] = False,
+    wait: Wait = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Let held records go on: each is normalized again under its own coordinates, so a newer record wins.
+
+    A record that fails now is a failure like any other. Edited records go on as they were edited. Run again, it
+    releases what is still held, and nothing twice.
+
+    Exit code 0 only if none of them is held any more; 1 otherwise; 2 for wrong usage.
+
+    Examples:
+
+      headrace failures release --source shop
+
+      headrace failures release --source shop --remap
+
+      headrace failures release 17 18
+    """
+    settings = load_settings()
+    if chosen.is_empty:
+        fail("name held records by id, or by a filter such as --source", WRONG_USAGE)
+    configure_logging(settings.model_copy(update={"log_level": "ERROR"}), "failures")
+    released = run(releasing.release(settings, chosen, who(), remap=remap))
+    held = replace(chosen, states=("held",))
+    seconds = wait if released.sent else 0
+    left = ask_until(settings, lambda connection: listing.count(connection, held), left=int, seconds=seconds)
+    if as_json:
+        print_json({"released": released.sent, "gone": released.gone, "still_held": left})
+    else:
+        gone = f" {released.gone:,} are nowhere any more and can only be discarded." if released.gone else ""
+        stdout.print(f"Released {released.sent:,}; {left:,} of those selected are still held.{gone}", markup=False)
+    if left:
+        raise typer.Exit(1)
+
+
 def jobs(as_json: AsJson = False) -> None:
     """Show the latest replay jobs.
 
@@ -110,7 +151,7 @@ def jobs(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        stdout.print(jobs_table(found))
+        stdout.print(_jobs_table(found))
 
 
 def pause(job: JobId, as_json: AsJson = False) -> None:
@@ -150,7 +191,7 @@ def _plan(settings: Settings, chosen: Selection, force: bool, as_json: bool) -> 
     if as_json:
         print_json(plan)
         return
-    stdout.print(plan_table(plan))
+    stdout.print(_plan_table(plan))
     again = f" ({plan.sent - plan.ready:,} would fail again)" if plan.sent > plan.ready else ""
     left = plan.total - plan.sent
     stdout.print(f"{plan.total:,} selected: {plan.sent:,} would be sent{again}, {left:,} left out. Nothing was sent.")
@@ -170,3 +211,30 @@ def _run(settings: Settings, job_id: int, as_json: bool) -> ReplayJob:
         again = f"`headrace failures retry --resume {job_id}` goes on, `headrace failures cancel {job_id}` ends it"
         stderr.print(f"Job {job_id} is paused; {again}.", markup=False)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _jobs_table(jobs: Sequence[ReplayJob]) -> Table:
+    """A line per replay job."""
+    table = Table("JOB", "STATE", "SENT", "SKIPPED", "TOTAL", "RATE", "WHO", "STARTED", "SELECTION", box=None)
+    for job in jobs:
+        rate = "-" if job.rate is None else f"{job.rate:g}/s"
+        chosen = " ".join(f"{name}={value}" for name, value in job.selection.items())
+        counts = (f"{number:,}" for number in (job.sent, job.skipped, job.total))
+        table.add_row(str(job.id), job.state, *counts, rate, job.who, time_text(job.started_at), escape(chosen))
+    return table
+
+
+def _plan_table(plan: Plan) -> Table:
+    """A line per dataset, reason and expectation of a dry run."""
+    table = Table("DATASET", "REASON", "EXPECTED", "SENT", "COUNT", box=None)
+    table.columns[4].justify = "right"
+    for line in plan.lines:
+        table.add_row(
+            escape(line.dataset), escape(line.reason), line.expected, "yes" if line.sent else "no", f"{line.count:,}"
+        )
+    return table
+
+
+def time_text(time: datetime | None) -> str:
+    """Local time to the second."""
+    return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

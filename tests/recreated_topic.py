@@ -1,0 +1,22 @@
+"""A topic that is deleted and created again."""
+
+from confluent_kafka.admin import AdminClient
+
+from runtime.kafka.clients import QUIET
+from runtime.kafka.topic_admin import ensure_topics, incarnations
+from runtime.settings import Settings
+from tests.waiting import eventually
+
+
+def recreate(settings: Settings, topic: str) -> None:
+    """As `kafka-topics --delete` and the next `headrace setup` do."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    before = incarnations(settings, [topic])
+    admin.delete_topics([topic])[topic].result()
+    eventually(lambda: topic in ensure_topics(settings), what="the topic is recreated")
+
+    def another() -> bool:
+        now = incarnations(settings, [topic])  # without it for a moment: a broker hears of it after the controller
+        return topic in now and now[topic].topic_id != before[topic].topic_id
+
+    eventually(another, what="the broker knows it")
