@@ -3,18 +3,19 @@
 import contextlib
 import http.client
 import re
+import socket
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
 
 import psutil
-from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
+from supervisor.xmlrpc import Faults
 
 from local_stack.errors import StackError
 from local_stack.server import last_lines
@@ -166,7 +167,7 @@ class Supervisor:
 
     @contextmanager
     def _rpc(self) -> Iterator[Any]:
-        with ServerProxy("http://localhost", transport=_Transport(self._state.supervisor_socket)) as proxy:
+        with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._state.supervisor_socket)) as proxy:
             yield proxy.supervisor
 
 
@@ -174,25 +175,34 @@ class Supervisor:
 def _done_already(*more: int) -> Iterator[None]:
     try:
         yield
-    except Fault as fault:
+    except xmlrpc.client.Fault as fault:
         if fault.faultCode not in ALREADY_DONE.union(more):
             raise
 
 
-class _Transport(SupervisorTransport):  # type: ignore[misc]
-    """Supervisor's own transport over its socket, with a time limit."""
+class _Transport(xmlrpc.client.Transport):
+    """Python's own transport, over the supervisor's socket. It repeats a call once whose connection was dropped, which
+    is safe with every call above: one that is already done says so, and is passed over.
+    """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(serverurl=f"unix://{path}")
-        self._path = path
-        self._get_connection = self._connect
+    def __init__(self, socket_file: Path) -> None:
+        super().__init__()
+        self._made = _Connection(socket_file)
 
-    def _connect(self) -> UnixStreamHTTPConnection:
-        self.connection = UnixStreamHTTPConnection("localhost")  # here, so that it is closed if it can't connect
-        self.connection.socketfile = str(self._path)
-        self.connection.connect()
-        self.connection.sock.settimeout(ANSWER_SECONDS)
-        return self.connection
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        self._connection = host, self._made
+        return self._made
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, socket_file: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
+        self._socket_file = socket_file
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._socket_file))
 
 
 @dataclass(frozen=True)
