@@ -11,9 +11,9 @@ from typing import Any, TextIO
 
 from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, node_name, redis_url
 from local_stack.errors import StackError
+from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.process_status import DONE, ProcessStatus
 from local_stack.programs import PROJECT
-from local_stack.server import LOG_TAIL_LINES
 from local_stack.state_folder import write_atomically
 from runtime.settings import COMPOSE_ENV
 

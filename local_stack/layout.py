@@ -19,7 +19,7 @@ from local_stack.processes import all_processes
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
-from local_stack.supervisor_config import Program, render
+from local_stack.supervisor import Program, render
 from runtime.settings import read_variables
 
 QUORUMS = (1, 3, 5)

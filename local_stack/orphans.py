@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 
 from local_stack.installations import is_server
+from local_stack.process_status import read_history
 from local_stack.reaper import kill_tree
 from local_stack.state_folder import StateFolder
-from local_stack.supervisor import read_history
 
 SERVER_STOP_SECONDS = 30.0
 ROLE_STOP_SECONDS = 15.0

@@ -1,12 +1,7 @@
-"""The protocol of local servers, whether the supervisor or a test runs them; and the ends of logs."""
+"""The protocol of local servers, whether the supervisor or a test runs them."""
 
-import os
 import socket
-from collections import deque
-from pathlib import Path
 from typing import Protocol
-
-LOG_TAIL_LINES = 15
 
 
 class Server(Protocol):
@@ -48,23 +43,3 @@ def listens(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def size_of(log: Path) -> int:
-    """The length of a log file in bytes; 0 where there is none."""
-    return log.stat().st_size if log.exists() else 0
-
-
-def last_lines(log: Path, count: int = LOG_TAIL_LINES, *, since: int = 0) -> list[str]:
-    """The last lines of a log file, of those after byte `since` if it hasn't been rotated meanwhile; empty where there
-    is none. Reads 64 KB at most.
-    """
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            end = file.tell()
-            file.seek(max(0, end - 65_536, since if since <= end else 0))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    return list(deque((line for line in lines if line.strip()), maxlen=count))

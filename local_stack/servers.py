@@ -15,8 +15,9 @@ import psutil
 from local_stack.addresses import DEFAULT_PORTS, assign_ports, cluster_ports, make_passwords
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, build_servers, find_installations
+from local_stack.log_reading import last_lines
 from local_stack.reaper import Reaper, kill_tree
-from local_stack.server import Server, last_lines
+from local_stack.server import Server
 from local_stack.unprivileged import delete_data_folder, make_data_folder
 
 START_TIMEOUT_SECONDS = 120.0

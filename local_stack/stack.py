@@ -238,7 +238,7 @@ def _take_down(state: StateFolder, steps: Steps) -> bool:
 def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, list[str]]:
     tiers = {one.name: one.tier for one in all_processes(state.read_record())}
     found: dict[Tier, list[str]] = {}
-    for process in supervisor.processes():
+    for process in supervisor.processes().values():
         if process.state != "STOPPED":
             found.setdefault(tiers.get(process.name, Tier.WORKERS), []).append(process.name)
     return found

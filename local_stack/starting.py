@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local_stack.errors import StackError
+from local_stack.log_reading import LOG_TAIL_LINES, last_lines, size_of
+from local_stack.process_status import History, read_history
 from local_stack.processes import StackProcess, all_processes, ask
 from local_stack.programs import own_command, role_instances
-from local_stack.server import LOG_TAIL_LINES, last_lines, size_of
 from local_stack.settings_of_processes import write_variables
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.steps import Steps
-from local_stack.supervisor import History, Supervisor, read_history
+from local_stack.supervisor import Supervisor
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 120.0
@@ -42,7 +43,7 @@ def start_and_wait(
     deadline = time.monotonic() + timeout_seconds
     while waiting:
         problems = ask(waiting.values())
-        known = {process.name: process for process in supervisor.processes()}
+        known = supervisor.processes()
         history = read_history(state.supervisor_log)
         for name, problem in problems.items():
             if problem is None and known[name].pid:

@@ -1,8 +1,10 @@
-"""The stack's supervisord: started as a child that outlives us, asked over its unix socket, and read in its log."""
+"""The stack's supervisord: configured, started as a child that outlives us, and asked over its unix socket."""
 
 import contextlib
 import http.client
-import re
+import os
+import resource
+import shlex
 import socket
 import subprocess
 import sys
@@ -18,7 +20,9 @@ import psutil
 from supervisor.xmlrpc import Faults
 
 from local_stack.errors import StackError
-from local_stack.server import last_lines
+from local_stack.log_reading import last_lines
+from local_stack.programs import Instance, Tier
+from local_stack.server import Server
 from local_stack.state_folder import StateFolder
 
 START_SECONDS = 20.0
@@ -27,11 +31,41 @@ ANSWER_SECONDS = 30.0
 UMASK = 0o027
 """Files of the stack's processes are closed to other users."""
 
-ALREADY_DONE = frozenset({Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED})
+OPEN_FILES = 8192
+"""Kafka and Elasticsearch keep a few files open per partition and segment."""
 
-_EVENT = re.compile(
-    r"INFO (?P<spawned>spawned): '(?P<name>[^']+)' with pid (?P<pid>\d+)|(?P<exited>exited): (?P<gone>\S+) "
-)
+LOG_BYTES = 10 * 1024 * 1024
+LOG_BACKUPS = 3
+
+RETRIES = 100
+"""The pause grows by 1 s a try, so a process is tried for more than an hour before it is given up: servers too, since a
+disk that is full keeps one from starting until there is room.
+"""
+
+ALREADY_DONE = (Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised process, as supervisord.conf describes it."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    tier: Tier
+    folder: Path
+    stop_signal: str
+    stop_seconds: int
+
+    @classmethod
+    def of_server(cls, server: Server, folder: Path) -> "Program":
+        """The program of a server; `folder` becomes its working folder."""
+        return cls(server.name, server.command(), server.environment(), Tier.SERVERS, folder, server.stop_signal, 30)
+
+    @classmethod
+    def of_instance(cls, instance: Instance, folder: Path) -> "Program":
+        """The program of a process of ours; `folder` is where sources.toml is looked for."""
+        return cls(instance.name, instance.command(), instance.environment(), instance.role.tier, folder, "TERM", 20)
 
 
 @dataclass(frozen=True)
@@ -45,7 +79,10 @@ class ProcessState:
 
 
 class Supervisor:
-    """The supervisor of one state folder. Making one of these touches nothing."""
+    """The supervisor of one state folder. Making one of these touches nothing.
+
+    Its methods block, and raise OSError when the supervisor is not running or does not answer within ANSWER_SECONDS.
+    """
 
     def __init__(self, state: StateFolder) -> None:
         self._state = state
@@ -81,10 +118,9 @@ class Supervisor:
         if self._state.supervisor_log.exists():
             self._state.supervisor_log.replace(self._state.supervisor_log.with_suffix(".log.previous"))
         output = self._state.log("supervisord.out")
-        command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(self._state.supervisor_config)]
         with output.open("wb") as file:
             process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(self._state.supervisor_config)],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -99,43 +135,36 @@ class Supervisor:
             process.wait()
             raise
 
-    def processes(self) -> list[ProcessState]:
-        """Every program; raises OSError when the supervisor is not running."""
+    def processes(self) -> dict[str, ProcessState]:
+        """Every program by its name."""
         with self._rpc() as rpc:
             rows: Any = rpc.getAllProcessInfo()
-        return [ProcessState(str(row["name"]), str(row["statename"]), int(row["pid"]) or None) for row in rows]
+        found = (ProcessState(str(row["name"]), str(row["statename"]), int(row["pid"]) or None) for row in rows)
+        return {one.name: one for one in found}
 
     def reload(self) -> None:
         """Take in programs that were added to the configuration; those that run are left as they are."""
         with self._rpc() as rpc:
             answer: Any = rpc.reloadConfig()
             added, _changed, _removed = answer[0]
-            for name in added:
-                with _done_already():
-                    rpc.addProcessGroup(name)
+            _for_each(added, rpc.addProcessGroup)
 
     def start_programs(self, names: Sequence[str]) -> None:
         """Start these programs without waiting for them; those that run are left alone."""
         with self._rpc() as rpc:
-            for name in names:
-                with _done_already():
-                    rpc.startProcess(name, False)
+            _for_each(names, lambda name: rpc.startProcess(name, False))
 
     def stop_programs(self, names: Sequence[str]) -> None:
         """Stop these programs and wait until they have ended (the supervisor kills those that don't)."""
         with self._rpc() as rpc:
-            for name in names:
-                with _done_already():
-                    rpc.stopProcess(name, False)
-        while any(p.name in names and (p.pid or p.state == "STOPPING") for p in self.processes()):
+            _for_each(names, lambda name: rpc.stopProcess(name, False))
+        while any(p.name in names and (p.pid or p.state == "STOPPING") for p in self.processes().values()):
             time.sleep(0.05)
 
     def remove_programs(self, names: Sequence[str]) -> None:
         """Take stopped programs out of the supervisor. Those that it does not know are left out."""
         with self._rpc() as rpc:
-            for name in names:
-                with _done_already(Faults.BAD_NAME):
-                    rpc.removeProcessGroup(name)
+            _for_each(names, rpc.removeProcessGroup, Faults.BAD_NAME)
 
     def shutdown(self, timeout_seconds: float = 60.0) -> None:
         """End the supervisor, and with it every program still running. Idempotent; kills it at the timeout."""
@@ -167,17 +196,18 @@ class Supervisor:
 
     @contextmanager
     def _rpc(self) -> Iterator[Any]:
-        with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._state.supervisor_socket)) as proxy:
+        transport = _Transport(self._state.supervisor_socket)
+        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
             yield proxy.supervisor
 
 
-@contextmanager
-def _done_already(*more: int) -> Iterator[None]:
-    try:
-        yield
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode not in ALREADY_DONE.union(more):
-            raise
+def _for_each(names: Iterable[str], call: Any, *fine: int) -> None:
+    for name in names:
+        try:
+            call(name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode not in (*ALREADY_DONE, *fine):
+                raise
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -189,7 +219,7 @@ class _Transport(xmlrpc.client.Transport):
         super().__init__()
         self._made = _Connection(socket_file)
 
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
+    def make_connection(self, host: tuple[str, dict[str, str]] | str) -> http.client.HTTPConnection:
         self._connection = host, self._made
         return self._made
 
@@ -205,37 +235,64 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._socket_file))
 
 
-@dataclass(frozen=True)
-class History:
-    """A program's starts since the supervisor was started, from the supervisor's own log."""
+def render(state: StateFolder, programs: Iterable[Program]) -> str:
+    """The content of supervisord.conf. Programs are started one tier after the other by `headrace up`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sections: dict[str, dict[str, object]] = {
+        "supervisord": {
+            "logfile": state.supervisor_log,
+            "pidfile": state.supervisor_pid,
+            "childlogdir": state.logs,
+            "nodaemon": "true",
+            "silent": "true",
+            "minfds": OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard),
+            # Said, so that supervisord doesn't warn about it: servers and roles listen on loopback only.
+            **({"user": "root"} if os.geteuid() == 0 else {}),
+        },
+        "unix_http_server": {"file": state.supervisor_socket, "chmod": "0600"},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+        **{f"program:{program.name}": _section(state, program) for program in programs},
+    }
+    lines = ["; Written by `headrace up`; changes are lost at the next one."]
+    for name, options in sections.items():
+        lines += [f"[{name}]", *(f"{option}={_value(value)}" for option, value in options.items()), ""]
+    return "\n".join(lines)
 
-    pids: tuple[int, ...] = ()
-    restarts: int = 0
-    """Starts that followed an exit nobody had asked for; stopping and starting a program on purpose counts nothing."""
+
+def _section(state: StateFolder, program: Program) -> dict[str, object]:
+    # The mark tells our processes from others, should a supervisor be killed and leave them behind.
+    environment = {**program.environment, "HEADRACE_PROGRAM": program.name}
+    return {
+        "command": shlex.join(program.command),
+        "directory": program.folder,
+        "environment": environment,
+        "priority": program.tier * 100,
+        "autostart": "false",
+        "autorestart": "true",
+        "startsecs": 2,
+        "startretries": RETRIES,
+        "stopsignal": program.stop_signal,
+        "stopwaitsecs": program.stop_seconds,
+        # The process itself drains and stops its children; only a kill must reach all of them.
+        "stopasgroup": "false",
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": state.log(program.name),
+        "stdout_logfile_maxbytes": LOG_BYTES,
+        "stdout_logfile_backups": LOG_BACKUPS,
+    }
 
 
-def read_history(log: Path) -> dict[str, History]:
-    """Each program's history since the supervisor started (its log is put aside at every start)."""
-    try:
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            return history_of(lines)
-    except FileNotFoundError:
-        return {}
-
-
-def history_of(lines: Iterable[str]) -> dict[str, History]:
-    """Each program's history in these lines of a supervisord.log."""
-    found: dict[str, History] = {}
-    crashed: set[str] = set()
-    for line in lines:
-        event = _EVENT.search(line)
-        if event is None:
-            continue
-        if event["exited"]:
-            crashed.add(event["gone"])
-            continue
-        name = event["name"]
-        known = found.get(name, History())
-        found[name] = History((*known.pids, int(event["pid"])), known.restarts + (name in crashed))
-        crashed.discard(name)
-    return found
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f'{name}="{_value(one)}"' for name, one in value.items())
+    text = str(value)
+    # supervisord.conf has no way to write these: they end a line, a string or start a comment.
+    if "\n" in text or '"' in text or " ;" in text or " #" in text:
+        raise StackError(
+            f"The path {text!r} can't be written in a supervisor's configuration.",
+            remedy="Choose a state folder without quotes, ` ;` and ` #`: HEADRACE_HOME=/some/folder headrace up",
+        )
+    return text.replace("%", "%%")

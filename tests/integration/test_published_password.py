@@ -10,8 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from local_stack.postgres import Postgres
-from local_stack.postgres_programs import find_postgres
+from local_stack.postgres import Postgres, find_postgres
 from local_stack.servers import RunningServers
 from local_stack.unprivileged import make_data_folder, own, unprivileged
 from tests.processes import free_port
@@ -58,7 +57,7 @@ def cluster(server: Postgres) -> None:
 def run(server: Postgres, program: str, *words: str, text: str = "") -> None:
     single = words[:1] == ("--single",)
     arguments = [*words[:1], "-D", str(server.data), *words[1:]] if single else ["-D", str(server.data), *words]
-    command = unprivileged([server.programs.path(program), *arguments], server.environment())
+    command = unprivileged([str(server.programs / program), *arguments], server.environment())
     done = subprocess.run(
         command, input=text, cwd="/", env=os.environ | server.environment(), capture_output=True, text=True, check=False
     )

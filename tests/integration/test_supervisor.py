@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from local_stack import supervisor as client
-from local_stack import supervisor_config
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from tests.waiting import eventually
@@ -24,7 +23,7 @@ PROGRAMS = "".join(f"[program:{name}]\ncommand=/bin/sleep 60\nautostart=false\n"
 def state(tmp_path: Path) -> Iterator[StateFolder]:
     state = StateFolder.at(tmp_path)
     state.make()
-    state.supervisor_config.write_text(supervisor_config.render(state, []) + PROGRAMS)
+    state.supervisor_config.write_text(client.render(state, []) + PROGRAMS)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)]
     with subprocess.Popen(command) as process:
         eventually(Supervisor(state).is_running, what="it answers")
@@ -74,7 +73,7 @@ def answering_once_per_connection(state: StateFolder, *, at_most: int = 1_000) -
 
 
 def states(state: StateFolder) -> dict[str, str]:
-    return {program.name: program.state for program in Supervisor(state).processes()}
+    return {program.name: program.state for program in Supervisor(state).processes().values()}
 
 
 def test_a_call_whose_connection_was_dropped_is_made_again(state: StateFolder) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import java, redis_programs
+from local_stack import java, redis
 from local_stack.addresses import DEFAULT_PORTS, addresses_of
 from local_stack.errors import StackError
 from local_stack.installations import find_installations
@@ -31,7 +31,7 @@ def test_without_a_redis_there_is_none_and_the_reason_says_what_was_looked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_programs, "find_spec", lambda _: None)
+    monkeypatch.setattr(redis, "find_spec", lambda _: None)
     found = find_installations({"redis"})
     assert found.redis is None
     assert "neither redis-server nor valkey-server is on PATH" in found.without["redis"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.postgres_programs import wheel_folders
+from local_stack.postgres import wheel_folders
 from local_stack.unprivileged import can_enter, reachable
 
 

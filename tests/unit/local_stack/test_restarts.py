@@ -1,4 +1,4 @@
-from local_stack.supervisor import History, history_of
+from local_stack.process_status import History, history_of
 
 SPAWNED = "2026-01-01 10:00:00,000 INFO spawned: 'redis' with pid {}"
 CRASHED = "2026-01-01 10:00:01,000 WARN exited: redis (terminated by SIGKILL; not expected)"

@@ -6,8 +6,9 @@ from local_stack.addresses import DEFAULT_PORTS, add_ports, addresses_of, cluste
 from local_stack.errors import StackError
 from local_stack.installations import Installations
 from local_stack.java import Jdk
-from local_stack.kafka import KafkaInstallation, build_nodes
+from local_stack.kafka import build_nodes
 from local_stack.layout import brokers_of, ports_in_use, record_at_start
+from local_stack.maven import JavaServer
 from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances, scaled
 from local_stack.scaling import read_counts
@@ -74,7 +75,7 @@ def test_a_cluster_is_found_by_all_its_nodes_and_its_topics_have_three_copies() 
 
 
 def test_the_nodes_of_a_cluster_know_each_other_and_share_no_folder(tmp_path: Path) -> None:
-    nodes = build_nodes(KafkaInstallation(Jdk(Path("/jdk"), 21), Path("/kafka")), tmp_path, PORTS, 3)
+    nodes = build_nodes(JavaServer(Jdk(Path("/jdk"), 21), Path("/kafka")), tmp_path, PORTS, 3)
     assert {node.properties()["controller.quorum.voters"] for node in nodes} == {
         "1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"
     }

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.redis_programs import RedisProgram, ask, find_redis
+from local_stack.redis import RedisProgram, ask, find_redis
 
 
 def program(folder: Path, name: str, says: str, code: int = 0) -> Path:

@@ -8,7 +8,7 @@ from local_stack.errors import StackError
 from local_stack.programs import ROLES, Instance, Tier, instances, port_defaults
 from local_stack.redis import Redis
 from local_stack.state_folder import StateFolder
-from local_stack.supervisor_config import Program, render
+from local_stack.supervisor import Program, render
 
 PORTS = port_defaults() | {"API_PORT": 8000, "MOCK_PORT": 5000}
 
