@@ -11,7 +11,6 @@ from local_stack.process_status import History, ProcessStatus, read_history
 from local_stack.programs import Tier, role_instances
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import ProcessState, Supervisor
-from local_stack.watchdog_restarts import restarts_by_name
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def examine(state: StateFolder) -> list[ProcessStatus]:
     problems = ask(alive)
     notes = ask(alive, lambda one: one.note())
     deaths = read_history(state.supervisor_log) if running else {}
-    stalls = restarts_by_name(state) if running else {}
+    stalls = state.watchdog_restarts() if running else {}
 
     def status(one: StackProcess) -> ProcessStatus:
         name, stalled = one.name, stalls.get(one.name, 0)

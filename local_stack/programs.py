@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -88,30 +89,37 @@ class Instance:
         if not listens(self.port):
             return f"nothing listens on port {self.port}"
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
+            answer = self._ask()
         except httpx.HTTPError as error:
             return f"does not answer {self.role.health_path}: {str(error) or type(error).__name__}"
-        return None if answer.status_code == 200 else _reason(answer)
+        if answer.status_code == 200:
+            return None
+        said = _object(answer) or {}
+        reason = next((said[key] for key in ("problem", "reason", "detail", "status") if said.get(key)), said)
+        return f"answers {answer.status_code}" + (f": {reason}" if reason else "")
+
+    def health(self) -> dict[str, Any] | None:
+        """The JSON object that it answers about its health; None if it does not. Blocks 3 s at most."""
+        try:
+            return _object(self._ask())
+        except httpx.HTTPError:
+            return None
 
     def note(self) -> str | None:
-        """Topics that a healthy process has paused, and why; None without any. Blocks 3 s at most."""
-        if self.role.port_variable is not None:
-            return None
-        try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
-            paused: dict[str, str] = answer.json().get("paused") or {}
-        except (httpx.HTTPError, ValueError, AttributeError):
-            return None
+        """Topics that a healthy worker has paused, and why; None without any. Blocks 3 s at most."""
+        paused = {} if self.role.port_variable else (self.health() or {}).get("paused") or {}
         return "; ".join(f"{topic} is paused: {reason}" for topic, reason in paused.items()) or None
 
+    def _ask(self) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.port}{self.role.health_path}", timeout=2.5, trust_env=False)
 
-def _reason(answer: httpx.Response) -> str:
+
+def _object(answer: httpx.Response) -> dict[str, Any] | None:
     try:
-        body = answer.json()
+        said = answer.json()
     except ValueError:
-        return f"answers {answer.status_code}"
-    reason = next((body[key] for key in ("problem", "reason", "detail", "status") if body.get(key)), body)
-    return f"answers {answer.status_code}: {reason}"
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def scaled(counts: Mapping[str, int]) -> tuple[Role, ...]:
@@ -145,6 +153,12 @@ def instances(
 def role_instances(record: StackRecord) -> list[Instance]:
     """Every process of ours in a stack, in order of starting."""
     return instances(record.ports, without=record.without, roles=scaled(record.counts))
+
+
+def health_of_group(record: StackRecord, group: str) -> dict[str, dict[str, Any] | None]:
+    """The health of each process of a consumer group, by its name; None for one that does not answer. Blocking."""
+    members = [one for one in role_instances(record) if one.role.name == group and one.role.scalable]
+    return {one.name: one.health() for one in members}
 
 
 def _port_name(role: Role, number: int) -> str:

@@ -161,6 +161,20 @@ class Supervisor:
         while any(p.name in names and (p.pid or p.state == "STOPPING") for p in self.processes().values()):
             time.sleep(0.05)
 
+    def restart_stalled(self, names: Sequence[str]) -> bool:
+        """Stop these programs and start them again: some 20 s for those that must be killed.
+
+        False, and nothing is done, while `up`, `down` or `scale` changes the stack, or when nobody answers.
+        """
+        if self._state.is_being_changed():
+            return False
+        try:
+            self.stop_programs(names)
+            self.start_programs(names)
+        except (OSError, xmlrpc.client.Fault):
+            return False
+        return True
+
     def remove_programs(self, names: Sequence[str]) -> None:
         """Take stopped programs out of the supervisor. Those that it does not know are left out."""
         with self._rpc() as rpc:

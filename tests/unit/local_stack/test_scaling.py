@@ -13,7 +13,6 @@ from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances, scaled
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord, StateFolder
-from local_stack.watchdog_restarts import remember, restarts_by_name
 
 PORTS = DEFAULT_PORTS | cluster_ports(3) | port_defaults()
 
@@ -111,10 +110,10 @@ def test_the_next_start_keeps_counts_and_brokers(monkeypatch: pytest.MonkeyPatch
 def test_restarts_of_the_watchdog_are_counted_by_process(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
-    assert restarts_by_name(state) == {}
+    assert state.watchdog_restarts() == {}
     for name in ("normalizer", "normalizer-1", "normalizer"):
-        remember(state, name, "normalizer", "why")
-    assert restarts_by_name(state) == {"normalizer": 2, "normalizer-1": 1}
+        state.remember_watchdog_restart(name, "normalizer", "why")
+    assert state.watchdog_restarts() == {"normalizer": 2, "normalizer-1": 1}
 
 
 def test_others_see_that_a_command_is_changing_the_stack(tmp_path: Path) -> None:
