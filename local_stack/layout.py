@@ -1,7 +1,7 @@
 """The parts of a stack: decided when it starts, remembered, and written down for the supervisor."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,40 @@ QUORUMS = (1, 3, 5)
 """Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
 
 
-def record_at_start(
-    known: StackRecord, found: Installations, *, servers_only: bool, brokers: int | None, free_ports: bool
-) -> StackRecord:
+@dataclass(frozen=True)
+class UpOptions:
+    """Options of `headrace up`."""
+
+    free_ports: bool = False
+    servers_only: bool = False
+    ingest: bool | None = None
+    """None: only if no first ingestion has succeeded yet."""
+    brokers: int | None = None
+    """None: as many as the stack had, one at first."""
+
+
+def record_at_start(known: StackRecord, found: Installations, options: UpOptions) -> StackRecord:
     """The record of a stack that is about to start.
 
     Raises StackError when a port is none, or the number of brokers can't be had.
     """
-    count = brokers_of(known, brokers)
+    count = brokers_of(known, options.brokers)
     variables = read_variables()
     health = _health_ports(variables, known.counts)
     if "HEALTH_PORT_BASE" in variables:
         variables |= {name: str(port) for name, port in health.items()}
     defaults = DEFAULT_PORTS | cluster_ports(count) | health
-    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=free_ports)
-    return StackRecord(
+    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=options.free_ports)
+    return replace(
+        known,
         ports=ports,
         without=dict(found.without),
-        servers_only=servers_only,
-        ingested=known.ingested,
+        servers_only=options.servers_only,
         brokers=count,
-        counts=known.counts,
         redis=str(found.redis or ""),
         folder=str(Path.cwd()),
         passwords=known.passwords or make_passwords(),
+        fingerprint={},
     )
 
 

@@ -10,6 +10,7 @@ from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
 from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
 from local_stack.layout import (
+    UpOptions,
     brokers_of,
     ports_in_use,
     record_at_start,
@@ -20,9 +21,8 @@ from local_stack.layout import (
 from local_stack.orphans import clear_traces, find_orphans, stop_orphans
 from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
-from local_stack.server import Server
 from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
-from local_stack.starting import run_logged, run_shown, start_and_wait
+from local_stack.starting import run_headrace, run_logged, start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
@@ -34,18 +34,6 @@ SERVERS_TIMEOUT_SECONDS = 180.0
 
 MOST_NAMED = 5
 """Changed settings that are named in a line."""
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """Options of `headrace up`."""
-
-    free_ports: bool = False
-    servers_only: bool = False
-    ingest: bool | None = None
-    """None: only if no first ingestion has succeeded yet."""
-    brokers: int | None = None
-    """None: as many as the stack had, one at first."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,22 @@ def take_down(state: StateFolder, steps: Steps) -> bool:
     if not state.run.is_dir():
         return False
     with state.only_one("down"):
-        return _take_down(state, steps)
+        supervisor = Supervisor(state)
+        answers = supervisor.is_running()
+        was_running = answers or supervisor.process() is not None
+        if answers:
+            tiers = _running_by_tier(state, supervisor)
+            for tier in sorted(tiers, reverse=True):
+                names = ", ".join(tiers[tier])
+                with steps.step(tier.name.lower(), f"stopping {names}", f"{names} stopped"):
+                    supervisor.stop_programs(tiers[tier])
+        supervisor.shutdown()
+        if orphans := find_orphans(state):
+            was_running = True
+            with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
+                stop_orphans(orphans)
+        _clear(state)
+        return was_running
 
 
 def _bring_up(
@@ -93,17 +96,30 @@ def _bring_up(
     brokers_of(known, options.brokers)
     if joined:
         steps.note(f"The stack in {state.home} is running; checking it.")
-        _refuse_published_passwords(known)
+        if not known.passwords:
+            raise StackError(
+                "The running stack was started by a version whose passwords are published.",
+                remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
+            )
     else:
         _clear_leftovers(state, supervisor, steps)
         make_data_folder(state.data)
         require_space(state.data)
     found = _find_installations(state, steps)
-    record = _record(known, options, found, joined=joined)
-    environment = _environment(state, record)
+    if joined:
+        # It keeps its ports.
+        record = record_while_running(known, known.counts)
+        record = replace(record, servers_only=known.servers_only and options.servers_only)
+    else:
+        record = record_at_start(known, found, options)
+    # What every process inherits: the stack's addresses win over the caller's and over `.env`.
+    own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
+    environment = os.environ | addresses_of(record) | own
     servers = servers_of(state, found, record)
     if not joined:
-        _prepare(servers, state, steps)
+        folder = str(state.data.resolve())
+        with steps.step("data folders", f"preparing {folder}", folder), ThreadPoolExecutor(len(servers)) as threads:
+            list(threads.map(lambda server: server.prepare(), servers))
     write_programs(state, servers, record)
     write_variables(state, Path(record.folder))
 
@@ -132,14 +148,6 @@ def _bring_up(
 
     wanted = options.ingest if options.ingest is not None else not record.ingested
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
-
-
-def _refuse_published_passwords(known: StackRecord) -> None:
-    if not known.passwords:
-        raise StackError(
-            "The running stack was started by a version whose passwords are published.",
-            remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
-        )
 
 
 def _stop_what_changed(supervisor: Supervisor, record: StackRecord, changes: list[str], steps: Steps) -> None:
@@ -179,60 +187,13 @@ def _find_installations(state: StateFolder, steps: Steps) -> Installations:
     return found
 
 
-def _record(known: StackRecord, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
-    """The record of this start. A running stack keeps its ports."""
-    if joined:
-        record = record_while_running(known, known.counts)
-        return replace(record, servers_only=known.servers_only and options.servers_only)
-    return record_at_start(
-        known,
-        found,
-        servers_only=options.servers_only,
-        brokers=options.brokers,
-        free_ports=options.free_ports,
-    )
-
-
-def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
-    with (
-        steps.step("data folders", f"preparing {state.data.resolve()}", f"{state.data.resolve()}"),
-        ThreadPoolExecutor(len(servers)) as threads,
-    ):
-        list(threads.map(lambda server: server.prepare(), servers))
-
-
-def _environment(state: StateFolder, record: StackRecord) -> dict[str, str]:
-    """Variables that every process inherits. The stack's addresses win over the caller's and over `.env`."""
-    own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
-    return os.environ | addresses_of(record) | own
-
-
 def _ingest(state: StateFolder, environment: Mapping[str, str], steps: Steps) -> int:
     with steps.handed_over():
         steps.note("First ingestion: headrace publish --all --wait")
-        code = run_shown(("publish", "--all", "--wait"), environment)
+        code = run_headrace(("publish", "--all", "--wait"), environment)
     if code == 0:
-        state.remember_ingested()
+        state.write_record(replace(state.read_record(), ingested=True))
     return code
-
-
-def _take_down(state: StateFolder, steps: Steps) -> bool:
-    supervisor = Supervisor(state)
-    was_running = supervisor.is_running() or supervisor.process() is not None
-    if supervisor.is_running():
-        tiers = _running_by_tier(state, supervisor)
-        for tier in sorted(tiers, reverse=True):
-            names = tiers[tier]
-            what = ", ".join(names)
-            with steps.step(tier.name.lower(), f"stopping {what}", f"{what} stopped"):
-                supervisor.stop_programs(names)
-    supervisor.shutdown()
-    if orphans := find_orphans(state):
-        was_running = True
-        with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
-            stop_orphans(orphans)
-    _clear(state)
-    return was_running
 
 
 def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, list[str]]:

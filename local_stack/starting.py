@@ -120,7 +120,7 @@ def run_logged(arguments: tuple[str, ...], environment: Mapping[str, str], log: 
     """
     with log.open("a+b") as output:
         begin = output.tell()
-        code = _run(arguments, environment, output.fileno())
+        code = run_headrace(arguments, environment, output.fileno())
         output.seek(begin)
         lines = output.read().decode("utf-8", "replace").splitlines()
     if code != 0:
@@ -131,12 +131,8 @@ def run_logged(arguments: tuple[str, ...], environment: Mapping[str, str], log: 
         )
 
 
-def run_shown(arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
-    """Run `headrace ARGUMENTS` on our own terminal; its exit code. Blocking."""
-    return _run(arguments, environment, None)
-
-
-def _run(arguments: tuple[str, ...], environment: Mapping[str, str], output: int | None) -> int:
+def run_headrace(arguments: tuple[str, ...], environment: Mapping[str, str], output: int | None = None) -> int:
+    """Run `headrace ARGUMENTS`, on our own terminal without an `output`; its exit code. Blocking."""
     process = subprocess.Popen(
         own_command(*arguments),
         env=dict(environment),

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -166,10 +166,6 @@ class StateFolder:
     def write_record(self, record: StackRecord) -> None:
         """Remember this, atomically."""
         write_atomically(self._record_file, json.dumps(asdict(record), indent=2) + "\n")
-
-    def remember_ingested(self) -> None:
-        """Remember that the first ingestion has succeeded."""
-        self.write_record(replace(self.read_record(), ingested=True))
 
     def write_addresses(self, addresses: dict[str, str]) -> None:
         """Write stack.env, readable by its owner only, since it holds the database's password."""

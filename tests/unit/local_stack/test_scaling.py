@@ -7,7 +7,7 @@ from local_stack.errors import StackError
 from local_stack.installations import Installations
 from local_stack.java import Jdk
 from local_stack.kafka import build_nodes
-from local_stack.layout import brokers_of, ports_in_use, record_at_start
+from local_stack.layout import UpOptions, brokers_of, ports_in_use, record_at_start
 from local_stack.maven import JavaServer
 from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances, scaled
@@ -101,7 +101,7 @@ def test_a_cluster_without_a_useful_majority_is_refused(count: int) -> None:
 def test_the_next_start_keeps_counts_and_brokers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     known = StackRecord(PORTS, ingested=True, brokers=3, counts={"normalizer": 2})
-    record = record_at_start(known, Installations(), servers_only=False, brokers=None, free_ports=False)
+    record = record_at_start(known, Installations(), UpOptions())
     assert (record.brokers, record.counts, record.ingested) == (3, {"normalizer": 2}, True)
     assert "NORMALIZER_1_HEALTH_PORT" in record.ports
     assert record.folder == str(tmp_path)

@@ -8,8 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from mock_server.app import create_app
-from mock_server.customer_store import CustomerStore
-from mock_server.data_files import DataFileError
+from mock_server.records import CustomerStore, DataFileError
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 

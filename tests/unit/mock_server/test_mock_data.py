@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mock_server.data_files import CUSTOMERS_FILE, POSTS_FILE, SAMPLE_CUSTOMERS_FILE, DataFileError, read_records
 from mock_server.generate import build_customers, generate
+from mock_server.records import CUSTOMERS_FILE, POSTS_FILE, SAMPLE_CUSTOMERS_FILE, DataFileError, read_records
 
 
 @pytest.fixture(scope="module")
