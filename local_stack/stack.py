@@ -1,14 +1,17 @@
 """Brings a whole stack up and down: servers, schema, our processes, first ingestion."""
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
-from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
+from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations, is_server
 from local_stack.layout import (
     UpOptions,
     brokers_of,
@@ -18,9 +21,10 @@ from local_stack.layout import (
     servers_of,
     write_programs,
 )
-from local_stack.orphans import clear_traces, find_orphans, stop_orphans
+from local_stack.process_status import read_history
 from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
+from local_stack.reaper import kill_tree
 from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
 from local_stack.starting import run_headrace, run_logged, start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder, require_space
@@ -31,6 +35,9 @@ from runtime.settings import read_variables
 
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
+
+SERVER_STOP_SECONDS = 30.0
+ROLE_STOP_SECONDS = 15.0
 
 MOST_NAMED = 5
 """Changed settings that are named in a line."""
@@ -61,7 +68,7 @@ def bring_up(state: StateFolder, options: UpOptions, steps: Steps) -> UpOutcome:
             if not joined:
                 # The supervisor stops its programs in order; it may be anywhere between being forked and answering.
                 supervisor.shutdown()
-                stop_orphans(find_orphans(state))
+                _stop_orphans(_find_orphans(state))
                 _clear(state)
             raise
 
@@ -81,10 +88,10 @@ def take_down(state: StateFolder, steps: Steps) -> bool:
                 with steps.step(tier.name.lower(), f"stopping {names}", f"{names} stopped"):
                     supervisor.stop_programs(tiers[tier])
         supervisor.shutdown()
-        if orphans := find_orphans(state):
+        if orphans := _find_orphans(state):
             was_running = True
             with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
-                stop_orphans(orphans)
+                _stop_orphans(orphans)
         _clear(state)
         return was_running
 
@@ -163,10 +170,10 @@ def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -
     if process := supervisor.process():
         steps.note(f"A supervisor of this stack (pid {process.pid}) does not answer; stopping it.")
         supervisor.shutdown()
-    if orphans := find_orphans(state):
+    if orphans := _find_orphans(state):
         steps.note(f"Stopping what a killed supervisor left running: {', '.join(map(str, orphans))}.")
-        stop_orphans(orphans)
-    if traces := clear_traces(state):
+        _stop_orphans(orphans)
+    if traces := _clear(state):
         steps.note(f"Removed what a dead supervisor left behind: {', '.join(traces)}.")
 
 
@@ -205,6 +212,65 @@ def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, l
     return found
 
 
-def _clear(state: StateFolder) -> None:
-    clear_traces(state)
+def _clear(state: StateFolder) -> list[str]:
+    """Remove the addresses, and the pid file and socket of a supervisor that is gone, which are returned."""
     state.env_file.unlink(missing_ok=True)
+    traces = [path for path in (state.supervisor_pid, state.supervisor_socket) if path.exists()]
+    for path in traces:
+        path.unlink(missing_ok=True)
+    return [path.name for path in traces]
+
+
+@dataclass(frozen=True)
+class _Orphan:
+    name: str
+    process: psutil.Process
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.process.pid})"
+
+
+def _find_orphans(state: StateFolder) -> list[_Orphan]:
+    """The processes that a killed supervisor left behind and that still run. Only asked when no supervisor does.
+
+    A process is ours if the supervisor's log says that it was started with this pid and the process itself shows it,
+    since the number may belong to another by now.
+    """
+    found: list[_Orphan] = []
+    for name, history in read_history(state.supervisor_log).items():
+        for pid in history.pids:
+            try:
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE and _shows(process, name, state):
+                    found.append(_Orphan(name, process))
+            except psutil.Error:
+                continue
+    return found
+
+
+def _stop_orphans(orphans: Sequence[_Orphan]) -> None:
+    """End them as the supervisor would have: our processes first, then the servers; a kill for those that stay."""
+    _stop([orphan for orphan in orphans if not is_server(orphan.name)], ROLE_STOP_SECONDS)
+    _stop([orphan for orphan in orphans if is_server(orphan.name)], SERVER_STOP_SECONDS)
+
+
+def _shows(process: psutil.Process, name: str, state: StateFolder) -> bool:
+    # Redis and Postgres write their title over their arguments and environment, but work in their data folder.
+    if Path(process.cwd()).is_relative_to(state.data.resolve()):
+        return True
+    own = process.environ()
+    return own.get("HEADRACE_PROGRAM") == name and own.get("HEADRACE_HOME") == str(state.home)
+
+
+def _stop(orphans: list[_Orphan], timeout_seconds: float) -> None:
+    for orphan in orphans:
+        number = signal.SIGINT if orphan.name == "postgres" else signal.SIGTERM
+        try:
+            orphan.process.resume()
+            orphan.process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs([orphan.process for orphan in orphans], timeout_seconds)
+    for process in alive:
+        kill_tree(process.pid)
+    psutil.wait_procs(alive, 5)
