@@ -114,11 +114,11 @@ def write_programs(state: StateFolder, servers: list[Server], record: StackRecor
 
 def ports_in_use(record: StackRecord) -> dict[str, int]:
     """The ports on which this stack's processes listen, by their variables."""
-    watched = {one.port for one in all_processes(record)}
-    beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
+    of_clients = {one.port for one in all_processes(record)}
+    internal = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
     if "elasticsearch" not in record.without:
-        beside.add("ELASTICSEARCH_TRANSPORT_PORT")
-    return {name: port for name, port in record.ports.items() if port in watched or name in beside}
+        internal.add("ELASTICSEARCH_TRANSPORT_PORT")
+    return {name: port for name, port in record.ports.items() if port in of_clients or name in internal}
 
 
 def _health_ports(variables: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:

@@ -27,7 +27,7 @@ class ProcessStatus:
     restarts: int
     """Since the stack was started: after it had died, or because it had stalled."""
     watchdog_restarts: int
-    """Those of them that the watchdog asked for."""
+    """Restarts among these that the watchdog asked for."""
     problem: str | None
     """None when it runs."""
     note: str | None = None

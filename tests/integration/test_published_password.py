@@ -73,13 +73,13 @@ async def values(url: str, query: str) -> list[Any]:
         await connection.close()
 
 
-def test_the_published_password_opens_nothing_any_more(postgres: Postgres) -> None:
+def test_the_published_password_is_no_longer_accepted(postgres: Postgres) -> None:
     for role, password in ((OLD, OLD), ("headrace_superuser", OLD), ("headrace_superuser", "random")):
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             run_async(values(f"postgresql://{role}:{password}@127.0.0.1:{postgres.port}/{OLD}", "SELECT 1"))
 
 
-def test_all_that_was_stored_belongs_to_a_role_that_is_no_superuser(postgres: Postgres) -> None:
+def test_everything_stored_belongs_to_a_role_that_is_not_a_superuser(postgres: Postgres) -> None:
     url = postgres.addresses()["DATABASE_URL"]
     assert run_async(values(url, "SELECT name FROM names")) == ["Ada"]
     assert run_async(values(url, "SELECT nextval('row_version')")) == [7]

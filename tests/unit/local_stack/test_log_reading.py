@@ -26,14 +26,14 @@ def test_a_rotated_log_is_followed_into_its_new_file(tmp_path: Path) -> None:
         assert followed.new_lines() == ["last of the old", "first of the new"]
 
 
-def test_a_log_may_appear_later(tmp_path: Path) -> None:
+def test_a_log_that_appears_later_is_followed_from_its_beginning(tmp_path: Path) -> None:
     with FollowedLog(tmp_path / "api.log") as followed:
         assert followed.new_lines() == []
         (tmp_path / "api.log").write_text("hello\n")
         assert followed.new_lines() == ["hello"]
 
 
-def test_the_last_lines_are_of_this_start_only(tmp_path: Path) -> None:
+def test_the_last_lines_can_be_limited_to_those_after_a_position(tmp_path: Path) -> None:
     log = tmp_path / "kafka.log"
     log.write_text("before\n")
     size = log.stat().st_size

@@ -17,7 +17,7 @@ from local_stack.state_folder import StackRecord, StateFolder
 PORTS = DEFAULT_PORTS | cluster_ports(3) | port_defaults()
 
 
-def test_sinks_are_named_shortly_or_as_status_names_them() -> None:
+def test_a_sink_can_be_scaled_by_its_short_name_or_its_name_in_status() -> None:
     counts = read_counts(["normalizer=3", "postgres=2", "sink-redis=1"])
     assert counts == {"normalizer": 3, "sink-postgres": 2, "sink-redis": 1}
 
@@ -35,7 +35,7 @@ def test_sinks_are_named_shortly_or_as_status_names_them() -> None:
         ("normalizer", "'normalizer' is not a number"),
     ],
 )
-def test_what_cannot_be_scaled_is_refused_by_name(word: str, told: str) -> None:
+def test_a_role_or_a_number_that_cannot_be_scaled_to_is_refused_by_name(word: str, told: str) -> None:
     with pytest.raises(StackError, match=told):
         read_counts([word])
 
@@ -45,7 +45,7 @@ def test_a_role_that_is_named_twice_with_different_numbers_is_refused() -> None:
         read_counts(["postgres=2", "sink-postgres=3"])
 
 
-def test_a_remembered_count_makes_instances_with_ports_of_their_own() -> None:
+def test_a_role_that_was_scaled_has_instances_with_ports_of_their_own() -> None:
     counts = {"normalizer": 3}
     record = StackRecord(PORTS | port_defaults(scaled(counts)), counts=counts)
     found = {one.name: one.port for one in role_instances(record)}
@@ -54,7 +54,7 @@ def test_a_remembered_count_makes_instances_with_ports_of_their_own() -> None:
     assert len(set(found.values())) == len(found)
 
 
-def test_a_running_stack_keeps_its_ports_and_further_ones_evade_what_is_taken() -> None:
+def test_a_running_stack_keeps_its_ports_and_gets_further_ones_that_are_free() -> None:
     known = {"KAFKA_PORT": 20_500}
     defaults = {"KAFKA_PORT": 9092, "A_HEALTH_PORT": 8101, "B_HEALTH_PORT": 8111, "C_HEALTH_PORT": 20_500}
     ports = add_ports(known, defaults, available=lambda port: port != 8111)
@@ -64,7 +64,7 @@ def test_a_running_stack_keeps_its_ports_and_further_ones_evade_what_is_taken() 
     assert len(set(ports.values())) == 4
 
 
-def test_a_cluster_is_found_by_all_its_nodes_and_its_topics_have_three_copies() -> None:
+def test_a_cluster_has_the_addresses_of_all_its_nodes_and_three_copies_of_each_topic() -> None:
     record = StackRecord(PORTS, brokers=3)
     assert addresses_of(record)["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
     assert defaults_of(record) == {"TOPIC_REPLICATION": "3"}
@@ -93,7 +93,7 @@ def test_the_number_of_brokers_is_fixed_once_there_is_data() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2, 4, -1])
-def test_a_cluster_without_a_useful_majority_is_refused(count: int) -> None:
+def test_a_number_of_brokers_other_than_1_3_or_5_is_refused(count: int) -> None:
     with pytest.raises(StackError, match=f"A cluster of {count} brokers is not offered"):
         brokers_of(StackRecord(), count)
 
@@ -116,7 +116,7 @@ def test_restarts_of_the_watchdog_are_counted_by_process(tmp_path: Path) -> None
     assert state.watchdog_restarts() == {"normalizer": 2, "normalizer-1": 1}
 
 
-def test_others_see_that_a_command_is_changing_the_stack(tmp_path: Path) -> None:
+def test_other_commands_see_that_the_stack_is_being_changed(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
     assert not state.is_being_changed()

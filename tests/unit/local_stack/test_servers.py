@@ -38,7 +38,7 @@ def test_a_broker_of_three_knows_all_voters_and_replicates_its_own_topics() -> N
     assert properties["transaction.state.log.min.isr"] == "2"
 
 
-def test_older_jdks_are_spared_the_flag_that_they_do_not_know() -> None:
+def test_older_jdks_are_not_given_the_flag_that_they_do_not_know() -> None:
     def flags(major: int) -> list[str]:
         installation = JavaServer(Jdk(Path("/jdk"), major), Path("/es"))
         return Elasticsearch(installation, Path("/d/es"), 9200, 9300).command()
@@ -47,7 +47,7 @@ def test_older_jdks_are_spared_the_flag_that_they_do_not_know() -> None:
     assert "--sun-misc-unsafe-memory-access=allow" in flags(25)
 
 
-def test_java_is_told_what_somebody_wants_every_java_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_servers_get_the_options_in_jdk_java_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xlog:gc")
     node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
     servers: tuple[Server, ...] = (kafka(), node)
@@ -71,16 +71,16 @@ def test_no_password_is_among_the_arguments_of_a_server_or_in_what_it_reads(tmp_
     assert "secret" not in f"{postgres.command()} {redis.command()} {redis.configuration()} {postgres!r} {redis!r}"
 
 
-def test_the_shell_of_the_database_takes_its_password_from_a_variable() -> None:
+def test_an_address_is_split_into_the_address_without_its_password_and_the_password() -> None:
     assert apart("postgresql://u:p%40ss@127.0.0.1:5432/d") == ("postgresql://u@127.0.0.1:5432/d", "p@ss")
 
 
-def test_addresses_are_shown_without_passwords_and_otherwise_as_they_are() -> None:
+def test_addresses_are_shown_unchanged_except_for_their_passwords() -> None:
     without = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2", "ELASTICSEARCH_URL": "none", "API_PORT": "8000"}
     assert without_passwords(without | {"REDIS_URL": "redis://u:p@h:1/0"}) == without | {"REDIS_URL": "redis://u@h:1/0"}
 
 
-def test_each_server_says_under_which_variable_it_is_found(tmp_path: Path) -> None:
+def test_each_server_knows_the_variable_that_holds_its_address(tmp_path: Path) -> None:
     servers: list[Server] = [
         kafka(),
         Postgres(Path("/pg"), tmp_path, 5432, "secret"),

@@ -34,7 +34,7 @@ def test_every_program_is_restarted_logged_and_killed_with_its_children(tmp_path
     assert 'HEADRACE_PROGRAM="normalizer"' in section["environment"]
 
 
-def test_a_server_is_tried_for_over_an_hour_so_that_a_full_disk_is_an_outage_with_an_end(tmp_path: Path) -> None:
+def test_a_server_that_dies_is_started_again_for_over_an_hour(tmp_path: Path) -> None:
     server = Program.of_server(Redis("redis-server", tmp_path, 6379, "a password"), tmp_path)
     section = parse(render(StateFolder.at(tmp_path), [server]))["program:redis"]
     retries = int(section["startretries"])
@@ -46,7 +46,7 @@ def test_percent_signs_in_paths_are_not_taken_for_expansions(tmp_path: Path) -> 
     assert section["directory"] == "/work here/50%%"
 
 
-def test_a_path_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_supervisord_conf_cannot_express_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="can't be written"):
         render(StateFolder.at(tmp_path / "a ;b"), [])
 
