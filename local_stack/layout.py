@@ -19,7 +19,7 @@ from local_stack.processes import all_processes
 from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
-from local_stack.supervisor import Program, render
+from local_stack.supervisor import render
 from runtime.settings import read_variables
 
 QUORUMS = (1, 3, 5)
@@ -105,11 +105,9 @@ def servers_of(state: StateFolder, found: Installations, record: StackRecord) ->
 
 def write_programs(state: StateFolder, servers: list[Server], record: StackRecord) -> None:
     """Write the supervisor's configuration for these servers and our own processes."""
-    programs = [Program.of_server(server, state.data.resolve() / server.name) for server in servers]
-    if not record.servers_only:
-        folder = Path(record.folder) if record.folder else Path.cwd()
-        programs += [Program.of_instance(instance, folder) for instance in role_instances(record)]
-    write_atomically(state.supervisor_config, render(state, programs))
+    instances = [] if record.servers_only else role_instances(record)
+    folder = Path(record.folder) if record.folder else Path.cwd()
+    write_atomically(state.supervisor_config, render(state, servers, instances, folder))
 
 
 def ports_in_use(record: StackRecord) -> dict[str, int]:

@@ -46,29 +46,6 @@ ALREADY_DONE = (Faults.ALREADY_STARTED, Faults.NOT_RUNNING, Faults.ALREADY_ADDED
 
 
 @dataclass(frozen=True)
-class Program:
-    """One supervised process, as supervisord.conf describes it."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    tier: Tier
-    folder: Path
-    stop_signal: str
-    stop_seconds: int
-
-    @classmethod
-    def of_server(cls, server: Server, folder: Path) -> "Program":
-        """The program of a server; `folder` becomes its working folder."""
-        return cls(server.name, server.command(), server.environment(), Tier.SERVERS, folder, server.stop_signal, 30)
-
-    @classmethod
-    def of_instance(cls, instance: Instance, folder: Path) -> "Program":
-        """The program of a process of ours; `folder` is where sources.toml is looked for."""
-        return cls(instance.name, instance.command(), instance.environment(), instance.role.tier, folder, "TERM", 20)
-
-
-@dataclass(frozen=True)
 class ProcessState:
     """The supervisor's word on a program."""
 
@@ -249,8 +226,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._socket_file))
 
 
-def render(state: StateFolder, programs: Iterable[Program]) -> str:
-    """The content of supervisord.conf. Programs are started one tier after the other by `headrace up`."""
+def render(state: StateFolder, servers: Iterable[Server], instances: Iterable[Instance], folder: Path) -> str:
+    """The content of supervisord.conf; our own processes run in `folder`, where sources.toml is looked for.
+
+    Programs are started one tier after the other by `headrace up`.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     sections: dict[str, dict[str, object]] = {
         "supervisord": {
@@ -267,33 +247,36 @@ def render(state: StateFolder, programs: Iterable[Program]) -> str:
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
-        **{f"program:{program.name}": _section(state, program) for program in programs},
     }
+    for server in servers:
+        stop = {"stopsignal": server.stop_signal, "stopwaitsecs": 30}
+        place = state.data.resolve() / server.name
+        sections[f"program:{server.name}"] = _program(state, server, Tier.SERVERS, place) | stop
+    for one in instances:
+        stop = {"stopsignal": "TERM", "stopwaitsecs": 20}
+        sections[f"program:{one.name}"] = _program(state, one, one.role.tier, folder) | stop
     lines = ["; Written by `headrace up`; changes are lost at the next one."]
     for name, options in sections.items():
         lines += [f"[{name}]", *(f"{option}={_value(value)}" for option, value in options.items()), ""]
     return "\n".join(lines)
 
 
-def _section(state: StateFolder, program: Program) -> dict[str, object]:
-    # The mark tells our processes from others, should a supervisor be killed and leave them behind.
-    environment = {**program.environment, "HEADRACE_PROGRAM": program.name}
+def _program(state: StateFolder, process: Server | Instance, tier: Tier, folder: Path) -> dict[str, object]:
     return {
-        "command": shlex.join(program.command),
-        "directory": program.folder,
-        "environment": environment,
-        "priority": program.tier * 100,
+        "command": shlex.join(process.command()),
+        "directory": folder,
+        # The mark tells our processes from others, should a supervisor be killed and leave them behind.
+        "environment": {**process.environment(), "HEADRACE_PROGRAM": process.name},
+        "priority": tier * 100,
         "autostart": "false",
         "autorestart": "true",
         "startsecs": 2,
         "startretries": RETRIES,
-        "stopsignal": program.stop_signal,
-        "stopwaitsecs": program.stop_seconds,
         # The process itself drains and stops its children; only a kill must reach all of them.
         "stopasgroup": "false",
         "killasgroup": "true",
         "redirect_stderr": "true",
-        "stdout_logfile": state.log(program.name),
+        "stdout_logfile": state.log(process.name),
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": LOG_BACKUPS,
     }

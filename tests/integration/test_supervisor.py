@@ -23,7 +23,7 @@ PROGRAMS = "".join(f"[program:{name}]\ncommand=/bin/sleep 60\nautostart=false\n"
 def state(tmp_path: Path) -> Iterator[StateFolder]:
     state = StateFolder.at(tmp_path)
     state.make()
-    state.supervisor_config.write_text(client.render(state, []) + PROGRAMS)
+    state.supervisor_config.write_text(client.render(state, [], [], state.home) + PROGRAMS)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)]
     with subprocess.Popen(command) as process:
         eventually(Supervisor(state).is_running, what="it answers")

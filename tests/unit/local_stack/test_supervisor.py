@@ -8,7 +8,7 @@ from local_stack.errors import StackError
 from local_stack.programs import ROLES, Instance, Tier, instances, port_defaults
 from local_stack.redis import Redis
 from local_stack.state_folder import StateFolder
-from local_stack.supervisor import Program, render
+from local_stack.supervisor import render
 
 PORTS = port_defaults() | {"API_PORT": 8000, "MOCK_PORT": 5000}
 
@@ -19,13 +19,14 @@ def parse(text: str) -> configparser.RawConfigParser:
     return parser
 
 
-def program(role_name: str) -> Program:
+def section_of(role_name: str, home: Path) -> configparser.SectionProxy:
     role = next(role for role in ROLES if role.name == role_name)
-    return Program.of_instance(Instance(role, 0, 8101), Path("/work here/50%"))
+    text = render(StateFolder.at(home), [], [Instance(role, 0, 8101)], Path("/work here/50%"))
+    return parse(text)[f"program:{role_name}"]
 
 
 def test_every_program_is_restarted_logged_and_killed_with_its_children(tmp_path: Path) -> None:
-    section = parse(render(StateFolder.at(tmp_path), [program("normalizer")]))["program:normalizer"]
+    section = section_of("normalizer", tmp_path)
     assert section["autorestart"] == "true"
     assert section["stopsignal"] == "TERM"
     assert section["killasgroup"] == "true"
@@ -35,20 +36,19 @@ def test_every_program_is_restarted_logged_and_killed_with_its_children(tmp_path
 
 
 def test_a_server_that_dies_is_started_again_for_over_an_hour(tmp_path: Path) -> None:
-    server = Program.of_server(Redis("redis-server", tmp_path, 6379, "a password"), tmp_path)
-    section = parse(render(StateFolder.at(tmp_path), [server]))["program:redis"]
+    server = Redis("redis-server", tmp_path, 6379, "a password")
+    section = parse(render(StateFolder.at(tmp_path), [server], [], tmp_path))["program:redis"]
     retries = int(section["startretries"])
     assert sum(range(retries)) > 3600
 
 
 def test_percent_signs_in_paths_are_not_taken_for_expansions(tmp_path: Path) -> None:
-    section = parse(render(StateFolder.at(tmp_path), [program("api")]))["program:api"]
-    assert section["directory"] == "/work here/50%%"
+    assert section_of("api", tmp_path)["directory"] == "/work here/50%%"
 
 
 def test_a_path_that_supervisord_conf_cannot_express_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="can't be written"):
-        render(StateFolder.at(tmp_path / "a ;b"), [])
+        render(StateFolder.at(tmp_path / "a ;b"), [], [], tmp_path)
 
 
 def test_workers_start_before_what_feeds_them_and_stop_after_it() -> None:
