@@ -16,7 +16,7 @@ from local_stack.addresses import (
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
 from local_stack.processes import all_processes
-from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
+from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
 from local_stack.supervisor import render
@@ -88,8 +88,9 @@ def brokers_of(known: StackRecord, asked: int | None) -> int:
             remedy="Choose 1, 3 or 5: a majority of the nodes must live, so an even number endures no more losses.",
         )
     if asked is not None and known.ports and asked != known.brokers:
+        brokers = "1 broker" if known.brokers == 1 else f"{known.brokers} brokers"
         raise StackError(
-            f"This stack's data was laid out for {_brokers(known.brokers)}, not for {asked}.",
+            f"This stack's data was laid out for {brokers}, not for {asked}.",
             remedy="Delete it first (headrace clean), or use another state folder: "
             f"HEADRACE_HOME=/some/folder headrace up --brokers {asked} --free-ports",
         )
@@ -121,8 +122,4 @@ def ports_in_use(record: StackRecord) -> dict[str, int]:
 
 def _health_ports(variables: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
     base = assign_ports({"HEALTH_PORT_BASE": HEALTH_PORT_BASE}, environment=variables, remembered={}, free=False)
-    return port_defaults(scaled(counts), base["HEALTH_PORT_BASE"])
-
-
-def _brokers(count: int) -> str:
-    return "1 broker" if count == 1 else f"{count} brokers"
+    return port_defaults(counts, base["HEALTH_PORT_BASE"])

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True)
 class Role:
-    """A kind of process of ours. `count` instances of it run."""
+    """A kind of process of ours."""
 
     name: str
     arguments: tuple[str, ...]
@@ -45,7 +45,6 @@ class Role:
     """The server without which it has nothing to do, where a stack may lack that one."""
     scalable: bool = False
     """Several may share the work, as members of a consumer group that is named like the role."""
-    count: int = 1
 
 
 ROLES = (
@@ -122,37 +121,28 @@ def _object(answer: httpx.Response) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def scaled(counts: Mapping[str, int]) -> tuple[Role, ...]:
-    """The roles with as many instances as `counts` says, one where it says nothing."""
-    return tuple(replace(role, count=counts.get(role.name, 1)) for role in ROLES)
+def port_defaults(counts: Mapping[str, int] | None = None, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
+    """The customary health port of every worker instance, by the name under which it is remembered.
 
-
-def port_defaults(roles: tuple[Role, ...] = ROLES, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
-    """The customary health port of every worker instance, by the name under which it is remembered."""
-    workers = [role for role in roles if role.port_variable is None]
+    `counts` are instances of a role; roles that are not named have one.
+    """
+    workers = [role for role in ROLES if role.port_variable is None]
     return {
         _port_name(role, number): base + place + INSTANCES_APART * number
         for place, role in enumerate(workers)
-        for number in range(role.count)
+        for number in range((counts or {}).get(role.name, 1))
     }
-
-
-def instances(
-    ports: Mapping[str, int], *, without: Collection[str] = (), roles: tuple[Role, ...] = ROLES
-) -> list[Instance]:
-    """Every process of ours that a stack without these servers has, in order of starting."""
-    wanted = [role for role in roles if role.needs not in without]
-    found = [
-        Instance(role, number, ports[role.port_variable or _port_name(role, number)])
-        for role in wanted
-        for number in range(role.count)
-    ]
-    return sorted(found, key=lambda instance: instance.role.tier)
 
 
 def role_instances(record: StackRecord) -> list[Instance]:
     """Every process of ours in a stack, in order of starting."""
-    return instances(record.ports, without=record.without, roles=scaled(record.counts))
+    found = [
+        Instance(role, number, record.ports[role.port_variable or _port_name(role, number)])
+        for role in ROLES
+        if role.needs not in record.without
+        for number in range(record.counts.get(role.name, 1))
+    ]
+    return sorted(found, key=lambda instance: instance.role.tier)
 
 
 def health_of_group(record: StackRecord, group: str) -> dict[str, dict[str, Any] | None]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.log_reading import LOG_TAIL_LINES, last_lines, size_of
+from local_stack.log_reading import last_lines, size_of
 from local_stack.process_status import History, read_history
 from local_stack.processes import StackProcess, all_processes, ask
 from local_stack.programs import own_command, role_instances
@@ -118,15 +118,13 @@ def run_logged(arguments: tuple[str, ...], environment: Mapping[str, str], log: 
 
     Raises StackError with its last lines when it fails.
     """
-    with log.open("a+b") as output:
-        begin = output.tell()
+    begin = size_of(log)
+    with log.open("ab") as output:
         code = run_headrace(arguments, environment, output.fileno())
-        output.seek(begin)
-        lines = output.read().decode("utf-8", "replace").splitlines()
     if code != 0:
         raise StackError(
             f"`headrace {' '.join(arguments)}` failed (exit code {code}).",
-            log_lines=[line for line in lines if line.strip()][-LOG_TAIL_LINES:],
+            log_lines=last_lines(log, since=begin),
             remedy=f"Its whole output: {log}",
         )
 

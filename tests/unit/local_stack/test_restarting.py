@@ -5,7 +5,7 @@ import pytest
 
 from local_stack.addresses import DEFAULT_PORTS
 from local_stack.errors import StackError
-from local_stack.programs import port_defaults, role_instances, scaled
+from local_stack.programs import port_defaults, role_instances
 from local_stack.settings_of_processes import (
     CODE,
     DATASETS,
@@ -19,7 +19,7 @@ from local_stack.starting import choose
 from local_stack.state_folder import StackRecord, StateFolder
 
 COUNTS = {"normalizer": 2}
-RECORD = StackRecord(DEFAULT_PORTS | port_defaults(scaled(COUNTS)), counts=COUNTS)
+RECORD = StackRecord(DEFAULT_PORTS | port_defaults(COUNTS), counts=COUNTS)
 INSTANCES = role_instances(RECORD)
 
 

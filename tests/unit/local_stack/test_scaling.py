@@ -10,7 +10,7 @@ from local_stack.kafka import build_nodes
 from local_stack.layout import UpOptions, brokers_of, ports_in_use, record_at_start
 from local_stack.maven import JavaServer
 from local_stack.processes import server_processes
-from local_stack.programs import port_defaults, role_instances, scaled
+from local_stack.programs import port_defaults, role_instances
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord, StateFolder
 
@@ -47,7 +47,7 @@ def test_a_role_that_is_named_twice_with_different_numbers_is_refused() -> None:
 
 def test_a_role_that_was_scaled_has_instances_with_ports_of_their_own() -> None:
     counts = {"normalizer": 3}
-    record = StackRecord(PORTS | port_defaults(scaled(counts)), counts=counts)
+    record = StackRecord(PORTS | port_defaults(counts), counts=counts)
     found = {one.name: one.port for one in role_instances(record)}
     assert {"normalizer", "normalizer-1", "normalizer-2"} <= found.keys()
     assert "sink-postgres-1" not in found

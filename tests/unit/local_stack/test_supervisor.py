@@ -1,13 +1,12 @@
 import configparser
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from local_stack.errors import StackError
-from local_stack.programs import ROLES, Instance, Tier, instances, port_defaults
+from local_stack.programs import ROLES, Instance, Tier, port_defaults, role_instances
 from local_stack.redis import Redis
-from local_stack.state_folder import StateFolder
+from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import render
 
 PORTS = port_defaults() | {"API_PORT": 8000, "MOCK_PORT": 5000}
@@ -52,20 +51,22 @@ def test_a_path_that_supervisord_conf_cannot_express_is_refused(tmp_path: Path) 
 
 
 def test_workers_start_before_what_feeds_them_and_stop_after_it() -> None:
-    tiers = [instance.role.tier for instance in instances(PORTS)]
+    tiers = [instance.role.tier for instance in role_instances(StackRecord(PORTS))]
     assert tiers == sorted(tiers)
     assert Tier.SERVERS < Tier.WORKERS < Tier.FRONT
 
 
 @pytest.mark.parametrize("server", ["elasticsearch", "redis"])
 def test_without_a_server_its_sink_is_left_out_and_no_other(server: str) -> None:
-    all_names = {instance.name for instance in instances(PORTS)}
-    assert all_names - {instance.name for instance in instances(PORTS, without={server})} == {f"sink-{server}"}
+    names = {one.name for one in role_instances(StackRecord(PORTS))}
+    left = {one.name for one in role_instances(StackRecord(PORTS, without={server: "there is none"}))}
+    assert names - left == {f"sink-{server}"}
 
 
 def test_instances_of_one_role_have_names_ports_and_worker_ids_of_their_own() -> None:
-    roles = tuple(replace(role, count=3) for role in ROLES if role.name in ("normalizer", "sink-postgres"))
-    found = instances(port_defaults(roles), roles=roles)
+    counts = {"normalizer": 3, "sink-postgres": 3}
+    record = StackRecord(PORTS | port_defaults(counts), counts=counts)
+    found = [instance for instance in role_instances(record) if instance.role.name in counts]
     assert [instance.name for instance in found[:3]] == ["normalizer", "normalizer-1", "normalizer-2"]
     assert len({instance.port for instance in found}) == 6
     assert {instance.environment()["WORKER_ID"] for instance in found[:3]} == {"0", "1", "2"}
