@@ -63,13 +63,12 @@ class RunningServers:
         """
         self._reaper.start()
         chosen = [self._servers[name] for name in names or self._servers]
+        missing = [server for server in chosen if not self._alive(server.name)]
         with ThreadPoolExecutor(len(chosen) or 1) as threads:
-            list(threads.map(lambda server: server.prepare(), [s for s in chosen if not self._alive(s.name)]))
-        for server in chosen:
-            if not self._alive(server.name):
+            list(threads.map(lambda server: server.prepare(), missing))
+            for server in missing:
                 self._spawn(server)
-        deadline = time.monotonic() + timeout_seconds
-        with ThreadPoolExecutor(len(chosen) or 1) as threads:
+            deadline = time.monotonic() + timeout_seconds
             list(threads.map(lambda server: self._wait_until_well(server, deadline), chosen))
 
     def stop(self, *names: str) -> None:
