@@ -6,7 +6,7 @@ import typer
 
 from commands.output import fail
 from mock_server.app import create_app
-from mock_server.data_files import DataFileError
+from mock_server.records import DataFileError
 from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
 from runtime.settings import load_settings

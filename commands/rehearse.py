@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout, who
+from local_stack.programs import health_of_group
 from local_stack.state_folder import StateFolder
-from local_stack.watchdog_restarts import health_of_group
 from rehearsals.file import SHARES, STAGES, Kind, RefusedRehearsal, Rehearsal, begin, end, file_of, running
 from runtime.settings import Settings, load_settings
 

@@ -11,8 +11,9 @@ import typer
 from commands.output import INTERRUPTED, WRONG_USAGE, fail, stderr, stdout
 from local_stack import containers
 from local_stack.addresses import without_passwords
+from local_stack.layout import UpOptions
 from local_stack.processes import examine
-from local_stack.stack import UpOptions, UpOutcome, bring_up
+from local_stack.stack import UpOutcome, bring_up
 from local_stack.state_folder import StateFolder
 from local_stack.steps import Steps
 from local_stack.summary import count, summary_lines

@@ -1,5 +1,6 @@
 """Ports, passwords and addresses of a stack: chosen when it starts, and told to clients as URLs."""
 
+import contextlib
 import random
 import secrets
 import socket
@@ -117,13 +118,43 @@ def cluster_ports(brokers: int) -> dict[str, int]:
     }
 
 
+def claim(port: int) -> bool:
+    """Claim a loopback port until this process ends. False if somebody listens on it, or has claimed it.
+
+    A server binds its port seconds after it was chosen. Until then the claim keeps other stacks from choosing the same
+    one: it is the UDP port of that number, which no server of ours uses, and which the system releases by itself.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sign:
+        try:
+            sign.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        if not is_free(port):
+            return False
+        sign.detach()
+    return True
+
+
+def is_free(port: int) -> bool:
+    """True if a process could listen on this loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do; it lets a port be taken over from connections that are only lingering.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    # Some systems allow the bind although another process listens on all addresses.
+    return not listens(port)
+
+
 def assign_ports(
     defaults: Mapping[str, int],
     *,
     environment: Mapping[str, str],
     remembered: Mapping[str, int],
     free: bool,
-    available: Callable[[int], bool] | None = None,
+    available: Callable[[int], bool] = claim,
 ) -> dict[str, int]:
     """A port for every variable of `defaults`: the variable's own value, else the remembered one, else a free one
     (with `free`), else the default.
@@ -131,7 +162,6 @@ def assign_ports(
     With `free`, a remembered port that is no longer available is replaced as well; what is chosen is claimed. Raises
     StackError when a variable is no port, or two variables name the same one.
     """
-    available = available or claim
     chosen: dict[str, int] = {}
     for variable, default in defaults.items():
         if text := environment.get(variable):
@@ -149,12 +179,11 @@ def assign_ports(
 
 
 def add_ports(
-    known: Mapping[str, int], defaults: Mapping[str, int], available: Callable[[int], bool] | None = None
+    known: Mapping[str, int], defaults: Mapping[str, int], available: Callable[[int], bool] = claim
 ) -> dict[str, int]:
     """The known ports of a running stack, and a port for each further variable of `defaults`: its default, or a free
     one where that is taken.
     """
-    available = available or claim
     ports = {variable: known[variable] for variable in defaults if variable in known}
     candidates = _free_ports(ports, available)
     for variable, default in defaults.items():
@@ -186,36 +215,6 @@ def _refuse_twins(chosen: Mapping[str, int]) -> None:
         owners[port] = variable
 
 
-def claim(port: int) -> bool:
-    """Claim a loopback port until this process ends. False if somebody listens on it, or has claimed it.
-
-    A server binds its port seconds after it was chosen. Until then the claim keeps other stacks from choosing the same
-    one: it is the UDP port of that number, which no server of ours uses, and which the system releases by itself.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sign:
-        try:
-            sign.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        if not is_free(port):
-            return False
-        sign.detach()
-    return True
-
-
-def is_free(port: int) -> bool:
-    """True if a process could listen on this loopback port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do; it lets a port be taken over from connections that are only lingering.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    # Some systems allow the bind although another process listens on all addresses.
-    return not listens(port)
-
-
 def require_free(ports: Mapping[str, int]) -> None:
     """Raise StackError naming every port of `ports` that is taken, by whom, and which variable moves it."""
     taken = {variable: port for variable, port in ports.items() if not is_free(port)}
@@ -230,34 +229,9 @@ def require_free(ports: Mapping[str, int]) -> None:
 
 def _holder(port: int) -> str:
     """The process that listens on this port, in words."""
-    pid = next(iter(_listeners(port)), None)
-    if pid is None:
-        return "a process of another user"
-    try:
-        return f"{psutil.Process(pid).name()} (pid {pid})"
-    except psutil.Error:
-        return f"process (pid {pid})"
-
-
-def _listeners(port: int) -> Iterable[int]:
-    try:
-        connections = psutil.net_connections(kind="tcp")
-        return [
-            connection.pid
-            for connection in connections
-            if connection.status == psutil.CONN_LISTEN
-            and connection.laddr
-            and connection.laddr.port == port
-            and connection.pid is not None
-        ]
-    except psutil.AccessDenied:  # macOS tells this of all processes to root only
-        return _own_listeners(port)
-
-
-def _own_listeners(port: int) -> Iterator[int]:
     for process in psutil.process_iter():
-        try:
+        # macOS tells this of other users' processes to root only.
+        with contextlib.suppress(psutil.Error):
             if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp")):
-                yield process.pid
-        except psutil.Error:
-            continue
+                return f"{process.name()} (pid {process.pid})"
+    return "a process of another user"

@@ -11,9 +11,9 @@ from typing import Any, TextIO
 
 from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, node_name, redis_url
 from local_stack.errors import StackError
+from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.process_status import DONE, ProcessStatus
 from local_stack.programs import PROJECT
-from local_stack.server import LOG_TAIL_LINES
 from local_stack.state_folder import write_atomically
 from runtime.settings import COMPOSE_ENV
 
@@ -151,7 +151,7 @@ def status_of_container(one: Inspected) -> ProcessStatus:
 
 def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
     """Addresses of the running ones from this machine, in the order of `headrace env`."""
-    running = {service_of(one): one for one in found if _runs(one)}
+    running = {service_of(one): one for one in found if one["State"]["Running"]}
     ports = {service: port for service, one in running.items() if (port := published_port(one)) is not None}
     brokers = [ports[name] for name in BROKERS if name in ports]
     addresses = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers(brokers)} if brokers else {}
@@ -202,10 +202,6 @@ def _note(one: Inspected) -> str | None:
 def _password_in(server: Inspected) -> str:
     variables = dict(line.partition("=")[::2] for line in server["Config"].get("Env") or [])
     return str(variables.get(f"{service_of(server).upper()}_PASSWORD", ""))
-
-
-def _runs(one: Inspected) -> bool:
-    return bool(one["State"]["Running"])
 
 
 def _http(port: int) -> str:

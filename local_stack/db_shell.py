@@ -4,7 +4,7 @@ import os
 import sys
 
 from local_stack.addresses import apart
-from local_stack.postgres_programs import find_psql
+from local_stack.postgres import find_psql
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from runtime.settings import load_settings

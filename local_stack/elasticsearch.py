@@ -6,11 +6,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack import maven
 from local_stack.errors import StackError
-from local_stack.java import ELASTICSEARCH_JAVA, Jdk, find_jdk, java_variables
-from local_stack.server import LOG_TAIL_LINES, NoAnswer, get, listens
-from local_stack.unprivileged import own, reachable, show, unprivileged
+from local_stack.java import Jdk, find_jdk, java_variables
+from local_stack.log_reading import LOG_TAIL_LINES
+from local_stack.maven import ARTIFACTS, JavaServer, resolve, version_of
+from local_stack.server import NoAnswer, get, listens
+from local_stack.unprivileged import own, show, unprivileged
+
+JAVA = 21
+"""Elasticsearch 9.x is compiled for Java 21."""
 
 HEAP_MB = 512
 
@@ -27,46 +31,36 @@ UNSAFE_ACCESS_FLAG_SINCE = 23
 """Older JDKs refuse to start with --sun-misc-unsafe-memory-access; newer ones warn without it."""
 
 
-@dataclass(frozen=True)
-class ElasticsearchInstallation:
-    """A JDK and the node's folder: `lib`, `modules`, `plugins`, `app` (our launcher)."""
-
-    jdk: Jdk
-    folder: Path
-
-
-def find_elasticsearch() -> ElasticsearchInstallation | str:
+def find_elasticsearch() -> JavaServer | str:
     """Find a JDK and resolve the node (blocking: a minute the first time), or say why there can be none.
 
     Raises StackError when Maven or the compiler fails: then one was possible.
     """
-    jdk = find_jdk(ELASTICSEARCH_JAVA)
+    jdk = find_jdk(JAVA)
     if jdk is None:
-        return f"no JDK {ELASTICSEARCH_JAVA} or newer was found"
-    folder = maven.resolve("elasticsearch", lambda folder: _lay_out(folder, jdk))
-    return ElasticsearchInstallation(jdk.where_servers_can_run_it(), reachable(folder))
+        return f"no JDK {JAVA} or newer was found"
+    return resolve("elasticsearch", jdk, lambda folder: _lay_out(folder, jdk))
 
 
 def _lay_out(folder: Path, jdk: Jdk) -> None:
+    """Make `modules`, `plugins` and `app` (our launcher) beside `lib`."""
     lib, module = folder / "lib", folder / "modules" / "transport-netty4"
     module.mkdir(parents=True)
     for pattern in ("netty-*.jar", "transport-netty4-*.jar"):
         for jar in lib.glob(pattern):
             jar.rename(module / jar.name)
-    artifacts = maven.ARTIFACTS / "elasticsearch"
+    artifacts = ARTIFACTS / "elasticsearch"
     descriptor = (artifacts / "plugin-descriptor.properties").read_text()
-    (module / "plugin-descriptor.properties").write_text(
-        descriptor.replace("@VERSION@", maven.version_of("elasticsearch"))
-    )
+    (module / "plugin-descriptor.properties").write_text(descriptor.replace("@VERSION@", version_of("elasticsearch")))
     (folder / "plugins").mkdir()
     app = folder / "app"
-    compiler = [jdk.javac, "--release", str(ELASTICSEARCH_JAVA), "-cp", f"{lib}/*", "-d", str(app)]
+    compiler = [jdk.path("javac"), "--release", str(JAVA), "-cp", f"{lib}/*", "-d", str(app)]
     done = subprocess.run(
         [*compiler, str(artifacts / "EsNode.java")], capture_output=True, text=True, timeout=120, check=False
     )
     if done.returncode != 0:
         raise StackError(
-            f"The launcher of Elasticsearch did not compile with {jdk.javac}.",
+            f"The launcher of Elasticsearch did not compile with {compiler[0]}.",
             log_lines=(done.stdout + done.stderr).splitlines()[:LOG_TAIL_LINES],
             remedy="Check that JDK, or set JAVA_HOME to another one.",
         )
@@ -76,7 +70,7 @@ def _lay_out(folder: Path, jdk: Jdk) -> None:
 class Elasticsearch:
     """A single node; implements Server."""
 
-    installation: ElasticsearchInstallation
+    installation: JavaServer
     data: Path
     port: int
     transport_port: int
@@ -99,13 +93,9 @@ class Elasticsearch:
         self._link_zstd()
         settings, logging = self._config / "elasticsearch.yml", self._config / "log4j2.properties"
         settings.write_text(self.configuration())
-        shutil.copyfile(maven.ARTIFACTS / "elasticsearch" / "log4j2.properties", logging)
+        shutil.copyfile(ARTIFACTS / "elasticsearch" / "log4j2.properties", logging)
         for file in (settings, logging):
             show(file)
-
-    @property
-    def _config(self) -> Path:
-        return self.data / "config"
 
     def _link_zstd(self) -> None:
         """Let the node find the system's zstd, which only `best_compression` needs; without it, it logs a warning."""
@@ -133,11 +123,15 @@ class Elasticsearch:
             ]
         )
 
+    @property
+    def _config(self) -> Path:
+        return self.data / "config"
+
     def command(self) -> list[str]:
         jdk, folder = self.installation.jdk, self.installation.folder
         unsafe = ["--sun-misc-unsafe-memory-access=allow"] if jdk.major >= UNSAFE_ACCESS_FLAG_SINCE else []
         words = [
-            jdk.java,
+            jdk.path("java"),
             f"-Xms{HEAP_MB}m",
             f"-Xmx{HEAP_MB}m",
             "-XX:+UseSerialGC",

@@ -5,25 +5,23 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation, find_elasticsearch
+from local_stack.elasticsearch import Elasticsearch, find_elasticsearch
 from local_stack.errors import StackError
-from local_stack.kafka import KafkaInstallation, build_nodes, find_kafka
-from local_stack.postgres import Postgres
-from local_stack.postgres_programs import PostgresPrograms, find_postgres
-from local_stack.redis import Redis
-from local_stack.redis_programs import RedisProgram, find_redis
+from local_stack.kafka import build_nodes, find_kafka
+from local_stack.maven import JavaServer
+from local_stack.postgres import Postgres, find_postgres
+from local_stack.redis import Redis, RedisProgram, find_redis
 from local_stack.server import Server
 from local_stack.unprivileged import reachable
 
 SERVER_NAMES = ("kafka", "postgres", "redis", "elasticsearch")
 """In order of starting."""
-
 
 INSTEAD = {
     "redis": "reads come from Postgres",
@@ -46,10 +44,10 @@ def is_server(program: str) -> bool:
 class Installations:
     """The programs that were found; None for servers that were not asked for."""
 
-    kafka: KafkaInstallation | None = None
-    postgres: PostgresPrograms | None = None
+    kafka: JavaServer | None = None
+    postgres: Path | None = None
     redis: RedisProgram | None = None
-    elasticsearch: ElasticsearchInstallation | None = None
+    elasticsearch: JavaServer | None = None
     without: Mapping[str, str] = field(default_factory=dict)
     """Servers that were asked for and can't be had, and why."""
 
@@ -66,7 +64,7 @@ def find_installations(
         raise ValueError(f"unknown servers: {', '.join(sorted(unknown))}")
     searches: dict[str, Callable[[], object]] = {
         "postgres": lambda: find_postgres(data / "postgres" if data else None),
-        "redis": _find_redis,
+        "redis": find_redis,
         "kafka": find_kafka,
         "elasticsearch": find_elasticsearch,
     }
@@ -81,11 +79,6 @@ def find_installations(
             else:
                 found[name] = answer
     return Installations(**found, without=without)
-
-
-def _find_redis() -> RedisProgram | str:
-    found = find_redis()
-    return found if isinstance(found, str) else replace(found, program=str(reachable(Path(found.program))))
 
 
 def build_servers(
@@ -108,7 +101,8 @@ def build_servers(
         port, password = ports["POSTGRES_PORT"], passwords["postgres"]
         servers.append(Postgres(found.postgres, data / "postgres", port, password, superuser_password))
     if found.redis:
-        servers.append(Redis(found.redis.program, data / "redis", ports["REDIS_PORT"], passwords["redis"]))
+        program = str(reachable(Path(found.redis.program)))
+        servers.append(Redis(program, data / "redis", ports["REDIS_PORT"], passwords["redis"]))
     if found.elasticsearch:
         http, transport = ports["ELASTICSEARCH_PORT"], ports["ELASTICSEARCH_TRANSPORT_PORT"]
         servers.append(Elasticsearch(found.elasticsearch, data / "elasticsearch", http, transport))

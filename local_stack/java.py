@@ -9,14 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from local_stack.unprivileged import reachable
-
-KAFKA_JAVA = 17
-"""Kafka 4.x brokers are compiled for Java 17."""
-
-ELASTICSEARCH_JAVA = 21
-"""Elasticsearch 9.x is compiled for Java 21."""
-
 
 @dataclass(frozen=True)
 class Jdk:
@@ -25,22 +17,19 @@ class Jdk:
     home: Path
     major: int
 
-    @property
-    def java(self) -> str:
-        return str(self.home / "bin" / "java")
-
-    @property
-    def javac(self) -> str:
-        return str(self.home / "bin" / "javac")
-
-    def where_servers_can_run_it(self) -> "Jdk":
-        """The JDK, or a copy of it; see `reachable`."""
-        return Jdk(reachable(self.home), self.major)
+    def path(self, program: str) -> str:
+        return str(self.home / "bin" / program)
 
 
 def find_jdk(at_least: int) -> Jdk | None:
     """The first JDK of this major version or newer: JAVA_HOME, then PATH, then the usual folders, newest first."""
     return next((jdk for jdk in _installed() if jdk.major >= at_least), None)
+
+
+def java_variables() -> dict[str, str]:
+    """Options for every JVM, which Java itself reads. Root's servers get no other variables."""
+    options = os.environ.get("JDK_JAVA_OPTIONS")
+    return {"JDK_JAVA_OPTIONS": options} if options else {}
 
 
 @cache
@@ -80,12 +69,6 @@ def _inspect(home: Path) -> Jdk | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return Jdk(home, major) if (major := java_major(answer.stdout + answer.stderr)) else None
-
-
-def java_variables() -> dict[str, str]:
-    """Options for every JVM, which Java itself reads. Root's servers get no other variables."""
-    options = os.environ.get("JDK_JAVA_OPTIONS")
-    return {"JDK_JAVA_OPTIONS": options} if options else {}
 
 
 def java_major(version_line: str) -> int | None:

@@ -13,15 +13,19 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from local_stack import maven
 from local_stack.addresses import bootstrap_servers, node_name, node_ports
 from local_stack.errors import StackError
-from local_stack.java import KAFKA_JAVA, Jdk, find_jdk, java_variables
-from local_stack.server import LOG_TAIL_LINES, listens
-from local_stack.unprivileged import own, reachable, show, unprivileged
+from local_stack.java import find_jdk, java_variables
+from local_stack.log_reading import LOG_TAIL_LINES
+from local_stack.maven import ARTIFACTS, JavaServer, resolve
+from local_stack.server import listens
+from local_stack.unprivileged import own, show, unprivileged
 
 CLUSTER_ID = "aGVhZHJhY2UtbG9jYWwtMQ"
 """Any 16 bytes in URL-safe base64; the same for every node of the local cluster."""
+
+JAVA = 17
+"""Kafka 4.x brokers are compiled for Java 17."""
 
 HEAP_MB = 512
 
@@ -32,38 +36,26 @@ _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
 
-@dataclass(frozen=True)
-class KafkaInstallation:
-    """A JDK and the broker's jars."""
-
-    jdk: Jdk
-    folder: Path
-
-
-def find_kafka() -> KafkaInstallation:
+def find_kafka() -> JavaServer:
     """Find a JDK and resolve the broker's jars (blocking: a minute the first time).
 
     Raises StackError when either is missing.
     """
-    jdk = find_jdk(KAFKA_JAVA)
+    jdk = find_jdk(JAVA)
     if jdk is None:
         raise StackError(
-            f"No JDK {KAFKA_JAVA} or newer: looked at JAVA_HOME, PATH and the usual folders. Kafka runs on it.",
+            f"No JDK {JAVA} or newer: looked at JAVA_HOME, PATH and the usual folders. Kafka runs on it.",
             remedy="Install JDK 21 or newer, which Elasticsearch needs too "
             "(Debian/Ubuntu: apt install openjdk-21-jdk-headless; macOS: brew install openjdk@21), or set JAVA_HOME.",
         )
-    return KafkaInstallation(jdk.where_servers_can_run_it(), reachable(maven.resolve("kafka", _lay_out)))
-
-
-def _lay_out(folder: Path) -> None:
-    shutil.copy(maven.ARTIFACTS / "kafka" / "log4j2.properties", folder)
+    return resolve("kafka", jdk, lambda folder: shutil.copy(ARTIFACTS / "kafka" / "log4j2.properties", folder))
 
 
 @dataclass(frozen=True)
 class Kafka:
     """A broker; implements Server."""
 
-    installation: KafkaInstallation
+    installation: JavaServer
     data: Path
     port: int
     controller_port: int
@@ -165,7 +157,7 @@ class Kafka:
     def _java(self, *options: str) -> list[str]:
         folder = self.installation.folder
         return [
-            self.installation.jdk.java,
+            self.installation.jdk.path("java"),
             f"-Xmx{HEAP_MB}m",
             "-Xms128m",
             "-XX:+UseG1GC",
@@ -179,7 +171,7 @@ class Kafka:
         ]
 
 
-def build_nodes(installation: KafkaInstallation, data: Path, ports: Mapping[str, int], brokers: int = 1) -> list[Kafka]:
+def build_nodes(installation: JavaServer, data: Path, ports: Mapping[str, int], brokers: int = 1) -> list[Kafka]:
     """The nodes of a cluster, each with a folder of its own under `data`. The ports are those of `node_ports`."""
     nodes = range(1, brokers + 1)
     named = {node: node_ports(node) for node in nodes}

@@ -1,7 +1,7 @@
 """The parts of a stack: decided when it starts, remembered, and written down for the supervisor."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,50 @@ from local_stack.addresses import (
 from local_stack.errors import StackError
 from local_stack.installations import Installations, build_servers
 from local_stack.processes import all_processes
-from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances, scaled
+from local_stack.programs import HEALTH_PORT_BASE, port_defaults, role_instances
 from local_stack.server import Server
 from local_stack.state_folder import StackRecord, StateFolder, write_atomically
-from local_stack.supervisor_config import Program, render
+from local_stack.supervisor import render
 from runtime.settings import read_variables
 
 QUORUMS = (1, 3, 5)
 """Sizes of a Kafka cluster: with an even number of nodes no more of them may be lost than with one node less."""
 
 
-def record_at_start(
-    known: StackRecord, found: Installations, *, servers_only: bool, brokers: int | None, free_ports: bool
-) -> StackRecord:
+@dataclass(frozen=True)
+class UpOptions:
+    """Options of `headrace up`."""
+
+    free_ports: bool = False
+    servers_only: bool = False
+    ingest: bool | None = None
+    """None: only if no first ingestion has succeeded yet."""
+    brokers: int | None = None
+    """None: as many as the stack had, one at first."""
+
+
+def record_at_start(known: StackRecord, found: Installations, options: UpOptions) -> StackRecord:
     """The record of a stack that is about to start.
 
     Raises StackError when a port is none, or the number of brokers can't be had.
     """
-    count = brokers_of(known, brokers)
+    count = brokers_of(known, options.brokers)
     variables = read_variables()
     health = _health_ports(variables, known.counts)
     if "HEALTH_PORT_BASE" in variables:
         variables |= {name: str(port) for name, port in health.items()}
     defaults = DEFAULT_PORTS | cluster_ports(count) | health
-    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=free_ports)
-    return StackRecord(
+    ports = assign_ports(defaults, environment=variables, remembered=known.ports, free=options.free_ports)
+    return replace(
+        known,
         ports=ports,
         without=dict(found.without),
-        servers_only=servers_only,
-        ingested=known.ingested,
+        servers_only=options.servers_only,
         brokers=count,
-        counts=known.counts,
         redis=str(found.redis or ""),
         folder=str(Path.cwd()),
         passwords=known.passwords or make_passwords(),
+        fingerprint={},
     )
 
 
@@ -78,8 +88,9 @@ def brokers_of(known: StackRecord, asked: int | None) -> int:
             remedy="Choose 1, 3 or 5: a majority of the nodes must live, so an even number endures no more losses.",
         )
     if asked is not None and known.ports and asked != known.brokers:
+        brokers = "1 broker" if known.brokers == 1 else f"{known.brokers} brokers"
         raise StackError(
-            f"This stack's data was laid out for {_brokers(known.brokers)}, not for {asked}.",
+            f"This stack's data was laid out for {brokers}, not for {asked}.",
             remedy="Delete it first (headrace clean), or use another state folder: "
             f"HEADRACE_HOME=/some/folder headrace up --brokers {asked} --free-ports",
         )
@@ -95,26 +106,20 @@ def servers_of(state: StateFolder, found: Installations, record: StackRecord) ->
 
 def write_programs(state: StateFolder, servers: list[Server], record: StackRecord) -> None:
     """Write the supervisor's configuration for these servers and our own processes."""
-    programs = [Program.of_server(server, state.data.resolve() / server.name) for server in servers]
-    if not record.servers_only:
-        folder = Path(record.folder) if record.folder else Path.cwd()
-        programs += [Program.of_instance(instance, folder) for instance in role_instances(record)]
-    write_atomically(state.supervisor_config, render(state, programs))
+    instances = [] if record.servers_only else role_instances(record)
+    folder = Path(record.folder) if record.folder else Path.cwd()
+    write_atomically(state.supervisor_config, render(state, servers, instances, folder))
 
 
 def ports_in_use(record: StackRecord) -> dict[str, int]:
     """The ports on which this stack's processes listen, by their variables."""
-    watched = {one.port for one in all_processes(record)}
-    beside = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
+    of_clients = {one.port for one in all_processes(record)}
+    internal = {node_ports(node)[1] for node in range(1, record.brokers + 1)}
     if "elasticsearch" not in record.without:
-        beside.add("ELASTICSEARCH_TRANSPORT_PORT")
-    return {name: port for name, port in record.ports.items() if port in watched or name in beside}
+        internal.add("ELASTICSEARCH_TRANSPORT_PORT")
+    return {name: port for name, port in record.ports.items() if port in of_clients or name in internal}
 
 
 def _health_ports(variables: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
     base = assign_ports({"HEALTH_PORT_BASE": HEALTH_PORT_BASE}, environment=variables, remembered={}, free=False)
-    return port_defaults(scaled(counts), base["HEALTH_PORT_BASE"])
-
-
-def _brokers(count: int) -> str:
-    return "1 broker" if count == 1 else f"{count} brokers"
+    return port_defaults(counts, base["HEALTH_PORT_BASE"])

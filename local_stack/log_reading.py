@@ -1,19 +1,60 @@
-"""Reads the log files of several processes, and follows them as they grow and are rotated."""
+"""Reads the ends of log files, and follows several as they grow and are rotated."""
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from local_stack.server import last_lines
+LOG_TAIL_LINES = 15
 
 POLL_SECONDS = 0.25
 
 
+def size_of(log: Path) -> int:
+    """The length of a log file in bytes; 0 where there is none."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def last_lines(log: Path, count: int = LOG_TAIL_LINES, *, since: int = 0) -> list[str]:
+    """The last lines of a log file, of those after byte `since` if it hasn't been rotated meanwhile; empty where there
+    is none. Reads 64 KB at most.
+    """
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 65_536, since if since <= end else 0))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return list(deque((line for line in lines if line.strip()), maxlen=count))
+
+
+def tail(logs: Sequence[Path], count: int) -> Iterator[tuple[str, str]]:
+    """The last lines of each log, as (stem, line)."""
+    for log in logs:
+        for line in last_lines(log, count):
+            yield log.stem, line
+
+
+def follow(logs: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """New lines of all logs as they are written, as (stem, line). Endless; blocks between lines."""
+    with ExitStack() as files:
+        followed = {log.stem: files.enter_context(FollowedLog(log)) for log in logs}
+        while True:
+            found = [(name, line) for name, one in followed.items() for line in one.new_lines()]
+            yield from found
+            if not found:
+                time.sleep(POLL_SECONDS)
+
+
 class FollowedLog:
-    """One growing file; survives its rotation and its not being there yet. Use as a context manager."""
+    """One growing file, from its present end on; survives its rotation and its not being there yet.
+
+    Use as a context manager.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,41 +62,29 @@ class FollowedLog:
         self._rest = b""
 
     def __enter__(self) -> Self:
+        self._read()  # leaves out what is there already
+        self._rest = b""
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def start_at_end(self) -> None:
-        """Leave out what is there already."""
-        self._open()
-        if self._file is not None:
-            self._file.seek(0, os.SEEK_END)
-
     def new_lines(self) -> list[str]:
         """Complete lines since the last call."""
-        if not self._open():
-            return []
         lines = self._read()
         if self._was_rotated():
             self._close()
-            if self._open():
-                lines += self._read()
+            lines += self._read()
         return lines
 
     def _read(self) -> list[str]:
         if self._file is None:
-            return []
-        *complete, self._rest = (self._rest + self._file.read()).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in complete]
-
-    def _open(self) -> bool:
-        if self._file is None:
             try:
                 self._file = self._path.open("rb")
             except FileNotFoundError:
-                return False
-        return True
+                return []
+        *complete, self._rest = (self._rest + self._file.read()).split(b"\n")
+        return [line.decode("utf-8", "replace") for line in complete]
 
     def _was_rotated(self) -> bool:
         if self._file is None:
@@ -70,23 +99,3 @@ class FollowedLog:
         if self._file is not None:
             self._file.close()
         self._file, self._rest = None, b""
-
-
-def tail(logs: Sequence[Path], count: int) -> Iterator[tuple[str, str]]:
-    """The last lines of each log, as (stem, line)."""
-    for log in logs:
-        for line in last_lines(log, count):
-            yield log.stem, line
-
-
-def follow(logs: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """New lines of all logs as they are written, as (stem, line). Endless; blocks between lines."""
-    with ExitStack() as files:
-        followed = {log.stem: files.enter_context(FollowedLog(log)) for log in logs}
-        for one in followed.values():
-            one.start_at_end()
-        while True:
-            found = [(name, line) for name, one in followed.items() for line in one.new_lines()]
-            yield from found
-            if not found:
-                time.sleep(POLL_SECONDS)

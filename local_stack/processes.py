@@ -7,11 +7,10 @@ from functools import partial
 
 from local_stack import elasticsearch, kafka, postgres, redis
 from local_stack.addresses import node_name, node_ports
-from local_stack.process_status import ProcessStatus
+from local_stack.process_status import History, ProcessStatus, read_history
 from local_stack.programs import Tier, role_instances
 from local_stack.state_folder import StackRecord, StateFolder
-from local_stack.supervisor import History, ProcessState, Supervisor, read_history
-from local_stack.watchdog_restarts import restarts_by_name
+from local_stack.supervisor import ProcessState, Supervisor
 
 
 @dataclass(frozen=True)
@@ -55,30 +54,6 @@ def all_processes(record: StackRecord) -> list[StackProcess]:
     return [*server_processes(record), *own_processes(record)] if record.ports else []
 
 
-def examine(state: StateFolder) -> list[ProcessStatus]:
-    """The status of every process of the stack now. Blocking: 6 s at most, since all are asked at once."""
-    processes = all_processes(state.read_record())
-    supervisor = Supervisor(state)
-    if not supervisor.is_running():
-        return [_status(one, None, 0, 0) for one in processes]
-    supervised = {process.name: process for process in supervisor.processes()}
-    alive = [one for one in processes if (known := supervised.get(one.name)) and known.pid]
-    problems = ask(alive)
-    notes = ask(alive, lambda one: one.note())
-    history, stalls = read_history(state.supervisor_log), restarts_by_name(state)
-    return [
-        _status(
-            one,
-            supervised.get(one.name),
-            history.get(one.name, History()).restarts,
-            stalls[one.name],
-            problems.get(one.name),
-            notes.get(one.name),
-        )
-        for one in processes
-    ]
-
-
 def ask(
     processes: Iterable[StackProcess], question: Callable[[StackProcess], str | None] = lambda one: one.problem()
 ) -> dict[str, str | None]:
@@ -89,22 +64,36 @@ def ask(
     return dict(zip((one.name for one in asked), answers, strict=True))
 
 
-def _status(
-    one: StackProcess,
-    known: ProcessState | None,
-    deaths: int,
-    stalls: int,
-    problem: str | None = None,
-    note: str | None = None,
-) -> ProcessStatus:
+def examine(state: StateFolder) -> list[ProcessStatus]:
+    """The status of every process of the stack now. Blocking: 6 s at most, since all are asked at once."""
+    processes = all_processes(state.read_record())
+    supervisor = Supervisor(state)
+    running = supervisor.is_running()
+    known = supervisor.processes() if running else {}
+    alive = [one for one in processes if one.name in known and known[one.name].pid]
+    problems = ask(alive)
+    notes = ask(alive, lambda one: one.note())
+    deaths = read_history(state.supervisor_log) if running else {}
+    stalls = state.watchdog_restarts() if running else {}
+
+    def status(one: StackProcess) -> ProcessStatus:
+        name, stalled = one.name, stalls.get(one.name, 0)
+        pid, word, problem = _judge(known.get(name), problems.get(name))
+        restarts = deaths.get(name, History()).restarts + stalled
+        return ProcessStatus(name, pid, word, one.port, restarts, stalled, problem, notes.get(name))
+
+    return [status(one) for one in processes]
+
+
+def _judge(known: ProcessState | None, problem: str | None) -> tuple[int | None, str, str | None]:
+    """The pid, the state and the problem of a process, from the supervisor's word and its own answer."""
     state = known.state.lower() if known else "stopped"
-    pid = known.pid if known else None
-    if pid is None:
+    if known is None or known.pid is None:
         # Between its death and its next start the supervisor may still say RUNNING or STARTING of it.
         state = "exited" if state in ("running", "starting") else state
-        problem = f"the process is not there ({state})"
-    elif problem is None and state == "starting":
+        return None, state, f"the process is not there ({state})"
+    if problem is None and state == "starting":
         state = "running"
     elif problem is not None and state == "running":
         state = "unhealthy"
-    return ProcessStatus(one.name, pid, state, one.port, deaths + stalls, stalls, problem, note)
+    return known.pid, state, problem

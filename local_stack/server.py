@@ -1,14 +1,9 @@
-"""The protocol of local servers, whether the supervisor or a test runs them; and the ends of logs."""
+"""The protocol of local servers, whether the supervisor or a test runs them."""
 
 import json
-import os
 import socket
-from collections import deque
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import Any, Protocol
-
-LOG_TAIL_LINES = 15
 
 ANSWER_SECONDS = 2.5
 
@@ -76,23 +71,3 @@ def get(port: int, path: str, seconds: float = ANSWER_SECONDS) -> tuple[int, Any
         return answer.status, json.loads(body)
     except ValueError:
         return answer.status, None
-
-
-def size_of(log: Path) -> int:
-    """The length of a log file in bytes; 0 where there is none."""
-    return log.stat().st_size if log.exists() else 0
-
-
-def last_lines(log: Path, count: int = LOG_TAIL_LINES, *, since: int = 0) -> list[str]:
-    """The last lines of a log file, of those after byte `since` if it hasn't been rotated meanwhile; empty where there
-    is none. Reads 64 KB at most.
-    """
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            end = file.tell()
-            file.seek(max(0, end - 65_536, since if since <= end else 0))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    return list(deque((line for line in lines if line.strip()), maxlen=count))

@@ -15,8 +15,9 @@ import psutil
 from local_stack.addresses import DEFAULT_PORTS, assign_ports, cluster_ports, make_passwords
 from local_stack.errors import StackError
 from local_stack.installations import SERVER_NAMES, build_servers, find_installations
+from local_stack.log_reading import last_lines
 from local_stack.reaper import Reaper, kill_tree
-from local_stack.server import Server, last_lines
+from local_stack.server import Server
 from local_stack.unprivileged import delete_data_folder, make_data_folder
 
 START_TIMEOUT_SECONDS = 120.0
@@ -62,13 +63,12 @@ class RunningServers:
         """
         self._reaper.start()
         chosen = [self._servers[name] for name in names or self._servers]
+        missing = [server for server in chosen if not self._alive(server.name)]
         with ThreadPoolExecutor(len(chosen) or 1) as threads:
-            list(threads.map(lambda server: server.prepare(), [s for s in chosen if not self._alive(s.name)]))
-        for server in chosen:
-            if not self._alive(server.name):
+            list(threads.map(lambda server: server.prepare(), missing))
+            for server in missing:
                 self._spawn(server)
-        deadline = time.monotonic() + timeout_seconds
-        with ThreadPoolExecutor(len(chosen) or 1) as threads:
+            deadline = time.monotonic() + timeout_seconds
             list(threads.map(lambda server: self._wait_until_well(server, deadline), chosen))
 
     def stop(self, *names: str) -> None:

@@ -80,9 +80,10 @@ def fingerprint(folder: Path) -> dict[str, str]:
     variables = read_variables(folder)
     names = variables.keys() & (_SETTINGS | referred_to(folder))
     digests = {name: _digest(variables[name].encode()) for name in names}
-    code = [file for package in _PACKAGES for file in sorted((PROJECT / package).rglob("*.py"))]
-    datasets = [file for file in code if file.is_relative_to(PROJECT / "schemas")]
-    return digests | {CODE: _digest_of(code), DATASETS: _digest_of(datasets)}
+    for name, packages in ((CODE, _PACKAGES), (DATASETS, ("schemas",))):
+        files = [file for package in packages for file in sorted((PROJECT / package).rglob("*.py"))]
+        digests[name] = _digest(b"".join(str(file).encode() + file.read_bytes() for file in files))
+    return digests
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -110,10 +111,6 @@ def referred_to(folder: Path) -> set[str]:
     except (OSError, UnicodeDecodeError):
         return set()
     return set(_VARIABLE.findall(text)) - OF_THE_STACK
-
-
-def _digest_of(files: Sequence[Path]) -> str:
-    return _digest(b"".join(str(file).encode() + file.read_bytes() for file in files))
 
 
 def _digest(content: bytes) -> str:

@@ -1,15 +1,19 @@
 """Brings a whole stack up and down: servers, schema, our processes, first ingestion."""
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from local_stack.addresses import addresses_of, defaults_of, require_free
 from local_stack.errors import StackError
-from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations
+from local_stack.installations import INSTEAD, SERVER_NAMES, Installations, find_installations, is_server
 from local_stack.layout import (
+    UpOptions,
     brokers_of,
     ports_in_use,
     record_at_start,
@@ -17,12 +21,12 @@ from local_stack.layout import (
     servers_of,
     write_programs,
 )
-from local_stack.orphans import clear_traces, find_orphans, stop_orphans
+from local_stack.process_status import read_history
 from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
-from local_stack.server import Server
+from local_stack.reaper import kill_tree
 from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
-from local_stack.starting import run_logged, run_shown, start_and_wait
+from local_stack.starting import run_headrace, run_logged, start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.steps import Steps
 from local_stack.supervisor import Supervisor
@@ -32,20 +36,11 @@ from runtime.settings import read_variables
 SERVERS_TIMEOUT_SECONDS = 180.0
 """Elasticsearch takes 7 s on a quiet machine, and over a minute on a CI machine that shares two cores."""
 
+SERVER_STOP_SECONDS = 30.0
+ROLE_STOP_SECONDS = 15.0
+
 MOST_NAMED = 5
 """Changed settings that are named in a line."""
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """Options of `headrace up`."""
-
-    free_ports: bool = False
-    servers_only: bool = False
-    ingest: bool | None = None
-    """None: only if no first ingestion has succeeded yet."""
-    brokers: int | None = None
-    """None: as many as the stack had, one at first."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def bring_up(state: StateFolder, options: UpOptions, steps: Steps) -> UpOutcome:
             if not joined:
                 # The supervisor stops its programs in order; it may be anywhere between being forked and answering.
                 supervisor.shutdown()
-                stop_orphans(find_orphans(state))
+                _stop_orphans(_find_orphans(state))
                 _clear(state)
             raise
 
@@ -83,7 +78,22 @@ def take_down(state: StateFolder, steps: Steps) -> bool:
     if not state.run.is_dir():
         return False
     with state.only_one("down"):
-        return _take_down(state, steps)
+        supervisor = Supervisor(state)
+        answers = supervisor.is_running()
+        was_running = answers or supervisor.process() is not None
+        if answers:
+            tiers = _running_by_tier(state, supervisor)
+            for tier in sorted(tiers, reverse=True):
+                names = ", ".join(tiers[tier])
+                with steps.step(tier.name.lower(), f"stopping {names}", f"{names} stopped"):
+                    supervisor.stop_programs(tiers[tier])
+        supervisor.shutdown()
+        if orphans := _find_orphans(state):
+            was_running = True
+            with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
+                _stop_orphans(orphans)
+        _clear(state)
+        return was_running
 
 
 def _bring_up(
@@ -93,17 +103,30 @@ def _bring_up(
     brokers_of(known, options.brokers)
     if joined:
         steps.note(f"The stack in {state.home} is running; checking it.")
-        _refuse_published_passwords(known)
+        if not known.passwords:
+            raise StackError(
+                "The running stack was started by a version whose passwords are published.",
+                remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
+            )
     else:
         _clear_leftovers(state, supervisor, steps)
         make_data_folder(state.data)
         require_space(state.data)
     found = _find_installations(state, steps)
-    record = _record(known, options, found, joined=joined)
-    environment = _environment(state, record)
+    if joined:
+        # It keeps its ports.
+        record = record_while_running(known, known.counts)
+        record = replace(record, servers_only=known.servers_only and options.servers_only)
+    else:
+        record = record_at_start(known, found, options)
+    # What every process inherits: the stack's addresses win over the caller's and over `.env`.
+    own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
+    environment = os.environ | addresses_of(record) | own
     servers = servers_of(state, found, record)
     if not joined:
-        _prepare(servers, state, steps)
+        folder = str(state.data.resolve())
+        with steps.step("data folders", f"preparing {folder}", folder), ThreadPoolExecutor(len(servers)) as threads:
+            list(threads.map(lambda server: server.prepare(), servers))
     write_programs(state, servers, record)
     write_variables(state, Path(record.folder))
 
@@ -134,14 +157,6 @@ def _bring_up(
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
 
 
-def _refuse_published_passwords(known: StackRecord) -> None:
-    if not known.passwords:
-        raise StackError(
-            "The running stack was started by a version whose passwords are published.",
-            remedy="Stop it and start it again: headrace down, headrace up. The data stays.",
-        )
-
-
 def _stop_what_changed(supervisor: Supervisor, record: StackRecord, changes: list[str], steps: Steps) -> None:
     names = concerned(changes, role_instances(record))
     if names:
@@ -155,10 +170,10 @@ def _clear_leftovers(state: StateFolder, supervisor: Supervisor, steps: Steps) -
     if process := supervisor.process():
         steps.note(f"A supervisor of this stack (pid {process.pid}) does not answer; stopping it.")
         supervisor.shutdown()
-    if orphans := find_orphans(state):
+    if orphans := _find_orphans(state):
         steps.note(f"Stopping what a killed supervisor left running: {', '.join(map(str, orphans))}.")
-        stop_orphans(orphans)
-    if traces := clear_traces(state):
+        _stop_orphans(orphans)
+    if traces := _clear(state):
         steps.note(f"Removed what a dead supervisor left behind: {', '.join(traces)}.")
 
 
@@ -179,71 +194,83 @@ def _find_installations(state: StateFolder, steps: Steps) -> Installations:
     return found
 
 
-def _record(known: StackRecord, options: UpOptions, found: Installations, *, joined: bool) -> StackRecord:
-    """The record of this start. A running stack keeps its ports."""
-    if joined:
-        record = record_while_running(known, known.counts)
-        return replace(record, servers_only=known.servers_only and options.servers_only)
-    return record_at_start(
-        known,
-        found,
-        servers_only=options.servers_only,
-        brokers=options.brokers,
-        free_ports=options.free_ports,
-    )
-
-
-def _prepare(servers: list[Server], state: StateFolder, steps: Steps) -> None:
-    with (
-        steps.step("data folders", f"preparing {state.data.resolve()}", f"{state.data.resolve()}"),
-        ThreadPoolExecutor(len(servers)) as threads,
-    ):
-        list(threads.map(lambda server: server.prepare(), servers))
-
-
-def _environment(state: StateFolder, record: StackRecord) -> dict[str, str]:
-    """Variables that every process inherits. The stack's addresses win over the caller's and over `.env`."""
-    own = {"HEADRACE_HOME": str(state.home), "PYTHONPATH": python_path()}
-    return os.environ | addresses_of(record) | own
-
-
 def _ingest(state: StateFolder, environment: Mapping[str, str], steps: Steps) -> int:
     with steps.handed_over():
         steps.note("First ingestion: headrace publish --all --wait")
-        code = run_shown(("publish", "--all", "--wait"), environment)
+        code = run_headrace(("publish", "--all", "--wait"), environment)
     if code == 0:
-        state.remember_ingested()
+        state.write_record(replace(state.read_record(), ingested=True))
     return code
-
-
-def _take_down(state: StateFolder, steps: Steps) -> bool:
-    supervisor = Supervisor(state)
-    was_running = supervisor.is_running() or supervisor.process() is not None
-    if supervisor.is_running():
-        tiers = _running_by_tier(state, supervisor)
-        for tier in sorted(tiers, reverse=True):
-            names = tiers[tier]
-            what = ", ".join(names)
-            with steps.step(tier.name.lower(), f"stopping {what}", f"{what} stopped"):
-                supervisor.stop_programs(names)
-    supervisor.shutdown()
-    if orphans := find_orphans(state):
-        was_running = True
-        with steps.step("left behind", f"stopping {', '.join(map(str, orphans))}", "stopped"):
-            stop_orphans(orphans)
-    _clear(state)
-    return was_running
 
 
 def _running_by_tier(state: StateFolder, supervisor: Supervisor) -> dict[Tier, list[str]]:
     tiers = {one.name: one.tier for one in all_processes(state.read_record())}
     found: dict[Tier, list[str]] = {}
-    for process in supervisor.processes():
+    for process in supervisor.processes().values():
         if process.state != "STOPPED":
             found.setdefault(tiers.get(process.name, Tier.WORKERS), []).append(process.name)
     return found
 
 
-def _clear(state: StateFolder) -> None:
-    clear_traces(state)
+def _clear(state: StateFolder) -> list[str]:
+    """Remove the addresses, and the pid file and socket of a supervisor that is gone, which are returned."""
     state.env_file.unlink(missing_ok=True)
+    traces = [path for path in (state.supervisor_pid, state.supervisor_socket) if path.exists()]
+    for path in traces:
+        path.unlink(missing_ok=True)
+    return [path.name for path in traces]
+
+
+@dataclass(frozen=True)
+class _Orphan:
+    name: str
+    process: psutil.Process
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.process.pid})"
+
+
+def _find_orphans(state: StateFolder) -> list[_Orphan]:
+    """The processes that a killed supervisor left behind and that still run. Only asked when no supervisor does.
+
+    A process is ours if the supervisor's log says that it was started with this pid and the process itself shows it,
+    since the number may belong to another by now.
+    """
+    found: list[_Orphan] = []
+    for name, history in read_history(state.supervisor_log).items():
+        for pid in history.pids:
+            try:
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE and _shows(process, name, state):
+                    found.append(_Orphan(name, process))
+            except psutil.Error:
+                continue
+    return found
+
+
+def _stop_orphans(orphans: Sequence[_Orphan]) -> None:
+    """End them as the supervisor would have: our processes first, then the servers; a kill for those that stay."""
+    _stop([orphan for orphan in orphans if not is_server(orphan.name)], ROLE_STOP_SECONDS)
+    _stop([orphan for orphan in orphans if is_server(orphan.name)], SERVER_STOP_SECONDS)
+
+
+def _shows(process: psutil.Process, name: str, state: StateFolder) -> bool:
+    # Redis and Postgres write their title over their arguments and environment, but work in their data folder.
+    if Path(process.cwd()).is_relative_to(state.data.resolve()):
+        return True
+    own = process.environ()
+    return own.get("HEADRACE_PROGRAM") == name and own.get("HEADRACE_HOME") == str(state.home)
+
+
+def _stop(orphans: list[_Orphan], timeout_seconds: float) -> None:
+    for orphan in orphans:
+        number = signal.SIGINT if orphan.name == "postgres" else signal.SIGTERM
+        try:
+            orphan.process.resume()
+            orphan.process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs([orphan.process for orphan in orphans], timeout_seconds)
+    for process in alive:
+        kill_tree(process.pid)
+    psutil.wait_procs(alive, 5)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local_stack.errors import StackError
+from local_stack.log_reading import last_lines, size_of
+from local_stack.process_status import History, read_history
 from local_stack.processes import StackProcess, all_processes, ask
 from local_stack.programs import own_command, role_instances
-from local_stack.server import LOG_TAIL_LINES, last_lines, size_of
 from local_stack.settings_of_processes import write_variables
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.steps import Steps
-from local_stack.supervisor import History, Supervisor, read_history
+from local_stack.supervisor import Supervisor
 
 POLL_SECONDS = 0.2
 START_TIMEOUT_SECONDS = 120.0
@@ -42,7 +43,7 @@ def start_and_wait(
     deadline = time.monotonic() + timeout_seconds
     while waiting:
         problems = ask(waiting.values())
-        known = {process.name: process for process in supervisor.processes()}
+        known = supervisor.processes()
         history = read_history(state.supervisor_log)
         for name, problem in problems.items():
             if problem is None and known[name].pid:
@@ -117,25 +118,19 @@ def run_logged(arguments: tuple[str, ...], environment: Mapping[str, str], log: 
 
     Raises StackError with its last lines when it fails.
     """
-    with log.open("a+b") as output:
-        begin = output.tell()
-        code = _run(arguments, environment, output.fileno())
-        output.seek(begin)
-        lines = output.read().decode("utf-8", "replace").splitlines()
+    begin = size_of(log)
+    with log.open("ab") as output:
+        code = run_headrace(arguments, environment, output.fileno())
     if code != 0:
         raise StackError(
             f"`headrace {' '.join(arguments)}` failed (exit code {code}).",
-            log_lines=[line for line in lines if line.strip()][-LOG_TAIL_LINES:],
+            log_lines=last_lines(log, since=begin),
             remedy=f"Its whole output: {log}",
         )
 
 
-def run_shown(arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
-    """Run `headrace ARGUMENTS` on our own terminal; its exit code. Blocking."""
-    return _run(arguments, environment, None)
-
-
-def _run(arguments: tuple[str, ...], environment: Mapping[str, str], output: int | None) -> int:
+def run_headrace(arguments: tuple[str, ...], environment: Mapping[str, str], output: int | None = None) -> int:
+    """Run `headrace ARGUMENTS`, on our own terminal without an `output`; its exit code. Blocking."""
     process = subprocess.Popen(
         own_command(*arguments),
         env=dict(environment),

@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -165,10 +167,6 @@ class StateFolder:
         """Remember this, atomically."""
         write_atomically(self._record_file, json.dumps(asdict(record), indent=2) + "\n")
 
-    def remember_ingested(self) -> None:
-        """Remember that the first ingestion has succeeded."""
-        self.write_record(replace(self.read_record(), ingested=True))
-
     def write_addresses(self, addresses: dict[str, str]) -> None:
         """Write stack.env, readable by its owner only, since it holds the database's password."""
         write_atomically(self.env_file, "".join(f"{name}={value}\n" for name, value in addresses.items()))
@@ -180,6 +178,20 @@ class StateFolder:
         except FileNotFoundError:
             return {}
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def remember_watchdog_restart(self, name: str, group: str, reason: str) -> None:
+        """Keep a process that the watchdog restarted, with the time, until the stack is started again."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.watchdog_log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": at, "name": name, "group": group, "reason": reason}) + "\n")
+
+    def watchdog_restarts(self) -> Counter[str]:
+        """Restarts by the watchdog since the stack was started, by process."""
+        try:
+            lines = self.watchdog_log.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return Counter()
+        return Counter(str(json.loads(line)["name"]) for line in lines)
 
     def delete(self) -> None:
         """Delete the folder and everything in it."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -23,12 +22,8 @@ class Steps:
         self._start_live()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+    def __exit__(self, *_: object) -> None:
+        self._stop_live()
 
     def begin(self, step: str, what: str) -> None:
         """A step begins: `what` is being done for it."""
@@ -59,9 +54,7 @@ class Steps:
     @contextmanager
     def handed_over(self) -> Iterator[None]:
         """Leave the terminal to another program meanwhile."""
-        if self._live:
-            self._live.stop()
-            self._live = None
+        self._stop_live()
         try:
             yield
         finally:
@@ -73,3 +66,8 @@ class Steps:
             columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
             self._live = Progress(*columns, console=self._console)
             self._live.start()
+
+    def _stop_live(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None

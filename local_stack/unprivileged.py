@@ -92,17 +92,13 @@ def can_enter(folder: Path) -> bool:
     if os.geteuid() != 0:
         return True
     user = servers_user()
-    for place in {*_upwards(folder.absolute()), *_upwards(folder.resolve())}:
+    for place in {above for path in (folder.absolute(), folder.resolve()) for above in (path, *path.parents)}:
         found = place.stat()
         owned, grouped = found.st_uid == user.pw_uid, found.st_gid == user.pw_gid
         bit = stat.S_IXUSR if owned else stat.S_IXGRP if grouped else stat.S_IXOTH
         if not found.st_mode & bit:
             return False
     return True
-
-
-def _upwards(path: Path) -> tuple[Path, ...]:
-    return (path, *path.parents)
 
 
 @cache

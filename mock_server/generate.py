@@ -13,7 +13,7 @@ from pathlib import Path
 
 from faker import Faker
 
-from mock_server.data_files import CUSTOMERS_FILE, DATA_FOLDER, POSTS_FILE, SAMPLE_CUSTOMERS_FILE
+from mock_server.records import CUSTOMERS_FILE, DATA_FOLDER, POSTS_FILE, SAMPLE_CUSTOMERS_FILE
 
 CUSTOMER_COUNT = 10_000
 POST_COUNT = 100

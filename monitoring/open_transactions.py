@@ -38,7 +38,7 @@ class OpenTransaction:
 def open_transactions(
     settings: Settings, admin: AdminClient, places: Collection[Place]
 ) -> dict[Place, OpenTransaction]:
-    """Those of these partitions that are held now. Blocking. Raises KafkaException.
+    """The open transaction of each of these partitions that is held now. Blocking. Raises KafkaException.
 
     Costs two look-ups of offsets, and a read of one record of each partition that is held.
     """

@@ -8,8 +8,9 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
+from local_stack.programs import health_of_group
 from local_stack.state_folder import StateFolder
-from local_stack.watchdog_restarts import health_of_group, remember, restart
+from local_stack.supervisor import Supervisor
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
 from runtime.kafka.trouble import KafkaTrouble
@@ -83,12 +84,12 @@ class Watchdog:
         if time.monotonic() - self._explained_at.get(group, -math.inf) < self._limit:
             return  # what held it up has only just ended; its first commit is still to come
         log.warning("restarting_stalled", group=group, processes=names, reason=why, health=answers)
-        if not await asyncio.to_thread(restart, self._state, names):
+        if not await asyncio.to_thread(Supervisor(self._state).restart_stalled, names):
             log.warning("restart_postponed", group=group, processes=names)
             return
         self._since[group] = time.monotonic()
         self._restarts += len(names)
         RESTARTS.labels(group).inc(len(names))
         for name in names:
-            remember(self._state, name, group, why)
+            self._state.remember_watchdog_restart(name, group, why)
         log.info("restarted", group=group, processes=names)

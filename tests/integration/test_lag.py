@@ -37,7 +37,7 @@ def of(settings: Settings, topic: str, partition: int) -> PartitionLag:
     return row
 
 
-def test_a_group_that_never_committed_lags_by_all_that_there_is(pipeline_settings: Settings) -> None:
+def test_a_group_that_never_committed_lags_by_every_record_there_is(pipeline_settings: Settings) -> None:
     topic = pipeline_settings.named("customers.raw")
     produce(pipeline_settings, topic, 1, 7)
     rows = asyncio.run(read_lag(pipeline_settings))
@@ -63,7 +63,7 @@ def test_every_group_of_the_registry_is_reported(pipeline_settings: Settings) ->
     assert {row.group for row in rows} == {pipeline_settings.named(group) for group in group_topics(pipeline_settings)}
 
 
-def test_what_an_open_transaction_holds_is_no_lag_and_is_told(pipeline_settings: Settings) -> None:
+def test_records_that_an_open_transaction_holds_are_reported_and_are_not_lag(pipeline_settings: Settings) -> None:
     topic = pipeline_settings.named("customers.raw")
     committed(transactional_producer(pipeline_settings), topic, [(b"a", b"1"), (b"b", b"2")])
     with hung(pipeline_settings, topic, [(b"c", b"3")]):

@@ -50,7 +50,7 @@ def wait_until_healthy(port: int, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_ends_it_with_exit_code_0_even_with_a_client_connected(stop: signal.Signals) -> None:
+def test_a_stop_signal_ends_the_mock_server_with_exit_code_0_even_with_a_client_connected(stop: signal.Signals) -> None:
     port = free_port()
     with mock_process(port) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         wait_until_healthy(port, process)
@@ -59,7 +59,7 @@ def test_a_stop_signal_ends_it_with_exit_code_0_even_with_a_client_connected(sto
         assert process.wait(STOP_SECONDS) == 0
 
 
-def test_a_taken_port_is_named_with_the_way_out() -> None:
+def test_the_mock_server_names_a_taken_port_and_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with mock_process(port) as process:

@@ -43,7 +43,7 @@ def test_stacks_that_start_at_the_same_time_choose_different_ports(monkeypatch: 
         assert sorted([*ours.values(), *theirs.values()]) == list(FEW)
 
 
-def test_a_port_that_a_process_has_claimed_is_free_again_once_it_has_ended() -> None:
+def test_a_claimed_port_is_free_again_once_the_claiming_process_has_ended() -> None:
     with another_start() as theirs:
         assert not claim(theirs["A"])
     assert claim(theirs["A"])

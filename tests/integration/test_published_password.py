@@ -10,8 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from local_stack.postgres import Postgres
-from local_stack.postgres_programs import find_postgres
+from local_stack.postgres import Postgres, find_postgres
 from local_stack.servers import RunningServers
 from local_stack.unprivileged import make_data_folder, own, unprivileged
 from tests.processes import free_port
@@ -58,7 +57,7 @@ def cluster(server: Postgres) -> None:
 def run(server: Postgres, program: str, *words: str, text: str = "") -> None:
     single = words[:1] == ("--single",)
     arguments = [*words[:1], "-D", str(server.data), *words[1:]] if single else ["-D", str(server.data), *words]
-    command = unprivileged([server.programs.path(program), *arguments], server.environment())
+    command = unprivileged([str(server.programs / program), *arguments], server.environment())
     done = subprocess.run(
         command, input=text, cwd="/", env=os.environ | server.environment(), capture_output=True, text=True, check=False
     )
@@ -74,13 +73,13 @@ async def values(url: str, query: str) -> list[Any]:
         await connection.close()
 
 
-def test_the_published_password_opens_nothing_any_more(postgres: Postgres) -> None:
+def test_the_published_password_is_no_longer_accepted(postgres: Postgres) -> None:
     for role, password in ((OLD, OLD), ("headrace_superuser", OLD), ("headrace_superuser", "random")):
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             run_async(values(f"postgresql://{role}:{password}@127.0.0.1:{postgres.port}/{OLD}", "SELECT 1"))
 
 
-def test_all_that_was_stored_belongs_to_a_role_that_is_no_superuser(postgres: Postgres) -> None:
+def test_everything_stored_belongs_to_a_role_that_is_not_a_superuser(postgres: Postgres) -> None:
     url = postgres.addresses()["DATABASE_URL"]
     assert run_async(values(url, "SELECT name FROM names")) == ["Ada"]
     assert run_async(values(url, "SELECT nextval('row_version')")) == [7]

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 
 from local_stack.errors import StackError
+from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.maven import servers_folder
-from local_stack.server import LOG_TAIL_LINES
 
 MODULE = "github.com/versity/versitygw/cmd/versitygw"
 VERSION = "v1.8.0"

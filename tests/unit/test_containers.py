@@ -44,7 +44,7 @@ def test_the_images_are_pinned_and_come_from_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_limited_and_asked_how_it_is(name: str) -> None:
+def test_every_service_has_a_memory_limit_and_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert service["mem_limit"]
     assert service["logging"]["options"]["max-size"]
@@ -57,7 +57,7 @@ def test_every_service_is_limited_and_asked_how_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_need_no_right_and_write_nowhere_but_to_their_state(name: str) -> None:
+def test_our_containers_have_no_capability_and_write_only_to_their_state_volume(name: str) -> None:
     service = OURS[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -76,7 +76,7 @@ def test_stores_are_published_on_loopback_only_and_workers_not_at_all() -> None:
                 assert port.startswith("127.0.0.1:"), port
 
 
-def test_nothing_waits_for_a_service_without_saying_what_for() -> None:
+def test_every_dependency_on_a_service_names_the_condition_to_wait_for() -> None:
     for name, service in SERVICES.items():
         for other, what in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"

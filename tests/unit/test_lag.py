@@ -23,7 +23,7 @@ def test_a_commit_read_after_the_end_does_not_make_lag_negative() -> None:
     assert row.lag == 0
 
 
-def test_what_the_partition_holds_no_more_is_no_lag() -> None:
+def test_offsets_that_the_partition_no_longer_holds_are_not_lag() -> None:
     (row,) = lag_of("normalizer", {PLACE: 4}, {PLACE: 9}, {PLACE: 10})
     assert (row.committed, row.lag) == (4, 1)
     (row,) = lag_of("normalizer", {PLACE: 4}, {PLACE: 10}, {PLACE: 10})
@@ -36,27 +36,27 @@ def held_row(since: float | None) -> PartitionLag:
     return row
 
 
-def test_a_transaction_that_is_open_holds_what_lies_behind_the_end() -> None:
+def test_offsets_behind_the_end_are_reported_as_held_by_the_open_transaction() -> None:
     row = held_row(since=1000.0)
     assert (row.end, row.lag, row.held, row.held_seconds) == (10, 0, 4, 42.0)
     (remark,) = held_remarks([row, row])
     assert remark.startswith("customers.raw/0: 4 offsets from 10 on are held by a transaction, open for 42 s; ")
 
 
-def test_a_transaction_whose_begin_is_not_known_is_told_without_a_time() -> None:
+def test_a_transaction_with_an_unknown_beginning_is_reported_without_its_age() -> None:
     row = held_row(since=None)
     assert (row.held, row.held_seconds) == (4, None)
     assert "open for a while;" in held_remarks([row])[0]
     assert held_remarks(lag_of("normalizer", {PLACE: 10}, {PLACE: 0}, {PLACE: 10})) == []
 
 
-def test_groups_and_what_they_read_come_from_the_topic_registry() -> None:
+def test_groups_and_the_topics_that_they_read_come_from_the_topic_registry() -> None:
     groups = group_topics(load_settings())
     assert set(groups) == {"normalizer", "sink-postgres", "sink-landing", "sink-elasticsearch", "sink-redis"}
     assert groups["sink-postgres"] == ["customers.clean", "failures", "orders.clean", "records.clean"]
 
 
-def test_a_store_that_is_not_there_has_no_group_that_lags() -> None:
+def test_a_store_that_is_switched_off_has_no_consumer_group() -> None:
     everywhere = set(group_topics(load_settings()))
     assert everywhere - set(group_topics(load_settings(redis_url="none"))) == {"sink-redis"}
     assert everywhere - set(group_topics(load_settings(elasticsearch_url="none"))) == {"sink-elasticsearch"}

@@ -56,7 +56,7 @@ def test_groups_are_judged_apart() -> None:
     assert [stall.group for stall in stalled(found, 10.0, LIMIT)] == ["sink-redis"]
 
 
-def test_what_was_seen_before_a_restart_is_not_held_against_the_new_process() -> None:
+def test_samples_from_before_a_restart_do_not_count_against_the_new_process() -> None:
     found = samples(*[row(7, 3)] * 3)
     assert stalled(forget_before(found, 5.0), 10.0, LIMIT) == []
 
@@ -86,7 +86,9 @@ STOPPED = {"state": "failure_limit_reached", "partitions": ["customers.raw/0"], 
         pytest.param({}, [], id="the group has no process here"),
     ],
 )
-def test_who_is_restarted(answers: Mapping[str, Mapping[str, Any] | None], names: list[str]) -> None:
+def test_only_processes_that_do_not_explain_a_stall_are_restarted(
+    answers: Mapping[str, Mapping[str, Any] | None], names: list[str]
+) -> None:
     assert to_restart(STALLS, answers) == names
 
 
@@ -94,7 +96,7 @@ def test_nobody_is_restarted_without_a_stall() -> None:
     assert to_restart([], {"a": None}) == []
 
 
-def test_a_topic_that_a_process_has_paused_is_explained_and_its_others_are_not() -> None:
+def test_a_stall_is_explained_in_paused_topics_only() -> None:
     paused = {"state": "running", "assigned": ["customers.raw/0"], "paused": {"customers.raw": "declared anew"}}
     stall = Stall("normalizer", "customers.raw", 0, 10.0, 3)
     assert to_restart([stall], {"a": paused}) == []

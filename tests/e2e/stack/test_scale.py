@@ -51,7 +51,7 @@ def test_a_removed_worker_leaves_its_group_at_once(headrace: CommandLine, settin
     eventually(lambda: members(settings, "sink-landing") == 1, what="the removed one is out", within=4)
 
 
-def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: CommandLine) -> None:
+def test_up_starts_as_many_workers_as_scale_asked_for_and_keeps_the_number_of_brokers(headrace: CommandLine) -> None:
     headrace("scale", "redis=2")
     assert "healthy" in next(
         line for line in headrace("up", "--no-ingest").stdout.splitlines() if line.startswith("sink-redis-1")
@@ -65,11 +65,11 @@ def test_up_starts_as_many_as_were_asked_for_and_keeps_its_brokers(headrace: Com
     ("word", "told"),
     [("normalizer=0", "Give 1 to 100"), ("api=2", "can't be scaled")],
 )
-def test_scaling_refuses_unknown_and_single_processes(headrace: CommandLine, word: str, told: str) -> None:
+def test_scaling_to_zero_and_scaling_a_single_process_are_refused(headrace: CommandLine, word: str, told: str) -> None:
     assert told in headrace("scale", word, expect=1).stderr
 
 
-def test_a_named_process_starts_again_and_the_others_go_on(headrace: CommandLine) -> None:
+def test_restart_restarts_the_named_process_only(headrace: CommandLine) -> None:
     before = headrace.standings()
     assert "Restarted: normalizer." in headrace("restart", "normalizer").stdout
     after = eventually(lambda: all_running(headrace), what="it runs again")
@@ -78,7 +78,7 @@ def test_a_named_process_starts_again_and_the_others_go_on(headrace: CommandLine
     assert "sink-postgres" in refused.stderr, "the known names"
 
 
-def test_up_restarts_what_a_changed_setting_concerns_and_nothing_else(headrace: CommandLine) -> None:
+def test_up_restarts_only_the_processes_that_read_a_changed_setting(headrace: CommandLine) -> None:
     headrace("up", "--no-ingest")
     before = headrace.standings()
     changed = CommandLine(headrace.home, {**headrace.variables, "CORS_ORIGINS": "https://example.org"})

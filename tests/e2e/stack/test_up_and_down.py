@@ -46,13 +46,13 @@ def passwords_of(headrace: CommandLine) -> list[str]:
     return [str(urlsplit(addresses[name]).password) for name in ("DATABASE_URL", "REDIS_URL")]
 
 
-def test_every_process_runs_and_says_so_itself(headrace: CommandLine) -> None:
+def test_every_process_is_running_according_to_status(headrace: CommandLine) -> None:
     rows = json.loads(headrace("status", "--json").stdout)
     assert {"kafka", "postgres", "redis"} <= {row["name"] for row in rows}
     assert all(row["state"] == "running" and psutil.pid_exists(row["pid"]) for row in rows)
 
 
-def test_the_addresses_are_the_six_that_other_programs_need(headrace: CommandLine) -> None:
+def test_env_prints_the_six_addresses_that_other_programs_need(headrace: CommandLine) -> None:
     addresses = json.loads(headrace("env", "--json").stdout)
     assert list(addresses) == [
         "DATABASE_URL",
@@ -82,7 +82,7 @@ def test_our_own_role_reaches_no_file_no_program_and_no_other_role(headrace: Com
 
 
 @pytest.mark.parametrize("words", attacker.FOR_REDIS)
-def test_our_own_redis_user_reaches_its_records_only(headrace: CommandLine, words: str) -> None:
+def test_our_own_redis_user_may_run_no_administrative_command(headrace: CommandLine, words: str) -> None:
     with pytest.raises(redis.ResponseError, match=r"no permissions|not allowed"):
         attacker.ask_redis(headrace.settings(), words)
 
@@ -94,7 +94,7 @@ def test_elasticsearch_writes_nowhere_but_into_its_own_folder(headrace: CommandL
     assert "path.repo" in answer.text
 
 
-def test_a_server_has_no_right_but_to_serve(headrace: CommandLine) -> None:
+def test_servers_run_without_capabilities_and_cannot_get_any(headrace: CommandLine) -> None:
     passwords = passwords_of(headrace)
     for name, one in headrace.standings().items():
         for process in attacker.family(one.pid) if one.pid and name in SERVER_NAMES else []:

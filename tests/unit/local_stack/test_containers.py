@@ -1,4 +1,4 @@
-"""What `docker inspect` says, in the words of `headrace status` and `headrace env`."""
+"""The answer of `docker inspect`, in the words of `headrace status` and `headrace env`."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def test_a_container_that_is_not_healthy_says_what_its_check_said_last(health: s
 
 
 def test_a_container_that_is_well_says_what_it_has_paused() -> None:
-    said = "customers.clean is paused: declared anew\n"
+    said = "customers.clean is paused: declared differently\n"
     found = status_of_container(inspected("sink-postgres", said=said))
     assert (found.state, found.problem, found.note) == ("running", None, said.strip())
 
@@ -77,14 +77,14 @@ def test_a_container_that_does_not_run_is_not_well(status: str, state: str, prob
     assert (found.state, found.pid, found.problem, found.is_well) == (state, None, problem, False)
 
 
-def test_what_runs_once_is_done_when_it_has_succeeded_and_only_then() -> None:
+def test_a_one_shot_container_is_done_only_when_it_has_succeeded() -> None:
     done = status_of_container(inspected("setup", "exited", health=None, restart="no"))
     assert (done.state, done.problem, done.is_well) == ("done", None, True)
     assert not status_of_container(inspected("ingest", "exited", health=None, restart="no", exit_code=1)).is_well
     assert not status_of_container(inspected("api", "exited")).is_well, "a role that ended is not done"
 
 
-def test_addresses_are_the_published_ports_of_what_runs() -> None:
+def test_addresses_come_from_the_published_ports_of_running_containers() -> None:
     found = [
         inspected("kafka-2", port=9094),
         inspected("kafka", port=19092),
@@ -105,7 +105,7 @@ def test_addresses_are_the_published_ports_of_what_runs() -> None:
     assert addresses_of_containers([]) == {}
 
 
-def test_the_ports_are_those_that_the_compose_file_publishes() -> None:
+def test_the_known_container_ports_are_those_that_the_compose_file_publishes() -> None:
     services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
     published = {name: int(one["ports"][0].rpartition(":")[2]) for name, one in services.items() if "ports" in one}
     assert published == PORTS

@@ -17,7 +17,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "elsewhere"
 
 
-def test_data_stays_in_a_folder_that_the_servers_can_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_stays_in_the_state_folder_if_the_servers_can_enter_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data_folder, "can_enter", lambda _: True)
     make_data_folder(tmp_path / "home" / "data")
     assert (tmp_path / "home" / "data").is_dir()
@@ -25,7 +27,9 @@ def test_data_stays_in_a_folder_that_the_servers_can_enter(tmp_path: Path, monke
     assert not (tmp_path / "home" / "data").stat().st_mode & 0o007
 
 
-def test_data_that_cannot_stay_moves_with_its_content_and_stays_there(tmp_path: Path, elsewhere: Path) -> None:
+def test_data_in_a_folder_that_the_servers_cannot_enter_moves_elsewhere_once_with_its_content(
+    tmp_path: Path, elsewhere: Path
+) -> None:
     data = tmp_path / "home" / "data"
     (data / "kafka").mkdir(parents=True)
     (data / "kafka" / "segment").write_text("a record")
@@ -57,7 +61,7 @@ def test_a_move_that_was_cut_short_is_finished_by_the_next_one(
     assert list((tmp_path / "home").iterdir()) == [data]
 
 
-def test_data_that_is_elsewhere_is_deleted_there_and_nothing_beside_it(tmp_path: Path, elsewhere: Path) -> None:
+def test_deleting_data_that_was_moved_elsewhere_deletes_only_that_folder(tmp_path: Path, elsewhere: Path) -> None:
     make_data_folder(tmp_path / "home" / "data")
     (elsewhere / "of-another-stack").mkdir()
     delete_data_folder(tmp_path / "home" / "data")
@@ -65,7 +69,7 @@ def test_data_that_is_elsewhere_is_deleted_there_and_nothing_beside_it(tmp_path:
     assert not list((tmp_path / "home").iterdir())
 
 
-def test_a_place_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path, elsewhere: Path) -> None:
+def test_a_data_folder_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path, elsewhere: Path) -> None:
     elsewhere.touch()
     with pytest.raises(StackError, match="elsewhere") as refusal:
         make_data_folder(tmp_path / "home" / "data")

@@ -1,14 +1,12 @@
 from pathlib import Path
 
-from local_stack.log_reading import FollowedLog
-from local_stack.server import last_lines
+from local_stack.log_reading import FollowedLog, last_lines
 
 
 def test_a_followed_log_gives_complete_lines_only(tmp_path: Path) -> None:
     log = tmp_path / "kafka.log"
     log.write_text("old\n")
     with FollowedLog(log) as followed:
-        followed.start_at_end()
         with log.open("a") as file:
             file.write("one\ntw")
         assert followed.new_lines() == ["one"]
@@ -21,7 +19,6 @@ def test_a_rotated_log_is_followed_into_its_new_file(tmp_path: Path) -> None:
     log = tmp_path / "kafka.log"
     log.write_text("old\n")
     with FollowedLog(log) as followed:
-        followed.start_at_end()
         with log.open("a") as file:
             file.write("last of the old\n")
         log.rename(tmp_path / "kafka.log.1")
@@ -29,15 +26,14 @@ def test_a_rotated_log_is_followed_into_its_new_file(tmp_path: Path) -> None:
         assert followed.new_lines() == ["last of the old", "first of the new"]
 
 
-def test_a_log_may_appear_later(tmp_path: Path) -> None:
+def test_a_log_that_appears_later_is_followed_from_its_beginning(tmp_path: Path) -> None:
     with FollowedLog(tmp_path / "api.log") as followed:
-        followed.start_at_end()
         assert followed.new_lines() == []
         (tmp_path / "api.log").write_text("hello\n")
         assert followed.new_lines() == ["hello"]
 
 
-def test_the_last_lines_are_of_this_start_only(tmp_path: Path) -> None:
+def test_the_last_lines_can_be_limited_to_those_after_a_position(tmp_path: Path) -> None:
     log = tmp_path / "kafka.log"
     log.write_text("before\n")
     size = log.stat().st_size

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import java, redis_programs
+from local_stack import java, redis
 from local_stack.addresses import DEFAULT_PORTS, addresses_of
 from local_stack.errors import StackError
 from local_stack.installations import find_installations
@@ -20,18 +20,16 @@ def with_jdks(monkeypatch: pytest.MonkeyPatch, *majors: int) -> None:
     monkeypatch.setattr(java, "_installed", lambda: tuple(Jdk(Path(f"/jdk-{major}"), major) for major in majors))
 
 
-def test_without_a_jdk_21_there_is_no_elasticsearch_and_the_reason_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_jdk_21_elasticsearch_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     with_jdks(monkeypatch, 17)
     found = find_installations({"elasticsearch"})
     assert found.elasticsearch is None
     assert found.without == {"elasticsearch": "no JDK 21 or newer was found"}
 
 
-def test_without_a_redis_there_is_none_and_the_reason_says_what_was_looked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_redis_the_reason_says_what_was_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_programs, "find_spec", lambda _: None)
+    monkeypatch.setattr(redis, "find_spec", lambda _: None)
     found = find_installations({"redis"})
     assert found.redis is None
     assert "neither redis-server nor valkey-server is on PATH" in found.without["redis"]

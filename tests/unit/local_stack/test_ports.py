@@ -18,11 +18,11 @@ def assign(
     )
 
 
-def test_the_customary_ports_are_used_unless_something_else_was_said() -> None:
+def test_the_default_ports_are_used_when_nothing_else_was_asked_for() -> None:
     assert assign() == DEFAULTS
 
 
-def test_a_variable_wins_over_what_was_remembered() -> None:
+def test_a_port_from_a_variable_wins_over_the_remembered_port() -> None:
     found = assign(environment={"KAFKA_PORT": "1234"}, remembered={"KAFKA_PORT": 5678, "REDIS_PORT": 4321})
     assert found == {"KAFKA_PORT": 1234, "REDIS_PORT": 4321}
 

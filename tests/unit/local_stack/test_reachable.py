@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.postgres_programs import wheel_folders
+from local_stack.postgres import wheel_folders
 from local_stack.unprivileged import can_enter, reachable
 
 
@@ -38,7 +38,7 @@ def test_the_copy_of_a_wheels_program_finds_its_libraries() -> None:
     assert "PostgreSQL" in version
 
 
-def test_a_folder_is_closed_to_the_servers_by_any_folder_above_it(tmp_path: Path) -> None:
+def test_a_folder_cannot_be_entered_if_any_folder_above_it_is_closed(tmp_path: Path) -> None:
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
     (tmp_path / "a").chmod(0o700)

@@ -5,7 +5,7 @@ import pytest
 
 from local_stack.addresses import DEFAULT_PORTS
 from local_stack.errors import StackError
-from local_stack.programs import port_defaults, role_instances, scaled
+from local_stack.programs import port_defaults, role_instances
 from local_stack.settings_of_processes import (
     CODE,
     DATASETS,
@@ -19,24 +19,24 @@ from local_stack.starting import choose
 from local_stack.state_folder import StackRecord, StateFolder
 
 COUNTS = {"normalizer": 2}
-RECORD = StackRecord(DEFAULT_PORTS | port_defaults(scaled(COUNTS)), counts=COUNTS)
+RECORD = StackRecord(DEFAULT_PORTS | port_defaults(COUNTS), counts=COUNTS)
 INSTANCES = role_instances(RECORD)
 
 
-def test_a_role_means_all_its_processes_and_none_all_of_ours() -> None:
+def test_restart_takes_a_role_for_all_its_processes_and_no_name_for_all_of_ours() -> None:
     assert choose(RECORD, ["normalizer", "kafka"]) == ["kafka", "normalizer", "normalizer-1"]
     assert choose(RECORD, ["normalizer-1"]) == ["normalizer-1"]
     assert set(choose(RECORD, [])) == {one.name for one in INSTANCES}
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_restarting_an_unknown_process_is_refused_with_the_known_names() -> None:
     with pytest.raises(StackError) as refused:
         choose(RECORD, ["api", "normaliser"])
     assert "'normaliser'" in str(refused.value)
     assert "normalizer-1" in str(refused.value)
 
 
-def test_a_changed_setting_concerns_those_that_read_it() -> None:
+def test_a_changed_setting_restarts_only_the_processes_that_read_it() -> None:
     assert concerned(["CORS_ORIGINS"], INSTANCES) == ["api"]
     assert concerned(["SHOP_SECRET"], INSTANCES) == ["api", "scheduler"]
     everybody = {one.name for one in INSTANCES}
@@ -44,14 +44,14 @@ def test_a_changed_setting_concerns_those_that_read_it() -> None:
     assert concerned([], INSTANCES) == []
 
 
-def test_a_change_is_named_once() -> None:
+def test_changed_datasets_are_not_also_reported_as_changed_code() -> None:
     before = {"A": "1", "B": "1", CODE: "1", DATASETS: "1"}
     assert changed(before, {"A": "2", "C": "1", CODE: "1", DATASETS: "1"}) == ["A", "B", "C"]
     assert changed(before, before | {CODE: "2"}) == [CODE]
     assert changed(before, before | {CODE: "2", DATASETS: "2"}) == [DATASETS]
 
 
-def test_env_file_environment_and_what_sources_refer_to_are_in_the_fingerprint(
+def test_the_fingerprint_covers_the_env_file_the_environment_and_variables_of_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = fingerprint(tmp_path)

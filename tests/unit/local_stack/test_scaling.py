@@ -6,18 +6,18 @@ from local_stack.addresses import DEFAULT_PORTS, add_ports, addresses_of, cluste
 from local_stack.errors import StackError
 from local_stack.installations import Installations
 from local_stack.java import Jdk
-from local_stack.kafka import KafkaInstallation, build_nodes
-from local_stack.layout import brokers_of, ports_in_use, record_at_start
+from local_stack.kafka import build_nodes
+from local_stack.layout import UpOptions, brokers_of, ports_in_use, record_at_start
+from local_stack.maven import JavaServer
 from local_stack.processes import server_processes
-from local_stack.programs import port_defaults, role_instances, scaled
+from local_stack.programs import port_defaults, role_instances
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord, StateFolder
-from local_stack.watchdog_restarts import remember, restarts_by_name
 
 PORTS = DEFAULT_PORTS | cluster_ports(3) | port_defaults()
 
 
-def test_sinks_are_named_shortly_or_as_status_names_them() -> None:
+def test_a_sink_can_be_scaled_by_its_short_name_or_its_name_in_status() -> None:
     counts = read_counts(["normalizer=3", "postgres=2", "sink-redis=1"])
     assert counts == {"normalizer": 3, "sink-postgres": 2, "sink-redis": 1}
 
@@ -35,7 +35,7 @@ def test_sinks_are_named_shortly_or_as_status_names_them() -> None:
         ("normalizer", "'normalizer' is not a number"),
     ],
 )
-def test_what_cannot_be_scaled_is_refused_by_name(word: str, told: str) -> None:
+def test_a_role_or_a_number_that_cannot_be_scaled_to_is_refused_by_name(word: str, told: str) -> None:
     with pytest.raises(StackError, match=told):
         read_counts([word])
 
@@ -45,16 +45,16 @@ def test_a_role_that_is_named_twice_with_different_numbers_is_refused() -> None:
         read_counts(["postgres=2", "sink-postgres=3"])
 
 
-def test_a_remembered_count_makes_instances_with_ports_of_their_own() -> None:
+def test_a_role_that_was_scaled_has_instances_with_ports_of_their_own() -> None:
     counts = {"normalizer": 3}
-    record = StackRecord(PORTS | port_defaults(scaled(counts)), counts=counts)
+    record = StackRecord(PORTS | port_defaults(counts), counts=counts)
     found = {one.name: one.port for one in role_instances(record)}
     assert {"normalizer", "normalizer-1", "normalizer-2"} <= found.keys()
     assert "sink-postgres-1" not in found
     assert len(set(found.values())) == len(found)
 
 
-def test_a_running_stack_keeps_its_ports_and_further_ones_evade_what_is_taken() -> None:
+def test_a_running_stack_keeps_its_ports_and_gets_further_ones_that_are_free() -> None:
     known = {"KAFKA_PORT": 20_500}
     defaults = {"KAFKA_PORT": 9092, "A_HEALTH_PORT": 8101, "B_HEALTH_PORT": 8111, "C_HEALTH_PORT": 20_500}
     ports = add_ports(known, defaults, available=lambda port: port != 8111)
@@ -64,7 +64,7 @@ def test_a_running_stack_keeps_its_ports_and_further_ones_evade_what_is_taken() 
     assert len(set(ports.values())) == 4
 
 
-def test_a_cluster_is_found_by_all_its_nodes_and_its_topics_have_three_copies() -> None:
+def test_a_cluster_has_the_addresses_of_all_its_nodes_and_three_copies_of_each_topic() -> None:
     record = StackRecord(PORTS, brokers=3)
     assert addresses_of(record)["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
     assert defaults_of(record) == {"TOPIC_REPLICATION": "3"}
@@ -74,7 +74,7 @@ def test_a_cluster_is_found_by_all_its_nodes_and_its_topics_have_three_copies() 
 
 
 def test_the_nodes_of_a_cluster_know_each_other_and_share_no_folder(tmp_path: Path) -> None:
-    nodes = build_nodes(KafkaInstallation(Jdk(Path("/jdk"), 21), Path("/kafka")), tmp_path, PORTS, 3)
+    nodes = build_nodes(JavaServer(Jdk(Path("/jdk"), 21), Path("/kafka")), tmp_path, PORTS, 3)
     assert {node.properties()["controller.quorum.voters"] for node in nodes} == {
         "1@127.0.0.1:9093,2@127.0.0.1:9095,3@127.0.0.1:9097"
     }
@@ -93,7 +93,7 @@ def test_the_number_of_brokers_is_fixed_once_there_is_data() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2, 4, -1])
-def test_a_cluster_without_a_useful_majority_is_refused(count: int) -> None:
+def test_a_number_of_brokers_other_than_1_3_or_5_is_refused(count: int) -> None:
     with pytest.raises(StackError, match=f"A cluster of {count} brokers is not offered"):
         brokers_of(StackRecord(), count)
 
@@ -101,7 +101,7 @@ def test_a_cluster_without_a_useful_majority_is_refused(count: int) -> None:
 def test_the_next_start_keeps_counts_and_brokers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     known = StackRecord(PORTS, ingested=True, brokers=3, counts={"normalizer": 2})
-    record = record_at_start(known, Installations(), servers_only=False, brokers=None, free_ports=False)
+    record = record_at_start(known, Installations(), UpOptions())
     assert (record.brokers, record.counts, record.ingested) == (3, {"normalizer": 2}, True)
     assert "NORMALIZER_1_HEALTH_PORT" in record.ports
     assert record.folder == str(tmp_path)
@@ -110,13 +110,13 @@ def test_the_next_start_keeps_counts_and_brokers(monkeypatch: pytest.MonkeyPatch
 def test_restarts_of_the_watchdog_are_counted_by_process(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
-    assert restarts_by_name(state) == {}
+    assert state.watchdog_restarts() == {}
     for name in ("normalizer", "normalizer-1", "normalizer"):
-        remember(state, name, "normalizer", "why")
-    assert restarts_by_name(state) == {"normalizer": 2, "normalizer-1": 1}
+        state.remember_watchdog_restart(name, "normalizer", "why")
+    assert state.watchdog_restarts() == {"normalizer": 2, "normalizer-1": 1}
 
 
-def test_others_see_that_a_command_is_changing_the_stack(tmp_path: Path) -> None:
+def test_other_commands_see_that_the_stack_is_being_changed(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
     assert not state.is_being_changed()

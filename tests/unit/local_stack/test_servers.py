@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from local_stack.addresses import apart, without_passwords
-from local_stack.elasticsearch import Elasticsearch, ElasticsearchInstallation
+from local_stack.elasticsearch import Elasticsearch
 from local_stack.java import Jdk, java_major
-from local_stack.kafka import Kafka, KafkaInstallation
+from local_stack.kafka import Kafka
+from local_stack.maven import JavaServer
 from local_stack.postgres import Postgres
-from local_stack.postgres_programs import PostgresPrograms
 from local_stack.redis import Redis
 from local_stack.server import Server
 
@@ -21,7 +21,7 @@ def test_the_major_version_of_a_jdk_is_read_from_its_compiler(line: str, major: 
 
 
 def kafka(node: int = 1, voters: tuple[tuple[int, int], ...] = ()) -> Kafka:
-    return Kafka(KafkaInstallation(Jdk(Path("/jdk"), 21), Path("/kafka")), Path("/d/kafka"), 9092, 9093, node, voters)
+    return Kafka(JavaServer(Jdk(Path("/jdk"), 21), Path("/kafka")), Path("/d/kafka"), 9092, 9093, node, voters)
 
 
 def test_a_single_broker_is_its_own_voter_and_replicates_nothing() -> None:
@@ -38,18 +38,18 @@ def test_a_broker_of_three_knows_all_voters_and_replicates_its_own_topics() -> N
     assert properties["transaction.state.log.min.isr"] == "2"
 
 
-def test_older_jdks_are_spared_the_flag_that_they_do_not_know() -> None:
+def test_older_jdks_are_not_given_the_flag_that_they_do_not_know() -> None:
     def flags(major: int) -> list[str]:
-        installation = ElasticsearchInstallation(Jdk(Path("/jdk"), major), Path("/es"))
+        installation = JavaServer(Jdk(Path("/jdk"), major), Path("/es"))
         return Elasticsearch(installation, Path("/d/es"), 9200, 9300).command()
 
     assert "--sun-misc-unsafe-memory-access=allow" not in flags(21)
     assert "--sun-misc-unsafe-memory-access=allow" in flags(25)
 
 
-def test_java_is_told_what_somebody_wants_every_java_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_servers_get_the_options_in_jdk_java_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xlog:gc")
-    node = Elasticsearch(ElasticsearchInstallation(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
+    node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
     servers: tuple[Server, ...] = (kafka(), node)
     for server in servers:
         assert server.environment() == {"JDK_JAVA_OPTIONS": "-Xlog:gc"}
@@ -57,33 +57,33 @@ def test_java_is_told_what_somebody_wants_every_java_to_be_told(monkeypatch: pyt
 
 
 def test_every_server_listens_on_loopback_only(tmp_path: Path) -> None:
-    node = Elasticsearch(ElasticsearchInstallation(Jdk(Path("/jdk"), 21), Path("/es")), tmp_path, 9200, 9300)
+    node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), tmp_path, 9200, 9300)
     assert "network.host: 127.0.0.1" in node.configuration()
     assert all("//127.0.0.1:" in listener for listener in kafka().properties()["listeners"].split(","))
-    postgres = Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "secret")
+    postgres = Postgres(Path("/pg"), tmp_path, 5432, "secret")
     assert "--listen_addresses=127.0.0.1" in postgres.command()
     assert "bind 127.0.0.1" in Redis("redis-server", tmp_path, 6379, "secret").configuration().splitlines()
 
 
 def test_no_password_is_among_the_arguments_of_a_server_or_in_what_it_reads(tmp_path: Path) -> None:
-    postgres = Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "pg-secret", "su-secret")
+    postgres = Postgres(Path("/pg"), tmp_path, 5432, "pg-secret", "su-secret")
     redis = Redis("redis-server", tmp_path, 6379, "redis-secret")
     assert "secret" not in f"{postgres.command()} {redis.command()} {redis.configuration()} {postgres!r} {redis!r}"
 
 
-def test_the_shell_of_the_database_takes_its_password_from_a_variable() -> None:
+def test_an_address_is_split_into_the_address_without_its_password_and_the_password() -> None:
     assert apart("postgresql://u:p%40ss@127.0.0.1:5432/d") == ("postgresql://u@127.0.0.1:5432/d", "p@ss")
 
 
-def test_addresses_are_shown_without_passwords_and_otherwise_as_they_are() -> None:
+def test_addresses_are_shown_unchanged_except_for_their_passwords() -> None:
     without = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2", "ELASTICSEARCH_URL": "none", "API_PORT": "8000"}
     assert without_passwords(without | {"REDIS_URL": "redis://u:p@h:1/0"}) == without | {"REDIS_URL": "redis://u@h:1/0"}
 
 
-def test_each_server_says_under_which_variable_it_is_found(tmp_path: Path) -> None:
+def test_each_server_knows_the_variable_that_holds_its_address(tmp_path: Path) -> None:
     servers: list[Server] = [
         kafka(),
-        Postgres(PostgresPrograms(Path("/pg"), 16), tmp_path, 5432, "secret"),
+        Postgres(Path("/pg"), tmp_path, 5432, "secret"),
         Redis("redis-server", tmp_path, 6379, "secret"),
     ]
     assert {name for server in servers for name in server.addresses()} == {

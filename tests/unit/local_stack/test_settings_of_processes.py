@@ -8,6 +8,6 @@ from local_stack.settings_of_processes import _PACKAGES
 NOT_RUN = {"data", "local_stack"}
 
 
-def test_the_code_of_every_package_that_a_process_runs_is_looked_at() -> None:
+def test_the_fingerprint_covers_every_package_that_our_processes_run() -> None:
     wheel = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert set(_PACKAGES) == set(wheel["packages"]) - NOT_RUN

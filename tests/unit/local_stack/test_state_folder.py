@@ -7,14 +7,14 @@ from local_stack.errors import StackError
 from local_stack.state_folder import SOCKET_PATH_BYTES, StackRecord, StateFolder
 
 
-def test_what_was_remembered_is_read_again(tmp_path: Path) -> None:
+def test_a_record_that_was_written_is_read_back(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path)
     record = StackRecord({"KAFKA_PORT": 1}, {"elasticsearch": "no JDK"}, servers_only=True, ingested=True)
     state.write_record(record)
     assert state.read_record() == record
 
 
-def test_a_record_of_another_release_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+def test_unknown_fields_in_a_record_of_another_release_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text('{"ports": {"KAFKA_PORT": 1}, "without_elasticsearch": "no JDK"}')
     assert StateFolder.at(tmp_path).read_record() == StackRecord({"KAFKA_PORT": 1})
 
@@ -25,7 +25,7 @@ def test_a_damaged_record_names_the_file_and_the_way_out(tmp_path: Path) -> None
         StateFolder.at(tmp_path).read_record()
 
 
-def test_the_control_socket_fits_even_where_the_folder_lies_deep(tmp_path: Path) -> None:
+def test_the_path_of_the_control_socket_is_short_enough_even_in_a_deep_folder(tmp_path: Path) -> None:
     deep = StateFolder.at(tmp_path / ("x" * 120))
     assert len(str(deep.supervisor_socket)) <= SOCKET_PATH_BYTES
     assert deep.supervisor_socket != StateFolder.at(tmp_path / ("y" * 120)).supervisor_socket
@@ -38,7 +38,7 @@ def test_only_the_owner_can_read_the_addresses_with_the_password(tmp_path: Path)
     assert state.read_addresses() == {"DATABASE_URL": "postgresql://u:p=q@h/d"}
 
 
-def test_a_second_command_is_told_who_is_at_work(tmp_path: Path) -> None:
+def test_a_second_command_is_refused_with_the_name_and_pid_of_the_first(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
     with (

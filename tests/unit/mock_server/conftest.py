@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from mock_server.app import create_app
-from mock_server.customer_store import CustomerStore
-from mock_server.data_files import CUSTOMERS_FILE, read_records
+from mock_server.records import CUSTOMERS_FILE, CustomerStore, read_records
 from runtime.settings import Settings, load_settings
 
 BASE_URL = "http://mock"

@@ -1,4 +1,4 @@
-"""What the customer API promises to a source that pages through it."""
+"""The promises of the customer API to a source that pages through it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from mock_server.app import create_app
-from mock_server.customer_store import CustomerStore
-from mock_server.data_files import DataFileError
+from mock_server.records import CustomerStore, DataFileError
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 
@@ -26,7 +25,7 @@ async def test_health_counts_the_customers(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "healthy", "customers": 10_000})
 
 
-async def test_the_first_page_holds_ten_customers_unless_told(client: httpx.AsyncClient) -> None:
+async def test_the_first_page_holds_ten_customers_without_a_limit(client: httpx.AsyncClient) -> None:
     body = await page_of(client)
     assert [customer["customer_id"] for customer in body.pop("data")] == [f"CUST{n:03}" for n in range(1, 11)]
     assert body == {"total": 10_000, "page": 1, "limit": 10, "total_pages": 1000}

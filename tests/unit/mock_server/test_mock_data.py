@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mock_server.data_files import CUSTOMERS_FILE, POSTS_FILE, SAMPLE_CUSTOMERS_FILE, DataFileError, read_records
 from mock_server.generate import build_customers, generate
+from mock_server.records import CUSTOMERS_FILE, POSTS_FILE, SAMPLE_CUSTOMERS_FILE, DataFileError, read_records
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_the_samples_come_first_and_the_rest_have_name_based_ids(customers: list
     assert {uuid.UUID(customer["customer_id"]).version for customer in customers[25:]} == {5}
 
 
-def test_fewer_customers_are_a_prefix_of_more(customers: list[dict[str, Any]]) -> None:
+def test_generating_fewer_customers_gives_a_prefix_of_generating_more(customers: list[dict[str, Any]]) -> None:
     samples = customers[:25]
     assert build_customers(samples, 60) == customers[:60]
     assert build_customers(samples, 3) == customers[:3]

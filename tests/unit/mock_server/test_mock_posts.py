@@ -43,7 +43,9 @@ async def test_a_page_links_to_the_others(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["_page=0", "_page=x", "_limit=0", "_limit=1.5"])
-async def test_nonsense_is_refused_by_name(client: httpx.AsyncClient, query: str) -> None:
+async def test_a_page_or_limit_of_posts_that_makes_no_sense_is_refused_by_name(
+    client: httpx.AsyncClient, query: str
+) -> None:
     answer = await client.get(f"/posts?{query}")
     assert answer.status_code == 400
     assert answer.json()["message"].startswith(query.partition("=")[0])

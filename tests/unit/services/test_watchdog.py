@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from local_stack.state_folder import StateFolder
+from local_stack.supervisor import Supervisor
 from monitoring.lag import PartitionLag
 from runtime.settings import Settings
 from services import watchdog
@@ -26,7 +27,7 @@ class Scene:
         monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(watchdog, "read_lag", self._lag)
         monkeypatch.setattr(watchdog, "health_of_group", lambda *_: {"sink-redis": self.answer})
-        monkeypatch.setattr(watchdog, "restart", self._restart)
+        monkeypatch.setattr(Supervisor, "restart_stalled", lambda _, names: self._restart(names))
         state = StateFolder(home)
         state.run.mkdir()
         state.logs.mkdir()
@@ -40,7 +41,7 @@ class Scene:
     async def _lag(self, _: Settings) -> list[PartitionLag]:
         return [PartitionLag("sink-redis", "clean", 0, committed=7, end=9, lag=2)]
 
-    def _restart(self, _: StateFolder, names: Sequence[str]) -> bool:
+    def _restart(self, names: Sequence[str]) -> bool:
         self.restarted += names
         return True
 

@@ -40,7 +40,7 @@ EVERYWHERE = """
 import json, sys
 from typer.testing import CliRunner
 import commands.rehearse, commands.scale, commands.sink
-from local_stack.programs import port_defaults, role_instances, scaled
+from local_stack.programs import port_defaults, role_instances
 from local_stack.scaling import read_counts
 from local_stack.state_folder import StackRecord
 from monitoring.lag import group_topics
@@ -73,7 +73,7 @@ commands.sink.configure_logging = lambda settings, name: ran.append(name)
 started = CliRunner().invoke(commands.sink.sink, ["audit-log"], env={"REHEARSALS": "false"}).output
 idle = CliRunner().invoke(commands.sink.sink, ["audit-log"], env={"REDIS_URL": "none"}).output
 counts = read_counts(["audit-log=2"])
-record = StackRecord(port_defaults(scaled(counts)) | {"API_PORT": 1, "MOCK_PORT": 2}, counts=counts)
+record = StackRecord(port_defaults(counts) | {"API_PORT": 1, "MOCK_PORT": 2}, counts=counts)
 print(json.dumps({
     "sinks": help_of(commands.sink.sink),
     "help": help_of(commands.sink.sink, "audit-log"),

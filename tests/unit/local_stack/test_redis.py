@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.redis_programs import RedisProgram, ask, find_redis
+from local_stack.redis import RedisProgram, ask, find_redis
 
 
 def program(folder: Path, name: str, says: str, code: int = 0) -> Path:
@@ -29,7 +29,7 @@ def test_redis_or_valkey_on_path_is_taken_and_named(
     assert (found.program, str(found)) == (str(path), told)
 
 
-def test_a_program_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_program_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "redis-server", "libc.so.7 not found", code=127)
     good = program(tmp_path, "valkey-server", "Valkey server v=9.0.1 sha=0")
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
@@ -60,6 +60,6 @@ def test_a_version_with_a_known_hole_is_said_to_have_it(name: str, version: tupl
     assert ("CVE-2025-49844" in str(found)) == has_hole
 
 
-def test_one_that_is_too_old_is_refused_with_its_version(tmp_path: Path) -> None:
+def test_a_redis_that_is_too_old_is_refused_with_its_version(tmp_path: Path) -> None:
     path = program(tmp_path, "redis-server", "Redis server v=5.0.14 sha=0")
     assert ask(str(path)) == f"{path} is Redis 5.0.14, older than 6.2"

@@ -1,14 +1,32 @@
-"""The customers in memory: read from disk once, changed by requests, put back by a reset; never written."""
+"""The records that are served: read from disk once as encoded bytes; customers change in memory only."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mock_server.answers import Refusal
-from mock_server.data_files import DataFileError
 
-KEY = "customer_id"
+DATA_FOLDER = Path(__file__).parent / "data"
+SAMPLE_CUSTOMERS_FILE = DATA_FOLDER / "sample_customers.json"
+"""Written by hand; the first records of the customers file."""
+CUSTOMERS_FILE = DATA_FOLDER / "customers.json"
+POSTS_FILE = DATA_FOLDER / "posts.json"
+
+_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class DataFileError(Exception):
+    """A data file is missing or is not what the server can serve; the message names the file and the way out."""
+
+
+def read_records(path: Path) -> list[bytes]:
+    """The records of a JSON array, each as its own encoded bytes. Blocks; raises DataFileError."""
+    try:
+        return [bytes(record) for record in _RECORDS.decode(path.read_bytes())]
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataFileError(f"Cannot read {path}: {error}. Write it again: python -m mock_server.generate") from error
 
 
 class _Keyed(msgspec.Struct):
@@ -31,9 +49,9 @@ class CustomerStore:
             try:
                 customer_id = decoder.decode(record).customer_id
             except msgspec.DecodeError as error:
-                raise DataFileError(f"Customer number {position + 1} has no usable {KEY}: {error}") from error
+                raise DataFileError(f"Customer number {position + 1} has no usable customer_id: {error}") from error
             if self._position.setdefault(customer_id, position) != position:
-                raise DataFileError(f"Two customers have the {KEY} {customer_id!r}")
+                raise DataFileError(f"Two customers have the customer_id {customer_id!r}")
 
     def __len__(self) -> int:
         return len(self._current)
