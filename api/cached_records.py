@@ -6,11 +6,11 @@ from typing import Literal
 
 from redis.exceptions import RedisError
 
+from api.answers import encode
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
 from api.queries.records import read_one
-from api.served_json import encode
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
 

@@ -7,11 +7,11 @@ import msgspec
 from fastapi import Response
 from sqlalchemy import ColumnElement
 
+from api.answers import json_answer
 from api.clients import Clients
 from api.database import reading
 from api.problems import bad_parameter
 from api.queries.records import count, slice_after, slice_and_count
-from api.served_json import json_answer
 from schemas.dataset import Dataset
 
 _key_decoder = msgspec.json.Decoder(list[str])

@@ -1,25 +1,30 @@
-"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one."""
+"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one; and `GET /data`."""
 
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
+from sqlalchemy import or_
 
+from api.answers import JSON, etag_of, json_answer, names, page_model, served_model
 from api.cached_records import MAX_KEY_LENGTH, read_record
-from api.clients import Clients
-from api.endpoints.services import OurClients
-from api.parameters import Cursor, Limit, OptionalPage
-from api.probes import require
+from api.clients import Clients, OurClients
+from api.database import reading
+from api.health import require
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page
 from api.problems import ProblemAnswer
+from api.queries.records import containing, slice_and_count
 from api.record_pages import read_page
-from api.served_json import JSON, etag_of, json_answer, names
-from api.served_model import page_model, served_model
-from runtime.errors import DeliveryFailed
 from schemas.dataset import KEY_SEPARATOR, Dataset
-from schemas.registry import all_datasets
+from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import publish_delete
-from stores.outages import Unavailable
+from stores.tables import dataset_table
+
+RECORDS = dataset_named("records")
+
+router = APIRouter()
+"""Endpoints that are not made from a declaration."""
 
 DELETE_SECONDS = 10.0
 """A delete waits so long for Postgres, then answers 202."""
@@ -41,25 +46,41 @@ class DatasetList(BaseModel):
     data: list[DescribedDataset]
 
 
-def dataset_routers() -> list[APIRouter]:
-    """`/datasets`, and `/datasets/{name}` with `/datasets/{name}/{key}` of each."""
-    index = APIRouter(tags=["datasets"])
+@router.get(
+    "/data",
+    response_model=page_model(RECORDS, "DataPage", by_cursor=False),
+    summary="Records, by source and by text",
+    tags=["records"],
+)
+async def list_data(
+    clients: OurClients, page: Page = 1, page_size: Limit = 10, source: OptionalText = None, search: OptionalText = None
+) -> Response:
+    """`source` is a kind (api, csv, …) or a source's name; `search` is text anywhere in name or description.
 
-    @index.get("/datasets", response_model=DatasetList, summary="Which datasets there are")
-    async def list_datasets() -> Response:
-        described = [
-            {
-                "name": dataset.name,
-                "key": list(dataset.key),
-                "fields": [field.name for field in dataset.fields],
-                "search_fields": list(dataset.search_fields),
-                "url": f"/datasets/{dataset.name}",
-            }
-            for dataset in all_datasets()
-        ]
-        return json_answer({"data": described})
+    Case and accents don't matter to the search. The two together: records that satisfy both.
+    """
+    columns = dataset_table(RECORDS).c
+    conditions = [or_(columns.source == source, columns.source_name == source)] if source else []
+    conditions += [containing(RECORDS, search)] if search else []
+    async with reading(clients.engine) as connection:
+        part, total = await slice_and_count(connection, RECORDS, (page - 1) * page_size, page_size, *conditions)
+    return json_answer({"data": part.rows, "total": total, "page": page, "page_size": page_size, "has_more": part.more})
 
-    return [index, *(reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())]
+
+@router.get("/datasets", response_model=DatasetList, summary="Which datasets there are", tags=["datasets"])
+async def list_datasets() -> Response:
+    """Each with its key, and where to read it."""
+    described = [
+        {
+            "name": dataset.name,
+            "key": list(dataset.key),
+            "fields": [field.name for field in dataset.fields],
+            "search_fields": list(dataset.search_fields),
+            "url": f"/datasets/{dataset.name}",
+        }
+        for dataset in all_datasets()
+    ]
+    return json_answer({"data": described})
 
 
 def reads_of(dataset: Dataset, path: str) -> APIRouter:
@@ -103,10 +124,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
             key = dataset.normal_key(key)
         except ValueError as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
-        try:
-            outcome = await publish_delete(clients.settings, clients.engine, dataset, key, DELETE_SECONDS)
-        except DeliveryFailed as error:
-            raise Unavailable("kafka", str(error)) from error
+        outcome = await publish_delete(clients.settings, clients.engine, dataset, key, DELETE_SECONDS)
         if outcome is None:
             return Response(status_code=HTTPStatus.ACCEPTED)
         if outcome.failed:

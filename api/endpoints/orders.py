@@ -5,14 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
+from api.answers import json_answer, page_model
+from api.clients import OurClients
 from api.database import reading
-from api.endpoints.services import OurClients
 from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page
 from api.problems import bad_parameter
 from api.queries.orders import ORDERS, By, OrderFilter, totals
 from api.record_pages import read_page
-from api.served_json import json_answer
-from api.served_model import page_model
 
 router = APIRouter(tags=[ORDERS.name])
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients
+from api.answers import json_answer
+from api.clients import OurClients
 from api.parameters import Limit, OptionalText, Page, SearchText
 from api.problems import bad_parameter
 from api.queries.text_search import Match
 from api.search.elasticsearch_query import WINDOW
 from api.search.highlight import Highlighter
 from api.search.service import search
-from api.served_json import json_answer
 from schemas.registry import UnknownDataset, all_datasets, dataset_named
 
 router = APIRouter(tags=["search"])

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from api.answers import JSON, encode, etag_of, json_answer, served_model
 from api.cached_records import forget
+from api.clients import OurClients
 from api.database import writing
 from api.endpoints.datasets import serve_record
-from api.endpoints.services import OurClients
 from api.parameters import Cursor, Limit, OptionalPage, OptionalText
 from api.problems import ProblemAnswer, bad_parameter
 from api.queries.records import Row
@@ -20,8 +21,6 @@ from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_ro
 from api.record_pages import read_page
 from api.search.elasticsearch_query import WINDOW
 from api.search.service import search
-from api.served_json import JSON, encode, etag_of, json_answer
-from api.served_model import served_model
 from schemas.errors import InvalidField
 from schemas.registry import dataset_named
 

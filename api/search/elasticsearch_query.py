@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from api.listed_text import cut_text, unlimited_fields
+from api.queries.records import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts
 from runtime.settings import Settings
 from schemas.dataset import Dataset

@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from api.queries.data import containing
 from api.queries.orders import OrderFilter
-from api.queries.records import served_columns
+from api.queries.records import containing, served_columns
 from api.queries.text_search import matches, windows
 from schemas.registry import dataset_named
 
