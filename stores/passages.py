@@ -11,8 +11,7 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka.committed_offsets import committed_offsets
-from runtime.kafka.holes import Evidence
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, list_offsets, partition_counts
 from runtime.settings import Settings
 from schemas.topics import FAILURES_TOPIC

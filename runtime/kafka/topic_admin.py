@@ -8,7 +8,6 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.kafka.clients import MAX_MESSAGE_BYTES, QUIET
-from runtime.kafka.group_members import end_memberships
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
@@ -85,6 +84,9 @@ def _add_partitions(admin: AdminClient, settings: Settings) -> None:
             if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process was first
                 raise
     if short:
+        # Imported here, since it loads a second Kafka client, and most processes never end a membership.
+        from runtime.kafka.group_members import end_memberships
+
         end_memberships(settings)
 
 

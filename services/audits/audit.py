@@ -10,14 +10,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from confluent_kafka.admin import OffsetSpec
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runtime.kafka.holes import Evidence, HoleReader
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
 from runtime.patience import Patience
 from runtime.settings import Settings
@@ -25,6 +24,9 @@ from services.audits.moved_keys import MovedKeys, moved_keys
 from stores.coverage import PartitionCoverage, cover_void, joining, read_apart, read_coverage
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
+
+if TYPE_CHECKING:
+    from runtime.kafka.holes import HoleReader
 
 READ_WHILE_BEHIND = 20_000
 """Unbooked offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
@@ -90,6 +92,9 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     declared = raw_topics(settings)
     strangers = {topic for topic, _ in books if is_raw(topic, settings)} - declared.keys()
     passages |= await asyncio.to_thread(_undeclared, settings, sorted(strangers))
+    # Imported here, since it loads a second Kafka client.
+    from runtime.kafka.holes import HoleReader
+
     reader = HoleReader(settings)
     evidence: dict[Place, Evidence] = {}
     try:
@@ -151,7 +156,7 @@ def _undeclared(settings: Settings, topics: list[str]) -> dict[Place, Passage]:
     return {(place.topic, place.partition): Passage(begins[place], end) for place, end in ends.items()}
 
 
-async def _evidence(reader: HoleReader, place: Place, passage: Passage, books: PartitionCoverage) -> Evidence:
+async def _evidence(reader: "HoleReader", place: Place, passage: Passage, books: PartitionCoverage) -> Evidence:
     unread = unbooked(passage, books).within(passage.begin, passage.end)
     if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
         return Evidence()
