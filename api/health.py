@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Literal
 
 from confluent_kafka import KafkaException
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.answers import encode
 from api.clients import Clients
 from api.database import reading
 from api.single_flight import Shared
@@ -25,6 +28,9 @@ from stores.outages import Unavailable
 from stores.table_fit import fit_of, look_at
 
 PROBE_SECONDS = 2.0
+
+SHARED_SECONDS = 1.0
+"""Callers who ask `/api/health` within so many seconds share an answer."""
 
 TABLES_SECONDS = 15.0
 """Between two comparisons of declarations with tables."""
@@ -73,6 +79,8 @@ class HealthReports:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._misfits = Shared(partial(_misfits, clients.engine), TABLES_SECONDS)
+        self.shared = Shared(self._encoded, SHARED_SECONDS)
+        """Status and body of an answer for which asking began SHARED_SECONDS before the call, or later."""
 
     async def report(self, findings: Findings, **more: object) -> dict[str, Any]:
         """The body of an answer, for stores in this state; `more` comes before the components."""
@@ -100,6 +108,10 @@ class HealthReports:
             **({"rehearsals": rehearsals} if rehearsals else {}),
         }
 
+    async def _encoded(self) -> tuple[HTTPStatus, bytes]:
+        body = await self.report(await probe_all(self._clients))
+        return status_of(body), encode(body)
+
     async def _held(self) -> dict[str, Any]:
         try:
             async with reading(self._clients.engine) as connection:
@@ -111,6 +123,11 @@ class HealthReports:
             "`headrace failures list`, then `release` or `discard`"
         )
         return {"held": held, "reason": reason} if held else {}
+
+
+def status_of(report: Mapping[str, Any]) -> HTTPStatus:
+    """The status of an answer with this body: it cannot serve without Postgres."""
+    return HTTPStatus.SERVICE_UNAVAILABLE if report["status"] == "unhealthy" else HTTPStatus.OK
 
 
 def _overall(findings: Findings, troubles: dict[str, Any]) -> str:
