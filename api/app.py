@@ -86,14 +86,15 @@ def create_app(settings: Settings) -> FastAPI:
         return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
     # These take parameters that they don't know: probes and senders of webhooks add some of their own.
-    for module in (health, webhooks):
-        app.include_router(module.router)
-    # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
-    modules = (runs, datasets, orders, search, users, pipeline, schema_drift, failure_jobs, failures)
-    records = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    routers = [*(module.router for module in modules), reads_of(dataset_named("customers"), "/api/customers"), *records]
-    for router in routers:
-        app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
+    lenient = (health.router, webhooks.router)
+    # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures
+    # before the rest of `/failures/`, which is taken for an id.
+    customers = reads_of(dataset_named("customers"), "/api/customers")
+    every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
+    modules = (search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    for router in (customers, *lenient, *every, *(module.router for module in modules)):
+        strict = [] if router in lenient else [Depends(refuse_unknown_parameters)]
+        app.include_router(router, dependencies=strict)
     return app
 
 
