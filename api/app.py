@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -27,7 +27,6 @@ from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
-from api.parameters import refuse_unknown_parameters
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
@@ -85,16 +84,13 @@ def create_app(settings: Settings) -> FastAPI:
         """Where to begin."""
         return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
-    # These take parameters that they don't know: probes and senders of webhooks add some of their own.
-    lenient = (health.router, webhooks.router)
     # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
-    for router in (customers, *lenient, *every, *(module.router for module in modules)):
-        strict = [] if router in lenient else [Depends(refuse_unknown_parameters)]
-        app.include_router(router, dependencies=strict)
+    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    for router in (customers, health.router, *every, *(module.router for module in modules)):
+        app.include_router(router)
     return app
 
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import or_
 
-from api.answers import JSON, etag_of, json_answer, names, page_model, served_model
-from api.cached_records import MAX_KEY_LENGTH, read_record
-from api.clients import Clients, OurClients
+from api.answers import json_answer, page_model, served_model
+from api.cached_records import MAX_KEY_LENGTH, serve_record
+from api.clients import OurClients
 from api.database import reading
 from api.health import require
-from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page, StrictRoute
 from api.problems import ProblemAnswer
 from api.queries.records import containing, slice_and_count
 from api.record_pages import read_page
@@ -23,7 +23,7 @@ from stores.tables import dataset_table
 
 RECORDS = dataset_named("records")
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 """Endpoints that are not made from a declaration."""
 
 DELETE_SECONDS = 10.0
@@ -85,7 +85,7 @@ async def list_datasets() -> Response:
 
 def reads_of(dataset: Dataset, path: str) -> APIRouter:
     """`GET path` (a page) and `GET path/{key}` (one record) of a dataset."""
-    router = APIRouter(tags=[dataset.name])
+    router = APIRouter(tags=[dataset.name], route_class=StrictRoute)
     key_form = KEY_SEPARATOR.join(dataset.key)
 
     @router.get(
@@ -101,9 +101,9 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         path + "/{key:path}", response_model=served_model(dataset), summary=f"One of {dataset.name}, by {key_form}"
     )
     async def get_record(
-        request: Request, clients: OurClients, key: Annotated[str, Path(description=f"The record's {key_form}.")]
+        request: Request, key: Annotated[str, Path(description=f"The record's {key_form}.")]
     ) -> Response:
-        return await serve_record(request, clients, dataset, key)
+        return await serve_record(request, dataset, key)
 
     if dataset.written_by == "api":
         return router  # its own endpoints write it
@@ -132,16 +132,3 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return router
-
-
-async def serve_record(request: Request, clients: Clients, dataset: Dataset, key: str) -> Response:
-    """One record, from the cache if it is there; 304 if the caller has it. Raises ProblemAnswer where there is none."""
-    read = await read_record(clients, dataset, key)
-    headers: dict[str, str] = {"X-Cache": read.cache}
-    if read.content is None:
-        detail = f"There is no record {key[:200]!r} in {dataset.name}"
-        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
-    headers["ETag"] = etag_of(read.content)
-    if names(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(read.content, headers=headers, media_type=JSON)

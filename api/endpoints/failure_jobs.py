@@ -15,6 +15,7 @@ from api.clients import Clients, OurClients, from_state
 from api.current_request import current_request_id
 from api.database import writing
 from api.endpoints.failure_models import JobId, ReplayJobs, ReplayJobStatus
+from api.parameters import StrictRoute
 from runtime.errors import DeliveryFailed
 from services.failures import replay
 from services.failures import replay_jobs as jobs
@@ -25,7 +26,7 @@ from stores.outages import postgres_trouble
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/failures/jobs", tags=["failures"])
+router = APIRouter(prefix="/failures/jobs", tags=["failures"], route_class=StrictRoute)
 
 
 class FailureReplays:

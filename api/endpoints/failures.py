@@ -27,7 +27,7 @@ from api.endpoints.failure_models import (
     Retry,
     RetryMany,
 )
-from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
+from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime, StrictRoute
 from api.problems import ProblemAnswer, bad_parameter
 from services.failures import actions, editing, listing, replay
 from services.failures.candidates import Plan, plan
@@ -37,7 +37,7 @@ from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED
 
-router = APIRouter(prefix="/failures", tags=["failures"])
+router = APIRouter(prefix="/failures", tags=["failures"], route_class=StrictRoute)
 
 
 def _selection(

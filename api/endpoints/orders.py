@@ -8,12 +8,12 @@ from pydantic import BaseModel
 from api.answers import json_answer, page_model
 from api.clients import OurClients
 from api.database import reading
-from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page
+from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page, StrictRoute
 from api.problems import bad_parameter
 from api.queries.orders import ORDERS, By, OrderFilter, totals
 from api.record_pages import read_page
 
-router = APIRouter(tags=[ORDERS.name])
+router = APIRouter(tags=[ORDERS.name], route_class=StrictRoute)
 
 
 class Total(BaseModel):

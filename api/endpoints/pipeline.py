@@ -8,13 +8,14 @@ from pydantic import BaseModel
 from api.answers import json_answer
 from api.clients import OurClients
 from api.health import require
+from api.parameters import StrictRoute
 from monitoring.lag import PartitionLag, read_lag
 from services.audits.audit import audit as audit_records
 from services.audits.audit import audit_json
 from services.audits.moved_keys import moved_keys
 from stores.coverage import read_apart
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 class AuditAnswer(BaseModel):

@@ -11,7 +11,7 @@ from api.answers import json_answer
 from api.clients import Clients, OurClients, from_state
 from api.database import reading
 from api.health import require
-from api.parameters import Limit, OptionalText, Page
+from api.parameters import Limit, OptionalText, Page, StrictRoute
 from api.problems import ProblemAnswer
 from producers.source import SourceFailed
 from services.runs.history import RunRow, list_runs, read_run
@@ -19,7 +19,7 @@ from services.runs.ingest import IngestRuns, address_of
 from services.runs.run import RunUnderWay
 from services.runs.stats import Stats, read_stats
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 OurRuns = Annotated[IngestRuns, from_state("runs")]
 

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, RowMapping, func, select
 from api.answers import json_answer
 from api.clients import OurClients
 from api.database import reading
-from api.parameters import Limit, OptionalText, Page
+from api.parameters import Limit, OptionalText, Page, StrictRoute
 from stores.tables import schema_drift
 
-router = APIRouter(tags=["sources"])
+router = APIRouter(tags=["sources"], route_class=StrictRoute)
 
 
 class DriftExample(BaseModel):

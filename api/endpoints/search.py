@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from api.answers import json_answer
 from api.clients import OurClients
-from api.parameters import Limit, OptionalText, Page, SearchText
+from api.parameters import Limit, OptionalText, Page, SearchText, StrictRoute
 from api.problems import bad_parameter
 from api.queries.text_search import Match
 from api.search.elasticsearch_query import WINDOW
@@ -15,7 +15,7 @@ from api.search.highlight import Highlighter
 from api.search.service import search
 from schemas.registry import UnknownDataset, all_datasets, dataset_named
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=StrictRoute)
 
 
 class Hit(BaseModel):

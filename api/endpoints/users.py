@@ -10,11 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.answers import JSON, encode, etag_of, json_answer, served_model
-from api.cached_records import forget
+from api.cached_records import forget, serve_record
 from api.clients import OurClients
 from api.database import writing
-from api.endpoints.datasets import serve_record
-from api.parameters import Cursor, Limit, OptionalPage, OptionalText
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText, StrictRoute
 from api.problems import ProblemAnswer, bad_parameter
 from api.queries.records import Row
 from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_row
@@ -24,7 +23,7 @@ from api.search.service import search
 from schemas.errors import InvalidField
 from schemas.registry import dataset_named
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=StrictRoute)
 
 USERS = dataset_named("users")
 
@@ -141,9 +140,9 @@ async def list_users(
 
 
 @router.get("/users/{email:path}", response_model=ServedUser, summary="One user")
-async def get_user(request: Request, clients: OurClients, email: EmailInPath) -> Response:
+async def get_user(request: Request, email: EmailInPath) -> Response:
     """From Redis if it is there, else from Postgres."""
-    return await serve_record(request, clients, USERS, _key(email))
+    return await serve_record(request, USERS, _key(email))
 
 
 @router.patch("/users/{email:path}", response_model=ServedUser, summary="Change a user", responses=TAKEN)
