@@ -3,38 +3,34 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from api.clients import open_clients
-from api.endpoints import audit as audit_endpoint
 from api.endpoints import (
-    data,
-    entry_points,
-    etl,
+    datasets,
     failure_jobs,
     failures,
     health,
     orders,
+    pipeline,
+    runs,
     schema_drift,
     search,
+    users,
     webhooks,
 )
-from api.endpoints import ingest as ingest_endpoints
-from api.endpoints import lag as lag_endpoint
-from api.endpoints import users as user_endpoints
-from api.endpoints.datasets import dataset_routers, reads_of
-from api.failure_replays import FailureReplays
-from api.known_parameters import refuse_unknown_parameters
+from api.endpoints.datasets import reads_of
+from api.endpoints.failure_jobs import FailureReplays
+from api.health import HealthReports
+from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
-from api.request_bounds import RequestBounds
-from api.request_context import RequestContext
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
-from schemas.registry import dataset_named
+from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
 
 COMPRESS_FROM_BYTES = 1024
@@ -42,10 +38,31 @@ COMPRESS_FROM_BYTES = 1024
 GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
-_PROBLEM = Problem.model_json_schema()
+ENTRY_POINTS = {
+    "/docs": "this API, to read and to try",
+    "/openapi.json": "this API, for machines",
+    "/health": "the database, the latest ETL run, and every component",
+    "/stats": "what the ETL runs come to, in all and per source",
+    "/runs?page=1&page_size=10": "ETL runs, newest first; also source=titanic, status=failed",
+    "/api/health": "how Postgres, Redis, Elasticsearch and Kafka are",
+    "/api/ingest": "POST: take all customers from their source",
+    "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
+    "/api/customers/CUST001": "one customer",
+    "/data?page=1&page_size=10": "records; also source=titanic, search=text",
+    "/orders?page=1&limit=10": "orders; also product=, customer_id=, from=, to=, min_price=, max_price=",
+    "/orders/totals?by=month": "what was sold, by month or by=product, with the same filters",
+    "/webhooks/{source}": "POST: push signed records to a webhook source",
+    "/search?q=text": "full-text search; also dataset=customers",
+    "/users/": "POST: create a user",
+    "/users?q=text": "users, page by page or by a search",
+    "/status": "whether the API runs",
+    "/datasets": "every dataset and where to read it",
+    "/audit": "is every record accounted for",
+    "/schema-drift": "fields that sources have gained, lost or retyped",
+    "/lag": "how far each consumer group is behind",
+}
 
-LENIENT = (entry_points.router, health.router, webhooks.router)
-"""Take parameters that they don't know: probes and senders of webhooks add some of their own."""
+_PROBLEM = Problem.model_json_schema()
 
 EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
 
@@ -61,31 +78,20 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
     install_problem_handlers(app)
-    for router in _routers():
-        strict = [] if router in LENIENT else [Depends(refuse_unknown_parameters)]
-        app.include_router(router, dependencies=strict)
-    return app
 
+    @app.get("/", tags=["entry points"])
+    async def entry_points() -> dict[str, str | dict[str, str]]:
+        """Where to begin."""
+        return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
-def _routers() -> list[APIRouter]:
+    # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures
+    # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
-    modules = (
-        entry_points,
-        health,
-        ingest_endpoints,
-        etl,
-        data,
-        orders,
-        search,
-        user_endpoints,
-        lag_endpoint,
-        audit_endpoint,
-        schema_drift,
-        webhooks,
-    )
-    # The jobs of failures come first: what follows takes the rest of `/failures/` for an id.
-    plain = [module.router for module in (*modules, failure_jobs, failures)]
-    return [*plain, customers, *dataset_routers()]
+    every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
+    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    for router in (customers, health.router, *every, *(module.router for module in modules)):
+        app.include_router(router)
+    return app
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
@@ -110,9 +116,10 @@ def _middleware(settings: Settings) -> list[Middleware]:
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with open_clients(settings) as clients:
         app.state.clients = clients
+        app.state.health = HealthReports(clients)
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
-        app.state.replays = FailureReplays(settings)
+        app.state.replays = FailureReplays()
         try:
             yield
         finally:

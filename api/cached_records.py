@@ -1,16 +1,18 @@
-"""Single records: Redis first, then Postgres, which fills Redis."""
+"""Single records: Redis first, then Postgres, which fills Redis. Bytes from Redis are served as they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
 
+from fastapi import Request, Response
 from redis.exceptions import RedisError
 
+from api.answers import JSON, encode, etag_of, names
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
+from api.problems import ProblemAnswer
 from api.queries.records import read_one
-from api.served_json import encode
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
 
@@ -23,25 +25,33 @@ MOST_READS = 5
 """Reads of Postgres for one answer. Two are needed when a record changes in between, more only if it does so again."""
 
 
-@dataclass(frozen=True)
-class CachedRead:
-    """The record as JSON, or None if there is none; and the part of the cache in it."""
+async def serve_record(request: Request, dataset: Dataset, key: str) -> Response:
+    """One record; 304 if the caller has it. Raises ProblemAnswer where there is none, and what `read_record` raises.
 
-    content: bytes | None
-    cache: CacheUse
+    Takes its clients from the application: the most frequent read does without a dependency.
+    """
+    content, use = await read_record(request.app.state.clients, dataset, key)
+    headers: dict[str, str] = {"X-Cache": use}
+    if not content:
+        detail = f"There is no record {key[:200]!r} in {dataset.name}"
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
+    headers["ETag"] = etag_of(content)
+    if names(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, headers=headers, media_type=JSON)
 
 
-async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRead:
-    """The record that was sent with this key. Without Redis it comes from Postgres (`bypass`).
+async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[bytes, CacheUse]:
+    """The JSON of the record that was sent with this key, ABSENT (empty) if there is none; and the cache's part in it.
 
-    Raises Unavailable if it is not cached and Postgres does not answer.
+    Without Redis it comes from Postgres (`bypass`). Raises Unavailable if neither has an answer.
     """
     if len(key) > MAX_KEY_LENGTH:
-        return CachedRead(None, "bypass")
+        return ABSENT, "bypass"
     try:
         key = dataset.normal_key(key)
     except ValueError:
-        return CachedRead(None, "bypass")
+        return ABSENT, "bypass"
     fields = dataset.key_fields(key)
     use: CacheUse = "bypass"
     if (cache := clients.cache) and clients.redis_breaker.closed:
@@ -53,7 +63,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
         else:
             clients.redis_breaker.succeeded()
             if cached is not None:
-                return CachedRead(cached or None, "hit")
+                return cached, "hit"
             use = "miss"
 
     async def load() -> bytes:
@@ -62,8 +72,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> CachedRea
         content, _ = await _read(clients, dataset, fields)
         return content
 
-    content = await clients.record_loads.load(f"{dataset.name}:{key}:{use}", load)
-    return CachedRead(content or None, use)
+    return await clients.record_loads.load(f"{dataset.name}:{key}:{use}", load), use
 
 
 async def forget(clients: Clients, dataset: Dataset, versions: Mapping[str, int]) -> None:

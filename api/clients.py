@@ -1,21 +1,22 @@
-"""The clients of the stores, made when the application starts and closed when it stops."""
+"""The clients of the stores, made when the application starts and closed when it stops; endpoints depend on them."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import structlog
 from confluent_kafka.admin import AdminClient
 from elasticsearch import AsyncElasticsearch
+from fastapi import Depends, Request
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import read_engine, reading
-from api.misfits import TableWatch
 from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
@@ -73,16 +74,39 @@ class Clients:
     cache: VersionedCache | None
     elasticsearch: AsyncElasticsearch | None
     kafka: AdminClient
-    tables: TableWatch
     redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
     elasticsearch_breaker: Breaker = field(default_factory=lambda: Breaker("elasticsearch"))
     record_loads: SingleFlight[bytes] = field(default_factory=SingleFlight)
 
 
+def from_state(name: str) -> Any:
+    """A dependency: the object of that name that lives as long as the application.
+
+    `async` although nothing is awaited: FastAPI sends plain functions to a thread, which costs more than most reads.
+    """
+
+    async def of_application(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(of_application)
+
+
+OurClients = Annotated[Clients, from_state("clients")]
+
+
 @asynccontextmanager
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """The clients, with the pool filled to its minimum if Postgres answers. A store that is down is no error."""
-    redis = _redis(settings.redis_url) if settings.redis_url else None
+    redis = None
+    if settings.redis_url:
+        redis = Redis.from_url(
+            settings.redis_url,
+            max_connections=REDIS_CONNECTIONS,
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
+            retry=Retry(NoBackoff(), 1),
+        )
     cache = VersionedCache(redis, settings) if redis else None
     elasticsearch = (
         AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
@@ -92,25 +116,13 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     engine = read_engine(settings)
     try:
         await _fill_pool(engine, settings.database_pool_min)
-        tables = TableWatch(engine)
-        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings), tables)
+        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings))
     finally:
         await engine.dispose()
         if redis:
             await redis.aclose()
         if elasticsearch:
             await elasticsearch.close()
-
-
-def _redis(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        max_connections=REDIS_CONNECTIONS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
-        retry=Retry(NoBackoff(), 1),
-    )
 
 
 async def _fill_pool(engine: AsyncEngine, connections: int) -> None:

@@ -1,8 +1,8 @@
 """The pool of Postgres connections that reads use."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -46,28 +46,31 @@ def read_engine(settings: Settings) -> AsyncEngine:
     )
 
 
-@asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection from the pool. Raises Unavailable if Postgres does not answer, there or in the body.
-
-    Raises TableMisfit where a table lacks what the body asks of it.
-    """
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raises Unavailable if Postgres does not answer the body, TableMisfit where a table lacks what it asks for."""
     try:
-        with measured("postgres"):
-            connection = engine.connect()
-            # Bounds the pool's ping too: a server that is frozen would hold it for the whole command timeout.
-            async with asyncio.timeout(POOL_WAIT_SECONDS):
-                await connection.start()
-            try:
-                yield connection
-            finally:
-                await connection.close()
+        yield
     except Exception as error:
         if reason := postgres_trouble(error):
             raise Unavailable("postgres", reason) from error
         if reason := table_trouble(error):
             raise TableMisfit(reason) from error
         raise
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection from the pool. Raises what `explained` raises, there or in the body."""
+    with explained(), measured("postgres"):
+        connection = engine.connect()
+        # Bounds the pool's ping too: a server that is frozen would hold it for the whole command timeout.
+        async with asyncio.timeout(POOL_WAIT_SECONDS):
+            await connection.start()
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager

@@ -1,14 +1,21 @@
-"""Query parameters with their checks."""
+"""Query parameters with their checks; a parameter that an endpoint does not have is refused, not ignored."""
 
 import datetime
 import re
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
-from typing import Annotated, Any
+from http import HTTPStatus
+from typing import Annotated, Any, get_origin
 
-from fastapi import Query
+from fastapi import Query, Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryInfo
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+from starlette.datastructures import QueryParams
 
+from api.problems import ProblemAnswer
 from schemas.errors import InvalidField
 from schemas.text import tidy
 from services.failures.actions import MOST_ID
@@ -19,6 +26,11 @@ MAX_PAGE = 10**12
 """Far beyond any table, and a hundred times it still fits Postgres' BIGINT offset."""
 
 MAX_TEXT = 200
+
+MOST_NAMED = 5
+"""Wrong parameters in one answer; the rest is told by their number."""
+
+LONGEST_NAME = 80
 
 
 def written_as(pattern: str, code: str, message: str) -> BeforeValidator:
@@ -91,3 +103,44 @@ OptionalText = Annotated[AsSent, AfterValidator(tidied)]
 SearchText = Annotated[
     str, AfterValidator(without_nul), AfterValidator(tidied), AfterValidator(not_blank), Query(max_length=MAX_TEXT)
 ]
+
+
+class StrictRoute(APIRoute):
+    """Answers 400 to a name that the endpoint does not know, and to a value that is given twice where one counts.
+
+    A filter that is ignored gives a wrong answer. Not a dependency: solving one takes longer than the check.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        known = _known_parameters(self)
+
+        async def handle_known(request: Request) -> Response:
+            if request.scope["query_string"]:
+                _refuse_unknown(request.query_params, known)
+            return await handle(request)
+
+        return handle_known
+
+
+def _refuse_unknown(given: QueryParams, known: Mapping[str, bool]) -> None:
+    wrong = {name: "there is no such parameter" for name in given if name not in known}
+    if len(given.multi_items()) > len(given):
+        repeated = {name for name in given if known.get(name) is False and len(given.getlist(name)) > 1}
+        wrong |= dict.fromkeys(sorted(repeated), "given more than once")
+    if wrong:
+        errors = [{"parameter": name[:LONGEST_NAME], "message": wrong[name]} for name in list(wrong)[:MOST_NAMED]]
+        told = "; ".join(f"{error['parameter']!r}: {error['message']}" for error in errors)
+        more = f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+        there_is = f"known here: {', '.join(sorted(known))}" if known else "no parameters are known here"
+        detail = f"{told}{more} ({there_is})"
+        raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "unknown-parameter", detail, errors=errors, known=sorted(known))
+
+
+def _known_parameters(route: APIRoute) -> dict[str, bool]:
+    """Query parameters of a route and its dependencies; True for those that take several values."""
+    return {
+        field.alias: get_origin(field.field_info.annotation) in (list, set, frozenset, tuple)
+        for field in get_flat_params(route.dependant)
+        if isinstance(field.field_info, QueryInfo)
+    }

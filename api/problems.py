@@ -5,13 +5,18 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+from confluent_kafka import KafkaException
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from api.answers import encode
 from api.current_request import current_request_id
-from api.served_json import encode
+from runtime.errors import DeliveryFailed
+from runtime.kafka.clients import reason
+from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, UnknownFailure
 from stores.outages import TableMisfit, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -82,7 +87,10 @@ def bad_parameter(name: str, value: object, message: str) -> ProblemAnswer:
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every exception that this module knows with its problem document."""
-    for kind in (ProblemAnswer, Unavailable, TableMisfit, RequestValidationError, HTTPException):
+    for kind in (
+        *(ProblemAnswer, Unavailable, TableMisfit, RequestValidationError, HTTPException, KafkaException),
+        *(DeliveryFailed, UnknownFailure, ActionRefused, CannotEdit),
+    ):
         app.add_exception_handler(kind, _answer)
 
 
@@ -97,24 +105,38 @@ def _problem_of(request: Request, error: Exception) -> ProblemAnswer:
         case ProblemAnswer():
             return error
         case Unavailable():
-            return _unavailable(error)
+            return _unavailable(error.store, error.reason)
+        case DeliveryFailed():
+            return _unavailable("kafka", str(error))
+        case KafkaException():
+            return _unavailable("kafka", reason(error))
         case TableMisfit():
             return _misfit(error)
         case RequestValidationError():
             return _invalid_request(error)
         case HTTPException():
             return _refused_by_router(request, error)
+        case UnknownFailure():
+            return ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", str(error))
+        case StillInvalid():
+            problems = [msgspec.to_builtins(problem) for problem in error.problems]
+            return ProblemAnswer(HTTPStatus.CONFLICT, "still-invalid", str(error), problems=problems)
+        case ActionRefused():
+            refusals = {str(number): refusal for number, refusal in error.refusals.items()}
+            return ProblemAnswer(HTTPStatus.CONFLICT, "action-refused", str(error), refusals=refusals)
+        case CannotEdit():
+            return ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error))
     raise error
 
 
-def _unavailable(error: Unavailable) -> ProblemAnswer:
+def _unavailable(store: str, why: str) -> ProblemAnswer:
     """A 503 that names the store and says when to try again."""
     return ProblemAnswer(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "store-unavailable",
-        f"{error.store} does not answer: {error.reason}. Try again in {RETRY_AFTER_SECONDS} s",
+        f"{store} does not answer: {why}. Try again in {RETRY_AFTER_SECONDS} s",
         {"Retry-After": str(RETRY_AFTER_SECONDS)},
-        store=error.store,
+        store=store,
     )
 
 

@@ -7,18 +7,14 @@ import msgspec
 from fastapi import Response
 from sqlalchemy import ColumnElement
 
+from api.answers import json_answer
 from api.clients import Clients
 from api.database import reading
 from api.problems import bad_parameter
 from api.queries.records import count, slice_after, slice_and_count
-from api.served_json import json_answer
 from schemas.dataset import Dataset
 
 _key_decoder = msgspec.json.Decoder(list[str])
-
-
-class InvalidCursor(ValueError):
-    """The text is no cursor of this list."""
 
 
 async def read_page(
@@ -36,9 +32,9 @@ async def read_page(
     """
     if cursor is not None and page is not None:
         raise bad_parameter("cursor", cursor, "give either page or cursor, not both")
-    after = _key_of(cursor, dataset) if cursor is not None else None
+    after = decode_cursor(cursor, len(dataset.key)) if cursor else ()
     async with reading(clients.engine) as connection:
-        if after is not None:
+        if cursor is not None:
             total = await count(connection, dataset, *conditions)
             part = await slice_after(connection, dataset, after, limit, *conditions)
         else:
@@ -63,21 +59,12 @@ def encode_cursor(key: tuple[str, ...]) -> str:
 
 
 def decode_cursor(text: str, parts: int) -> tuple[str, ...]:
-    """The key of `parts` parts. Raises InvalidCursor."""
+    """The key of `parts` parts. Raises ProblemAnswer."""
     try:
         packed = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         key = _key_decoder.decode(packed)
     except (ValueError, binascii.Error, msgspec.DecodeError):
-        raise InvalidCursor("is not a cursor that this API gave") from None
+        raise bad_parameter("cursor", text, "is not a cursor that this API gave") from None
     if len(key) != parts or any("\x00" in part for part in key):
-        raise InvalidCursor("is a cursor of another list")
+        raise bad_parameter("cursor", text, "is a cursor of another list")
     return tuple(key)
-
-
-def _key_of(cursor: str, dataset: Dataset) -> tuple[str, ...]:
-    if not cursor:
-        return ()
-    try:
-        return decode_cursor(cursor, len(dataset.key))
-    except InvalidCursor as error:
-        raise bad_parameter("cursor", cursor, str(error)) from None

@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from api.search.elasticsearch_query import search_body
+from api.search.service import search_body
 from benchmarks.results import RESULTS, record
 from benchmarks.tutorial_api import create_app
 from local_stack.addresses import assign_ports

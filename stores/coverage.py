@@ -11,8 +11,7 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from runtime.kafka.holes import Evidence, HoleReader
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.patience import Patience
 from runtime.settings import Settings
 from stores.failure_states import NOT_DOWNSTREAM, TAKEN_SINCE
@@ -147,6 +146,9 @@ async def wait_until_covered(
 
 async def _gone(settings: Settings, uncovered: Wanted) -> int:
     """The number of missing records that nobody will bring any more; 0 if Kafka cannot be asked."""
+    # Imported here, since it loads a second Kafka client, and most who read coverage look into no hole.
+    from runtime.kafka.holes import HoleReader
+
     reader, gone = HoleReader(settings), 0
     try:
         passages = await asyncio.to_thread(read_passages, settings, list(uncovered))

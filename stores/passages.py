@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka.holes import Evidence
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, committed_offsets, list_offsets, partition_counts
 from runtime.settings import Settings
 from schemas.sinks import POSTGRES

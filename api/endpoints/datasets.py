@@ -1,25 +1,30 @@
-"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one."""
+"""Endpoints of every dataset, made from its declaration: read a page, read one, delete one; and `GET /data`."""
 
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
+from sqlalchemy import or_
 
-from api.cached_records import MAX_KEY_LENGTH, read_record
-from api.clients import Clients
-from api.endpoints.services import OurClients
-from api.parameters import Cursor, Limit, OptionalPage
-from api.probes import require
+from api.answers import json_answer, page_model, served_model
+from api.cached_records import MAX_KEY_LENGTH, serve_record
+from api.clients import OurClients
+from api.database import reading
+from api.health import require
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page, StrictRoute
 from api.problems import ProblemAnswer
+from api.queries.records import containing, slice_and_count
 from api.record_pages import read_page
-from api.served_json import JSON, etag_of, json_answer, names
-from api.served_model import page_model, served_model
-from runtime.errors import DeliveryFailed
 from schemas.dataset import KEY_SEPARATOR, Dataset
-from schemas.registry import all_datasets
+from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import publish_delete
-from stores.outages import Unavailable
+from stores.tables import dataset_table
+
+RECORDS = dataset_named("records")
+
+router = APIRouter(route_class=StrictRoute)
+"""Endpoints that are not made from a declaration."""
 
 DELETE_SECONDS = 10.0
 """A delete waits so long for Postgres, then answers 202."""
@@ -41,30 +46,46 @@ class DatasetList(BaseModel):
     data: list[DescribedDataset]
 
 
-def dataset_routers() -> list[APIRouter]:
-    """`/datasets`, and `/datasets/{name}` with `/datasets/{name}/{key}` of each."""
-    index = APIRouter(tags=["datasets"])
+@router.get(
+    "/data",
+    response_model=page_model(RECORDS, "DataPage", by_cursor=False),
+    summary="Records, by source and by text",
+    tags=["records"],
+)
+async def list_data(
+    clients: OurClients, page: Page = 1, page_size: Limit = 10, source: OptionalText = None, search: OptionalText = None
+) -> Response:
+    """`source` is a kind (api, csv, …) or a source's name; `search` is text anywhere in name or description.
 
-    @index.get("/datasets", response_model=DatasetList, summary="Which datasets there are")
-    async def list_datasets() -> Response:
-        described = [
-            {
-                "name": dataset.name,
-                "key": list(dataset.key),
-                "fields": [field.name for field in dataset.fields],
-                "search_fields": list(dataset.search_fields),
-                "url": f"/datasets/{dataset.name}",
-            }
-            for dataset in all_datasets()
-        ]
-        return json_answer({"data": described})
+    Case and accents don't matter to the search. The two together: records that satisfy both.
+    """
+    columns = dataset_table(RECORDS).c
+    conditions = [or_(columns.source == source, columns.source_name == source)] if source else []
+    conditions += [containing(RECORDS, search)] if search else []
+    async with reading(clients.engine) as connection:
+        part, total = await slice_and_count(connection, RECORDS, (page - 1) * page_size, page_size, *conditions)
+    return json_answer({"data": part.rows, "total": total, "page": page, "page_size": page_size, "has_more": part.more})
 
-    return [index, *(reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())]
+
+@router.get("/datasets", response_model=DatasetList, summary="Which datasets there are", tags=["datasets"])
+async def list_datasets() -> Response:
+    """Each with its key, and where to read it."""
+    described = [
+        {
+            "name": dataset.name,
+            "key": list(dataset.key),
+            "fields": [field.name for field in dataset.fields],
+            "search_fields": list(dataset.search_fields),
+            "url": f"/datasets/{dataset.name}",
+        }
+        for dataset in all_datasets()
+    ]
+    return json_answer({"data": described})
 
 
 def reads_of(dataset: Dataset, path: str) -> APIRouter:
     """`GET path` (a page) and `GET path/{key}` (one record) of a dataset."""
-    router = APIRouter(tags=[dataset.name])
+    router = APIRouter(tags=[dataset.name], route_class=StrictRoute)
     key_form = KEY_SEPARATOR.join(dataset.key)
 
     @router.get(
@@ -80,9 +101,9 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         path + "/{key:path}", response_model=served_model(dataset), summary=f"One of {dataset.name}, by {key_form}"
     )
     async def get_record(
-        request: Request, clients: OurClients, key: Annotated[str, Path(description=f"The record's {key_form}.")]
+        request: Request, key: Annotated[str, Path(description=f"The record's {key_form}.")]
     ) -> Response:
-        return await serve_record(request, clients, dataset, key)
+        return await serve_record(request, dataset, key)
 
     if dataset.written_by == "api":
         return router  # its own endpoints write it
@@ -103,10 +124,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
             key = dataset.normal_key(key)
         except ValueError as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "bad-key", str(error)) from None
-        try:
-            outcome = await publish_delete(clients.settings, clients.engine, dataset, key, DELETE_SECONDS)
-        except DeliveryFailed as error:
-            raise Unavailable("kafka", str(error)) from error
+        outcome = await publish_delete(clients.settings, clients.engine, dataset, key, DELETE_SECONDS)
         if outcome is None:
             return Response(status_code=HTTPStatus.ACCEPTED)
         if outcome.failed:
@@ -114,16 +132,3 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return router
-
-
-async def serve_record(request: Request, clients: Clients, dataset: Dataset, key: str) -> Response:
-    """One record, from the cache if it is there; 304 if the caller has it. Raises ProblemAnswer where there is none."""
-    read = await read_record(clients, dataset, key)
-    headers: dict[str, str] = {"X-Cache": read.cache}
-    if read.content is None:
-        detail = f"There is no record {key[:200]!r} in {dataset.name}"
-        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
-    headers["ETag"] = etag_of(read.content)
-    if names(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(read.content, headers=headers, media_type=JSON)

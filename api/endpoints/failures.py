@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.endpoints.services import OurClients, OurReplays
-from api.failure_answers import answering, json_answer, settled, started, who
-from api.failure_models import (
+from api.answers import json_answer
+from api.clients import OurClients
+from api.database import explained
+from api.endpoints.failure_jobs import OurReplays, settled, started, who
+from api.endpoints.failure_models import (
     Discard,
     DiscardedHeld,
     DiscardHeld,
@@ -25,17 +27,17 @@ from api.failure_models import (
     Retry,
     RetryMany,
 )
-from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime
+from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime, StrictRoute
 from api.problems import ProblemAnswer, bad_parameter
-from api.served_json import encode
 from services.failures import actions, editing, listing, replay
 from services.failures.candidates import Plan, plan
 from services.failures.listing import payload_text
+from services.failures.release import release as release_records
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import UNSETTLED
 
-router = APIRouter(prefix="/failures", tags=["failures"])
+router = APIRouter(prefix="/failures", tags=["failures"], route_class=StrictRoute)
 
 
 def _selection(
@@ -93,11 +95,11 @@ async def failure_items(
 async def retry_many(clients: OurClients, running: OurReplays, wanted: RetryMany) -> Response:
     """A job does it, in the background; see its Location."""
     selection = _chosen(wanted, "failures")
-    async with answering():
+    with explained():
         if wanted.dry_run:
             return json_answer(await plan(clients.settings, selection, force=wanted.force))
         job = await replay.start(clients.settings, selection, who(), rate=wanted.rate, force=wanted.force)
-        return started(running, job)
+    return started(clients, running, job)
 
 
 @router.post("/release", status_code=202, response_model=HeldAnswer, summary="Let the selected held records go on")
@@ -109,8 +111,8 @@ async def release(clients: OurClients, running: OurReplays, wanted: Release) -> 
     selection = replace(_chosen(wanted, "held records"), states=("held",))
     async with settled(clients) as connection:
         held = await listing.count(connection, selection)
-    running.release(selection, who(), remap=wanted.remap)
-    return Response(encode({"held": held}), HTTPStatus.ACCEPTED, media_type="application/json")
+    running.begin("release", release_records(clients.settings, selection, who(), remap=wanted.remap))
+    return json_answer({"held": held}, HTTPStatus.ACCEPTED)
 
 
 @router.post("/discard", response_model=DiscardedHeld, summary="Decide against the selected held records")
@@ -145,7 +147,7 @@ async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Resp
     if given == bool(wanted.set):
         raise ProblemAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "Give either `set` or `payload`")
     text = wanted.payload.encode() if isinstance(wanted.payload, str) else msgspec.json.encode(wanted.payload)
-    async with answering():
+    with explained():
         payload = text if given else None
         edited = await editing.edit(
             clients.settings, failure_id, who(), values=wanted.set, payload=payload, force=wanted.force
@@ -161,9 +163,9 @@ async def retry(
 ) -> Response:
     """A job does it, in the background; see its Location."""
     force = wanted is not None and wanted.force
-    async with answering():
+    with explained():
         job = await replay.start(clients.settings, Selection(ids=(failure_id,)), who(), force=force)
-        return started(running, job)
+    return started(clients, running, job)
 
 
 @router.post("/{failure_id}/discard", response_model=Failure, summary="Decide against a failure")

@@ -4,17 +4,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
+from sqlalchemy import ColumnElement
 
+from api.answers import json_answer, page_model
+from api.clients import OurClients
 from api.database import reading
-from api.endpoints.services import OurClients
-from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page
+from api.parameters import Cursor, Limit, OptionalAmount, OptionalDate, OptionalPage, OptionalText, Page, StrictRoute
 from api.problems import bad_parameter
-from api.queries.orders import ORDERS, By, OrderFilter, totals
+from api.queries.orders import ORDERS, By, totals, wanted_orders
 from api.record_pages import read_page
-from api.served_json import json_answer
-from api.served_model import page_model
 
-router = APIRouter(tags=[ORDERS.name])
+router = APIRouter(tags=[ORDERS.name], route_class=StrictRoute)
 
 
 class Total(BaseModel):
@@ -50,16 +50,16 @@ def order_filter(
     last_date: Annotated[OptionalDate, Query(alias="to", description="The last order_date, included.")] = None,
     min_price: Annotated[OptionalAmount, Query(description="The least price of a piece.")] = None,
     max_price: Annotated[OptionalAmount, Query(description="The highest price of a piece, included.")] = None,
-) -> OrderFilter:
-    """The filters of a request. Raises ProblemAnswer for a range that ends before it begins."""
+) -> list[ColumnElement[bool]]:
+    """The filters of a request, as conditions. Raises ProblemAnswer for a range that ends before it begins."""
     if first_date and last_date and last_date < first_date:
         raise bad_parameter("to", last_date.isoformat(), f"is before from={first_date}")
     if min_price is not None and max_price is not None and max_price < min_price:
         raise bad_parameter("max_price", str(max_price), f"is less than min_price={min_price}")
-    return OrderFilter(product, customer_id, first_date, last_date, min_price, max_price)
+    return wanted_orders(product, customer_id, first_date, last_date, min_price, max_price)
 
 
-Filtered = Annotated[OrderFilter, Depends(order_filter)]
+Filtered = Annotated[list[ColumnElement[bool]], Depends(order_filter)]
 
 
 @router.get("/orders", response_model=page_model(ORDERS), summary="A page of orders, by order_id")
@@ -67,7 +67,7 @@ async def list_orders(
     clients: OurClients, wanted: Filtered, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
 ) -> Response:
     """All filters together. One order by its id: `/datasets/orders/{order_id}`."""
-    return await read_page(clients, ORDERS, page, limit, cursor, *wanted.conditions())
+    return await read_page(clients, ORDERS, page, limit, cursor, *wanted)
 
 
 @router.get("/orders/totals", response_model=AllTotals, summary="Orders, pieces and revenue by product or by month")
@@ -76,6 +76,6 @@ async def order_totals(
 ) -> Response:
     """Exact decimal sums over the orders that satisfy all filters."""
     async with reading(clients.engine) as connection:
-        found = await totals(connection, by, wanted.conditions(), (page - 1) * limit, limit)
-    pages = {"total": found.groups, "page": page, "limit": limit, "total_pages": -(-found.groups // limit)}
-    return json_answer({"by": by, "data": found.rows, **pages, **found.whole})
+        rows, groups, whole = await totals(connection, by, wanted, (page - 1) * limit, limit)
+    pages = {"total": groups, "page": page, "limit": limit, "total_pages": -(-groups // limit)}
+    return json_answer({"by": by, "data": rows, **pages, **whole})

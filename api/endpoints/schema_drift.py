@@ -1,18 +1,19 @@
 """`GET /schema-drift`: fields that sources have gained, lost or retyped."""
 
 import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
+from sqlalchemy import ColumnElement, RowMapping, func, select
 
+from api.answers import json_answer
+from api.clients import OurClients
 from api.database import reading
-from api.endpoints.services import OurClients
-from api.parameters import Limit, OptionalText, Page
-from api.queries import schema_drift as queries
-from api.served_json import json_answer
+from api.parameters import Limit, OptionalText, Page, StrictRoute
+from stores.tables import schema_drift
 
-router = APIRouter(tags=["sources"])
+router = APIRouter(tags=["sources"], route_class=StrictRoute)
 
 
 class DriftExample(BaseModel):
@@ -70,8 +71,27 @@ async def list_schema_drift(
     `breaking` drifts make records fail, with the code in `reason`; the others go through. A lost field that comes back
     ends its drift, as does a type that is not seen any more.
     """
-    conditions = queries.wanted(source, dataset, what, breaking=breaking, ended=ended)
+    columns = schema_drift.c
+    wanted: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in ((columns.source_name, source), (columns.dataset, dataset), (columns.what, what))
+        if value is not None
+    ]
+    for column, is_set in ((columns.reason, breaking), (columns.ended_at, ended)):
+        if is_set is not None:
+            wanted.append(column.is_not(None) if is_set else column.is_(None))
+    count = select(func.count()).select_from(schema_drift).where(*wanted)
+    part = select(schema_drift).where(*wanted).order_by(columns.id.desc()).offset((page - 1) * limit).limit(limit)
     async with reading(clients.engine) as connection:
-        total = await queries.count(connection, conditions)
-        data = await queries.page(connection, conditions, (page - 1) * limit, limit)
+        total = (await connection.execute(count)).scalar_one()
+        data = [_shown(row) for row in (await connection.execute(part)).mappings()]
     return json_answer({"data": data, "total": total, "page": page, "limit": limit})
+
+
+def _shown(row: RowMapping) -> dict[str, Any]:
+    drift = dict(row)
+    drift["source"] = drift.pop("source_name")
+    drift["breaking"] = drift["reason"] is not None
+    place = {name: drift.pop(name) for name in ("topic", "partition", "offset")}
+    drift["example"] = {"text": drift["example"], **place} if place["topic"] is not None else None
+    return drift

@@ -5,17 +5,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from api.endpoints.services import OurClients
-from api.parameters import Limit, OptionalText, Page, SearchText
+from api.answers import json_answer
+from api.clients import OurClients
+from api.parameters import Limit, OptionalText, Page, SearchText, StrictRoute
 from api.problems import bad_parameter
 from api.queries.text_search import Match
-from api.search.elasticsearch_query import WINDOW
 from api.search.highlight import Highlighter
 from api.search.service import search
-from api.served_json import json_answer
 from schemas.registry import UnknownDataset, all_datasets, dataset_named
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=StrictRoute)
 
 
 class Hit(BaseModel):
@@ -54,8 +53,6 @@ async def search_records(
     page_size: Limit = 10,
 ) -> Response:
     """Best matches first. Without `dataset`: in all of them."""
-    if page * page_size > WINDOW:
-        raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
     try:
         datasets = [dataset_named(dataset)] if dataset else list(all_datasets())
     except UnknownDataset as error:

@@ -9,23 +9,20 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from api.cached_records import forget
+from api.answers import JSON, encode, etag_of, json_answer, served_model
+from api.cached_records import forget, serve_record
+from api.clients import OurClients
 from api.database import writing
-from api.endpoints.datasets import serve_record
-from api.endpoints.services import OurClients
-from api.parameters import Cursor, Limit, OptionalPage, OptionalText
+from api.parameters import Cursor, Limit, OptionalPage, OptionalText, StrictRoute
 from api.problems import ProblemAnswer, bad_parameter
 from api.queries.records import Row
 from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_row
 from api.record_pages import read_page
-from api.search.elasticsearch_query import WINDOW
 from api.search.service import search
-from api.served_json import JSON, encode, etag_of, json_answer
-from api.served_model import served_model
 from schemas.errors import InvalidField
 from schemas.registry import dataset_named
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=StrictRoute)
 
 USERS = dataset_named("users")
 
@@ -124,8 +121,6 @@ async def list_users(
     if cursor is not None:
         raise bad_parameter("cursor", cursor, "a search goes on by page")
     page = page or 1
-    if page * limit > WINDOW:
-        raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
     found = await search(clients, [USERS], q, page, limit)
     return json_answer(
         {
@@ -142,9 +137,9 @@ async def list_users(
 
 
 @router.get("/users/{email:path}", response_model=ServedUser, summary="One user")
-async def get_user(request: Request, clients: OurClients, email: EmailInPath) -> Response:
+async def get_user(request: Request, email: EmailInPath) -> Response:
     """From Redis if it is there, else from Postgres."""
-    return await serve_record(request, clients, USERS, _key(email))
+    return await serve_record(request, USERS, _key(email))
 
 
 @router.patch("/users/{email:path}", response_model=ServedUser, summary="Change a user", responses=TAKEN)

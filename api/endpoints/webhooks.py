@@ -2,25 +2,28 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from api.endpoints.services import OurWebhooks
+from api.answers import json_answer
+from api.clients import from_state
 from api.problems import ProblemAnswer
-from api.served_json import encode
 from producers.sources import SourcesError
 from producers.webhook.deliveries import DeliveryUnderWay, KeyRefused, KeyReused
 from producers.webhook.source import SignatureRefused
-from producers.webhook.webhooks import BodyRefused, TooManyRecords
+from producers.webhook.webhooks import BodyRefused, TooManyRecords, Webhooks
 from runtime.errors import DeliveryFailed
 from stores.outages import Unavailable
 
 log = structlog.get_logger()
 
 router = APIRouter(tags=["webhooks"])
+
+OurWebhooks = Annotated[Webhooks, from_state("webhooks")]
 
 REFUSALS: Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]] = {
     SignatureRefused: (HTTPStatus.UNAUTHORIZED, "invalid-signature", {"WWW-Authenticate": "HMAC-SHA256"}),
@@ -87,8 +90,8 @@ async def webhook(webhooks: OurWebhooks, request: Request, source: str) -> Respo
         # Senders are strangers: where our servers are is for the log.
         log.warning("webhook_not_confirmed", source=source, reason=str(error))
         raise Unavailable("kafka", "not every record has been confirmed") from error
-    answer = AcceptedAnswer(accepted=accepted, source=source, dataset=hook.dataset)
-    return Response(encode(answer.model_dump()), HTTPStatus.ACCEPTED, media_type="application/json")
+    answer = {"accepted": accepted, "source": source, "dataset": hook.dataset}
+    return json_answer(answer, HTTPStatus.ACCEPTED)
 
 
 async def _body(request: Request, longest: int) -> bytes:

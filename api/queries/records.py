@@ -1,17 +1,25 @@
-"""Single records and pages of a dataset's table, in the order of its key."""
+"""Single records and pages of a dataset's table, in the order of its key.
+
+In lists a text without a limit is cut, so that a page has an end. The record itself has all of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, Table, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.listed_text import cut_column, unlimited_fields
 from schemas.dataset import Dataset
+from schemas.fields import Text
+from schemas.text import fold
 from stores.tables import dataset_table
 
 Row = Mapping[str, Any]
+
+LISTED_CHARACTERS = 10_000
+
+CUT = "…"
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,14 @@ async def count(connection: AsyncConnection, dataset: Dataset, *conditions: Colu
     return int((await connection.execute(query)).scalar_one())
 
 
+def containing(dataset: Dataset, text: str) -> ColumnElement[bool]:
+    """The condition that `text` is anywhere in the searched fields, whatever its case and accents.
+
+    `%`, `_` and the escape character stand for themselves.
+    """
+    return dataset_table(dataset).c.search_text.contains(fold(text), autoescape=True)
+
+
 async def slice_and_count(
     connection: AsyncConnection, dataset: Dataset, offset: int, limit: int, *conditions: ColumnElement[bool]
 ) -> tuple[Slice, int]:
@@ -84,6 +100,16 @@ async def slice_after(
     return await _slice(connection, query, limit)
 
 
+def unlimited_fields(dataset: Dataset) -> frozenset[str]:
+    """The fields that hold text of any length."""
+    return frozenset(f.name for f in dataset.fields if isinstance(f.type, Text) and f.type.max_length is None)
+
+
+def cut_text(text: str | None) -> str | None:
+    """A text as lists show it."""
+    return text[:LISTED_CHARACTERS] + CUT if text is not None and len(text) > LISTED_CHARACTERS else text
+
+
 async def _slice(connection: AsyncConnection, query: Select[Any], limit: int) -> Slice:
     # One more than asked for tells whether others follow, without counting.
     rows: list[Row] = [dict(row) for row in (await connection.execute(query.limit(limit + 1))).mappings()]
@@ -92,10 +118,15 @@ async def _slice(connection: AsyncConnection, query: Select[Any], limit: int) ->
 
 def _in_order(dataset: Dataset) -> Select[Any]:
     unlimited = unlimited_fields(dataset)
-    columns = [cut_column(column) if column.name in unlimited else column for column in served_columns(dataset)]
+    columns = [_cut(column) if column.name in unlimited else column for column in served_columns(dataset)]
     return select(*columns).order_by(*_key_columns(dataset))
 
 
+def _cut(column: Column[Any]) -> ColumnElement[Any]:
+    """The same as `cut_text`, done by Postgres."""
+    beginning = func.left(column, LISTED_CHARACTERS) + CUT
+    return case((func.char_length(column) > LISTED_CHARACTERS, beginning), else_=column).label(column.name)
+
+
 def _key_columns(dataset: Dataset) -> list[Column[Any]]:
-    table: Table = dataset_table(dataset)
-    return [table.c[name] for name in dataset.key]
+    return [dataset_table(dataset).c[name] for name in dataset.key]

@@ -14,8 +14,6 @@ from producers.block import HttpBlock
 from producers.http.fetch import open_fetcher
 from producers.http.headers import can_be_sent
 from producers.record_key import JsonRecordKey
-from producers.rss.entries import NotAFeed
-from producers.rss.process import read_apart
 from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from runtime.settings import Settings
 
@@ -58,6 +56,10 @@ class RssSource:
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """One batch with all entries, oldest first; none if the feed has not changed. Implements Source.batches."""
+        # Imported here, since feedparser is loaded with them, and whoever only looks sources up needs none.
+        from producers.rss.entries import NotAFeed
+        from producers.rss.process import read_apart
+
         name, url = self.description.name, self.block.url
         async with open_fetcher(name, self.block, ACCEPT, self.api_key) as fetcher:
             conditions = self._known.conditions if time.monotonic() < self._known.until else {}

@@ -12,8 +12,6 @@ from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
-import chardet
-
 CANDIDATES = (  # noqa: SIM905 (a list would take a line for each)
     "cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 koi8-r cp866 mac-roman mac-cyrillic cp437 "
     "cp850 cp852 iso8859-2 iso8859-5 iso8859-7 iso8859-9 iso8859-13 iso8859-15 tis-620 "
@@ -91,6 +89,8 @@ def guess_encoding(lines: Sequence[bytes]) -> Guess | None:
         return Guess(USUAL, 0.9)
     typeset = sum(_TYPESET.fullmatch(word) is not None for word in words) / len(words)
     scores: dict[str, float] = {}
+    import chardet  # here, since its models are large and few texts need a guess
+
     for found in chardet.detect_all(
         text, include_encodings=CANDIDATES + RARE, compat_names=False, ignore_threshold=True, max_bytes=len(text)
     ):

@@ -10,8 +10,6 @@ import re
 from _multibytecodec import MultibyteIncrementalDecoder
 from typing import Literal, NamedTuple
 
-import chardet
-
 from producers.text.encoding_guess import first_difference, guess_encoding, reads
 
 CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\"';\s]*)[\"']?", re.IGNORECASE)
@@ -198,6 +196,8 @@ def _seven_bits(sample: bytes) -> str:
     """UTF-8 for ASCII, unless escapes in it say that it stands for other characters."""
     if b"\x1b$" not in sample and b"\x0e" not in sample and b"~{" not in sample:
         return "utf-8"
+    import chardet  # here, since its models are large and few texts need a guess
+
     name = chardet.detect(
         sample[:GUESS_BYTES], include_encodings=_SEVEN_BITS, compat_names=False, no_match_encoding="ascii"
     )["encoding"]

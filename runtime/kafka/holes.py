@@ -9,7 +9,6 @@ their headers only, which costs microseconds a batch.
 import asyncio
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
@@ -21,7 +20,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place
 from runtime.settings import Settings
 
@@ -42,16 +41,6 @@ PAUSE_SECONDS = 0.1
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 _LENGTH_COVERS_FROM = 12
 _TRANSACTIONAL, _CONTROL = 0x10, 0x20
-
-
-@dataclass
-class Evidence:
-    """The broker's evidence on the offsets that were read. Those in neither set have vanished."""
-
-    read: OffsetRanges = field(default_factory=OffsetRanges)
-    records: OffsetRanges = field(default_factory=OffsetRanges)
-    empty: OffsetRanges = field(default_factory=OffsetRanges)
-    """Offsets of markers and of aborted records. They will never carry a record."""
 
 
 class Chunk(NamedTuple):

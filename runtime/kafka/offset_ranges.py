@@ -1,7 +1,8 @@
-"""Sets of offsets as sorted, disjoint, half-open ranges: small however many records they cover."""
+"""Sets of offsets as sorted, disjoint, half-open ranges: small however many records they cover; evidence on them."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 
 class OffsetRanges:
@@ -90,3 +91,13 @@ class OffsetRanges:
     def multirange(self) -> str:
         """The Postgres literal of an int8multirange, e.g. `{[0,5),[7,9)}`."""
         return "{" + ",".join(f"[{start},{end})" for start, end in self._ranges) + "}"
+
+
+@dataclass
+class Evidence:
+    """The broker's evidence on the offsets that were read. Those in neither set have vanished."""
+
+    read: OffsetRanges = field(default_factory=OffsetRanges)
+    records: OffsetRanges = field(default_factory=OffsetRanges)
+    empty: OffsetRanges = field(default_factory=OffsetRanges)
+    """Offsets of markers and of aborted records. They will never carry a record."""

@@ -9,15 +9,14 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from confluent_kafka.admin import OffsetSpec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from runtime.kafka.holes import Evidence, HoleReader
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
 from runtime.patience import Patience
 from runtime.settings import Settings
@@ -26,6 +25,9 @@ from stores.coverage import PartitionCoverage, cover_void, joining, read_coverag
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
 from stores.tables import dataset_table
+
+if TYPE_CHECKING:
+    from runtime.kafka.holes import HoleReader
 
 READ_WHILE_BEHIND = 20_000
 """Uncovered offsets of a partition that are read while groups are behind. Of more of them nearly all are in flight."""
@@ -147,6 +149,8 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     undeclared = {topic for topic, _ in coverage if is_raw(topic, settings)} - declared.keys()
     passages |= await asyncio.to_thread(_undeclared_passages, settings, sorted(undeclared))
     coverage = {place: coverage.get(place, NO_COVERAGE) for place in sorted(passages)}
+    from runtime.kafka.holes import HoleReader  # here, since it loads a second Kafka client
+
     reader = HoleReader(settings)
     try:
         evidence = {place: await _evidence(reader, place, passages[place], coverage[place]) for place in coverage}
@@ -196,7 +200,7 @@ def uncovered(passage: Passage, coverage: PartitionCoverage) -> OffsetRanges:
     return OffsetRanges([(0, passage.end)]).without(coverage.accounted)
 
 
-async def _evidence(reader: HoleReader, place: Place, passage: Passage, coverage: PartitionCoverage) -> Evidence:
+async def _evidence(reader: "HoleReader", place: Place, passage: Passage, coverage: PartitionCoverage) -> Evidence:
     unread = uncovered(passage, coverage).within(passage.begin, passage.end)
     if not unread or (len(unread) > READ_WHILE_BEHIND and not passage.settled):
         return Evidence()

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from api.listed_text import LISTED_CHARACTERS
-from api.request_bounds import LONGEST_ADDRESS, LONGEST_BODY
+from api.middleware import LONGEST_ADDRESS, LONGEST_BODY
+from api.queries.records import LISTED_CHARACTERS
 from runtime.settings import Settings
 from stores.tables import ingest_failures
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store

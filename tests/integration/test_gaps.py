@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from producers.delivery import Progress
 from producers.publish import PublishReport
 from runtime.kafka.clients import producer_config
-from runtime.kafka.holes import Evidence, HoleReader
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.holes import HoleReader
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place, admin_client, end_offsets
 from runtime.settings import Settings
 from schemas.events import CleanRecord, Origin

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from api.search.elasticsearch_query import search_body
 from api.search.highlight import Highlighter
+from api.search.service import search_body
 from producers.api.pages import Pagination
 from producers.csv.format import column_names
 from producers.json_parts import NotSplit

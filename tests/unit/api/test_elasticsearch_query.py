@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from api.listed_text import LISTED_CHARACTERS
-from api.search.elasticsearch_query import dataset_of, match_of, search_body
-from api.served_json import encode
+from api.answers import encode
+from api.queries.records import LISTED_CHARACTERS
+from api.search.service import dataset_of, match_of, search_body
 from runtime.settings import Settings
 from schemas.registry import all_datasets, dataset_named
 

@@ -10,12 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import Message, Receive, Scope, Send
 
+from api.answers import etag_of, names
 from api.clients import PAUSE_SECONDS, Breaker
 from api.current_request import bind_request_id, request_id_from
+from api.middleware import RequestContext
 from api.parameters import AsSent, OptionalText, SearchText
 from api.problems import problem_body
-from api.request_context import RequestContext
-from api.served_json import etag_of, names
 from stores.outages import postgres_trouble
 
 

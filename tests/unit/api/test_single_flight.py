@@ -1,10 +1,10 @@
-"""Callers who ask for one key at one time share one load, which begins after they have asked."""
+"""Callers share loads: those who must see the newest state one that begins after they asked, probes a recent one."""
 
 import asyncio
 
 import pytest
 
-from api.single_flight import SingleFlight
+from api.single_flight import Shared, SingleFlight
 
 
 async def test_callers_at_one_time_share_one_load_and_later_ones_do_not() -> None:
@@ -105,3 +105,79 @@ async def test_a_load_that_fails_does_not_fail_the_next_one() -> None:
     assert await late == 1
     with pytest.raises(OSError, match="down"):
         await early
+
+
+class Loads:
+    """Loads that end when they are told to, and the time at which they do not end."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.begun: list[asyncio.Future[str]] = []
+        self.shared = Shared(self._load, 1.0, clock=lambda: self.now)
+
+    async def _load(self) -> str:
+        self.begun.append(asyncio.get_running_loop().create_future())
+        return await self.begun[-1]
+
+    async def ask(self) -> asyncio.Task[str]:
+        task = asyncio.create_task(self.shared.get())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return task
+
+
+async def test_a_hundred_callers_at_once_cause_one_load() -> None:
+    loads = Loads()
+    callers = [await loads.ask() for _ in range(100)]
+    loads.begun[0].set_result("first")
+    assert await asyncio.gather(*callers) == ["first"] * 100
+    loads.now += 0.99
+    assert await loads.shared.get() == "first"
+    assert len(loads.begun) == 1
+
+
+async def test_an_answer_is_not_given_to_whoever_asks_a_second_after_its_load_began() -> None:
+    loads = Loads()
+    early = await loads.ask()
+    loads.now += 0.9
+    loads.begun[0].set_result("old")
+    assert await early == "old"
+    loads.now += 0.1
+    late = await loads.ask()
+    loads.begun[1].set_result("new")
+    assert await late == "new"
+
+
+async def test_a_load_that_hangs_is_not_waited_for_by_whoever_comes_a_second_later() -> None:
+    loads = Loads()
+    early = await loads.ask()
+    loads.now += 1.0
+    late = [await loads.ask() for _ in range(10)]
+    assert len(loads.begun) == 2
+    loads.begun[1].set_result("new")
+    assert await asyncio.gather(*late) == ["new"] * 10
+    assert not early.done()
+    loads.begun[0].set_result("old")
+    assert await early == "old"
+    assert await loads.shared.get() == "new"
+
+
+async def test_an_error_is_given_to_those_who_wait_and_to_nobody_later() -> None:
+    loads = Loads()
+    waiting = [await loads.ask() for _ in range(2)]
+    loads.begun[0].set_exception(OSError("down"))
+    for caller in waiting:
+        with pytest.raises(OSError, match="down"):
+            await caller
+    again = await loads.ask()
+    loads.begun[1].set_result("up")
+    assert await again == "up"
+
+
+async def test_a_caller_who_gives_up_does_not_end_the_load_of_the_others() -> None:
+    loads = Loads()
+    gone, stays = await loads.ask(), await loads.ask()
+    gone.cancel()
+    await asyncio.sleep(0)
+    loads.begun[0].set_result("up")
+    assert await stays == "up"

@@ -7,8 +7,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kafka.holes import Chunk, Evidence, judge
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.holes import Chunk, judge
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 
 CONTROL, TRANSACTIONAL = 0x20, 0x10
 ABORT, COMMIT = 0, 1

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands.audit import verdict
-from runtime.kafka.holes import Evidence
-from runtime.kafka.offset_ranges import OffsetRanges
+from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from services.audits.audit import PartitionAudit, audit_partition, uncovered
 from stores.coverage import PartitionCoverage
 from stores.passages import Passage

@@ -1,0 +1,140 @@
+"""ASGI middleware around everything: bounds of requests, their ids, access log, Server-Timing, and unexpected errors.
+
+Pure ASGI: no task or queue per request.
+"""
+
+import time
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
+from api.problems import MEDIA_TYPE, problem_body
+
+log = structlog.get_logger()
+
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/api/health"})
+"""Asked every few seconds by supervisors: their successes are logged at debug level only."""
+
+LONGEST_ADDRESS = 49_152
+"""Bytes of path and query together."""
+
+LONGEST_BODY = 65_536
+"""Bytes of a body, where nothing else is said."""
+
+LONGER_BODIES = (("/failures/", "/edit", 8 * 1_048_576), ("/failures/", "/retry", 1_048_576))
+"""(beginning and end of a path, bytes): a whole payload as JSON text, and a thousand keys."""
+
+OWN_BOUNDS = "/webhooks/"
+"""Each webhook source has a bound of its own, see `max_bytes`."""
+
+
+class BodyTooLarge(HTTPException):
+    """Raised where the body is read, for one that is longer than the bound."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {longest:,} bytes")
+
+
+class RequestContext:
+    """Gives every request its id, in its answer and in its log lines."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_from(Headers(scope=scope).get(HEADER))
+        bind_request_id(request_id)
+        parts: dict[str, float] = {}
+        timings.set(parts)
+        started = time.perf_counter()
+        status: int | None = None
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                headers["Server-Timing"] = server_timing(parts, (time.perf_counter() - started) * 1000)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except Exception:
+                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                if status is not None:
+                    raise  # Half an answer is out: only a broken connection tells the caller.
+                detail = "Something went wrong inside the API; its log has the details under this request_id"
+                error = _problem(scope["path"], HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+                await error(scope, receive, send_with_headers)
+            finally:
+                ms = round((time.perf_counter() - started) * 1000, 2)
+                quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
+                write = log.debug if quiet else log.info
+                write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+
+
+class RequestBounds:
+    """Answers 414 or 413 to what is too long; a body without a length is cut off where it becomes too long."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if refusal := _too_long(scope):
+                await refusal(scope, receive, send)
+                return
+            if longest := longest_body(scope["path"]):
+                receive = _bounded(receive, longest)
+        await self._app(scope, receive, send)
+
+
+def longest_body(path: str) -> int | None:
+    """The bound for a path in bytes; None where the endpoint has one of its own. Pure."""
+    if path.startswith(OWN_BOUNDS):
+        return None
+    found = (most for begins, ends, most in LONGER_BODIES if path.startswith(begins) and path.endswith(ends))
+    return next(found, LONGEST_BODY)
+
+
+def _too_long(scope: Scope) -> Response | None:
+    """The refusal of an address or a declared body that is too long; the rest of the request is not read."""
+    if len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
+        status, code = HTTPStatus.REQUEST_URI_TOO_LONG, "address-too-long"
+        detail = f"the address is longer than {LONGEST_ADDRESS:,} bytes; send fewer or shorter parameters"
+        return _problem(scope["path"], status, code, detail, {"connection": "close"})
+    longest = longest_body(scope["path"])
+    declared = Headers(scope=scope).get("content-length", "")
+    if longest and declared.isascii() and declared.isdecimal() and int(declared[:20]) > longest:
+        error = BodyTooLarge(longest)
+        return _problem(scope["path"], error.status_code, "body-too-large", error.detail, {"connection": "close"})
+    return None
+
+
+def _bounded(receive: Receive, longest: int) -> Receive:
+    held = 0
+
+    async def receive_some() -> Message:
+        nonlocal held
+        message = await receive()
+        if message["type"] == "http.request":
+            held += len(message.get("body", b""))
+            if held > longest:
+                raise BodyTooLarge(longest)
+        return message
+
+    return receive_some
+
+
+def _problem(path: str, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(problem_body(status, code, detail, path), status, headers, MEDIA_TYPE)
