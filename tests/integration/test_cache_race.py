@@ -41,7 +41,7 @@ async def test_a_reader_who_found_no_row_cannot_hide_the_one_inserted_meanwhile(
     assert await cache.get("customers", "C1") is None
 
 
-async def test_an_absence_that_is_cached_goes_when_the_row_is_inserted(cache: VersionedCache) -> None:
+async def test_a_cached_absence_ends_when_the_row_is_inserted(cache: VersionedCache) -> None:
     assert await cache.fill(await miss(cache), 0, ABSENT)
     assert await cache.get("customers", "C1") == ABSENT
     await cache.invalidate([Invalidation("customers", "C1", 1)])
@@ -93,7 +93,7 @@ async def test_readers_who_miss_at_the_same_time_have_the_same_lease_and_later_o
     assert await cache.fill(second, 2, b"two")
 
 
-async def test_what_was_read_before_redis_lost_its_memory_is_not_filled_after_it(
+async def test_a_row_read_before_redis_lost_its_memory_does_not_fill_the_cache_afterwards(
     cache: VersionedCache, settings: Settings
 ) -> None:
     lease = await miss(cache)

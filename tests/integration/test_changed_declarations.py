@@ -69,7 +69,7 @@ SAFE = {
 }
 
 
-async def test_what_makes_a_table_wider_is_done_by_set_up(migrated_settings: Settings, postgres: Any) -> None:
+async def test_set_up_widens_a_table(migrated_settings: Settings, postgres: Any) -> None:
     await postgres.execute(ROW)
     for before, lines in SAFE.items():
         await postgres.execute(before)
@@ -109,7 +109,7 @@ REFUSED = {
 }
 
 
-async def test_what_needs_a_migration_is_refused_and_the_other_datasets_are_seen_to(
+async def test_a_change_that_needs_a_migration_is_refused_and_the_other_datasets_are_set_up(
     migrated_settings: Settings, postgres: Any
 ) -> None:
     for before, line in REFUSED.items():
@@ -275,7 +275,7 @@ async def test_reads_of_a_dataset_that_does_not_fit_are_a_503_and_others_are_ans
         assert (await client.get("/search?q=ada")).json().get("left_out") is None
 
 
-def test_the_command_says_what_it_did_and_what_it_refuses(
+def test_the_setup_command_tells_its_changes_and_its_refusals(
     pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = pipeline_settings.model_copy(update={"elasticsearch_url": None})

@@ -50,14 +50,14 @@ async def test_a_position_with_its_pages_comes_back_in_the_order_in_which_they_w
     assert await read(migrated_settings) == Position({"complete": True}, (page(2, b"b"), page(1, b"d", '"y"')))
 
 
-async def test_saving_twice_is_saving_once(migrated_settings: Settings) -> None:
+async def test_saving_a_position_twice_changes_nothing(migrated_settings: Settings) -> None:
     position = Position({"page": 1}, (page(1, b"a"),))
     await save(migrated_settings, position, position)
     assert await read(migrated_settings) == position
 
 
 @pytest.mark.parametrize("void", ["anew", "another scope"])
-async def test_a_checkpoint_that_is_void_is_forgotten_at_once(migrated_settings: Settings, void: str) -> None:
+async def test_a_void_checkpoint_is_deleted_at_once(migrated_settings: Settings, void: str) -> None:
     await save(migrated_settings, Position({"page": 1}, (page(1, b"a"),)))
     assert await read(migrated_settings, anew=void == "anew", scope="s" if void == "anew" else "t") is None
     assert await read(migrated_settings) is None
@@ -96,7 +96,7 @@ async def test_a_run_that_lost_its_connection_saves_nothing_over_another_one(mig
     assert await read(migrated_settings) == Position({"page": 2})
 
 
-async def test_a_database_without_the_tables_says_what_makes_them(settings: Settings) -> None:
+async def test_a_database_without_the_tables_names_the_command_that_makes_them(settings: Settings) -> None:
     with pytest.raises(CheckpointUnavailable, match="`headrace setup` creates its tables"):
         await read(settings)
 

@@ -101,7 +101,7 @@ async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_ar
     assert "date_of_birth" in failed.message
 
 
-async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_recreated(
+async def test_an_index_of_another_form_pauses_its_dataset_alone_until_it_is_made_anew(
     client: AsyncElasticsearch, pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.runner.LOOK_AGAIN_SECONDS", 0.5)

@@ -15,7 +15,7 @@ def test_a_worker_that_is_well_is_healthy() -> None:
         assert probe.problem({"HEALTH_PORT": str(port)}) is None
 
 
-def test_a_worker_with_a_problem_is_not_and_says_which() -> None:
+def test_a_worker_with_a_problem_is_unhealthy_and_names_it() -> None:
     port = free_port()
     with HealthServer(port, lambda: {"problem": "Kafka is lost"}):
         said = probe.problem({"HEALTH_PORT": str(port), "API_PORT": "0"})

@@ -36,7 +36,9 @@ def test_no_topic_is_compacted_and_failures_are_kept_four_times_as_long(pipeline
         assert int(entries["retention.ms"]) == (4 * kept if name == failures else kept)
 
 
-def test_a_topic_is_told_with_an_example(pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_topics_command_shows_a_topic_with_an_example(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in environment_of(pipeline_settings).items():
         monkeypatch.setenv(name, value)
     app = typer.Typer()

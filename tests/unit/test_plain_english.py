@@ -36,7 +36,7 @@ def test_no_docstring_begins_with_a_question_word() -> None:
     ]
 
 
-def test_nothing_is_done_anew() -> None:
+def test_nobody_writes_the_word_anew() -> None:
     """Write "again", "from the start", or name what is done: recreate, rewrite, rejoin."""
     assert not [
         f"{file.relative_to(PROJECT)}:{number}: {line.strip()[:60]}"
@@ -46,5 +46,5 @@ def test_nothing_is_done_anew() -> None:
     ]
 
 
-def test_every_package_is_looked_at() -> None:
+def test_the_checks_cover_every_package() -> None:
     assert {"api", "runtime", "schemas", "sinks", "stores"} <= {folder.name for folder in ROOT_PACKAGES}

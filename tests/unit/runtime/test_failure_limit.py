@@ -32,7 +32,7 @@ def test_a_batch_that_is_tried_again_after_an_outage_is_not_counted_twice() -> N
         limit.judge("customers", 300, 300)
 
 
-def test_what_was_long_ago_does_not_count() -> None:
+def test_records_before_the_window_do_not_count() -> None:
     limit = FailureLimit(SETTINGS)
     take(limit, "customers", 0, 1000)
     take(limit, "customers", 900, 900)
@@ -57,5 +57,5 @@ def test_batches_that_hold_only_repeats_leave_no_trace() -> None:
     assert limit._windows["customers"].records == 0
 
 
-def test_zero_percent_switches_it_off() -> None:
+def test_a_failure_limit_of_zero_percent_is_off() -> None:
     take(FailureLimit(Settings(failure_limit_percent=0)), "customers", 10**6, 10**6)

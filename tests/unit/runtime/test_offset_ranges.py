@@ -11,7 +11,7 @@ offsets = st.integers(min_value=0, max_value=60)
 
 
 @given(st.lists(offsets))
-def test_holds_exactly_the_offsets_that_were_added(added: list[int]) -> None:
+def test_a_set_holds_exactly_the_offsets_that_were_added(added: list[int]) -> None:
     ranges = OffsetRanges()
     for offset in added:
         ranges.add(offset)
@@ -35,7 +35,7 @@ def test_the_order_of_adding_does_not_matter(added: list[tuple[int, int]]) -> No
 
 
 @given(st.lists(st.tuples(offsets, offsets)), st.lists(st.tuples(offsets, offsets)), offsets, offsets)
-def test_parts_of_a_set_are_those_of_its_offsets(
+def test_ranges_are_cut_and_subtracted_as_sets_of_offsets_are(
     some: list[tuple[int, int]], others: list[tuple[int, int]], start: int, end: int
 ) -> None:
     one, other = OffsetRanges(some), OffsetRanges(others)
@@ -54,6 +54,6 @@ def numbers(ranges: OffsetRanges) -> set[int]:
     return {offset for start, end in ranges for offset in range(start, end)}
 
 
-def test_is_written_as_a_postgres_multirange() -> None:
+def test_ranges_are_written_as_a_postgres_multirange() -> None:
     assert OffsetRanges([(0, 5), (7, 9)]).multirange() == "{[0,5),[7,9)}"
     assert OffsetRanges().multirange() == "{}"

@@ -38,7 +38,7 @@ def test_records_that_come_in_meanwhile_are_no_progress() -> None:
     assert patience.remaining == 0
 
 
-def test_without_seconds_it_lasts_for_ever() -> None:
+def test_patience_without_a_limit_lasts_for_ever() -> None:
     clock = Clock()
     patience = Patience(None, clock)
     clock.now += 1e9

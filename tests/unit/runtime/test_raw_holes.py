@@ -123,7 +123,7 @@ def test_every_offset_is_a_record_or_empty_or_has_vanished(
     assert log.records | log.empty <= set(range(position)), "all that lies there was read"
 
 
-def test_an_answer_that_ends_within_a_batch_ends_before_it() -> None:
+def test_a_batch_that_an_answer_cuts_off_is_left_for_the_next_one() -> None:
     evidence, whole = Evidence(), batch(0, [0, 1])
     assert judge(Chunk(4, (), whole + batch(2, [2, 3])[:-1]), 0, evidence) == 2
     assert judge(Chunk(4, (), whole[:30]), 0, Evidence()) == 0

@@ -70,12 +70,12 @@ BAD: dict[Callable[[str], str], list[str]] = {
 
 
 @pytest.mark.parametrize(("check", "value"), [(check, value) for check, values in GOOD.items() for value in values])
-def test_addresses_in_the_forms_that_clients_take_are_taken(check: Callable[[str], str], value: str) -> None:
+def test_an_address_that_a_client_takes_is_accepted(check: Callable[[str], str], value: str) -> None:
     assert check(value) == value
 
 
 @pytest.mark.parametrize(("check", "value"), [(check, value) for check, values in BAD.items() for value in values])
-def test_anything_else_is_refused_with_the_form(check: Callable[[str], str], value: str) -> None:
+def test_an_address_in_another_form_is_refused_and_told_the_right_one(check: Callable[[str], str], value: str) -> None:
     with pytest.raises(ValueError, match=r"expected|option"):
         check(value)
 
@@ -92,7 +92,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("variable", "wrong"), WRONG.items())
-def test_the_setting_names_its_variable_and_the_form(
+def test_a_wrong_address_is_refused_with_its_variable_and_the_right_form(
     variable: str, wrong: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value, form = wrong
@@ -106,7 +106,9 @@ def test_the_setting_names_its_variable_and_the_form(
 @pytest.mark.parametrize(
     "command", [["-m", "uvicorn", "api.main:app"], ["-m", "cli", "lag"], ["-m", "cli", "sink", "redis"]]
 )
-def test_a_process_ends_with_a_line_for_each_and_no_traceback(command: list[str], tmp_path: Path) -> None:
+def test_a_process_with_wrong_settings_ends_with_a_line_for_each_and_no_traceback(
+    command: list[str], tmp_path: Path
+) -> None:
     environment = {name: value for name, (value, _) in WRONG.items()}
     ended = subprocess.run(
         [sys.executable, *command],
@@ -134,5 +136,5 @@ def test_a_process_ends_with_a_line_for_each_and_no_traceback(command: list[str]
         ("h:6379", "h:6379"),
     ],
 )
-def test_what_is_shown_of_an_address_has_no_password(url: str, shown: str) -> None:
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
     assert redacted(url) == shown

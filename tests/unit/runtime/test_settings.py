@@ -107,7 +107,7 @@ def test_the_database_url_is_given_to_each_client_in_its_form(scheme: str) -> No
     assert settings.async_database_url == "postgresql+asyncpg://me:pw@host:1/db"
 
 
-def test_names_are_put_into_the_namespace() -> None:
+def test_names_of_topics_and_indices_get_the_namespace_in_front() -> None:
     assert load_settings().named("customers.raw") == "customers.raw"
     assert load_settings(headrace_namespace="blue").named("customers.raw") == "blue.customers.raw"
 

@@ -32,7 +32,7 @@ def test_a_key_with_too_few_parts_is_no_key() -> None:
 
 
 @pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
-def test_a_declaration_fits_together(dataset: Dataset) -> None:
+def test_every_dataset_of_ours_names_fields_that_it_has(dataset: Dataset) -> None:
     names = [field.name for field in dataset.fields]
     assert names == list(dataset.model.model_fields)
     assert set(dataset.key) | set(dataset.unique) | set(dataset.search_fields) <= set(names)
@@ -55,7 +55,7 @@ def test_topics_are_derived_from_the_name() -> None:
     assert {customers.raw_topic, customers.clean_topic, "failures"} <= {topic.name for topic in all_topics()}
 
 
-def test_what_the_api_writes_has_a_topic_of_changes_and_no_other() -> None:
+def test_a_dataset_that_the_api_writes_has_no_topic_but_the_one_of_changes() -> None:
     users = dataset_named("users")
     assert users not in ingested_datasets()
     [topic] = [topic for topic in all_topics() if topic.name.startswith("users.")]
@@ -63,7 +63,7 @@ def test_what_the_api_writes_has_a_topic_of_changes_and_no_other() -> None:
     assert topic.read_by == next(t.read_by for t in all_topics() if t.name == "customers.changed")
 
 
-def test_what_is_searched_is_folded_and_leaves_out_what_is_absent() -> None:
+def test_the_search_text_is_folded_and_leaves_out_absent_fields() -> None:
     row = {"first_name": "José", "last_name": "MUÑOZ", "email": "j@example.org", "address": None}
     assert dataset_named("customers").search_text(row) == "jose munoz j@example.org"
 
@@ -73,7 +73,7 @@ def test_required_fields_are_those_without_none() -> None:
     assert required == {"customer_id", "first_name", "last_name", "email"}
 
 
-def test_a_default_is_declared_as_pydantic_declares_it_and_has_a_normal_form() -> None:
+def test_a_default_is_declared_as_in_pydantic_and_is_kept_in_normal_form() -> None:
     defaults = {field.name: field.default for field in dataset_named("orders").fields}
     assert defaults == {"quantity": 1} | dict.fromkeys(defaults.keys() - {"quantity"})
     for dataset in all_datasets():
@@ -94,9 +94,7 @@ def test_an_unknown_dataset_is_named_with_those_that_exist() -> None:
         ("users", " Ada@Example.ORG", "ada@example.org"),
     ],
 )
-def test_a_key_as_it_was_sent_leads_to_the_one_under_which_its_record_is_kept(
-    dataset: str, sent: str, kept: str
-) -> None:
+def test_a_key_as_it_was_sent_becomes_the_key_of_its_stored_record(dataset: str, sent: str, kept: str) -> None:
     assert dataset_named(dataset).normal_key(sent) == kept
     assert dataset_named(dataset).normal_key(kept) == kept
 
@@ -105,6 +103,6 @@ def test_a_key_as_it_was_sent_leads_to_the_one_under_which_its_record_is_kept(
     ("dataset", "sent"),
     [("customers", " "), ("customers", "a\x00"), ("records", "titanic"), ("records", ":7")],
 )
-def test_what_no_record_can_have_as_its_key_is_refused(dataset: str, sent: str) -> None:
+def test_a_text_that_cannot_be_a_key_is_refused(dataset: str, sent: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         dataset_named(dataset).normal_key(sent)

@@ -96,7 +96,7 @@ def lower(value: Any) -> Any:
         (Annotated[str, Text(), Text(5)], ...),
     ],
 )
-def test_what_is_said_of_a_field_and_not_honoured_is_refused(annotation: Any, default: Any) -> None:
+def test_a_declaration_of_a_field_that_would_be_ignored_is_refused(annotation: Any, default: Any) -> None:
     with pytest.raises(UnheededDeclaration, match=r"dataset 'goods' \(Good\)(.|\n)*\n  size: ") as caught:
         declare(good(annotation, default))
     assert all(line.startswith("  size: ") for line in str(caught.value).splitlines()[1:])
@@ -176,13 +176,13 @@ class Inherited(Checked):
         (Inherited, "_short: field_validator"),
     ],
 )
-def test_what_is_said_of_a_model_and_not_honoured_is_refused(model: type[BaseModel], named: str) -> None:
+def test_a_declaration_of_a_model_that_would_be_ignored_is_refused(model: type[BaseModel], named: str) -> None:
     with pytest.raises(UnheededDeclaration, match=r"is not honoured; ") as caught:
         declare(model)
     assert named in str(caught.value)
 
 
-def test_every_mistake_of_a_declaration_is_told_at_once() -> None:
+def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
     with pytest.raises(UnheededDeclaration) as caught:
         declare(good(Annotated[int, WholeNumber(), Gt(0), Le(9)], 10**10), unique=("colour",))
     assert str(caught.value).count("\n") == 4
@@ -198,7 +198,7 @@ def test_every_mistake_of_a_declaration_is_told_at_once() -> None:
         ({"indexed": ("colour",)}, "colour: indexed names it"),
     ],
 )
-def test_names_of_fields_that_do_not_fit_are_refused(arguments: dict[str, Any], named: str) -> None:
+def test_key_unique_and_indexed_must_name_fields_of_the_model(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(UnheededDeclaration, match=named):
         declare(good(Annotated[str | None, Text(5)], None), **arguments)
 
@@ -217,7 +217,7 @@ def test_a_field_does_not_take_the_name_of_a_column_that_every_table_has() -> No
         declare(Versioned)
 
 
-def test_what_is_written_for_people_is_no_mistake() -> None:
+def test_titles_and_descriptions_may_be_declared() -> None:
     class Documented(BaseModel):
         model_config = ConfigDict(title="A good")
         name: Annotated[str, Text(100), Field(description="What it is called.", examples=["Pen"])]
@@ -227,5 +227,5 @@ def test_what_is_written_for_people_is_no_mistake() -> None:
     assert [field.default for field in declare(Documented).fields] == [None, None, "1.50"]
 
 
-def test_every_dataset_that_is_declared_can_be_honoured() -> None:
+def test_every_dataset_of_ours_is_declared_without_a_mistake() -> None:
     assert all_datasets()

@@ -38,7 +38,7 @@ def test_text_is_trimmed_and_collapsed(written: object, kept: str) -> None:
         pytest.param(10**5000, "too_long", id="a giant integer"),
     ],
 )
-def test_text_refuses(written: object, code: str) -> None:
+def test_a_value_that_is_no_text_is_refused(written: object, code: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         Text(20).normalize(written)
     assert refusal.value.code == code
@@ -116,7 +116,7 @@ def test_what_is_no_phone_number_is_refused(written: object, region: str | None)
         ("8 (495) 123-45-67", "RU", "+74951234567"),
     ],
 )
-def test_a_national_number_is_one_of_its_region_and_of_no_country_without(
+def test_a_national_phone_number_is_read_in_its_region_and_refused_without_one(
     written: object, region: str, kept: str
 ) -> None:
     assert Phone(region=region).normalize(written) == kept
@@ -126,13 +126,13 @@ def test_a_national_number_is_one_of_its_region_and_of_no_country_without(
 
 
 @pytest.mark.parametrize("written", ["555-0189", "020 7946 0958"])
-def test_a_number_that_its_region_cannot_have_is_refused(written: str) -> None:
+def test_a_phone_number_that_its_region_does_not_have_is_refused(written: str) -> None:
     with pytest.raises(InvalidField, match="in US") as refusal:
         Phone(region="US").normalize(written)
     assert refusal.value.code == "phone_form"
 
 
-def test_a_region_that_is_none_cannot_be_declared() -> None:
+def test_an_unknown_region_cannot_be_declared() -> None:
     with pytest.raises(ValueError, match="'us' is no country"):
         Phone(region="us")
 
@@ -173,9 +173,7 @@ def test_slashes_are_read_the_only_possible_way_where_there_is_one() -> None:
 
 
 @given(date=st.dates(min_value=datetime.date(1000, 1, 1)), separator=st.sampled_from("/-"))
-def test_a_date_of_which_nobody_says_how_it_is_meant_is_read_right_or_refused(
-    date: datetime.date, separator: str
-) -> None:
+def test_a_date_in_an_unknown_order_is_read_right_or_refused(date: datetime.date, separator: str) -> None:
     for written in (f"{date.month}{separator}{date.day}", f"{date.day}{separator}{date.month}"):
         try:
             kept = Date().normalize(f"{written}{separator}{date.year}")
@@ -201,7 +199,7 @@ def test_what_is_nearly_a_date_is_refused_instead_of_guessed(written: str) -> No
     ["2024-01-31T23:59:59.123+02:00", "2024-01-31 11:59 PM", "2024-01-31T00:00:00Z", "2024-01-31 12:30 UTC",
      "Wed, 31 Jan 2024 23:59:59 GMT", "Wednesday, 31 January 2024", "Jan. 31, 2024", "31-JAN-2024"],
 )  # fmt: skip
-def test_of_a_date_time_the_date_is_kept_as_it_is_written(written: str) -> None:
+def test_a_date_time_is_kept_as_the_date_that_is_written_in_it(written: str) -> None:
     assert Date().normalize(written) == "2024-01-31"
 
 
@@ -299,7 +297,7 @@ def test_a_comma_is_the_decimal_mark_where_the_source_says_so(written: object, k
 
 
 @pytest.mark.parametrize("written", ["1,234.56", "12.5", "1,2,3"])
-def test_the_other_decimal_mark_is_refused_there(written: str) -> None:
+def test_a_decimal_point_is_refused_where_the_mark_is_a_comma(written: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         Number(15, 2, decimal=",").normalize(written)
     assert refusal.value.code == "number_form"
@@ -324,7 +322,7 @@ VALUE = next(field.type for field in dataset_named("records").fields if field.na
         ("(1,234.56789)", "-1234.56789"),
     ],
 )
-def test_the_value_of_a_record_keeps_all_its_digits(written: object, kept: str) -> None:
+def test_the_value_field_of_records_keeps_all_its_digits(written: object, kept: str) -> None:
     assert VALUE.normalize(written) == kept
     assert VALUE.normalize(kept) == kept
 

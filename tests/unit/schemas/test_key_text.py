@@ -35,7 +35,7 @@ UNSEEN = [
     ],
     ids=repr,
 )
-def test_what_nobody_sees_is_no_part_of_a_key_an_address_or_a_number(
+def test_invisible_characters_are_no_part_of_a_key_an_address_or_a_number(
     field: FieldType, written: str, kept: object, unseen: str
 ) -> None:
     for at in range(len(written) + 1):
@@ -47,7 +47,7 @@ def test_every_kind_of_space_in_a_key_is_one_space(space: str) -> None:
     assert KeyText(50).normalize(f"{space}a{space}b{space}") == "a b"
 
 
-def test_a_key_of_nothing_that_is_seen_is_absent() -> None:
+def test_a_key_of_invisible_characters_is_absent() -> None:
     assert KeyText(50).normalize("".join(UNSEEN) + " \u00a0") is None
 
 
@@ -83,7 +83,7 @@ def test_text_in_the_key_of_any_dataset_is_key_text() -> None:
     assert all(isinstance(field, KeyText) for field in in_keys if isinstance(field, Text))
 
 
-def test_names_of_members_are_those_that_are_seen() -> None:
+def test_field_names_lose_their_invisible_characters() -> None:
     assert plain_name("\ufefffirst\u00a0 name\u200b") == "first name"
     assert plain_name("\u200b") == "\u200b"
     record = {"\ufeffid": 1, "\u200bid": 2, "na\u00admе": 3, "\u200bown": 4, "own": 5}

@@ -24,24 +24,26 @@ def test_long_rows_of_marks_compose_as_unicode_says(text: str) -> None:
 
 
 @given(text=TEXTS)
-def test_marks_go_and_all_else_decomposes_as_unicode_says(text: str) -> None:
+def test_marks_are_dropped_and_all_else_decomposes_as_unicode_says(text: str) -> None:
     text += "x" * SHORT
     kept = [character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character)]
     assert without_marks(text) == "".join(kept)
 
 
-def test_there_are_no_marks_in_the_planes_that_are_not_looked_at() -> None:
+def test_unicode_has_no_marks_beyond_the_planes_that_are_searched() -> None:
     assert not any(is_mark(chr(code), "NFKD") for code in range(LAST_PLANE_WITH_MARKS + 1, 0x110000))
 
 
-def test_half_a_million_marks_are_a_text_where_any_length_fits() -> None:
+def test_half_a_million_marks_are_kept_where_any_length_fits() -> None:
     text = Text().normalize("a" + "\u0300\u0316" * 250_000)
     assert text is not None
     assert text.startswith("\u00e0\u0316\u0316")
 
 
 @pytest.mark.parametrize("field_type", [Text(100), Email(), Phone(), Date()])
-def test_half_a_million_marks_are_too_long_where_it_is_limited(field_type: Text | Email | Phone | Date) -> None:
+def test_half_a_million_marks_are_refused_as_too_long_where_length_is_limited(
+    field_type: Text | Email | Phone | Date,
+) -> None:
     with pytest.raises(InvalidField) as refusal:
         field_type.normalize("a" + "\u0300\u0316" * 250_000)
     assert refusal.value.code == "too_long"

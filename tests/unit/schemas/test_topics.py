@@ -24,7 +24,7 @@ def decoded(topic: Topic, value: bytes | None) -> msgspec.Struct:
 
 
 @every_topic
-def test_every_topic_says_all_of_itself(topic: Topic) -> None:
+def test_every_topic_is_described_in_full(topic: Topic) -> None:
     assert topic.carries
     assert topic.description.endswith(".")
     assert topic.written_by
@@ -52,7 +52,7 @@ def test_the_raw_example_becomes_the_clean_one(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("dataset", all_datasets(), ids=lambda dataset: dataset.name)
-def test_the_changed_example_is_a_row(dataset: Dataset) -> None:
+def test_the_example_of_a_changed_topic_is_a_stored_row(dataset: Dataset) -> None:
     event = decoded(TOPICS[dataset.changed_topic], TOPICS[dataset.changed_topic].example)
     assert isinstance(event, ChangeEvent)
     row = msgspec.json.decode(event.data)
@@ -70,14 +70,14 @@ def test_the_example_of_failures_is_a_failed_record() -> None:
 
 
 @pytest.mark.parametrize("name", ["customers.clean", "customers.changed", FAILURES_TOPIC])
-def test_a_value_of_another_form_is_no_example(name: str) -> None:
+def test_a_value_without_a_required_field_does_not_fit_the_topics_schema(name: str) -> None:
     value = msgspec.json.decode(TOPICS[name].example or b"")
     del value["origin" if name != "customers.changed" else "version"]
     with pytest.raises(msgspec.ValidationError):
         decoded(TOPICS[name], msgspec.json.encode(value))
 
 
-def test_an_example_that_is_wrong_keeps_no_process_from_its_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_example_does_not_keep_a_process_from_its_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     customers = dataset_named("customers")
     monkeypatch.setitem(customers.example, "date_of_birth", "soon")
     assert {topic.name for topic in all_topics()} == set(TOPICS)

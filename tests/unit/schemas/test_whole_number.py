@@ -39,14 +39,14 @@ def test_a_whole_number_is_a_number(written: object, kept: int | None) -> None:
         (True, "wrong_type"), ([], "wrong_type"),
     ],
 )  # fmt: skip
-def test_what_is_no_count_is_refused(written: object, code: str) -> None:
+def test_a_value_that_is_no_whole_number_in_range_is_refused(written: object, code: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         PIECES.normalize(written)
     assert refusal.value.code == code
 
 
 @given(value=values)
-def test_any_value_is_a_count_in_range_or_refused(value: object) -> None:
+def test_any_value_is_a_whole_number_in_range_or_refused(value: object) -> None:
     try:
         number = PIECES.normalize(value)
     except InvalidField:
@@ -63,5 +63,5 @@ def test_an_exact_number_is_not_rounded(written: object) -> None:
 
 
 @pytest.mark.parametrize(("written", "kept"), [("9.990", "9.99"), (9.5, "9.50"), ("9", "9.00"), ("0", "0.00")])
-def test_places_that_say_nothing_are_no_rounding(written: object, kept: str) -> None:
+def test_a_number_that_loses_no_digit_counts_as_exact(written: object, kept: str) -> None:
     assert Number(12, 2, minimum=Decimal(0), exact=True).normalize(written) == kept

@@ -30,7 +30,7 @@ def test_an_outage_is_waited_out_and_never_blamed_on_a_record(error: Exception) 
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_a_refusal_is_the_records_and_never_waited_out(error: Exception) -> None:
+def test_a_record_that_postgres_refuses_is_at_fault_and_nothing_is_waited_for(error: Exception) -> None:
     assert is_refusal(error)
     assert not is_outage(error)
 
@@ -56,7 +56,7 @@ def wrapped(original: Exception) -> DBAPIError:
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
-def test_an_error_means_the_same_through_sqlalchemy(error: Exception) -> None:
+def test_an_error_of_asyncpg_means_the_same_when_sqlalchemy_raises_it(error: Exception) -> None:
     assert meaning(wrapped(error)) is meaning(error)
 
 

@@ -1,4 +1,4 @@
-"""What is booked of offsets that carry no record."""
+"""Coverage of offsets that carry no record."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,16 +14,16 @@ def ranges(numbers: set[int]) -> OffsetRanges:
 
 
 @given(offsets, offsets)
-def test_what_is_booked_is_empty_and_never_makes_more_ranges(accounted: set[int], empty: set[int]) -> None:
-    booked, before = joining(ranges(accounted), ranges(empty - accounted)), ranges(accounted)
-    assert booked.without(ranges(empty - accounted)) == OffsetRanges()
-    after = OffsetRanges([*before, *booked])
-    assert after.parts() <= before.parts() + (0 in booked)
+def test_only_empty_offsets_are_covered_as_void_and_they_add_no_ranges(accounted: set[int], empty: set[int]) -> None:
+    covered, before = joining(ranges(accounted), ranges(empty - accounted)), ranges(accounted)
+    assert covered.without(ranges(empty - accounted)) == OffsetRanges()
+    after = OffsetRanges([*before, *covered])
+    assert after.parts() <= before.parts() + (0 in covered)
 
 
 @given(offsets, offsets)
-def test_a_hole_that_is_empty_throughout_is_booked(accounted: set[int], empty: set[int]) -> None:
+def test_a_hole_of_nothing_but_empty_offsets_is_covered(accounted: set[int], empty: set[int]) -> None:
     top = max(accounted, default=0)
     holes = set(range(top)) - accounted
-    booked = joining(ranges(accounted), ranges((empty | holes) - accounted))
-    assert ranges(holes).without(booked) == OffsetRanges()
+    covered = joining(ranges(accounted), ranges((empty | holes) - accounted))
+    assert ranges(holes).without(covered) == OffsetRanges()
