@@ -11,10 +11,10 @@ class Backpressure(Exception):
     """The `state` in /health of a stage that is held up by this."""
 
     patience_seconds = 5.0
-    """It may last so long (a restart, a failover) before the stage calls itself unhealthy."""
+    """Seconds for which it may last (a restart, a failover) before the stage calls itself unhealthy."""
 
     longest_wait_seconds = 5.0
-    """Between two tries, in the end."""
+    """Longest pause between two tries."""
 
     def __init__(self, store: str, reason: str) -> None:
         super().__init__(f"{store}: {reason}")

@@ -7,7 +7,7 @@ from runtime.settings import Settings
 
 
 class FailureLimitReached(Backpressure):
-    """So large a share of the latest records failed that the stage must not go on by itself."""
+    """Too many of the latest records failed: the stage must not go on by itself."""
 
     state = "failure_limit_reached"
     patience_seconds = 0.0

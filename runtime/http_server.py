@@ -12,7 +12,7 @@ import uvicorn
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 8
-"""For requests under way to end once a stop is asked for: below the 10 s that supervisors allow."""
+"""Time for requests under way to end when a stop is asked for: below the 10 s that supervisors allow."""
 
 BACKLOG = 1024
 

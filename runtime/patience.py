@@ -18,7 +18,7 @@ class Patience:
         self._since = clock()
 
     def note(self, left: int) -> None:
-        """So much is left now."""
+        """Tell it how much is left now; less than ever before is progress."""
         if left < self._least:
             self._least, self._since = left, self._clock()
 

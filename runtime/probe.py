@@ -43,7 +43,7 @@ def problem(environment: Mapping[str, str]) -> str | None:
 
 
 def _tell_paused(body: bytes) -> None:
-    """On the output that the container's health keeps: `headrace status` reads it there."""
+    """Print paused topics to the output that the container's health keeps: `headrace status` reads it there."""
     try:
         paused = json.loads(body).get("paused") or {}
     except (ValueError, AttributeError):

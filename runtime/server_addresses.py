@@ -65,7 +65,7 @@ def redacted(url: str) -> str:
 
 
 def _parts(url: str) -> SplitResult | None:
-    """None for what is no URL. Python reads past tabs and line ends in one."""
+    """The parts of a URL; None for what is none. Python itself would read past tabs and line ends in one."""
     if not url.isprintable() or " " in url:
         return None
     try:

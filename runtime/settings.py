@@ -21,11 +21,9 @@ from runtime.server_addresses import check_http, check_kafka, check_postgres, ch
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
-COMPOSE_ENV = "compose.env"
-"""The same for the stack in containers."""
+COMPOSE_ENV = "compose.env"  # the same for the stack in containers
 
-ENV_FILE = Path(".env")
-"""In the working directory."""
+ENV_FILE = Path(".env")  # in the working directory
 
 ENV_ENCODING = "utf-8-sig"
 """UTF-8, with a byte order mark or without."""
@@ -131,8 +129,8 @@ class Settings(BaseSettings):
 
     # Checkpoints
     checkpoint_records: NotNegative = 500_000
-    """Of how many records of an API source a checkpoint knows the content, at 16 bytes each (some 150 in a run's
-    memory). Records beyond are sent in every run."""
+    """Records of an API source whose content a checkpoint knows, at 16 bytes each (some 150 in a run's memory).
+    Records beyond are sent in every run."""
 
     # Deletes
     tombstone_retention_hours: Positive = 7 * 24
@@ -174,7 +172,7 @@ class Settings(BaseSettings):
     aws_region: str | None = None
     """AWS_DEFAULT_REGION, else us-east-1, unless set."""
     aws_endpoint_url: BaseUrl | None = None
-    """Of an S3-compatible server; Amazon's unless set."""
+    """Address of an S3-compatible server; Amazon's unless set."""
 
     # API
     api_bind: str = "127.0.0.1"
@@ -212,7 +210,7 @@ class Settings(BaseSettings):
 
     @property
     def absent_stores(self) -> tuple[str, ...]:
-        """Those of Redis and Elasticsearch that this pipeline does without."""
+        """Redis, Elasticsearch, both or neither: those that this pipeline does without."""
         stores = {"redis": self.redis_url, "elasticsearch": self.elasticsearch_url}
         return tuple(store for store, url in stores.items() if url is None)
 

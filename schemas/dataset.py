@@ -24,7 +24,7 @@ class DatasetField:
     required: bool
     type: FieldType
     default: str | int | None = None
-    """For a record that lacks the field or leaves it empty, as it would come from a source; None for nothing."""
+    """Value of a record that lacks the field or leaves it empty, written as a source would; None for no value."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Dataset:
     table: str
     unique: tuple[str, ...] = ()
     first_wins: bool = False
-    """Of a key's records the first to arrive is stored and later ones are superseded; otherwise the latest is stored.
+    """True to store the first record of a key that arrives; later ones are superseded. Otherwise the latest is stored.
     After a delete the next to arrive is the first: see decision 0015."""
     indexed: tuple[str, ...] = ()
     """Fields that reads filter by, each with an index of its own."""

@@ -20,7 +20,7 @@ HEADER_MAPPING = "headrace-mapping"
 """Compact JSON object {field: column}: how to read the value. It travels along, so a replay needs no settings."""
 HEADER_CONTENT_TYPE = "content-type"
 HEADER_ORIGIN = "headrace-origin"
-"""Of a record that came from somebody else's topic: `topic:partition:offset` there."""
+"""Coordinates in the foreign topic that the record was read from: `topic:partition:offset`."""
 HEADER_PROBLEM = "headrace-problem"
 """Set by a producer that could not read a record: `reason_code` or `reason_code;message`. The value is then the
 source's bytes as they are, and the normalizer turns the record into a failure with that reason.
@@ -93,6 +93,6 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str | None = None
     run: str | None = None
     held: bool = False
-    """True if it only waits: its source is over the failure limit, and somebody releases or discards it. See 0028."""
+    """True if the record waits for somebody to release or discard it: its source is over the failure limit (0028)."""
     headers: dict[str, str] | None = None
-    """Of one that is held: the raw record's headers without which its payload could not be read again."""
+    """Headers of a held raw record, those without which its payload could not be read again."""

@@ -23,7 +23,7 @@ Normalize = Callable[[object], str | int | None]
 class FieldReading(
     msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"column": "from"}
 ):
-    """In the mapping header, for a field that needs more than the name of its column.
+    """Rules for reading one field, in the mapping header: for a field that needs more than the name of its column.
 
     `column` is None for the column of the field's own name. `default` is a normal form of the field. `nulls` are the
     texts that mean nothing; None: NULLS, where the field cannot read them. `columns` are those whose values, joined,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["raw", "clean", "changed", "failures"]
-"""Of a topic: one per dataset, but `failures`."""
+"""Kind of a topic. Each dataset has one of each kind, except for `failures`, which all share."""
 
 
 @dataclass(frozen=True)
@@ -13,19 +13,19 @@ class DeclaredSink:
     """A consumer that brings topics into a store. Its code is loaded where it is used: clients take long to load."""
 
     name: str
-    """As in `headrace sink NAME`; also the label of its metrics and the stage of its failures."""
+    """NAME in `headrace sink NAME`; also the label of its metrics and the stage of its failures."""
     does: str
     """The help of its command."""
     reads: tuple[Kind, ...]
     code: str
     """MODULE:CLASS of its sinks.sink.Sink, made of the settings."""
     refusing: str | None = None
-    """If it sends records that its store does not take to `failures`: MODULE:CLASS of one that refuses what a rehearsal
-    strikes, made of the settings and the watch."""
+    """MODULE:CLASS of its rehearsed form, made of the settings and the watch, which refuses what a rehearsal strikes.
+    For sinks that send to `failures` what their store refuses."""
     needs: str | None = None
-    """The server, one of those that a pipeline may do without, that it has nothing to do without."""
+    """The optional server that it writes to."""
     without: str = ""
-    """Told where that server is not there."""
+    """Message where the pipeline does without that server."""
     versions: str | None = None
     """MODULE:CLASS of its sinks.held_versions.HeldVersions, if `headrace audit --deep` can compare what it wrote."""
 

@@ -115,7 +115,7 @@ def _in_order(row: re.Match[str]) -> str:
 
 @cache
 def _long_rows(form: Form) -> re.Pattern[str]:
-    """Made when first needed: 25 ms."""
+    """Rows of marks that are sorted or dropped at once. Compiled when first needed: 25 ms."""
     marks = [chr(code) for code in range(0x300, LAST_PLANE_WITH_MARKS + 1) if is_mark(chr(code), form)]
     return re.compile(f"[{''.join(marks)}]{{{LONG_ROW},}}")
 

@@ -20,7 +20,7 @@ class Topic:
 
     name: str
     carries: str
-    """Its messages in a few words."""
+    """The messages in a few words."""
     description: str
     written_by: str
     read_by: tuple[str, ...]
@@ -31,7 +31,7 @@ class Topic:
     make_example: Callable[[], bytes] | None
     """Makes `example`; None for a dataset that declares none. Not made before somebody asks: it may be wrong."""
     version: int = 1
-    """Of the schema. Raise it when readers of the one before cannot read the new one."""
+    """Version of the schema. Raise it when readers of the one before cannot read the new one."""
     log_append_time: bool = False
     """The broker stamps the records: raw topics, where arrival is what counts."""
     retention: int = 1

@@ -26,7 +26,7 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
 
 STUCK_SECONDS = 5.0
-"""Without a record more in Postgres, a wait asks Kafka so often whether it still has what is missing."""
+"""When no record arrives in Postgres for so long, a wait asks Kafka whether it still has what is missing."""
 
 _WANTED = "unnest(:topics, :partitions, :ranges) AS w (topic, partition, ranges)"
 
@@ -70,7 +70,7 @@ class Outcome:
     failed: int
     pending: int
     gone: int = 0
-    """Those of the pending ones that nobody will bring any more: Kafka lost them before Postgres had them."""
+    """Pending records that nobody will bring any more: Kafka lost them before Postgres had them."""
     of_run: Mapping[str, int] = field(default_factory=dict)
     """The run's records by outcome; empty where no run was asked for."""
 
@@ -214,7 +214,7 @@ async def read_coverage(connection: AsyncConnection) -> dict[tuple[str, int], Pa
 
 
 def joining(accounted: OffsetRanges, empty: OffsetRanges) -> OffsetRanges:
-    """Those of the empty offsets that join what is covered, or begin the partition. Pure.
+    """The empty offsets that join what is covered, or begin the partition. Pure.
 
     The others would only be more ranges to carry along: between records that are still to come there may be as many as
     there are transactions.

@@ -27,8 +27,7 @@ _MOST_PARTITIONS = 100_000
 
 CONNECT_SECONDS = 10.0
 
-RAW_SUFFIX = ".raw"
-"""Of a dataset's raw topic: see `schemas/dataset.py`."""
+RAW_SUFFIX = ".raw"  # of a dataset's raw topic: see schemas/dataset.py
 
 _KNOWN = "SELECT topic, epoch, topic_id, began_at FROM topic_epochs WHERE topic = ANY($1::text[]) ORDER BY topic, epoch"
 
@@ -136,7 +135,7 @@ async def settle_epochs(
 
 
 def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:
-    """True if these epochs end before this incarnation, and it has records to cover. Pure."""
+    """True if this incarnation is newer than the last of the epochs, and has records to cover. Pure."""
     if not epochs:
         return True
     return epochs[-1].topic_id != now.topic_id and now.first_at is not None

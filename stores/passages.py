@@ -32,7 +32,7 @@ class Passage:
     passed: int = 0
     """The normalizer's commit: all before it has been handed on, or carries no record."""
     settled: bool = False
-    """Neither the normalizer nor the Postgres sink has anything left to do for it."""
+    """True if neither the normalizer nor the Postgres sink has anything left to do for it."""
     held: int = 0
     """Offsets behind the end that wait for an open transaction."""
 

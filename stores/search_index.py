@@ -22,8 +22,7 @@ INDEX_VERSION = 1
 SEARCH_TEXT = "search_text"
 
 
-_OF_TEXT = {"text", "keyword"}
-"""Both hold any text."""
+_OF_TEXT = {"text", "keyword"}  # both hold any text
 
 
 def alias_name(dataset: Dataset, settings: Settings) -> str:

@@ -11,4 +11,4 @@ class SetUpReport:
     remarks: list[str] = field(default_factory=list)
     """Differences from the declaration that the store keeps, since everything has its place there all the same."""
     misfits: dict[str, str] = field(default_factory=dict)
-    """By name of a dataset that the store cannot hold as declared: why, and what to do."""
+    """Reason and way out, by name of a dataset that the store cannot hold as declared."""

@@ -53,9 +53,9 @@ class TableFit:
     missing: list[str] = field(default_factory=list)
     """Columns that are added so: until then the dataset cannot be read."""
     misfits: list[str] = field(default_factory=list)
-    """Why the dataset can't be stored in it: what needs a migration."""
+    """Lines on what needs a migration: until then the dataset can't be stored in the table."""
     remarks: list[str] = field(default_factory=list)
-    """Where the table is wider than the declaration, and stays so."""
+    """Lines on what is wider in the table than in the declaration, and stays so."""
 
 
 def fit_of(connection: Connection, dataset: Dataset) -> TableFit:

@@ -46,11 +46,15 @@ row_version = Sequence("row_version", metadata=metadata)
 """Gives every change of a row its version. Taken under the row's lock, so per key it only grows: see decision 0003."""
 
 OUTCOMES = ("inserted", "updated", "unchanged", "superseded", "deleted", "failed", "held")
-"""Where a raw record can end. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
+"""Outcomes of a raw record. Exactly one of them counts it. What is held waits for somebody: see decision 0028."""
 
 
 def _timestamp(name: str, *, default: bool = False, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if default else None)
+
+
+def _outcome_counts() -> list[Column[Any]]:
+    return [Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES]
 
 
 def _raw_table(name: str) -> Table:
@@ -161,7 +165,7 @@ coverage = Table(
     Column("topic", Text, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("ranges", INT8MULTIRANGE, nullable=False),
-    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    *_outcome_counts(),
     Column("void", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic", "partition"),
 )
@@ -177,7 +181,7 @@ run_outcomes = Table(
     Column("run_id", Text, nullable=False),
     Column("topic", Text, nullable=False),
     Column("partition", Integer, nullable=False),
-    *(Column(outcome, BigInteger, nullable=False, server_default="0") for outcome in OUTCOMES),
+    *_outcome_counts(),
     _timestamp("updated_at"),
     PrimaryKeyConstraint("run_id", "topic", "partition"),
 )
@@ -246,7 +250,7 @@ etl_checkpoint = Table(
     Column("run_id", Text, nullable=False),
     _timestamp("updated_at"),
 )
-"""Where reading a source goes on, and what that depends on (`scope`); see `stores/checkpoints.py`."""
+"""Position from which reading a source goes on, and what it depends on (`scope`); see `stores/checkpoints.py`."""
 
 etl_checkpoint_pages = Table(
     "etl_checkpoint_pages",

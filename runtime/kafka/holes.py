@@ -27,7 +27,7 @@ from runtime.settings import Settings
 
 FETCH_BYTES = 4_194_304
 SMALL_FETCH_BYTES = 262_144
-"""Of a hole of fewer offsets than SMALL_HOLE: what lies behind it is often not asked for."""
+"""Fetched for a hole of fewer offsets than SMALL_HOLE: what lies behind it is often not asked for."""
 
 SMALL_HOLE = 2_000
 ANSWER_SECONDS = 10.0

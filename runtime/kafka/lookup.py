@@ -19,7 +19,7 @@ READ_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 
 MOST_BYTES = 134_217_728
-"""Of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
+"""Limit of one reading: whoever asks for thousands of records of 5 MB must not fill the memory with them."""
 
 NEAR_RECORDS = 2_000
 """Reading over so many records costs less than another seek, which throws away what has been fetched."""
@@ -57,7 +57,7 @@ class RawLookup:
         await asyncio.to_thread(self.close)
 
     def read(self, wanted: Iterable[Coordinates]) -> dict[Coordinates, RawMessage]:
-        """Those of the wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""
+        """The wanted records that are still there. Blocking. Raises DeliveryFailed if one cannot be read."""
         found, problem = self.read_some(wanted)
         if problem is not None:
             raise DeliveryFailed(f"{problem}; try again")

@@ -13,7 +13,6 @@ class OffsetRanges:
             self.add_range(start, end)
 
     def add(self, offset: int) -> None:
-        """Add one offset."""
         if self._ranges and self._ranges[-1][1] == offset:
             self._ranges[-1] = (self._ranges[-1][0], offset + 1)
         else:

@@ -21,7 +21,7 @@ Place = tuple[str, int]
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 LOOK_TIMEOUT_SECONDS = 4.0
-"""For what workers and sinks ask while they run, and ask again: they must be able to stop in between."""
+"""Limit of requests that running workers and sinks repeat: they must be able to stop in between."""
 
 WATCH_SECONDS = 5.0
 

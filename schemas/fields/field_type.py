@@ -12,14 +12,12 @@ LONGEST_NOTATION = 100
 
 
 class FieldType(ABC):
-    """All that the pipeline needs to know of a field, whatever the store. To declare one is enough to have it stored,
-    indexed, served and exported.
-    """
+    """All that the pipeline needs to know of a field: a declared field is stored, indexed, served and exported."""
 
     python_types: ClassVar[tuple[type, ...]]
     """The types that a model may give such a field, besides None."""
     json_type: ClassVar[Literal["string", "integer", "number"]]
-    """In answers. In messages a number is text, so that it keeps all its digits."""
+    """The JSON type in answers. In messages a number is text, so that it keeps all its digits."""
 
     search: bool = False
     """True where a search looks into the field."""

@@ -79,7 +79,7 @@ def test_a_telephone_number_without_a_country_code_is_one_of_the_sources_region(
     assert (failure.reason, failure.problems[0].field) == ("ambiguous_phone", "phone")
 
 
-def test_an_unknown_region_in_the_mapping_header_is_a_bad_mapping() -> None:
+def test_a_region_that_is_none_makes_a_header_a_bad_mapping() -> None:
     raw = RawRecord(msgspec.json.encode(CUSTOMER), [(HEADER_MAPPING, b'{"phone": {"region": "Atlantis"}}')])
     found = RecordNormalizer(described(dataset="customers").dataset).normalize(raw, 0)
     assert msgspec.json.decode(found.value, type=FailedRecord).reason == "bad_mapping"
@@ -173,7 +173,7 @@ def test_the_command_line_names_several_columns_as_a_header_does() -> None:
     assert key_columns("@row") == ("@row",)
 
 
-def test_dates_with_two_readings_are_failures_until_the_source_declares_their_order() -> None:
+def test_dates_with_two_readings_are_failures_until_the_block_says_how_they_are_meant() -> None:
     record = CUSTOMER | {"date_of_birth": "01/02/1990"}
     failure = failed(described(dataset="customers"), record)
     assert failure.reason == "ambiguous_date"
@@ -191,7 +191,7 @@ def test_a_csv_with_decimal_commas_says_so_and_its_default_is_written_with_a_poi
 
 @pytest.mark.parametrize("nothing", ["NA", " n/a ", "#N/A", "NaN", "null", "None", "\\N", "<NA>"])
 @pytest.mark.parametrize("kind", ["csv", "api"])
-def test_a_word_for_nothing_such_as_na_is_nothing_in_fields_that_cannot_read_it(kind: str, nothing: str) -> None:
+def test_what_programs_write_for_nothing_is_nothing_in_fields_that_cannot_read_it(kind: str, nothing: str) -> None:
     records = described(kind, dataset="records", key="No")
     kept = stored(records, {"No": "1", "name": nothing, "value": nothing, "description": nothing})
     assert (kept["name"], kept["value"], kept["description"]) == (nothing.strip(), None, nothing.strip())
@@ -204,7 +204,7 @@ def test_a_word_for_nothing_such_as_na_is_nothing_in_fields_that_cannot_read_it(
     assert stored(orders, order | {"order_date": "2024-01-31", "quantity": nothing})["quantity"] == 1
 
 
-def test_a_source_declares_which_words_mean_nothing() -> None:
+def test_a_source_says_what_means_nothing_in_it() -> None:
     source = described(
         dataset="records", key="No", nulls=["-999", "n.d."], text_nulls=["\\N"], required=["description"]
     )
@@ -218,7 +218,7 @@ def test_a_source_declares_which_words_mean_nothing() -> None:
     assert failed(described(dataset="records", key="No", nulls=[]), record | {"value": "NA"}).reason == "number_form"
 
 
-def test_a_default_stands_in_for_words_that_mean_nothing() -> None:
+def test_a_default_stands_in_for_what_means_nothing_too() -> None:
     rules: dict[str, Any] = {"defaults": {"value": "1.234", "name": "x"}, "nulls": ["1.234"], "decimal": ","}
     assert stored(described(dataset="records", key="No", **rules), {"No": "1", "value": "1.234"})["value"] == "1.2340"
 
@@ -237,7 +237,7 @@ def test_numbers_of_a_csv_file_whose_decimal_mark_nobody_knows_are_read_if_they_
     assert stored(said, {"No": "1", "value": "1,234"})["value"] == "1234.0000"
 
 
-def test_whole_numbers_are_read_with_the_declared_decimal_mark() -> None:
+def test_counts_heed_the_decimal_mark_too() -> None:
     order = {"order_id": "O", "customer_id": "C", "product": "P", "price": "1", "order_date": "2024-01-31"}
     german = described(dataset="orders", decimal=",")
     assert stored(german, order | {"quantity": "1.000"})["quantity"] == 1000
@@ -272,7 +272,7 @@ def test_a_source_without_rules_has_the_mapping_header_that_it_always_had() -> N
         ({"key": ["a", "b"], "map": {"source_id": "a"}}, "key = ['a', 'b'] contradicts map.source_id = 'a'"),
     ],
 )
-def test_contradicting_rules_are_refused_with_the_name_of_the_setting(block: dict[str, Any], message: str) -> None:
+def test_rules_that_cannot_be_meant_are_refused_with_the_setting(block: dict[str, Any], message: str) -> None:
     with pytest.raises(SourcesError) as refusal:
         described(dataset="records", **block)
     assert message in str(refusal.value)
