@@ -8,7 +8,7 @@ epoch that are still on their way are told by the broker's timestamp: the new to
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +83,30 @@ def is_raw(topic: str, settings: Settings) -> bool:
 
 
 async def refresh_epochs(connection: Connection, settings: Settings) -> dict[str, list[Epoch]]:
-    """Ask the broker for the topics' ids and settle. Raises KafkaException, and what asyncpg raises."""
+    """Begin a new epoch of each raw topic that is another than the one that is known, and return all epochs.
+
+    Idempotent, and safe when several processes do it at once. Of a topic that is empty nothing can be counted
+    wrongly, and it has no first record yet: its new epoch begins later. Raises KafkaException, and what asyncpg raises.
+    """
     datasets = raw_topics(settings)
-    now = await asyncio.to_thread(incarnations, settings, list(datasets))
-    return await settle_epochs(connection, datasets, now)
+    topics = await asyncio.to_thread(incarnations, settings, list(datasets))
+    known = await read_epochs(connection, list(topics))
+    if not any(is_another(known.get(topic), now) for topic, now in topics.items()):
+        return known
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        known = await read_epochs(connection, list(topics))
+        for topic, now in topics.items():
+            epochs = known.setdefault(topic, [])
+            if not is_another(epochs, now):
+                continue
+            if epochs:
+                await _archive(connection, topic, datasets[topic], epochs[-1].number)
+            began_at = now.first_at if epochs and now.first_at is not None else 0
+            epoch = Epoch(len(epochs), now.topic_id, began_at)
+            await connection.execute(_BEGIN, topic, epoch.number, epoch.topic_id, epoch.began_at)
+            epochs.append(epoch)
+    return known
 
 
 async def note_epochs(settings: Settings) -> None:
@@ -105,33 +125,6 @@ async def read_epochs(connection: Connection, topics: Sequence[str]) -> dict[str
     for topic, number, topic_id, began_at in await connection.fetch(_KNOWN, list(topics)):
         found.setdefault(topic, []).append(Epoch(number, topic_id, began_at))
     return found
-
-
-async def settle_epochs(
-    connection: Connection, datasets: Mapping[str, Dataset], topics: Mapping[str, Incarnation]
-) -> dict[str, list[Epoch]]:
-    """Begin a new epoch of each topic that is another than the one that is known, and return all epochs. Idempotent.
-
-    `datasets` by their physical raw topics. Safe when several processes do it at once. Of a topic that is empty nothing
-    can be counted wrongly, and it has no first record yet: its new epoch begins later.
-    """
-    known = await read_epochs(connection, list(topics))
-    if not any(is_another(known.get(topic), now) for topic, now in topics.items()):
-        return known
-    async with connection.transaction():
-        await connection.execute(_LOCK)
-        known = await read_epochs(connection, list(topics))
-        for topic, now in topics.items():
-            epochs = known.setdefault(topic, [])
-            if not is_another(epochs, now):
-                continue
-            if epochs:
-                await _archive(connection, topic, datasets[topic], epochs[-1].number)
-            began_at = now.first_at if epochs and now.first_at is not None else 0
-            epoch = Epoch(len(epochs), now.topic_id, began_at)
-            await connection.execute(_BEGIN, topic, epoch.number, epoch.topic_id, epoch.began_at)
-            epochs.append(epoch)
-    return known
 
 
 def is_another(epochs: Sequence[Epoch] | None, now: Incarnation) -> bool:

@@ -79,15 +79,6 @@ async def setup_schema(settings: Settings) -> SetUpReport:
         raise
 
 
-def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for a connection; finds the migrations beside this module, installed or not."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
-
-
 @retry(
     retry=retry_if_exception(is_starting),
     stop=stop_after_delay(STARTING_SECONDS),
@@ -105,7 +96,10 @@ async def _migrate(settings: Settings) -> SetUpReport:
 
 
 def _upgrade(connection: Connection) -> SetUpReport:
-    config = alembic_config(connection)
+    config = Config()  # with the migrations beside this module, installed or not
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
     revision = MigrationContext.configure(connection).get_current_revision()
     existing, tables = set(inspect(connection).get_table_names()), all_tables()
     if revision is None:
