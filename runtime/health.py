@@ -5,8 +5,7 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -25,24 +24,21 @@ def show_in_health(name: str, detail: Callable[[], Any]) -> None:
 
 
 class HealthServer:
-    """Serves health and Prometheus metrics while it is entered. Port 0 means: serve nothing."""
+    """Serves health and Prometheus metrics on loopback while it is entered. Port 0 means: serve nothing."""
 
-    def __init__(self, port: int, check: HealthCheck, bind: str = "127.0.0.1") -> None:
-        self._address = (bind, port)
+    def __init__(self, port: int, check: HealthCheck) -> None:
+        self._port = port
         self._check = check
         self._server: ThreadingHTTPServer | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         """Bind and serve. Raises OSError if the port is taken."""
-        if self._address[1]:
-            self._server = ThreadingHTTPServer(self._address, _handler(self._check))
+        if self._port:
+            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self._check))
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._server:
             self._server.shutdown()
             self._server.server_close()

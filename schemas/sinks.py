@@ -89,8 +89,3 @@ def sink_named(name: str) -> DeclaredSink:
 def groups_reading(kind: Kind) -> tuple[str, ...]:
     """The consumer groups of the sinks that read topics of this kind."""
     return tuple(sink.group for sink in SINKS if kind in sink.reads)
-
-
-def downstream_stages() -> tuple[str, ...]:
-    """The stages whose failures are of records that Postgres has stored."""
-    return tuple(sink.name for sink in SINKS if sink.follows_postgres and sink.refusing)

@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 from schemas.errors import FieldProblem
-from schemas.sinks import downstream_stages
+from schemas.sinks import SINKS
 
 State = Literal[
     "open", "queued", "replayed", "parked", "stored", "superseded", "failed_again", "discarded", "held", "released",
@@ -22,7 +22,7 @@ newer record of its key, has been stored since; so it counts as failed no longer
 TAKEN_SINCE: tuple[State, ...] = ("released", "resolved")
 """States of what is no failure any more: the record has reached another outcome, under its own coordinates."""
 
-DOWNSTREAM_STAGES = downstream_stages()
+DOWNSTREAM_STAGES = tuple(sink.name for sink in SINKS if sink.follows_postgres and sink.refusing)
 """A record that fails there is stored. Its failure has a row, so that somebody sees it, and is not its outcome."""
 
 NOT_DOWNSTREAM = f"f.stage <> ALL('{{{','.join(DOWNSTREAM_STAGES)}}}')"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -154,18 +155,18 @@ class Publisher:
             raise DeliveryFailed(f"the broker refused a record: {reports.error.str()}")
 
 
+@dataclass(frozen=True)
 class Confirmation:
     """Ends when the broker has confirmed every message of one `publish`. Raises DeliveryFailed otherwise."""
 
-    def __init__(self, publisher: Publisher, producer: Producer, reports: _Reports) -> None:
-        self._publisher = publisher
-        self._producer = producer
-        self._reports = reports
+    publisher: Publisher
+    producer: Producer
+    reports: _Reports
 
     async def confirmed(self) -> None:
         """Wait for the broker; however long it is down."""
-        if self._reports.outstanding or self._reports.error:
-            await asyncio.to_thread(self._publisher.serve, self._producer, self._reports)
+        if self.reports.outstanding or self.reports.error:
+            await asyncio.to_thread(self.publisher.serve, self.producer, self.reports)
 
 
 class LivePublisher:
