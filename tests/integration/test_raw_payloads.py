@@ -22,7 +22,7 @@ TOPIC = "customers.raw"
 
 
 @pytest.fixture
-async def originals(pipeline_settings: Settings) -> AsyncIterator[RawPayloads]:
+async def payloads(pipeline_settings: Settings) -> AsyncIterator[RawPayloads]:
     subject = RawPayloads(pipeline_settings)
     yield subject
     await subject.close()
