@@ -93,7 +93,7 @@ async def test_a_search_takes_its_text_literally_but_for_case_and_accents(
     assert sorted(await names(client, search=search)) == expected
 
 
-async def test_source_and_search_narrow_each_other(client: httpx.AsyncClient) -> None:
+async def test_source_and_search_together_find_records_that_satisfy_both(client: httpx.AsyncClient) -> None:
     assert await names(client, source="posts", search="est") == ["posts:2"]
     assert await names(client, source="titanic", search="est") == []
 

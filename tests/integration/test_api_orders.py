@@ -85,7 +85,7 @@ async def test_an_order_has_its_fields_and_its_price_to_the_cent(client: httpx.A
         ({"product": "'; DROP TABLE orders; --"}, []),
     ],
 )
-async def test_filters_and_all_of_them_together(
+async def test_orders_are_filtered_by_one_filter_and_by_all_together(
     client: httpx.AsyncClient, asked: dict[str, str], expected: list[int]
 ) -> None:
     assert await ids(client, **asked) == expected
@@ -132,7 +132,7 @@ async def test_totals_by_product_are_exact(client: httpx.AsyncClient) -> None:
     assert (await client.get("/orders/totals")).text == answer.text
 
 
-async def test_totals_by_month_with_filters(client: httpx.AsyncClient) -> None:
+async def test_totals_by_month_count_only_orders_that_satisfy_the_filters(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/orders/totals?by=month&from=2024-01-01&to=2024-03-31&product=Pen")).json()
     assert answer["data"] == [{"month": "2024-01", "orders": 2, "quantity": 4, "revenue": 0.5}]
     assert (answer["orders"], answer["total"]) == (2, 1)

@@ -87,7 +87,7 @@ async def found(client: httpx.AsyncClient, backend: str, **parameters: str | int
         ('"(*:?', []),
     ],
 )
-async def test_words_beginnings_misspellings_and_keys_are_found(
+async def test_a_search_finds_words_beginnings_misspellings_and_keys(
     client: httpx.AsyncClient, query: str, expected: list[str]
 ) -> None:
     keys = await found(client, "elasticsearch", q=query)
@@ -116,7 +116,7 @@ async def test_hits_carry_the_record_and_what_matched(client: httpx.AsyncClient)
     }
 
 
-async def test_results_are_paged(client: httpx.AsyncClient) -> None:
+async def test_a_search_comes_in_pages(client: httpx.AsyncClient) -> None:
     pages = [(await client.get(f"/search?q=example&page={page}&page_size=2")).json() for page in (1, 2)]
     assert [page["has_more"] for page in pages] == [True, False]
     assert {page["total"] for page in pages} == {3}

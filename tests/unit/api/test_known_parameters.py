@@ -66,7 +66,7 @@ async def test_a_parameter_that_is_given_twice_is_refused(method: str, path: str
         assert answer.json()["errors"] == [{"parameter": name, "message": "given more than once"}]
 
 
-async def test_names_are_as_they_are_written() -> None:
+async def test_a_parameter_name_in_another_spelling_is_unknown() -> None:
     for name in ("Limit", "limit ", "limit[]", "", "first_date", "clients"):
         answer = await ask("GET", "/orders", {name: "1"})
         assert answer.json()["type"].endswith("unknown-parameter"), name
