@@ -35,10 +35,13 @@ _PARAMETERS = (
     bindparam("ranges", type_=ARRAY(Text)),
 )
 
-_MISSING = text(f"""
-    SELECT w.topic, w.partition, lower(part), upper(part)
+_LEFT = f"""
     FROM {_WANTED} LEFT JOIN coverage c USING (topic, partition),
-        unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part""").bindparams(*_PARAMETERS)  # noqa: S608
+        unnest(w.ranges::int8multirange - coalesce(c.ranges, '{{}}')) AS part"""
+
+_MISSING = text(f"SELECT w.topic, w.partition, lower(part), upper(part) {_LEFT}").bindparams(*_PARAMETERS)
+
+_PENDING = text(f"SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint {_LEFT}").bindparams(*_PARAMETERS)
 
 _FAILED = text(f"""
     SELECT count(*) FROM {_WANTED} JOIN ingest_failures f USING (topic, partition)
@@ -88,10 +91,10 @@ class Outcome:
 
 async def outcome(connection: AsyncConnection, wanted: Wanted, run: str | None = None) -> Outcome:
     """Count the wanted records by where they are; `run` is the run that they all are of, and that has no others."""
-    pending = _count(await missing(connection, wanted))
+    pending = await _count_missing(connection, wanted)
     # Those that only Elasticsearch refused are stored.
     failures = int((await connection.execute(_FAILED, _arguments(wanted))).scalar_one())
-    total = _count(wanted)
+    total = sum(map(len, wanted.values()))
     of_run = {}
     if run is not None:
         found = await connection.execute(_OF_RUN.where(run_outcomes.c.run_id == run))
@@ -125,15 +128,15 @@ async def wait_until_covered(
     pause, before = FIRST_PAUSE_SECONDS, None
     while True:
         async with engine.connect() as connection:
-            uncovered = await missing(connection, wanted)
-            pending = _count(uncovered)
+            pending = await _count_missing(connection, wanted)
             if progress is not None:
                 progress(pending)
             patience.note(pending)
             now = time.monotonic()
             if pending == 0 or not patience.remaining:
                 return await outcome(connection, wanted, run)
-        stuck = pending == before and now >= stuck_at
+            stuck = pending == before and now >= stuck_at
+            uncovered = await missing(connection, wanted) if stuck else {}
         if pending != before or stuck:
             before, stuck_at = pending, now + STUCK_SECONDS
         if stuck and await _gone(settings, uncovered) >= pending:
@@ -165,8 +168,8 @@ async def _gone(settings: Settings, uncovered: Wanted) -> int:
     return gone
 
 
-def _count(ranges: Wanted) -> int:
-    return sum(map(len, ranges.values()))
+async def _count_missing(connection: AsyncConnection, wanted: Wanted) -> int:
+    return int((await connection.execute(_PENDING, _arguments(wanted))).scalar_one())
 
 
 def _arguments(wanted: Wanted) -> dict[str, object]:

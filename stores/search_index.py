@@ -98,6 +98,14 @@ async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> SetU
     return report
 
 
+def _without_additions(there: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """A field of an index without what an operator may have added to it and leaves it as it is declared."""
+    kept = {what: value for what, value in there.items() if what in form or what not in ("fields", "copy_to", "meta")}
+    if "fields" in kept:
+        kept["fields"] = {name: field for name, field in kept["fields"].items() if name in form["fields"]}
+    return kept
+
+
 async def _put_mapping(
     client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: SetUpReport
 ) -> None:
@@ -108,7 +116,8 @@ async def _put_mapping(
         report.changes.append(f"{dataset.name}: the index {index} has {', '.join(sorted(new))} now")
     misfits = []
     for name, form in wanted.items():
-        if (there := found.get(name, form)) == form:
+        there = found.get(name, form)
+        if _without_additions(there, form) == form:
             continue
         declared, has = form["type"], there.get("type", "object")
         if declared == has:

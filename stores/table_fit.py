@@ -40,8 +40,9 @@ _INDEXES = text("""
             FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
                 LEFT JOIN pg_attribute a ON a.attrelid = indrelid AND a.attnum = k.attnum AND k.attnum > 0
             WHERE n <= indnkeyatts ORDER BY n) AS columns
-    FROM pg_index WHERE indrelid = to_regclass(quote_ident(:table)) AND indpred IS NULL ORDER BY name""")
-"""Constraints have an index each; one of them is deferrable if its constraint is."""
+    FROM pg_index WHERE indrelid = to_regclass(quote_ident(:table)) AND indpred IS NULL AND indisvalid
+    ORDER BY name""")
+"""Constraints have an index each, deferrable if its constraint is. One that was not built to its end is not valid."""
 
 
 @dataclass

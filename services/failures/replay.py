@@ -104,7 +104,7 @@ class _Replay:
         self._job_id = job_id
         self._who = who
         self._holder = uuid.uuid4().hex
-        self._epochs_noted = False
+        self._noted: set[str] = set()
 
     async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
         async with self._lease(), RawLookup(self._settings) as lookup:
@@ -151,11 +151,12 @@ class _Replay:
                 skipped[failure_id] = f"Kafka does not take it: {reason(answer)}"
             else:
                 errors.append(reason(answer))
-        if delivered and not self._epochs_noted:
-            # Else the coverage of a topic that was created again would seem to have the records already.
+        if fresh := {one.topic for one in delivered} - self._noted:
+            # Else the coverage of a topic that was created again would seem to have the records already. The epoch of
+            # an empty one begins with its first record, so each topic is noted once it has one.
             with suppress(KafkaException, *POSTGRES_ERRORS):  # what is confirmed is to be noted anyway
                 await note_epochs(self._settings)
-                self._epochs_noted = True
+                self._noted |= fresh
         async with self._engine.begin() as connection:
             await replay_jobs.record_delivered(connection, self._job_id, self._who, delivered)
             limit = self._settings.replay_limit

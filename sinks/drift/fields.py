@@ -91,7 +91,8 @@ def shape_of(payload: bytes | None) -> Shape | None:
         return None
     if type(record) is not dict:
         return None
-    shape = _shape if len(payload) <= MAX_BYTES_KEPT else _shape.__wrapped__
+    small = len(payload) <= MAX_BYTES_KEPT or sum(map(len, record)) <= MAX_BYTES_KEPT
+    shape = _shape if small and len(record) <= MAX_MEMBERS else _shape.__wrapped__
     return shape(tuple(record), tuple(map(type, record.values())))
 
 

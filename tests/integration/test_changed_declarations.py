@@ -122,6 +122,16 @@ async def test_a_change_that_needs_a_migration_is_refused_and_the_other_datasets
         await remade(migrated_settings, postgres)
 
 
+async def test_an_index_that_could_not_be_built_to_its_end_is_no_misfit(
+    migrated_settings: Settings, postgres: Any
+) -> None:
+    await postgres.execute(ROW)
+    await postgres.execute(ROW.replace("C1", "C2").replace("c1@", "c2@"))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await postgres.execute("CREATE UNIQUE INDEX CONCURRENTLY x ON customers (first_name)")
+    assert not (await set_up(migrated_settings)).misfits
+
+
 async def remade(settings: Settings, postgres: Any) -> None:
     await postgres.execute("DROP TABLE customers CASCADE")
     assert (await set_up(settings)).changes == ["customers: the table customers was made"]

@@ -150,6 +150,11 @@ async def test_an_index_of_an_older_form_is_brought_into_the_declared_one_in_pla
         found = (await client.indices.get_mapping(index=index)).body[index]["mappings"]["properties"]
         assert found == index_mapping(dataset)["properties"]
     assert (await ensure_indices(client, pipeline_settings)).changes == []
+    mine = index_mapping(CUSTOMERS)["properties"]["phone"] | {"fields": {"mine": {"type": "text"}}}
+    await client.indices.put_mapping(index=index_name(CUSTOMERS, pipeline_settings), properties={"phone": mine})
+    assert (await ensure_indices(client, pipeline_settings)).changes == [], (
+        "what an operator added is no change of ours"
+    )
 
 
 async def test_a_form_that_elasticsearch_does_not_change_is_told_with_what_to_do(

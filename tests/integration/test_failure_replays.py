@@ -52,7 +52,12 @@ def value_of(number: int, mail: str = "c@example.org") -> bytes:
 
 
 async def fail_records(
-    settings: Settings, engine: AsyncEngine, count: int, mail: str = "c@example.org", **fields: Any
+    settings: Settings,
+    engine: AsyncEngine,
+    count: int,
+    mail: str = "c@example.org",
+    dataset: str = "customers",
+    **fields: Any,
 ) -> list[int]:
     """Publish records, and note each as a failure of the normalizer; returns the failures' ids."""
     rows: list[dict[str, Any]] = []
@@ -61,15 +66,16 @@ async def fail_records(
     def delivered(error: Any, message: Any) -> None:
         assert error is None
         place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-        about = {"dataset": "customers", "stage": "normalizer", "reason": "email_form", "message": "x", "problems": []}
+        about = {"dataset": dataset, "stage": "normalizer", "reason": "email_form", "message": "x", "problems": []}
         when = datetime.datetime.now(datetime.UTC)
         key = message.key().decode()
         row = {**about, **place, "key": key, "payload": message.value(), "source_name": "shop", "failed_at": when}
         rows.append(row | fields)
 
     for number in range(count):
-        topic = settings.named("customers.raw")
-        producer.produce(topic, value_of(number, mail), f"C{number}", headers=[*HEADERS, RUN], on_delivery=delivered)
+        topic = settings.named(f"{dataset}.raw")
+        headers = [*(HEADERS if dataset == "customers" else ()), RUN]
+        producer.produce(topic, value_of(number, mail), f"C{number}", headers=headers, on_delivery=delivered)
         producer.poll(0)
     await asyncio.to_thread(producer.flush)
     async with engine.begin() as connection:
@@ -331,6 +337,24 @@ async def test_what_is_replayed_into_a_topic_that_was_created_again_is_not_cover
         assert await settle(connection, 3) == 0
         await take(connection, sent, 0)
         assert await settle(connection, 3) == 1
+
+
+async def test_replays_into_several_topics_that_were_created_again_keep_their_places(
+    pipeline_settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "LARGEST_STEP", 1)
+    ids = [(await fail_records(pipeline_settings, engine, 1, dataset=name))[0] for name in ("customers", "records")]
+    await edit(pipeline_settings, ids[0], "tester", payload=value_of(0, "c0@example.org"))
+    await edit(pipeline_settings, ids[1], "tester", payload=b'{"source_id": "R0", "name": "Lamp"}')
+    await note_epochs(pipeline_settings)
+    for name in ("customers.raw", "records.raw"):
+        await asyncio.to_thread(recreate, pipeline_settings, pipeline_settings.named(name))
+    job = await replay.start(pipeline_settings, Selection(ids=tuple(ids)), "tester")
+    assert (await replay.run(pipeline_settings, job.id, "tester")).sent == 2
+    await note_epochs(pipeline_settings)  # as a sink does that meets the topics
+    async with engine.begin() as connection:
+        topics = [(await listing.one(connection, number))["replayed_topic"] for number in ids]
+    assert topics == [pipeline_settings.named(name) for name in ("customers.raw", "records.raw")]
 
 
 async def test_a_held_record_of_an_ended_epoch_counts_as_failed_in_its_run_once_it_is_discarded(

@@ -215,3 +215,10 @@ def test_a_member_has_the_name_under_which_it_is_read() -> None:
     shape = shape_of('{"\ufeffid": 1, "na\u200bme": "x"}'.encode())
     assert shape is not None
     assert shape.members == (("id", "number"), ("name", "text"))
+
+
+def test_records_of_one_shape_share_it_however_long_their_values_are() -> None:
+    long = json.dumps({"id": 1, "text": "x" * 12_000}).encode()
+    assert shape_of(long) is shape_of(long.replace(b"1", b"2"))
+    many = json.dumps({str(number): 1 for number in range(300)}).encode()
+    assert shape_of(many) is not shape_of(many), "too many names to remember"
