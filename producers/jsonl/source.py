@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import select
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -163,12 +164,17 @@ class _Begun:
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self.beginning = file.read(READ_BYTES)
+        self.beginning = self._more(READ_BYTES)
 
     def read(self, size: int, /) -> bytes:
         if not self.beginning:
-            return self._file.read(size)
+            return self._more(size)
         piece, self.beginning = self.beginning[:size], self.beginning[size:]
+        return piece
+
+    def _more(self, size: int) -> bytes:
+        while (piece := self._file.read(size)) is None:  # a pipe that somebody set not to block has nothing yet
+            select.select([self._file], [], [])
         return piece
 
 

@@ -14,7 +14,7 @@ _HELD_BY_SOURCE = """
 
 
 async def held_lines(settings: Settings) -> list[str]:
-    """A line per source with held records: how many, and the way out. None if Postgres does not answer."""
+    """A line per source with held records: how many, and the way out. None of them if Postgres does not answer."""
     connect: Any = asyncpg.connect
     try:
         connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)

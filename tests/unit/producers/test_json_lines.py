@@ -1,5 +1,8 @@
 import gzip
 import os
+import select
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from producers.jsonl import source as json_lines_source
 from producers.jsonl.source import JsonLinesSource
 from producers.source import SourceDescription, SourceFailed
 from schemas.registry import dataset_named
+from tests.waiting import eventually
 
 PUSHED = SourceDescription("push", "push", dataset_named("customers"))
 
@@ -43,6 +47,25 @@ def test_a_line_without_end_is_cut_and_the_next_one_is_read(tmp_path: Path, monk
     cut, after = lines(tmp_path / "x", content)
     assert len(cut[0]) <= 2 * json_lines_source.READ_BYTES
     assert after == (b'{"customer_id":"b"}', "b")
+
+
+def test_a_pipe_that_was_set_not_to_block_is_read_to_its_end() -> None:
+    code = (
+        "from pathlib import Path; from tests.unit.producers.test_json_lines import PUSHED, JsonLinesSource;"
+        "print([record.key for batch in JsonLinesSource(PUSHED, Path('-')).read() for record in batch.records])"
+    )
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with (
+        subprocess.Popen([sys.executable, "-c", code], stdin=ours, stdout=subprocess.PIPE, text=True) as reader,
+        open(ours, "rb", 0) as pipe,
+        open(theirs, "wb", 0) as writer,
+    ):
+        for key in (b"a", b"b"):
+            writer.write(b'{"customer_id":"%s"}\n' % key)
+            eventually(lambda: not select.select([pipe], [], [], 0)[0], what="it has read the line")
+        writer.close()
+        assert reader.communicate(timeout=60)[0] == "['a', 'b']\n"
 
 
 def test_a_missing_file_fails_the_run(tmp_path: Path) -> None:
