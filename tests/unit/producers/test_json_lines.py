@@ -58,8 +58,8 @@ def test_a_pipe_that_was_set_not_to_block_is_read_to_its_end() -> None:
     os.set_blocking(ours, False)
     with (
         subprocess.Popen([sys.executable, "-c", code], stdin=ours, stdout=subprocess.PIPE, text=True) as reader,
-        open(ours, "rb", 0) as pipe,
-        open(theirs, "wb", 0) as writer,
+        os.fdopen(ours, "rb", 0) as pipe,
+        os.fdopen(theirs, "wb", 0) as writer,
     ):
         for key in (b"a", b"b"):
             writer.write(b'{"customer_id":"%s"}\n' % key)
