@@ -158,11 +158,14 @@ class Documents:
         if not keys:
             return {}
         index = alias_name(dataset, self._settings)
-        answer = await self._client.mget(index=index, ids=list(keys), source=False)
+        documents = await self._documents(index, keys)
+        if any(_error(document) == "no_shard_available_action_exception" for document in documents):
+            await self._allocated(index)
+            documents = await self._documents(index, keys)
         held: Holdings = {}
-        for document in answer["docs"]:
-            error = document.get("error")
-            if error and error["type"] != "index_not_found_exception":
+        for document in documents:
+            if _error(document) not in (None, "index_not_found_exception"):
+                error = document["error"]
                 raise StoreTrouble(f"can't read {index}/{document['_id']}: {error['type']}: {error['reason']}")
             if document.get("found"):
                 held[document["_id"]] = Held(document["_version"])
@@ -172,6 +175,7 @@ class Documents:
         index = alias_name(dataset, self._settings)
         if not await self._client.indices.exists(index=index):
             return  # the sink makes it with its next batch, and so does its restart
+        await self._allocated(index)
         await self._client.indices.refresh(index=index)
         pit = (await self._client.open_point_in_time(index=index, keep_alive="2m"))["id"]
         after: list[Any] | None = None
@@ -188,6 +192,19 @@ class Documents:
                 after = hits[-1]["sort"]
         finally:
             await self._client.close_point_in_time(id=pit)
+
+    async def _documents(self, index: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+        documents: list[dict[str, Any]] = (await self._client.mget(index=index, ids=list(keys), source=False))["docs"]
+        return documents
+
+    async def _allocated(self, index: str) -> None:
+        """Wait for the shards of an index that was made a moment ago, 30 s at most."""
+        await self._client.cluster.health(index=index, wait_for_status="yellow", timeout="30s")
+
+
+def _error(document: dict[str, Any]) -> str | None:
+    error: dict[str, str] = document.get("error") or {}
+    return error.get("type")
 
 
 def bulk_lines(index: str, dataset: Dataset, change: ChangeEvent) -> bytes:

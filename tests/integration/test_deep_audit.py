@@ -1,7 +1,9 @@
 """Each store is damaged by hand in every way; the deep audit names the key and the way."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
@@ -21,6 +23,7 @@ from stores.search_index import alias_name, ensure_indices, index_name
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.integration.sink_events import publish
 from tests.integration.test_lag import commit
+from tests.waiting import eventually_async
 
 CUSTOMERS = dataset_named("customers")
 
@@ -55,6 +58,27 @@ async def fill(cache: VersionedCache, key: str, version: int, data: bytes) -> No
     lease = await cache.get_or_lease("customers", key)
     assert isinstance(lease, Lease)
     assert await cache.fill(lease, version, data)
+
+
+async def test_an_index_whose_shards_are_still_to_be_allocated_is_waited_for(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    store, index = Documents(client, pipeline_settings), index_name(CUSTOMERS, pipeline_settings)
+    await client.indices.delete(index=index)
+    nowhere = {"index.routing.allocation.require._name": "nobody"}
+    alias: dict[str, dict[str, str]] = {alias_name(CUSTOMERS, pipeline_settings): {}}
+    await client.indices.create(index=index, settings=nowhere, aliases=alias, wait_for_active_shards="0")
+    reading = asyncio.gather(store.versions(CUSTOMERS, ["C1"]), anext(aiter(store.pages(CUSTOMERS)), None))
+    # Both are waiting once Elasticsearch has their questions, one after the other.
+    await eventually_async(lambda: waiting_for_allocation(client), what="both wait for the shards")
+    await client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
+    assert tuple(await reading) == ({}, None)
+
+
+async def waiting_for_allocation(client: AsyncElasticsearch) -> bool:
+    asked = {"actions": "cluster:monitor/health", "group_by": "none"}
+    tasks: Any = await client.perform_request("GET", "/_tasks", params=asked, headers={"accept": "application/json"})
+    return len(tasks["tasks"]) == 2
 
 
 async def test_documents_that_do_not_follow_their_rows_are_named(

@@ -122,12 +122,17 @@ def test_every_damage_in_every_store_is_reported_repaired_and_gone(stored: Setti
     request(stored, "PUT", "/_doc/GONE?version=70&version_type=external", json={})
     request(stored, "PUT", "/_doc/C001?version=9000&version_type=external", json={"customer_id": "C001"})
     rows(stored, "UPDATE customers SET version = nextval('row_version') WHERE customer_id IN ('C002', 'C010')")
+    entries: dict[str, dict[str, int | bytes]] = {
+        "C010": {"version": 1, "data": b"{}"},
+        "C011": {"version": 8000, "data": b"{}"},
+        "C012": {"floor": 10_000},
+        "C013": {"version": 0, "data": b""},
+        "LOST": {"version": 12_000, "data": b"{}"},
+    }
     with redis.Redis.from_url(str(stored.redis_url)) as client:
-        client.hset(cache_entry(stored, "C010"), mapping={"version": 1, "data": b"{}"})
-        client.hset(cache_entry(stored, "C011"), mapping={"version": 8000, "data": b"{}"})
-        client.hset(cache_entry(stored, "C012"), mapping={"floor": 10_000})
-        client.hset(cache_entry(stored, "C013"), mapping={"version": 0, "data": b""})
-        client.hset(cache_entry(stored, "LOST"), mapping={"version": 12_000, "data": b"{}"})
+        for key, entry in entries.items():
+            client.hset(cache_entry(stored, key), mapping=dict(entry))
+            client.persist(cache_entry(stored, key))  # a floor that was there would take it along when it expires
 
     code, said = deep(stored)
     assert code == 1
@@ -165,12 +170,12 @@ def test_records_that_are_being_stored_raise_no_alarm(stored: Settings) -> None:
             deleted = number % 7 == 0
             yield Sent(key.encode(), None if deleted else customer(key, first_name=f"Ada {number}"))
 
-    with load(stored, changes(), per_second=500) as running:
+    with load(stored, changes(), per_second=200) as running:
         for settle in ("0", "1", "30"):
             code, said = deep(stored, "--settle", settle)
             assert (code, [one["keys"] for one in said["stores"] if one["keys"]]) == (0, [])
         assert running.is_running()
-        assert running.stop() > 500
+        assert running.stop() > 200
     wait_until_settled(stored)
     code, said = deep(stored)
     assert (code, [one["in_flight"] for one in said["stores"]]) == (0, [0] * len(said["stores"]))
