@@ -28,6 +28,10 @@ _LOST_PLACE = {
     KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 (librdkafka's own codes begin with an underscore)
 }
 
+REJOIN_SECONDS = 60.0
+"""Without an answer of the group for so long, a member whose partitions were taken away joins once more: after a broker
+was away, librdkafka (2.16) may wait for ever for what it has asked."""
+
 FENCES = 5
 FENCES_WITHIN_SECONDS = 60.0
 """A group coordinator that fails over can take a member for its own double, now and then. One that is fenced so often
@@ -79,6 +83,9 @@ class GroupConsumer:
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
+        self._lost_at: float | None = None
+        """When partitions were taken away, until the group has told which ones are ours now."""
+        self._given: list[TopicPartition] = []
         self._fences: list[float] = []
         self._polling = threading.Lock()
         self._committing = threading.Lock()
@@ -243,10 +250,16 @@ class GroupConsumer:
         self._carried += messages
 
     def _consume(self, count: int, seconds: float) -> list[Message]:
+        if self._lost_at is not None and time.monotonic() > self._lost_at + REJOIN_SECONDS:
+            self._stranded = True
         if self._fenced or self._stranded:
             self._join_again()
         began, messages = time.monotonic(), []
         consumed: list[Message] = self._open_consumer().consume(count, seconds)
+        # A partition that was paused when it was taken away is still paused when it is given back.
+        given, self._given = [one for one in self._given if one.topic not in self._aside], []
+        if given and not self.held:
+            self._open_consumer().resume(given)
         for message in consumed:
             error = message.error()
             if error is None:
@@ -286,6 +299,7 @@ class GroupConsumer:
             self._carried, self.held, self.assigned = [], False, ()
             self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
+            self._lost_at, self._given = time.monotonic(), []
             self.open()
 
     def _note_fence(self, member: str) -> None:
@@ -302,13 +316,17 @@ class GroupConsumer:
     def _on_change(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
+        self._lost_at = None
+        self._given += partitions
         self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
         log.info("partitions_assigned", count=len(partitions), total=len(self.assigned))
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return  # one that was left behind closes
+        self._lost_at = time.monotonic()
         gone = {(p.topic, p.partition) for p in partitions}
+        self._given = [one for one in self._given if (one.topic, one.partition) not in gone]
         self.assigned = tuple(place for place in self.assigned if place not in gone)
         # Their messages in hand come to the new owner; carrying them on here would only write them twice.
         self._carried = [m for m in self._carried if (m.topic(), m.partition()) not in gone]

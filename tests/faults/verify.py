@@ -40,7 +40,7 @@ class Verdict:
 def wait_until_settled(settings: Settings, within: float = 180.0) -> float:
     """Block until no group has anything left to do and every raw record has its outcome; the seconds it took."""
     began = time.monotonic()
-    eventually(lambda: _unsettled(settings) == 0, what="every record has reached every store", within=within, every=0.5)
+    eventually(lambda: _settled(settings), what="every record has reached every store", within=within, every=0.5)
     return time.monotonic() - began
 
 
@@ -89,9 +89,13 @@ def read_oracle(settings: Settings) -> Oracle:
     return oracle
 
 
-def _unsettled(settings: Settings) -> int:
-    lag = sum(row.lag for row in asyncio.run(read_lag(settings)))
-    return lag + sum(row.on_its_way for row in asyncio.run(_audit(settings)))
+def _settled(settings: Settings) -> bool:
+    """True, or an error that says who is behind and what is on its way."""
+    behind = [row for row in asyncio.run(read_lag(settings)) if row.lag]
+    on_its_way = [row for row in asyncio.run(_audit(settings)) if row.on_its_way]
+    assert not behind, behind
+    assert not on_its_way, on_its_way
+    return True
 
 
 async def _audit(settings: Settings) -> list[PartitionAudit]:

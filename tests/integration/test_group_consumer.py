@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import structlog
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer
 
 from monitoring.lag import read_lag
-from runtime.kafka.clients import consumer_config
+from runtime.kafka.clients import consumer_config, producer_config
 from runtime.settings import Settings
-from sinks.group_consumer import FENCES, GroupConsumer, Offsets
+from sinks.group_consumer import FENCES, REJOIN_SECONDS, GroupConsumer, Offsets
 from sinks.redis_invalidation import RedisInvalidationSink
 from sinks.runner import Runner
 from tests.integration.sink_events import change, publish, running
@@ -71,6 +71,50 @@ def test_a_commit_waits_for_its_answer_as_long_as_nobody_polls(
         assert logs == [], "it was not given up"
     finally:
         consumer.close()
+
+
+def test_partitions_that_come_back_after_the_store_is_there_again_are_read(pipeline_settings: Settings) -> None:
+    """librdkafka keeps a partition paused when it is taken away and given back."""
+    with consumer_on(pipeline_settings) as consumer:
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
+        consumer.hold(0.1)
+        other = Consumer(consumer_config(pipeline_settings, GROUP, **{"group.instance.id": "another"}))
+        other.subscribe([pipeline_settings.named(TOPIC)])
+        with ThreadPoolExecutor(1) as pool:
+            joined = pool.submit(eventually, lambda: other.poll(0.1) or other.assignment(), what="another has joined")
+            while not joined.done():
+                consumer.hold(0.05)
+            joined.result()
+        assert len(consumer.assigned) < pipeline_settings.topic_partitions
+        consumer.resume()
+        other.close()
+        eventually(
+            lambda: consumer.poll().messages or len(consumer.assigned) == pipeline_settings.topic_partitions,
+            what="all partitions are back",
+        )
+        places = consumer.assigned
+        producer = Producer(producer_config(pipeline_settings))
+        for topic, partition in places:
+            producer.produce(topic, b"x", b"k", partition)
+        producer.flush()
+        read: set[tuple[str, int]] = set()
+
+        def all_are_read() -> bool:
+            read.update((str(m.topic()), int(m.partition())) for m in consumer.poll().messages)
+            return read >= set(places)
+
+        eventually(all_are_read, what="a record of each partition", within=20)
+
+
+def test_a_member_that_hears_nothing_of_its_group_joins_once_more(pipeline_settings: Settings) -> None:
+    with consumer_on(pipeline_settings) as consumer, structlog.testing.capture_logs() as logs:
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
+        consumer._lost_at = time.monotonic() - REJOIN_SECONDS
+        consumer.poll()
+        assert logs[-1]["event"] == "stranded"
+        publish(pipeline_settings, TOPIC, change("C1", 1))
+        eventually(lambda: consumer.poll().messages, what="the record")
+        assert consumer._lost_at is None
 
 
 def test_two_processes_with_one_worker_id_are_told_so(pipeline_settings: Settings) -> None:
