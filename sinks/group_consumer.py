@@ -29,8 +29,8 @@ _LOST_PLACE = {
 }
 
 REJOIN_SECONDS = 60.0
-"""Without an answer of the group for so long, a member whose partitions were taken away joins once more: after a broker
-was away, librdkafka (2.16) may wait for ever for what it has asked."""
+"""Without an answer of the group for so long, a member whose partitions were taken away joins once more, if the broker
+answers: after one was away, librdkafka (2.16) may wait for ever for what it has asked."""
 
 FENCES = 5
 FENCES_WITHIN_SECONDS = 60.0
@@ -251,7 +251,8 @@ class GroupConsumer:
 
     def _consume(self, count: int, seconds: float) -> list[Message]:
         if self._lost_at is not None and time.monotonic() > self._lost_at + REJOIN_SECONDS:
-            self._stranded = True
+            self._lost_at = time.monotonic()
+            self._stranded = self._stranded or self._broker_answers()
         if self._fenced or self._stranded:
             self._join_again()
         began, messages = time.monotonic(), []
@@ -287,6 +288,13 @@ class GroupConsumer:
             self._left_at.setdefault(place, message.offset())
         elif not at_the_end or position > self._position.get(place, 0):
             self._behind[place] = self._position[place] = position
+
+    def _broker_answers(self) -> bool:
+        try:
+            self._open_consumer().list_topics(self._topics[0], timeout=1.0)
+        except KafkaException:
+            return False
+        return True
 
     def _join_again(self) -> None:
         """Join as a new member: one that is fenced or stranded does nothing more. What is uncommitted comes again."""

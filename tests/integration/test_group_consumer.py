@@ -111,10 +111,26 @@ def test_a_member_that_hears_nothing_of_its_group_joins_once_more(pipeline_setti
         eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
         consumer._lost_at = time.monotonic() - REJOIN_SECONDS
         consumer.poll()
-        assert logs[-1]["event"] == "stranded"
+        assert "stranded" in [line["event"] for line in logs]
         publish(pipeline_settings, TOPIC, change("C1", 1))
         eventually(lambda: consumer.poll().messages, what="the record")
         assert consumer._lost_at is None
+
+
+def test_a_member_does_not_join_once_more_while_the_broker_is_away(
+    pipeline_settings: Settings, servers: Servers
+) -> None:
+    with consumer_on(pipeline_settings) as consumer:
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
+        servers.pause("kafka")
+        try:
+            before = consumer._consumer
+            consumer._lost_at = time.monotonic() - REJOIN_SECONDS
+            for _ in range(3):
+                consumer.poll()
+            assert consumer._consumer is before
+        finally:
+            servers.resume("kafka")
 
 
 def test_two_processes_with_one_worker_id_are_told_so(pipeline_settings: Settings) -> None:
