@@ -10,10 +10,6 @@ import msgspec
 RESULTS = Path(__file__).parent / "results.json"
 
 RATIOS = {
-    "faust_stage_vs_bare_loop": ("faust_stage", "of_bare"),
-    "faust_stage_vs_stock_faust": ("faust_stage", "of_stock"),
-    "postgres_insert_vs_loop": ("postgres_sink", "insert_to_loop"),
-    "postgres_update_vs_loop": ("postgres_sink", "update_to_loop"),
     "cached_read_vs_hello": ("reads", "cached_to_hello"),
     "page_vs_hello": ("reads", "page_to_hello"),
     "search_vs_elasticsearch": ("reads", "search_to_elasticsearch"),
