@@ -20,9 +20,10 @@ from schemas.dataset import Dataset
 from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import STORE, in_words, is_outage, is_starting
+from stores.row_counts import keep_row_counts
 from stores.set_up_report import SetUpReport
 from stores.table_fit import fit_of
-from stores.tables import all_tables
+from stores.tables import all_tables, dataset_table
 
 STARTING_SECONDS = 30
 """Time that a Postgres that is not there yet may take to start."""
@@ -118,6 +119,8 @@ def _upgrade(connection: Connection) -> SetUpReport:
             _fit(connection, dataset, report)
         else:
             report.changes.append(f"{dataset.name}: the table {dataset.table} was made")
+        if keep_row_counts(connection, dataset_table(dataset)) and dataset.table in existing:
+            report.changes.append(f"{dataset.name}: rows are counted as they are written")
     return report
 
 

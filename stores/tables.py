@@ -184,6 +184,17 @@ run_outcomes = Table(
 """Outcomes of the records of each run, by raw partition; see sinks/postgres/coverage.py."""
 
 
+row_counts = Table(
+    "row_counts",
+    metadata,
+    Column("table_name", Text, nullable=False),
+    Column("bucket", Integer, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    PrimaryKeyConstraint("table_name", "bucket"),
+)
+"""Rows in each dataset's table: the sum over its buckets, of which one may be negative. See stores/row_counts."""
+
+
 topic_epochs = Table(
     "topic_epochs",
     metadata,
