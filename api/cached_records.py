@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastapi import Request, Response
 from redis.exceptions import RedisError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import JSON, encode, etag_of, names
 from api.clients import Clients
@@ -25,20 +26,78 @@ MOST_READS = 5
 """Reads of Postgres for one answer. Two are needed when a record changes in between, more only if it does so again."""
 
 
-async def serve_record(request: Request, dataset: Dataset, key: str) -> Response:
-    """One record; 304 if the caller has it. Raises ProblemAnswer where there is none, and what `read_record` raises.
+class CachedReads:
+    """Middleware that answers reads of cached records with Redis' bytes, before they are routed.
 
-    Takes its clients from the application: the most frequent read does without a dependency.
+    Answers what the endpoint would answer, byte for byte. Everything else goes on to the endpoint: what is not cached
+    or not there, has parameters, or may have to be compressed.
     """
+
+    def __init__(self, app: ASGIApp, datasets: Mapping[str, Dataset], below: int) -> None:
+        """`datasets` by the beginning of their records' paths; answers of `below` bytes and more are not for here."""
+        self._app = app
+        self._datasets = tuple(datasets.items())
+        self._below = below
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = None
+        if scope["type"] == "http" and scope["method"] == "GET" and not (scope["query_string"] or scope["root_path"]):
+            path = scope["path"]
+            for begins, dataset in self._datasets:
+                if path.startswith(begins) and "\n" not in path:  # no route takes a line feed
+                    answer = await self._answer(scope, dataset, path[len(begins) :])
+                    break
+        await (answer or self._app)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, dataset: Dataset, key: str) -> Response | None:
+        if (normal := normal_key(dataset, key)) is None:
+            return None
+        content, use = await _ask_cache(scope["app"].state.clients, dataset, normal)
+        if not content or len(content) >= self._below:
+            return None
+        given = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+        return _found(content, use, None if given is None else given.decode("latin-1"))
+
+
+async def serve_record(request: Request, dataset: Dataset, key: str) -> Response:
+    """One record; 304 if the caller has it. Raises ProblemAnswer where there is none, and what `read_record` raises."""
     content, use = await read_record(request.app.state.clients, dataset, key)
-    headers: dict[str, str] = {"X-Cache": use}
     if not content:
         detail = f"There is no record {key[:200]!r} in {dataset.name}"
-        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, headers)
-    headers["ETag"] = etag_of(content)
-    if names(request.headers.get("if-none-match"), headers["ETag"]):
+        raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", detail, {"X-Cache": use})
+    return _found(content, use, request.headers.get("if-none-match"))
+
+
+def _found(content: bytes, use: CacheUse, if_none_match: str | None) -> Response:
+    headers = {"X-Cache": use, "ETag": etag_of(content)}
+    if names(if_none_match, headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content, headers=headers, media_type=JSON)
+
+
+def normal_key(dataset: Dataset, key: str) -> str | None:
+    """The key under which a record is kept that was sent with this one; None for what no record can have as its key."""
+    if len(key) > MAX_KEY_LENGTH:
+        return None
+    try:
+        return dataset.normal_key(key)
+    except ValueError:
+        return None
+
+
+async def _ask_cache(clients: Clients, dataset: Dataset, key: str) -> tuple[bytes | None, CacheUse]:
+    """The cached JSON, None if nothing is cached or there is no Redis (`bypass`)."""
+    cache = clients.cache
+    if cache is None or not clients.redis_breaker.closed:
+        return None, "bypass"
+    try:
+        with measured("redis"):
+            cached = await cache.get(dataset.name, key)
+    except (RedisError, OSError) as error:
+        clients.redis_breaker.failed(error)
+        return None, "bypass"
+    clients.redis_breaker.succeeded()
+    return cached, "miss" if cached is None else "hit"
 
 
 async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[bytes, CacheUse]:
@@ -46,29 +105,16 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[byt
 
     Without Redis it comes from Postgres (`bypass`). Raises Unavailable if neither has an answer.
     """
-    if len(key) > MAX_KEY_LENGTH:
+    if (normal := normal_key(dataset, key)) is None:
         return ABSENT, "bypass"
-    try:
-        key = dataset.normal_key(key)
-    except ValueError:
-        return ABSENT, "bypass"
-    fields = dataset.key_fields(key)
-    use: CacheUse = "bypass"
-    if (cache := clients.cache) and clients.redis_breaker.closed:
-        try:
-            with measured("redis"):
-                cached = await cache.get(dataset.name, key)
-        except (RedisError, OSError) as error:
-            clients.redis_breaker.failed(error)
-        else:
-            clients.redis_breaker.succeeded()
-            if cached is not None:
-                return cached, "hit"
-            use = "miss"
+    key, fields = normal, dataset.key_fields(normal)
+    cached, use = await _ask_cache(clients, dataset, key)
+    if cached is not None:
+        return cached, use
 
     async def load() -> bytes:
-        if cache and use == "miss":
-            return await _read_and_fill(clients, cache, dataset, key, fields)
+        if clients.cache and use == "miss":
+            return await _read_and_fill(clients, clients.cache, dataset, key, fields)
         content, _ = await _read(clients, dataset, fields)
         return content
 

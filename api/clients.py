@@ -19,11 +19,8 @@ from api.database import read_engine, reading
 from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
-from stores.cache import VersionedCache
+from stores.cache import READ_SECONDS, VersionedCache
 from stores.outages import Unavailable
-
-REDIS_SECONDS = 0.5
-"""A cache that is slower than the database it spares is of no use."""
 
 REDIS_CONNECTIONS = 100
 
@@ -101,8 +98,8 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         redis = Redis.from_url(
             settings.redis_url,
             max_connections=REDIS_CONNECTIONS,
-            socket_timeout=REDIS_SECONDS,
-            socket_connect_timeout=REDIS_SECONDS,
+            socket_timeout=READ_SECONDS,
+            socket_connect_timeout=READ_SECONDS,
             # Once more at once: a pooled connection may be the one that a restart of Redis has closed.
             retry=Retry(NoBackoff(), 1),
         )

@@ -7,7 +7,6 @@ import time
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +15,8 @@ from api.current_request import HEADER, bind_request_id, request_id_from, server
 from api.problems import MEDIA_TYPE, problem_body
 
 log = structlog.get_logger()
+
+_HEADER = HEADER.lower().encode()
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/api/health"})
 """Asked every few seconds by supervisors: their successes are logged at debug level only."""
@@ -50,7 +51,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_from(Headers(scope=scope).get(HEADER))
+        given = next((value for name, value in scope["headers"] if name == _HEADER), None)
+        request_id = request_id_from(None if given is None else given.decode("latin-1"))
         bind_request_id(request_id)
         parts: dict[str, float] = {}
         timings.set(parts)
@@ -61,12 +63,13 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
-                headers["Server-Timing"] = server_timing(parts, (time.perf_counter() - started) * 1000)
+                timing = server_timing(parts, (time.perf_counter() - started) * 1000)
+                ours = (_HEADER, request_id.encode()), (b"server-timing", timing.encode())
+                message["headers"] = [*message.get("headers", ()), *ours]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
@@ -81,6 +84,8 @@ class RequestContext:
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
                 write = log.debug if quiet else log.info
                 write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 class RequestBounds:
@@ -103,8 +108,10 @@ def longest_body(path: str) -> int | None:
     """The bound for a path in bytes; None where the endpoint has one of its own. Pure."""
     if path.startswith(OWN_BOUNDS):
         return None
-    found = (most for begins, ends, most in LONGER_BODIES if path.startswith(begins) and path.endswith(ends))
-    return next(found, LONGEST_BODY)
+    for begins, ends, most in LONGER_BODIES:
+        if path.startswith(begins) and path.endswith(ends):
+            return most
+    return LONGEST_BODY
 
 
 def _too_long(scope: Scope) -> Response | None:
@@ -113,9 +120,11 @@ def _too_long(scope: Scope) -> Response | None:
         status, code = HTTPStatus.REQUEST_URI_TOO_LONG, "address-too-long"
         detail = f"the address is longer than {LONGEST_ADDRESS:,} bytes; send fewer or shorter parameters"
         return _problem(scope["path"], status, code, detail, {"connection": "close"})
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+    if declared is None:
+        return None
     longest = longest_body(scope["path"])
-    declared = Headers(scope=scope).get("content-length", "")
-    if longest and declared.isascii() and declared.isdecimal() and int(declared[:20]) > longest:
+    if longest and declared.isdigit() and int(declared[:20]) > longest:
         error = BodyTooLarge(longest)
         return _problem(scope["path"], error.status_code, "body-too-large", error.detail, {"connection": "close"})
     return None

@@ -76,7 +76,7 @@ EmailInPath = Annotated[str, Path(description="The e-mail address, in any case."
 TAKEN: dict[int | str, dict[str, Any]] = {409: {"description": "Somebody has that e-mail address, in whatever case"}}
 
 
-class UserPage(BaseModel):
+class UserListing(BaseModel):
     """A page of users. `backend` and `degraded` are there in answers to a search: who answered, as in `/search`."""
 
     data: list[ServedUser]  # type: ignore[valid-type]
@@ -107,7 +107,7 @@ async def create_user(clients: OurClients, user: NewUser) -> Response:
 
 
 @router.get("/users/", include_in_schema=False)
-@router.get("/users", response_model=UserPage, summary="Users, page by page or by a search")
+@router.get("/users", response_model=UserListing, summary="Users, page by page or by a search")
 async def list_users(
     clients: OurClients,
     q: Annotated[OptionalText, Query(description="Words; the last one may be a beginning.")] = None,

@@ -32,6 +32,7 @@ class Highlighter:
 
     def __init__(self, query: str) -> None:
         self._wanted = tuple(dict.fromkeys(_WORD.findall(fold(query))))
+        self._forgiving = [(word, _edits(word), frozenset(word)) for word in self._wanted if _edits(word)]
         self._known: dict[str, bool] = {}
         self._characters = MOST_LOOKED_AT
         self._compared = 0
@@ -64,12 +65,15 @@ class Highlighter:
         return known
 
     def _has_typing_errors(self, word: str) -> bool:
-        for wanted in self._wanted:
-            most = _edits(wanted)
-            if most and abs(len(word) - len(wanted)) <= most:
+        letters = frozenset(word)
+        for wanted, most, its_letters in self._forgiving:
+            if abs(len(word) - len(wanted)) <= most:
                 self._compared += len(word)
                 if self._compared > MOST_COMPARED:
                     return False
+                # An edit brings in one letter and takes away one: of most words no more than that has to be compared.
+                if len(letters - its_letters) > most or len(its_letters - letters) > most:
+                    continue
                 if within_edits(word, wanted, most):
                     return True
         return False

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.search.highlight import LONGEST_LOOKED_AT, MOST_LOOKED_AT, Highlighter, within_edits
+from schemas.text import fold
 
 
 def highlight(text: str, query: str) -> str | None:
@@ -99,3 +100,12 @@ def test_beyond_its_bounds_an_answer_has_no_more_marks() -> None:
     texts = MOST_LOOKED_AT // LONGEST_LOOKED_AT
     marked = [highlighter.mark("needle " * LONGEST_LOOKED_AT) is not None for _ in range(texts + 1)]
     assert marked == [True] * texts + [False]
+
+
+@given(st.text("abcdé", min_size=1, max_size=9), st.text("abcdé", min_size=3, max_size=9))
+def test_a_word_is_marked_where_as_many_edits_as_elasticsearch_forgives_make_it_the_one_that_is_asked_for(
+    word: str, query: str
+) -> None:
+    folded, wanted = fold(word), fold(query)
+    forgiven = within_edits(folded, wanted, 1 if len(wanted) < 6 else 2)
+    assert (Highlighter(query).mark(word) is not None) == (folded.startswith(wanted) or forgiven)

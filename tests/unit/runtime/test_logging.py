@@ -1,0 +1,74 @@
+"""Log lines: of our own events and of libraries', in JSON and on a terminal."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BEGIN = """
+import logging, structlog
+from runtime.logging import configure_logging
+from runtime.settings import Settings
+configure_logging(Settings(log_format="{log_format}", log_level="INFO", worker_id="w1"), "api")
+log = structlog.get_logger()
+"""
+
+
+def written(log_format: str, code: str, stderr: Path) -> str:
+    """What a process writes that has set up logging and does this."""
+    program = BEGIN.format(log_format=log_format) + code
+    with stderr.open("w") as file:
+        done = subprocess.run([sys.executable, "-c", program], stderr=file, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"the end\n"
+    return stderr.read_text() if stderr.is_file() else ""
+
+
+def test_an_event_and_a_librarys_line_are_json_with_role_worker_level_and_time(tmp_path: Path) -> None:
+    code = r"""
+with structlog.contextvars.bound_contextvars(request_id="r-1"):
+    log.info("request", path="/é\n", status=200)
+    log.debug("not_shown")
+    logging.getLogger("some.library").warning("mind %s", "this")
+print("the end")
+"""
+    lines = written("json", code, tmp_path / "stderr")
+    ours, theirs = map(json.loads, lines.splitlines())
+    assert ours.pop("timestamp").endswith("Z")
+    assert ours == {
+        "event": "request",
+        "path": "/é\n",
+        "status": 200,
+        "level": "info",
+        "role": "api",
+        "worker": "w1",
+        "request_id": "r-1",
+    }
+    assert (theirs["event"], theirs["level"], theirs["role"]) == ("mind this", "warning", "api")
+    assert '"event": "request"' in lines
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_is_told_with_its_traceback(log_format: str, tmp_path: Path) -> None:
+    code = """
+try:
+    raise ValueError("broken")
+except ValueError:
+    log.exception("request_failed", path="/x")
+print("the end")
+"""
+    told = written(log_format, code, tmp_path / "stderr")
+    told = json.loads(told)["exception"] if log_format == "json" else told
+    assert "Traceback" in told
+    assert "ValueError: broken" in told
+
+
+def test_a_line_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    code = """
+import os
+os.close(2)
+log.info("request")
+print("the end")
+"""
+    assert written("json", code, tmp_path / "stderr") == ""
