@@ -61,7 +61,7 @@ class ElasticsearchSink:
         )
         self._publisher = Publisher(settings)
         self._payloads = RawPayloads(settings)
-        self._reader = ChangeReader(settings)
+        self._reader = ChangeReader(settings, ChangeEvent)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
