@@ -31,7 +31,7 @@ HEADER_REPLAY_COUNT = "headrace-replay-count"
 """Number of this replay of the record, counted from 1 over all its failures."""
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Coordinates of the raw record that something came from. `timestamp` is the broker's, in ms since the epoch."""
 
     topic: str
@@ -77,7 +77,7 @@ class CleanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The job that had it normalized again. It may replace what its own raw record has stored: see decision 0040."""
 
 
-class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChangeEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """On `<dataset>.changed`: a row as committed. `version` grows with every change of that key and never falls.
 
     The same version may come again (redelivery), always with the same content. Behind a row that the API has written

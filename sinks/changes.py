@@ -1,38 +1,50 @@
 """Reads `<dataset>.changed` for the sinks that follow Postgres."""
 
 from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.events import ChangeEvent
 from schemas.registry import all_datasets
 from sinks.sink import Message
 
 log = structlog.get_logger()
 
-_decode = msgspec.json.Decoder(ChangeEvent).decode
+
+class Change(Protocol):
+    """What a follower decodes of a `schemas.events.ChangeEvent`."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
 
-class ChangeReader:
-    """Decodes change events by the topic that they came on."""
+Followed = TypeVar("Followed", bound=Change)
 
-    def __init__(self, settings: Settings) -> None:
+
+class ChangeReader(Generic[Followed]):
+    """Decodes change events by the topic that they came on, as a type that names the members that the sink needs."""
+
+    def __init__(self, settings: Settings, followed: type[Followed]) -> None:
         self._datasets = {settings.named(dataset.changed_topic): dataset for dataset in all_datasets()}
+        self._decode = msgspec.json.Decoder(followed).decode
 
-    def newest(self, messages: Iterable[Message]) -> list[tuple[Dataset, ChangeEvent]]:
+    def newest(self, messages: Iterable[Message]) -> list[tuple[Dataset, Followed]]:
         """The change with the highest version of each key. Pure but for a log line.
 
         Only the Postgres sink and the relay write these topics. What they did not write names no row and is passed
         over, with its coordinates in the log: nothing would be repaired by stopping at it.
         """
-        newest: dict[tuple[Dataset, str], ChangeEvent] = {}
+        decode = self._decode
+        newest: dict[str, dict[str, Followed]] = {topic: {} for topic in self._datasets}
         for message in messages:
-            dataset = self._datasets[message.topic()]
             try:
-                change = _decode(message.value() or b"")
+                change = decode(message.value() or b"")
             except (msgspec.MsgspecError, UnicodeError) as error:
                 log.error(  # noqa: TRY400 (the input is at fault: no trace needed)
                     "not_a_change_event",
@@ -42,7 +54,8 @@ class ChangeReader:
                     error=str(error),
                 )
                 continue
-            held = newest.get((dataset, change.key))
-            if held is None or change.version >= held.version:
-                newest[dataset, change.key] = change
-        return [(dataset, change) for (dataset, _), change in newest.items()]
+            of_topic = newest[message.topic()]
+            held = of_topic.setdefault(change.key, change)
+            if change.version > held.version:
+                of_topic[change.key] = change
+        return [(self._datasets[topic], change) for topic, changes in newest.items() for change in changes.values()]

@@ -1,11 +1,12 @@
 """`headrace sink elasticsearch`: *.changed → search indices, by bulk requests of raw bytes with external versions."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from functools import cache
+from typing import Any, Self, TypedDict
 
 import msgspec
+import structlog
 from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
@@ -35,11 +36,12 @@ _REFUSED_WHOLE = {400, 413}
 _INDEX_TROUBLE = {"index_not_found_exception", "cluster_block_exception", "index_closed_exception",
                   "unavailable_shards_exception", "no_shard_available_action_exception"}  # fmt: skip
 
+log = structlog.get_logger()
+
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class BulkItem:
+class BulkItem(msgspec.Struct, frozen=True, gc=False):
     """One change and its lines in a bulk request."""
 
     dataset: Dataset
@@ -61,7 +63,7 @@ class ElasticsearchSink:
         )
         self._publisher = Publisher(settings)
         self._payloads = RawPayloads(settings)
-        self._reader = ChangeReader(settings)
+        self._reader = ChangeReader(settings, ChangeEvent)
         self._ingested = {dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         self._aliases = {dataset.name: alias_name(dataset, settings) for dataset in all_datasets()}
@@ -72,10 +74,17 @@ class ElasticsearchSink:
         self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
 
     def prepare(self, messages: Sequence[Message]) -> list[BulkItem]:
-        return [
-            BulkItem(dataset, change, bulk_lines(self._aliases[dataset.name], dataset, change))
-            for dataset, change in self._reader.newest(messages)
-        ]
+        items = []
+        for dataset, change in self._reader.newest(messages):
+            try:
+                lines = bulk_lines(self._aliases[dataset.name], dataset, change)
+            except (msgspec.MsgspecError, UnicodeError) as error:
+                log.error(  # noqa: TRY400 (the input is at fault: no trace needed)
+                    "not_a_document", dataset=dataset.name, key=change.key, version=change.version, error=str(error)
+                )
+            else:
+                items.append(BulkItem(dataset, change, lines))
+        return items
 
     async def write(self, batch: list[BulkItem]) -> Awaitable[None] | None:
         if self.paused:
@@ -99,14 +108,13 @@ class ElasticsearchSink:
         await self._client.close()
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:
+        body = b"".join([item.lines for item in items])
         try:
-            with _outages_held():
-                response = await self._client.perform_request(
-                    "POST",
-                    "/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error",
-                    headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                    body=b"".join([item.lines for item in items]),
-                )
+            if not (await self._post(body, "errors"))["errors"]:
+                return []
+            # Which ones is asked by sending it again: what is in the index answers 409. Nearly always nobody has to
+            # write, send and read ten thousand answers.
+            answer = await self._post(body, "errors,items.*.status,items.*.error")
         except ApiError as error:
             if error.meta.status not in _REFUSED_WHOLE:
                 raise
@@ -115,8 +123,19 @@ class ElasticsearchSink:
                 middle = len(items) // 2
                 return await self._bulk(items[:middle]) + await self._bulk(items[middle:])
             return [refusal(items[0], _in_words(error))]
-        answer: dict[str, Any] = response.body
         return await self._refusals(items, answer["items"]) if answer["errors"] else []
+
+    async def _post(self, body: bytes, told: str) -> dict[str, Any]:
+        """Send a bulk request; returns what is told of it: a `filter_path`. Raises Backpressure and ApiError."""
+        with _outages_held():
+            response = await self._client.perform_request(
+                "POST",
+                f"/_bulk?require_alias=true&filter_path={told}",
+                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
+                body=body,
+            )
+        answer: dict[str, Any] = response.body
+        return answer
 
     async def _refusals(self, items: list[BulkItem], answers: list[dict[str, Any]]) -> list[FailedRecord]:
         refused = []
@@ -208,15 +227,27 @@ def _error(document: dict[str, Any]) -> str | None:
 
 
 def bulk_lines(index: str, dataset: Dataset, change: ChangeEvent) -> bytes:
-    """Action and document of a change, each with its line end. Pure. The row's JSON is passed through."""
-    meta = {"_index": index, "_id": change.key, "version": change.version, "version_type": "external"}
+    """Action and document of a change, each with its line end. Pure. The row's JSON is passed through.
+
+    Raises msgspec.MsgspecError or UnicodeError for a row that is no JSON object.
+    """
+    meta = b'{"_index":%b,"_id":%b,"version":%d,"version_type":"external"}' % (
+        _encode(index), _encode(change.key), change.version,
+    )  # fmt: skip
     if change.op == "deleted":
-        return _encode({"delete": meta}) + b"\n"
+        return b'{"delete":%b}\n' % meta
     data = bytes(change.data).strip()
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
-    folded = dataset.search_text(msgspec.json.decode(data))
-    return b'%b\n%b,"%b":%b}\n' % (_encode({"index": meta}), data[:-1], SEARCH_TEXT.encode(), _encode(folded))
+    searched = dataset.search_text(_searched(dataset.search_fields)(data))
+    return b'{"index":%b}\n%b,"%b":%b}\n' % (meta, data[:-1], SEARCH_TEXT.encode(), _encode(searched))
+
+
+@cache
+def _searched(names: tuple[str, ...]) -> Callable[[bytes], dict[str, Any]]:
+    """A function that reads these members of a JSON object, and no others."""
+    members: Any = TypedDict("Searched", dict.fromkeys(names, Any), total=False)  # type: ignore[misc]
+    return msgspec.json.Decoder[dict[str, Any]](members).decode
 
 
 def _requests(items: Iterable[BulkItem]) -> Iterable[list[BulkItem]]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+import msgspec
 import redis.exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -28,6 +29,13 @@ _BUGS = (redis.exceptions.DataError, redis.exceptions.NoPermissionError, redis.e
 TIMEOUT_SECONDS = 10.0
 
 
+class ChangedVersion(msgspec.Struct, frozen=True, gc=False):
+    """What the cache has to know of a ChangeEvent."""
+
+    key: str
+    version: int
+
+
 class RedisInvalidationSink:
     """Implements Sink. The change events of a key may come in any order: the highest version stays the floor."""
 
@@ -43,7 +51,7 @@ class RedisInvalidationSink:
             retry=Retry(NoBackoff(), 0),  # the loop retries, and says so
         )
         self._cache = VersionedCache(self._client, settings)
-        self._reader = ChangeReader(settings)
+        self._reader = ChangeReader(settings, ChangedVersion)
         self.paused: dict[str, str] = {}
 
     async def setup(self) -> None:

@@ -83,6 +83,37 @@ async def test_under_concurrent_fills_and_invalidations_the_newest_remains(cache
     assert await cache.get("customers", "C1") == b"199"
 
 
+async def test_of_a_thousand_keys_at_once_each_is_invalidated_by_its_own_version(cache: VersionedCache) -> None:
+    keys = [f'C{number} "é\n' for number in range(1_000)]  # several calls of the script
+    leases = {key: await miss(cache, key) for key in keys[::3]}
+    for key, lease in leases.items():
+        if key in keys[::2]:
+            assert await cache.fill(lease, 500, b"filled")
+    await cache.invalidate(Invalidation("customers", key, version) for version, key in enumerate(keys, start=1))
+    for version, key in enumerate(keys, start=1):
+        if key not in leases:
+            continue
+        filled = key in keys[::2]
+        assert await cache.get("customers", key) == (b"filled" if filled and version <= 500 else None)
+        assert not await cache.fill(leases[key], version - 1, b"old")
+        assert await cache.fill(leases[key], max(version, 500), b"new")
+
+
+async def test_a_change_of_what_nobody_reads_leaves_nothing_in_redis(cache: VersionedCache, settings: Settings) -> None:
+    await cache.invalidate(Invalidation("customers", f"C{number}", number) for number in range(1, 1_000))
+    async with Redis.from_url(str(settings.redis_url)) as client:
+        assert not [entry async for entry in client.scan_iter(f"{cache.entry('customers', '')}*")]
+    # Who asks now has read what was committed before the invalidation.
+    assert await cache.fill(await miss(cache, "C7"), 7, b"seven")
+
+
+async def test_a_version_above_any_of_32_bits_is_kept_to_the_last_digit(cache: VersionedCache) -> None:
+    lease, version = await miss(cache), 2**53 - 1
+    await cache.invalidate([Invalidation("customers", "C1", version)])
+    assert not await cache.fill(lease, version - 1, b"old")
+    assert await cache.fill(lease, version, b"new")
+
+
 async def test_readers_who_miss_at_the_same_time_have_the_same_lease_and_later_ones_the_data(
     cache: VersionedCache,
 ) -> None:

@@ -101,6 +101,18 @@ async def test_a_document_that_is_refused_goes_to_failures_and_its_neighbours_ar
     assert "date_of_birth" in failed.message
 
 
+async def test_an_event_whose_row_is_no_object_is_passed_over(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    rowless = [("NONE", b'{"key":"NONE","op":"stored","version":1}')]
+    rowless += [("LIST", b'{"key":"LIST","op":"stored","version":2,"data":[1]}')]
+    publish(pipeline_settings, "customers.changed", *rowless, change("C3", 3))
+    async with running(sink(pipeline_settings), pipeline_settings):
+        await eventually_async(lambda: document(client, pipeline_settings, "C3"), what="C3 is indexed")
+    answer = await client.mget(index=alias_name(CUSTOMERS, pipeline_settings), ids=["NONE", "LIST", "C3"])
+    assert [document["found"] for document in answer["docs"]] == [False, False, True]
+
+
 async def test_an_index_of_another_form_pauses_its_dataset_alone_until_the_index_is_made_again(
     client: AsyncElasticsearch, pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,16 @@ async def test_while_redis_is_down_the_sink_waits_and_then_catches_up(
         async with Redis.from_url(str(pipeline_settings.redis_url)) as client:
             cache = VersionedCache(client, pipeline_settings)
 
-            async def floor() -> bool:
-                return bool(await client.hget(cache.entry("customers", "C1"), "floor") == b"7")
+            async def caught_up() -> bool:
+                return bool(runner.health()["records"] == 1)
 
-            await eventually_async(floor, what="the invalidation arrives")
+            await eventually_async(caught_up, what="the invalidation arrives")
+            # Redis has forgotten who was reading, and keeps a floor only where somebody is.
+            await cache.get_or_lease("customers", "C1")
+            publish(pipeline_settings, "customers.changed", change("C1", 8))
+
+            async def floor() -> bool:
+                return bool(await client.hget(cache.entry("customers", "C1"), "floor") == b"8")
+
+            await eventually_async(floor, what="and so does the next")
         assert runner.health()["state"] == "running"
