@@ -187,11 +187,11 @@ def publish(settings: Settings, records: int) -> None:
             "date_of_birth": "1980-01-31",
             "account_balance": number % 1000 + 0.5,
         }
-        headers: list[tuple[str, str | bytes | None]] = [
+        headers: list[tuple[str, str | bytes | None]] = [  # as RawHeaders puts them
             (HEADER_SOURCE, b"customers"), (HEADER_KIND, b"api"), (HEADER_RUN, run),
-            ("content-type", b"application/json"),
-            ("ce_specversion", b"1.0"), ("ce_id", str(number).encode()), ("ce_type", b"customers.raw"),
-            ("ce_source", b"customers"), ("ce_time", b"2026-01-31T12:00:00Z"),
+            ("ce_specversion", b"1.0"), ("ce_type", b"customers.raw"), ("ce_source", b"customers"),
+            ("ce_time", b"2026-01-31T12:00:00Z"), ("content-type", b"application/json"),
+            ("ce_id", b"%b-%d" % (run, number)),
         ]  # fmt: skip
         while True:
             try:

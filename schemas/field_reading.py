@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Decimals, FieldType, FromSource, Number, Phone, Text, WholeNumber, check_region
+from schemas.fields.field_type import Shortcut
 from schemas.text import UNSEEN, tidy
 
 DateOrder = Literal["day_first", "month_first"]
@@ -138,21 +139,48 @@ def reader_of(field_type: FieldType, reading: FieldReading) -> Normalize:
     return lambda values: normalize(joined(values) if isinstance(values, list) else values)
 
 
-def _reader_of_one(field_type: FieldType, reading: FieldReading) -> Normalize:
+def shortcut_of(field_type: FieldType, reading: FieldReading) -> Shortcut:
+    """The field's `shortcut` in that notation: it never gives what the reader would not give. Pure."""
+    if reading.nulls or reading.columns:
+        return _look_closer
+    return _in_notation_of(field_type, reading).shortcut() or _look_closer
+
+
+def _look_closer(_: object) -> None:
+    return None
+
+
+def _in_notation_of(field_type: FieldType, reading: FieldReading) -> FieldType:
+    """The field type as it reads a source's dates, numbers and telephone numbers."""
     if reading.dates is not None and isinstance(field_type, Date):
         field_type = replace(field_type, slashes=reading.dates)
     if reading.decimal is not None and isinstance(field_type, Number | WholeNumber):
         field_type = replace(field_type, decimal=reading.decimal)
     if reading.region is not None and isinstance(field_type, Phone):
         field_type = replace(field_type, region=reading.region)
-    normalize = field_type.normalize
-    if reading.nulls is None:
-        return normalize if isinstance(field_type, Text | FromSource) else _nothing_where_unreadable(normalize)
+    return field_type
+
+
+def _reader_of_one(field_type: FieldType, reading: FieldReading) -> Normalize:
+    field_type = _in_notation_of(field_type, reading)
+    normalize: Normalize = field_type.normalize
+    if reading.nulls is None and not isinstance(field_type, Text | FromSource):
+        normalize = _nothing_where_unreadable(normalize)
+    if (shortcut := field_type.shortcut()) is not None:
+        normalize = _first_by(shortcut, normalize)
     return _nothing_for(reading.nulls, normalize) if reading.nulls else normalize
 
 
+def _first_by(shortcut: Shortcut, normalize: Normalize) -> Normalize:
+    def read(value: object) -> str | int | None:
+        normal = shortcut(value)
+        return normalize(value) if normal is None else normal
+
+    return read
+
+
 def _nothing_where_unreadable(normalize: Normalize) -> Normalize:
-    def read(value: object) -> str | int | None:  # on the hot path: what is readable costs a call more
+    def read(value: object) -> str | int | None:
         try:
             return normalize(value)
         except InvalidField:

@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE, FieldProblem, InvalidField
-from schemas.field_reading import FieldReading, Normalize, member_path, plain_name, read_member, reader_of
+from schemas.field_reading import (
+    FieldReading,
+    Normalize,
+    member_path,
+    plain_name,
+    read_member,
+    reader_of,
+    shortcut_of,
+)
+from schemas.plain_reading import PlainField, PlainReading, plain_reading
 from schemas.source_headers import PUSHED, SourceHeaders, header_text, parse_mapping
 
 FieldStep = tuple[str, str, Normalize, bool, str | int | Decimal | None]
@@ -25,6 +34,8 @@ class ReadingPlan(NamedTuple):
     """Columns that are dotted paths into nested objects, with their parts; empty for nearly every source."""
     joins: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...]
     """Columns that are several of the record's, and the path of each of these; empty for nearly every source."""
+    plain: PlainReading | None = None
+    """The quick way to read most of the records; None where there is none."""
 
 
 def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
@@ -37,6 +48,7 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
     parts = {"name": header_text(headers.name) or PUSHED, "kind": header_text(headers.kind) or PUSHED}
     from_source = {name: parts[part] for name, part in dataset.source_fields}
     steps: list[FieldStep] = []
+    plain: list[PlainField] = []
     members: dict[str, tuple[str, ...]] = {}
     joins: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {}
     for field in dataset.fields:
@@ -48,16 +60,13 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
             joins[column] = tuple((one, member_path(one) or (one,)) for one in names_of)
         elif path := member_path(column):
             members[column] = path
+        required = field.required or reading.required
         filled = _default(reading)
-        steps.append(
-            (
-                field.name,
-                column,
-                reader_of(field.type, reading),
-                field.required or reading.required,
-                from_source.get(field.name, field.default) if filled is None else filled,
-            )
-        )
+        if filled is None:
+            filled = from_source.get(field.name, field.default)
+        read = reader_of(field.type, reading)
+        steps.append((field.name, column, read, required, filled))
+        plain.append(PlainField(column, shortcut_of(field.type, reading), read, required, filled))
     return ReadingPlan(
         source=parts["name"],
         kind=parts["kind"],
@@ -73,6 +82,7 @@ def reading_plan(dataset: Dataset, headers: SourceHeaders) -> ReadingPlan:
         ),
         members=tuple(members.items()),
         joins=tuple(joins.items()),
+        plain=None if members or joins else plain_reading(plain),
     )
 
 

@@ -1,6 +1,6 @@
 """A raw record's headers about its source: name, kind, run, and how to read the value."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from schemas.errors import HOSTILE
@@ -10,7 +10,10 @@ from schemas.field_reading import FieldReading, decode_mapping
 PUSHED = "push"
 """Kind and name of a record whose producer set no headers: somebody pushed it."""
 
-Headers = Iterable[tuple[str, bytes | None]]
+Headers = Sequence[tuple[str, bytes | None]]
+
+READ_HEADERS = frozenset((HEADER_SOURCE, HEADER_KIND, HEADER_RUN, HEADER_MAPPING, HEADER_PROBLEM))
+"""The others say nothing of how to read a record."""
 
 
 class BadMapping(ValueError):

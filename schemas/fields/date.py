@@ -2,11 +2,12 @@
 
 import datetime
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.errors import InvalidField
-from schemas.fields.field_type import LONGEST_NOTATION, FieldType
+from schemas.fields.field_type import LONGEST_NOTATION, FieldType, Shortcut
 from schemas.text import UNSEEN, tidy
 
 if TYPE_CHECKING:
@@ -31,6 +32,16 @@ _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augu
 _MONTH_NUMBERS = {name[:length]: n for n, name in enumerate(_MONTHS, 1) for length in (3, len(name))} | {"sept": 9}
 
 
+def _iso(value: object, check: Callable[[str], object] = datetime.date.fromisoformat) -> str | None:
+    if type(value) is str and len(value) == 10 and value[4] == "-" == value[7]:
+        try:
+            check(value)
+        except ValueError:
+            return None
+        return value
+    return None
+
+
 @dataclass(frozen=True)
 class Date(FieldType):
     """A calendar date as ISO text. Understood: 2024-01-31, 2024/1/31, 20240131, ISO and RFC 2822 date-times, 31.1.2024,
@@ -45,6 +56,9 @@ class Date(FieldType):
 
     slashes: Literal["day_first", "month_first"] | None = None
     search: bool = False
+
+    def shortcut(self) -> Shortcut:
+        return _iso
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, LONGEST_NOTATION, UNSEEN)

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from schemas.errors import InvalidField
-from schemas.fields.field_type import LONGEST_NOTATION, FieldType
+from schemas.fields.field_type import LONGEST_NOTATION, FieldType, Shortcut
 from schemas.text import UNSEEN, tidy
 
 if TYPE_CHECKING:
@@ -55,11 +55,29 @@ class Number(FieldType):
     search: bool = False
     decimal: Decimals = "."
 
+    def shortcut(self) -> Shortcut | None:
+        """For `12`, `12.5` and `12.50`: no arithmetic."""
+        if self.minimum is not None or self.decimal != ".":
+            return None
+        longest, places = self.digits - self.places, self.places
+
+        def read(value: object) -> str | None:
+            if type(value) is not str:
+                return None
+            whole, _, fraction = value.partition(".")
+            if whole.isdigit() and (not fraction or fraction.isdigit()) and value.isascii():
+                missing = places - len(fraction)
+                if missing >= 0 and len(whole) <= longest and (whole[0] != "0" or whole == "0"):
+                    if not missing:
+                        return value if places else whole
+                    return f"{whole}.{fraction}{'0' * missing}"
+            return None
+
+        return read
+
     def normalize(self, value: object) -> str | None:
         if value is None:
             return None
-        if (plain := self._plain(value)) is not None:
-            return plain
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
             raise InvalidField("wrong_type", f"expected a number, got {type(value).__name__}")
         number = self._parse(value)
@@ -93,26 +111,6 @@ class Number(FieldType):
             raise InvalidField("too_precise", f"{str(number)[:40]!r} has more than {most} places after the point")
         if self.minimum is not None and number < self.minimum:
             raise InvalidField("out_of_range", f"{str(number)[:40]!r} is less than {self.minimum}")
-        return f"{whole}.{fraction:0<{self.places}}"
-
-    def _plain(self, value: object) -> str | None:
-        """The shortcut for `12`, `12.5` and `12.50`, most of what comes: no arithmetic. None means: look closer."""
-        kind = type(value)
-        if self.minimum is not None or self.decimal != "." or not (kind is str or kind is Decimal):
-            return None
-        text = str(value)
-        whole, _, fraction = text.partition(".")
-        if (
-            not whole.isdigit()
-            or (whole[0] == "0" and whole != "0")
-            or len(whole) > self.digits - self.places
-            or len(fraction) > self.places
-            or (fraction and not fraction.isdigit())
-            or not text.isascii()
-        ):
-            return None
-        if len(fraction) == self.places:
-            return text if fraction else whole
         return f"{whole}.{fraction:0<{self.places}}"
 
     def _parse(self, value: int | float | Decimal | str) -> Decimal | None:
@@ -189,6 +187,10 @@ def Money(digits: int = 15, places: int = 2) -> Number:  # noqa: N802 (reads as 
 _WHOLE = {mark: Number(digits=19, places=0, exact=True, decimal=mark) for mark in get_args(Decimals)}
 
 
+LONGEST_PLAIN = 18
+"""Digits of a whole number that are read without a closer look."""
+
+
 @dataclass(frozen=True)
 class WholeNumber(FieldType):
     """A whole number from `minimum` to `maximum`, a number in JSON too. `3.0` and `1,000` are whole, `2.5` is not."""
@@ -200,6 +202,16 @@ class WholeNumber(FieldType):
     maximum: int = 2_147_483_647
     search: bool = False
     decimal: Decimals = "."
+
+    def shortcut(self) -> Shortcut:
+        minimum, maximum = self.minimum, self.maximum
+
+        def read(value: object) -> int | None:
+            if type(value) is str and len(value) <= LONGEST_PLAIN and value.isdigit() and value.isascii():
+                value = int(value)
+            return value if type(value) is int and minimum <= value <= maximum else None
+
+        return read
 
     def normalize(self, value: object) -> int | None:
         text = _WHOLE[self.decimal].normalize(value)

@@ -9,13 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import InvalidField
-from schemas.fields.field_type import LONGEST_NOTATION, TextColumn
+from schemas.fields.field_type import LONGEST_NOTATION, Shortcut, TextColumn
 from schemas.text import UNSEEN, tidy
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 _PHONE_PUNCTUATION = "+ ().-/"
+_PUNCTUATION_BYTES = b" ().-/"
+"""The same without the plus, which is there once."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Phone(TextColumn):
         """Raises ValueError for no region."""
         if self.region is not None:
             check_region(self.region)
+
+    def shortcut(self) -> Shortcut:
+        return _plain_international
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, LONGEST_NOTATION, UNSEEN)
@@ -74,8 +79,23 @@ COUNTRY_CODES_OF_TWO = frozenset(
 )  # fmt: skip
 """The other country codes are 1 and 7, and codes of three digits."""
 
+_CODE_LENGTH = {
+    first + second: 0 if first == "0" else 1 if first in "17" else 2 if first + second in COUNTRY_CODES_OF_TWO else 3
+    for first in "0123456789"
+    for second in "0123456789"
+}
+"""Length of the country code by the first two digits; 0 where there is none."""
+
 REMEMBERED = 4096
 """Numbers; a company's own comes with every second of its records."""
+
+
+def _plain_international(value: object) -> str | None:
+    if type(value) is str and value[:1] == "+" and len(value) <= LONGEST_NOTATION and value.isascii():
+        digits = value[1:].encode().translate(None, _PUNCTUATION_BYTES).decode()
+        if digits.isdigit() and 7 <= len(digits) <= 15 and is_plain(digits):
+            return f"+{digits}"
+    return None
 
 
 def is_plain(digits: str) -> bool:
@@ -83,8 +103,7 @@ def is_plain(digits: str) -> bool:
 
     Elsewhere such a zero is for calls within the country (`+44 (0)20 …`), in Italy it belongs to the number. Pure.
     """
-    first = digits[0]
-    return first != "0" and digits[1 if first in "17" else 2 if digits[:2] in COUNTRY_CODES_OF_TWO else 3] != "0"
+    return digits[_CODE_LENGTH[digits[:2]]] != "0"
 
 
 @lru_cache(REMEMBERED)

@@ -4,10 +4,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
+from unicodedata import is_normalized
 
 from schemas.errors import InvalidField
-from schemas.fields.field_type import TextColumn
-from schemas.text import UNSEEN, tidy
+from schemas.fields.field_type import Shortcut, TextColumn
+from schemas.text import SHORT, UNSEEN, tidy
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,19 @@ class Text(TextColumn):
 
     max_length: int | None = None
     search: bool = False
+
+    def shortcut(self) -> Shortcut:
+        longest = SHORT if self.max_length is None else min(self.max_length, SHORT)
+
+        def read(value: object) -> str | None:
+            if type(value) is str:
+                text = " ".join(value.split())
+                # Printable is neither NUL nor half a surrogate pair.
+                if len(text) <= longest and text.isprintable() and (text.isascii() or is_normalized("NFC", text)):
+                    return text or None
+            return None
+
+        return read
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, self.max_length)
@@ -34,6 +48,18 @@ class KeyText(Text):
 
     One that is too long for its column becomes its SHA-256 in hex, cut to the column.
     """
+
+    def shortcut(self) -> Shortcut:
+        longest = SHORT if self.max_length is None else self.max_length
+
+        def read(value: object) -> str | None:
+            if type(value) is str and value.isascii():
+                text = " ".join(value.split())
+                if len(text) <= longest and text.isprintable():
+                    return text or None
+            return None
+
+        return read
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, None, UNSEEN)
@@ -64,9 +90,10 @@ class FromSource(TextColumn):
 
 # One expression instead of several checks, because it runs once per record: at most 64 characters before the @, no dot
 # at either end of that part nor two in a row; labels of at most 63 characters.
-_LOCAL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+# Possessive, so that nothing is tried twice.
+_LOCAL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
 _EMAIL = re.compile(
-    rf"(?=[^@]{{1,64}}@){_LOCAL}(?:\.{_LOCAL})*@(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z0-9-]{{2,63}}"
+    rf"(?=[^@]{{1,64}}+@){_LOCAL}(?:\.{_LOCAL})*+@(?:(?!-)[a-z0-9-]{{1,63}}+(?<!-)\.)++[a-z0-9-]{{2,63}}+"
 )
 
 
@@ -76,6 +103,18 @@ class Email(TextColumn):
 
     max_length: int = 255
     search: bool = False
+
+    def shortcut(self) -> Shortcut:
+        longest, is_email = self.max_length, _EMAIL.fullmatch
+
+        def read(value: object) -> str | None:
+            if type(value) is str and value.isascii() and len(value) <= longest:
+                text = value.lower()
+                if is_email(text):
+                    return text
+            return None
+
+        return read
 
     def normalize(self, value: object) -> str | None:
         text = tidy(value, self.max_length, UNSEEN)
