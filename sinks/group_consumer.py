@@ -1,6 +1,7 @@
 """A member of a consumer group: polls, pauses and commits. Blocking; to be called from threads."""
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -38,6 +39,14 @@ FENCES_WITHIN_SECONDS = 60.0
 in so short a time has a real double."""
 
 
+BUSY_RECORDS_PER_SECOND = 3_000
+"""From here on a batch waits as long as it may for more: a larger one costs less per record. Below it waits less, and
+what comes alone does not wait at all."""
+
+RATE_SECONDS = 0.5
+"""The rate is that of about so long, so that it outlasts the pauses between the batches of the stage before."""
+
+
 class Polled(NamedTuple):
     """Messages in order of arrival per partition, and where that leaves off."""
 
@@ -70,7 +79,13 @@ class GroupConsumer:
         )
         self._topics = [settings.named(topic) for topic in topics]
         self._batch_records = settings.sink_batch_records
+        self._batch_bytes = settings.sink_batch_bytes
         self._batch_seconds = settings.sink_batch_wait_ms / 1000
+        self._rate = 0.0
+        """Records per second of late, as they were polled."""
+        self._rated_at = 0.0
+        self.backlog = False
+        """The last batch was full: more waits."""
         self._consumer: Consumer | None = None
         self._carried: list[Message] = []
         self._behind: Offsets = {}
@@ -95,6 +110,8 @@ class GroupConsumer:
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
+        self.joined = False
+        """The group has told once which partitions are ours, if only that none is."""
 
     def open(self) -> None:
         self._consumer = Consumer(self._config)
@@ -102,17 +119,21 @@ class GroupConsumer:
             self._topics, on_assign=self._on_change, on_revoke=self._on_lost, on_lost=self._on_lost
         )
 
-    def poll(self, without: frozenset[str] = frozenset()) -> Polled:
-        """The next batch; empty if nothing came within the batch's waiting time.
+    def poll(self, without: frozenset[str] = frozenset(), seconds: float | None = None) -> Polled:
+        """The next batch; empty if nothing came within so long, by default the batch's waiting time.
+
+        What has come is taken at once, and more is waited for only while records come fast. A batch is full with
+        `sink_batch_records`, or with about `sink_batch_bytes`.
 
         It holds nothing of the physical topics `without`. What is no longer among them comes from where it was left.
         """
         with self._polling:
             self._set_aside(without)
             messages, self._carried = self._carried, []
-            wanted = self._batch_records - len(messages)
-            if wanted > 0:
-                messages += self._consume(wanted, self._batch_seconds)
+            until = time.monotonic() + (self._batch_seconds if seconds is None else seconds)
+            while not messages and not self._behind and (left := until - time.monotonic()) > 0:
+                messages = self._consume(1, left)
+            self._fill_up(messages)
             offsets, self._behind = self._behind, {}
             return Polled(messages, offsets, without)
 
@@ -171,6 +192,23 @@ class GroupConsumer:
         self._closing = True
         if self._consumer is not None:
             close_consumer(self._consumer, seconds)
+
+    def _fill_up(self, messages: list[Message]) -> None:
+        """Add what has come, and while records come fast, what comes within the batch's waiting time."""
+        size = sum(map(len, messages))
+        until = time.monotonic() + self._batch_seconds * min(1.0, self._rate / BUSY_RECORDS_PER_SECOND) ** 2
+        while messages and len(messages) < self._batch_records and size < self._batch_bytes:
+            of_that_size = 1 + (self._batch_bytes - size) * len(messages) // max(size, 1)
+            left = max(0.0, until - time.monotonic())
+            more = self._consume(min(of_that_size, self._batch_records - len(messages)), left)
+            if not (more or left):
+                break
+            messages += more
+            size += sum(map(len, more))
+        self.backlog = len(messages) >= self._batch_records or size >= self._batch_bytes
+        now = time.monotonic()
+        self._rate = self._rate * math.exp((self._rated_at - now) / RATE_SECONDS) + len(messages) / RATE_SECONDS
+        self._rated_at = now
 
     def _set_aside(self, topics: frozenset[str]) -> None:
         back, self._aside = self._aside - topics, topics
@@ -324,7 +362,7 @@ class GroupConsumer:
     def _on_change(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
-        self._lost_at = None
+        self._lost_at, self.joined = None, True
         self._given += partitions
         self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
         log.info("partitions_assigned", count=len(partitions), total=len(self.assigned))
