@@ -119,8 +119,10 @@ class Settings(BaseSettings):
     topic_replication: Annotated[int, Field(ge=1, le=10)] = 1
     topic_retention_hours: Positive = 7 * 24
 
-    # Batches: a sink writes when it has `sink_batch_records`, or what came within `sink_batch_wait_ms`.
+    # Batches: a sink writes what has come. While more waits, it fills a batch up to one of the first two; while records
+    # come fast, it waits up to `sink_batch_wait_ms` for more.
     sink_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    sink_batch_bytes: Annotated[int, Field(ge=1, le=1_073_741_824)] = 8_388_608
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     # Publishing

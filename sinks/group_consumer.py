@@ -1,6 +1,7 @@
 """A member of a consumer group: polls, pauses and commits. Blocking; to be called from threads."""
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -44,6 +45,14 @@ FENCES_WITHIN_SECONDS = 60.0
 in so short a time has a real double."""
 
 
+BUSY_RECORDS_PER_SECOND = 3_000
+"""From here on a batch waits as long as it may for more: a larger one costs less per record. Below it waits less, and
+what comes alone does not wait at all."""
+
+RATE_SECONDS = 0.5
+"""The rate is that of about so long, so that it outlasts the pauses between the batches of the stage before."""
+
+
 class Polled(NamedTuple):
     """Messages in order of arrival per partition, and where that leaves off."""
 
@@ -77,7 +86,13 @@ class GroupConsumer:
         )
         self._topics = [settings.named(topic) for topic in topics]
         self._batch_records = settings.sink_batch_records
+        self._batch_bytes = settings.sink_batch_bytes
         self._batch_seconds = settings.sink_batch_wait_ms / 1000
+        self._rate = 0.0
+        """Records per second of late, as they were polled."""
+        self._rated_at = 0.0
+        self.backlog = False
+        """The last batch was full: more waits."""
         self._consumer: Consumer | None = None
         self._carried: list[Message] = []
         self._behind: Offsets = {}
@@ -90,8 +105,8 @@ class GroupConsumer:
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
-        self._joined = False
-        """The group has told which partitions are ours, and has taken none away since."""
+        self._unanswered = True
+        """The group has not told which partitions are ours, or has taken some away since."""
         self._unheard: set[tuple[str, int]] = set()
         """Partitions that were given and have brought neither a record nor their end since."""
         self._silent_since: float | None = None
@@ -106,6 +121,8 @@ class GroupConsumer:
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
+        self.joined = False
+        """The group has told once which partitions are ours, if only that none is."""
 
     def open(self) -> None:
         self._consumer = Consumer(self._config)
@@ -113,17 +130,21 @@ class GroupConsumer:
             self._topics, on_assign=self._on_change, on_revoke=self._on_lost, on_lost=self._on_lost
         )
 
-    def poll(self, without: frozenset[str] = frozenset()) -> Polled:
-        """The next batch; empty if nothing came within the batch's waiting time.
+    def poll(self, without: frozenset[str] = frozenset(), seconds: float | None = None) -> Polled:
+        """The next batch; empty if nothing came within so long, by default the batch's waiting time.
+
+        What has come is taken at once, and more is waited for only while records come fast. A batch is full with
+        `sink_batch_records`, or with about `sink_batch_bytes`.
 
         It holds nothing of the physical topics `without`. What is no longer among them comes from where it was left.
         """
         with self._polling:
             self._set_aside(without)
             messages, self._carried = self._carried, []
-            wanted = self._batch_records - len(messages)
-            if wanted > 0:
-                messages += self._consume(wanted, self._batch_seconds)
+            until = time.monotonic() + (self._batch_seconds if seconds is None else seconds)
+            while not messages and not self._behind and (left := until - time.monotonic()) > 0:
+                messages = self._consume(1, left)
+            self._fill_up(messages)
             offsets, self._behind = self._behind, {}
             return Polled(messages, offsets, without)
 
@@ -182,6 +203,23 @@ class GroupConsumer:
         self._closing = True
         if self._consumer is not None:
             close_consumer(self._consumer, seconds)
+
+    def _fill_up(self, messages: list[Message]) -> None:
+        """Add what has come, and while records come fast, what comes within the batch's waiting time."""
+        size = sum(map(len, messages))
+        until = time.monotonic() + self._batch_seconds * min(1.0, self._rate / BUSY_RECORDS_PER_SECOND) ** 2
+        while messages and len(messages) < self._batch_records and size < self._batch_bytes:
+            of_that_size = 1 + (self._batch_bytes - size) * len(messages) // max(size, 1)
+            left = max(0.0, until - time.monotonic())
+            more = self._consume(min(of_that_size, self._batch_records - len(messages)), left)
+            if not (more or left):
+                break
+            messages += more
+            size += sum(map(len, more))
+        self.backlog = len(messages) >= self._batch_records or size >= self._batch_bytes
+        now = time.monotonic()
+        self._rate = self._rate * math.exp((self._rated_at - now) / RATE_SECONDS) + len(messages) / RATE_SECONDS
+        self._rated_at = now
 
     def _set_aside(self, topics: frozenset[str]) -> None:
         back, self._aside = self._aside - topics, topics
@@ -289,7 +327,7 @@ class GroupConsumer:
         if messages:
             self._troubles &= {"commit"}
         unheard = not self.held and any(topic not in self._aside for topic, _ in self._unheard)
-        if messages or (self._joined and not unheard):
+        if messages or (not (self._unanswered or unheard)):
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = began
@@ -325,7 +363,7 @@ class GroupConsumer:
             self._carried, self.held, self.assigned = [], False, ()
             self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
-            self._joined, self._unheard, self._silent_since, self._given = False, set(), None, []
+            self._unanswered, self._unheard, self._silent_since, self._given = True, set(), None, []
             self.open()
 
     def _note_fence(self, member: str) -> None:
@@ -343,7 +381,7 @@ class GroupConsumer:
         if consumer is not self._consumer:
             return
         places = {(p.topic, p.partition) for p in partitions}
-        self._joined = True
+        self.joined, self._unanswered = True, False
         self._unheard |= places
         self._given += partitions
         self.assigned = tuple(sorted(places.union(self.assigned)))
@@ -352,7 +390,7 @@ class GroupConsumer:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return  # one that was left behind closes
-        self._joined = False
+        self._unanswered = True
         gone = {(p.topic, p.partition) for p in partitions}
         self._given = [one for one in self._given if (one.topic, one.partition) not in gone]
         self.assigned = tuple(place for place in self.assigned if place not in gone)

@@ -1,6 +1,7 @@
 """The one loop of every sink: poll, prepare, write, confirm, commit.
 
-While a batch is written, the next one is polled and prepared, and the one before is confirmed and committed, in order.
+While a batch is written, the one before is confirmed and committed, in order. Under backlog the next one is polled and
+prepared meanwhile too; otherwise it is polled afterwards, with all that has come by then.
 At-least-once delivery meets idempotent writes: the effect is exactly once.
 """
 
@@ -24,6 +25,13 @@ from sinks.state import SinkState
 
 HOLD_SECONDS = 0.25
 """One poll while waiting; SIGTERM is noticed between two of them."""
+
+IDLE_SECONDS = 0.5
+"""One poll while nothing comes; SIGTERM is noticed between two of them."""
+
+COMMIT_EVERY_SECONDS = 0.1
+"""What is confirmed is committed so often, and at once when nothing more comes: a commit costs as much as a hundred
+records."""
 
 COMMIT_RETRY_SECONDS = 1.0
 
@@ -81,9 +89,12 @@ class Runner(Generic[Batch]):
         self._state = SinkState(sink.name)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]
-        """Polls and prepares the batch after the one that is written."""
+        """Polls and prepares the next batch."""
         self._behind: asyncio.Task[None] | None = None
-        """Confirms and commits the batch before it."""
+        """Confirms and commits the batch before the one that is written."""
+        self._confirmed: Offsets = {}
+        """Not committed yet."""
+        self._committed_at = 0.0
         self._set_up_at = 0.0
 
     def stop(self) -> None:
@@ -94,7 +105,9 @@ class Runner(Generic[Batch]):
         """Details for the health server; callable from any thread."""
         assigned = [f"{topic}/{partition}" for topic, partition in self._consumer.assigned]
         paused = {self._settings.named(topic): reason for topic, reason in self._sink.paused.items()}
-        shown = {"paused": paused} if paused else {}
+        shown: dict[str, Any] = {"paused": paused} if paused else {}
+        if not self._consumer.joined:
+            shown["problem"] = "has not joined the consumer group yet"
         return {"sink": self._sink.name, "assigned": assigned, **shown, **self._state.details()}
 
     async def run(self) -> None:
@@ -114,33 +127,40 @@ class Runner(Generic[Batch]):
         log.info("sink_started", sink=self._sink.name, topics=list(self._topics))
         try:
             await self._set_up()
-            self._ahead = self._begin_next()
+            self._begin_next()
             while not self._stopping.is_set():
-                prepared = await self._polled_and_prepared()
-                if prepared.offsets:
-                    await self._commit(self._confirm(await self._write(prepared)))
-                elif self._behind is not None and self._behind.done():
-                    await self._behind  # what has stopped it does not wait for another batch
+                await self._take(await self._ahead)
             await self._ahead
         except Stopped:
             pass
         await self._committed(self._behind)
+        if self._confirmed:
+            await self._committed(_started(self._commit()))
 
-    async def _polled_and_prepared(self) -> _Prepared[Batch]:
-        """The next batch. The one after it is polled and prepared from now on, while this one is written."""
-        prepared = await self._ahead
-        self._ahead = self._begin_next()
+    async def _take(self, prepared: _Prepared[Batch]) -> None:
+        """Bring a batch into the store, and begin with the next: under backlog meanwhile, else with all that came."""
+        if backlog := self._consumer.backlog:
+            self._begin_next()
         # Only when nothing of a paused topic is in hand any more, it may go on from where it was left.
         all_left = prepared.without == self._paused_topics()
         if self._sink.paused and all_left and time.monotonic() > self._set_up_at + SET_UP_AGAIN_SECONDS:
             await self._set_up()
-        return prepared
+        if prepared.offsets:
+            await self._follow(self._confirm(await self._write(prepared)))
+        elif self._behind is not None and self._behind.done():
+            await self._behind  # what has stopped it does not wait for another batch
+            if self._confirmed:
+                self._behind = _started(self._commit())
+        if not backlog:
+            self._begin_next()
 
-    def _begin_next(self) -> "asyncio.Task[_Prepared[Batch]]":
-        return _started(asyncio.to_thread(lambda: self._prepare(self._poll())))
+    def _begin_next(self) -> None:
+        settled = not self._confirmed and (self._behind is None or self._behind.done())
+        seconds = IDLE_SECONDS if settled else None
+        self._ahead = _started(asyncio.to_thread(lambda: self._prepare(self._poll(seconds))))
 
-    def _poll(self) -> Polled:
-        return self._consumer.poll(without=self._paused_topics())
+    def _poll(self, seconds: float | None) -> Polled:
+        return self._consumer.poll(self._paused_topics(), seconds)
 
     def _prepare(self, polled: Polled) -> _Prepared[Batch]:
         messages, offsets, without = polled
@@ -171,8 +191,8 @@ class Runner(Generic[Batch]):
             await written.confirmed
         return written.offsets
 
-    async def _commit(self, confirmed: Awaitable[Offsets]) -> None:
-        """Confirm and commit after the batch before this one. Returns when that one is committed, to go on writing."""
+    async def _follow(self, confirmed: Awaitable[Offsets]) -> None:
+        """Confirm and commit after the batch before this one. Returns when that one is through, to go on writing."""
         before = self._behind
         self._behind = _started(self._commit_after(before, confirmed))
         await self._committed(before)
@@ -182,7 +202,14 @@ class Runner(Generic[Batch]):
             if before is not None:
                 await before
         finally:
-            offsets = await confirmed
+            self._confirmed |= await confirmed
+        if time.monotonic() > self._committed_at + COMMIT_EVERY_SECONDS:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Commit what is confirmed."""
+        offsets, self._confirmed = self._confirmed, {}
+        self._committed_at = time.monotonic()
         # While the broker is away the offsets are tried again: no later batch may come to carry them.
         while not await asyncio.to_thread(self._consumer.commit, offsets):  # noqa: ASYNC110
             await asyncio.sleep(COMMIT_RETRY_SECONDS)

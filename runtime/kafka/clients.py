@@ -89,9 +89,13 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
         "heartbeat.interval.ms": 2_000,
         "group.instance.id": f"{settings.named(group)}-{settings.worker_id}",
         "auto.offset.reset": "earliest",
-        "queued.max.messages.kbytes": 16_384,
+        # What waits to be polled. A partition that is over the bound is asked for again so much later, not a second.
+        "queued.max.messages.kbytes": 8_192,
+        "fetch.queue.backoff.ms": 20,
         "fetch.message.max.bytes": 1_048_576,
-        "fetch.wait.max.ms": 50,
+        # A fetch is answered as soon as there is anything. One that finds nothing keeps those that were over the bound
+        # waiting for so long: less than it takes to work off what is queued.
+        "fetch.wait.max.ms": 200,
         # New partitions are found within this time, and so are the topics of a consumer that began while a broker was
         # away: librdkafka can lose its first question for them, and would ask again after 5 minutes only.
         "topic.metadata.refresh.interval.ms": 10_000,
