@@ -26,7 +26,7 @@ from tests.processes import free_port
 from tests.servers.choice import choice, start_chosen
 from tests.servers.contract import Servers
 from tests.servers.databases import create_database, database_url, drop_database
-from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
+from tests.servers.rclone_s3 import RcloneS3
 
 TEMPLATE = "headrace_template"
 
@@ -109,21 +109,21 @@ def migrated_template(servers: Servers) -> str:
 
 
 @pytest.fixture(scope="session")
-def object_store() -> Iterator[tuple[VersityGateway, RunningServers]]:
+def object_store() -> Iterator[tuple[RcloneS3, RunningServers]]:
     """A real S3 server for the session."""
     home = Path(tempfile.mkdtemp(prefix="headrace-s3-"))
-    gateway = VersityGateway(find_versity_gateway(), home, free_port())
-    running = RunningServers([gateway], home)
+    store = RcloneS3(home, free_port())
+    running = RunningServers([store], home)
     try:
         running.start()
-        yield gateway, running
+        yield store, running
     finally:
         running.close()
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
-def bucket(object_store: tuple[VersityGateway, RunningServers]) -> TestBucket:
+def bucket(object_store: tuple[RcloneS3, RunningServers]) -> TestBucket:
     """An empty bucket that no other test has, on a real S3 server."""
     return TestBucket(f"b-{uuid.uuid4().hex[:10]}", *object_store).make()
 
