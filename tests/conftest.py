@@ -33,8 +33,9 @@ TEMPLATE = "headrace_template"
 ON_ONE_STACK = ("tests/contract/", "tests/e2e/stack/")
 
 # A busy machine makes no example wrong. The gate tries the same examples every time, so what it says depends on the
-# code alone; the nightly run looks for new ones. A count in a test would override both.
+# code alone; the nightly run looks for new ones. A count in a test would override all three.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("gate")
 
