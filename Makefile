@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
+# Nothing is compiled when it is installed. Each of hundreds of processes would compile all that it imports, a second or more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench bench-whole lint lint-workflow format lock shell db-shell
 

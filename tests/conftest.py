@@ -26,15 +26,16 @@ from tests.processes import free_port
 from tests.servers.choice import choice, start_chosen
 from tests.servers.contract import Servers
 from tests.servers.databases import create_database, database_url, drop_database
-from tests.servers.versity_gateway import VersityGateway, find_versity_gateway
+from tests.servers.rclone_s3 import RcloneS3
 
 TEMPLATE = "headrace_template"
 
 ON_ONE_STACK = ("tests/contract/", "tests/e2e/stack/")
 
 # A busy machine makes no example wrong. The gate tries the same examples every time, so what it says depends on the
-# code alone; the nightly run looks for new ones. A count in a test would override both.
+# code alone; the nightly run looks for new ones. A count in a test would override all three.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("gate")
 
@@ -109,21 +110,21 @@ def migrated_template(servers: Servers) -> str:
 
 
 @pytest.fixture(scope="session")
-def object_store() -> Iterator[tuple[VersityGateway, RunningServers]]:
+def object_store() -> Iterator[tuple[RcloneS3, RunningServers]]:
     """A real S3 server for the session."""
     home = Path(tempfile.mkdtemp(prefix="headrace-s3-"))
-    gateway = VersityGateway(find_versity_gateway(), home, free_port())
-    running = RunningServers([gateway], home)
+    store = RcloneS3(home, free_port())
+    running = RunningServers([store], home)
     try:
         running.start()
-        yield gateway, running
+        yield store, running
     finally:
         running.close()
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
-def bucket(object_store: tuple[VersityGateway, RunningServers]) -> TestBucket:
+def bucket(object_store: tuple[RcloneS3, RunningServers]) -> TestBucket:
     """An empty bucket that no other test has, on a real S3 server."""
     return TestBucket(f"b-{uuid.uuid4().hex[:10]}", *object_store).make()
 

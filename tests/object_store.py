@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from pyarrow.fs import FileSelector, S3FileSystem
 
 from local_stack.servers import RunningServers
-from tests.servers.versity_gateway import VersityGateway
+from tests.servers.rclone_s3 import RcloneS3
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,13 @@ class TestBucket:
     __test__ = False
 
     name: str
-    gateway: VersityGateway
+    store: RcloneS3
     server: RunningServers
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables under which our programs find the store."""
-        return self.gateway.addresses()
+        return self.store.addresses()
 
     @property
     def url(self) -> str:
@@ -46,16 +45,11 @@ class TestBucket:
             return content
 
     def unfinished_uploads(self) -> list[Path]:
-        """Parts of multipart uploads that were neither completed nor aborted."""
-        waiting = self.gateway.buckets / self.name / ".sgwtmp" / "multipart"
-        return [path for path in waiting.rglob("*") if path.is_file()]
-
-    def answers(self) -> bool:
-        """True if the server is there at all."""
-        return httpx.get(self.gateway.url, timeout=5, trust_env=False).status_code == 403
+        """Of multipart uploads that were neither completed nor aborted."""
+        return self.store.unfinished_uploads(self.name)
 
     def _client(self) -> S3FileSystem:
-        addresses = self.gateway.addresses()
+        addresses = self.store.addresses()
         return S3FileSystem(
             access_key=addresses["AWS_ACCESS_KEY_ID"],
             secret_key=addresses["AWS_SECRET_ACCESS_KEY"],

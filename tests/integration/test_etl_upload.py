@@ -104,12 +104,12 @@ def test_wrong_credentials_are_told_without_showing_them(raw: Path, bucket: Test
 
 
 def test_a_store_that_is_not_there_is_told(raw: Path, bucket: TestBucket) -> None:
-    bucket.server.stop("versitygw")
+    bucket.server.stop("rclone")
     try:
         done = etl(str(raw), "--bucket", bucket.name, environment=bucket.environment, expect=1)
         assert f"s3://{bucket.name} cannot be reached" in done.stderr
     finally:
-        bucket.server.start("versitygw")
+        bucket.server.start("rclone")
     assert bucket.objects() == []
 
 

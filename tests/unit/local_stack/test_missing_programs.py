@@ -13,7 +13,6 @@ from local_stack.processes import server_processes
 from local_stack.programs import port_defaults, role_instances
 from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.summary import Counts, summary_lines
-from tests.servers.versity_gateway import find_versity_gateway
 
 
 def with_jdks(monkeypatch: pytest.MonkeyPatch, *majors: int) -> None:
@@ -63,15 +62,6 @@ def test_without_maven_the_message_says_what_to_install(monkeypatch: pytest.Monk
     with_jdks(monkeypatch, 17)
     with pytest.raises(StackError, match="Maven"):
         find_installations({"kafka"})
-
-
-def test_without_go_the_message_says_what_the_tests_need_it_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("HEADRACE_SERVERS", str(tmp_path / "servers"))
-    with pytest.raises(StackError, match="Go is not on PATH; the tests build their S3 server with it"):
-        find_versity_gateway()
 
 
 def test_a_full_disk_is_said_before_a_server_dies_of_it(tmp_path: Path) -> None:
