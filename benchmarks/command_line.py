@@ -81,7 +81,7 @@ def _children_cpu() -> float:
 
 def as_figures(calls: list[dict[str, Call]]) -> dict[str, Any]:
     """The figures for scripts."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {
             "seconds": spread((one[name].seconds for one in calls), 3),
             "cpu_s": round(median(one[name].cpu_seconds for one in calls), 3),
