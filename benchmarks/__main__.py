@@ -41,7 +41,7 @@ class Step(NamedTuple):
 SERVERS_ONLY = ("--servers-only",)
 NOTHING_INGESTED = ("--no-ingest",)
 
-PARTS: dict[str, tuple[tuple[str, ...], tuple[Step, ...]]] = {
+PARTS: dict[str, tuple[tuple[str, ...] | None, tuple[Step, ...]]] = {
     "stages": (
         SERVERS_ONLY,
         (
@@ -52,9 +52,12 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[Step, ...]]] = {
     ),
     "whole": (NOTHING_INGESTED, (Step("whole", "--records"), Step("command_line"), Step("reads"))),
     "peers": (SERVERS_ONLY, (Step("peers.normalize", "--records"), Step("peers.store", "--records"))),
-    "peers_whole": (SERVERS_ONLY, (Step("peers.whole", "--records"),)),
+    "peers_whole": (None, (Step("peers.whole", "--records"),)),
 }
-"""What `headrace up` is told, and what then runs on that stack. The latency just after the start comes first."""
+"""What `headrace up` is told, and what then runs on that stack; None for what starts servers of its own.
+
+The latency of the first seconds after the start is measured first.
+"""
 
 USUAL = ("stages", "whole")
 """Without the peers, whose installation takes longer than all the rest."""
@@ -86,7 +89,7 @@ def run_part(part: str, rounds: int | None, size: int | None, results: Path) -> 
     """Run the benchmarks of one part, on a stack that is gone afterwards. The names of those that failed."""
     words, steps = PARTS[part]
     failed: list[str] = []
-    with stack(*words) as environment:
+    with stack(words) as environment:
         for step in steps:
             began = time.monotonic()
             typer.echo(f"=== {step.module} {' '.join(step.options)}")
@@ -111,8 +114,11 @@ def arguments(step: Step, rounds: int | None, size: int | None, results: Path) -
 
 
 @contextmanager
-def stack(*words: str) -> Iterator[dict[str, str]]:
-    """The environment of a running stack with free ports, whose data are deleted in the end."""
+def stack(words: tuple[str, ...] | None) -> Iterator[dict[str, str]]:
+    """The environment of a running stack with free ports, whose data are deleted in the end; None starts nothing."""
+    if words is None:
+        yield dict(os.environ)
+        return
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as home:
         environment = os.environ | {"HEADRACE_HOME": str(Path(home) / "stack")}
         try:

@@ -37,6 +37,7 @@ COLUMNS = {
     "seconds": "s",
     "cold_records_per_second": "cold",
     "cpu_us": "CPU µs",
+    "server_cpu_us": "servers' CPU µs",
     "cpu_s": "CPU s",
     "peak_megabytes": "peak MB",
     "note": "",
