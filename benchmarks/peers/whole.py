@@ -4,11 +4,11 @@
     python -m benchmarks.peers.whole --records 100000 --rounds 1
 
 Every run has servers of its own (10 s, 2 GB). Ours are the normalizer and all sinks, which besides keep each raw
-record, versions and coverage, confirm a change event for each row, and invalidate in Redis. The peers are Kafka Streams (the
-rules in Java), Kafka Connect with Debezium's JDBC sink, and into Elasticsearch a bare loop that posts the topic's bytes
-in bulk, since Maven Central has no such connector. All records wait when the processes start; the first half is warm-up
-and stands as `cold`. CPU is that of the processes, and beside it that of the servers. Afterwards all is counted in both
-stores, and a sample compared.
+record, versions and coverage, confirm a change event for each row, and invalidate in Redis. The peers are Kafka Streams
+(the rules in Java), Kafka Connect with Debezium's JDBC sink, and into Elasticsearch a bare loop that posts the topic's
+bytes in bulk, since Maven Central has no such connector. All records wait when the processes start; the first half is
+warm-up and stands as `cold`. CPU is that of the processes, and beside it that of the servers. Afterwards all is counted
+in both stores, and a sample compared.
 """
 
 import asyncio
