@@ -86,9 +86,9 @@ def table(benchmark: str) -> Callable[[Figures], str]:
         rows = measured["rows"]
         columns = [name for name in COLUMNS if any(name in row for row in rows.values())]
         lines = [[_title(name), *(_cell(row.get(column)) for column in columns)] for name, row in rows.items()]
-        said = [_said(measured)]
-        said += [f"{name}: {why}." for name, why in measured.get("left_out", {}).items()]
-        return _markdown(["", *(COLUMNS[name] for name in columns)], lines) + "\n" + "\n\n".join(said) + "\n"
+        # Its reason stands in the row of a candidate that could not be measured.
+        lines += [[name, *[""] * (len(columns) - 1), why] for name, why in measured.get("left_out", {}).items()]
+        return _markdown(["", *(COLUMNS[name] for name in columns)], lines) + f"\n{_said(measured)}\n"
 
     return text
 

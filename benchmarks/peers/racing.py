@@ -1,6 +1,7 @@
 """Candidates in turn: each works off the same waiting records in processes of its own, and is watched meanwhile."""
 
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,9 @@ WATCH_SECONDS = 0.1
 PATIENCE_SECONDS = 900.0
 STALL_SECONDS = 180.0
 """A candidate that gets nowhere for so long has failed."""
+
+REASON = 300
+"""Characters of a reason that are kept."""
 
 HEADERS: list[tuple[str, str | bytes | None]] = [(HEADER_SOURCE, b"benchmark"), (HEADER_KIND, b"api")]
 
@@ -204,12 +208,18 @@ def run_all(
             try:
                 race = run()
             except (NotInstalled, Failed) as error:
-                left_out[name] = str(error)
+                left_out[name] = f"left out: {publishable(str(error))}"
                 say(f"{name}: left out: {error}")
             else:
                 races[name].append(race)
                 say(f"{name}, round {number + 1}: {race.per_second:,.0f}/s, {race.cpu_us:.1f} µs a record")
     return {name: known for name, known in races.items() if known and name not in left_out}, left_out
+
+
+def publishable(reason: str) -> str:
+    """A reason in one line, without addresses and folders of this machine. Pure."""
+    words = re.sub(r"\S*(?:://|127\.0\.0\.1)\S*|(?<![\w.])/[\w.+-]+(?:/[\w.+-]+)+", "…", " ".join(reason.split()))
+    return words.replace("|", "/")[:REASON]
 
 
 def compared(races: dict[str, list[Race]], ours: str) -> dict[str, dict[str, float]]:
