@@ -65,6 +65,7 @@ def command(settings: Settings, topic: str, folder: Path) -> list[str]:
         "collection.name.format": TABLE,
         "batch.size": "5000",
         "use.reduction.buffer": "true",
+        "dialect.postgres.unnest.insert.enabled": "true",
     }
     files = {"worker.properties": worker, "connector.properties": connector}
     for name, content in files.items():

@@ -6,12 +6,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.customers import customers
 from benchmarks.peers.installing import NotInstalled
@@ -161,7 +161,15 @@ def end_of(settings: Settings, topic: str) -> Callable[[], int]:
     """Gives the number of offsets in a topic: its records, as long as nobody writes in transactions."""
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "benchmark"})
     places = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
-    return lambda: sum(consumer.get_watermark_offsets(place)[1] for place in places)
+    ends = dict.fromkeys(places, 0)
+
+    def end() -> int:
+        for place in places:
+            with suppress(KafkaException):  # a partition that has no leader yet: what is known stays
+                ends[place] = consumer.get_watermark_offsets(place)[1]
+        return sum(ends.values())
+
+    return end
 
 
 def records_of(settings: Settings, topic: str) -> Iterator[Any]:
