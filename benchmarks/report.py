@@ -218,7 +218,11 @@ def pictures(measured: dict[str, Figures]) -> dict[str, str]:
 
 def _bars(rows: Figures, column: str) -> list[Bar]:
     ordered = sorted(rows.items(), key=lambda item: -_of(item[1][column])["median"])
-    return [Bar(_title(name), **_of(row[column]), ours=_title(name).startswith(OURS)) for name, row in ordered]
+    return [_bar(_title(name), _of(row[column])) for name, row in ordered]
+
+
+def _bar(name: str, one: dict[str, float]) -> Bar:
+    return Bar(name, one["median"], one["low"], one["high"], name.startswith(OURS))
 
 
 OURS = ("Headrace", "sink", "source")

@@ -24,9 +24,9 @@ from schemas.events import HEADER_KIND, HEADER_SOURCE
 
 PROJECT = Path(__file__).parent.parent.parent
 WATCH_SECONDS = 0.1
-PATIENCE_SECONDS = 900.0
+PATIENCE_SECONDS = 600.0
 STALL_SECONDS = 180.0
-"""A candidate that gets nowhere for so long has failed."""
+"""A candidate that has begun and gets nowhere for so long has failed."""
 
 REASON = 300
 """Characters of a reason that are kept."""
@@ -99,7 +99,7 @@ def running(commands: Sequence[Sequence[str]], variables: Mapping[str, str]) -> 
         except (Failed, psutil.NoSuchProcess) as error:
             ended = [number for number, process in enumerate(processes) if process.poll() is not None]
             said = [_tail(Path(folder) / f"{number}.log") for number in ended or range(len(processes))]
-            raise Failed(f"{error}; {' | '.join(said)}") from error
+            raise Failed("; ".join([str(error), *filter(None, said)])) from error
 
 
 def _tail(log: Path) -> str:
@@ -129,9 +129,9 @@ def watch(processes: list[psutil.Process], servers: list[psutil.Process], done: 
             half = mark
         if first is not None and half is not None and now >= total:
             if half.done >= total:
-                raise Failed(f"all {total:,} records came at once: too few to measure")
+                raise Failed(f"all of the second half came at once: {total:,} records are too few to measure")
             return Race(first, half, mark, peak)
-        if mark.seconds - moved > STALL_SECONDS or mark.seconds - began > PATIENCE_SECONDS:
+        if (first is not None and mark.seconds - moved > STALL_SECONDS) or mark.seconds - began > PATIENCE_SECONDS:
             raise Failed(f"{now:,} of {total:,} records after {mark.seconds - began:.0f} s")
         time.sleep(WATCH_SECONDS)
 

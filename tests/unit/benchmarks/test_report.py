@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from benchmarks import report
@@ -131,7 +132,7 @@ def test_the_command_writes_tables_and_pictures_once(kept: Path, tmp_path: Path)
     for name in DOCUMENTS:
         (project / name).write_text((PROJECT / name).read_text())
     words = ["--results", str(kept), "--project", str(project)]
-    app = report.typer.Typer()
+    app = typer.Typer()
     app.command()(report.main)
     run = CliRunner().invoke
     assert run(app, [*words, "--check"]).exit_code == 1
