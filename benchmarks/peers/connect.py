@@ -1,8 +1,12 @@
 """The command of a Kafka Connect worker with Debezium's JDBC sink, configured as their documentation advises."""
 
+import datetime
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from benchmarks.peers.installing import java_command
 from local_stack.addresses import assign_ports
@@ -19,12 +23,31 @@ CREATE_TABLE = f"""CREATE TABLE {TABLE} (
     account_balance numeric(15, 2))"""
 """The peers' table: the columns of customers, its key and its unique e-mail; nothing of versions and coordinates."""
 
+TYPES: dict[str, dict[str, Any]] = {
+    "date_of_birth": {"type": "int32", "name": "org.apache.kafka.connect.data.Date", "version": 1},
+    "account_balance": {
+        "type": "bytes",
+        "name": "org.apache.kafka.connect.data.Decimal",
+        "version": 1,
+        "parameters": {"scale": "2"},
+    },
+}
 SCHEMA = {
     "type": "struct",
     "optional": False,
-    "fields": [{"field": name, "type": "string", "optional": name != "customer_id"} for name in FIELDS],
+    "fields": [
+        {"field": name, "optional": name != "customer_id"} | TYPES.get(name, {"type": "string"}) for name in FIELDS
+    ],
 }
 """The worker is given the schema once, so that not every record has to carry it."""
+
+
+def as_connect_takes_it(data: dict[str, Any]) -> bytes:
+    """A clean customer with Kafka Connect's types: a date is a number of days, an amount a number. Pure."""
+    born, balance = data["date_of_birth"], data["account_balance"]
+    days = None if born is None else (datetime.date.fromisoformat(born) - datetime.date(1970, 1, 1)).days
+    amount = msgspec.Raw(b"null" if balance is None else balance.encode())
+    return msgspec.json.encode(data | {"date_of_birth": days, "account_balance": amount})
 
 
 def command(settings: Settings, topic: str, folder: Path) -> list[str]:
@@ -54,7 +77,7 @@ def command(settings: Settings, topic: str, folder: Path) -> list[str]:
         "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector",
         "tasks.max": str(TASKS),
         "topics": topic,
-        "connection.url": f"jdbc:postgresql://{place}?reWriteBatchedInserts=true&stringtype=unspecified",
+        "connection.url": f"jdbc:postgresql://{place}?reWriteBatchedInserts=true",
         "connection.username": url.username or "",
         "connection.password": url.password or "",
         "insert.mode": "upsert",

@@ -79,6 +79,7 @@ def _once(name: str, recipe: Iterable[Path], build: Callable[[Path], None], *, m
     root.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root)) if moved else folder
+    building.mkdir(exist_ok=True)
     try:
         build(building)
         (building / ".complete").touch()

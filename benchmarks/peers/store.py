@@ -38,10 +38,20 @@ from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
 from stores.migrate import migrate
+from stream_processors.normalize import Normalized
 
 OURS = "Headrace"
 COUNT_SECONDS = 0.4
 """Between two counts, each of which costs Postgres some milliseconds."""
+
+
+class _Envelope(msgspec.Struct):
+    data: msgspec.Raw
+
+
+def data_alone(clean: Normalized) -> bytes:
+    """The customer without an envelope. Pure."""
+    return bytes(msgspec.json.decode(clean.value, type=_Envelope).data)
 
 
 class Candidate(NamedTuple):
@@ -49,6 +59,8 @@ class Candidate(NamedTuple):
 
     command: Callable[[Settings, str, Path], list[str]]
     share: float = 1.0
+    form: Callable[[Normalized], bytes] = data_alone
+    """Makes the value that it finds in the clean topic."""
 
 
 def _program(environment: str | None, name: str, *_: Any) -> list[str]:
@@ -57,9 +69,11 @@ def _program(environment: str | None, name: str, *_: Any) -> list[str]:
 
 
 CANDIDATES = {
-    OURS: Candidate(lambda *_: [sys.executable, "-m", "cli", "sink", "postgres"]),
+    OURS: Candidate(lambda *_: [sys.executable, "-m", "cli", "sink", "postgres"], form=lambda clean: clean.value),
     "bare loop: consume, decode, COPY": Candidate(partial(_program, None, "copy_loop")),
-    "Kafka Connect, Debezium JDBC": Candidate(connect.command, 0.5),
+    "Kafka Connect, Debezium JDBC": Candidate(
+        connect.command, 0.5, lambda clean: connect.as_connect_takes_it(msgspec.json.decode(data_alone(clean)))
+    ),
     "dlt, merge": Candidate(partial(_program, "dlt", "dlt_merge")),
     "SQLAlchemy, row by row": Candidate(partial(_program, "sqlalchemy", "sqlalchemy_rows"), 0.05),
 }
@@ -103,7 +117,7 @@ def run(name: str, candidate: Candidate, records: int) -> Race:
         ensure_topics(settings)
         try:
             prepare(settings, ours)
-            publish_clean(settings, records, envelopes=ours)
+            publish_clean(settings, records, candidate.form)
             with running([command], variables(settings) | {"DATABASE_URL": url}) as processes:
                 server = psutil.Process(servers.pid("postgres"))
                 count = partial(count_rows, settings, "customers" if ours else connect.TABLE)
@@ -122,8 +136,8 @@ def prepare(settings: Settings, ours: bool) -> None:
         asyncio.run(ask(settings, connect.CREATE_TABLE))
 
 
-def publish_clean(settings: Settings, records: int, *, envelopes: bool) -> None:
-    """Normalized customers into the clean topic, with or without what our sink needs besides."""
+def publish_clean(settings: Settings, records: int, form: Callable[[Normalized], bytes]) -> None:
+    """Normalized customers into the clean topic, in the form that a candidate takes."""
     producer = Producer(producer_config(settings))
     offsets = [0] * settings.topic_partitions
     topic = settings.named(CUSTOMERS.clean_topic)
@@ -131,14 +145,9 @@ def publish_clean(settings: Settings, records: int, *, envelopes: bool) -> None:
         partition = number % settings.topic_partitions
         outcome = as_normalized(settings.named(CUSTOMERS.raw_topic), partition, offsets[partition], key, value)
         offsets[partition] += 1
-        clean = outcome.value if envelopes else bytes(msgspec.json.decode(outcome.value, type=_Envelope).data)
-        produce(producer, topic, outcome.key, clean, partition)
+        produce(producer, topic, outcome.key, form(outcome), partition)
     if producer.flush(120):
         raise Failed("Kafka did not take the records within 120 s")
-
-
-class _Envelope(msgspec.Struct):
-    data: msgspec.Raw
 
 
 def count_rows(settings: Settings, table: str) -> int:

@@ -100,7 +100,7 @@ def run(name: str, commands: Commands, records: int) -> Race:
         settings = _settings(servers)
         ours = name == OURS
         words = commands(settings, Path(home))
-        addresses = variables(settings, "data") | servers.addresses | {"PEER_INDEX": INDEX, "HEADRACE_HOME": home}
+        addresses = variables(settings, "connect") | servers.addresses | {"PEER_INDEX": INDEX, "HEADRACE_HOME": home}
         ensure_topics(settings)
         table, index = ("customers", alias_name(CUSTOMERS, settings)) if ours else (connect.TABLE, INDEX)
         prepare(settings, ours)
@@ -132,9 +132,10 @@ def _settings(servers: RunningServers) -> Settings:
 
 
 def make_index(settings: Settings) -> None:
-    """The peers' index: our fields' mappings, without the folded text that ours is searched by."""
+    """The peers' index: our fields' mappings, without the folded text that ours is searched by; a date is its days."""
     mapping = index_mapping(CUSTOMERS)
     fields = {name: kind for name, kind in mapping["properties"].items() if name in connect.FIELDS}
+    fields["date_of_birth"] = {"type": "integer"}
     body = {
         "settings": {"number_of_shards": 1, "number_of_replicas": 0},
         "mappings": {"dynamic": False, "properties": fields},

@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.core.util.ByteArrayBuilder;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.time.LocalDate;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -27,8 +28,8 @@ import org.apache.kafka.streams.processor.api.Record;
 /**
  * Raw customers in, clean ones out, with Kafka Streams and Jackson: one thread, at least once.
  *
- * With PEER_FORM=data the clean value is the customer alone, as Kafka Connect's sinks take it; otherwise it has our
- * envelope: key, coordinates of the raw record, source and kind.
+ * With PEER_FORM=connect the clean value is the customer alone, with Kafka Connect's types: a date is a number of days,
+ * an amount a number. Otherwise it has our envelope: key, coordinates of the raw record, source and kind.
  */
 public final class Normalize {
     private static final ObjectMapper MAPPER = new ObjectMapper(
@@ -36,7 +37,8 @@ public final class Normalize {
         .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
         .enable(DeserializationFeature.USE_BIG_INTEGER_FOR_INTS);
     private static final ObjectReader READER = MAPPER.readerFor(new TypeReference<Map<String, Object>>() {});
-    private static final boolean ENVELOPE = !"data".equals(System.getenv("PEER_FORM"));
+    private static final int DATE = Rules.FIELDS.indexOf("date_of_birth");
+    private static final boolean ENVELOPE = !"connect".equals(System.getenv("PEER_FORM"));
 
     public static void main(String[] arguments) {
         Map<String, String> environment = System.getenv();
@@ -122,7 +124,15 @@ public final class Normalize {
                     json.writeObjectFieldStart("data");
                 }
                 for (int at = 0; at < data.length; at++) {
-                    json.writeStringField(Rules.FIELDS.get(at), data[at]);
+                    String name = Rules.FIELDS.get(at);
+                    if (ENVELOPE || at < DATE || data[at] == null) {
+                        json.writeStringField(name, data[at]);
+                    } else if (at == DATE) {
+                        json.writeNumberField(name, (int) LocalDate.parse(data[at]).toEpochDay());
+                    } else {
+                        json.writeFieldName(name);
+                        json.writeNumber(data[at]);
+                    }
                 }
                 if (ENVELOPE) {
                     json.writeEndObject();
