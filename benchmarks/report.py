@@ -27,6 +27,8 @@ TITLES = {
     "ours": "Headrace: Faust on batches",
     "bare": "bare confluent-kafka loop",
     "stock": "stock Faust, event by event",
+    "loop": "bare loop",
+    "source": "Headrace's source",
 }
 
 COLUMNS = {
@@ -40,6 +42,7 @@ COLUMNS = {
     "server_cpu_us": "servers' CPU µs",
     "cpu_s": "CPU s",
     "peak_megabytes": "peak MB",
+    "peak_mb": "peak MB",
     "note": "",
 }
 """What a candidate's row may hold, in the order of the columns."""
@@ -83,7 +86,7 @@ def table(benchmark: str) -> Callable[[Figures], str]:
         measured = known["benchmarks"].get(benchmark)
         if measured is None:
             return NOT_YET
-        rows = measured["rows"]
+        rows = rows_of(measured)
         columns = [name for name in COLUMNS if any(name in row for row in rows.values())]
         lines = [[_title(name), *(_cell(row.get(column)) for column in columns)] for name, row in rows.items()]
         # Its reason stands in the row of a candidate that could not be measured.
@@ -91,6 +94,18 @@ def table(benchmark: str) -> Callable[[Figures], str]:
         return _markdown(["", *(COLUMNS[name] for name in columns)], lines) + f"\n{_said(measured)}\n"
 
     return text
+
+
+def rows_of(measured: Figures) -> Figures:
+    """The candidates' rows. Where a benchmark has them flat, `<candidate>_<figure>`, they are put together. Pure."""
+    if isinstance(measured.get("rows"), dict):
+        return dict(measured["rows"])
+    found: Figures = {}
+    for key, value in measured.items():
+        for column in COLUMNS:
+            if key.endswith(f"_{column}") and isinstance(value, int | float | dict):
+                found.setdefault(key.removesuffix(f"_{column}"), {}).setdefault(column, value)
+    return {name: row for name, row in found.items() if any(column.endswith("_per_second") for column in row)}
 
 
 def whole(known: Figures) -> str:
@@ -183,7 +198,7 @@ DRAWN = {
     "faust_stage": ("Normalizing, one process", "records_per_second", "records/s; more is better"),
     "postgres_sink": ("Storing in Postgres, one process", "rows_per_second", "rows/s; more is better"),
     "elasticsearch_sink": ("Indexing in Elasticsearch", "documents_per_second", "documents/s; more is better"),
-    "csv_source": ("A CSV file to its raw topic", "records_per_second", "rows/s; more is better"),
+    "csv_source": ("A CSV file to its raw topic", "rows_per_second", "rows/s; more is better"),
     "peers_normalize": ("Normalizing, one process of each, warm", "records_per_second", "records/s; more is better"),
     "peers_store": ("Storing in Postgres", "rows_per_second", "rows/s; more is better"),
     "peers_whole": ("From the raw topic into every store", "records_per_second", "records/s; more is better"),
@@ -195,7 +210,7 @@ def pictures(measured: dict[str, Figures]) -> dict[str, str]:
     """SVG documents by name, of all that was measured. Pure."""
     drawn: dict[str, str] = {}
     for name, (title, column, unit) in DRAWN.items():
-        rows = {one: row for one, row in measured.get(name, {}).get("rows", {}).items() if column in row}
+        rows = {one: row for one, row in rows_of(measured.get(name, {})).items() if column in row}
         if rows:
             drawn[name] = chart(title, f"{unit}; lines are the lowest and the highest round", _bars(rows, column))
     if "whole" in measured:

@@ -106,7 +106,7 @@ def test_what_is_expected_is_what_our_rules_make_of_the_same_customers() -> None
 
 
 def test_ratios_name_candidates_that_there_are() -> None:
-    known = {"peers_normalize": CANDIDATES, "peers_store": STORES, "peers_whole": WHOLES}
+    known = {"peers_normalize": set(CANDIDATES), "peers_store": set(STORES), "peers_whole": set(WHOLES)}
     for benchmark, _, *name in RATIOS.values():
         if benchmark in known:
             assert name[0] in known[benchmark]

@@ -119,6 +119,15 @@ def test_tables_hold_medians_with_ranges_and_why_somebody_is_left_out(kept: Path
     assert filled(text, read(kept)) == text
 
 
+def test_figures_that_are_kept_flat_have_rows_too() -> None:
+    flat = {"rows": 900, "loop_rows_per_second": 300.0, "source_rows_per_second": 200, "source_peak_mb": 80.5}
+    assert report.rows_of(flat) == {
+        "loop": {"rows_per_second": 300.0},
+        "source": {"rows_per_second": 200, "peak_mb": 80.5},
+    }
+    assert report.rows_of({"megabytes": 3}) == {}
+
+
 def test_nothing_measured_is_said_and_shows_no_picture() -> None:
     text = filled("<!-- figures: whole -->old<!-- end --><!-- figures: picture -->old<!-- end -->", {"benchmarks": {}})
     assert NOT_YET in text
