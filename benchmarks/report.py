@@ -114,10 +114,11 @@ def whole(known: Figures) -> str:
     if measured is None:
         return NOT_YET
     low, high = measured["records_per_second_range"]
+    cheapest, dearest = measured["cpu_us_per_record_range"]
     lines = [
         ["into every store, records/s", f"{measured['records_per_second']:,.0f} ({low:,} to {high:,})"],
         ["into Postgres, records/s", f"{measured['postgres_records_per_second']:,}"],
-        ["CPU per record, all processes", f"{measured['cpu_us_per_record']:g} µs"],
+        ["CPU per record, all processes", f"{measured['cpu_us_per_record']:g} µs ({cheapest:g} to {dearest:g})"],
     ]
     for name, one in (("just started", "latency_cold_ms"), ("warm", "latency_warm_ms")):
         waits = measured[one]

@@ -41,6 +41,7 @@ SYNTHETIC: dict[str, dict[str, Any]] = {
         "records_per_second_range": [9_000, 9_900],
         "postgres_records_per_second": 12_000,
         "cpu_us_per_record": 160.5,
+        "cpu_us_per_record_range": [158.0, 165.0],
         "cpu_us_per_record_by_process": {"elasticsearch": 70.0, "normalizer": 12.5, "api": 0},
         "peak_megabytes": {"elasticsearch": 700, "normalizer": 130, "api": 90},
         "latency_cold_ms": {"rate": 1_000, "p50": 90.0, "p99": 400.0, "worst": 500.0},
