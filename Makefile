@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench bench-whole lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,14 +78,17 @@ test-world: $(DEV_STAMP) ## Read what other projects' tests and data hold; docs/
 check-wheels: $(DEV_STAMP) ## Download every locked wheel for each Python and machine, 3 GB in all (ARGS="-k 3.14" for a part)
 	$(BIN)/pytest -v tests/wheels $(ARGS)
 
-bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace up --servers-only)
-	$(BIN)/python -m benchmarks.faust_stage
-	$(BIN)/python -m benchmarks.faust_stage --memory
-	$(BIN)/python -m benchmarks.postgres_sink
+# ROUNDS=1 SIZE=20000 is a short form, whose figures nobody should keep: RESULTS=/tmp/short.json.
+BENCH = $(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SIZE),--size $(SIZE)) $(if $(RESULTS),--results $(RESULTS))
 
-bench-whole: $(DEV_STAMP) ## From the raw topic to every store, latency and reads, on the running stack, which it fills (needs wrk)
-	$(BIN)/python -m benchmarks.whole $(ARGS)
-	$(BIN)/python -m benchmarks.reads
+bench: $(DEV_STAMP) ## All benchmarks on stacks of their own, their tables and pictures: 20 minutes of a quiet machine (PARTS=stages, ROUNDS=1, SIZE=20000; needs wrk)
+	$(BENCH) $(PARTS)
+
+bench-whole: $(DEV_STAMP) ## Of them, what runs on a whole stack: rates, latency, reads, commands
+	$(BENCH) whole
+
+bench-peers: $(DEV_STAMP) ## Other projects' tools at the same work; installs them into the user's cache the first time, 2 GB
+	$(BENCH) peers peers_whole
 
 lint: $(DEV_STAMP) ## Check style, types, import directions, the Dockerfile and the workflow; changes nothing
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The normalizer against stock Faust and a bare confluent-kafka loop: same records, same work, one after the other.
 
     python -m benchmarks.faust_stage                 # a table
-    python -m benchmarks.faust_stage --json          # for scripts
+    python -m benchmarks.faust_stage --json          # for scripts; --results FILE says where figures are kept
     python -m benchmarks.faust_stage --memory        # peak memory with 1,000,000 records waiting
 
 Needs a running Kafka (KAFKA_BOOTSTRAP_SERVERS, or the running stack's). Topics of its own are made and deleted. The
@@ -16,6 +16,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -26,6 +28,7 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import RESULTS, record, spread
 from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
@@ -74,8 +77,9 @@ def compare(
     context: typer.Context,
     records: Annotated[int, typer.Option(min=1000, help="Records for ours and the bare loop.")] = 300_000,
     stock_records: Annotated[int, typer.Option(min=1000, help="Records for stock Faust.")] = 20_000,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured; the best counts.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured; the best counts.")] = 3,
     memory: Annotated[bool, typer.Option("--memory", help="Measure ours with 1,000,000 records waiting.")] = False,
+    results: Annotated[Path, typer.Option(help="The file that keeps the figures of all benchmarks.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure, print, and exit with 1 if a target is missed."""
@@ -88,6 +92,7 @@ def compare(
         name: max((f for f in done if f.contender == name), key=lambda f: f.records_per_second) for name, _ in runs
     }
     targets = memory_target(figures["ours"]) if memory else speed_targets(figures)
+    record("faust_stage_memory" if memory else "faust_stage", kept(done), results)
     if as_json:
         result = {"contenders": [f._asdict() for f in figures.values()], "targets": targets}
         typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
@@ -243,6 +248,26 @@ def follow(contender: str, settings: Settings, process: psutil.Process, records:
         if now - started > TIMEOUT_SECONDS:
             raise SystemExit(f"{contender}: {done} of {records} records within {TIMEOUT_SECONDS:g} s")
         time.sleep(0.05)
+
+
+def kept(done: list[Figures]) -> dict[str, Any]:
+    """All rounds as they are kept. A ratio is the median of the rounds' own: contenders of one round had one time."""
+    names = list(dict.fromkeys(one.contender for one in done))
+    rates = {name: [one.records_per_second for one in done if one.contender == name] for name in names}
+    rows = {
+        name: {
+            "records_per_second": spread(rates[name], 0),
+            "cpu_us": spread(one.cpu_microseconds for one in done if one.contender == name),
+            "peak_megabytes": round(max(one.peak_megabytes for one in done if one.contender == name)),
+        }
+        for name in names
+    }
+    ratios = {
+        f"ours_to_{name}": round(median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 2)
+        for name in names
+        if name != "ours"
+    }
+    return {"rounds": len(rates["ours"]), "rows": rows, **ratios}
 
 
 def speed_targets(figures: dict[str, Figures]) -> list[dict[str, Any]]:

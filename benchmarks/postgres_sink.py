@@ -1,13 +1,13 @@
 """How much of a bare COPY and of a bare loop the Postgres sink keeps: real Kafka and Postgres, same rows, same table.
 
-    python -m benchmarks.postgres_sink --records 200000 [--json]
+    python -m benchmarks.postgres_sink --records 200000 --rounds 3 [--json]
 
 Needs a running Kafka (its address from the settings; `headrace env`), where it works in topics of its own, which it
-drops, and starts a Postgres of its own. Four contenders in one process, all into `customers` (primary key and unique
-e-mail): COPY of lines made before the clock starts; the bare loop that one would write first (consume, decode, COPY,
-commit; no merge, no versions, no coverage, no events); the sink inserting the same customers; and the sink updating
-each of them, until its offsets are committed, which comes after rows, coverage and confirmed events. CPU is this
-process's alone, per row.
+drops, and starts a Postgres of its own for each round. Four contenders in one process, all into `customers` (primary
+key and unique e-mail): COPY of lines made before the clock starts; the bare loop that one would write first (consume,
+decode, COPY, commit; no merge, no versions, no coverage, no events); the sink inserting the same customers; and the
+sink updating each of them, until its offsets are committed, which comes after rows, coverage and confirmed events. CPU
+is this process's alone, per row.
 Ends with 1 if the sink inserts less than half of what the bare loop does.
 """
 
@@ -21,6 +21,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -29,6 +30,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from benchmarks import results
 from local_stack.servers import start_servers
 from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.topic_admin import ensure_topics
@@ -219,8 +221,21 @@ async def measure(settings: Settings, count: int) -> dict[str, Rate]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often; medians count")
+    parser.add_argument(
+        "--results", type=Path, default=results.RESULTS, help="the file that keeps the figures of all benchmarks"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     arguments = parser.parse_args()
+    figures = as_figures(arguments.records, [one_round(arguments.records) for _ in range(arguments.rounds)])
+    results.record("postgres_sink", figures, arguments.results)
+    print(json.dumps(figures) if arguments.json else as_table(figures))
+    if figures["insert_to_loop"] < TARGET:
+        sys.exit(f"missed: the sink inserts less than {TARGET} of the bare loop's rows")
+
+
+def one_round(count: int) -> dict[str, Rate]:
+    """All contenders once, in a Postgres and in topics of their own."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with (
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as home,
@@ -230,11 +245,7 @@ def main() -> None:
         settings = load_settings(headrace_namespace=name, database_url=url)
         if settings.namespace != name:  # the topics of this namespace are deleted in the end
             raise RuntimeError(f"the benchmark would work in namespace {settings.namespace!r} instead of its own")
-        rates = _measured(settings, arguments.records)
-    missed = rates["insert"].rows_per_second < TARGET * rates["loop"].rows_per_second
-    print(json.dumps(as_json(arguments.records, rates)) if arguments.json else as_table(rates))
-    if missed:
-        sys.exit(f"missed: the sink inserts less than {TARGET} of the bare loop's rows")
+        return _measured(settings, count)
 
 
 def _measured(settings: Settings, count: int) -> dict[str, Rate]:
@@ -248,23 +259,30 @@ def _measured(settings: Settings, count: int) -> dict[str, Rate]:
             deletion.result()
 
 
-def as_json(count: int, rates: dict[str, Rate]) -> dict[str, float]:
-    copy, loop = rates["copy"].rows_per_second, rates["loop"].rows_per_second
-    return {
-        "records": count,
-        **{f"{name}_rows_per_second": round(rate.rows_per_second) for name, rate in rates.items()},
-        **{f"{name}_cpu_us": round(rate.cpu_us, 1) for name, rate in rates.items()},
-        **{f"{name}_to_copy": round(rates[name].rows_per_second / copy, 2) for name in ("insert", "update")},
-        **{f"{name}_to_loop": round(rates[name].rows_per_second / loop, 2) for name in ("insert", "update")},
+def as_figures(count: int, rounds: list[dict[str, Rate]]) -> dict[str, Any]:
+    """Medians with the lowest and the highest. A ratio is the median of the rounds' own."""
+    rows = {
+        TITLES[name]: {
+            "rows_per_second": results.spread((one[name].rows_per_second for one in rounds), 0),
+            "cpu_us": results.spread(one[name].cpu_us for one in rounds),
+        }
+        for name in rounds[0]
     }
+    ratios = {
+        f"{one}_to_{other}": round(median(r[one].rows_per_second / r[other].rows_per_second for r in rounds), 2)
+        for other in ("copy", "loop")
+        for one in ("insert", "update")
+    }
+    return {"records": count, "rounds": len(rounds), "rows": rows, **ratios}
 
 
-def as_table(rates: dict[str, Rate]) -> str:
-    copy, loop = rates["copy"].rows_per_second, rates["loop"].rows_per_second
-    lines = [f"{'':30}{'rows/s':>10}{'CPU µs':>10}{'of COPY':>10}{'of loop':>10}"]
-    for name, (rate, cpu) in rates.items():
-        lines.append(f"{TITLES[name]:30}{rate:>10,.0f}{cpu:>10.1f}{rate / copy:>10.2f}{rate / loop:>10.2f}")
-    return "\n".join(lines)
+def as_table(figures: dict[str, Any]) -> str:
+    lines = [f"{'':30}{'rows/s':>10}{'lowest':>10}{'highest':>10}{'CPU µs':>10}"]
+    for title, row in figures["rows"].items():
+        rates = "".join(f"{row['rows_per_second'][key]:>10,.0f}" for key in ("median", "low", "high"))
+        lines.append(f"{title:30}{rates}{row['cpu_us']['median']:>10.1f}")
+    names = ("insert_to_loop", "update_to_loop", "insert_to_copy", "update_to_copy")
+    return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {figures[name]}" for name in names)])
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ def measured(settings: Settings) -> Iterator[dict[str, Cost]]:
     processes = {row.name: psutil.Process(row.pid) for row in examine(StateFolder.at(settings.home)) if row.pid}
     if not processes:
         raise LookupError(f"no stack runs in {settings.home}; start one: headrace up --no-ingest")
-    before = {name: _cpu_seconds(process) for name, process in processes.items()}
+    before = {name: cpu_seconds(process) for name, process in processes.items()}
     peaks = dict.fromkeys(processes, 0)
     ended = threading.Event()
 
     def sample() -> None:
         while not ended.wait(SAMPLE_SECONDS):
             for name, process in processes.items():
-                peaks[name] = max(peaks[name], _memory(process))
+                peaks[name] = max(peaks[name], memory(process))
 
     sampling = threading.Thread(target=sample)
     sampling.start()
@@ -45,13 +45,14 @@ def measured(settings: Settings) -> Iterator[dict[str, Cost]]:
     try:
         yield costs
         for name, process in processes.items():
-            costs[name] = Cost(_cpu_seconds(process) - before[name], max(peaks[name], _memory(process)))
+            costs[name] = Cost(cpu_seconds(process) - before[name], max(peaks[name], memory(process)))
     finally:
         ended.set()
         sampling.join()
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds of the process and its children so far, those that have ended included."""
     total = 0.0
     for one in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
@@ -59,7 +60,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return total + sum(process.cpu_times()[2:4])
 
 
-def _memory(process: psutil.Process) -> int:
+def memory(process: psutil.Process) -> int:
     """Memory of the process, and what its children do not share with it: Postgres is many that share most of theirs."""
     total = 0
     with suppress(psutil.NoSuchProcess):

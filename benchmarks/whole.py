@@ -213,6 +213,7 @@ def as_figures(drains: list[Drain], cold: Latency, warm: Latency) -> dict[str, A
         "records_per_second_range": [rates[0], rates[-1]],
         "postgres_records_per_second": round(median(one.records / one.postgres_seconds for one in drains)),
         "cpu_us_per_record": round(median(one.cpu_us for one in drains), 1),
+        "cpu_us_per_record_range": [round(select(one.cpu_us for one in drains), 1) for select in (min, max)],
         "cpu_us_per_record_by_process": {
             name: round(median(one.costs[name].cpu_seconds / one.records * 1e6 for one in drains), 1)
             for name in drains[0].costs
