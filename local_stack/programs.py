@@ -17,6 +17,9 @@ PROJECT = Path(__file__).parent.parent
 
 HEALTH_PORT_BASE = 8101
 
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "262144"}
+"""Have glibc give memory back: a batch's buffers, freed by many threads, otherwise stay with the process as holes."""
+
 INSTANCES_APART = 10
 """Instance n of a role answers on its role's health port + 10 n, so that ten roles fit between two instances."""
 
@@ -76,7 +79,7 @@ class Instance:
         return own_command(*self.role.arguments)
 
     def environment(self) -> dict[str, str]:
-        own = {"WORKER_ID": str(self.number), "PYTHONUNBUFFERED": "1"}
+        own = {"WORKER_ID": str(self.number), "PYTHONUNBUFFERED": "1", **MALLOC}
         if self.role.port_variable is None:
             own["HEALTH_PORT"] = str(self.port)
         return own

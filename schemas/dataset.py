@@ -53,6 +53,10 @@ class Dataset:
     written_by: Literal["pipeline", "api"] = "pipeline"
     """`api`: requests write the rows, and the outbox tells of them. There are no raw and no clean topic then."""
 
+    def __hash__(self) -> int:
+        # That of a dataclass hashes every field, and datasets are looked up per record.
+        return hash(self.name)
+
     def __post_init__(self) -> None:
         """Raises UnheededDeclaration for what the pipeline would ignore, and for what does not fit together."""
         named = {"key": self.key, "unique": self.unique, "indexed": self.indexed}

@@ -133,12 +133,13 @@ class Publisher:
         if self._producer is None:
             self._producer = Producer(self._config)
         reports = _Reports()
+        producer, take, queued = self._producer, reports.take, 0
         for message in messages:
-            self._require_open("queued")
-            while not _queued(self._producer, message, reports.take):
-                self._producer.poll(POLL_SECONDS)
+            while self._closing or not _queued(producer, message, take):
                 self._require_open("queued")
-            reports.queued += 1
+                producer.poll(POLL_SECONDS)
+            queued += 1
+        reports.queued = queued
         return Confirmation(self, self._producer, reports)
 
     def _require_open(self, what: str) -> None:

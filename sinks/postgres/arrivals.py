@@ -49,25 +49,30 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
         raise InvalidRecord("clean_form", f"a null value on {dataset.clean_topic} names no raw record")
     try:
         record = _decode_clean(value)
-        data = bytes(record.data)
-        if data == DELETED:
-            dataset.key_fields(record.key)
-            arrival = Arrival(dataset, record.key, record.origin, data, "", ())
+        key, data = record.key, bytes(record.data)
+        if data != DELETED:
+            data, row, unique = _row_of(dataset, key, data)
         else:
-            arrival = arrival_of(dataset, record.key, record.origin, data)
+            dataset.key_fields(key)
+            row, unique = "", ()
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
-    arrival.source, arrival.kind, arrival.run = record.source, record.kind, record.run
-    arrival.reprocess = record.reprocess
-    return arrival
+    return Arrival(
+        dataset, key, record.origin, data, row, unique, record.source, record.kind, record.run, record.reprocess
+    )
 
 
 def arrival_of(dataset: Dataset, key: str, origin: Origin, data: bytes) -> Arrival:
     """The arrival of a record in normal form. Pure. Raises MsgspecError or ValueError for another declaration's."""
+    data, row, unique = _row_of(dataset, key, data)
+    return Arrival(dataset, key, origin, data, row, unique)
+
+
+def _row_of(dataset: Dataset, key: str, data: bytes) -> tuple[bytes, str, tuple[str | None, ...]]:
     found, data, row, unique = _row_builder(dataset)(data)
     if found != key:
         raise ValueError(f"the key {key!r} is not that of its data, {found!r}")
-    return Arrival(dataset, key, origin, data, row, unique)
+    return data, row, unique
 
 
 RowBuilder = Callable[[bytes], tuple[str, bytes, str, tuple[str | None, ...]]]
@@ -80,48 +85,64 @@ def _row_builder(dataset: Dataset) -> RowBuilder:
     """
     # `data` travels on into the change event as it is, so it must hold the dataset's fields and nothing else. What may
     # be absent may be missing too: such a record was on its way when the field was declared.
-    absent = (str | int | msgspec.UnsetType | None, msgspec.UNSET)
-    struct = msgspec.defstruct(
-        f"{dataset.name}_row",
-        [(field.name, str | int) if field.required else (field.name, *absent) for field in dataset.fields],
-        forbid_unknown_fields=True,
-        kw_only=True,
-        gc=False,
-    )
-    decode = msgspec.json.Decoder(struct).decode
+    whole, any_form = _row_decoder(dataset, whole=True), _row_decoder(dataset, whole=False)
     names = [field.name for field in dataset.fields]
+    has_numbers = any(field.type.json_type == "integer" for field in dataset.fields)
+    key = [names.index(name) for name in dataset.key]
     search = [names.index(name) for name in dataset.search_fields]
     unique = [names.index(name) for name in dataset.unique]
     astuple: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
 
-    key = [names.index(name) for name in dataset.key]
-
     def build(data: bytes) -> tuple[str, bytes, str, tuple[str | None, ...]]:
-        values = astuple(decode(data))
-        if msgspec.UNSET in values:
-            values = tuple([None if value is msgspec.UNSET else value for value in values])
-            data = msgspec.json.encode(dict(zip(names, values, strict=True)))
-        searched = fold(" ".join([str(values[i]) for i in search if values[i] is not None]))
-        key_text = str(values[key[0]]) if len(key) == 1 else KEY_SEPARATOR.join([str(values[i]) for i in key])
+        try:
+            values = astuple(whole(data))
+            texts: tuple[Any, ...] = tuple(map(_text, values)) if has_numbers else values
+        except msgspec.ValidationError:
+            values = astuple(any_form(data))
+            if msgspec.UNSET in values:
+                values = tuple([None if value is msgspec.UNSET else value for value in values])
+                data = msgspec.json.encode(dict(zip(names, values, strict=True)))
+            texts = tuple(map(_text, values))
+        found = [texts[i] for i in search]
+        if None in found:
+            found = [text for text in found if text is not None]
+        key_text = texts[key[0]] if len(key) == 1 else KEY_SEPARATOR.join([texts[i] for i in key])
         # In JSON, whatever COPY would have escaped is written with a backslash: one look at the bytes is enough.
-        row = copy_row((*values, searched), escape=b"\\" in data)
-        return key_text, data, row, tuple([_text(values[i]) for i in unique])
+        row = copy_row((*texts, fold(" ".join(found))), escape=b"\\" in data)
+        return key_text, data, row, tuple([texts[i] for i in unique])
 
     return build
+
+
+def _row_decoder(dataset: Dataset, *, whole: bool) -> Callable[[bytes], Any]:
+    """A decoder of records that have every field, each with a value of its kind; or else of any that can be stored."""
+    fields: list[Any] = []
+    for field in dataset.fields:
+        kind: Any = (int if field.type.json_type == "integer" else str) if whole else str | int
+        if field.required:
+            fields.append((field.name, kind))
+        else:
+            fields.append(
+                (field.name, kind | None) if whole else (field.name, kind | msgspec.UnsetType | None, msgspec.UNSET)
+            )
+    struct = msgspec.defstruct(f"{dataset.name}_row", fields, forbid_unknown_fields=True, kw_only=True, gc=False)
+    return msgspec.json.Decoder(struct).decode
 
 
 def _text(value: str | int | None) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
 
 
-def copy_row(values: Sequence[str | int | None], *, escape: bool = True) -> str:
+def copy_row(values: Sequence[str | None], *, escape: bool = True) -> str:
     """The values as one line for COPY, without its end: Postgres parses the numbers and dates. Pure.
 
-    `escape=False` is for values that are known to hold no backslash, tab or line end: twice as fast.
+    `escape=False` is for values that are known to hold no backslash, tab or line end: several times as fast.
     """
     if escape:
-        return "\t".join([NULL if value is None else str(value).translate(_ESCAPES) for value in values])
-    return "\t".join([NULL if value is None else value if type(value) is str else str(value) for value in values])
+        return "\t".join([NULL if value is None else value.translate(_ESCAPES) for value in values])
+    if None in values:
+        values = [NULL if value is None else value for value in values]
+    return "\t".join(values)  # type: ignore[arg-type]
 
 
 def newest_per_key(arrivals: list[Arrival]) -> tuple[list[Arrival], list[Arrival]]:

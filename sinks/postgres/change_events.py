@@ -1,7 +1,6 @@
 """The events on `<dataset>.changed`: a row's content as JSON, the times at which it was stored, and its version."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 
 import msgspec
 
@@ -22,26 +21,40 @@ def stored_events(dataset: Dataset, stored: Iterable[Stored], settings: Settings
     """Events of rows whose content is the arrival's: its JSON is passed through. Pure, lazy."""
     # Written as bytes, since data and times are bytes already; the same as encoding a ChangeEvent, at half the cost.
     topic = settings.named(dataset.changed_topic)
-    texts: dict[datetime | None, bytes] = {None: b"null"}  # one transaction, few distinct times
+    places: dict[tuple[str, int], tuple[int, bytes]] = {}  # of raw partitions: real partition, beginning of the origin
+    created_at = updated_at = None  # one transaction, few distinct times
+    created = updated = b"null"
     for item in stored:
         arrival = item.arrival
         if item.outcome == "deleted":
             yield change_message(topic, ChangeEvent(arrival.key, "deleted", item.version, arrival.origin))
             continue
-        for moment in (item.created_at, item.updated_at):
-            if moment not in texts:
-                texts[moment] = _encode(moment)
+        if item.created_at != created_at:
+            created_at, created = item.created_at, _encode(item.created_at)
+        if item.updated_at != updated_at:
+            updated_at, updated = item.updated_at, _encode(item.updated_at)
+        origin = arrival.origin
+        place = (origin.topic, origin.partition)
+        if place not in places:
+            beginning = b'{"topic":%b,"partition":%d' % (_encode(origin.topic), origin.partition)
+            places[place] = real_partition(origin.partition), beginning
+        partition, beginning = places[place]
         identity = b"" if item.id is None else b',"id":%d' % item.id
-        value = b'{"key":%b,"op":"stored","version":%d,"origin":%b,"data":%b%b,"created_at":%b,"updated_at":%b}}' % (
+        value = (
+            b'{"key":%b,"op":"stored","version":%d,"origin":%b,"offset":%d,"timestamp":%d},'
+            b'"data":%b%b,"created_at":%b,"updated_at":%b}}'
+        ) % (
             _encode(arrival.key),
             item.version,
-            _encode(arrival.origin),
+            beginning,
+            origin.offset,
+            origin.timestamp,
             arrival.data.rstrip()[:-1],
             identity,
-            texts[item.created_at],
-            texts[item.updated_at],
+            created,
+            updated,
         )
-        yield Outgoing(topic, real_partition(arrival.origin.partition), arrival.key.encode(), value)
+        yield Outgoing(topic, partition, arrival.key.encode(), value)
 
 
 async def row_events(

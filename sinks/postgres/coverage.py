@@ -160,16 +160,16 @@ class CoverageUpdate:
 
         What was held, or is reopened, is counted there no longer.
         """
-        offsets: dict[tuple[Place, str | None], list[int]] = defaultdict(list)
+        offsets: dict[tuple[str, int, str | None], list[int]] = defaultdict(list)
         for record in records:
             origin = record.origin
-            place = (origin.topic, origin.partition)
-            offsets[place, record.run].append(origin.offset)
-            if before := self._reopened[place].get(origin.offset):
+            offsets[origin.topic, origin.partition, record.run].append(origin.offset)
+            if self._reopened and (before := self._reopened[origin.topic, origin.partition].get(origin.offset)):
                 self._uncount(before, record)
                 if outcome != "failed":
-                    self._released.append((*place, origin.offset))
-        for (place, run), numbers in offsets.items():
+                    self._released.append(origin.coordinates)
+        for (topic, partition, run), numbers in offsets.items():
+            place = (topic, partition)
             self._reached[place].update(numbers)
             self._counts[place, outcome] += len(numbers)
             self._count_of_run(run, place, outcome, len(numbers))
