@@ -59,8 +59,10 @@ def audit(
     (expired) or have vanished (unprovable) before Postgres had them, while records of a source that is over the failure
     limit are held, on counts that do not add up, or if --wait runs out. An offset is not a record: markers and aborted
     records of transactions are counted as void.
-    With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row.
-    With --repair, which means --deep, such keys are published and compared again: 0 if all stores follow in the end.
+    With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row, or if a
+    table's rows are not as many as is kept.
+    With --repair, which means --deep, such keys are published and compared again, and such rows counted again: 0 if all
+    stores follow in the end.
 
     Examples:
 
@@ -90,7 +92,8 @@ def audit(
             stdout.print(f"read again by `headrace reprocess`, counted apart: {counted}", markup=False)
         if stores:
             _print_deep_audit(stores)
-    follow = stores is None or all(store.clean and not (repair and store.in_flight) for store in stores.stores)
+    in_flight = stores is not None and repair and any(store.in_flight for store in stores.stores)
+    follow = stores is None or (stores.clean and not in_flight)
     accounted_for = all(row.clean and not (wait and row.on_its_way) for row in found.partitions)
     if not (follow and accounted_for):
         raise typer.Exit(1)
@@ -174,6 +177,10 @@ def _print_deep_audit(audited: "DeepAudit") -> None:
                 f"repair of {one.dataset}: {one.republished:,} rows published again, {one.renumbered:,} given a new "
                 f"version, {one.deleted:,} deletes published"
             )
+    for wrong in audited.miscounts:
+        done = "; counted again" if audited.recounted else ""
+        line = f"{wrong.dataset}: counted as {wrong.kept:,} rows, and there are {wrong.rows:,}{done}"
+        stdout.print(line, markup=False)
     if not audited.stores:
         stdout.print("stores: no store follows Postgres: REDIS_URL and ELASTICSEARCH_URL are `none`")
         return

@@ -56,6 +56,13 @@ async def rows_stored(connection: AsyncConnection, table: str) -> int:
     return int((await connection.execute(_READ, {"table": table})).scalar_one())
 
 
+async def compare_count(connection: AsyncConnection, table: str) -> tuple[int, int]:
+    """The number of rows as it is kept, and as it is counted in the same snapshot. Reads the whole table."""
+    counted = f'({OF_TABLE}:table), (SELECT count(*) FROM "{table}")'  # noqa: S608 (a declared table's name)
+    kept, there = (await connection.execute(text(f"SELECT {counted}"), {"table": table})).one()
+    return kept, there
+
+
 def keep_row_counts(connection: Connection, table: Table) -> bool:
     """Have the rows of this table counted from now on; True if they were not. Idempotent, in the caller's transaction.
 

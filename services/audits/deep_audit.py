@@ -19,13 +19,23 @@ from schemas.sinks import POSTGRES, SINKS, load
 from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from services.audits.store_repair import Difference, Repair, differences, repair
 from sinks.sink import HeldVersions
-from stores.tables import outbox
+from stores.row_counts import compare_count, recount
+from stores.tables import dataset_table, outbox
 
 POLL_SECONDS = 0.05
 """For the outbox, which is emptied within some ms."""
 
 Progress = Callable[[str, str, int], None]
 """Called with a dataset, a store and the number of rows that have been compared."""
+
+
+@dataclass(frozen=True)
+class Miscount:
+    """A dataset whose rows are not as many as is kept: somebody wrote while the triggers were disabled."""
+
+    dataset: str
+    kept: int
+    rows: int
 
 
 @dataclass
@@ -36,10 +46,20 @@ class DeepAudit:
     found: list[StoreAudit] = field(default_factory=list)
     """The comparison before the repair; empty if nothing was to be repaired."""
     repairs: list[Repair] = field(default_factory=list)
+    miscounts: list[Miscount] = field(default_factory=list)
+    recounted: bool = False
+    """The counts that were wrong are right now."""
+
+    @property
+    def clean(self) -> bool:
+        """Every store follows, and the rows are as many as is kept."""
+        return all(one.clean for one in self.stores) and (self.recounted or not self.miscounts)
 
     def json(self) -> dict[str, Any]:
         """For scripts."""
-        told = {"clean": all(one.clean for one in self.stores), "stores": _json(self.stores)}
+        told: dict[str, Any] = {"clean": self.clean, "stores": _json(self.stores)}
+        if self.miscounts:
+            told |= {"miscounts": [asdict(one) for one in self.miscounts], "recounted": self.recounted}
         done = {"found": _json(self.found), "repairs": [asdict(one) for one in self.repairs]}
         return told | (done if self.found else {})
 
@@ -60,7 +80,8 @@ async def audit_stores(settings: Settings, settle: float, progress: Progress, *,
     With `repairing`, publish the keys that differ and compare again, until nothing differs or a repair changes nothing.
     Raises StoreTrouble, and what the clients raise when a store does not answer.
     """
-    result = DeepAudit(await _compare(settings, settle, progress))
+    miscounts = await _count(settings, repairing=repairing)
+    result = DeepAudit(await _compare(settings, settle, progress), miscounts=miscounts, recounted=repairing)
     tried: list[set[Difference]] = []
     while repairing and (differing := differences(result.stores)):
         result.found = result.found or result.stores
@@ -71,6 +92,23 @@ async def audit_stores(settings: Settings, settle: float, progress: Progress, *,
         tried.append(differing)
         result.stores = await _compare(settings, settle, progress)
     return result
+
+
+async def _count(settings: Settings, *, repairing: bool) -> list[Miscount]:
+    """The datasets whose rows are not as many as is kept. With `repairing` they are counted again."""
+    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    wrong = []
+    try:
+        for dataset in all_datasets():
+            async with engine.begin() as connection:
+                kept, rows = await compare_count(connection, dataset.table)
+                if kept != rows:
+                    wrong.append(Miscount(dataset.name, kept, rows))
+                    if repairing:
+                        await connection.run_sync(recount, dataset_table(dataset))
+    finally:
+        await engine.dispose()
+    return wrong
 
 
 async def _compare(settings: Settings, settle: float, progress: Progress) -> list[StoreAudit]:

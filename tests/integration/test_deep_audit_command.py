@@ -154,6 +154,20 @@ def test_every_damage_in_every_store_is_reported_repaired_and_gone(stored: Setti
     assert "repair of" not in again.stdout
 
 
+def test_rows_that_were_written_past_the_count_are_reported_and_counted_again(stored: Settings) -> None:
+    bucket = "table_name = 'customers' AND bucket = (SELECT min(bucket) FROM row_counts WHERE table_name = 'customers')"
+    rows(stored, f"UPDATE row_counts SET rows = rows + 2 WHERE {bucket}")  # noqa: S608
+    shown = audit(stored, "--deep")
+    assert shown.returncode == 1
+    assert "customers: counted as 42 rows, and there are 40\n" in shown.stdout
+    code, said = deep(stored)
+    assert (code, said["clean"], said["recounted"]) == (1, False, False)
+    assert said["miscounts"] == [{"dataset": "customers", "kept": 42, "rows": 40}]
+    code, said = deep(stored, "--repair")
+    assert (code, said["clean"], said["recounted"]) == (0, True, True)
+    assert "miscounts" not in deep(stored)[1]
+
+
 def test_an_index_that_was_deleted_comes_back_with_every_document(stored: Settings) -> None:
     url = f"{stored.elasticsearch_url}/{stored.named('customers')}-v1"
     httpx.delete(url, timeout=60, trust_env=False).raise_for_status()
