@@ -11,6 +11,7 @@ from api.answers import json_answer
 from api.clients import Clients
 from api.database import reading
 from api.problems import bad_parameter
+from api.queries.json_pages import json_slice
 from api.queries.records import count, slice_after, slice_and_count
 from schemas.dataset import Dataset
 
@@ -33,22 +34,30 @@ async def read_page(
     if cursor is not None and page is not None:
         raise bad_parameter("cursor", cursor, "give either page or cursor, not both")
     after = decode_cursor(cursor, len(dataset.key)) if cursor else ()
+    if cursor is None:
+        page = page or 1
+    offset = ((page or 1) - 1) * limit
+    if not conditions and (found := await json_slice(clients.engine, dataset, after, offset, limit)):
+        return _answer(found.data, found.total, page, limit, found.last if found.more else None)
     async with reading(clients.engine) as connection:
         if cursor is not None:
             total = await count(connection, dataset, *conditions)
             part = await slice_after(connection, dataset, after, limit, *conditions)
         else:
-            page = page or 1
-            part, total = await slice_and_count(connection, dataset, (page - 1) * limit, limit, *conditions)
-    last = part.rows[-1] if part.rows and part.more else None
+            part, total = await slice_and_count(connection, dataset, offset, limit, *conditions)
+    last = tuple(part.rows[-1][name] for name in dataset.key) if part.rows and part.more else None
+    return _answer(part.rows, total, page, limit, last)
+
+
+def _answer(data: object, total: int, page: int | None, limit: int, last: tuple[str, ...] | None) -> Response:
     return json_answer(
         {
-            "data": part.rows,
+            "data": data,
             "total": total,
             "page": page,
             "limit": limit,
             "total_pages": -(-total // limit),
-            "next_cursor": encode_cursor(tuple(last[name] for name in dataset.key)) if last else None,
+            "next_cursor": encode_cursor(last) if last else None,
         }
     )
 

@@ -14,6 +14,7 @@ from api.database import reading
 from api.health import require
 from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page, StrictRoute
 from api.problems import ProblemAnswer
+from api.queries.json_pages import json_slice
 from api.queries.records import containing, slice_and_count
 from api.record_pages import read_page
 from schemas.dataset import KEY_SEPARATOR, Dataset
@@ -62,9 +63,15 @@ async def list_data(
     columns = dataset_table(RECORDS).c
     conditions = [or_(columns.source == source, columns.source_name == source)] if source else []
     conditions += [containing(RECORDS, search)] if search else []
-    async with reading(clients.engine) as connection:
-        part, total = await slice_and_count(connection, RECORDS, (page - 1) * page_size, page_size, *conditions)
-    return json_answer({"data": part.rows, "total": total, "page": page, "page_size": page_size, "has_more": part.more})
+    offset = (page - 1) * page_size
+    if not conditions and (found := await json_slice(clients.engine, RECORDS, (), offset, page_size)):
+        data: object = found.data
+        total, more = found.total, found.more
+    else:
+        async with reading(clients.engine) as connection:
+            part, total = await slice_and_count(connection, RECORDS, offset, page_size, *conditions)
+        data, more = part.rows, part.more
+    return json_answer({"data": data, "total": total, "page": page, "page_size": page_size, "has_more": more})
 
 
 @router.get("/datasets", response_model=DatasetList, summary="Which datasets there are", tags=["datasets"])
