@@ -79,6 +79,7 @@ bench: $(DEV_STAMP) ## Benchmarks on the running stack's servers (best: headrace
 	$(BIN)/python -m benchmarks.faust_stage
 	$(BIN)/python -m benchmarks.faust_stage --memory
 	$(BIN)/python -m benchmarks.postgres_sink
+	$(BIN)/python -m benchmarks.elasticsearch_sink
 
 bench-whole: $(DEV_STAMP) ## From the raw topic to every store, latency and reads, on the running stack, which it fills (needs wrk)
 	$(BIN)/python -m benchmarks.whole $(ARGS)
