@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Change(Protocol):
-    """What a follower decodes of a `schemas.events.ChangeEvent`."""
+    """The least that a follower decodes of a `schemas.events.ChangeEvent`."""
 
     @property
     def key(self) -> str: ...

@@ -1,7 +1,8 @@
 """`headrace sink landing`: *.raw → raw_csv_data (CSV rows) and raw_api_data (all else), bytes untouched."""
 
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from typing import NamedTuple, get_args
 
@@ -25,10 +26,11 @@ Place = tuple[str, int, int]
 
 
 class Batch(NamedTuple):
-    """The rows for each table, and their shapes."""
+    """The rows for each table, their shapes, and the coordinates at which they came."""
 
     rows: dict[str, list[RawRow]]
     shapes: dict[str, list[SourceShape]]
+    origins: dict[str, list[Origin]]
 
     def sources(self) -> set[str]:
         return {row[4] or PUSHED for rows in self.rows.values() for row in rows}
@@ -50,11 +52,23 @@ class LandingSink:
         await setup_schema(self._settings)
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
-        batch = Batch({table: [] for table in TABLES}, {table: [] for table in TABLES})
+        """Make rows that Postgres takes, whatever the bytes are. Implements Sink.prepare."""
+        batch = Batch({table: [] for table in TABLES}, {table: [] for table in TABLES}, {table: [] for table in TABLES})
+        text, moment = cache(postgres_text), cache(_moment)  # sources, runs and times: few of a batch are distinct
         for message in messages:
             headers = dict(message.headers() or ())
-            table, row = landed_row(message, headers)
+            table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
+            origin = Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+            row = (
+                *origin.coordinates,
+                postgres_text(message.key()),
+                text(headers.get(HEADER_SOURCE)),
+                text(headers.get(HEADER_RUN)),
+                message.value(),
+                moment(origin.timestamp),
+            )
             batch.rows[table].append(row)
+            batch.origins[table].append(origin)
             batch.shapes[table].append(source_shape(message, headers, self._datasets[message.topic()]))
         return batch
 
@@ -62,9 +76,9 @@ class LandingSink:
         async with self._connection.use() as (connection, new):
             if new:
                 await _create_stages(connection)
-            if await self._epochs.check(connection, map(_origin, chain(*batch.rows.values()))):
-                for rows in batch.rows.values():
-                    rows[:] = [self._rebased(row) for row in rows]
+            if await self._epochs.check(connection, chain(*batch.origins.values())):
+                for table, rows in batch.rows.items():
+                    rows[:] = map(self._rebased, rows, batch.origins[table])
             async with connection.transaction():
                 shown: list[tuple[Group, Shape, RawRow]] = []
                 for table, rows in batch.rows.items():
@@ -79,29 +93,13 @@ class LandingSink:
     async def close(self) -> None:
         await self._connection.close()
 
-    def _rebased(self, row: RawRow) -> RawRow:
-        origin = self._epochs.rebased(_origin(row))
-        return (origin.topic, origin.partition, *row[2:])
+    def _rebased(self, row: RawRow, origin: Origin) -> RawRow:
+        rebased = self._epochs.rebased(origin)
+        return (rebased.topic, rebased.partition, *row[2:])
 
 
-def _origin(row: RawRow) -> Origin:
-    topic, partition, offset, *_, received_at = row
-    return Origin(topic, partition, offset, round(received_at.timestamp() * 1000))
-
-
-def landed_row(message: Message, headers: Mapping[str, bytes | None]) -> tuple[str, RawRow]:
-    """The table and row of a raw record. Pure. Whatever the bytes are, the row is one that Postgres takes."""
-    table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
-    return table, (
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        postgres_text(message.key()),
-        postgres_text(headers.get(HEADER_SOURCE)),
-        postgres_text(headers.get(HEADER_RUN)),
-        message.value(),
-        datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
-    )
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 async def _create_stages(connection: Connection) -> None:

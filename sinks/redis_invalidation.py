@@ -30,7 +30,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class ChangedVersion(msgspec.Struct, frozen=True, gc=False):
-    """What the cache has to know of a ChangeEvent."""
+    """The part of a ChangeEvent that the cache has to know."""
 
     key: str
     version: int

@@ -169,6 +169,27 @@ async def test_an_index_of_an_older_form_is_brought_into_the_declared_one_in_pla
     )
 
 
+async def test_an_index_that_earlier_releases_made_is_taken_as_it_is_but_for_its_refresh_interval(
+    client: AsyncElasticsearch, pipeline_settings: Settings
+) -> None:
+    """All searched fields could be searched by themselves then, and an index was refreshed though nobody searched."""
+    index, properties = index_name(CUSTOMERS, pipeline_settings), index_mapping(CUSTOMERS)["properties"]
+    assert properties["address"] == {"type": "text", "index": False}
+    searched = {"type": "text", "fields": {"exact": {"type": "keyword", "ignore_above": 1024}}}
+    earlier = properties | dict.fromkeys(CUSTOMERS.search_fields, searched)
+    await client.indices.create(index=index, mappings={"properties": earlier}, settings={"refresh_interval": "1s"})
+    report = await ensure_indices(client, pipeline_settings)
+    assert (report.misfits, report.remarks) == ({}, [])
+    assert [line for line in report.changes if line.startswith("customers: ")] == [
+        f"customers: the index {index} is refreshed by Elasticsearch's default now"
+    ]
+    assert "refresh_interval" not in (await client.indices.get_settings(index=index)).body[index]["settings"]["index"]
+    assert (await client.indices.get_mapping(index=index)).body[index]["mappings"]["properties"] == earlier
+    assert (await ensure_indices(client, pipeline_settings)).changes == []
+    await client.indices.put_settings(index=index, settings={"refresh_interval": "30s"})
+    assert (await ensure_indices(client, pipeline_settings)).changes == [], "an operator's own is no change of ours"
+
+
 async def test_a_form_that_elasticsearch_does_not_change_is_told_with_what_to_do(
     client: AsyncElasticsearch, pipeline_settings: Settings
 ) -> None:
