@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -22,6 +22,9 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
 log = structlog.get_logger()
+
+ANY_PARTITION = -1
+"""The partitioner chooses, by the key."""
 
 POLL_SECONDS = 0.1
 PROGRESS_EVERY_SECONDS = 0.1
@@ -69,6 +72,7 @@ class Delivery:
         self._producer = patient_producer(self.settings, self.settings.publish_timeout_seconds)
         self._notified_at = 0.0
         self._on_delivery = partial(self._delivered, None)
+        self._add_offset: dict[int, Callable[[int], None]] = {}
 
     async def send(self, batch: SourceBatch) -> None:
         """Queue a batch; waits while the queue is full."""
@@ -76,9 +80,8 @@ class Delivery:
             self._on_delivery = partial(self._delivered, await self.checkpoint.sending(batch))
         self._headers.start_batch(batch.readings)
         for record in batch.records:
-            fits = fitting(record)
-            if not self._try(fits):
-                await self._wait_for_room(fits)
+            if not self._try(record):
+                await self._wait_for_room(record)
         if batch.done is not None:
             self.progress.done = batch.done
         self.progress.unchanged += batch.unchanged
@@ -103,21 +106,21 @@ class Delivery:
 
     def _try(self, record: SourceRecord) -> bool:
         """Hand a record to the producer; False when its queue is full. Raises DeliveryFailed on a fatal error."""
-        headers = self._headers.of(self.progress.sent, record.problem)
-        if record.headers:
-            headers = [*record.headers, *headers]
+        value, key, problem, brought_along = fitting(record)
+        progress = self.progress
+        headers = self._headers.of(progress.sent, problem)
+        if brought_along:
+            headers = [*brought_along, *headers]
         try:
-            self._producer.produce(
-                self.topic, value=record.value, key=record.key, headers=headers, on_delivery=self._on_delivery
-            )
+            self._producer.produce(self.topic, value, key, ANY_PARTITION, self._on_delivery, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:
-            raise DeliveryFailed(f"{self.progress.source}: Kafka refused a record: {error.args[0].str()}") from error
-        self.progress.sent += 1
-        self.progress.keys.add(record.key)
-        if record.problem is not None:
-            self.progress.rejected_rows += 1
+            raise DeliveryFailed(f"{progress.source}: Kafka refused a record: {error.args[0].str()}") from error
+        progress.sent += 1
+        progress.keys.add(key)
+        if problem is not None:
+            progress.rejected_rows += 1
         return True
 
     async def flush(self, seconds: float | None = None) -> None:
@@ -170,8 +173,10 @@ class Delivery:
         self.progress.confirmed += 1
         if batch is not None:
             batch.confirmed()
-        partition = (self.topic, cast("int", message.partition()))
-        ranges = self.offsets.get(partition)
-        if ranges is None:
-            ranges = self.offsets[partition] = OffsetRanges()
-        ranges.add(cast("int", message.offset()))
+        partition: Any = message.partition()
+        offset: Any = message.offset()
+        add = self._add_offset.get(partition)
+        if add is None:
+            ranges = self.offsets[self.topic, partition] = OffsetRanges()
+            add = self._add_offset[partition] = ranges.add
+        add(offset)

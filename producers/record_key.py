@@ -59,13 +59,16 @@ class RecordKey:
         return self._of_fields([*[None] * (len(self.parts) - 1), value])
 
     def _of_fields(self, values: Sequence[object]) -> str | None:
+        if len(self.parts) == 1:
+            normalize, default = self.parts[0]
+            return _part(normalize, values[0]) or default
         parts = []
         for (normalize, default), value in zip(self.parts, values, strict=True):
             part = _part(normalize, value) or default
             if part is None:
                 return None
             parts.append(part)
-        return parts[0] if len(parts) == 1 else KEY_SEPARATOR.join(parts)
+        return KEY_SEPARATOR.join(parts)
 
 
 class JsonRecordKey:

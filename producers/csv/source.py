@@ -4,7 +4,7 @@ A row becomes the JSON object {column: text}. A row that cannot be read is publi
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -187,7 +187,7 @@ class CsvSource:
         numbered = ROW in key.columns and ROW not in columns
         columns = [*columns, ROW] if numbered else columns
         positions = [columns.index(column) if column in columns else None for column in key.columns]
-        encode = msgspec.json.Encoder().encode
+        encode, as_object = msgspec.json.Encoder().encode, _objects_of(columns)
         records: list[SourceRecord] = []
         held, empty = 0, not appended
         for row in table.each_row:
@@ -197,7 +197,7 @@ class CsvSource:
                 if numbered:
                     row = [*row, f"{self.identity}:{rows.line_number()}"]
                 try:
-                    value = encode(dict(zip(columns, row, strict=True)))
+                    value = encode(as_object(*row))
                 except UnicodeEncodeError:
                     record = _undecodable(rows)
                 else:
@@ -214,6 +214,16 @@ class CsvSource:
 
     def failed(self, reason: str) -> SourceFailed:
         return SourceFailed(self.description.name, f"{self.path}: {reason}")
+
+
+def _objects_of(columns: Sequence[str]) -> Callable[..., object]:
+    """A function that makes a JSON object of one value for each column. Too few or too many are an error."""
+    names = {f"c{number}": column for number, column in enumerate(columns)}
+    try:
+        # A third of the time of a dictionary, but not for names that need escapes.
+        return msgspec.defstruct("Row", [(name, str) for name in names], rename=names, gc=False)
+    except ValueError:
+        return lambda *row: dict(zip(columns, row, strict=True))
 
 
 def _undecodable(rows: CsvRows) -> SourceRecord:
