@@ -106,8 +106,8 @@ class Runner(Generic[Batch]):
         assigned = [f"{topic}/{partition}" for topic, partition in self._consumer.assigned]
         paused = {self._settings.named(topic): reason for topic, reason in self._sink.paused.items()}
         shown: dict[str, Any] = {"paused": paused} if paused else {}
-        if not self._consumer.joined:
-            shown["problem"] = "has not joined the consumer group yet"
+        if not self._consumer.reading:
+            shown["problem"] = "has not begun to read as a member of its consumer group yet"
         return {"sink": self._sink.name, "assigned": assigned, **shown, **self._state.details()}
 
     async def run(self) -> None:
