@@ -30,8 +30,7 @@ IDLE_SECONDS = 0.5
 """One poll while nothing comes; SIGTERM is noticed between two of them."""
 
 COMMIT_EVERY_SECONDS = 0.1
-"""What is confirmed is committed so often, and at once when nothing more comes: a commit costs as much as a hundred
-records."""
+"""Between two commits while records come; once nothing more comes, the rest is committed at once."""
 
 COMMIT_RETRY_SECONDS = 1.0
 
