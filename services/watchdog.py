@@ -16,7 +16,7 @@ from monitoring.progress import Sample, Stall, forget_before, stalled, to_restar
 from runtime.kafka.trouble import KafkaTrouble
 from runtime.settings import Settings
 
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 10.0
 """Between two readings; a fifth of the limit where that is shorter."""
 
 RESTARTS = Counter("headrace_watchdog_restarts", "Processes restarted because their group stalled", ["group"])

@@ -105,8 +105,8 @@ class GroupConsumer:
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
-        self._unanswered = True
-        """The group has not told which partitions are ours, or has taken some away since."""
+        self._joined = False
+        """The group has told which partitions are ours, and has taken none away since."""
         self._unheard: set[tuple[str, int]] = set()
         """Partitions that were given and have brought neither a record nor their end since."""
         self._silent_since: float | None = None
@@ -121,8 +121,8 @@ class GroupConsumer:
         self._awaited: Offsets = {}
         self._answer: queue.SimpleQueue[list[KafkaError]] = queue.SimpleQueue()
         self.assigned: tuple[tuple[str, int], ...] = ()
-        self.joined = False
-        """The group has told once which partitions are ours, if only that none is."""
+        self.reading = False
+        """It has joined the group, and each partition that it was given then has answered."""
 
     def open(self) -> None:
         self._consumer = Consumer(self._config)
@@ -327,7 +327,8 @@ class GroupConsumer:
         if messages:
             self._troubles &= {"commit"}
         unheard = not self.held and any(topic not in self._aside for topic, _ in self._unheard)
-        if messages or (not (self._unanswered or unheard)):
+        self.reading |= self._joined and not unheard
+        if messages or (self._joined and not unheard):
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = began
@@ -363,7 +364,7 @@ class GroupConsumer:
             self._carried, self.held, self.assigned = [], False, ()
             self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
-            self._unanswered, self._unheard, self._silent_since, self._given = True, set(), None, []
+            self._joined, self._unheard, self._silent_since, self._given = False, set(), None, []
             self.open()
 
     def _note_fence(self, member: str) -> None:
@@ -381,7 +382,7 @@ class GroupConsumer:
         if consumer is not self._consumer:
             return
         places = {(p.topic, p.partition) for p in partitions}
-        self.joined, self._unanswered = True, False
+        self._joined = True
         self._unheard |= places
         self._given += partitions
         self.assigned = tuple(sorted(places.union(self.assigned)))
@@ -390,7 +391,7 @@ class GroupConsumer:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return  # one that was left behind closes
-        self._unanswered = True
+        self._joined = False
         gone = {(p.topic, p.partition) for p in partitions}
         self._given = [one for one in self._given if (one.topic, one.partition) not in gone]
         self.assigned = tuple(place for place in self.assigned if place not in gone)

@@ -12,6 +12,7 @@ import uvloop
 
 from runtime.errors import Backpressure
 from runtime.health import HealthServer
+from runtime.memory import share_memory_among_threads
 from runtime.settings import Settings
 from sinks.state import SinkState
 
@@ -37,6 +38,7 @@ class Stopped(Exception):
 def run_in_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run on a fast event loop that gets its turn while another thread prepares the next batch."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    share_memory_among_threads()
     return uvloop.run(main)
 
 

@@ -31,8 +31,7 @@ IDLE_SECONDS = 0.5
 """One poll while nothing comes; SIGTERM is noticed between two of them."""
 
 COMMIT_EVERY_SECONDS = 0.1
-"""What is confirmed is committed so often, and at once when nothing more comes: a commit costs as much as a hundred
-records."""
+"""Between two commits while records come; once nothing more comes, the rest is committed at once."""
 
 COMMIT_RETRY_SECONDS = 1.0
 
@@ -111,8 +110,8 @@ class Runner(Generic[Batch]):
         assigned = [f"{topic}/{partition}" for topic, partition in self._consumer.assigned]
         paused = {self._settings.named(topic): reason for topic, reason in self._sink.paused.items()}
         shown: dict[str, Any] = {"paused": paused} if paused else {}
-        if not self._consumer.joined:
-            shown["problem"] = "has not joined the consumer group yet"
+        if not self._consumer.reading:
+            shown["problem"] = "has not begun to read as a member of its consumer group yet"
         return {"sink": self._sink.name, "assigned": assigned, **shown, **self._state.details()}
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from runtime.health import HealthServer
 from runtime.kafka.clients import reason
 from runtime.kafka.topic_admin import ensure_topics, watch_topics
+from runtime.memory import share_memory_among_threads
 from runtime.settings import Settings
 from stores.epochs import raw_topics
 from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
@@ -74,6 +75,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     Ends the process with EXIT_CRASHED when an output could not be delivered or anything else broke: what was in work
     is not acknowledged then, and comes again. `stage_of` as in `create_app`.
     """
+    share_memory_among_threads()
     # It prints a line per connection try; WorkerHealth says once when Kafka is lost and when it is back.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     ending = Ending()

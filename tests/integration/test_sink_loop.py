@@ -116,9 +116,9 @@ async def test_what_is_confirmed_is_committed_when_the_sink_stops(
     assert await committed(settings) == 2, "what was written, and not what was only polled"
 
 
-async def test_a_sink_is_healthy_once_its_group_has_told_what_it_is_to_read(pipeline_settings: Settings) -> None:
+async def test_a_sink_is_healthy_once_it_reads_as_a_member_of_its_group(pipeline_settings: Settings) -> None:
     sink = Gate()
-    assert "joined" in Runner(sink, pipeline_settings).health()["problem"]
+    assert "not begun to read" in Runner(sink, pipeline_settings).health()["problem"]
     async with running(sink, pipeline_settings) as runner:
 
         async def healthy() -> bool:
