@@ -32,6 +32,8 @@ TEMPLATE = "headrace_template"
 
 ON_ONE_STACK = ("tests/contract/", "tests/e2e/stack/")
 
+EACH_ALONE = "tests/faults/"
+
 # A busy machine makes no example wrong. The gate tries the same examples every time, so what it says depends on the
 # code alone; the nightly run looks for new ones. A count in a test would override all three.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
@@ -60,9 +62,14 @@ def pytest_configure() -> None:
 
 
 class WithOneStackPerSuite(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Keeps a file on one worker, and a suite whose tests share a stack: to start it takes most of a minute."""
+    """Keeps a file on one worker, and a suite whose tests share a stack: to start it takes most of a minute.
+
+    Tests that share nothing and last a minute each are handed out one by one.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(EACH_ALONE):
+            return nodeid
         file: str = super()._split_scope(nodeid)
         return next((suite for suite in ON_ONE_STACK if file.startswith(suite)), file)
 

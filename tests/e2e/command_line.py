@@ -20,6 +20,9 @@ from runtime.settings import Settings, load_settings
 
 UP = ("up", "--free-ports", "--no-ingest")
 
+HANGS_SECONDS = 900
+"""No command takes so long on any machine, however busy; `up` has taken 240 s on a machine with 50 others at work."""
+
 
 @dataclass(frozen=True)
 class CommandLine:
@@ -34,7 +37,12 @@ class CommandLine:
 
     def __call__(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.words(*arguments), env=self.environment(), capture_output=True, text=True, timeout=240, check=False
+            self.words(*arguments),
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=HANGS_SECONDS,
+            check=False,
         )
         assert expect is None or done.returncode == expect, done.stdout + done.stderr
         return done

@@ -41,18 +41,19 @@ def packed_zeros(size: int, bits: int = 31) -> bytes:
     return b"".join(stream.compress(bytes(MILLION)) for _ in range(size // MILLION)) + stream.flush()
 
 
-BOMBS: Mapping[str, Answer] = {
-    "gzip": Answer(200, packed_zeros(40 * MILLION), {"Content-Encoding": "gzip"}),
-    "deflate": Answer(200, packed_zeros(40 * MILLION, 15), {"Content-Encoding": "deflate"}),
-    "deflate without a frame": Answer(200, packed_zeros(40 * MILLION, -15), {"Content-Encoding": "deflate"}),
-    "member after member": Answer(200, packed_zeros(MILLION) * 40, {"Content-Encoding": "gzip"}),
+BOMBS: Mapping[str, Callable[[], Answer]] = {
+    "gzip": lambda: Answer(200, packed_zeros(40 * MILLION), {"Content-Encoding": "gzip"}),
+    "deflate": lambda: Answer(200, packed_zeros(40 * MILLION, 15), {"Content-Encoding": "deflate"}),
+    "deflate without a frame": lambda: Answer(200, packed_zeros(40 * MILLION, -15), {"Content-Encoding": "deflate"}),
+    "member after member": lambda: Answer(200, packed_zeros(MILLION) * 40, {"Content-Encoding": "gzip"}),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_decompression_bomb_is_refused_before_it_fills_memory_or_disk(kind: str, bomb: str) -> None:
-    with http_server(lambda _: BOMBS[bomb]) as url:
+    answer = BOMBS[bomb]()
+    with http_server(lambda _: answer) as url:
         tracemalloc.start()
         try:
             with pytest.raises(SourceFailed, match=r"longer than 1,000,000 bytes; raise `max_bytes`"):

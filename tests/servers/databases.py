@@ -28,7 +28,8 @@ def database_url(server_url: str, database: str) -> str:
 
 def create_database(superuser_url: str, name: str, template: str | None = None) -> None:
     """Create a database of the pipeline's role, empty or as a copy of `template`."""
-    copied = f' TEMPLATE "{template}"' if template else ""
+    # By files, not through the log, which is half the work.
+    copied = f' TEMPLATE "{template}" STRATEGY FILE_COPY' if template else ""
     run_async(_execute(superuser_url, f'CREATE DATABASE "{name}" OWNER {OWNER}{copied}'))
 
 
