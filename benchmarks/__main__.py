@@ -48,6 +48,8 @@ PARTS: dict[str, tuple[tuple[str, ...] | None, tuple[Step, ...]]] = {
             Step("faust_stage", "--records"),
             Step("faust_stage", None, ("--memory",), rounds=False),
             Step("postgres_sink", "--records"),
+            Step("elasticsearch_sink", "--records"),
+            Step("csv_source"),
         ),
     ),
     "whole": (NOTHING_INGESTED, (Step("whole", "--records"), Step("command_line"), Step("reads"))),
@@ -90,7 +92,7 @@ def run_part(part: str, rounds: int | None, size: int | None, results: Path) -> 
     words, steps = PARTS[part]
     failed: list[str] = []
     with stack(words) as environment:
-        for step in steps:
+        for step in present(steps):
             began = time.monotonic()
             typer.echo(f"=== {step.module} {' '.join(step.options)}")
             if subprocess.run(
@@ -99,6 +101,11 @@ def run_part(part: str, rounds: int | None, size: int | None, results: Path) -> 
                 failed.append(" ".join([step.module, *step.options]))
             typer.echo(f"=== {step.module}: {time.monotonic() - began:.0f} s")
     return failed
+
+
+def present(steps: tuple[Step, ...]) -> list[Step]:
+    """Those of the steps whose benchmark this checkout has."""
+    return [step for step in steps if (PROJECT / "benchmarks" / f"{step.module.replace('.', '/')}.py").exists()]
 
 
 def arguments(step: Step, rounds: int | None, size: int | None, results: Path) -> list[str]:

@@ -24,7 +24,7 @@ from schemas.events import HEADER_KIND, HEADER_SOURCE
 
 PROJECT = Path(__file__).parent.parent.parent
 WATCH_SECONDS = 0.1
-PATIENCE_SECONDS = 400.0
+PATIENCE_SECONDS = 900.0
 STALL_SECONDS = 180.0
 """A candidate that has begun and gets nowhere for so long has failed."""
 
