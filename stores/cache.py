@@ -28,7 +28,7 @@ READ_SECONDS = 0.5
 """A cache that is slower than the database it spares is of no use."""
 
 ENTRIES_A_CALL = 256
-"""Redis serves nobody else for the millisecond or less that it takes to invalidate as many."""
+"""Redis serves nobody else while it invalidates as many: 0.3 ms, or 1.5 ms if each of them has an entry."""
 
 _packed = msgspec.msgpack.Encoder().encode
 
