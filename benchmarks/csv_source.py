@@ -224,14 +224,14 @@ def summary(megabytes: int, rows: int, done: list[Figures], small: Figures) -> d
 
     return {
         "megabytes": megabytes,
-        "rows": rows,
+        "records": rows,
         **{
             f"source_to_{name}": round(of("source", "rows_per_second") / of(name, "rows_per_second"), 2)
             for name in ("produce", "lines")
         },
         "source_to_produce_cpu": round(of("produce", "cpu_us") / of("source", "cpu_us"), 2),
         "source_peak_mb_of_a_fifth": small.peak_mb,
-        "contenders": {
+        "rows": {
             CONTENDERS[name]: {
                 "records_per_second": of(name, "rows_per_second"),
                 "cpu_us": of(name, "cpu_us"),
