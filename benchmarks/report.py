@@ -29,6 +29,7 @@ TITLES = {
     "stock": "stock Faust, event by event",
     "loop": "bare loop",
     "source": "Headrace's source",
+    "sink": "Headrace's sink",
 }
 
 COLUMNS = {
@@ -101,6 +102,13 @@ def rows_of(measured: Figures) -> Figures:
     if isinstance(measured.get("rows"), dict):
         return dict(measured["rows"])
     found: Figures = {}
+    for name, one in measured.items():
+        if isinstance(one, dict) and {"per_second", "range"} <= one.keys():
+            low, high = one["range"]
+            rate = {"median": one["per_second"], "low": low, "high": high}
+            found[name] = {"documents_per_second": rate, "cpu_us": one["cpu_us"]}
+            if "elasticsearch_cpu_us" in one:
+                found[name]["server_cpu_us"] = one["elasticsearch_cpu_us"]
     for key, value in measured.items():
         for column in COLUMNS:
             if key.endswith(f"_{column}") and isinstance(value, int | float | dict):

@@ -26,7 +26,7 @@ def main() -> None:
             said = connection.getresponse().read()
             if said != b'{"errors":false}':
                 raise SystemExit(said[:500])
-            consumer.commit(asynchronous=False)
+            consumer.commit(asynchronous=True)
 
 
 if __name__ == "__main__":

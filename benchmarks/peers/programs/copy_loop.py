@@ -34,7 +34,7 @@ async def main() -> None:
             await connection.copy_to_table(
                 "peer_customers", source=chunk(lines.encode()), columns=COLUMNS, format="text"
             )
-            consumer.commit(asynchronous=False)
+            consumer.commit(asynchronous=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main() -> None:
                 primary_key="customer_id",
                 loader_file_format="csv",
             ).raise_on_failed_jobs()
-            consumer.commit(asynchronous=False)
+            consumer.commit(asynchronous=True)
 
 
 if __name__ == "__main__":

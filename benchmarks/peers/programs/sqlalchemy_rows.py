@@ -39,7 +39,7 @@ def main() -> None:
                 for message in messages:
                     session.merge(Customer(**json.loads(message.value())))
                 session.commit()
-            consumer.commit(asynchronous=False)
+            consumer.commit(asynchronous=True)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,14 @@ def test_figures_that_are_kept_flat_have_rows_too() -> None:
         "source": {"rows_per_second": 200, "peak_mb": 80.5},
     }
     assert report.rows_of({"megabytes": 3}) == {}
+    nested = {"sink": {"per_second": 9, "range": [8, 10], "cpu_us": 5.5, "elasticsearch_cpu_us": 60.0}, "rounds": 3}
+    assert report.rows_of(nested) == {
+        "sink": {
+            "documents_per_second": {"median": 9, "low": 8, "high": 10},
+            "cpu_us": 5.5,
+            "server_cpu_us": 60.0,
+        }
+    }
 
 
 def test_nothing_measured_is_said_and_shows_no_picture() -> None:
