@@ -48,7 +48,7 @@ PARTS: dict[str, tuple[tuple[str, ...] | None, tuple[Step, ...]]] = {
             Step("faust_stage", "--records"),
             Step("faust_stage", None, ("--memory",), rounds=False),
             Step("postgres_sink", "--records"),
-            Step("csv_source"),
+            Step("elasticsearch_sink", "--records"),
             Step("csv_source"),
         ),
     ),
