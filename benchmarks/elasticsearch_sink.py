@@ -128,24 +128,28 @@ async def run_sink(settings: Settings, count: int, node: psutil.Process) -> Rate
 
 
 async def measure(settings: Settings, count: int, rounds: int, node: psutil.Process) -> dict[str, list[Rate]]:
-    events = [change_event(settings, number) for number in range(count)]
-    lines = [bulk_lines(alias_name(CUSTOMERS, settings), CUSTOMERS, event) for event in events]
-    requests = [b"".join(lines[at : at + DOCUMENTS_A_REQUEST]) for at in range(0, count, DOCUMENTS_A_REQUEST)]
-    del lines
     rates: dict[str, list[Rate]] = {"cold": [], "loop": [], "sink": []}
     async with AsyncElasticsearch(str(settings.elasticsearch_url), request_timeout=60) as client:
-        for name in ["cold", *["loop", "sink"] * rounds]:
-            await client.indices.delete(index=index_name(CUSTOMERS, settings), ignore_unavailable=True)
-            await ensure_indices(client, settings)
+        for number, name in enumerate(["cold", *["loop", "sink"] * rounds]):
+            # Topics and group are new each time, too: a commit that failed would bring records of the last round.
+            its = settings.model_copy(update={"headrace_namespace": f"bench-{number}"})
+            await ensure_indices(client, its)
+            events = [change_event(its, number) for number in range(count)]
             if name == "sink":
-                publish(settings, events)
-                rates[name].append(await run_sink(settings, count, node))
+                ensure_topics(its)
+                publish(its, events)
+                rates[name].append(await run_sink(its, count, node))
             else:
-                rates[name].append(await asyncio.to_thread(bare_loop, settings, requests, count, node))
-            await client.indices.refresh(index=alias_name(CUSTOMERS, settings))
-            found = (await client.count(index=alias_name(CUSTOMERS, settings)))["count"]
+                lines = [bulk_lines(alias_name(CUSTOMERS, its), CUSTOMERS, event) for event in events]
+                requests = [
+                    b"".join(lines[at : at + DOCUMENTS_A_REQUEST]) for at in range(0, count, DOCUMENTS_A_REQUEST)
+                ]
+                rates[name].append(await asyncio.to_thread(bare_loop, its, requests, count, node))
+            await client.indices.refresh(index=alias_name(CUSTOMERS, its))
+            found = (await client.count(index=alias_name(CUSTOMERS, its)))["count"]
             if found != count:
                 raise RuntimeError(f"{name}: the index holds {found:,} documents of {count:,}")
+            await client.indices.delete(index=index_name(CUSTOMERS, its))
     return rates
 
 
@@ -168,7 +172,6 @@ def main() -> None:
             elasticsearch_url=servers.addresses["ELASTICSEARCH_URL"],
         )
         node = psutil.Process(servers.pid("elasticsearch"))
-        ensure_topics(settings)
         rates = run_in_loop(measure(settings, arguments.records, arguments.rounds, node))
     figures = figures_of(arguments.records, rates)
     record("elasticsearch_sink", figures, arguments.results)
