@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import structlog
-from confluent_kafka.admin import AdminClient
 from elasticsearch import AsyncElasticsearch
 from fastapi import Depends, Request
 from redis.asyncio import Redis
@@ -18,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import read_engine, reading
 from api.single_flight import SingleFlight
-from runtime.kafka.topic_admin import admin_client
+from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import VersionedCache
 from stores.outages import Unavailable
@@ -73,7 +72,7 @@ class Clients:
     redis: Redis | None
     cache: VersionedCache | None
     elasticsearch: AsyncElasticsearch | None
-    kafka: AdminClient
+    kafka: LastingAdmin
     redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
     elasticsearch_breaker: Breaker = field(default_factory=lambda: Breaker("elasticsearch"))
     record_loads: SingleFlight[bytes] = field(default_factory=SingleFlight)
@@ -116,7 +115,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     engine = read_engine(settings)
     try:
         await _fill_pool(engine, settings.database_pool_min)
-        yield Clients(settings, engine, redis, cache, elasticsearch, admin_client(settings))
+        yield Clients(settings, engine, redis, cache, elasticsearch, LastingAdmin(settings))
     finally:
         await engine.dispose()
         if redis:

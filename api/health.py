@@ -191,5 +191,5 @@ async def _ask(clients: Clients, store: Store) -> str | None:
             if health["status"] == "red":
                 raise Unavailable(store, "the cluster's status is red: some shards are not allocated")
         case "kafka":
-            await asyncio.to_thread(clients.kafka.list_topics, timeout=PROBE_SECONDS)
+            await asyncio.to_thread(clients.kafka.ask, lambda kafka: kafka.list_topics(timeout=PROBE_SECONDS))
     return None

@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from runtime.kafka.clients import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer, consumer_config
+from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
 from sinks.sink import Message
 
@@ -29,8 +30,13 @@ _LOST_PLACE = {
 }
 
 REJOIN_SECONDS = 60.0
-"""Without an answer of the group for so long, a member whose partitions were taken away joins once more, if the broker
-answers: after one was away, librdkafka (2.16) may wait for ever for what it has asked."""
+"""A member that has asked for partitions, or for where it was in them, and hears nothing for so long joins once more if
+the broker answers: after one was away, librdkafka (2.16) may wait for ever for what it has asked."""
+
+ANSWER_SECONDS = 2.0
+
+ASK_AGAIN_SECONDS = 5.0
+"""Pause after a broker has not answered such a member."""
 
 FENCES = 5
 FENCES_WITHIN_SECONDS = 60.0
@@ -60,6 +66,7 @@ class GroupConsumer:
     """
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
+        self._settings = settings
         self._config = consumer_config(
             settings,
             group,
@@ -83,8 +90,12 @@ class GroupConsumer:
         self._troubles: set[str] = set()
         self._fenced = False
         self._stranded = False
-        self._lost_at: float | None = None
-        """When partitions were taken away, until the group has told which ones are ours now."""
+        self._joined = False
+        """The group has told which partitions are ours, and has taken none away since."""
+        self._unheard: set[tuple[str, int]] = set()
+        """Partitions that were given and have brought neither a record nor their end since."""
+        self._silent_since: float | None = None
+        """Since when every poll has brought nothing, while the group or a partition owes an answer."""
         self._given: list[TopicPartition] = []
         self._fences: list[float] = []
         self._polling = threading.Lock()
@@ -250,12 +261,12 @@ class GroupConsumer:
         self._carried += messages
 
     def _consume(self, count: int, seconds: float) -> list[Message]:
-        if self._lost_at is not None and time.monotonic() > self._lost_at + REJOIN_SECONDS:
-            self._lost_at = time.monotonic()
+        began, messages = time.monotonic(), []
+        if self._silent_since is not None and began > self._silent_since + REJOIN_SECONDS:
             self._stranded = self._stranded or self._broker_answers()
+            self._silent_since = began + ASK_AGAIN_SECONDS - REJOIN_SECONDS
         if self._fenced or self._stranded:
             self._join_again()
-        began, messages = time.monotonic(), []
         consumed: list[Message] = self._open_consumer().consume(count, seconds)
         # A partition that was paused when it was taken away is still paused when it is given back.
         given, self._given = [one for one in self._given if one.topic not in self._aside], []
@@ -277,12 +288,18 @@ class GroupConsumer:
                 self._stranded |= message.topic() is None
         if messages:
             self._troubles &= {"commit"}
+        unheard = not self.held and any(topic not in self._aside for topic, _ in self._unheard)
+        if messages or (self._joined and not unheard):
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = began
         self._poll_began = began
         return self._without_those_aside(messages)
 
     def _note_position(self, message: Message) -> None:
         """Note that all before a record, or before the end, which comes in its place, has been handed out."""
         place, at_the_end = (message.topic(), message.partition()), message.error() is not None
+        self._unheard.discard(place)
         position = message.offset() + (not at_the_end)
         if place[0] in self._aside:
             self._left_at.setdefault(place, message.offset())
@@ -291,7 +308,8 @@ class GroupConsumer:
 
     def _broker_answers(self) -> bool:
         try:
-            self._open_consumer().list_topics(self._topics[0], timeout=1.0)
+            # By a client of its own: ours may have lost its brokers for good, see LastingAdmin.
+            admin_client(self._settings).list_topics(self._topics[0], timeout=ANSWER_SECONDS)
         except KafkaException:
             return False
         return True
@@ -307,7 +325,7 @@ class GroupConsumer:
             self._carried, self.held, self.assigned = [], False, ()
             self._uncommitted, self._behind, self._position, self._left_at = {}, {}, {}, {}
             self._fenced = self._stranded = False
-            self._lost_at, self._given = time.monotonic(), []
+            self._joined, self._unheard, self._silent_since, self._given = False, set(), None, []
             self.open()
 
     def _note_fence(self, member: str) -> None:
@@ -324,18 +342,21 @@ class GroupConsumer:
     def _on_change(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
-        self._lost_at = None
+        places = {(p.topic, p.partition) for p in partitions}
+        self._joined = True
+        self._unheard |= places
         self._given += partitions
-        self.assigned = tuple(sorted({*self.assigned, *((p.topic, p.partition) for p in partitions)}))
+        self.assigned = tuple(sorted(places.union(self.assigned)))
         log.info("partitions_assigned", count=len(partitions), total=len(self.assigned))
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return  # one that was left behind closes
-        self._lost_at = time.monotonic()
+        self._joined = False
         gone = {(p.topic, p.partition) for p in partitions}
         self._given = [one for one in self._given if (one.topic, one.partition) not in gone]
         self.assigned = tuple(place for place in self.assigned if place not in gone)
+        self._unheard -= gone
         # Their messages in hand come to the new owner; carrying them on here would only write them twice.
         self._carried = [m for m in self._carried if (m.topic(), m.partition()) not in gone]
         for place in gone:

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import TopicMetadata
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import QUIET, READ_COMMITTED, reason
+from runtime.kafka.clients import QUIET, READ_COMMITTED, close_consumer, reason
 from runtime.settings import Settings
 
 Coordinates = tuple[str, int, int]
@@ -90,6 +90,9 @@ class RawLookup:
                 consumer.unassign()
                 consumer.list_topics(timeout=ANSWER_SECONDS)  # was it Kafka that went away?
         except KafkaException as error:
+            # It may be the client that has lost its brokers for good: see LastingAdmin.
+            self._consumer = None
+            close_consumer(consumer, 0)
             address = self._settings.kafka_bootstrap_servers
             raise DeliveryFailed(
                 f"cannot read raw records from Kafka at {address}: {reason(error)}; `headrace status` says what is down"

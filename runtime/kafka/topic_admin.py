@@ -6,6 +6,7 @@ Blocking, but for `watch_topics`; call it from a thread in async code.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
@@ -17,6 +18,8 @@ from schemas.topics import Topic, all_topics
 
 Place = tuple[str, int]
 """A physical topic and a partition."""
+
+T = TypeVar("T")
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 LOOK_TIMEOUT_SECONDS = 4.0
@@ -51,6 +54,27 @@ until_settled = retry(
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client; connects on first use."""
     return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+
+
+class LastingAdmin:
+    """An admin client for a process that lives on. Connects on first use; any thread may ask.
+
+    One that has failed is replaced. A broker that is fenced for a moment lists no brokers at all, and librdkafka (2.16,
+    its issue 5301) may then have none left to ask, for good.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: AdminClient | None = None
+
+    def ask(self, question: Callable[[AdminClient], T]) -> T:
+        """Answer of the question. Blocking as long as the question is. Raises KafkaException."""
+        client = self._client = self._client or admin_client(self._settings)
+        try:
+            return question(client)
+        except KafkaException:
+            self._client = None
+            raise
 
 
 def ensure_topics(settings: Settings) -> list[str]:
@@ -206,11 +230,11 @@ async def watch_topics(
     `rewind` is to commit the first offset of the partitions of those that it is given: a rebalance may have committed
     the old position for the new topic. Raises TopicRecreated then.
     """
-    admin = admin_client(settings)
+    admin = LastingAdmin(settings)
     known: dict[str, str] = {}
     while True:
         try:
-            now = await asyncio.to_thread(topic_ids, admin, topics)
+            now = await asyncio.to_thread(admin.ask, lambda client: topic_ids(client, topics))
         except KafkaException:
             now = known
         if recreated := sorted(name for name in known if known[name] != now[name]):

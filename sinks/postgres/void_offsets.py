@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from runtime.errors import Backpressure
 from runtime.kafka.clients import reason
 from runtime.kafka.holes import HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
-from runtime.kafka.topic_admin import Place, admin_client, end_offsets, list_offsets, topic_ids
+from runtime.kafka.topic_admin import LastingAdmin, Place, end_offsets, list_offsets, topic_ids
 from runtime.settings import Settings
 from sinks.postgres.connection import Connection, SinkConnection
 from stores.coverage import cover_void, joining
@@ -55,7 +55,7 @@ class VoidOffsets:
         self._settings = settings
         self._reader = HoleReader(settings)
         self._connection = SinkConnection(settings)
-        self._admin: AdminClient | None = None
+        self._admin = LastingAdmin(settings)
         self._one_at_a_time = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._parts: Counter[Place] = Counter()
@@ -84,11 +84,8 @@ class VoidOffsets:
         """Read and cover the holes that were there the last time too. Raises KafkaException and what asyncpg raises."""
         topics = list(raw_topics(self._settings))
         ends = await asyncio.to_thread(end_offsets, self._settings, topics)
-        begins = await asyncio.to_thread(
-            list_offsets,
-            self._kafka(),
-            {place: OffsetSpec.earliest() for place in ends},  # type: ignore[no-untyped-call]
-        )
+        earliest = {place: OffsetSpec.earliest() for place in ends}  # type: ignore[no-untyped-call]
+        begins = await asyncio.to_thread(self._admin.ask, lambda client: list_offsets(client, earliest))
         covered = await self._coverage(connection, topics)
         lasting: dict[Place, tuple[OffsetRanges, OffsetRanges]] = {}
         for at, end in ends.items():
@@ -175,8 +172,4 @@ class VoidOffsets:
         }
 
     async def _topic_id(self, topic: str) -> str:
-        return (await asyncio.to_thread(topic_ids, self._kafka(), [topic]))[topic]
-
-    def _kafka(self) -> AdminClient:
-        self._admin = self._admin or admin_client(self._settings)
-        return self._admin
+        return (await asyncio.to_thread(self._admin.ask, lambda client: topic_ids(client, [topic])))[topic]

@@ -1,5 +1,6 @@
 """The consumer's side of a sink, on a real broker."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,15 +107,62 @@ def test_partitions_that_come_back_after_the_store_is_there_again_are_read(pipel
         eventually(all_are_read, what="a record of each partition", within=20)
 
 
-def test_a_member_that_hears_nothing_of_its_group_joins_once_more(pipeline_settings: Settings) -> None:
+def test_a_member_whose_first_join_is_not_answered_joins_once_more(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.group_consumer.REJOIN_SECONDS", 1.0)
+    busy = Consumer(consumer_config(pipeline_settings, GROUP, **{"group.instance.id": "busy"}))
+    busy.subscribe([pipeline_settings.named(TOPIC)])
+    eventually(lambda: busy.poll(0.1) or busy.assignment(), what="another has all partitions, and answers no more")
     with consumer_on(pipeline_settings) as consumer, structlog.testing.capture_logs() as logs:
-        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
-        consumer._lost_at = time.monotonic() - REJOIN_SECONDS
-        consumer.poll()
-        assert "stranded" in [line["event"] for line in logs]
+        eventually(
+            lambda: consumer.poll().messages or "stranded" in [line["event"] for line in logs],
+            what="it joins once more",
+        )
+        monkeypatch.setattr("sinks.group_consumer.REJOIN_SECONDS", REJOIN_SECONDS)
+        busy.close()
         publish(pipeline_settings, TOPIC, change("C1", 1))
         eventually(lambda: consumer.poll().messages, what="the record")
-        assert consumer._lost_at is None
+
+
+def test_a_member_whose_partitions_say_nothing_joins_once_more(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with consumer_on(pipeline_settings) as consumer, structlog.testing.capture_logs() as logs:
+        eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined")
+        consumer._open_consumer().pause(consumer._open_consumer().assignment())
+        consumer._unheard = set(consumer.assigned)
+        monkeypatch.setattr("sinks.group_consumer.REJOIN_SECONDS", 1.0)
+        eventually(
+            lambda: consumer.poll().messages or "stranded" in [line["event"] for line in logs],
+            what="it joins once more",
+        )
+        publish(pipeline_settings, TOPIC, change("C1", 1))
+        eventually(lambda: consumer.poll().messages, what="the record")
+
+
+def test_a_member_without_a_partition_stands_by(pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sinks.group_consumer.REJOIN_SECONDS", 1.0)
+    members = [
+        GroupConsumer(pipeline_settings.model_copy(update={"worker_id": str(number)}), GROUP, [TOPIC])
+        for number in range(pipeline_settings.topic_partitions + 1)
+    ]
+
+    def each_has_its_share() -> bool:
+        for member in members:
+            member.poll()
+        shares = sorted(len(member.assigned) for member in members)
+        return all(member._joined for member in members) and shares == [0, *[1] * pipeline_settings.topic_partitions]
+
+    with contextlib.ExitStack() as stack, structlog.testing.capture_logs() as logs:
+        for member in members:
+            stack.callback(member.close)
+            member.open()
+        eventually(each_has_its_share, what="each has one partition, and the last has none")
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:
+            each_has_its_share()
+        assert "stranded" not in [line["event"] for line in logs]
 
 
 def test_a_member_does_not_join_once_more_while_the_broker_is_away(
@@ -125,7 +173,7 @@ def test_a_member_does_not_join_once_more_while_the_broker_is_away(
         servers.stop("kafka")
         try:
             with structlog.testing.capture_logs() as logs:
-                consumer._lost_at = time.monotonic() - REJOIN_SECONDS
+                consumer._silent_since = time.monotonic() - REJOIN_SECONDS
                 consumer.poll()
             assert "stranded" not in [line["event"] for line in logs], logs
         finally:
