@@ -23,7 +23,6 @@ RATIOS = {
     "csv_vs_bare_produce": ("csv_source", "source_to_produce"),
     "cached_read_vs_hello": ("reads", "cached_to_hello"),
     "page_vs_hello": ("reads", "page_to_hello"),
-    "elasticsearch_vs_ndjson": ("elasticsearch_sink", "sink_to_ndjson"),
     "search_vs_elasticsearch": ("reads", "search_to_elasticsearch"),
     "whole_cpu_us_per_record": ("whole", "cpu_us_per_record"),
     "whole_records_per_s": ("whole", "records_per_second"),
