@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from runtime.kafka.topic_admin import watch_topics
+from runtime.kafka.topic_admin import TopicRecreated, watch_topics
 from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
@@ -85,7 +85,7 @@ class Runner(Generic[Batch]):
     """Runs one sink. `stop` may be called at any time from the event loop's thread."""
 
     def __init__(self, sink: Sink[Batch], settings: Settings) -> None:
-        group = sink_named(sink.name).group
+        self._group = group = sink_named(sink.name).group
         self._sink = sink
         self._settings = settings
         self._topics = topics_read_by(group)
@@ -120,10 +120,16 @@ class Runner(Generic[Batch]):
         watch = watch_topics(self._settings, physical, self._rewind)
         told = {"sink": self._sink.name, "consequence": "it comes again after the restart"}
         try:
-            await run_and_drain(self._loop(), self._stopping, watch, **told)
-        finally:
-            await self._sink.close()
-            await asyncio.to_thread(self._consumer.close, LEAVE_SECONDS)
+            try:
+                await run_and_drain(self._loop(), self._stopping, watch, **told)
+            finally:
+                await self._sink.close()
+                await asyncio.to_thread(self._consumer.close, LEAVE_SECONDS)
+        except TopicRecreated as error:
+            from runtime.kafka.group_members import start_over  # here, since aiokafka takes long to load
+
+            await start_over(self._settings, self._group, error.topics)
+            raise
         log.info("sink_stopped", sink=self._sink.name, records=self._state.records)
 
     async def _loop(self) -> None:

@@ -251,7 +251,8 @@ class BatchConsumer(driver.Consumer):
 
     async def rewind(self, topics: Collection[str]) -> None:
         """Commit the first offset of every partition of these topics that is assigned; what is read stays as it is."""
-        await self._commit({tp: 0 for tp in self.assignment() if tp.topic in topics})
+        if first := {tp: 0 for tp in self.assignment() if tp.topic in topics}:
+            await self._commit(first)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keep no account of gaps: it would grow with every batch and nothing reads it."""

@@ -15,11 +15,12 @@ from confluent_kafka import KafkaException
 
 from runtime.health import HealthServer
 from runtime.kafka.clients import reason
-from runtime.kafka.topic_admin import ensure_topics, watch_topics
+from runtime.kafka.group_members import start_over
+from runtime.kafka.topic_admin import TopicRecreated, ensure_topics, watch_topics
 from runtime.memory import share_memory_among_threads
 from runtime.settings import Settings
 from stores.epochs import raw_topics
-from stream_processors.app import OUTSTANDING_BYTES, create_app, output_producer
+from stream_processors.app import GROUP, OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
 from stream_processors.confirmations import Confirmations
 from stream_processors.normalizer import NormalizerStage
@@ -109,6 +110,8 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
                 await asyncio.wait_for(app.stop(), DRAIN_SECONDS)
             except TimeoutError:
                 error = TimeoutError(f"not drained within {DRAIN_SECONDS:g} s; what was in work comes again")
+        if isinstance(error, TopicRecreated):
+            await start_over(settings, GROUP, error.topics)
         if error is not None:
             _end_at_once(error)
         starting.cancel()

@@ -1,5 +1,7 @@
 """A topic that is deleted and created again."""
 
+from collections.abc import Callable
+
 from confluent_kafka.admin import AdminClient
 
 from runtime.kafka.clients import QUIET
@@ -8,11 +10,12 @@ from runtime.settings import Settings
 from tests.waiting import eventually
 
 
-def recreate(settings: Settings, topic: str) -> None:
-    """As `kafka-topics --delete` and the next `headrace setup` do."""
+def recreate(settings: Settings, topic: str, away_until: Callable[[], object] = lambda: True) -> None:
+    """As `kafka-topics --delete` and, once `away_until` holds, the next `headrace setup` do."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
     before = incarnations(settings, [topic])
     admin.delete_topics([topic])[topic].result()
+    eventually(away_until, what="the topic has been away for long enough")
     eventually(lambda: topic in ensure_topics(settings), what="the topic is recreated")
 
     def another() -> bool:

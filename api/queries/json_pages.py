@@ -82,18 +82,19 @@ def _query(dataset: Dataset, *, by_key: bool) -> str | None:
 
 def _written(column: Column[Any], *, cut: bool) -> str | None:
     """The column as the record's JSON takes it, None for a type of which that is not known."""
-    name = f'"{column.name}"'
+    bare = f'"{column.name}"'
+    name = f'"{column.table.name}".{bare}'
     if isinstance(column.type, DateTime):
         # The connection's time zone is UTC. Without a fraction where there is none.
         form = 'YYYY-MM-DD"T"HH24:MI:SS'
         whole, with_fraction = f"""to_char({name}, '{form}"Z"')""", f"""to_char({name}, '{form}.US"Z"')"""
         endless = f"WHEN NOT isfinite({name}) THEN 'infinity'"
         return (
-            f"CASE {endless} WHEN date_trunc('second', {name}) = {name} THEN {whole} ELSE {with_fraction} END AS {name}"
+            f"CASE {endless} WHEN date_trunc('second', {name}) = {name} THEN {whole} ELSE {with_fraction} END AS {bare}"
         )
     if cut:
         beginning = f"left({name}, {LISTED_CHARACTERS}) || '{CUT}'"
-        return f"CASE WHEN char_length({name}) > {LISTED_CHARACTERS} THEN {beginning} ELSE {name} END AS {name}"
+        return f"CASE WHEN char_length({name}) > {LISTED_CHARACTERS} THEN {beginning} ELSE {name} END AS {bare}"
     return name if isinstance(column.type, (*_AS_IT_IS, NUMERIC)) else None
 
 

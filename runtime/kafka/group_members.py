@@ -6,8 +6,9 @@ this (LeaveGroup by instance id, KIP-345, version 3 of the protocol), so it is d
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+import structlog
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
@@ -18,6 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from runtime.kafka.clients import QUIET
@@ -25,6 +27,8 @@ from runtime.settings import Settings
 from schemas.topics import all_topics
 
 TIMEOUT_SECONDS = 10.0
+
+log = structlog.get_logger()
 
 UNKNOWN_MEMBER = ""
 """The member id of an operator, who knows the instance only."""
@@ -82,6 +86,25 @@ async def remove_members(settings: Settings, group: str, worker_ids: Sequence[st
                 await asyncio.sleep(0.2)
     finally:
         await client.close()
+
+
+async def start_over(settings: Settings, group: str, topics: Collection[str]) -> None:
+    """Take this process out of the group, and put the group back to the first record of these physical topics.
+
+    For topics that were away for a while. Whoever comes back within its session is only handed the partitions that it
+    had, and theirs may not be among them; nor can their position be committed by a member without them. While others
+    are in the group the broker refuses the second part: they have the partitions, and rewind them. Logs what fails.
+    """
+    name = settings.named(group)
+    try:
+        await remove_members(settings, group, [settings.worker_id])
+        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+        found = (await asyncio.to_thread(admin.list_topics, timeout=TIMEOUT_SECONDS)).topics
+        first = [TopicPartition(topic, partition, 0) for topic in topics for partition in found[topic].partitions]
+        altered = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(name, first)])
+        await asyncio.to_thread(altered[name].result, TIMEOUT_SECONDS)
+    except (KafkaError, KafkaException, OSError, TimeoutError) as error:
+        log.warning("not_started_over", group=group, topics=sorted(topics), reason=repr(error))
 
 
 def end_memberships(settings: Settings) -> None:

@@ -218,8 +218,12 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
 class TopicRecreated(Exception):
     """A topic was deleted and made again: the process must start again, and read it from its first record on.
 
-    It would go on at its old position, behind new records.
+    It would go on at its old position, behind new records. Before it ends it is to `start_over` in its group.
     """
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(topics)}: deleted and recreated; starting again from the first record")
+        self.topics = topics
 
 
 async def watch_topics(
@@ -239,7 +243,7 @@ async def watch_topics(
             now = known
         if recreated := sorted(name for name in known if known[name] != now[name]):
             await rewind(recreated)
-            raise TopicRecreated(f"{', '.join(recreated)}: deleted and recreated; starting again from the first record")
+            raise TopicRecreated(recreated)
         known = now
         await asyncio.sleep(WATCH_SECONDS)
 

@@ -76,6 +76,23 @@ def test_a_topic_that_is_recreated_under_running_workers_loses_nothing(
     assert sum(row.covered for row in after) == 100
 
 
+def test_a_topic_that_a_sink_has_missed_for_a_while_is_read_when_it_is_there_again(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
+    """A static member that comes back within its session is handed what it had, without the topic that was away."""
+    settings, raw = pipeline_settings, pipeline_settings.named(RAW)
+    with Pipeline(settings, tmp_path, ROLES) as pipeline:
+        publish(settings, [customer(1, "old")])
+        eventually(lambda: settled(settings) and stored(settings, "old") == 1, what="the old epoch is stored")
+        recreate(settings, raw, away_until=lambda: pipeline["sink landing"].logged("partitions_revoked"))
+        publish(settings, [customer(2, "new")])
+        for role in ("normalizer", "sink landing"):
+            eventually(lambda role=role: pipeline[role].exit_code, what=f"{role} ends, and the supervisor starts it")  # type: ignore[misc]
+            pipeline[role].start()
+        eventually(lambda: stored(settings, "new") == 1, what="the new epoch is stored")
+        eventually(lambda: value(settings, "SELECT count(*) FROM raw_api_data") == 2, what="it is landed")
+
+
 def test_partitions_are_added_and_the_newest_record_of_each_key_holds(
     pipeline_settings: Settings, tmp_path: Path
 ) -> None:

@@ -111,6 +111,8 @@ async def test_cache_entries_that_do_not_follow_their_rows_are_named_and_right_o
         await fill(cache, "C0", versions["C0"], b"{}")
         await fill(cache, "C1", versions["C1"] - 1, b"{}")
         await fill(cache, "C2", 0, ABSENT)
+        for key in ("C3", "C4", "DELETED"):
+            await cache.get_or_lease("customers", key)  # somebody reads: only then a floor is kept
         await cache.invalidate([Invalidation("customers", "C3", versions["C3"] + 1)])
         await cache.invalidate([Invalidation("customers", "C4", versions["C4"] - 1)])
         await fill(cache, "GONE", 1, b"{}")
