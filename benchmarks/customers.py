@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -46,6 +47,18 @@ LAST_NAMES = (
 )
 STREETS = ("Long Street", "Mill Lane", "Rue des Écoles", "Hauptstraße", "Via Roma", "Station Road", "High Street")
 TOWNS = ("Springfield", "Zürich", "Łódź", "Lyon", "Porto", "Graz", "Leeds", "Bergen", "Salem", "Dover")
+
+
+class Raw(NamedTuple):
+    """A consumed record as the normalizer reads it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
 
 
 def customers(count: int, tag: str, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:

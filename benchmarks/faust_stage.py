@@ -28,6 +28,7 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.customers import Raw
 from benchmarks.results import RESULTS, record, spread
 from runtime.kafka.clients import consumer_config, producer_config
 from runtime.kafka.topic_admin import ensure_topics
@@ -58,18 +59,6 @@ class Figures(NamedTuple):
     cpu_microseconds: float
     """Processor time per record, of the contender's process alone: what a busy machine distorts least."""
     peak_megabytes: float
-
-
-class Raw(NamedTuple):
-    """A consumed record as the normalizer reads it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 @cli.callback(invoke_without_command=True)

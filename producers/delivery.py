@@ -17,14 +17,11 @@ from producers.source import Source, SourceBatch, SourceRecord
 from producers.text.found_encoding import TextEncoding
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import delivery_error
-from runtime.kafka.confirmed import patient_producer
+from runtime.kafka.confirmed import BY_KEY, patient_producer
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
 log = structlog.get_logger()
-
-ANY_PARTITION = -1
-"""The partitioner chooses, by the key."""
 
 POLL_SECONDS = 0.1
 PROGRESS_EVERY_SECONDS = 0.1
@@ -112,7 +109,7 @@ class Delivery:
         if brought_along:
             headers = [*brought_along, *headers]
         try:
-            self._producer.produce(self.topic, value, key, ANY_PARTITION, self._on_delivery, headers=headers)
+            self._producer.produce(self.topic, value, key, BY_KEY, self._on_delivery, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:

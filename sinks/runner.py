@@ -6,7 +6,6 @@ At-least-once delivery meets idempotent writes: the effect is exactly once.
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from runtime.kafka.topic_admin import TopicRecreated, watch_topics
+from runtime.memory import spare_the_collector
 from runtime.settings import Settings
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
@@ -73,10 +73,7 @@ class _Written:
 
 def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
-    # A batch is some ten thousand small objects that are in no circle: to look for circles after every 700 took a
-    # quarter of the time.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    spare_the_collector()
     runner = Runner(sink, settings)
     run_until_signal(runner.run, runner.stop, runner.health, settings)
 

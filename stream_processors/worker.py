@@ -1,7 +1,6 @@
 """Runs the normalizer as a process: start, watch, drain on a signal, end at once when something is lost."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,7 +16,7 @@ from runtime.health import HealthServer
 from runtime.kafka.clients import reason
 from runtime.kafka.group_members import start_over
 from runtime.kafka.topic_admin import TopicRecreated, ensure_topics, watch_topics
-from runtime.memory import share_memory_among_threads
+from runtime.memory import share_memory_among_threads, spare_the_collector
 from runtime.settings import Settings
 from stores.epochs import raw_topics
 from stream_processors.app import GROUP, OUTSTANDING_BYTES, create_app, output_producer
@@ -91,7 +90,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     health = WorkerHealth(app, producer, confirmations, counts)
     with HealthServer(settings.health_port, health.details):
         app.in_worker = True
-        _spare_the_collector()
+        spare_the_collector()
         serving = ending.watch(confirmations.serve(producer))
         starting = ending.watch(app.start())
 
@@ -140,12 +139,6 @@ async def _until_crashed(app: faust.App) -> None:
     await app.wait_until_stopped()
     if app.crashed:
         raise app.crash_reason or RuntimeError("the Faust app crashed without a reason")
-
-
-def _spare_the_collector() -> None:
-    """Batches of records live briefly and form no cycles; looking for some in them costs a twentieth of the time."""
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 def _end_at_once(error: BaseException) -> NoReturn:

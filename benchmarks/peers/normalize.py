@@ -21,18 +21,16 @@ import msgspec
 import typer
 from confluent_kafka.admin import AdminClient
 
-from benchmarks.customers import customers
+from benchmarks.customers import Raw, customers
 from benchmarks.peers.installing import interpreter, java_command
 from benchmarks.peers.racing import (
     HEADERS,
     Failed,
     Race,
-    as_row,
-    compared,
     end_of,
+    measure,
     publish_customers,
     records_of,
-    run_all,
     running,
     watch,
 )
@@ -90,18 +88,11 @@ def main(
     """Measure, print, and keep the figures. Exit code 1 when ours failed."""
     chosen = {name: one for name, one in CANDIDATES.items() if not only or name in only}
     runs = {name: partial(run, name, one, max(int(records * one.share), 1000)) for name, one in chosen.items()}
-    races, left_out = run_all(runs, rounds, lambda line: typer.echo(line, err=True))
-    figures = {
-        "rounds": rounds,
-        "records": records,
-        "rows": {name: as_row(known, "records_per_second") for name, known in races.items()},
-        "left_out": left_out,
-        **compared(races, OURS),
-    }
+    figures = measure(runs, rounds, records, "records_per_second", OURS)
     record("peers_normalize", figures, results)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
-    raise typer.Exit(1 if OURS in left_out else 0)
+    raise typer.Exit(1 if OURS in figures["left_out"] else 0)
 
 
 def run(name: str, candidate: Candidate, records: int) -> Race:
@@ -135,22 +126,12 @@ def variables(settings: Settings, form: str = "envelope") -> dict[str, str]:
     }
 
 
-class _Raw(NamedTuple):
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-
-
 _normalize = RecordNormalizer(CUSTOMERS).normalize
 
 
 def as_normalized(topic: str, partition: int, offset: int, key: bytes, value: bytes) -> Normalized:
     """A customer as our normalizer makes it, with an envelope. Raises ValueError for one that is refused."""
-    outcome = _normalize(_Raw(topic, partition, offset, int(time.time() * 1000), key, value, HEADERS), 0)
+    outcome = _normalize(Raw(topic, partition, offset, int(time.time() * 1000), key, value, HEADERS), 0)
     if not isinstance(outcome, Normalized):
         raise ValueError(f"a customer of the benchmark is refused: {outcome}")  # noqa: TRY004 (of a value)
     return outcome

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,6 +223,20 @@ def run_all(
                 races[name].append(race)
                 say(f"{name}, round {number + 1}: {race.per_second:,.0f}/s, {race.cpu_us:.1f} µs a record")
     return {name: known for name, known in races.items() if known and name not in left_out}, left_out
+
+
+def measure(
+    candidates: Mapping[str, Callable[[], Race]], rounds: int, records: int, unit: str, ours: str
+) -> dict[str, Any]:
+    """Figures of all candidates, their rates called `unit`, and who was left out. Tells its progress on stderr."""
+    races, left_out = run_all(candidates, rounds, lambda line: print(line, file=sys.stderr))
+    return {
+        "rounds": rounds,
+        "records": records,
+        "rows": {name: as_row(known, unit) for name, known in races.items()},
+        "left_out": left_out,
+        **compared(races, ours),
+    }
 
 
 def publishable(reason: str) -> str:

@@ -31,7 +31,7 @@ from benchmarks.customers import customers
 from benchmarks.peers import connect
 from benchmarks.peers.installing import interpreter
 from benchmarks.peers.normalize import CUSTOMERS, PROGRAMS, as_normalized, delete_topics, expected, variables
-from benchmarks.peers.racing import Failed, Race, as_row, compared, produce, run_all, running, watch
+from benchmarks.peers.racing import Failed, Race, measure, produce, running, watch
 from benchmarks.results import RESULTS, record
 from local_stack.servers import start_servers
 from runtime.kafka.clients import producer_config
@@ -89,18 +89,11 @@ def main(
     """Measure, print, and keep the figures. Exit code 1 when ours failed."""
     chosen = {name: one for name, one in CANDIDATES.items() if not only or name in only}
     runs = {name: partial(run, name, one, max(int(records * one.share), 1000)) for name, one in chosen.items()}
-    races, left_out = run_all(runs, rounds, lambda line: typer.echo(line, err=True))
-    figures = {
-        "rounds": rounds,
-        "records": records,
-        "rows": {name: as_row(known, "rows_per_second") for name, known in races.items()},
-        "left_out": left_out,
-        **compared(races, OURS),
-    }
+    figures = measure(runs, rounds, records, "rows_per_second", OURS)
     record("peers_store", figures, results)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
-    raise typer.Exit(1 if OURS in left_out else 0)
+    raise typer.Exit(1 if OURS in figures["left_out"] else 0)
 
 
 def run(name: str, candidate: Candidate, records: int) -> Race:

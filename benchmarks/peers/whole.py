@@ -30,7 +30,7 @@ from pydantic import SecretStr
 from benchmarks.peers import connect
 from benchmarks.peers.installing import java_command
 from benchmarks.peers.normalize import CUSTOMERS, JVM, PROGRAMS, variables
-from benchmarks.peers.racing import Failed, Race, as_row, compared, publish_customers, run_all, running, watch
+from benchmarks.peers.racing import Failed, Race, measure, publish_customers, running, watch
 from benchmarks.peers.store import ask, check, prepare
 from benchmarks.results import RESULTS, record
 from local_stack.addresses import assign_ports
@@ -80,18 +80,11 @@ def main(
     """Measure, print, and keep the figures. Exit code 1 when ours failed."""
     chosen = {name: one for name, one in CANDIDATES.items() if not only or name in only}
     runs = {name: partial(run, name, one, records) for name, one in chosen.items()}
-    races, left_out = run_all(runs, rounds, lambda line: typer.echo(line, err=True))
-    figures = {
-        "rounds": rounds,
-        "records": records,
-        "rows": {name: as_row(known, "records_per_second") for name, known in races.items()},
-        "left_out": left_out,
-        **compared(races, OURS),
-    }
+    figures = measure(runs, rounds, records, "records_per_second", OURS)
     record("peers_whole", figures, results)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(figures)).decode())
-    raise typer.Exit(1 if OURS in left_out else 0)
+    raise typer.Exit(1 if OURS in figures["left_out"] else 0)
 
 
 def run(name: str, commands: Commands, records: int) -> Race:

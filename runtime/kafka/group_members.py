@@ -20,9 +20,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from runtime.kafka.clients import QUIET
+from runtime.kafka.topic_admin import admin_client, partition_counts
 from runtime.settings import Settings
 from schemas.topics import all_topics
 
@@ -98,9 +97,9 @@ async def start_over(settings: Settings, group: str, topics: Collection[str]) ->
     name = settings.named(group)
     try:
         await remove_members(settings, group, [settings.worker_id])
-        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
-        found = (await asyncio.to_thread(admin.list_topics, timeout=TIMEOUT_SECONDS)).topics
-        first = [TopicPartition(topic, partition, 0) for topic in topics for partition in found[topic].partitions]
+        counts = await asyncio.to_thread(partition_counts, settings)
+        first = [TopicPartition(topic, number, 0) for topic in topics for number in range(counts.get(topic, 0))]
+        admin = admin_client(settings)
         altered = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(name, first)])
         await asyncio.to_thread(altered[name].result, TIMEOUT_SECONDS)
     except (KafkaError, KafkaException, OSError, TimeoutError) as error:
@@ -114,7 +113,7 @@ def end_memberships(settings: Settings) -> None:
     Raises KafkaException, and what `remove_members` raises.
     """
     groups = sorted({group for topic in all_topics() for group in topic.read_by})
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    admin = admin_client(settings)
     described = admin.describe_consumer_groups([settings.named(group) for group in groups])
     for group in groups:
         prefix = f"{settings.named(group)}-"

@@ -4,7 +4,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer
 
-from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, clean
 
 
 def main() -> None:

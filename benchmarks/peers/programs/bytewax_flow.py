@@ -5,7 +5,8 @@ from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSourceMessage
 from bytewax.connectors.kafka import operators as kafka
 from bytewax.dataflow import Dataflow
 
-from benchmarks.peers.programs.rules import CLEAN, PRODUCER, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, PRODUCER, RAW, SERVERS, clean
 
 
 def normalize(m: KafkaSourceMessage[bytes | None, bytes | None]) -> KafkaSinkMessage[bytes | None, bytes | None]:

@@ -6,7 +6,8 @@ from typing import Any
 from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaMessage, KafkaPublishMessage
 
-from benchmarks.peers.programs.rules import CLEAN, GROUP, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, GROUP, RAW, SERVERS, clean
 
 broker = KafkaBroker(SERVERS, compression_type="lz4", linger_ms=5, acks="all", logger=None)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import faust
 
-from benchmarks.peers.programs.rules import CLEAN, GROUP, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, GROUP, RAW, SERVERS, clean
 
 
 def record(event: Any) -> Raw:

@@ -4,7 +4,8 @@ import os
 
 import pathway as pw
 
-from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, clean
 
 
 def main() -> None:

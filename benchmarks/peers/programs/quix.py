@@ -5,7 +5,8 @@ from typing import Any
 
 from quixstreams import Application, message_context
 
-from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, Raw, clean
+from benchmarks.customers import Raw
+from benchmarks.peers.programs.rules import CLEAN, GROUP, PRODUCER, RAW, SERVERS, clean
 
 
 def normalize(value: bytes, key: bytes, timestamp: int, headers: Any) -> bytes:

@@ -6,8 +6,8 @@ Read by interpreters that have none of our packages but msgspec, pydantic and co
 
 import os
 import sys
-from typing import Any, NamedTuple
 
+from benchmarks.customers import Raw
 from schemas.registry import dataset_named
 from stream_processors.normalize import Normalized, RecordNormalizer
 
@@ -21,18 +21,6 @@ PRODUCER = {"compression.type": "lz4", "linger.ms": 5, "acks": "all", "queue.buf
 """The same for every librdkafka producer here, ours included."""
 
 _normalize = RecordNormalizer(dataset_named("customers")).normalize
-
-
-class Raw(NamedTuple):
-    """A consumed record as the normalizer reads it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 def clean(record: Raw) -> Normalized:

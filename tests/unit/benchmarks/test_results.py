@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks.customers import customers
-from benchmarks.faust_stage import Raw
+from benchmarks.customers import Raw, customers
 from benchmarks.results import record
 from schemas.registry import dataset_named
 from stream_processors.normalize import Normalized, RecordNormalizer
