@@ -22,6 +22,7 @@ WRITE_SECONDS = Histogram(
 )
 WAITING = Gauge("headrace_sink_waiting_for_store", "1 while the store is down and partitions are paused", ["sink"])
 FAILURE_LIMIT = Gauge("headrace_sink_failure_limit_reached", "1 while too many records fail to go on", ["sink"])
+GONE = Counter("headrace_sink_records_gone", "Offsets that retention took before they were read", ["sink", "topic"])
 OUTCOMES = Counter("headrace_sink_outcomes", "Raw records by where they ended, and repeats", ["dataset", "outcome"])
 SCHEMA_DRIFT = Counter(
     "headrace_schema_drift", "Fields that a source gained, lost or retyped", ["dataset", "what", "breaking"]
@@ -40,6 +41,7 @@ class SinkState:
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
+        self._gone: dict[str, int] = {}
 
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
@@ -79,6 +81,11 @@ class SinkState:
         WAITING.labels(self._sink).set(state == Backpressure.state)
         FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
 
+    def gone(self, topic: str, offsets: int) -> None:
+        """Retention has taken so many offsets of a physical topic before they were read."""
+        GONE.labels(self._sink, topic).inc(offsets)
+        self._gone = {**self._gone, topic: self._gone.get(topic, 0) + offsets}
+
     def details(self) -> dict[str, Any]:
         now = time.monotonic()
         waiting, last, writing, unconfirmed = (
@@ -92,6 +99,8 @@ class SinkState:
             "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
+        if self._gone:
+            details["records_gone"] = self._gone
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:
             details["problem"] = f"held up {now - waiting[0]:.0f} s by {waiting[1].store}: {waiting[1].reason}"
         elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:
