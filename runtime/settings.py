@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Monitor
+    lag_history_hours: Positive = 24
+    """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
+
     # Cache
     cache_ttl_seconds: Positive = 300
     cache_missing_ttl_seconds: Positive = 10
