@@ -75,7 +75,7 @@ def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
     spare_the_collector()
     runner = Runner(sink, settings)
-    run_until_signal(runner.run, runner.stop, runner.health, settings)
+    run_until_signal(runner.run, runner.stop, runner.health, settings, sink_named(sink.name).group)
 
 
 class Runner(Generic[Batch]):
