@@ -126,7 +126,7 @@ def view_of(window: Window, ours: Collection[str], *, now: float, monitored: boo
     return SystemLag(
         **_sum(mine, [group.group for group in mine]),
         at=sample.at,
-        window_seconds=round(window.observed_seconds, 1),
+        window_seconds=round(window.observed_seconds, 3),
         monitored=monitored,
         away_since=window.away_since,
         others_verdict=max((group.verdict for group in others), key=SEVERITY.__getitem__, default=Verdict.OK),
