@@ -182,6 +182,9 @@ def _partition(row: PartitionSample, track: Track, commits: _Commits, now: float
     came, went = rates or (None, None)
     seconds, by = _seconds(row, track, now)
     ahead = max(0, (row.committed or 0) - row.top)
+    judgment = judge(list(track.points), commits.moved_at, alone=commits.alone) if row.behind else FINE
+    if ahead:
+        judgment = _beyond(ahead)
     return PartitionView(
         lag=row.lag,
         waiting=row.behind,
@@ -192,13 +195,7 @@ def _partition(row: PartitionSample, track: Track, commits: _Commits, now: float
         rate_out=_round(went),
         trend=None if came is None or went is None else _round(came - went),
         drain_seconds=_drain(row.behind, came, went),
-        **_judged(
-            _beyond(ahead)
-            if ahead
-            else judge(list(track.points), commits.moved_at, alone=commits.alone)
-            if row.behind
-            else FINE
-        ),
+        **_judged(judgment),
         partition=row.partition,
         committed=row.committed,
         begin=row.begin,

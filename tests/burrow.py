@@ -1,8 +1,8 @@
 """Burrow, where it is installed (Debian's package `burrow`), beside our own verdicts.
 
-It insists on a ZooKeeper, in which it keeps nothing that a single instance needs: what answers it here says yes. It asks
-for ends in a version of ListOffsets that Kafka 4 has dropped: a proxy between the two asks in the next one. And it does
-not know the form in which Kafka 4.1 writes commits: a test writes them to a topic of its own too, in the form before.
+It insists on a ZooKeeper, in which it keeps nothing that a single instance needs: what answers it here says yes. It
+asks for ends in a version of ListOffsets that Kafka 4 has dropped: a proxy between the two asks in the next one. And it
+does not know the form in which Kafka 4.1 writes commits: a test writes them to a topic of its own, in the form before.
 """
 
 import queue
