@@ -114,7 +114,7 @@ async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]],
 def _shown(settings: Settings, view: SystemLag, group: str | None, every: bool, sort: Order) -> list[Any]:
     height = stdout.height if stdout.is_terminal else None
     if group is not None:
-        return group_tables(_group(settings, view, group), view)
+        return group_tables(_group(settings, view, group), view, width=stdout.width)
     return system_tables(view, every=every, order=sort.value, width=stdout.width, height=height)
 
 
