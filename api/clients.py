@@ -21,6 +21,7 @@ from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import READ_SECONDS, VersionedCache
 from stores.outages import Unavailable
+from stores.search_client import search_client
 
 REDIS_CONNECTIONS = 100
 
@@ -105,7 +106,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         )
     cache = VersionedCache(redis, settings) if redis else None
     elasticsearch = (
-        AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
+        search_client(settings, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
         if settings.elasticsearch_url
         else None
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka.clients import QUIET
+from runtime.kafka.clients import connection_config
 from runtime.kafka.topic_admin import Place, list_offsets
 from runtime.settings import Settings
 
@@ -56,7 +56,7 @@ def open_transactions(
 def _times(settings: Settings, begins: Mapping[Place, int]) -> dict[Place, float]:
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            **connection_config(settings),
             "group.id": settings.named("open-transactions"),
             # The one reader of ours that looks at what is not committed: at its timestamp only.
             "isolation.level": "read_uncommitted",
@@ -65,7 +65,6 @@ def _times(settings: Settings, begins: Mapping[Place, int]) -> dict[Place, float
             "queued.min.messages": 1,
             "fetch.message.max.bytes": 1,
             "fetch.wait.max.ms": 10,
-            "log_level": QUIET,
         }
     )
     found: dict[Place, float] = {}
