@@ -11,15 +11,15 @@ from typing import Any
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaConnectionError, NoError, for_code
 from aiokafka.errors import KafkaError as ClientError
-from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.gaps import Gaps
 from monitoring.group_requests import FetchOffsets, ListGroups
-from monitoring.lag import group_topics
+from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
 from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
@@ -57,7 +57,7 @@ class GroupsReader:
                 return await self._read(gaps)
         except (ClientError, OSError) as error:
             await self.close()
-            said = str(error) or type(error).__name__
+            said = ", ".join(map(str, error.args)) or type(error).__name__
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, said)) from error  # noqa: SLF001
         except BaseException:
             await self.close()
@@ -164,19 +164,13 @@ class GroupsReader:
             )
             try:
                 await client.bootstrap()
-            except BaseException:
+            except BaseException as error:
                 await client.close()
+                if isinstance(error, KafkaConnectionError):
+                    raise KafkaConnectionError("no broker answers") from error
                 raise
             self._client = client
         return self._client
-
-
-def our_groups(settings: Settings) -> dict[str, list[str]]:
-    """The groups of this pipeline and the topics that they read, by physical name."""
-    return {
-        settings.named(group): [settings.named(topic) for topic in topics]
-        for group, topics in group_topics(settings).items()
-    }
 
 
 def _raise_for(code: int) -> None:

@@ -66,6 +66,14 @@ def group_topics(settings: Settings) -> dict[str, list[str]]:
     return dict(sorted(groups.items()))
 
 
+def our_groups(settings: Settings) -> dict[str, list[str]]:
+    """The groups of this pipeline and the topics that they read, by physical name."""
+    return {
+        settings.named(group): [settings.named(topic) for topic in topics]
+        for group, topics in group_topics(settings).items()
+    }
+
+
 def lag_of(
     group: str,
     committed: Mapping[Place, int],
@@ -94,8 +102,7 @@ def lag_of(
 
 def _read_lag(settings: Settings) -> list[PartitionLag]:
     admin = admin_client(settings)
-    read_by = group_topics(settings)
-    groups = {settings.named(group): [settings.named(t) for t in topics] for group, topics in read_by.items()}
+    groups = our_groups(settings)
     places = _partitions(admin, {topic for topics in groups.values() for topic in topics})
     with ThreadPoolExecutor(len(groups)) as threads:
         read = [

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from monitoring.lag import PartitionLag
 from monitoring.samples import GroupSample, PartitionSample
 from monitoring.verdicts import FINE, SEVERITY, Judgment, Verdict, judge, worst
 from monitoring.window import SAMPLE_SECONDS, Track, Window
@@ -56,6 +57,8 @@ class PartitionView(Figures):
     """The last stable offset."""
     held: int
     """Offsets behind the end that wait for an open transaction. Neither lag nor loss."""
+    held_seconds: float | None
+    """Age of that transaction; None where nothing is held, or the time is not known."""
     expired: int
     """Offsets from the commit to `begin`: retention has taken them, unread by this group."""
     ahead: int
@@ -131,6 +134,13 @@ def view_of(window: Window, ours: Collection[str], *, now: float, monitored: boo
     )
 
 
+def partition_lag(group: GroupView, topic: TopicView, row: PartitionView) -> PartitionLag:
+    """The row of a partition by itself. Pure."""
+    return PartitionLag(
+        group.group, topic.topic, row.partition, row.committed, row.end, row.lag, row.held, row.held_seconds
+    )
+
+
 def _group(name: str, group: GroupSample, window: Window, ours: bool, now: float) -> GroupView:
     tracks = {
         (topic, row.partition): window.tracks[name, topic, row.partition]
@@ -180,6 +190,7 @@ def _partition(row: PartitionSample, track: Track, moved: float | None, now: flo
         begin=row.begin,
         end=row.end,
         held=max(0, row.top - row.end),
+        held_seconds=None if row.held_since is None else round(max(0.0, now - row.held_since), 1),
         expired=0 if row.committed is None else max(0, row.begin - row.committed),
         ahead=ahead,
     )

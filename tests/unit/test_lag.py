@@ -1,6 +1,6 @@
 """The pure rule of lag."""
 
-from commands.lag import held_remarks
+from commands.lag_tables import held_remarks
 from monitoring.lag import PartitionLag, group_topics, lag_of
 from monitoring.open_transactions import OpenTransaction
 from runtime.settings import load_settings
