@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -88,9 +91,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     install_problem_handlers(app)
 
-    @app.get("/", tags=["entry points"])
-    async def entry_points() -> dict[str, str | dict[str, str]]:
-        """Where to begin."""
+    @app.get("/", tags=["entry points"], response_model=dict[str, str | dict[str, str]])
+    async def entry_points(request: Request) -> Any:
+        """Where to begin. Browsers, which ask for text/html by name, are sent to the dashboard if there is one."""
+        if settings.dashboard_url and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(settings.dashboard_url, HTTPStatus.TEMPORARY_REDIRECT, {"Vary": "Accept"})
         return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
     # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
     api_url: BaseUrl = "http://127.0.0.1:8000"
     mock_url: BaseUrl = "http://127.0.0.1:5000"
+    dashboard_url: Annotated[BaseUrl | None, OR_NONE] = None
+    """`/` of the API sends browsers there; None (the word `none`) where there is no dashboard."""
 
     # How to get into servers of your own; the local stack's Kafka asks for nothing
     kafka_security_protocol: Annotated[Protocol, IN_CAPITALS] = "PLAINTEXT"
@@ -216,6 +218,13 @@ class Settings(BaseSettings):
     ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     cors_origins: str = ""
     """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
+
+    # Dashboard
+    dashboard_bind: str = "127.0.0.1"
+    dashboard_port: Port = 8090
+    dashboard_hosts: str = ""
+    """Names besides loopback's by which browsers may ask for it, separated by commas. Without any it listens on
+    loopback only, since it asks nobody who they are."""
 
     # Mock server
     mock_bind: str = "127.0.0.1"
