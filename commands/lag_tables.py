@@ -8,7 +8,7 @@ from rich.text import Text
 
 from monitoring.lag import PartitionLag
 from monitoring.verdicts import SEVERITY, Verdict
-from monitoring.view import Figures, GroupView, SystemLag, TopicView, partition_lag
+from monitoring.view import Figures, GroupView, SystemLag, TopicView, row_of
 
 COLORS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.REWIND: "yellow"}
 """All other verdicts are red."""
@@ -73,7 +73,7 @@ def remarks(groups: Iterable[GroupView]) -> list[str]:
     for group in groups:
         for topic in group.topics:
             for row in topic.partitions:
-                rows.append(partition_lag(group, topic, row))
+                rows.append(row_of(group, topic, row))
                 if row.expired:
                     place = f"{topic.topic}/{row.partition}"
                     lines.append(

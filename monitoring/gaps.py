@@ -54,15 +54,20 @@ class Gaps:
         self._known: dict[Spot, Gap] = {}
         self._held: dict[Spot, float | None] = {}
 
-    async def look(self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample) -> Sample:
-        """The sample with what could be learnt of its gaps. Raises aiokafka's errors."""
+    async def look(
+        self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample, *, records: bool = True
+    ) -> Sample:
+        """The sample with what could be learnt of its gaps. Raises aiokafka's errors.
+
+        Without `records` that is only since when transactions hold a partition.
+        """
         groups = sample.groups or {}
         ends: dict[Spot, int] = {}
         for group in groups.values():
             for topic, rows in group.topics.items():
                 ends.update({(topic, row.partition, row.position): row.end for row in rows if row.lag})
         self._known = {spot: gap for spot, gap in self._known.items() if spot in ends}
-        unread = [spot for spot, end in ends.items() if self._is_to_be_read(spot, end)]
+        unread = [spot for spot, end in ends.items() if records and self._is_to_be_read(spot, end)]
         for wanted in _rounds(unread)[:ROUNDS]:
             for place, chunk in (await _fetch(client, cluster, wanted, READ_COMMITTED)).items():
                 if gap := seen(chunk, wanted[place]):

@@ -22,7 +22,7 @@ from api.problems import ProblemAnswer
 from monitoring.history import MinuteFigures, read_figures
 from monitoring.lag import PartitionLag
 from monitoring.verdicts import Verdict
-from monitoring.view import Figures, GroupView, SystemLag, TopicView, partition_lag
+from monitoring.view import Figures, GroupView, SystemLag, TopicView, row_of
 from monitoring.watching import LagWatch
 from runtime.http_server import stopping
 from runtime.kafka.clients import reason
@@ -176,7 +176,7 @@ def summary_of(view: SystemLag) -> LagAnswer:
         total=view.lag,
         groups={group.group: group.lag for group in sorted(ours, key=lambda group: group.group)},
         data=sorted(
-            (partition_lag(group, topic, row) for group in ours for topic in group.topics for row in topic.partitions),
+            (row_of(group, topic, row) for group in ours for topic in group.topics for row in topic.partitions),
             key=lambda row: (row.group, row.topic, row.partition),
         ),
         overview=[_group_summary(group) for group in view.groups],
