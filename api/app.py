@@ -22,6 +22,7 @@ from api.endpoints import (
     schema_drift,
     search,
     topics,
+    trace,
     users,
     webhooks,
 )
@@ -63,6 +64,7 @@ ENTRY_POINTS = {
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
+    "/trace/customers/CUST001": "one record followed through topics and stores",
     "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind",
 }
@@ -93,7 +95,20 @@ def create_app(settings: Settings) -> FastAPI:
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, topics, schema_drift, failure_jobs, failures)
+    modules = (
+        webhooks,
+        search,
+        users,
+        datasets,
+        orders,
+        runs,
+        pipeline,
+        topics,
+        trace,
+        schema_drift,
+        failure_jobs,
+        failures,
+    )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
