@@ -33,7 +33,9 @@ def prepared(arguments: Sequence[str]) -> Callable[[], int]:
     """
     try:
         if "HEADRACE_PROGRAM" in os.environ:
-            importlib.import_module("local_stack.settings_of_processes").adopt_variables()
+            settings_of_processes = importlib.import_module("local_stack.settings_of_processes")
+            settings_of_processes.adopt_variables()
+            settings_of_processes.note_start()
         app = build_app(arguments)
     except (Explained, BrokenDataset) as error:
         message = str(error)
