@@ -33,7 +33,7 @@ class ProcessStatus:
     note: str | None = None
     """Work left undone though it runs: topics that are paused, and why."""
     outdated: str | None = None
-    """The part of what is there now that it does not run: code, datasets, settings. Neither work undone nor a problem."""
+    """The part of what is there now that it does not run: code, datasets, settings. No problem, and no work undone."""
 
     @property
     def is_well(self) -> bool:
