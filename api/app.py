@@ -26,6 +26,7 @@ from api.endpoints import (
     schema_drift,
     search,
     topics,
+    trace,
     users,
     webhooks,
 )
@@ -70,6 +71,7 @@ ENTRY_POINTS = {
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
+    "/trace/customers/CUST001": "one record followed through topics and stores",
     "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
@@ -103,8 +105,9 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, schema_drift, failure_jobs, failures,
-    )  # fmt: skip
+        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, trace, schema_drift),
+        *(failure_jobs, failures),
+    )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app

@@ -213,6 +213,8 @@ class Reading:
         self._consumer.resume(places)  # a partition that an earlier reading has paused would stay so
         while self._remaining and self._budget.spent() is None:
             for message in _arrived(self._consumer):
+                if self._budget.read >= self._budget.bytes:
+                    break
                 if (one := self._take(message)) is not None:
                     yield one
 
