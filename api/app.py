@@ -33,6 +33,7 @@ from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from producers.webhook.webhooks import Webhooks
+from runtime.metrics import METRICS
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
@@ -49,6 +50,7 @@ ENTRY_POINTS = {
     "/health": "the database, the latest ETL run, and every component",
     "/stats": "what the ETL runs come to, in all and per source",
     "/runs?page=1&page_size=10": "ETL runs, newest first; also source=titanic, status=failed",
+    "/metrics": "what this process counts, for Prometheus",
     "/api/health": "how Postgres, Redis, Elasticsearch and Kafka are",
     "/api/ingest": "POST: take all customers from their source",
     "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
@@ -102,9 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _record_paths() -> dict[str, Dataset]:
-    """The datasets of which single records are read, by the beginning of their paths; most asked for first."""
-    own = {"/api/customers/": dataset_named("customers"), "/users/": dataset_named("users")}
-    return own | {f"/datasets/{dataset.name}/": dataset for dataset in all_datasets()}
+    """The datasets of which single records are read, by the templates of their routes; most asked for first."""
+    own = {"/api/customers/{key}": dataset_named("customers"), "/users/{email}": dataset_named("users")}
+    return own | {f"/datasets/{dataset.name}/{{key}}": dataset for dataset in all_datasets()}
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
@@ -128,6 +130,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    METRICS.expose("api")
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.health = HealthReports(clients)

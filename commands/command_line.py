@@ -22,7 +22,10 @@ PANELS = {
         *("run", "stats", "reset", "publish", "push", "export"),
         *("failures", "reprocess", "audit", "lag", "topics", "rehearse"),
     ),
-    PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server", "scheduler", "watchdog"),
+    PROCESSES: (
+        *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),
+        *("scheduler", "watchdog", "monitor"),
+    ),
 }
 
 

@@ -18,4 +18,4 @@ def relay() -> None:
     settings = load_settings()
     configure_logging(settings, NAME)
     working = OutboxRelay(settings)
-    run_until_signal(working.run, working.stop, working.health, settings)
+    run_until_signal(working.run, working.stop, working.health, settings, NAME)
