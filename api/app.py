@@ -19,6 +19,7 @@ from api.endpoints import (
     failure_jobs,
     failures,
     health,
+    lag,
     orders,
     pipeline,
     runs,
@@ -32,6 +33,7 @@ from api.endpoints.failure_jobs import FailureReplays
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
 from runtime.settings import Settings
@@ -66,7 +68,7 @@ ENTRY_POINTS = {
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
     "/schema-drift": "fields that sources have gained, lost or retyped",
-    "/lag": "how far each consumer group is behind",
+    "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
 
 _PROBLEM = Problem.model_json_schema()
@@ -97,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    modules = (webhooks, search, users, datasets, orders, runs, pipeline, lag, schema_drift, failure_jobs, failures)
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
@@ -137,9 +139,11 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
+        app.state.lag = LagWatch(settings)
         try:
             yield
         finally:
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()
+            await app.state.lag.close()

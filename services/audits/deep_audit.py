@@ -160,10 +160,10 @@ async def _passed(settings: Settings, group: str, topic: str, patience: Patience
         left = sum(max(0, ends.get(row.partition, 0) - _position(row)) for row in rows)
         if not left:
             return True
-        # No pause between two readings: each takes some tenths of a second, spent in other processes.
         patience.note(left)
         if not patience.remaining:
             return False
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patience) -> bool:
