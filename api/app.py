@@ -25,11 +25,13 @@ from api.endpoints import (
     runs,
     schema_drift,
     search,
+    topics,
     users,
     webhooks,
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
@@ -67,6 +69,7 @@ ENTRY_POINTS = {
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
+    "/topics": "every topic; its messages at /topics/customers.raw/messages",
     "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
@@ -99,7 +102,9 @@ def create_app(settings: Settings) -> FastAPI:
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, lag, schema_drift, failure_jobs, failures)
+    modules = (
+        webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, schema_drift, failure_jobs, failures,
+    )  # fmt: skip
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
@@ -140,6 +145,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
         app.state.lag = LagWatch(settings)
+        app.state.topic_reads = TopicReads()
         try:
             yield
         finally:
