@@ -23,8 +23,8 @@ PANELS = {
         *("failures", "reprocess", "audit", "lag", "topics", "trace", "rehearse"),
     ),
     PROCESSES: (
-        *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server", "scheduler", "watchdog"),
-        "monitor",
+        *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),
+        *("scheduler", "watchdog", "monitor"),
     ),
 }
 

@@ -37,7 +37,7 @@ def retry_command(wanted: Mapping[str, str]) -> str:
     return " ".join(["headrace failures retry", *options])
 
 
-def bulk_dialog(shown: Page, wanted: Mapping[str, str], total: int) -> Callable[[], Awaitable[None]]:
+def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
     """A function that opens the dialog for the dead letters of this filter."""
 
     async def open_it() -> None:
@@ -58,7 +58,7 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str], total: int) -> Callable[
                 )
                 return
             named = ", ".join(f"{name} {value}" for name, value in wanted.items())
-            text("p", f"{counted(total, 'dead letter')} with {named}.", "break")
+            text("p", f"Dead letters with {named}.", "break")
             told = tag("div", "stack")
         await _plan(shown, chosen, wanted, told, foot)
 

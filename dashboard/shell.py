@@ -1,8 +1,9 @@
 """The frame around every page: title, places to go, colours, shortcuts, and whether the API answers."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from nicegui import ui
@@ -11,6 +12,7 @@ from starlette.requests import Request
 
 from dashboard.elements import tag, text
 from dashboard.icons import BRAND, icon
+from dashboard.in_place import adopt
 from dashboard.live import Answer, Live
 from dashboard.parts import skeleton, told_problem
 from dashboard.who import who_acts
@@ -79,30 +81,48 @@ class Page:
 
     async def show(
         self, path: str, build: Callable[[Any], None], *, every: float = EVERY_SECONDS, tall: bool = False
-    ) -> None:
-        """Build a part of the page from the API's answer to `path`, and again whenever that changes.
+    ) -> Callable[[], None]:
+        """Build a part of the page from the API's answer to `path`, and bring it up to date whenever that changes.
 
-        Where the API does not answer, the part says so, and comes back by itself.
+        Where the API does not answer, the part says so, and comes back by itself. What is returned builds it anew from
+        the latest answer: for what else the part depends on.
         """
-        with tag("div", "stack", aria_live="off") as region:
+
+        def build_one(answers: Mapping[str, Answer]) -> None:
+            if problem := answers[path].problem:
+                told_problem(problem)
+            else:
+                build(answers[path].data)
+
+        return await self.show_all({path: every}, build_one, tall=tall)
+
+    async def show_all(
+        self, questions: Mapping[str, float], build: Callable[[Mapping[str, Answer]], None], *, tall: bool = False
+    ) -> Callable[[], None]:
+        """The same from several answers, by path with the seconds between two questions; built once all are there."""
+        with tag("div", "stack") as region:
             skeleton(tall=tall)
-        shown: list[Any] = [self]
+        latest: dict[str, Answer] = {}
 
-        def update(answer: Answer) -> None:
-            now = answer.problem.args if answer.problem else answer.data
-            if now == shown[0]:
+        def draw() -> None:
+            if len(latest) < len(questions) or region.is_deleted or region.parent_slot is None:
                 return
-            shown[0] = now
-            region.clear()
-            with region:
-                if answer.problem:
-                    told_problem(answer.problem)
-                else:
-                    build(answer.data)
+            with region.parent_slot, tag("div", "stack") as fresh:
+                build(latest)
+            adopt(region, fresh)
 
-        if answer := await self.soon(path):
-            update(answer)
-        self.watch(path, update, every=every)
+        def update(path: str, answer: Answer) -> None:
+            before = latest.get(path)
+            latest[path] = answer
+            if before is None or _said(before) != _said(answer):
+                draw()
+
+        first = await asyncio.gather(*(self.soon(path) for path in questions))
+        latest.update({path: answer for path, answer in zip(questions, first, strict=True) if answer})
+        draw()
+        for path, every in questions.items():
+            self.watch(path, partial(update, path), every=every)
+        return draw
 
     def watch(self, path: str, listener: Callable[[Answer], None], *, every: float = EVERY_SECONDS) -> None:
         """Call the listener with each answer, as long as somebody looks at the page."""
@@ -117,6 +137,10 @@ class Page:
     def _stop(self) -> None:
         while self._stops:
             self._stops.pop()()
+
+
+def _said(answer: Answer) -> Any:
+    return str(answer.problem) if answer.problem else answer.data
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`/failures`: rejected records by reason, the single ones, and what to do with many at once."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -42,10 +42,10 @@ def install(live: Live) -> None:
             with tools:
                 exports(f"/export/failure-items?{urlencode(wanted)}")
             _filter_form(wanted)
-            samples: dict[int, str] = {}
-            await shown.show(
-                f"/failures?{urlencode(wanted)}", lambda answer: _groups(shown, answer["data"], wanted, samples)
-            )
+            samples = Samples(shown)
+            path = f"/failures?{urlencode(wanted)}"
+            samples.draw = await shown.show(path, lambda answer: _groups(answer["data"], wanted, samples))
+            samples.draw()
             place = {"limit": str(ITEMS), **({"before": before} if before else {})}
             await shown.show(
                 f"/failures/items?{urlencode(wanted | place)}", lambda answer: _items(shown, answer, wanted, before)
@@ -61,7 +61,35 @@ def _filter_form(wanted: Mapping[str, str]) -> None:
         choice("state", "State", ("", *STATES), wanted, first="not settled")
 
 
-def _groups(shown: Page, groups: list[dict[str, Any]], wanted: Mapping[str, str], samples: dict[int, str]) -> None:
+class Samples:
+    """The messages of the groups' examples, asked for when they are first seen."""
+
+    def __init__(self, shown: Page) -> None:
+        self._shown = shown
+        self._messages: dict[int, str] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._wanted: set[int] = set()
+        self.draw: Callable[[], None] = lambda: None
+
+    def of(self, example: int) -> str:
+        """The message, or the failure's number until it is known."""
+        if example not in self._messages and example not in self._wanted:
+            self._wanted.add(example)
+            task = asyncio.create_task(self._ask(example))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        return self._messages.get(example, f"dead letter {example}")
+
+    async def _ask(self, example: int) -> None:
+        try:
+            self._messages[example] = (await self._shown.api.get(f"/failures/{example}"))["message"]
+        except ApiProblem:
+            self._wanted.discard(example)
+            return
+        self.draw()
+
+
+def _groups(groups: list[dict[str, Any]], wanted: Mapping[str, str], samples: Samples) -> None:
     total = sum(group["count"] for group in groups)
     if not groups:
         with panel("By reason"):
@@ -78,7 +106,6 @@ def _groups(shown: Page, groups: list[dict[str, Any]], wanted: Mapping[str, str]
         with head:
             text("span", f"{number(total)} in {counted(len(groups), 'group')}", "soft small")
         with table("Dead letters by reason", ("Reason", "Dataset", "Stage", "Count#", "First", "Last", "A sample")):
-            missing: list[tuple[int, Any]] = []
             for place, group in enumerate(groups):
                 query = urlencode({**wanted, "reason": group["reason"], "dataset": group["dataset"]})
                 with tag("tr"):
@@ -90,22 +117,8 @@ def _groups(shown: Page, groups: list[dict[str, Any]], wanted: Mapping[str, str]
                     cell(ago(group["last_seen"]), "nowrap", sub=moment(group["last_seen"]))
                     with tag("td", "words"):
                         example = group["example_id"]
-                        link = text("a", samples.get(example, f"failure {example}"), href=f"/failures/{example}")
-                        if example not in samples and place < SAMPLES:
-                            missing.append((example, link))
-    if missing:
-        asyncio.create_task(_fill(shown, missing, samples))  # noqa: RUF006 (a page that goes away needs no samples)
-
-
-async def _fill(shown: Page, missing: list[tuple[int, Any]], samples: dict[int, str]) -> None:
-    for example, link in missing:
-        try:
-            samples[example] = (await shown.api.get(f"/failures/{example}"))["message"]
-        except ApiProblem:
-            return
-        if link.is_deleted:
-            return
-        link.set_text(samples[example])
+                        sample = samples.of(example) if place < SAMPLES else f"dead letter {example}"
+                        text("a", sample, href=f"/failures/{example}")
 
 
 def _items(shown: Page, answer: dict[str, Any], wanted: Mapping[str, str], before: str) -> None:
@@ -115,7 +128,7 @@ def _items(shown: Page, answer: dict[str, Any], wanted: Mapping[str, str], befor
     with panel("Single ones, newest first") as head:
         with head:
             text("span", f"{len(rows):,} of {number(answer['total'])}", "soft small")
-            dialog = bulk_dialog(shown, wanted, answer["total"])
+            dialog = bulk_dialog(shown, wanted)
             button = text("button", "Send many again…", "button", type="button")
             button.on("click", dialog, [])
         with table(
