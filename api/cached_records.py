@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import Request, Response
-from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import JSON, encode, etag_of, names
@@ -16,6 +15,7 @@ from api.problems import ProblemAnswer
 from api.queries.records import read_one
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
+from stores.redis_client import RedisError
 
 CacheUse = Literal["hit", "miss", "bypass"]
 

@@ -4,13 +4,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from elasticsearch import AsyncElasticsearch
 
 from commands.output import fail, stderr, stdout
 from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
+from stores.elasticsearch_client import AsyncElasticsearch
 from stores.epochs import note_epochs
 from stores.migrate import STARTING_SECONDS, migrate
 from stores.search_index import ensure_indices

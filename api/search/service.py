@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError, UnsupportedProductError
-
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
@@ -17,6 +14,7 @@ from api.queries.text_search import Match, key_parts, search_text, unreadable
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.text import fold
+from stores.elasticsearch_client import ApiError, TransportError, UnsupportedProductError
 from stores.search_index import alias_name
 
 WINDOW = 10_000

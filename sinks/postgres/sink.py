@@ -12,6 +12,7 @@ from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
 from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.settings import Settings
+from runtime.tracing import note_outcome
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
@@ -236,6 +237,7 @@ class PostgresSink:
         for outcome, ended in merged.by_outcome().items():
             coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
+            note_outcome(dataset.name, outcome, (arrival.key for arrival in ended))
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, len(fresh))
         stored.judged[dataset.name] = hopeless, len(fresh)
