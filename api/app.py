@@ -31,6 +31,7 @@ from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.traced_requests import TracedRequests
 from producers.webhook.webhooks import Webhooks
+from runtime.metrics import METRICS
 from runtime.settings import Settings
 from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
@@ -48,6 +49,7 @@ ENTRY_POINTS = {
     "/health": "the database, the latest ETL run, and every component",
     "/stats": "what the ETL runs come to, in all and per source",
     "/runs?page=1&page_size=10": "ETL runs, newest first; also source=titanic, status=failed",
+    "/metrics": "what this process counts, for Prometheus",
     "/api/health": "how Postgres, Redis, Elasticsearch and Kafka are",
     "/api/ingest": "POST: take all customers from their source",
     "/api/customers?page=1&limit=10": "customers, page by page; also limit=100&cursor=",
@@ -99,9 +101,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _record_paths() -> dict[str, Dataset]:
-    """The datasets of which single records are read, by the beginning of their paths; most asked for first."""
-    own = {"/api/customers/": dataset_named("customers"), "/users/": dataset_named("users")}
-    return own | {f"/datasets/{dataset.name}/": dataset for dataset in all_datasets()}
+    """The datasets of which single records are read, by the templates of their routes; most asked for first."""
+    own = {"/api/customers/{key}": dataset_named("customers"), "/users/{email}": dataset_named("users")}
+    return own | {f"/datasets/{dataset.name}/{{key}}": dataset for dataset in all_datasets()}
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
@@ -125,6 +127,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    METRICS.expose("api")
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.health = HealthReports(clients)

@@ -11,8 +11,10 @@ from api.answers import JSON, encode, etag_of, names
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
+from api.middleware import ROUTE
 from api.problems import ProblemAnswer
 from api.queries.records import read_one
+from runtime.metrics import CACHE_FILLS, CACHE_READS
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
 from stores.redis_client import RedisError
@@ -34,18 +36,19 @@ class CachedReads:
     """
 
     def __init__(self, app: ASGIApp, datasets: Mapping[str, Dataset], below: int) -> None:
-        """`datasets` by the beginning of their records' paths; answers of `below` bytes and more are not for here."""
+        """`datasets` by the templates of their routes; answers of `below` bytes and more are not for here."""
         self._app = app
-        self._datasets = tuple(datasets.items())
+        self._datasets = [(template.partition("{")[0], template, dataset) for template, dataset in datasets.items()]
         self._below = below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = None
         if scope["type"] == "http" and scope["method"] == "GET" and not (scope["query_string"] or scope["root_path"]):
             path = scope["path"]
-            for begins, dataset in self._datasets:
+            for begins, template, dataset in self._datasets:
                 if path.startswith(begins) and "\n" not in path:  # no route takes a line feed
-                    answer = await self._answer(scope, dataset, path[len(begins) :])
+                    if answer := await self._answer(scope, dataset, path[len(begins) :]):
+                        scope[ROUTE] = template
                     break
         await (answer or self._app)(scope, receive, send)
 
@@ -55,6 +58,7 @@ class CachedReads:
         content, use = await _ask_cache(scope["app"].state.clients, dataset, normal)
         if not content or len(content) >= self._below:
             return None
+        CACHE_READS.inc((dataset.name, use))
         given = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
         return _found(content, use, None if given is None else given.decode("latin-1"))
 
@@ -109,6 +113,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[byt
         return ABSENT, "bypass"
     key, fields = normal, dataset.key_fields(normal)
     cached, use = await _ask_cache(clients, dataset, key)
+    CACHE_READS.inc((dataset.name, use))
     if cached is not None:
         return cached, use
 
@@ -157,7 +162,9 @@ async def _read_and_fill(
             if isinstance(lease, bytes):
                 return lease
             content, version = await _read(clients, dataset, fields)
-            if await cache.fill(lease, version, content):
+            taken = await cache.fill(lease, version, content)
+            CACHE_FILLS.inc((dataset.name, "taken" if taken else "refused"))
+            if taken:
                 return content
         except (RedisError, OSError) as error:
             clients.redis_breaker.failed(error)

@@ -5,6 +5,7 @@ Pure ASGI: no task or queue per request.
 
 import time
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -13,13 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, problem_body
+from runtime.metrics import REQUEST_SECONDS, REQUESTS
 
 log = structlog.get_logger()
 
 _HEADER = HEADER.lower().encode()
 
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/api/health"})
-"""Asked every few seconds by supervisors: their successes are logged at debug level only."""
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/api/health", "/metrics"})
+"""Asked every few seconds by supervisors and scrapers: their successes are logged at debug level only."""
 
 LONGEST_ADDRESS = 49_152
 """Bytes of path and query together."""
@@ -32,6 +34,14 @@ LONGER_BODIES = (("/failures/", "/edit", 8 * 1_048_576), ("/failures/", "/retry"
 
 OWN_BOUNDS = "/webhooks/"
 """Each webhook source has a bound of its own, see `max_bytes`."""
+
+
+ROUTE = "headrace.route"
+"""In a request's scope: the template of what has answered it without being routed."""
+
+NO_ROUTE = "(none)"
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class BodyTooLarge(HTTPException):
@@ -80,12 +90,22 @@ class RequestContext:
                 error = _problem(scope["path"], HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
                 await error(scope, receive, send_with_headers)
             finally:
-                ms = round((time.perf_counter() - started) * 1000, 2)
+                seconds = time.perf_counter() - started
+                ms = round(seconds * 1000, 2)
+                _count(scope, status, seconds)
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
                 write = log.debug if quiet else log.info
                 write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
         finally:
             structlog.contextvars.reset_contextvars(**bound)
+
+
+def _count(scope: Scope, status: int | None, seconds: float) -> None:
+    """Count an answer under its route's template: a path would be a name that anybody can make up."""
+    template: Any = scope.get(ROUTE) or getattr(scope.get("route"), "path_format", NO_ROUTE)
+    method = scope["method"] if scope["method"] in METHODS else "(other)"
+    REQUESTS.inc((method, template, str(status)))
+    REQUEST_SECONDS.labels(method, template).observe(seconds)
 
 
 class RequestBounds:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.middleware import QUIET_PATHS
+from api.middleware import METHODS, QUIET_PATHS, ROUTE
 from runtime.tracing import TRACEPARENT, TRACESTATE, span
 
 _CARRY = frozenset({TRACEPARENT.encode(), TRACESTATE.encode()})
@@ -24,7 +24,7 @@ class TracedRequests:
             await self._app(scope, receive, send)
             return
         caller = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRY}
-        method: str = scope["method"]
+        method = scope["method"] if scope["method"] in METHODS else "(other)"
         with span(method, "SERVER", caller, http_request_method=method) as made:
 
             async def send_and_note(message: Message) -> None:
@@ -33,7 +33,7 @@ class TracedRequests:
                     made.set_attribute("http.response.status_code", status)
                     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                         made.set_attribute("error.type", str(status))
-                    if route := getattr(scope.get("route"), "path", None):
+                    if route := scope.get(ROUTE) or getattr(scope.get("route"), "path_format", None):
                         made.update_name(f"{method} {route}")
                         made.set_attribute("http.route", route)
                 await send(message)

@@ -20,4 +20,4 @@ def relay() -> None:
     configure_logging(settings, NAME)
     start_tracing(settings, NAME)
     working = OutboxRelay(settings)
-    run_until_signal(working.run, working.stop, working.health, settings)
+    run_until_signal(working.run, working.stop, working.health, settings, NAME)

@@ -38,7 +38,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     schedule = Scheduler(settings)
-    with HealthServer(settings.health_port, schedule.health):
+    with HealthServer(settings.health_port, schedule.health, "scheduler", settings.health_bind):
         log.info("scheduler_started", etl_interval=settings.etl_interval)
         await schedule.run(stopping)
     log.info("scheduler_stopped")

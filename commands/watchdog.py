@@ -39,7 +39,7 @@ async def _run(dog: Watchdog, settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    with HealthServer(settings.health_port, dog.health):
+    with HealthServer(settings.health_port, dog.health, "watchdog", settings.health_bind):
         log.info("watchdog_started", stall_seconds=settings.watchdog_stall_seconds)
         while not stopping.is_set():
             if settings.watchdog_stall_seconds:

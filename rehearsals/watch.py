@@ -6,17 +6,14 @@ import zlib
 from collections.abc import Callable, Collection
 
 import structlog
-from prometheus_client import Counter, Gauge
 
 from rehearsals.file import Kind, Rehearsal, running
 from runtime.fault_points import FaultPoint, arm
 from runtime.health import show_in_health
+from runtime.metrics import REHEARSALS, REHEARSED_FAILURES
 from runtime.settings import Settings
 
 READ_EVERY_SECONDS = 1.0
-
-ACTIVE = Gauge("headrace_rehearsals_active", "Rehearsals of this process's stage that are running", ["stage"])
-INJECTED = Counter("headrace_rehearsal_injected", "Failures that were asked for", ["stage", "kind"])
 
 log = structlog.get_logger()
 
@@ -66,7 +63,7 @@ class RehearsalWatch:
         return None
 
     def count(self, rehearsal: Rehearsal) -> None:
-        INJECTED.labels(self._stage, rehearsal.kind).inc()
+        REHEARSED_FAILURES.labels(self._stage, rehearsal.kind).inc()
 
     def _take(self, known: tuple[Rehearsal, ...]) -> None:
         for one in known:
@@ -76,7 +73,7 @@ class RehearsalWatch:
             if one not in known:
                 log.warning("rehearsal_ended", rehearsal=str(one))
         self._known = known
-        ACTIVE.labels(self._stage).set(len(known))
+        REHEARSALS.labels(self._stage).set(len(known))
 
 
 def drawn(rehearsal: Rehearsal) -> bool:

@@ -1,4 +1,4 @@
-"""Each process answers for itself: `GET /health` and `GET /metrics` on loopback, from a thread of its own."""
+"""Each process answers for itself: `GET /health` and `GET /metrics`, from a thread of its own."""
 
 import json
 import threading
@@ -7,7 +7,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from runtime.instruments import exposition
+from runtime.metrics import METRICS, PROCESS_DEGRADED, PROCESS_HEALTHY
 
 HealthCheck = Callable[[], dict[str, Any]]
 """Returns details to show; an entry `problem` makes the process unhealthy, one `paused` or `degraded` degraded.
@@ -24,17 +25,22 @@ def show_in_health(name: str, detail: Callable[[], Any]) -> None:
 
 
 class HealthServer:
-    """Serves health and Prometheus metrics on loopback while it is entered. Port 0 means: serve nothing."""
+    """Serves health and Prometheus metrics while it is entered. Port 0 means: serve nothing."""
 
-    def __init__(self, port: int, check: HealthCheck) -> None:
+    def __init__(self, port: int, check: HealthCheck, role: str | None = None, address: str = "127.0.0.1") -> None:
+        """`role` is the process's, whose metrics are to be shown."""
         self._port = port
         self._check = check
+        self._role = role
+        self._address = address
         self._server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> None:
         """Bind and serve. Raises OSError if the port is taken."""
+        if self._role:
+            METRICS.expose(self._role)
         if self._port:
-            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self._check))
+            self._server = ThreadingHTTPServer((self._address, self._port), _handler(self._check))
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
@@ -45,17 +51,22 @@ class HealthServer:
 
 
 def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:
+    def health() -> tuple[str, dict[str, Any]]:
+        details = check() | {name: shown() for name, shown in list(_shown_too.items())}
+        degraded = details.get("paused") or details.get("degraded")
+        return "unhealthy" if "problem" in details else "degraded" if degraded else "healthy", details
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
-                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest())
+                word, _ = health()
+                PROCESS_HEALTHY.set(word != "unhealthy")
+                PROCESS_DEGRADED.set(word == "degraded")
+                self._answer(HTTPStatus.OK, *exposition(self.headers["Accept"]))
             elif self.path == "/health":
-                details = check() | {name: shown() for name, shown in list(_shown_too.items())}
-                healthy = "problem" not in details
-                degraded = details.get("paused") or details.get("degraded")
-                word = "unhealthy" if not healthy else "degraded" if degraded else "healthy"
+                word, details = health()
                 body = json.dumps({"status": word, **details}).encode()
-                status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
+                status = HTTPStatus.SERVICE_UNAVAILABLE if word == "unhealthy" else HTTPStatus.OK
                 self._answer(status, "application/json", body)
             else:
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"try /health or /metrics\n")

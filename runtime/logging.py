@@ -1,9 +1,10 @@
 """Structured logs of every process: JSON lines for machines, coloured lines on a terminal."""
 
 import logging
+import re
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
@@ -25,6 +26,20 @@ _CHATTY = (
 )
 
 
+_ADDRESS = re.compile(
+    r"(\x1b\[[\d;]*m|\\[^u])?"  # a colour's or JSON's escape stays whole
+    r"(?:\\u[0-9a-fA-F]{4}|[^\s/:;,@\"'<>()\[\]{}=\\\x1b]){1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){0,8}\.[A-Za-z]{2,24}"
+)
+"""An e-mail address, as far as anybody can tell by its form."""
+
+_HIDDEN = r"\g<1>(address)"
+
+
+def without_addresses(_logger: object, _level: str, line: str) -> str:
+    """The rendered line without e-mail addresses, whoever brought one: a key, a path, a server's message. Pure."""
+    return _ADDRESS.sub(_HIDDEN, line) if "@" in line else line
+
+
 class _Lines:
     """Writes our own events, a line each in one call, from any thread."""
 
@@ -41,7 +56,7 @@ class _Lines:
 
 
 def configure_logging(settings: Settings, role: str) -> None:
-    """Set up structlog and the standard library's logging to write to stderr; idempotent.
+    """Set up structlog and the standard library's logging to write to stderr; idempotent. No e-mail address is written.
 
     Every line carries `role` and `worker`; `log_format` auto means console on a terminal, JSON otherwise.
     """
@@ -58,7 +73,8 @@ def configure_logging(settings: Settings, role: str) -> None:
         if console
         else structlog.processors.JSONRenderer()
     )
-    final = [renderer] if console else [structlog.processors.format_exc_info, renderer]
+    hide = cast("structlog.typing.Processor", without_addresses)  # what comes after the renderer gets its text
+    final = [renderer, hide] if console else [structlog.processors.format_exc_info, renderer, hide]
     lines = _Lines(sys.stderr)
     structlog.configure(
         # Not by way of the standard library, whose records cost more than all the rest of a line.

@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Monitor
+    lag_history_hours: Positive = 24
+    """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
+
     # Cache
     cache_ttl_seconds: Positive = 300
     cache_missing_ttl_seconds: Positive = 10
@@ -203,7 +207,9 @@ class Settings(BaseSettings):
     """Static group membership: unique per role on all hosts, stable over restarts. `auto` becomes the host's name,
     which a container has to itself and keeps until it is removed."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port on which the process answers `/health` and `/metrics`; 0 means none."""
+    """Port on which the process answers `/health` and `/metrics`; 0 means none."""
+    health_bind: str = "127.0.0.1"
+    """Address for it. Whoever reaches it can read both."""
     log_level: Annotated[LogLevel, IN_CAPITALS] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
 

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 
 from local_stack.programs import health_of_group
 from local_stack.state_folder import StateFolder
@@ -14,12 +13,11 @@ from local_stack.supervisor import Supervisor
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
 from runtime.kafka.trouble import KafkaTrouble
+from runtime.metrics import RESTARTS
 from runtime.settings import Settings
 
 LONGEST_PAUSE_SECONDS = 10.0
 """Between two readings; a fifth of the limit where that is shorter."""
-
-RESTARTS = Counter("headrace_watchdog_restarts", "Processes restarted because their group stalled", ["group"])
 
 log = structlog.get_logger()
 

@@ -47,8 +47,9 @@ def run_until_signal(
     stop: Callable[[], None],
     health: Callable[[], dict[str, Any]],
     settings: Settings,
+    role: str,
 ) -> None:
-    """Work until SIGTERM or SIGINT calls `stop`, with a health server. Blocking.
+    """Work until SIGTERM or SIGINT calls `stop`, with a health server that says what this `role` counts. Blocking.
 
     Raises what the work raises. `health` is called from another thread.
     """
@@ -56,7 +57,7 @@ def run_until_signal(
     async def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
-        with HealthServer(settings.health_port, health):
+        with HealthServer(settings.health_port, health, role, settings.health_bind):
             await work()
 
     run_in_loop(main())

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
-from prometheus_client import Histogram
 
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
 from runtime.kafka.clients import reason
 from runtime.kafka.confirmed import BY_KEY, Confirmation, Outgoing, Publisher
 from runtime.kafka.topic_admin import ensure_topics
+from runtime.metrics import OUTBOX_SECONDS
 from runtime.settings import Settings
 from runtime.tracing import TRACEPARENT, Received, follow, follower_name, within
 from schemas.registry import dataset_named
@@ -39,12 +39,6 @@ ASK_EVERY_SECONDS = 1.0
 
 CONFIRM_SECONDS = 3.0
 """A broker that takes longer is called away; the relay goes on waiting."""
-
-PUBLISHED_AFTER = Histogram(
-    "headrace_outbox_seconds",
-    "From the start of a row's transaction to the broker's confirmation of its event",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0),
-)
 
 _NEXT = "SELECT dataset, key, version, event, written_at, trace FROM outbox ORDER BY version LIMIT $1"
 
@@ -185,8 +179,7 @@ class OutboxRelay:
         self._state.wrote(len(entries))
         self._state.committed()
         now = datetime.now(UTC)
-        for entry in entries:
-            PUBLISHED_AFTER.observe((now - entry.written_at).total_seconds())
+        OUTBOX_SECONDS.labels().observe_all([(now - entry.written_at).total_seconds() for entry in entries])
         return len(entries)
 
     def _message(self, entry: Entry) -> Outgoing:

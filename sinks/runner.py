@@ -78,7 +78,7 @@ def run_sink(sink: Sink[Batch], settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Blocking. Raises what is neither a record's fault nor an outage, uncommitted."""
     spare_the_collector()
     runner = Runner(sink, settings)
-    run_until_signal(runner.run, runner.stop, runner.health, settings)
+    run_until_signal(runner.run, runner.stop, runner.health, settings, sink_named(sink.name).group)
 
 
 class Runner(Generic[Batch]):
@@ -89,8 +89,8 @@ class Runner(Generic[Batch]):
         self._sink = sink
         self._settings = settings
         self._topics = topics_read_by(group)
-        self._consumer = GroupConsumer(settings, group, self._topics)
         self._state = SinkState(sink.name)
+        self._consumer = GroupConsumer(settings, group, self._topics, self._state.gone)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]
         """Polls and prepares the next batch."""

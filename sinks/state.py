@@ -4,28 +4,22 @@ import time
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimitReached
+from runtime.metrics import (
+    SINK_BATCH_RECORDS,
+    SINK_BATCHES,
+    SINK_FAILURE_LIMIT,
+    SINK_GONE,
+    SINK_RECORDS,
+    SINK_RETRIES,
+    SINK_WAITING,
+    SINK_WRITE_SECONDS,
+)
 
 CONFIRM_PATIENCE_SECONDS = 30.0
 """A broker that takes longer to confirm makes the sink unhealthy."""
-
-RECORDS = Counter("headrace_sink_records", "Messages written to the store (repeats included)", ["sink"])
-BATCHES = Counter("headrace_sink_batches", "Batches written to the store", ["sink"])
-WRITE_SECONDS = Histogram(
-    "headrace_sink_write_seconds",
-    "Time to write one batch to the store, without waiting for an outage to end",
-    ["sink"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
-WAITING = Gauge("headrace_sink_waiting_for_store", "1 while the store is down and partitions are paused", ["sink"])
-FAILURE_LIMIT = Gauge("headrace_sink_failure_limit_reached", "1 while too many records fail to go on", ["sink"])
-OUTCOMES = Counter("headrace_sink_outcomes", "Raw records by where they ended, and repeats", ["dataset", "outcome"])
-SCHEMA_DRIFT = Counter(
-    "headrace_schema_drift", "Fields that a source gained, lost or retyped", ["dataset", "what", "breaking"]
-)
 
 log = structlog.get_logger()
 
@@ -40,6 +34,7 @@ class SinkState:
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
+        self._gone: dict[str, int] = {}
 
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
@@ -47,9 +42,10 @@ class SinkState:
     def wrote(self, records: int) -> None:
         now = time.monotonic()
         if self._writing_since is not None:
-            WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
-        RECORDS.labels(self._sink).inc(records)
-        BATCHES.labels(self._sink).inc()
+            SINK_WRITE_SECONDS.labels(self._sink).observe(now - self._writing_since)
+        SINK_RECORDS.labels(self._sink).inc(records)
+        SINK_BATCHES.labels(self._sink).inc()
+        SINK_BATCH_RECORDS.labels(self._sink).observe(records)
         self.records += records
         self._last_batch_at, self._writing_since = now, None
         self._unconfirmed_since = self._unconfirmed_since or now
@@ -62,6 +58,7 @@ class SinkState:
     def store_is_down(self, verdict: Backpressure) -> None:
         """Logs at the change of state only."""
         self._writing_since = None
+        SINK_RETRIES.labels(self._sink).inc()
         if self._waiting is None or self._waiting[1].state != verdict.state:
             log.warning(verdict.state, sink=self._sink, store=verdict.store, reason=verdict.reason)
             self._show(verdict.state)
@@ -76,8 +73,13 @@ class SinkState:
             self._waiting = None
 
     def _show(self, state: str | None) -> None:
-        WAITING.labels(self._sink).set(state == Backpressure.state)
-        FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
+        SINK_WAITING.labels(self._sink).set(state == Backpressure.state)
+        SINK_FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
+
+    def gone(self, topic: str, offsets: int) -> None:
+        """Retention has taken so many offsets of a physical topic before they were read."""
+        SINK_GONE.labels(self._sink, topic).inc(offsets)
+        self._gone = {**self._gone, topic: self._gone.get(topic, 0) + offsets}
 
     def details(self) -> dict[str, Any]:
         now = time.monotonic()
@@ -92,6 +94,8 @@ class SinkState:
             "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
+        if self._gone:
+            details["records_gone"] = self._gone
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:
             details["problem"] = f"held up {now - waiting[0]:.0f} s by {waiting[1].store}: {waiting[1].reason}"
         elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:

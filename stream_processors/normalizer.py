@@ -9,6 +9,14 @@ from typing import Any
 import structlog
 from confluent_kafka import Producer
 
+from runtime.instruments import BoundedLabels
+from runtime.metrics import (
+    NORMALIZED,
+    NORMALIZER_BATCH_RECORDS,
+    NORMALIZER_BATCH_SECONDS,
+    NORMALIZER_FAILURES,
+    NORMALIZER_HOLDS,
+)
 from runtime.settings import Settings
 from runtime.tracing import Followed, Received, follow
 from schemas.dataset import Dataset
@@ -18,15 +26,7 @@ from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
 from stream_processors.held import REMEDY, Held, Source, SourceLimits, held, may_be_held
 from stream_processors.normalize import STAGE, Normalized, RawRecord, RecordNormalizer, Rejected
-from stream_processors.normalizer_metrics import (
-    BATCH_RECORDS,
-    FAILURE_LIMIT,
-    FAILURES,
-    RECORDS,
-    BoundedLabels,
-    Counts,
-    UnknownFields,
-)
+from stream_processors.normalizer_metrics import Counts, UnknownFields
 
 log = structlog.get_logger()
 
@@ -57,10 +57,11 @@ class NormalizerStage:
         self._normalizer = RecordNormalizer(dataset)
         self._reasons = BoundedLabels()
         self._unknown_fields = UnknownFields(dataset.name)
-        self._clean_count = RECORDS.labels(dataset.name, "clean")
-        self._failed_count = RECORDS.labels(dataset.name, "failed")
-        self._held_count = RECORDS.labels(dataset.name, "held")
-        self._batch_records = BATCH_RECORDS.labels(dataset.name)
+        self._clean_count = NORMALIZED.labels(dataset.name, "clean")
+        self._failed_count = NORMALIZED.labels(dataset.name, "failed")
+        self._held_count = NORMALIZED.labels(dataset.name, "held")
+        self._batch_records = NORMALIZER_BATCH_RECORDS.labels(dataset.name)
+        self._batch_seconds = NORMALIZER_BATCH_SECONDS.labels(dataset.name)
 
     async def take(self, batch: Batch, confirm: Callable[[], None]) -> None:
         """Normalize a batch and produce what comes out. Returns before the broker has confirmed it.
@@ -72,11 +73,13 @@ class NormalizerStage:
         size = sum(len(record.value or b"") for record in batch)
         reasons: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
+        began = time.monotonic()
 
         traced = follow(STAGE, map(_received, batch))
 
         def confirmed() -> None:
             failed = reasons.total()
+            self._batch_seconds.observe(time.monotonic() - began)
             self._counts.confirmed(len(batch) - failed, failed)
             confirm()
             if traced is not None:
@@ -157,7 +160,7 @@ class NormalizerStage:
             log.warning("source_held", dataset=self._dataset, source=source, reason=now[source], remedy=REMEDY)
         for source in before.keys() - now.keys():
             log.info("source_held_no_longer", dataset=self._dataset, source=source)
-        FAILURE_LIMIT.labels(self._dataset).set(bool(now))
+        NORMALIZER_HOLDS.labels(self._dataset).set(bool(now))
         self._counts.holding = self._counts.holding | {self._dataset: now}
 
     def _count(self, records: int, reasons: Counter[str], unknown: Counter[str]) -> None:
@@ -168,7 +171,7 @@ class NormalizerStage:
             self._failed_count.inc(reasons.total() - reasons[HELD])
             for reason, count in reasons.items():
                 if reason is not HELD:
-                    FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
+                    NORMALIZER_FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
         if unknown and (new := self._unknown_fields.count(unknown)):
             log.info("unknown_fields", dataset=self._dataset, fields=new)
 

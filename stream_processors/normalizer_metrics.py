@@ -1,42 +1,7 @@
 """The normalizer's counts, for Prometheus (`/metrics`) and for its own health."""
 
-from prometheus_client import Counter, Gauge, Histogram
-
-RECORDS = Counter("headrace_normalizer_records", "Records by what became of them", ["dataset", "outcome"])
-FAILURES = Counter("headrace_normalizer_failures", "Rejected records by reason code", ["dataset", "reason"])
-FAILURE_LIMIT = Gauge(
-    "headrace_normalizer_failure_limit_reached", "1 while records of a source of the dataset are held", ["dataset"]
-)
-UNKNOWN_FIELDS = Counter(
-    "headrace_normalizer_unknown_fields", "Records with a field that the dataset does not have", ["dataset", "field"]
-)
-BATCH_RECORDS = Histogram(
-    "headrace_normalizer_batch_records",
-    "Records per batch",
-    ["dataset"],
-    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
-)
-
-MAX_LABELS = 100
-"""Field names and producers' reasons come from outside: beyond this many per dataset they are counted as `(other)`."""
-
-OTHER = "(other)"
-
-
-class BoundedLabels:
-    """Labels for names that come from outside."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def of(self, name: str) -> str:
-        """The name itself, or OTHER when there are too many."""
-        if name not in self._seen and len(self._seen) < MAX_LABELS:
-            self._seen.add(name)
-        return name if name in self._seen else OTHER
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._seen
+from runtime.instruments import BoundedLabels
+from runtime.metrics import UNKNOWN_FIELDS
 
 
 class UnknownFields:

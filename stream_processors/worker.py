@@ -88,7 +88,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     confirmations = Confirmations(OUTSTANDING_BYTES, ending.call)
     app = create_app(settings, producer, confirmations, counts, ending.call, stage_of)
     health = WorkerHealth(app, producer, confirmations, counts)
-    with HealthServer(settings.health_port, health.details):
+    with HealthServer(settings.health_port, health.details, "normalizer", settings.health_bind):
         app.in_worker = True
         spare_the_collector()
         serving = ending.watch(confirmations.serve(producer))

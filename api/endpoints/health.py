@@ -3,13 +3,15 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from api.answers import JSON, json_answer
 from api.clients import OurClients, from_state
 from api.database import reading
 from api.health import Finding, HealthReports, Store, probe_all, require, status_of
+from runtime.instruments import exposition
 from services.runs.history import list_runs
 from stores.outages import Unavailable
 
@@ -59,6 +61,13 @@ async def ready(clients: OurClients) -> dict[str, str]:
     """Reads can be served: Postgres answers."""
     await require(clients, "postgres")
     return {"status": "ready"}
+
+
+@router.get("/metrics", summary="What this process counts, for Prometheus", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """In Prometheus' text format, or in OpenMetrics for who accepts it. docs/metrics.md says what each means."""
+    content_type, body = exposition(request.headers.get("Accept"))
+    return Response(body, media_type=content_type)
 
 
 @router.get(

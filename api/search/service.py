@@ -11,6 +11,7 @@ from api.database import reading
 from api.problems import bad_parameter
 from api.queries.records import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts, search_text, unreadable
+from runtime.metrics import SEARCHES
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.text import fold
@@ -42,6 +43,7 @@ async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page
         raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
     offset = (page - 1) * page_size
     answer = await _in_elasticsearch(clients, datasets, query, offset, page_size)
+    SEARCHES.inc(("postgres" if answer is None else "elasticsearch",))
     if answer is not None:
         return Found(*answer, degraded=False)
     async with reading(clients.engine) as connection:

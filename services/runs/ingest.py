@@ -10,6 +10,7 @@ from producers.api.source import ApiSource
 from producers.jsonl.source import DeletedKeysSource
 from producers.source import Source, SourceBatch, SourceDescription, SourceFailed
 from producers.sources import SourcesError, load_sources
+from runtime.metrics import PUBLISHED
 from runtime.patience import Patience
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -50,6 +51,7 @@ class IngestRuns:
         task = asyncio.create_task(run_source(run, self._settings, "api", checkpoint="restart"))
         self._ingesting.add(task)
         task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _: PUBLISHED.labels(run.name).inc(run.published or 0))
         task.add_done_callback(lambda _: begun.set())
         await begun.wait()
         if not run.begun:

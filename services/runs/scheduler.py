@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from producers.source import Source
 from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
+from runtime.metrics import PUBLISHED, RUN_LAST_SUCCESS, RUN_SECONDS, RUNS
 from runtime.settings import Settings
 from services.runs.history import ask, seconds_since_latest
 from services.runs.run import Run, RunUnderWay, outage, run_source
@@ -30,15 +30,6 @@ AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
-
-RUNS = Counter("headrace_etl_runs", "Scheduled runs by how they ended", ["source", "status"])
-SECONDS = Histogram(
-    "headrace_etl_run_seconds",
-    "Duration of scheduled runs that succeeded",
-    ["source"],
-    buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
-)
-LAST_SUCCESS = Gauge("headrace_etl_last_success_timestamp_seconds", "When a scheduled run last succeeded", ["source"])
 
 JITTER = 0.1
 """Runs begin up to so large a share of the interval earlier or later, so that sources and hosts drift apart."""
@@ -191,7 +182,11 @@ class Scheduler:
                 plan.due = first_start(time.monotonic(), interval, since, random.random())  # noqa: S311 (jitter)
                 return
             plan.last = "running"
-            await run_source(Run(plan.source), self._settings, "schedule", checkpoint="resume")
+            run = Run(plan.source)
+            try:
+                await run_source(run, self._settings, "schedule", checkpoint="resume")
+            finally:
+                PUBLISHED.labels(name).inc(run.published or 0)
         except RunUnderWay as error:
             plan.last = "skipped"
             log.info("run_skipped", source=name, reason=str(error))
@@ -206,7 +201,7 @@ class Scheduler:
             log.exception("run_failed", source=name)
         else:
             plan.last = "success"
-            SECONDS.labels(name).observe(time.monotonic() - begun)
-            LAST_SUCCESS.labels(name).set_to_current_time()
+            RUN_SECONDS.labels(name).observe(time.monotonic() - begun)
+            RUN_LAST_SUCCESS.labels(name).set_to_current_time()
         RUNS.labels(name, plan.last).inc()
         plan.due = next_start(begun, time.monotonic(), interval, random.random())  # noqa: S311 (jitter)

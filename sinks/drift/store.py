@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from runtime.metrics import SCHEMA_DRIFT
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
 from schemas.reading_plan import read_fields, reading_plan
@@ -19,7 +20,6 @@ from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.fields import Group, Observation
 from sinks.drift.rules import Change, SourceState, observe
 from sinks.postgres.connection import Connection
-from sinks.state import SCHEMA_DRIFT
 
 _CREATE = """
     INSERT INTO source_schemas (source_name, dataset, state, updated_at)

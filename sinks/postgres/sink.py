@@ -10,7 +10,9 @@ import structlog
 
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
+from runtime.instruments import BoundedLabels
 from runtime.kafka.confirmed import Outgoing, Publisher
+from runtime.metrics import DEAD_LETTERS, OUTCOMES, RECORD_SECONDS
 from runtime.settings import Settings
 from runtime.tracing import note_outcome
 from schemas.dataset import Dataset
@@ -26,6 +28,7 @@ from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection,
 from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
 from sinks.postgres.deletions import purge_tombstones
 from sinks.postgres.failures import (
+    STAGE,
     failed_arrival,
     find_own_failures,
     insert_failures,
@@ -37,7 +40,6 @@ from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.sink import Message
-from sinks.state import OUTCOMES
 from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
 from stores.migrate import setup_schema
@@ -54,7 +56,7 @@ PART_RECORDS = 1_000
 LOGGED_KEYS = 10
 """Of refused records in one line of the log."""
 
-UNDECODABLE = "messages that no stage of ours wrote"
+UNDECODABLE = "messages of {} that no stage of ours wrote"
 
 
 @dataclass
@@ -67,6 +69,10 @@ class _Stored:
     recorded: set[Origin] = field(default_factory=set)
     """Of records whose failures, if they have failed, are to be published as they stand in the table."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dead: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Dead letters by dataset, stage and reason code."""
+    arrived: dict[str, list[int]] = field(default_factory=dict)
+    """By dataset, when its new records came into Kafka: milliseconds, -1 where nobody knows."""
     judged: dict[str, tuple[int, int]] = field(default_factory=dict)
     touched: dict[Dataset, tuple[set[str], set[str]]] = field(default_factory=dict)
     """Keys whose rows, and keys whose claims may have changed, of datasets with unique fields."""
@@ -92,6 +98,7 @@ class PostgresSink:
         self._void = VoidOffsets(settings)
         self._decoder = Decoder(settings)
         self._purged_at = 0.0
+        self._reasons = BoundedLabels()
         self._unannounced: set[int] = set()
         """Failures that were settled, and the rows that they became are still to be announced."""
         self.paused: dict[str, str] = {}
@@ -182,9 +189,12 @@ class PostgresSink:
                 with blaming(dataset):
                     await self._store_dataset(coverage, merges[dataset], arrivals, stored)
             # A batch comes again while Kafka is away after its commit: what is covered has been counted.
-            undecodable = sum(not coverage.is_covered(failed.origin) for failed in batch.undecodable)
-            self._limit.judge(UNDECODABLE, undecodable, undecodable)
-            stored.judged[UNDECODABLE] = undecodable, undecodable
+            undecodable = Counter(
+                failed.dataset for failed in batch.undecodable if not coverage.is_covered(failed.origin)
+            )
+            for dataset_name, count in undecodable.items():
+                self._limit.judge(UNDECODABLE.format(dataset_name), count, count)
+                stored.judged[UNDECODABLE.format(dataset_name)] = count, count
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))
@@ -196,6 +206,7 @@ class PostgresSink:
                     recorded.append(failed)
                     stored.tally[failed.dataset, outcome] += 1
             await insert_failures(connection, recorded)
+            stored.dead.update((failed.dataset, failed.stage, failed.reason) for failed in recorded if not failed.held)
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
                     await self._reprocess(coverage, merges[dataset], arrivals, stored)
@@ -205,9 +216,19 @@ class PostgresSink:
         self._void.note(coverage.parts)
         for name, counts in stored.judged.items():
             self._limit.count(name, *counts)
+        self._measure(stored)
+        return await self._settled(connection, stored)
+
+    def _measure(self, stored: _Stored) -> None:
+        """Count what has been committed."""
         for (dataset_name, outcome), count in stored.tally.items():
             OUTCOMES.labels(dataset_name, outcome).inc(count)
-        return await self._settled(connection, stored)
+        for labels, count in stored.dead.items():  # names that anybody can have sent
+            DEAD_LETTERS.labels(*map(self._reasons.of, labels)).inc(count)
+        now = time.time()
+        for dataset_name, arrived in stored.arrived.items():
+            seconds = [now - ms / 1000 for ms in arrived if ms > 0]
+            RECORD_SECONDS.labels(dataset_name).observe_all(seconds)
 
     async def _settled(self, connection: Connection, stored: _Stored) -> list[Outgoing]:
         """Settle the claims that were waiting for what has been committed; returns all that is to be published."""
@@ -238,11 +259,13 @@ class PostgresSink:
             coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
             note_outcome(dataset.name, outcome, (arrival.key for arrival in ended))
+        stored.arrived[dataset.name] = [arrival.origin.timestamp for arrival in fresh]
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, len(fresh))
         stored.judged[dataset.name] = hopeless, len(fresh)
         failures = [unread(failed_arrival(*refused[:3])) for refused in merged.refused]
         await insert_failures(connection, failures)
+        stored.dead.update((dataset.name, STAGE, refused.reason) for refused in merged.refused)
         await keep_claims(connection, merged.refused)
         _log_refused(dataset.name, merged.refused)
         if repeats:

@@ -11,8 +11,8 @@ from api.app import create_app
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
 
-LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/webhooks/{source}"}
-"""Probes and senders of webhooks add parameters of their own."""
+LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/metrics", "/webhooks/{source}"}
+"""Probes, scrapers and senders of webhooks add parameters of their own."""
 
 
 def application() -> FastAPI:

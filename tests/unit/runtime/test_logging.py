@@ -49,6 +49,27 @@ print("the end")
     assert '"event": "request"' in lines
 
 
+def test_no_line_has_an_e_mail_address_and_each_is_json_all_the_same(tmp_path: Path) -> None:
+    code = r"""
+address = "josé.hara+x@mail.example.org"
+log.info("request", path=f"/users/{address}", keys=[address, "C1"], text=f"said:\n{address}\tand é{address}")
+log.warning("kept", host="postgresql://headrace@127.0.0.1:5432/x", topic="customers.raw@2")
+logging.getLogger("some.library").warning("Key (email)=(%s) already exists", address)
+try:
+    raise ValueError(address)
+except ValueError:
+    log.exception("broken")
+print("the end")
+"""
+    lines = written("json", code, tmp_path / "stderr")
+    assert "mail.example" not in lines
+    request, kept, library, broken = map(json.loads, lines.splitlines())
+    assert (request["path"], request["keys"][1]) == ("/users/(address)", "C1")
+    assert (kept["host"], kept["topic"]) == ("postgresql://headrace@127.0.0.1:5432/x", "customers.raw@2")
+    assert library["event"] == "Key (email)=((address)) already exists"
+    assert "(address)" in broken["exception"]
+
+
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_an_exception_is_told_with_its_traceback(log_format: str, tmp_path: Path) -> None:
     code = """

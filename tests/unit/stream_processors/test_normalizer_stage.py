@@ -9,13 +9,15 @@ import structlog
 from prometheus_client import REGISTRY
 
 from runtime.errors import DeliveryFailed
+from runtime.instruments import MAX_LABELS, OTHER
+from runtime.metrics import METRICS
 from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_PROBLEM, HEADER_SOURCE, CleanRecord, FailedRecord
 from schemas.registry import dataset_named
 from stream_processors.confirmations import Confirmations
 from stream_processors.held import MOST_SOURCES
 from stream_processors.normalizer import SLICE_RECORDS, NormalizerStage
-from stream_processors.normalizer_metrics import MAX_LABELS, OTHER, Counts, UnknownFields
+from stream_processors.normalizer_metrics import Counts, UnknownFields
 from tests.unit.stream_processors.raw_records import RawRecord, RecordingProducer, customer
 
 
@@ -46,6 +48,7 @@ async def turn() -> None:
 
 
 def counted(name: str, **labels: str) -> float:
+    METRICS.expose("normalizer")
     return REGISTRY.get_sample_value(name, {"dataset": "customers", **labels}) or 0.0
 
 
@@ -122,6 +125,7 @@ async def test_outcomes_reasons_and_unknown_fields_are_counted() -> None:
 
 
 def test_unknown_fields_have_a_bounded_number_of_labels() -> None:
+    METRICS.expose("normalizer")
     fields = UnknownFields("bounded")
     assert fields.count({"b": 1, "a": 2}) == ["a", "b"]
     assert fields.count({"a": 2}) == []

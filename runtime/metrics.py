@@ -1,0 +1,145 @@
+"""Every metric of every process: its name, meaning, labels, and who exposes it. Nobody else makes one.
+
+`docs/metrics.md` is written from here, and the alert rules and dashboards in `deploy/` are checked against it.
+"""
+
+from runtime.instruments import Catalogue
+from schemas.sinks import SINKS
+
+METRICS = Catalogue()
+
+SINK_ROLES = tuple(sink.group for sink in SINKS)
+NORMALIZER = ("normalizer",)
+POSTGRES = ("sink-postgres",)
+LANDING = ("sink-landing",)
+RELAY = ("relay",)
+SCHEDULER = ("scheduler",)
+WATCHDOG = ("watchdog",)
+API = ("api",)
+REHEARSED = (*NORMALIZER, *SINK_ROLES)
+WORKERS = (*NORMALIZER, *SINK_ROLES, *RELAY, *SCHEDULER, *WATCHDOG)
+
+SECONDS_OF_A_BATCH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+RECORDS_OF_A_BATCH = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
+
+PROCESS_HEALTHY = METRICS.gauge(WORKERS, "headrace_healthy", "1 while the process's own /health says no problem")
+PROCESS_DEGRADED = METRICS.gauge(WORKERS, "headrace_degraded", "1 while it has paused something, or is degraded")
+
+# The normalizer
+
+NORMALIZED = METRICS.counter(
+    NORMALIZER, "headrace_normalizer_records", "Raw records by what became of them: clean, failed, held",
+    "dataset", "outcome",
+)  # fmt: skip
+NORMALIZER_FAILURES = METRICS.counter(
+    NORMALIZER, "headrace_normalizer_failures", "Rejected records by reason code", "dataset", "reason"
+)
+NORMALIZER_HOLDS = METRICS.gauge(
+    NORMALIZER, "headrace_normalizer_failure_limit_reached", "1 while records of a source of the dataset are held",
+    "dataset",
+)  # fmt: skip
+UNKNOWN_FIELDS = METRICS.counter(
+    NORMALIZER, "headrace_normalizer_unknown_fields", "Records with a field that the dataset does not have",
+    "dataset", "field",
+)  # fmt: skip
+NORMALIZER_BATCH_RECORDS = METRICS.histogram(
+    NORMALIZER, "headrace_normalizer_batch_records", "Records per batch", "dataset", bounds=RECORDS_OF_A_BATCH
+)
+NORMALIZER_BATCH_SECONDS = METRICS.histogram(
+    NORMALIZER, "headrace_normalizer_batch_seconds",
+    "From taking a batch to the broker's confirmation of all that came of it", "dataset", bounds=SECONDS_OF_A_BATCH,
+)  # fmt: skip
+
+# Sinks, and the relay, which works like one
+
+SINK_RECORDS = METRICS.counter(
+    (*SINK_ROLES, *RELAY), "headrace_sink_records", "Messages written to the store, repeats included", "sink"
+)
+SINK_BATCHES = METRICS.counter((*SINK_ROLES, *RELAY), "headrace_sink_batches", "Batches written to the store", "sink")
+SINK_BATCH_RECORDS = METRICS.histogram(
+    (*SINK_ROLES, *RELAY), "headrace_sink_batch_records", "Messages per batch", "sink", bounds=RECORDS_OF_A_BATCH
+)
+SINK_WRITE_SECONDS = METRICS.histogram(
+    (*SINK_ROLES, *RELAY), "headrace_sink_write_seconds",
+    "Time to write one batch to the store, without waiting for an outage to end", "sink", bounds=SECONDS_OF_A_BATCH,
+)  # fmt: skip
+SINK_RETRIES = METRICS.counter(
+    (*SINK_ROLES, *RELAY), "headrace_sink_retries", "Tries that a store refused or did not answer, to be tried again",
+    "sink",
+)  # fmt: skip
+SINK_WAITING = METRICS.gauge(
+    (*SINK_ROLES, *RELAY), "headrace_sink_waiting_for_store", "1 while the store is down and partitions are paused",
+    "sink",
+)  # fmt: skip
+SINK_FAILURE_LIMIT = METRICS.gauge(
+    (*SINK_ROLES, *RELAY), "headrace_sink_failure_limit_reached", "1 while too many records fail to go on", "sink"
+)
+SINK_GONE = METRICS.counter(
+    SINK_ROLES, "headrace_sink_records_gone", "Offsets that retention took before they were read", "sink", "topic"
+)
+OUTCOMES = METRICS.counter(
+    POSTGRES, "headrace_sink_outcomes", "Raw records by where they ended, and repeats", "dataset", "outcome"
+)
+DEAD_LETTERS = METRICS.counter(
+    POSTGRES, "headrace_dead_letters", "Records that have come to ingest_failures, by the stage and its reason code",
+    "dataset", "stage", "reason",
+)  # fmt: skip
+RECORD_SECONDS = METRICS.histogram(
+    POSTGRES, "headrace_record_seconds", "From a raw record's time in Kafka to the commit in Postgres", "dataset",
+    bounds=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0),
+)  # fmt: skip
+SCHEMA_DRIFT = METRICS.counter(
+    LANDING, "headrace_schema_drift", "Fields that a source gained, lost or retyped", "dataset", "what", "breaking"
+)
+OUTBOX_SECONDS = METRICS.histogram(
+    RELAY, "headrace_outbox_seconds", "From the start of a row's transaction to the broker's confirmation of its event",
+    bounds=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0),
+)  # fmt: skip
+
+# Runs, restarts, rehearsals
+
+RUNS = METRICS.counter(
+    SCHEDULER, "headrace_etl_runs", "Scheduled runs by how they ended: success, failed, skipped", "source", "status"
+)
+RUN_SECONDS = METRICS.histogram(
+    SCHEDULER, "headrace_etl_run_seconds", "Duration of scheduled runs that succeeded", "source",
+    bounds=(0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0),
+)  # fmt: skip
+RUN_LAST_SUCCESS = METRICS.gauge(
+    SCHEDULER, "headrace_etl_last_success_timestamp_seconds", "When a scheduled run last succeeded", "source"
+)
+PUBLISHED = METRICS.counter(
+    (*SCHEDULER, *API), "headrace_published_records", "Raw records that the broker confirmed, of runs that have ended",
+    "source",
+)  # fmt: skip
+RESTARTS = METRICS.counter(
+    WATCHDOG, "headrace_watchdog_restarts", "Processes restarted because their group stalled", "group"
+)
+REHEARSALS = METRICS.gauge(
+    REHEARSED, "headrace_rehearsals_active", "Rehearsals of this process's stage that are running", "stage"
+)
+REHEARSED_FAILURES = METRICS.counter(
+    REHEARSED, "headrace_rehearsal_injected", "Failures that were asked for", "stage", "kind"
+)
+
+# The API
+
+REQUESTS = METRICS.tally(
+    API, "headrace_http_requests", "Requests by the template of their route; `(none)` where no route takes them",
+    "method", "route", "status",
+)  # fmt: skip
+REQUEST_SECONDS = METRICS.histogram(
+    API, "headrace_http_request_seconds", "Time until the answer is sent", "method", "route",
+    bounds=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)  # fmt: skip
+CACHE_READS = METRICS.tally(
+    API, "headrace_cache_reads", "Reads of single records: hit, miss, or bypass (Redis is away or not used)",
+    "dataset", "use",
+)  # fmt: skip
+CACHE_FILLS = METRICS.tally(
+    API, "headrace_cache_fills", "Fills of the cache: taken, or refused since a newer version may be known",
+    "dataset", "outcome",
+)  # fmt: skip
+SEARCHES = METRICS.tally(
+    API, "headrace_searches", "Searches by the store that answered; Postgres stands in for Elasticsearch", "backend"
+)
