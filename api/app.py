@@ -36,10 +36,12 @@ from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
 from runtime.settings import Settings
+from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
@@ -121,7 +123,7 @@ def _record_paths() -> dict[str, Dataset]:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext)]
+    layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         layers.append(
             Middleware(

@@ -19,6 +19,7 @@ from runtime.errors import Explained
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings
+from runtime.tracing import start_tracing
 from services.runs.run import NotTaken, Run, failure_reason, outage, publish_source, run_source, wait_until_stored
 from stores.checkpoints import Checkpoint
 from stores.coverage import Outcome
@@ -81,6 +82,7 @@ class PublishRuns:
         `broken`: the problems of those that could not be run, by name; they count as failed, after all others.
         """
         configure_logging(_quieter(self.settings), "publish")
+        start_tracing(self.settings, "publish")
         try:
             asyncio.run(self._publish_all(sources))
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:

@@ -10,9 +10,9 @@ from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
+from stores.elasticsearch_client import search_client
 from stores.epochs import note_epochs
 from stores.migrate import STARTING_SECONDS, migrate
-from stores.search_client import search_client
 from stores.search_index import ensure_indices
 from stores.set_up_report import SetUpReport
 

@@ -232,6 +232,13 @@ class Settings(BaseSettings):
     mock_require_api_key: bool = False
     """The mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
 
+    # Traces
+    otel_exporter_otlp_endpoint: BaseUrl | None = None
+    """Where OpenTelemetry's traces are sent, by OTLP over HTTP: a collector, or Jaeger. None: nothing is traced."""
+    otel_exporter_otlp_traces_endpoint: BaseUrl | None = None
+    """The same with its path, where that is not /v1/traces."""
+    otel_sdk_disabled: bool = False
+
     # This process
     worker_id: Annotated[str, LIKE_ITS_HOST] = "0"
     """Static group membership: unique per role on all hosts, stable over restarts. `auto` becomes the host's name,

@@ -7,8 +7,6 @@ from typing import Any, Self, TypedDict
 
 import msgspec
 import structlog
-from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
 from runtime.kafka.confirmed import Publisher
@@ -20,7 +18,7 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, RawPayloads, now_ms, outgoing_failure
 from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
-from stores.search_client import search_client
+from stores.elasticsearch_client import ApiError, AsyncElasticsearch, TransportError, search_client
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
 STORE = "Elasticsearch"

@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import httpx
 from confluent_kafka import KafkaException
-from elasticsearch import AsyncElasticsearch
-from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -23,7 +21,9 @@ from services.trace import reads
 from services.trace.assemble import assemble
 from services.trace.findings import Away, CacheFinding, DocumentFinding, Findings, KafkaFindings, PostgresFindings
 from services.trace.model import Trace
+from stores.elasticsearch_client import AsyncElasticsearch
 from stores.outages import in_words, postgres_trouble
+from stores.redis_client import Redis
 
 T = TypeVar("T")
 

@@ -1,10 +1,24 @@
-"""Clients of Elasticsearch, all made here."""
+"""elasticsearch-py as our processes import it, without numpy and pyarrow, of which it would serialize values; and the
+one place that makes a client.
+"""
 
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
-
+from runtime.lean_import import without
 from runtime.settings import Settings
+
+with without("numpy", "pyarrow"):
+    from elastic_transport import TransportError
+    from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, UnsupportedProductError
+
+__all__ = [
+    "ApiError",
+    "AsyncElasticsearch",
+    "BadRequestError",
+    "TransportError",
+    "UnsupportedProductError",
+    "search_client",
+]
 
 
 def search_client(settings: Settings, **options: Any) -> AsyncElasticsearch:
