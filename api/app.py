@@ -28,10 +28,12 @@ from api.endpoints import (
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.overview import overviews
 from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
 from runtime.settings import Settings
@@ -45,6 +47,7 @@ GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
 ENTRY_POINTS = {
+    "/overview": "one sentence on how the pipeline is, and its flow with rate, lag and state",
     "/docs": "this API, to read and to try",
     "/openapi.json": "this API, for machines",
     "/health": "the database, the latest ETL run, and every component",
@@ -150,6 +153,8 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
+        app.state.lag = LagWatch(settings)
+        app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
         try:
             yield
@@ -157,3 +162,4 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()
+            await app.state.lag.close()
