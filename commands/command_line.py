@@ -22,7 +22,10 @@ PANELS = {
         *("run", "stats", "reset", "publish", "push", "export"),
         *("failures", "reprocess", "audit", "lag", "topics", "trace", "rehearse"),
     ),
-    PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog", "monitor"),
+    PROCESSES: (
+        *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),
+        *("scheduler", "watchdog", "monitor"),
+    ),
 }
 
 

@@ -19,7 +19,8 @@ from runtime.settings import Settings, read_variables
 
 OF_THE_STACK = frozenset({
     "HEADRACE_HOME", "HEADRACE_STACK", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "ELASTICSEARCH_URL",
-    "API_URL", "MOCK_URL", "API_PORT", "MOCK_PORT", "WORKER_ID", "HEALTH_PORT",
+    "API_URL", "MOCK_URL", "DASHBOARD_URL", "API_PORT", "MOCK_PORT", "DASHBOARD_PORT", "WORKER_ID",
+    "HEALTH_PORT",
 })  # fmt: skip
 """Variables that the stack itself sets, whatever its caller's environment says."""
 
@@ -30,6 +31,8 @@ READERS: dict[str, frozenset[str]] = {
     "MOCK_BIND": frozenset({"mock-server"}),
     "MOCK_REQUIRE_API_KEY": frozenset({"mock-server"}),
     "API_BIND": frozenset({"api"}),
+    "DASHBOARD_BIND": frozenset({"dashboard"}),
+    "DASHBOARD_HOSTS": frozenset({"dashboard"}),
     "CORS_ORIGINS": frozenset({"api"}),
     "DATABASE_POOL_MIN": frozenset({"api"}),
     "DATABASE_POOL_MAX": frozenset({"api"}),
@@ -44,8 +47,8 @@ SOURCE_READERS = frozenset({"api", "scheduler"})
 """Roles that read what only blocks of sources.toml refer to. The file itself they read again when it changes."""
 
 _PACKAGES = (
-    "api", "commands", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime", "schemas",
-    "services", "sinks", "stores", "stream_processors",
+    "api", "commands", "dashboard", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime",
+    "schemas", "services", "sinks", "stores", "stream_processors",
 )  # fmt: skip
 """Packages that our processes run."""
 

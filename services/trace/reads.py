@@ -8,9 +8,6 @@ import httpx
 import msgspec
 from confluent_kafka.admin import AdminClient
 from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,7 +34,9 @@ from services.trace.model import SearchedTopic
 from sinks.elasticsearch import Documents
 from sinks.sink import StoreTrouble
 from stores.cache import VersionedCache
+from stores.elasticsearch_client import ApiError, AsyncElasticsearch
 from stores.epochs import real_partition, topic_of
+from stores.redis_client import Redis, RedisError
 from stores.tables import dataset_table, ingest_failures, outbox, tombstones
 
 MOST_OF_A_KIND = 50
