@@ -61,7 +61,7 @@ def command_line(words: str) -> None:
 
 
 def notice(what: str, why: str = "", *, tone: Tone = "", command: str | None = None) -> None:
-    """What happened, why, and the way out."""
+    """An event, its reason, and the way out."""
     with tag("div", f"notice {tone}".strip(), role="alert" if tone == "bad" else "status"), tag("div", "grow"):
         text("p", what, "what")
         if why:
