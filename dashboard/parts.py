@@ -33,7 +33,7 @@ def badge(word: str | None, tone: Tone | None = None) -> Element:
 @contextmanager
 def panel(title: str, *, body: bool = False, classes: str = "") -> Iterator[Element]:
     """A titled box; gives the row of its title, for what goes beside it."""
-    with tag("section", f"panel {classes}".strip(), aria_label=title):
+    with tag("section", f"panel {classes}".strip()):
         with tag("div", "panel-head") as head:
             text("h2", title)
         if body:

@@ -153,6 +153,8 @@ def page(
     """
     shown = Page(live, request)
     ui.page_title(f"{title} · Headrace")
+    if around := ui.context.client.content.parent_slot:
+        around.parent.tag = "div"  # Quasar's q-page calls itself the main part, and ours is within it
     text("a", "Skip to the content", "skip", href="#main")
     with tag("div", "frame"):
         _side(shown, here)
