@@ -26,6 +26,7 @@ from api.endpoints import (
     schema_drift,
     search,
     topics,
+    trace,
     users,
     webhooks,
 )
@@ -35,10 +36,12 @@ from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
 from runtime.settings import Settings
+from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
@@ -70,6 +73,7 @@ ENTRY_POINTS = {
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
+    "/trace/customers/CUST001": "one record followed through topics and stores",
     "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
@@ -103,8 +107,9 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, schema_drift, failure_jobs, failures,
-    )  # fmt: skip
+        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, trace, schema_drift),
+        *(failure_jobs, failures),
+    )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
@@ -118,7 +123,7 @@ def _record_paths() -> dict[str, Dataset]:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext)]
+    layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
     if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
         layers.append(
             Middleware(

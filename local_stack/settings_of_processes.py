@@ -2,7 +2,7 @@
 
 A supervised process inherits the environment of the supervisor, which is that of the `headrace up` that started it.
 So that a restart sees the variables of its own caller, they are written down, and a process takes them over when it
-starts.
+starts. Then it writes down what it starts with, so that `up` and `status` know who runs something older.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from local_stack.programs import PROJECT, Instance
@@ -79,6 +80,33 @@ def adopt_variables() -> None:
             os.environ[name] = value
 
 
+def note_start() -> None:
+    """Write down with which settings and code a process starts that a supervisor of ours has started; else do nothing.
+
+    A folder that cannot be written is no reason not to start: the process then counts as outdated.
+    """
+    program = os.environ.get("HEADRACE_PROGRAM")
+    if program is None or "HEADRACE_HOME" not in os.environ:
+        return
+    with suppress(OSError):
+        file = _started(Path(os.environ["HEADRACE_HOME"]), program)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps(fingerprint(Path())))
+
+
+def outdated(home: Path, instances: Sequence[Instance], now: Mapping[str, str]) -> dict[str, list[str]]:
+    """By process, what has changed since it started that it reads. Those that run what is there now are left out."""
+    found = {}
+    for one in instances:
+        try:
+            before = json.loads(_started(home, one.name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        if names := [name for name in changed(before, now) if concerned([name], [one])]:
+            found[one.name] = names
+    return found
+
+
 def fingerprint(folder: Path) -> dict[str, str]:
     """A digest of each variable that is set, and of the code, as processes that start now in that folder see them."""
     variables = read_variables(folder)
@@ -119,6 +147,10 @@ def referred_to(folder: Path) -> set[str]:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _started(home: Path, program: str) -> Path:
+    return home / "run" / "started" / f"{program}.json"
 
 
 def _file(home: Path) -> Path:

@@ -21,6 +21,7 @@ from monitoring.gaps import Gaps
 from monitoring.group_requests import FetchOffsets, ListGroups
 from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
+from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
 from runtime.settings import Settings
 
@@ -170,7 +171,7 @@ class GroupsReader:
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
             client = AIOKafkaClient(
-                bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                **aiokafka_connection(self._settings),
                 client_id="headrace-lag",
                 request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
             )

@@ -1,7 +1,7 @@
 """Topics: a list of them, the messages in them, and one record to try the pipeline with."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -38,13 +38,20 @@ class TopicReads:
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, in a thread. Raises ProblemAnswer (429) if no place is free in time."""
+        return await self.hold(asyncio.to_thread(work))
+
+    async def hold(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which has a place meanwhile. Raises ProblemAnswer (429) if none is free in time."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._free.acquire()
-        except TimeoutError:
+        except BaseException as error:
+            work.close()
+            if not isinstance(error, TimeoutError):
+                raise
             detail = f"{MOST_READS} readers of topics are at work; try again in a moment"
             raise ProblemAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too-many-reads", detail, {"Retry-After": "2"}) from None
-        task = asyncio.create_task(asyncio.to_thread(work))
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)

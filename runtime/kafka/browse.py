@@ -12,7 +12,7 @@ from typing import cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka.clients import QUIET, READ_COMMITTED, close_consumer
+from runtime.kafka.clients import READ_COMMITTED, close_consumer, connection_config
 from runtime.kafka.topic_admin import Place, list_offsets
 from runtime.settings import Settings
 
@@ -100,7 +100,7 @@ def browser(settings: Settings) -> Iterator[Consumer]:
     """A consumer that is only assigned partitions: it commits nothing, and the broker hears of no group."""
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            **connection_config(settings),
             "group.id": settings.named("browse"),  # librdkafka wants one, and never tells the broker
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -108,7 +108,6 @@ def browser(settings: Settings) -> Iterator[Consumer]:
             "queued.max.messages.kbytes": 8_192,
             "fetch.message.max.bytes": 1_048_576,
             "fetch.wait.max.ms": 10,
-            "log_level": QUIET,
             **READ_COMMITTED,
         }
     )
@@ -214,6 +213,8 @@ class Reading:
         self._consumer.resume(places)  # a partition that an earlier reading has paused would stay so
         while self._remaining and self._budget.spent() is None:
             for message in _arrived(self._consumer):
+                if self._budget.read >= self._budget.bytes:
+                    break
                 if (one := self._take(message)) is not None:
                     yield one
 

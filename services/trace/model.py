@@ -50,7 +50,7 @@ StoreState = Literal["has it", "has not", "older", "newer", "away", "none", "del
 
 @dataclass(frozen=True)
 class StoreAnswer:
-    """How a store has the key now. `older` and `newer` compare its version with that of Postgres."""
+    """A store's word on the key now. `older` and `newer` compare its version with that of Postgres."""
 
     store: Literal["postgres", "elasticsearch", "redis", "api"]
     state: StoreState
@@ -63,7 +63,7 @@ class StoreAnswer:
 
 @dataclass(frozen=True)
 class SearchedTopic:
-    """How far a topic was searched for the key; offsets from `first` up to `end`, which is not among them."""
+    """The part of a topic that was searched for the key: offsets from `first` up to `end`, which is not among them."""
 
     topic: str
     partition: int
@@ -93,4 +93,4 @@ class Trace:
     stores: list[StoreAnswer] = field(default_factory=list)
     searched: list[SearchedTopic] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What could not be seen, and why: a store that is away, records that retention has taken."""
+    """Lines on what could not be seen, and why: a store that is away, records that retention has taken."""
