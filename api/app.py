@@ -32,6 +32,7 @@ from api.endpoints import (
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.overview import overviews
 from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
@@ -52,6 +53,7 @@ GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
 ENTRY_POINTS = {
+    "/overview": "one sentence on how the pipeline is, and its flow with rate, lag and state",
     "/docs": "this API, to read and to try",
     "/openapi.json": "this API, for machines",
     "/health": "the database, the latest ETL run, and every component",
@@ -150,6 +152,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
         app.state.lag = LagWatch(settings)
+        app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
         try:
             yield

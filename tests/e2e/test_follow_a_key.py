@@ -214,6 +214,29 @@ def test_each_store_that_is_away_is_a_line_and_no_error(running: Pipeline, headr
     assert found.partition is None
 
 
+def test_the_overview_tells_of_the_whole_pipeline_in_one_sentence(running: Pipeline, headrace: Headrace) -> None:
+    push(headrace, customer("T9"))
+    settled(running, "T9")
+    with httpx.Client(base_url=running["api"].url, timeout=30) as api:
+
+        def well() -> dict[str, Any]:
+            found: dict[str, Any] = api.get("/overview").json()
+            assert found["state"] == "ok", found["troubles"]
+            assert found["audit"]["verdict"] == "complete", found["audit"]
+            return found
+
+        found = eventually(well, what="all is well")
+        assert found["diagnosis"].startswith("All is well: ")
+        assert found["latency"]["records"] > 0
+        assert found["latency"]["median"] > 0
+        assert found["dead_letters"]["open"] == value(
+            running.settings, "SELECT count(*) FROM ingest_failures WHERE state = 'open'"
+        )
+        edges = {(edge["source"], edge["target"]): edge for edge in found["edges"]}
+        assert edges["topic:customers.raw", "agent:normalizer"]["waiting"] == 0
+        assert ("sink:sink-elasticsearch", "store:elasticsearch") in edges
+
+
 def test_nothing_known_is_said_plainly(running: Pipeline, headrace: Headrace) -> None:
     found = followed(running, "NOBODY")
     assert (found.known, found.events) == (False, [])
