@@ -121,7 +121,7 @@ async def _send(shown: Page, chosen: dict[str, Any], told: Any, foot: Any) -> No
 
 
 async def watch_job(shown: Page, job_id: int) -> None:
-    """How a replay job stands, until it has ended and each of its records has an outcome, or the page is gone."""
+    """Show how a replay job stands, until it has ended and each of its records has an outcome, or the page is gone."""
     with tag("div", "stack", role="status") as place:
         pass
     while not place.is_deleted:

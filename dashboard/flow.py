@@ -155,7 +155,7 @@ def _reading(topic: str, reader: str, row: Mapping[str, Any]) -> Edge:
 
 
 def _outputs(flow: Flow, readers: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> None:
-    """What the agent and the Postgres sink write: as much as comes to those topics."""
+    """The output of the agent and the Postgres sink: as much as comes to those topics."""
     makers = {"clean": "group normalizer", "failures": "group normalizer", "changed": "group sink-postgres"}
     seen: set[str] = set()
     for (_, dataset, kind), row in readers.items():

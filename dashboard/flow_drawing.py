@@ -4,8 +4,8 @@ from dashboard.elements import tag, text
 from dashboard.flow import Edge, Flow, Node
 from dashboard.words import number, rate
 
-WIDTH, HEIGHT = 112, 44
-GAP, ROW = 72, 62
+WIDTH, HEIGHT = 130, 50
+GAP, ROW = 50, 64
 MARGIN = 6
 LONGEST = 15
 
@@ -47,10 +47,10 @@ def _node(node: Node, place: Place) -> None:
     with tag("g", f"node {node.tone}".strip()):
         text("title", f"{node.name}, {node.kind}")
         tag("rect", x=x, y=y, width=WIDTH, height=HEIGHT, rx=9)
-        tag("circle", "light", cx=x + WIDTH - 12, cy=y + 13, r=3.5)
+        tag("circle", "light", cx=x + WIDTH - 13, cy=y + HEIGHT - 14, r=4)
         cut = node.name if len(node.name) <= LONGEST else f"{node.name[: LONGEST - 1]}…"
-        text("text", cut, "name", x=x + 10, y=y + 19)
-        text("text", node.kind, "kind", x=x + 10, y=y + 35)
+        text("text", cut, "name", x=x + 11, y=y + 21)
+        text("text", node.kind, "kind", x=x + 11, y=y + 40)
 
 
 def _edge(edge: Edge, start: Place, end: Place) -> None:
@@ -69,6 +69,6 @@ def _edge(edge: Edge, start: Place, end: Place) -> None:
         x, y = (x1 + 5, y1) if edge.waiting is not None else (x2 - 5, y2)
         anchor = "start" if edge.waiting is not None else "end"
         if edge.rate:
-            text("text", rate(edge.rate), x=x, y=y - 5, text_anchor=anchor)
+            text("text", rate(edge.rate), x=x, y=y - 6, text_anchor=anchor)
         if edge.waiting:
-            text("text", f"{number(edge.waiting)} wait", x=x, y=y + 13, text_anchor=anchor)
+            text("text", number(edge.waiting), "wait", x=x, y=y + 16, text_anchor=anchor)

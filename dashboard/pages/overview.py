@@ -67,6 +67,7 @@ def _overview(answers: Mapping[str, Answer]) -> None:
         else:
             with tag("div", "flow", tabindex="0", role="region", aria_label="Drawing of the flow"):
                 draw(flow, f"{said.sentence} The table below says the same of every edge.")
+                text("p", "Above a line: records per second. Below it: records that wait.", "how")
             _edges(flow)
 
 

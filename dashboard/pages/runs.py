@@ -161,7 +161,7 @@ def _row(run: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
 
 
 def duration(run: Mapping[str, Any]) -> str:
-    """How long it took; ABSENT while it goes on."""
+    """The time that it took; ABSENT while it goes on."""
     begun, ended = parsed(run["started_at"]), parsed(run["finished_at"])
     return seconds((ended - begun).total_seconds()) if begun and ended else ABSENT
 
@@ -243,7 +243,7 @@ def drift_diff(one: Mapping[str, Any]) -> None:
 
 
 def policy(one: Mapping[str, Any]) -> None:
-    """What the pipeline does about it."""
+    """The pipeline's answer to it."""
     if one["breaking"]:
         badge("records fail", "bad")
         with tag("div", "small"):
