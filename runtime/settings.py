@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Alarms
+    alarms_file: Path = Path("alarms.toml")
+    """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
+
     # Cache
     cache_ttl_seconds: Positive = 300
     cache_missing_ttl_seconds: Positive = 10
