@@ -22,7 +22,7 @@ PANELS = {
         *("run", "stats", "reset", "publish", "push", "export"),
         *("failures", "reprocess", "audit", "lag", "topics", "rehearse"),
     ),
-    PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog"),
+    PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog", "monitor"),
 }
 
 

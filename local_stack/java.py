@@ -64,14 +64,27 @@ def _inspect(home: Path) -> Jdk | None:
     javac = home / "bin" / "javac"
     if not javac.is_file() or not (home / "bin" / "java").is_file():
         return None
+    return Jdk(home, major) if (major := java_major(_release(home) or _said_by(javac))) else None
+
+
+def _release(home: Path) -> str:
+    """What the JDK's own file says of it, which costs nothing; empty where a packager has left the file out."""
+    try:
+        lines = (home / "release").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith("JAVA_VERSION=")), "")
+
+
+def _said_by(javac: Path) -> str:
     try:
         answer = subprocess.run([javac, "-version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return Jdk(home, major) if (major := java_major(answer.stdout + answer.stderr)) else None
+        return ""
+    return answer.stdout + answer.stderr
 
 
 def java_major(version_line: str) -> int | None:
-    """The major version in what `javac -version` prints: 25 of `javac 25.0.1`, 8 of `javac 1.8.0_412`."""
-    found = re.search(r"javac (?:1\.)?(\d+)", version_line)
+    """The major version in a line about it: 25 of `javac 25.0.1`, 8 of `javac 1.8.0_412`, 21 of `JAVA_VERSION="21"`."""
+    found = re.search(r"(?:javac |JAVA_VERSION=\"?)(?:1\.)?(\d+)", version_line)
     return int(found[1]) if found else None

@@ -57,6 +57,7 @@ ROLES = (
     Role("watchdog", ("watchdog",), Tier.FRONT),
     Role("relay", ("relay",), Tier.WORKERS),
     Role("scheduler", ("scheduler",), Tier.FRONT),
+    Role("monitor", ("monitor",), Tier.FRONT),
 )
 
 SCALABLE = {role.name.removeprefix("sink-"): role.name for role in ROLES if role.scalable}

@@ -35,6 +35,7 @@ READERS: dict[str, frozenset[str]] = {
     "INGEST_TIMEOUT_SECONDS": frozenset({"api"}),
     "WATCHDOG_STALL_SECONDS": frozenset({"watchdog"}),
     "ETL_INTERVAL": frozenset({"scheduler"}),
+    "LAG_HISTORY_HOURS": frozenset({"monitor"}),
 }
 """Roles that read a variable, where not all may."""
 

@@ -74,6 +74,9 @@ SINK_WAITING = METRICS.gauge(
 SINK_FAILURE_LIMIT = METRICS.gauge(
     (*SINK_ROLES, *RELAY), "headrace_sink_failure_limit_reached", "1 while too many records fail to go on", "sink"
 )
+SINK_GONE = METRICS.counter(
+    SINK_ROLES, "headrace_sink_records_gone", "Offsets that retention took before they were read", "sink", "topic"
+)
 OUTCOMES = METRICS.counter(
     POSTGRES, "headrace_sink_outcomes", "Raw records by where they ended, and repeats", "dataset", "outcome"
 )

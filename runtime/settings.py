@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     alarms_file: Path = Path("alarms.toml")
     """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
 
+    # Monitor
+    lag_history_hours: Positive = 24
+    """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
+
     # Cache
     cache_ttl_seconds: Positive = 300
     cache_missing_ttl_seconds: Positive = 10

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from runtime.kafka.clients import CLOSE_SECONDS, COMMIT_SECONDS, close_consumer, consumer_config
 from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
+from sinks.gone_records import GoneRecords, Tell
 from sinks.sink import Message
 
 log = structlog.get_logger()
@@ -74,8 +75,9 @@ class GroupConsumer:
     poll that a move of the coordinator needs.
     """
 
-    def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
+    def __init__(self, settings: Settings, group: str, topics: Iterable[str], gone: Tell = lambda *_: None) -> None:
         self._settings = settings
+        self._gone = GoneRecords(gone)
         self._config = consumer_config(
             settings,
             group,
@@ -338,8 +340,10 @@ class GroupConsumer:
     def _note_position(self, message: Message) -> None:
         """Note that all before a record, or before the end, which comes in its place, has been handed out."""
         place, at_the_end = (message.topic(), message.partition()), message.error() is not None
-        self._unheard.discard(place)
         position = message.offset() + (not at_the_end)
+        if place in self._unheard or self._position.get(place, message.offset()) < message.offset():
+            self._gone.look(self._open_consumer(), place, self._position.get(place), message.offset())
+        self._unheard.discard(place)
         if place[0] in self._aside:
             self._left_at.setdefault(place, message.offset())
         elif not at_the_end or position > self._position.get(place, 0):

@@ -86,8 +86,8 @@ class Runner(Generic[Batch]):
         self._sink = sink
         self._settings = settings
         self._topics = topics_read_by(group)
-        self._consumer = GroupConsumer(settings, group, self._topics)
         self._state = SinkState(sink.name)
+        self._consumer = GroupConsumer(settings, group, self._topics, self._state.gone)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]
         """Polls and prepares the next batch."""

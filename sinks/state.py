@@ -11,6 +11,7 @@ from runtime.metrics import (
     SINK_BATCH_RECORDS,
     SINK_BATCHES,
     SINK_FAILURE_LIMIT,
+    SINK_GONE,
     SINK_RECORDS,
     SINK_RETRIES,
     SINK_WAITING,
@@ -33,6 +34,7 @@ class SinkState:
         self._waiting: tuple[float, Backpressure] | None = None
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
+        self._gone: dict[str, int] = {}
 
     def write_began(self) -> None:
         self._writing_since = time.monotonic()
@@ -74,6 +76,11 @@ class SinkState:
         SINK_WAITING.labels(self._sink).set(state == Backpressure.state)
         SINK_FAILURE_LIMIT.labels(self._sink).set(state == FailureLimitReached.state)
 
+    def gone(self, topic: str, offsets: int) -> None:
+        """Retention has taken so many offsets of a physical topic before they were read."""
+        SINK_GONE.labels(self._sink, topic).inc(offsets)
+        self._gone = {**self._gone, topic: self._gone.get(topic, 0) + offsets}
+
     def details(self) -> dict[str, Any]:
         now = time.monotonic()
         waiting, last, writing, unconfirmed = (
@@ -87,6 +94,8 @@ class SinkState:
             "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
+        if self._gone:
+            details["records_gone"] = self._gone
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:
             details["problem"] = f"held up {now - waiting[0]:.0f} s by {waiting[1].store}: {waiting[1].reason}"
         elif writing and now - writing > CONFIRM_PATIENCE_SECONDS:

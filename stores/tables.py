@@ -359,6 +359,19 @@ run_profiles = Table(
 It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """
 
+lag_samples = Table(
+    "lag_samples",
+    metadata,
+    Column("at", Double, primary_key=True, autoincrement=False),
+    Column("sample", LargeBinary, nullable=False),
+)
+"""The latest samples of all consumer groups, compressed; `at` in seconds since the epoch. See monitoring/samples."""
+
+lag_minutes = Table(
+    "lag_minutes", metadata, _timestamp("at"), Column("groups", JSONB, nullable=False), PrimaryKeyConstraint("at")
+)
+"""Lag, age, rates and verdict of each group's topics, a row per minute. See monitoring/history."""
+
 
 @cache
 def dataset_table(dataset: Dataset) -> Table:

@@ -107,7 +107,7 @@ class HoleReader:
             leader = client.cluster.leader_for_partition(TopicPartition(*place))
             error: Any = None
             if leader is not None and leader != -1:
-                [(_, [(_, code, _, stable, *_, aborted, batches)])] = _without_replica(
+                [(_, [(_, code, _, stable, *_, aborted, batches)])] = without_replica(
                     await client.send(leader, request)
                 )
                 error = for_code(code)
@@ -144,7 +144,7 @@ def judge(chunk: Chunk, position: int, evidence: Evidence) -> int:
     """
     pending = sorted(chunk.aborted, key=lambda transaction: transaction[1], reverse=True)
     aborting: set[int] = set()
-    for base, after, attributes, producer, count, batch in _batches(chunk.batches):
+    for base, after, attributes, producer, count, batch in whole_batches(chunk.batches):
         while pending and pending[-1][1] <= base:
             aborting.add(pending.pop()[0])
         if attributes & _CONTROL and producer in aborting and _is_abort(batch):
@@ -167,7 +167,7 @@ def judge(chunk: Chunk, position: int, evidence: Evidence) -> int:
     return position
 
 
-def _batches(data: bytes) -> Iterator[tuple[int, int, int, int, int, bytes]]:
+def whole_batches(data: bytes) -> Iterator[tuple[int, int, int, int, int, bytes]]:
     """Base offset, the offset behind it, attributes, producer, number of records and bytes of each whole batch."""
     at, end = 0, len(data)
     while at + _HEAD.size <= end:
@@ -184,7 +184,7 @@ def _is_abort(batch: bytes) -> bool:
     return record is not None and ControlRecord.parse(record.key) == ABORT_MARKER
 
 
-def _without_replica(response: Any) -> Any:
+def without_replica(response: Any) -> Any:
     """The topics of an answer, each partition without the replica to prefer that versions from 11 on name."""
     if response.API_VERSION < 11:
         return response.topics

@@ -55,7 +55,7 @@ PART_RECORDS = 1_000
 LOGGED_KEYS = 10
 """Of refused records in one line of the log."""
 
-UNDECODABLE = "messages that no stage of ours wrote"
+UNDECODABLE = "messages of {} that no stage of ours wrote"
 
 
 @dataclass
@@ -188,9 +188,12 @@ class PostgresSink:
                 with blaming(dataset):
                     await self._store_dataset(coverage, merges[dataset], arrivals, stored)
             # A batch comes again while Kafka is away after its commit: what is covered has been counted.
-            undecodable = sum(not coverage.is_covered(failed.origin) for failed in batch.undecodable)
-            self._limit.judge(UNDECODABLE, undecodable, undecodable)
-            stored.judged[UNDECODABLE] = undecodable, undecodable
+            undecodable = Counter(
+                failed.dataset for failed in batch.undecodable if not coverage.is_covered(failed.origin)
+            )
+            for dataset_name, count in undecodable.items():
+                self._limit.judge(UNDECODABLE.format(dataset_name), count, count)
+                stored.judged[UNDECODABLE.format(dataset_name)] = count, count
             recorded = list(batch.foreign)
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))

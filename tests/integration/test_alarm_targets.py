@@ -37,7 +37,7 @@ def event(number: int = 1) -> Event:
 
 def target(receiver: Receiver, kind: str = "json") -> Target:
     headers = {"Authorization": SecretStr("Bearer t")}
-    return Target(kind=kind, url=SecretStr(f"{receiver.url}/hook"), headers=headers)  # type: ignore[arg-type]
+    return Target(kind=kind, url=SecretStr(f"{receiver.url}/hook"), headers=headers)
 
 
 async def test_an_event_is_sent_again_until_it_is_taken_and_the_next_one_follows() -> None:

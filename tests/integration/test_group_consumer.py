@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 import structlog
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from monitoring.lag import read_lag
 from runtime.kafka.clients import consumer_config, producer_config
+from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
 from sinks.group_consumer import FENCES, REJOIN_SECONDS, GroupConsumer, Offsets
 from sinks.redis_invalidation import RedisInvalidationSink
 from sinks.runner import Runner
 from tests.integration.sink_events import change, publish, running
 from tests.servers.contract import Servers
-from tests.transactions import aborted, committed, hung, transactional_producer
+from tests.transactions import aborted, committed, hung, transactional_producer, write
 from tests.waiting import eventually, eventually_async
 
 GROUP, TOPIC = "sink-test", "customers.changed"
@@ -250,6 +251,62 @@ async def test_a_sink_commits_behind_markers_and_never_past_a_record_that_its_st
             return (now[0], now[1]) == (4, 2)
 
         await eventually_async(all_passed, what="it has committed behind the markers")
+
+
+def take_before(settings: Settings, place: tuple[str, int], offset: int) -> None:
+    """Delete the records before, as retention would."""
+    admin = admin_client(settings)
+    for answer in admin.delete_records([TopicPartition(*place, offset)]).values():
+        answer.result(30)
+
+
+def test_what_retention_took_before_it_was_read_is_told_at_the_first_look_and_later(
+    pipeline_settings: Settings,
+) -> None:
+    topic = pipeline_settings.named(TOPIC)
+    first, second = (topic, 0), (topic, 1)
+    told: list[tuple[str, int]] = []
+    for partition in (0, 1):
+        write(Producer(producer_config(pipeline_settings)), topic, [(b"C", b"1")] * 5, partition)
+    member = Consumer(consumer_config(pipeline_settings, GROUP))
+    member.commit(offsets=[TopicPartition(*first, 1)], asynchronous=False)
+    member.close()
+    for place, begin in ((first, 3), (second, 5)):
+        take_before(pipeline_settings, place, begin)
+    consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC], lambda *gone: told.append(gone))
+    consumer.open()
+    with structlog.testing.capture_logs() as logs:
+        try:
+            assert read_to_the_end(consumer, {first: 5, second: 5}) == [(0, 3), (0, 4)]
+            assert told == [(topic, 2)], "of the other one the group had read nothing: that is its first look"
+            consumer.hold(0)
+            write(Producer(producer_config(pipeline_settings)), topic, [(b"C", b"1")] * 5, 1)
+            take_before(pipeline_settings, second, 9)
+            consumer.resume()
+            eventually(lambda: consumer.poll().offsets.get(second) == 10, what="it reads on")
+        finally:
+            consumer.close()
+    gone = {(line["partition"], line["begin"], line["end"]) for line in logs if line["event"] == "records_gone"}
+    assert (f"{topic}/0", 1, 3) in gone
+    assert sum(count for _, count in told) == sum(end - begin for _, begin, end in gone)
+
+
+def test_the_markers_of_transactions_are_not_told_of_as_gone(pipeline_settings: Settings) -> None:
+    topic, producer = pipeline_settings.named(TOPIC), transactional_producer(pipeline_settings)
+    told: list[tuple[str, int]] = []
+    consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC], lambda *gone: told.append(gone))
+    consumer.open()
+    try:
+        for _ in range(3):
+            committed(producer, topic, [(b"C1", b"1")])
+        aborted(producer, topic, [(b"C2", b"2")])
+        assert read_to_the_end(consumer, {(topic, 0): 8}) == [(0, 0), (0, 2), (0, 4)]
+        take_before(pipeline_settings, (topic, 0), 8)
+        publish(pipeline_settings, TOPIC, change("C3", 3))
+        assert read_to_the_end(consumer, {(topic, 0): 9}) == [(0, 8)]
+    finally:
+        consumer.close()
+    assert told == []
 
 
 async def waits(runner: Runner[Any]) -> bool:

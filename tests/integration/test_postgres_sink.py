@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from runtime.failure_limit import FailureLimitReached
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.postgres.batch import Batch
@@ -251,3 +252,20 @@ async def test_undecodable_messages_count_once_towards_the_failure_limit_however
         for _ in range(4):  # as while Kafka is away, and their originals cannot be read
             await sink.sink.store(sink.connection, Batch(undecodable=broken))
         assert await sink.counts() == {"failed": 5}
+
+
+async def test_undecodable_messages_of_one_dataset_do_not_count_for_another(migrated_settings: Settings) -> None:
+    limited = migrated_settings.model_copy(update={"failure_limit_records": 10})
+
+    def broken(dataset: str, offset: int) -> FailedRecord:
+        origin = Origin(f"{dataset}.raw", 0, offset, offset)
+        return FailedRecord(dataset, "postgres", "clean_form", "x", origin, 1, payload=b"{}")
+
+    async with driver(limited) as sink:
+        for offset in range(0, 9, 3):
+            several = [broken(dataset, offset + n) for dataset in ("customers", "orders") for n in range(3)]
+            await sink.sink.store(sink.connection, Batch(undecodable=several))
+        assert await sink.counts() == {"failed": 18}
+        with pytest.raises(FailureLimitReached, match="10 of the latest 10 records of messages of orders"):
+            await sink.sink.store(sink.connection, Batch(undecodable=[broken("customers", 0), broken("orders", 9)]))
+        assert await sink.counts() == {"failed": 18}

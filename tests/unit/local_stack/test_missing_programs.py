@@ -69,3 +69,26 @@ def test_a_full_disk_is_said_before_a_server_dies_of_it(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="The disk is full") as refusal:
         require_space(tmp_path / "not" / "there" / "yet", required_bytes=1 << 60)
     assert "HEADRACE_HOME" in str(refusal.value)
+
+
+def test_a_jdk_says_its_version_in_its_own_file_and_is_asked_only_where_it_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def said_by(javac: Path) -> str:
+        asked.append(javac.parent.parent.name)
+        return "javac 21.0.2"
+
+    monkeypatch.setattr(java, "_said_by", said_by)
+    for name, release in (("told", 'IMPLEMENTOR="X"\nJAVA_VERSION="25.0.1"\n'), ("silent", None), ("odd", "nothing")):
+        programs = tmp_path / name / "bin"
+        programs.mkdir(parents=True)
+        for program in ("java", "javac"):
+            (programs / program).touch()
+        if release is not None:
+            (tmp_path / name / "release").write_text(release)
+    assert java._inspect(tmp_path / "told") == Jdk(tmp_path / "told", 25)
+    assert java._inspect(tmp_path / "silent") == Jdk(tmp_path / "silent", 21)
+    assert java._inspect(tmp_path / "odd") == Jdk(tmp_path / "odd", 21)
+    assert asked == ["silent", "odd"]

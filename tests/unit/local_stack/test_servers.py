@@ -14,7 +14,17 @@ from local_stack.server import Server
 
 
 @pytest.mark.parametrize(
-    ("line", "major"), [("javac 25.0.1", 25), ("javac 17.0.15", 17), ("javac 1.8.0_412", 8), ("no java", None)]
+    ("line", "major"),
+    [
+        ("javac 25.0.1", 25),
+        ("javac 17.0.15", 17),
+        ("javac 1.8.0_412", 8),
+        ('JAVA_VERSION="21"', 21),
+        ('JAVA_VERSION="25.0.1"', 25),
+        ('JAVA_VERSION="1.8.0_412"', 8),
+        ("no java", None),
+        ("", None),
+    ],
 )
 def test_the_major_version_of_a_jdk_is_read_from_its_compiler(line: str, major: int | None) -> None:
     assert java_major(line) == major

@@ -1,0 +1,40 @@
+"""`headrace monitor`: samples the lag of all consumer groups and judges it."""
+
+import asyncio
+import signal
+
+import structlog
+
+from runtime.health import HealthServer
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings
+from services.monitor import Monitor
+
+log = structlog.get_logger()
+
+
+def monitor() -> None:
+    """Sample every consumer group of the broker every 5 s, and keep what was seen; until stopped.
+
+    Part of the local stack. `headrace lag`, GET /lag and the alarms judge by what it has seen over the last ten
+    minutes, which it keeps in Postgres, as it does figures of every minute for LAG_HISTORY_HOURS. It commits nothing,
+    joins no group, and goes on while Kafka or Postgres is away.
+
+    Example:
+
+      HEALTH_PORT=8109 headrace monitor
+    """
+    settings = load_settings()
+    configure_logging(settings, "monitor")
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    watch = Monitor(settings)
+    with HealthServer(settings.health_port, watch.health):
+        log.info("monitor_started")
+        await watch.run(stopping)
+    log.info("monitor_stopped")

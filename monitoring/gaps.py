@@ -1,0 +1,139 @@
+"""Looks into the gaps between the groups' positions and the ends: since when does a record wait, and how many do.
+
+Offsets are no count of records: markers of transactions, aborted and compacted records have offsets too. So a gap is
+read, within a budget of bytes; what did not fit is left unknown, and the lag stays an upper bound there.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.structs import TopicPartition
+
+from monitoring.samples import PartitionSample, Sample
+from runtime.kafka.holes import READ_COMMITTED, Chunk, judge, whole_batches, without_replica
+from runtime.kafka.offset_ranges import Evidence
+from runtime.kafka.topic_admin import Place
+
+PARTITION_BYTES = 1_048_576
+"""Fetched of one gap: the largest batch of most producers."""
+
+REQUEST_BYTES = 4_194_304
+ROUNDS = 4
+"""Requests to each broker in one look. A request has one position of a partition: groups that stand apart take more."""
+
+
+class Gap(NamedTuple):
+    """A read part of the log, from a position on."""
+
+    read_to: int
+    waiting: int
+    """Records in [position, read_to)."""
+    waits_since: float | None
+    """Timestamp of the first of them, in seconds since the epoch; None without any."""
+
+
+Spot = tuple[str, int, int]
+"""Topic, partition and position."""
+
+
+class Gaps:
+    """Remembers what it has read of positions where groups still stand, so that nothing is read twice for them."""
+
+    def __init__(self) -> None:
+        self._known: dict[Spot, Gap] = {}
+
+    async def look(self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample) -> Sample:
+        """The sample with what could be learnt of its gaps. Raises aiokafka's errors."""
+        groups = sample.groups or {}
+        ends: dict[Spot, int] = {}
+        for group in groups.values():
+            for topic, rows in group.topics.items():
+                ends.update({(topic, row.partition, row.position): row.end for row in rows if row.lag})
+        self._known = {spot: gap for spot, gap in self._known.items() if spot in ends}
+        unread = [spot for spot, end in ends.items() if self._is_to_be_read(spot, end)]
+        for wanted in _rounds(unread)[:ROUNDS]:
+            await self._read(client, cluster, wanted)
+        return msgspec.structs.replace(
+            sample,
+            groups={
+                name: msgspec.structs.replace(
+                    group,
+                    topics={topic: [self._told(topic, row) for row in rows] for topic, rows in group.topics.items()},
+                )
+                for name, group in groups.items()
+            },
+        )
+
+    def _is_to_be_read(self, spot: Spot, end: int) -> bool:
+        gap = self._known.get(spot)
+        if gap is not None and end < gap.read_to:
+            return True  # the topic was made again, and that position means another record now
+        # Once it is known since when a record waits, more of a gap that did not fit is not worth its bytes.
+        return gap is None or (gap.read_to < end and (gap.waits_since is None or gap.waiting < FEW))
+
+    def _told(self, topic: str, row: PartitionSample) -> PartitionSample:
+        if not row.lag:
+            return msgspec.structs.replace(row, waiting=0)
+        gap = self._known.get((topic, row.partition, row.position))
+        if gap is None:
+            return row
+        whole = gap.read_to >= row.end
+        return msgspec.structs.replace(row, waiting=gap.waiting if whole else None, waits_since=gap.waits_since)
+
+    async def _read(self, client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Mapping[Place, int]) -> None:
+        asked: dict[int, dict[str, list[tuple[int, int, int]]]] = {}
+        for (topic, partition), position in wanted.items():
+            leader = cluster.leader_for_partition(TopicPartition(topic, partition))
+            if leader is not None and leader >= 0:
+                asked.setdefault(leader, {}).setdefault(topic, []).append((partition, position, PARTITION_BYTES))
+        for leader, topics in asked.items():
+            request: Any = FetchRequest(0, 1, REQUEST_BYTES, READ_COMMITTED, list(topics.items()))
+            for topic, rows in without_replica(await client.send(leader, request)):
+                for partition, error, _, stable, *_, aborted, data in rows:
+                    if error:
+                        continue
+                    position = wanted[topic, partition]
+                    gap = seen(Chunk(stable, aborted or (), data or b""), position)
+                    if gap is not None:
+                        self._known[topic, partition, position] = gap
+
+
+FEW = 10_000
+"""Records of a gap that is read again, to its end, whenever that has moved."""
+
+
+def seen(chunk: Chunk, position: int) -> Gap | None:
+    """Evidence of an answer of the broker's from a position on; None if it shows nothing of it. Pure."""
+    evidence = Evidence()
+    after = judge(chunk, position, evidence)
+    if after == position:
+        return None
+    first = evidence.records.first_from(position)
+    return Gap(after, len(evidence.records), None if first is None else _time_of(chunk.batches, first[0]))
+
+
+def _time_of(data: bytes, offset: int) -> float | None:
+    for base, after, *_, batch in whole_batches(data):
+        if base <= offset < after:
+            # The iteration opens the batch; it goes no further than to the record that is wanted.
+            found = next((record for record in DefaultRecordBatch(batch) if record.offset == offset), None)
+            return None if found is None or found.timestamp is None else found.timestamp / 1000
+    return None
+
+
+def _rounds(spots: list[Spot]) -> list[dict[Place, int]]:
+    """The spots in rounds of one per partition. Pure."""
+    rounds: list[dict[Place, int]] = []
+    for topic, partition, position in sorted(spots):
+        place = (topic, partition)
+        free = next((one for one in rounds if place not in one), None)
+        if free is None:
+            rounds.append({place: position})
+        else:
+            free[place] = position
+    return rounds

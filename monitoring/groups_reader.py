@@ -1,0 +1,184 @@
+"""Reads all consumer groups of the broker, ours and anybody's: a few requests to each broker, however many there are.
+
+Committed, not read: a worker that reads on but is stuck before its commit would look healthy by its own account. Last
+stable: what lies behind the beginning of an open transaction nobody can read yet, so nobody is behind with it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError as ClientError
+from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.structs import TopicPartition
+from confluent_kafka import KafkaError, KafkaException
+
+from monitoring.gaps import Gaps
+from monitoring.group_requests import FetchOffsets, ListGroups
+from monitoring.lag import group_topics
+from monitoring.samples import GroupSample, PartitionSample, Sample
+from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
+from runtime.settings import Settings
+
+CONSUMERS = ("consumer", "")
+"""Protocols of groups that read topics: members that share them, and clients that only commit. Others are Connect's,
+schema registries' and the like."""
+
+EARLIEST, LATEST = -2, -1
+UNCOMMITTED, COMMITTED = 0, 1
+NO_REPLICA = -1
+
+
+class GroupsReader:
+    """One connection per broker, outside of any group: it commits nothing and disturbs nobody.
+
+    Connects on first use, and again after an error; close it. For one event loop. `ours` are groups that are reported
+    also before they first commit, with the topics that they read, all by physical name.
+    """
+
+    def __init__(self, settings: Settings, ours: Mapping[str, Iterable[str]] | None = None) -> None:
+        self._settings = settings
+        self._ours = our_groups(settings) if ours is None else ours
+        self._client: AIOKafkaClient | None = None
+        self._gaps = Gaps()
+
+    async def read(self, *, gaps: bool = True) -> Sample:
+        """Read all groups now. Without `gaps`, what lies between position and end is not looked at.
+
+        Raises KafkaException when a broker does not answer within REQUEST_TIMEOUT_SECONDS.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                return await self._read(gaps)
+        except (ClientError, OSError) as error:
+            await self.close()
+            said = str(error) or type(error).__name__
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, said)) from error  # noqa: SLF001
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent; it connects again when needed."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    async def _read(self, with_gaps: bool) -> Sample:
+        client = await self._opened()
+        cluster = await client.fetch_all_metadata()
+        states, committed = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
+        topics = set(cluster.topics(exclude_internal_topics=False))
+        places = self._places(cluster, committed, topics)
+        # Ends are read after the commits, so a commit in between makes no lag look smaller than it was; and the last
+        # stable ones after the high watermarks, so that what comes in between is not taken for held.
+        begins, tops = await asyncio.gather(
+            self._offsets(client, cluster, places, EARLIEST, UNCOMMITTED),
+            self._offsets(client, cluster, places, LATEST, UNCOMMITTED),
+        )
+        ends = await self._offsets(client, cluster, places, LATEST, COMMITTED)
+        groups = {}
+        for name in sorted({*committed, *self._ours}):
+            mine = committed.get(name, {})
+            wanted = set(mine) | {place for place in places if place[0] in self._ours.get(name, ())}
+            rows: dict[str, list[PartitionSample]] = {}
+            for place in sorted(wanted):
+                if place in begins and place in tops and place in ends:
+                    row = PartitionSample(place[1], mine.get(place), begins[place], ends[place], tops[place])
+                    rows.setdefault(place[0], []).append(row)
+            gone = sorted({topic for topic, _ in mine} - topics)
+            if rows or gone:
+                groups[name] = GroupSample(states.get(name, "Dead"), rows, gone)
+        sample = Sample(time.time(), groups)
+        return await self._gaps.look(client, cluster, sample) if with_gaps else sample
+
+    async def _groups(
+        self, client: AIOKafkaClient, brokers: list[int]
+    ) -> tuple[dict[str, str], dict[str, dict[Place, int]]]:
+        """The state of each group, and what it has committed. Each broker lists the groups that it coordinates."""
+        states: dict[str, str] = {}
+        committed: dict[str, dict[Place, int]] = {}
+
+        async def ask(broker: int) -> None:
+            listed = await client.send(broker, ListGroups())
+            _raise_for(listed.error_code)
+            found = {group: state for group, protocol, state, _ in listed.groups if protocol in CONSUMERS}
+            states.update(found)
+            if not found:
+                return
+            fetched = await client.send(broker, FetchOffsets(list(found)))
+            for group, topics, code, _ in fetched.groups:
+                _raise_for(code)
+                committed[group] = {
+                    (topic, partition): offset
+                    for topic, rows, _ in topics or ()
+                    for partition, offset, *_, error, _ in rows
+                    if offset >= 0 and not error
+                }
+
+        await asyncio.gather(*map(ask, brokers))
+        return states, committed
+
+    def _places(
+        self, cluster: ClusterMetadata, committed: Mapping[str, Mapping[Place, int]], topics: set[str]
+    ) -> list[Place]:
+        found = {place for rows in committed.values() for place in rows if place[0] in topics}
+        for topic in {topic for mine in self._ours.values() for topic in mine} & topics:
+            found |= {(topic, partition) for partition in cluster.partitions_for_topic(topic) or ()}
+        return sorted(found)
+
+    async def _offsets(
+        self, client: AIOKafkaClient, cluster: ClusterMetadata, places: Iterable[Place], which: int, isolation: int
+    ) -> dict[Place, int]:
+        """An offset of each partition, one request to each leader. Those that are without a leader now are left out."""
+        asked: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        for topic, partition in places:
+            leader = cluster.leader_for_partition(TopicPartition(topic, partition))
+            if leader is not None and leader >= 0:
+                asked.setdefault(leader, {}).setdefault(topic, []).append((partition, which))
+        answers = await asyncio.gather(
+            *(
+                client.send(leader, OffsetRequest(NO_REPLICA, isolation, list(topics.items())))
+                for leader, topics in asked.items()
+            )
+        )
+        found: dict[Place, int] = {}
+        for answer in answers:
+            for topic, rows in answer.topics:
+                for partition, error, _, offset, *_ in rows:
+                    if not error and offset >= 0:
+                        found[topic, partition] = offset
+        return found
+
+    async def _opened(self) -> AIOKafkaClient:
+        if self._client is None:
+            client = AIOKafkaClient(
+                bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                client_id="headrace-lag",
+                request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
+            )
+            try:
+                await client.bootstrap()
+            except BaseException:
+                await client.close()
+                raise
+            self._client = client
+        return self._client
+
+
+def our_groups(settings: Settings) -> dict[str, list[str]]:
+    """The groups of this pipeline and the topics that they read, by physical name."""
+    return {
+        settings.named(group): [settings.named(topic) for topic in topics]
+        for group, topics in group_topics(settings).items()
+    }
+
+
+def _raise_for(code: int) -> None:
+    error: Any = for_code(code)
+    if error is not NoError:
+        raise error
