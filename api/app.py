@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
+    alarms,
     datasets,
     failure_jobs,
     failures,
@@ -61,6 +62,7 @@ ENTRY_POINTS = {
     "/users?q=text": "users, page by page or by a search",
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
+    "/alarms": "what is wrong by the rules of alarms.toml, and what was",
     "/audit": "is every record accounted for",
     "/schema-drift": "fields that sources have gained, lost or retyped",
     "/lag": "how far each consumer group is behind",
@@ -92,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    modules = (webhooks, search, users, datasets, orders, runs, pipeline, alarms, schema_drift, failure_jobs, failures)
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app

@@ -20,7 +20,7 @@ PANELS = {
     "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
-        *("failures", "reprocess", "audit", "lag", "topics", "rehearse"),
+        *("failures", "reprocess", "audit", "lag", "alarms", "topics", "rehearse"),
     ),
     PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog", "monitor"),
 }
