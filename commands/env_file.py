@@ -22,7 +22,8 @@ ALIKE = 0.85
 def warn_of_misspelt() -> None:
     """Warn of each misspelt name in `.env` with the one that may be meant. Names of other tools may be there."""
     known = {name.upper() for name in Settings.model_fields} | OTHERS
-    if not (names := {name for name in read_env_file(ENV_FILE) if name.upper() not in known}):
+    variables = (name for name in read_env_file(ENV_FILE) if not name.startswith("OTEL_"))  # OpenTelemetry has many
+    if not (names := {name for name in variables if name.upper() not in known}):
         return
     from local_stack.addresses import DEFAULT_PORTS, cluster_ports  # here, since few have such names
     from local_stack.settings_of_processes import referred_to

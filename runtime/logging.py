@@ -9,6 +9,7 @@ from typing import TextIO, cast
 import structlog
 
 from runtime.settings import Settings
+from runtime.tracing import add_trace_id
 
 # Clients that print a line per connection attempt; our own processes log once per state change instead.
 _CHATTY = (
@@ -63,6 +64,7 @@ def configure_logging(settings: Settings, role: str) -> None:
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -276,12 +276,13 @@ outbox = Table(
     Column("version", BigInteger, nullable=False, unique=True),
     Column("event", LargeBinary, nullable=False),
     _timestamp("written_at", default=True),
+    Column("trace", Text),
     PrimaryKeyConstraint("dataset", "key"),
 )
 """Change events that are still to be published, of rows that the API writes, each in its row's transaction.
 
 The relay takes one out once the broker has confirmed it. A follower needs the last state of a key only, so there is one
-at most per key, the newest, however long Kafka is away.
+at most per key, the newest, however long Kafka is away. `trace` is the `traceparent` of the request that wrote the row.
 """
 
 OUTBOX_CHANNEL = "headrace_outbox"

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError, UnsupportedProductError
-
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
@@ -18,6 +15,7 @@ from runtime.metrics import SEARCHES
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.text import fold
+from stores.elasticsearch_client import ApiError, TransportError, UnsupportedProductError
 from stores.search_index import alias_name
 
 WINDOW = 10_000
