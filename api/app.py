@@ -15,6 +15,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
+    alarms,
     datasets,
     failure_jobs,
     failures,
@@ -74,6 +75,7 @@ ENTRY_POINTS = {
     "/users?q=text": "users, page by page or by a search",
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
+    "/alarms": "what is wrong by the rules of alarms.toml, and what was",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
     "/trace/customers/CUST001": "one record followed through topics and stores",
@@ -110,7 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, overview, topics, trace, schema_drift),
+        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, alarms, overview, topics, trace),
+        schema_drift,
         *(failure_jobs, failures),
     )
     for router in (customers, health.router, *every, *(module.router for module in modules)):

@@ -184,6 +184,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Alarms
+    alarms_file: Path = Path("alarms.toml")
+    """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
+
     # Monitor
     lag_history_hours: Positive = 24
     """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
