@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -16,20 +19,25 @@ from api.endpoints import (
     failure_jobs,
     failures,
     health,
+    lag,
     orders,
     pipeline,
     runs,
     schema_drift,
     search,
+    topics,
+    trace,
     users,
     webhooks,
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.topics import TopicReads
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
 from api.traced_requests import TracedRequests
+from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
 from runtime.settings import Settings
@@ -64,8 +72,10 @@ ENTRY_POINTS = {
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
     "/audit": "is every record accounted for",
+    "/topics": "every topic; its messages at /topics/customers.raw/messages",
+    "/trace/customers/CUST001": "one record followed through topics and stores",
     "/schema-drift": "fields that sources have gained, lost or retyped",
-    "/lag": "how far each consumer group is behind",
+    "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
 
 _PROBLEM = Problem.model_json_schema()
@@ -85,16 +95,21 @@ def create_app(settings: Settings) -> FastAPI:
     )
     install_problem_handlers(app)
 
-    @app.get("/", tags=["entry points"])
-    async def entry_points() -> dict[str, str | dict[str, str]]:
-        """Where to begin."""
+    @app.get("/", tags=["entry points"], response_model=dict[str, str | dict[str, str]])
+    async def entry_points(request: Request) -> Any:
+        """Where to begin. Browsers, which ask for text/html by name, are sent to the dashboard if there is one."""
+        if settings.dashboard_url and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(settings.dashboard_url, HTTPStatus.TEMPORARY_REDIRECT, {"Vary": "Accept"})
         return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
     # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    modules = (
+        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, trace, schema_drift),
+        *(failure_jobs, failures),
+    )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
@@ -134,9 +149,12 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
+        app.state.lag = LagWatch(settings)
+        app.state.topic_reads = TopicReads()
         try:
             yield
         finally:
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()
+            await app.state.lag.close()

@@ -16,7 +16,7 @@ from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import READ_SECONDS, VersionedCache
-from stores.elasticsearch_client import AsyncElasticsearch
+from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.outages import Unavailable
 from stores.redis_client import NoBackoff, Redis, Retry
 
@@ -103,7 +103,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         )
     cache = VersionedCache(redis, settings) if redis else None
     elasticsearch = (
-        AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
+        search_client(settings, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
         if settings.elasticsearch_url
         else None
     )

@@ -29,8 +29,13 @@ LONGEST_ADDRESS = 49_152
 LONGEST_BODY = 65_536
 """Bytes of a body, where nothing else is said."""
 
-LONGER_BODIES = (("/failures/", "/edit", 8 * 1_048_576), ("/failures/", "/retry", 1_048_576))
-"""(beginning and end of a path, bytes): a whole payload as JSON text, and a thousand keys."""
+LONGER_BODIES = (
+    ("/failures/", "/edit", 8 * 1_048_576),
+    ("/failures/", "/retry", 1_048_576),
+    ("/topics/", "/messages", 1_048_576),
+)
+"""(beginning and end of a path, bytes): a whole payload as JSON text, a thousand keys, and a record as webhooks take
+it."""
 
 OWN_BOUNDS = "/webhooks/"
 """Each webhook source has a bound of its own, see `max_bytes`."""

@@ -11,22 +11,25 @@ from typing import Any
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaConnectionError, NoError, for_code
 from aiokafka.errors import KafkaError as ClientError
-from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.gaps import Gaps
 from monitoring.group_requests import FetchOffsets, ListGroups
-from monitoring.lag import group_topics
+from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
+from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
 from runtime.settings import Settings
 
 CONSUMERS = ("consumer", "")
 """Protocols of groups that read topics: members that share them, and clients that only commit. Others are Connect's,
 schema registries' and the like."""
+
+AGAIN_SECONDS = 0.2
 
 EARLIEST, LATEST = -2, -1
 UNCOMMITTED, COMMITTED = 0, 1
@@ -45,18 +48,29 @@ class GroupsReader:
         self._ours = our_groups(settings) if ours is None else ours
         self._client: AIOKafkaClient | None = None
         self._gaps = Gaps()
+        self.unread: list[Place] = []
+        """Partitions that the latest sample lacks, since no leader answered for them."""
+        self.topics: set[str] = set()
+        """All that exist, as of the latest sample."""
 
-    async def read(self, *, gaps: bool = True) -> Sample:
-        """Read all groups now. Without `gaps`, what lies between position and end is not looked at.
+    async def read(self, *, records: bool = True) -> Sample:
+        """Read all groups now. Without `records`, nobody looks at those that wait.
 
         Raises KafkaException when a broker does not answer within REQUEST_TIMEOUT_SECONDS.
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                return await self._read(gaps)
+                while True:
+                    try:
+                        return await self._read(records)
+                    except ClientError as error:
+                        # A coordinator or a leader is moving; one that cannot be reached is told at once.
+                        if not error.retriable or isinstance(error, KafkaConnectionError):
+                            raise
+                    await asyncio.sleep(AGAIN_SECONDS)
         except (ClientError, OSError) as error:
             await self.close()
-            said = str(error) or type(error).__name__
+            said = ", ".join(map(str, error.args)) or type(error).__name__
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, said)) from error  # noqa: SLF001
         except BaseException:
             await self.close()
@@ -68,11 +82,11 @@ class GroupsReader:
             client, self._client = self._client, None
             await client.close()
 
-    async def _read(self, with_gaps: bool) -> Sample:
+    async def _read(self, records: bool) -> Sample:
         client = await self._opened()
         cluster = await client.fetch_all_metadata()
         states, committed = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
-        topics = set(cluster.topics(exclude_internal_topics=False))
+        topics = self.topics = set(cluster.topics(exclude_internal_topics=False))
         places = self._places(cluster, committed, topics)
         # Ends are read after the commits, so a commit in between makes no lag look smaller than it was; and the last
         # stable ones after the high watermarks, so that what comes in between is not taken for held.
@@ -81,6 +95,7 @@ class GroupsReader:
             self._offsets(client, cluster, places, LATEST, UNCOMMITTED),
         )
         ends = await self._offsets(client, cluster, places, LATEST, COMMITTED)
+        self.unread = [place for place in places if not (place in begins and place in tops and place in ends)]
         groups = {}
         for name in sorted({*committed, *self._ours}):
             mine = committed.get(name, {})
@@ -93,8 +108,7 @@ class GroupsReader:
             gone = sorted({topic for topic, _ in mine} - topics)
             if rows or gone:
                 groups[name] = GroupSample(states.get(name, "Dead"), rows, gone)
-        sample = Sample(time.time(), groups)
-        return await self._gaps.look(client, cluster, sample) if with_gaps else sample
+        return await self._gaps.look(client, cluster, Sample(time.time(), groups), records=records)
 
     async def _groups(
         self, client: AIOKafkaClient, brokers: list[int]
@@ -157,25 +171,19 @@ class GroupsReader:
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
             client = AIOKafkaClient(
-                bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                **aiokafka_connection(self._settings),
                 client_id="headrace-lag",
                 request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
             )
             try:
                 await client.bootstrap()
-            except BaseException:
+            except BaseException as error:
                 await client.close()
+                if isinstance(error, KafkaConnectionError):
+                    raise KafkaConnectionError("no broker answers") from error
                 raise
             self._client = client
         return self._client
-
-
-def our_groups(settings: Settings) -> dict[str, list[str]]:
-    """The groups of this pipeline and the topics that they read, by physical name."""
-    return {
-        settings.named(group): [settings.named(topic) for topic in topics]
-        for group, topics in group_topics(settings).items()
-    }
 
 
 def _raise_for(code: int) -> None:

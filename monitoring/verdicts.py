@@ -86,7 +86,7 @@ def judge(points: Sequence[Point], group_moved_at: float | None = None) -> Judgm
     current = points[since_rewind:] if since_rewind else points
     stood = standing_seconds(current)
     limit = patience(points)
-    if not last.has_members and not _commits_without_members(points) and (len(points) == 1 or _absent(current)):
+    if not last.has_members and not _commits_without_members(points) and _absent(current, rewound=bool(since_rewind)):
         return Judgment(Verdict.NO_CONSUMER, f"{last.behind:,} wait, and the group has no members")
     if stood >= limit:
         moves = group_moved_at is not None and now - group_moved_at < limit
@@ -143,14 +143,17 @@ def _since_rewind(points: Sequence[Point]) -> int:
     return place
 
 
-def _absent(points: Sequence[Point]) -> bool:
-    """True if the group has had no members for longer than a restart takes."""
+def _absent(points: Sequence[Point], *, rewound: bool) -> bool:
+    """True if the group has had no members all the time, or for longer than a restart takes.
+
+    It is only put back while it has none, so it is given the time of a restart after that too.
+    """
     since = points[-1].at
     for point in reversed(points):
         if point.has_members:
-            break
+            return points[-1].at - since >= ABSENT_SECONDS
         since = point.at
-    return points[-1].at - since >= ABSENT_SECONDS
+    return not rewound or points[-1].at - since >= ABSENT_SECONDS
 
 
 def _commits_without_members(points: Sequence[Point]) -> bool:

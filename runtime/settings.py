@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
+from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
@@ -82,6 +83,19 @@ IN_CAPITALS = BeforeValidator(lambda value: value.upper() if isinstance(value, s
 LIKE_ITS_HOST = AfterValidator(lambda value: socket.gethostname() if value == "auto" else value)
 
 
+KAFKA_SECURITY = {
+    "protocol": "kafka_security_protocol",
+    "mechanism": "kafka_sasl_mechanism",
+    "username": "kafka_sasl_username",
+    "password": "kafka_sasl_password",
+    "ca_file": "kafka_ssl_ca_file",
+    "certificate_file": "kafka_ssl_certificate_file",
+    "key_file": "kafka_ssl_key_file",
+    "key_password": "kafka_ssl_key_password",
+}
+"""The setting of each field of KafkaSecurity."""
+
+
 class Settings(BaseSettings):
     """The settings; a variable has the field's name in capitals."""
 
@@ -99,6 +113,22 @@ class Settings(BaseSettings):
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
     api_url: BaseUrl = "http://127.0.0.1:8000"
     mock_url: BaseUrl = "http://127.0.0.1:5000"
+    dashboard_url: Annotated[BaseUrl | None, OR_NONE] = None
+    """`/` of the API sends browsers there; None (the word `none`) where there is no dashboard."""
+
+    # How to get into servers of your own; the local stack's Kafka asks for nothing
+    kafka_security_protocol: Annotated[Protocol, IN_CAPITALS] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[Mechanism, IN_CAPITALS] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: FilePath | None = None
+    """Certificates to trust; by default the system's."""
+    kafka_ssl_certificate_file: FilePath | None = None
+    kafka_ssl_key_file: FilePath | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    elasticsearch_api_key: ApiKey | None = None
+    elasticsearch_ca_file: FilePath | None = None
+    """The same for https:// addresses of Elasticsearch."""
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
     headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""
@@ -189,6 +219,13 @@ class Settings(BaseSettings):
     cors_origins: str = ""
     """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
 
+    # Dashboard
+    dashboard_bind: str = "127.0.0.1"
+    dashboard_port: Port = 8090
+    dashboard_hosts: str = ""
+    """Names besides loopback's by which browsers may ask for it, separated by commas. Without any it listens on
+    loopback only, since it asks nobody who they are."""
+
     # Mock server
     mock_bind: str = "127.0.0.1"
     mock_port: Port = 5000
@@ -212,6 +249,18 @@ class Settings(BaseSettings):
     """Address for it. Whoever reaches it can read both."""
     log_level: Annotated[LogLevel, IN_CAPITALS] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @model_validator(mode="after")
+    def _kafka_security_is_complete(self) -> "Settings":
+        given = {name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()}
+        if found := problem(given, lambda name: KAFKA_SECURITY[name].upper()):
+            raise ValueError(found)
+        return self
+
+    @property
+    def kafka_security(self) -> KafkaSecurity:
+        """The way into Kafka of every client of ours."""
+        return KafkaSecurity(**{name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()})
 
     @property
     def home(self) -> Path:
@@ -278,12 +327,16 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding=ENV_ENCODING, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
+        lines = [_line(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error
 
 
-def _line(name: str, value: object, message: str) -> str:
+def _line(place: tuple[int | str, ...], value: object, message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not place:
+        return message  # it is about several variables, and names them
+    name = str(place[0])
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
     shown = redacted(value) if isinstance(value, str) and name.endswith(("_url", "_servers")) else value
-    return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message.removeprefix('Value error, ')}"
+    return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message}"

@@ -14,8 +14,9 @@ from typing import Any
 
 import structlog
 
-from monitoring.groups_reader import GroupsReader, our_groups
+from monitoring.groups_reader import GroupsReader
 from monitoring.history import Minutes
+from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import SystemLag, view_of
 from monitoring.watching import packed, unpacked

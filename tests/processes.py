@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from pydantic import SecretStr
 
 from local_stack.addresses import assign_ports
-from runtime.settings import Settings
+from runtime.settings import KAFKA_SECURITY, Settings
 from schemas.sinks import SINKS
 from tests.waiting import eventually
 
 PROJECT = Path(__file__).parent.parent
 WORKERS = ("normalizer", *(f"sink {sink.name}" for sink in SINKS))
+ELASTICSEARCH_ACCESS = ("elasticsearch_api_key", "elasticsearch_ca_file")
 STOP_SECONDS = 20.0
 ABOUT_WHAT_COMES = ('"event": "request"', '"event": "records_refused"')
 
@@ -161,7 +163,8 @@ class Pipeline:
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment variables that make a process of ours see these settings."""
-    return {
+    access = {name: getattr(settings, name) for name in (*KAFKA_SECURITY.values(), *ELASTICSEARCH_ACCESS)}
+    return {name.upper(): _text(value) for name, value in access.items() if value is not None} | {
         "HEADRACE_HOME": str(settings.home),
         "HEADRACE_NAMESPACE": settings.namespace,
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -171,3 +174,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "MOCK_URL": settings.mock_url,
         "LOG_FORMAT": "json",
     }
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

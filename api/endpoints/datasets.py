@@ -18,6 +18,7 @@ from api.queries.json_pages import json_slice
 from api.queries.records import containing, slice_and_count
 from api.record_pages import read_page
 from schemas.dataset import KEY_SEPARATOR, Dataset
+from schemas.expectations import expectation
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import publish_delete
 from stores.tables import dataset_table
@@ -38,6 +39,8 @@ class DescribedDataset(BaseModel):
     key: list[str]
     fields: list[str]
     search_fields: list[str]
+    expects: dict[str, str]
+    """By field, what a value has to be like, for people."""
     url: str
 
 
@@ -83,6 +86,7 @@ async def list_datasets() -> Response:
             "key": list(dataset.key),
             "fields": [field.name for field in dataset.fields],
             "search_fields": list(dataset.search_fields),
+            "expects": {field.name: expectation(field, dataset) for field in dataset.fields},
             "url": f"/datasets/{dataset.name}",
         }
         for dataset in all_datasets()
