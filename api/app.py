@@ -36,6 +36,7 @@ from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
 from api.endpoints.overview import overviews
 from api.endpoints.topics import TopicReads
+from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
@@ -43,7 +44,7 @@ from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
 from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
@@ -130,7 +131,9 @@ def _record_paths() -> dict[str, Dataset]:
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
-    if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
+    origins = listed(settings.cors_origins)
+    layers.append(Middleware(ForeignPages, listed(settings.allowed_hosts), origins))
+    if origins:
         layers.append(
             Middleware(
                 CORSMiddleware,
