@@ -63,6 +63,8 @@ class Page:
         self.who = who_acts(request)
         self.query = request.query_params
         self._client = ui.context.client
+        self.beside = tag("div")
+        """A place that no part of the page takes away when it changes."""
         self._watching: list[tuple[str, float, Callable[[Answer], None]]] = []
         self._stops: list[Callable[[], None]] = []
         self._client.on_connect(self._start)
