@@ -68,7 +68,7 @@ def _inspect(home: Path) -> Jdk | None:
 
 
 def _release(home: Path) -> str:
-    """The line about its version in the JDK's own file, which costs nothing; empty where a packager left the file out."""
+    """The line about its version in the JDK's own file, which costs nothing; empty where it has none."""
     try:
         lines = (home / "release").read_text(errors="replace").splitlines()
     except OSError:
