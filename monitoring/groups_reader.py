@@ -206,7 +206,7 @@ class GroupsReader:
 
 
 class _Groups(NamedTuple):
-    """What brokers say of groups, by their names."""
+    """The answers of brokers about groups, by the names of these."""
 
     states: dict[str, str]
     committed: dict[str, dict[Place, int]]
