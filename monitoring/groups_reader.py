@@ -30,6 +30,8 @@ CONSUMERS = ("consumer", "")
 schema registries' and the like."""
 
 AGAIN_SECONDS = 0.2
+SETTLING_SECONDS = 2.0
+"""So long a new topic may be without leaders."""
 
 EARLIEST, LATEST = -2, -1
 UNCOMMITTED, COMMITTED = 0, 1
@@ -60,14 +62,7 @@ class GroupsReader:
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                while True:
-                    try:
-                        return await self._read(records)
-                    except ClientError as error:
-                        # A coordinator or a leader is moving; one that cannot be reached is told at once.
-                        if not error.retriable or isinstance(error, KafkaConnectionError):
-                            raise
-                    await asyncio.sleep(AGAIN_SECONDS)
+                return await self._settled(records)
         except (ClientError, OSError) as error:
             await self.close()
             said = ", ".join(map(str, error.args)) or type(error).__name__
@@ -81,6 +76,22 @@ class GroupsReader:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+
+    async def _settled(self, records: bool) -> Sample:
+        """Read again for a moment while coordinators and leaders are moving."""
+        known, deadline = self.unread, time.monotonic() + SETTLING_SECONDS
+        while True:
+            try:
+                sample = await self._read(records)
+            except ClientError as error:
+                # One that cannot be reached is told at once.
+                if not error.retriable or isinstance(error, KafkaConnectionError):
+                    raise
+            else:
+                # A partition that had no leader the last time either is left out.
+                if set(self.unread) <= set(known) or time.monotonic() > deadline:
+                    return sample
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _read(self, records: bool) -> Sample:
         client = await self._opened()

@@ -128,6 +128,10 @@ def test_what_comes_is_followed(pipeline_settings: Settings) -> None:
     assert getattr(next(coming), "key", None) == "OLD"
     publish(settings, "customers.raw", ("NEW", b"{}"))
     assert getattr(next(coming), "key", None) == "NEW"
+    again: Iterator[object] = follow_topic(settings, admin_client(settings), PeekQuestion("customers.raw", start="-2"))
+    assert [getattr(next(again), "key", None) for _ in range(2)] == ["OLD", "NEW"]
+    publish(settings, "customers.raw", ("NEWEST", b"{}"))
+    assert getattr(next(again), "key", None) == "NEWEST"
 
 
 async def test_the_api_lists_topics_shows_messages_and_takes_one_record(pipeline_settings: Settings) -> None:
