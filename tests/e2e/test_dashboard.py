@@ -37,8 +37,10 @@ def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPa
             api.post("/api/ingest").raise_for_status()
             produce(api, customer("HOSTILE", first_name=HOSTILE))
             produce(api, customer("REFUSED", email="not an address", first_name=HOSTILE))
+            produce(api, customer("GRACE", first_name="Grace", last_name="Hopper", email="grace at example.org"))
             eventually(lambda: api.get("/datasets/customers/HOSTILE").is_success, what="the hostile record is stored")
-            eventually(lambda: failure_of(api, "REFUSED"), what="the wrong record is rejected")
+            for key in ("REFUSED", "GRACE"):
+                eventually(partial(failure_of, api, key), what="the wrong record is rejected")
         yield running
 
 
