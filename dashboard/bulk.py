@@ -52,7 +52,7 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitabl
             if wanted.get("state") == "held":
                 notice(
                     "Held records go on under their own coordinates",
-                    "Put the mapping, the deploy or the source right first; then let them go on, or decide against them.",
+                    "Put the mapping, the deploy or the source right first, and then let them go on.",
                     command=retry_command(wanted).replace("retry", "release", 1),
                 )
                 return

@@ -324,7 +324,7 @@ def test_pictures_of_pages_fit_the_documents(
     folder = Path(os.environ.get("HEADRACE_PICTURES") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     with open_tab(browser, pipeline, 1280, scheme) as tab:
-        page = tab.go(path.format(failure=failure_of(api, "REFUSED")))
+        page = tab.go(path.format(failure=failure_of(api, "GRACE")))
         expect(page.get_by_text(words).first).to_be_visible(timeout=SEEN_MS)
         page.screenshot(path=folder / f"{name}.png")
     assert (folder / f"{name}.png").stat().st_size <= MOST_BYTES
