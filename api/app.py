@@ -113,9 +113,21 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, alarms, overview, topics, trace),
+        webhooks,
+        search,
+        users,
+        datasets,
+        orders,
+        runs,
+        pipeline,
+        lag,
+        alarms,
+        overview,
+        topics,
+        trace,
         schema_drift,
-        *(failure_jobs, failures),
+        failure_jobs,
+        failures,
     )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)

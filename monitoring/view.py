@@ -61,6 +61,8 @@ class PartitionView(Figures):
     """Age of that transaction; None where nothing is held, or the time is not known."""
     expired: int
     """Offsets from the commit to `begin`: retention has taken them, unread by this group."""
+    member: str | None
+    """The member of the group that reads it, and its host; None where nobody does, or where that is not known."""
     ahead: int
     """Offsets by which the commit is beyond all that is written: the topic was made again or cut."""
 
@@ -204,6 +206,7 @@ def _partition(row: PartitionSample, track: Track, commits: _Commits, now: float
         held_seconds=None if row.held_since is None else round(max(0.0, now - row.held_since), 1),
         expired=0 if row.committed is None else max(0, row.begin - row.committed),
         ahead=ahead,
+        member=row.member,
     )
 
 

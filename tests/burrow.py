@@ -228,7 +228,12 @@ class Burrow:
         answer = self._client.get(f"/v3/kafka/local/consumer/{group}/lag")
         return None if answer.is_error else dict(answer.json()["status"])
 
+    def close(self) -> None:
+        """Close the connection to it."""
+        self._client.close()
+
     def is_ready(self) -> bool:
+        """True once it answers."""
         return self._client.get("/v3/kafka/local/topic").is_success
 
 
@@ -246,11 +251,12 @@ def running_burrow(settings: Settings, folder: Path, offsets: str) -> Iterator[B
         (folder / "burrow.toml").write_text(config)
         with (folder / "burrow.log").open("wb") as log:
             process = subprocess.Popen([BURROW, "--config-dir", str(folder)], stdout=log, stderr=log)
+        burrow = Burrow(f"http://127.0.0.1:{port}")
         try:
-            burrow = Burrow(f"http://127.0.0.1:{port}")
             eventually(burrow.is_ready, what="Burrow is ready")
             yield burrow
         finally:
+            burrow.close()
             process.kill()
             process.wait()
             zookeeper.shutdown()

@@ -75,7 +75,7 @@ async def test_the_history_of_a_group_is_what_the_monitor_kept(
     assert body["minutes"][0]["topics"][named("orders.raw")]["verdict"] == "NO CONSUMER"
     assert body["minutes"][0]["topics"][named("orders.raw")]["partitions"] == [4, 0, 0, 0]
     assert short["minutes"] == []
-    assert (unknown.status_code, refused.status_code) == (404, 422)
+    assert (unknown.status_code, refused.status_code) == (404, 400)
 
 
 async def test_without_postgres_the_lag_is_told_and_its_history_is_a_503(pipeline_settings: Settings) -> None:
