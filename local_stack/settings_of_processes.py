@@ -35,6 +35,7 @@ READERS: dict[str, frozenset[str]] = {
     "DASHBOARD_BIND": frozenset({"dashboard"}),
     "DASHBOARD_HOSTS": frozenset({"dashboard"}),
     "CORS_ORIGINS": frozenset({"api"}),
+    "ALLOWED_HOSTS": frozenset({"api"}),
     "DATABASE_POOL_MIN": frozenset({"api"}),
     "DATABASE_POOL_MAX": frozenset({"api"}),
     "INGEST_TIMEOUT_SECONDS": frozenset({"api"}),
