@@ -15,12 +15,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
+    alarms,
     datasets,
     failure_jobs,
     failures,
     health,
     lag,
     orders,
+    overview,
     pipeline,
     runs,
     schema_drift,
@@ -32,7 +34,9 @@ from api.endpoints import (
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.overview import overviews
 from api.endpoints.topics import TopicReads
+from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
@@ -40,7 +44,7 @@ from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
 from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
@@ -52,6 +56,7 @@ GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
 ENTRY_POINTS = {
+    "/overview": "one sentence on how the pipeline is, and its flow with rate, lag and state",
     "/docs": "this API, to read and to try",
     "/openapi.json": "this API, for machines",
     "/health": "the database, the latest ETL run, and every component",
@@ -71,6 +76,7 @@ ENTRY_POINTS = {
     "/users?q=text": "users, page by page or by a search",
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
+    "/alarms": "what is wrong by the rules of alarms.toml, and what was",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
     "/trace/customers/CUST001": "one record followed through topics and stores",
@@ -107,8 +113,21 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, topics, trace, schema_drift),
-        *(failure_jobs, failures),
+        webhooks,
+        search,
+        users,
+        datasets,
+        orders,
+        runs,
+        pipeline,
+        lag,
+        alarms,
+        overview,
+        topics,
+        trace,
+        schema_drift,
+        failure_jobs,
+        failures,
     )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
@@ -124,7 +143,9 @@ def _record_paths() -> dict[str, Dataset]:
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
-    if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
+    origins = listed(settings.cors_origins)
+    layers.append(Middleware(ForeignPages, listed(settings.allowed_hosts), origins))
+    if origins:
         layers.append(
             Middleware(
                 CORSMiddleware,
@@ -150,6 +171,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
         app.state.lag = LagWatch(settings)
+        app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
         try:
             yield

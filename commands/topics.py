@@ -46,8 +46,7 @@ class _ShowsByDefault(TyperGroup):
 
 topics = typer.Typer(
     cls=_ShowsByDefault,
-    help="Show every topic, or all of one: what it carries, who reads it, partitions, offsets, retention. `peek` shows "
-    "its messages.",
+    help="Show every topic or one: what it carries, who reads it, partitions, retention; `peek` shows messages.",
     epilog="Examples:\n\n  headrace topics\n\n  headrace topics customers.changed\n\n"
     "  headrace topics peek customers.raw --key CUST001",
 )

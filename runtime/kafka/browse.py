@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka.clients import READ_COMMITTED, close_consumer, connection_config
-from runtime.kafka.topic_admin import Place, list_offsets
+from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, list_offsets
 from runtime.settings import Settings
 
 FIRST_WINDOW = 500
@@ -97,7 +97,10 @@ def offsets_at(admin: AdminClient, places: list[Place], ms: int) -> dict[Place, 
 
 @contextmanager
 def browser(settings: Settings) -> Iterator[Consumer]:
-    """A consumer that is only assigned partitions: it commits nothing, and the broker hears of no group."""
+    """A consumer that is only assigned partitions: it commits nothing, and the broker hears of no group.
+
+    Blocking. Raises KafkaException.
+    """
     consumer = Consumer(
         {
             **connection_config(settings),
@@ -106,12 +109,15 @@ def browser(settings: Settings) -> Iterator[Consumer]:
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "queued.max.messages.kbytes": 8_192,
+            "fetch.queue.backoff.ms": 10,
             "fetch.message.max.bytes": 1_048_576,
             "fetch.wait.max.ms": 10,
             **READ_COMMITTED,
         }
     )
     try:
+        # With all leaders known a look at one more topic begins at once, not at the next turn of librdkafka (1 s).
+        consumer.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)
         yield consumer
     finally:
         close_consumer(consumer)

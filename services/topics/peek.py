@@ -106,13 +106,17 @@ def follow_topic(settings: Settings, admin: AdminClient, question: PeekQuestion)
     topic, places, key = _places(settings, admin, question)
     kept = bounds(admin, places)
     starts = {place: end for place, (_, end) in kept.items()}
-    _, offset, since = _start(question)
+    count, offset, since = _start(question)
     if since is not None:
         at = offsets_at(admin, places, round(since.timestamp() * 1000))
         starts = {place: at[place] if at[place] >= 0 else end for place, end in starts.items()}
     elif offset is not None:
         starts = {place: min(max(kept[place][0], offset), end) for place, end in starts.items()}
     with browser(settings) as consumer:
+        if count is not None and question.start is not None:
+            budget = Budget(PEEK_SECONDS, PEEK_BYTES)
+            look = newest(consumer, kept, count, budget, None if key is None else _of_key(key))
+            yield from (shown(settings, topic, message) for message in reversed(look.messages))
         yield from _followed(settings, topic, consumer, starts, key)
 
 

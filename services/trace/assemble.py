@@ -172,6 +172,8 @@ class _Events:
                 yield self._event(at_ms(message.timestamp), "postgres", "deleted", place, version=change.version)
             elif versions.get(change.version) != place:
                 yield self._event(at_ms(message.timestamp), "postgres", "no change", place, version=change.version)
+            elif row is not None and row.version == change.version:
+                yield self._event(row.updated_at or row.created_at, "postgres", "stored", place, version=row.version)
             else:
                 yield self._event(at_ms(message.timestamp), "postgres", "changed", place, version=change.version)
             return

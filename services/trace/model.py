@@ -14,8 +14,8 @@ Outcome = Literal[
     "stored", "changed", "no change", "superseded", "deleted", "pending",
 ]  # fmt: skip
 """published, tombstone, unreadable: as the producer sent it. landed: kept untouched. clean: it has a normal form.
-failed, held: a dead letter. on its way: nobody has dealt with it yet. stored: it is the row now. changed: it was the
-row, until a newer one. no change: it said what the row said already, or a newer record of the key came with it.
+failed, held: a dead letter. on its way: nobody has dealt with it yet. stored: the row has the
+version that it made. changed: it made an earlier version. no change: it said what the row said already.
 superseded: a newer record was there before it. deleted: it removed the row. pending: it waits for a unique value."""
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import httpx
 from confluent_kafka import KafkaException
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.kafka.clients import reason
 from runtime.kafka.lookup import Coordinates
@@ -21,8 +21,9 @@ from services.trace import reads
 from services.trace.assemble import assemble
 from services.trace.findings import Away, CacheFinding, DocumentFinding, Findings, KafkaFindings, PostgresFindings
 from services.trace.model import Trace
-from stores.elasticsearch_client import AsyncElasticsearch
+from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.outages import in_words, postgres_trouble
+from stores.postgres_engine import postgres_engine
 from stores.redis_client import Redis
 
 T = TypeVar("T")
@@ -54,8 +55,8 @@ class TracedStores:
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
     """Clients for one trace. Nothing is connected before it is asked."""
-    engine = create_async_engine(
-        settings.async_database_url,
+    engine = postgres_engine(
+        settings,
         isolation_level="AUTOCOMMIT",
         connect_args={"timeout": CONNECT_SECONDS, "command_timeout": POSTGRES_SECONDS},
     )
@@ -65,9 +66,7 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
         else None
     )
     elasticsearch = (
-        AsyncElasticsearch(settings.elasticsearch_url, request_timeout=CONNECT_SECONDS, max_retries=0)
-        if settings.elasticsearch_url
-        else None
+        search_client(settings, request_timeout=CONNECT_SECONDS, max_retries=0) if settings.elasticsearch_url else None
     )
     async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False) as api:
         try:

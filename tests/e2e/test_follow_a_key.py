@@ -144,7 +144,7 @@ def test_an_update_an_equal_record_and_a_delete_are_told_apart(running: Pipeline
     assert ("postgres", "stored") in steps(found)
     push(headrace, customer("T2", first_name="Grace"))
     found = settled(running, "T2")
-    assert [outcome for stage, outcome in steps(found) if stage == "postgres"] == ["changed", "changed", "no change"]
+    assert [outcome for stage, outcome in steps(found) if stage == "postgres"] == ["changed", "stored", "no change"]
     deleted = headrace("push", "customers", "-", "--delete", "--wait", stdin="T2\n")
     assert deleted.returncode == 0, deleted.stderr
     found = followed_until(running, "T2", lambda one: states(one)["elasticsearch"] == "has not", "the document is gone")
@@ -212,6 +212,29 @@ def test_each_store_that_is_away_is_a_line_and_no_error(running: Pipeline, headr
     assert any(note.startswith("Kafka does not answer") for note in found.notes)
     assert states(found)["postgres"] == "has it"
     assert found.partition is None
+
+
+def test_the_overview_tells_of_the_whole_pipeline_in_one_sentence(running: Pipeline, headrace: Headrace) -> None:
+    push(headrace, customer("T9"))
+    settled(running, "T9")
+    with httpx.Client(base_url=running["api"].url, timeout=30) as api:
+
+        def well() -> dict[str, Any]:
+            found: dict[str, Any] = api.get("/overview").json()
+            assert found["state"] == "ok", found["troubles"]
+            assert found["audit"]["verdict"] == "complete", found["audit"]
+            return found
+
+        found = eventually(well, what="all is well")
+        assert found["diagnosis"].startswith("All is well: ")
+        assert found["latency"]["records"] > 0
+        assert found["latency"]["median"] > 0
+        assert found["dead_letters"]["open"] == value(
+            running.settings, "SELECT count(*) FROM ingest_failures WHERE state = 'open'"
+        )
+        edges = {(edge["source"], edge["target"]): edge for edge in found["edges"]}
+        assert edges["topic:customers.raw", "agent:normalizer"]["waiting"] == 0
+        assert ("sink:sink-elasticsearch", "store:elasticsearch") in edges
 
 
 def test_nothing_known_is_said_plainly(running: Pipeline, headrace: Headrace) -> None:

@@ -61,8 +61,9 @@ def searched(topic: str = RAW, kept_from: int = 0) -> SearchedTopic:
     return SearchedTopic(topic, 2, kept_from, 5000, kept_from, None)
 
 
-def row(offset: int, version: int) -> StoredRow:
-    return StoredRow(version, at(15), at(offset + 15), {"customer_id": "C1"}, place(offset), BEGIN + offset)
+def row(offset: int, version: int, stored: int | None = None) -> StoredRow:
+    """The row that the record at this offset left, its content stored with that one or an earlier record."""
+    return StoredRow(version, at(15), at((stored or offset) + 15), {"customer_id": "C1"}, place(offset), BEGIN + offset)
 
 
 def found(postgres: PostgresFindings | Away, kafka: KafkaFindings | Away, **more: Any) -> Findings:
@@ -90,12 +91,14 @@ def test_each_record_is_followed_to_what_became_of_it_in_order_of_time() -> None
         changes=[change(100, 7, 1), change(100, 7, 2), change(200, 8, 3), change(300, 8, 4)],
     )  # fmt: skip
     covered = {place(100): True, place(200): True, place(300): True, place(400): False}
-    trace = assemble(found(PostgresFindings(row=row(300, 8)), three, covered=covered, elasticsearch=DocumentFinding(7)))
+    trace = assemble(
+        found(PostgresFindings(row=row(300, 8, 200)), three, covered=covered, elasticsearch=DocumentFinding(7))
+    )
     assert steps(trace) == [
         ("raw", "published", 100, None), ("normalizer", "clean", 100, None),
         ("postgres", "changed", 100, 7), ("changed", "changed", 100, 7),
         ("raw", "published", 200, None), ("normalizer", "clean", 200, None),
-        ("postgres", "changed", 200, 8), ("changed", "changed", 200, 8),
+        ("postgres", "stored", 200, 8), ("changed", "changed", 200, 8),
         ("raw", "published", 300, None), ("normalizer", "clean", 300, None),
         ("postgres", "no change", 300, 8), ("changed", "changed", 300, 8),
         ("raw", "published", 400, None), ("normalizer", "clean", 400, None), ("postgres", "on its way", 400, None),
