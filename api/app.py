@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -12,26 +15,37 @@ from starlette.middleware.gzip import GZipMiddleware
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
+    alarms,
     datasets,
     failure_jobs,
     failures,
     health,
+    lag,
     orders,
+    overview,
     pipeline,
     runs,
     schema_drift,
     search,
+    topics,
+    trace,
     users,
     webhooks,
 )
 from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
+from api.endpoints.overview import overviews
+from api.endpoints.topics import TopicReads
+from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.traced_requests import TracedRequests
+from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
+from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
@@ -42,6 +56,7 @@ GZIP_LEVEL = 5
 """Most of level 9's gain at a fraction of its time."""
 
 ENTRY_POINTS = {
+    "/overview": "one sentence on how the pipeline is, and its flow with rate, lag and state",
     "/docs": "this API, to read and to try",
     "/openapi.json": "this API, for machines",
     "/health": "the database, the latest ETL run, and every component",
@@ -61,9 +76,12 @@ ENTRY_POINTS = {
     "/users?q=text": "users, page by page or by a search",
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
+    "/alarms": "what is wrong by the rules of alarms.toml, and what was",
     "/audit": "is every record accounted for",
+    "/topics": "every topic; its messages at /topics/customers.raw/messages",
+    "/trace/customers/CUST001": "one record followed through topics and stores",
     "/schema-drift": "fields that sources have gained, lost or retyped",
-    "/lag": "how far each consumer group is behind",
+    "/lag": "how far each consumer group is behind, and its verdict; also /lag/{group}, its /history, /lag/stream",
 }
 
 _PROBLEM = Problem.model_json_schema()
@@ -83,16 +101,34 @@ def create_app(settings: Settings) -> FastAPI:
     )
     install_problem_handlers(app)
 
-    @app.get("/", tags=["entry points"])
-    async def entry_points() -> dict[str, str | dict[str, str]]:
-        """Where to begin."""
+    @app.get("/", tags=["entry points"], response_model=dict[str, str | dict[str, str]])
+    async def entry_points(request: Request) -> Any:
+        """Where to begin. Browsers, which ask for text/html by name, are sent to the dashboard if there is one."""
+        if settings.dashboard_url and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(settings.dashboard_url, HTTPStatus.TEMPORARY_REDIRECT, {"Vary": "Accept"})
         return {"name": "headrace", "entry_points": ENTRY_POINTS}
 
     # First come the reads that are asked for most, since routes are tried one after the other; and the jobs of failures
     # before the rest of `/failures/`, which is taken for an id.
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
-    modules = (webhooks, search, users, datasets, orders, runs, pipeline, schema_drift, failure_jobs, failures)
+    modules = (
+        webhooks,
+        search,
+        users,
+        datasets,
+        orders,
+        runs,
+        pipeline,
+        lag,
+        alarms,
+        overview,
+        topics,
+        trace,
+        schema_drift,
+        failure_jobs,
+        failures,
+    )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
     return app
@@ -106,8 +142,10 @@ def _record_paths() -> dict[str, Dataset]:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext)]
-    if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
+    layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
+    origins = listed(settings.cors_origins)
+    layers.append(Middleware(ForeignPages, listed(settings.allowed_hosts), origins))
+    if origins:
         layers.append(
             Middleware(
                 CORSMiddleware,
@@ -132,9 +170,13 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
+        app.state.lag = LagWatch(settings)
+        app.state.overview = overviews(clients, app.state.lag)
+        app.state.topic_reads = TopicReads()
         try:
             yield
         finally:
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()
+            await app.state.lag.close()

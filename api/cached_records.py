@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import Request, Response
-from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import JSON, encode, etag_of, names
@@ -18,6 +17,7 @@ from api.queries.records import read_one
 from runtime.metrics import CACHE_FILLS, CACHE_READS
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
+from stores.redis_client import RedisError
 
 CacheUse = Literal["hit", "miss", "bypass"]
 

@@ -8,11 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import structlog
-from elasticsearch import AsyncElasticsearch
 from fastapi import Depends, Request
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.database import read_engine, reading
@@ -20,7 +16,9 @@ from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import READ_SECONDS, VersionedCache
+from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.outages import Unavailable
+from stores.redis_client import NoBackoff, Redis, Retry
 
 REDIS_CONNECTIONS = 100
 
@@ -105,7 +103,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         )
     cache = VersionedCache(redis, settings) if redis else None
     elasticsearch = (
-        AsyncElasticsearch(settings.elasticsearch_url, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
+        search_client(settings, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
         if settings.elasticsearch_url
         else None
     )

@@ -14,11 +14,12 @@ from asyncpg import (
     InternalClientError,
     PostgresConnectionError,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.current_request import measured
 from runtime.settings import Settings
 from stores.outages import TableMisfit, Unavailable, postgres_trouble, table_trouble
+from stores.postgres_engine import postgres_engine
 
 CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3
@@ -35,8 +36,8 @@ def read_engine(settings: Settings) -> AsyncEngine:
     The pool keeps every connection up to its maximum, the last used first: SQLAlchemy closes those of its "overflow"
     after each use, and opening one costs more than ten reads.
     """
-    engine = create_async_engine(
-        settings.async_database_url,
+    engine = postgres_engine(
+        settings,
         isolation_level="AUTOCOMMIT",
         pool_size=max(settings.database_pool_min, settings.database_pool_max),
         max_overflow=0,

@@ -9,9 +9,6 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from confluent_kafka import KafkaException
-from elastic_transport import TransportError
-from elasticsearch import ApiError
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,7 +21,9 @@ from rehearsals.file import running
 from runtime.kafka.clients import reason as kafka_reason
 from schemas.registry import all_datasets
 from services.failures.listing import count_held
+from stores.elasticsearch_client import ApiError, TransportError
 from stores.outages import Unavailable
+from stores.redis_client import RedisError
 from stores.table_fit import fit_of
 
 PROBE_SECONDS = 2.0

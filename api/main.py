@@ -10,6 +10,7 @@ from api.app import create_app
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
+from runtime.tracing import start_tracing
 
 
 @cache
@@ -20,6 +21,7 @@ def _app() -> FastAPI:
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings, "api")
+    start_tracing(settings, "api")
     # uvicorn would write a line of its own beside ours for every request.
     logging.getLogger("uvicorn.access").disabled = True
     return create_app(settings)

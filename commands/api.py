@@ -9,6 +9,7 @@ from commands.output import fail
 from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
+from runtime.tracing import start_tracing
 
 
 def api(
@@ -30,6 +31,7 @@ def api(
     options = {"api_port": port, "api_bind": bind}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     configure_logging(settings, "api")
+    start_tracing(settings, "api")
     try:
         serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
     except CannotListen as error:

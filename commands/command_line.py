@@ -20,9 +20,12 @@ PANELS = {
     "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
-        *("failures", "reprocess", "audit", "lag", "topics", "rehearse"),
+        *("failures", "reprocess", "audit", "lag", "alarms", "topics", "trace", "rehearse"),
     ),
-    PROCESSES: ("setup", "normalizer", "sink", "relay", "api", "mock-server", "scheduler", "watchdog", "monitor"),
+    PROCESSES: (
+        *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),
+        *("scheduler", "watchdog", "monitor"),
+    ),
 }
 
 
@@ -33,7 +36,9 @@ def prepared(arguments: Sequence[str]) -> Callable[[], int]:
     """
     try:
         if "HEADRACE_PROGRAM" in os.environ:
-            importlib.import_module("local_stack.settings_of_processes").adopt_variables()
+            settings_of_processes = importlib.import_module("local_stack.settings_of_processes")
+            settings_of_processes.adopt_variables()
+            settings_of_processes.note_start()
         app = build_app(arguments)
     except (Explained, BrokenDataset) as error:
         message = str(error)

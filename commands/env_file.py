@@ -10,7 +10,8 @@ from runtime.settings import ENV_FILE, Settings, read_env_file
 OTHERS = frozenset({
     "HEADRACE_DATA", "HEADRACE_SERVERS", "HEADRACE_IMAGE", "HEADRACE_TEST_SERVERS", "HEALTH_PORT_BASE", "JAVA_HOME",
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE",
-    "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
+    "PROMETHEUS_PORT", "GRAFANA_PORT", "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS",
+    "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
 })  # fmt: skip
 """Variables read beside the settings, by us, by docker-compose.yml, or by clients."""
 
@@ -21,7 +22,8 @@ ALIKE = 0.85
 def warn_of_misspelt() -> None:
     """Warn of each misspelt name in `.env` with the one that may be meant. Names of other tools may be there."""
     known = {name.upper() for name in Settings.model_fields} | OTHERS
-    if not (names := {name for name in read_env_file(ENV_FILE) if name.upper() not in known}):
+    variables = (name for name in read_env_file(ENV_FILE) if not name.startswith("OTEL_"))  # OpenTelemetry has many
+    if not (names := {name for name in variables if name.upper() not in known}):
         return
     from local_stack.addresses import DEFAULT_PORTS, cluster_ports  # here, since few have such names
     from local_stack.settings_of_processes import referred_to

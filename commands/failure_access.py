@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import inspect
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.output import WRONG_USAGE, fail
 from commands.trouble import answered_by
 from runtime.errors import DeliveryFailed
+from runtime.moments import moment
 from runtime.patience import Patience
 from runtime.settings import Settings
 from services.failures.actions import MOST_ID, MOST_IDS
@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 ASK_AGAIN_SECONDS = 0.1
 
-_AGO = re.compile(r"(\d+)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Ids = Annotated[
     list[int] | None,
@@ -84,11 +82,9 @@ def time_of(option: str, text: str | None) -> datetime.datetime | None:
     if text is None:
         return None
     try:
-        if ago := _AGO.fullmatch(text):
-            return datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-    except (ValueError, OverflowError):
-        fail(f"{option} {text!r}: expected e.g. 30m, 2h, 1d or 2025-03-01T12:00", WRONG_USAGE)
+        return moment(text, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
+        fail(f"{option} {error}", WRONG_USAGE)
 
 
 def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:

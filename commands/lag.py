@@ -1,85 +1,166 @@
-"""`headrace lag`: how far each consumer group is behind, by committed offsets."""
+"""`headrace lag`: how far each consumer group is behind, in records and seconds, and whether it catches up."""
 
 import asyncio
-import time
-from collections.abc import Iterable
-from typing import Annotated
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from confluent_kafka import KafkaException
+from rich.text import Text
 
-from commands.output import print_json, stdout
+from commands.lag_tables import group_tables, system_tables
+from commands.output import WRONG_USAGE, fail, print_json, stdout
 from commands.trouble import answered_by
-from monitoring.lag import PartitionLag, read_lag
+from monitoring.verdicts import SEVERITY, Verdict
+from monitoring.view import GroupView, SystemLag
+from runtime.kafka.clients import reason
 from runtime.settings import Settings, load_settings
 
 
+class Order(StrEnum):
+    """Columns to sort by."""
+
+    VERDICT = "verdict"
+    LAG = "lag"
+    AGE = "age"
+    IN = "in"
+    OUT = "out"
+    DRAIN = "drain"
+    NAME = "name"
+
+
 def lag(
+    group: Annotated[
+        str | None, typer.Argument(help="Show the partitions of this consumer group.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Show the groups of others too.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts (one document).")] = False,
+    sort: Annotated[Order, typer.Option(help="What comes first.")] = Order.VERDICT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts: a row per partition.")] = False,
+    fail_over: Annotated[
+        int | None,
+        typer.Option(help="End with code 1 if a group is behind by more records.", min=0, show_default=False),
+    ] = None,
+    fail_status: Annotated[
+        str | None, typer.Option(help="End with code 1 if a verdict is this one or worse.", show_default=False)
+    ] = None,
 ) -> None:
-    """Show committed offset, end offset and lag of every group, topic and partition.
+    """Show how far every consumer group is behind: records, age of the oldest that waits, rates, time to catch up.
 
-    The end is the last stable offset: what waits behind an open transaction is named below the table, and is no lag.
+    Verdicts, worst first: NO CONSUMER, STOP (commits nothing), STALL (stands in a partition while it commits in
+    others), REWIND (was put back), WARN (falls behind), OK. They are judged by commits, over the ten minutes that
+    `headrace monitor` has seen. ≤ before a number: some of the offsets may carry no record. ~: estimated.
 
     Examples:
 
       headrace lag
 
-      headrace lag --watch
+      headrace lag sink-postgres --watch
+
+      headrace lag --all --sort age
+
+      headrace lag --fail-status STALL --fail-over 10000 || echo "look at it"
 
       headrace lag --json | jq 'map(.lag) | add'
     """
     settings = load_settings()
-    if as_json:
-        print_json([row.__dict__ for row in _read(settings)])
-        return
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that does not answer is told in a line of ours
+    worst = None if fail_status is None else _verdict(fail_status)
     if not watch:
-        stdout.print(lag_table(_read(settings)))
+        view = asyncio.run(_read(settings))
+        if as_json:
+            print_json(_rows(settings, view, group, every))
+        else:
+            for part in _shown(settings, view, group, every, sort):
+                stdout.print(part)
+        _judge(_chosen(settings, view, group, every), fail_over, worst)
         return
-    from rich.live import Live  # here, since it is seldom wanted
-
     try:
-        with Live(lag_table(_read(settings)), console=stdout, auto_refresh=False) as live:
-            while True:
-                time.sleep(interval)
-                live.update(lag_table(_read(settings)), refresh=True)
+        asyncio.run(_watch(settings, lambda view: _shown(settings, view, group, every, sort), interval))
     except KeyboardInterrupt:
         return
 
 
-def lag_table(rows: list[PartitionLag]) -> Table:
-    """The rows as people know them from Kafka's own tool, with a total per group."""
-    table = Table("GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", box=None)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in rows:
-        committed = "-" if row.committed is None else f"{row.committed:,}"
-        lag = f"[yellow]{row.lag:,}[/]" if row.lag else "0"
-        table.add_row(row.group, row.topic, str(row.partition), committed, f"{row.end:,}", lag)
-    table.add_section()
-    for group in dict.fromkeys(row.group for row in rows):
-        total = sum(row.lag for row in rows if row.group == group)
-        table.add_row(group, "all", "", "", "", f"{total:,}", style="bold")
-    table.caption = "\n".join(held_remarks(rows)) or None
-    table.caption_justify = "left"
-    return table
+async def _read(settings: Settings) -> SystemLag:
+    from monitoring.watching import LagWatch  # here, since it loads clients that the help page does not need
+
+    watch = LagWatch(settings)
+    try:
+        with answered_by("Kafka"):
+            return await watch.view()
+    finally:
+        await watch.close()
 
 
-def held_remarks(rows: Iterable[PartitionLag]) -> list[str]:
-    """A line for each partition that an open transaction holds, whoever reads it."""
-    return [_held_remark(row) for row in {(row.topic, row.partition): row for row in rows if row.held}.values()]
+async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]], interval: float) -> None:
+    from rich.console import Group  # here, since it is seldom wanted
+    from rich.live import Live
+
+    from monitoring.watching import LagWatch
+
+    watch = LagWatch(settings)
+    try:
+        with answered_by("Kafka"):
+            parts = show(await watch.view())
+        with Live(Group(*parts), console=stdout, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(interval)
+                try:
+                    parts = show(await watch.view())
+                    live.update(Group(*parts), refresh=True)
+                except KafkaException as error:
+                    away = f"Kafka does not answer: {reason(error)}; this is how it was, and it is asked again"
+                    live.update(Group(Text(away, style="red"), *parts), refresh=True)
+    finally:
+        await watch.close()
 
 
-def _held_remark(row: PartitionLag) -> str:
-    since = "for a while" if row.held_seconds is None else f"for {row.held_seconds:.0f} s"
-    return (
-        f"{row.topic}/{row.partition}: {row.held:,} offsets from {row.end:,} on are held by a transaction, open {since}"
-        "; they come when its producer ends it, or when the broker aborts it (transaction.timeout.ms)"
-    )
+def _shown(settings: Settings, view: SystemLag, group: str | None, every: bool, sort: Order) -> list[Any]:
+    height = stdout.height if stdout.is_terminal else None
+    if group is not None:
+        return group_tables(_group(settings, view, group), view, width=stdout.width)
+    return system_tables(view, every=every, order=sort.value, width=stdout.width, height=height)
 
 
-def _read(settings: Settings) -> list[PartitionLag]:
-    with answered_by("Kafka"):
-        return asyncio.run(read_lag(settings))
+def _chosen(settings: Settings, view: SystemLag, group: str | None, every: bool) -> list[GroupView]:
+    if group is not None:
+        return [_group(settings, view, group)]
+    return [one for one in view.groups if one.ours or every]
+
+
+def _group(settings: Settings, view: SystemLag, name: str) -> GroupView:
+    found = view.group(name) or view.group(settings.named(name))
+    if found is None:
+        known = ", ".join(sorted(group.group for group in view.groups)) or "none"
+        fail(f"The broker knows no consumer group {name!r} that has committed anything; it knows: {known}")
+    return found
+
+
+def _rows(settings: Settings, view: SystemLag, group: str | None, every: bool) -> list[dict[str, Any]]:
+    """A row per partition, in the order of group, topic and partition."""
+    rows = [
+        {"group": one.group, "topic": topic.topic, "ours": one.ours, "state": one.state, **asdict(partition)}
+        for one in _chosen(settings, view, group, every)
+        for topic in one.topics
+        for partition in topic.partitions
+    ]
+    return sorted(rows, key=lambda row: (row["group"], row["topic"], row["partition"]))
+
+
+def _verdict(text: str) -> Verdict:
+    wanted = text.upper().replace("-", " ").replace("_", " ")
+    try:
+        return Verdict(wanted)
+    except ValueError:
+        fail(f"--fail-status {text!r}: there is no such verdict; one of {', '.join(Verdict)}", WRONG_USAGE)
+
+
+def _judge(groups: Sequence[GroupView], fail_over: int | None, worst: Verdict | None) -> None:
+    """End with code 1 where a script asked for it."""
+    over = fail_over is not None and any(group.waiting > fail_over for group in groups)
+    if over or (worst is not None and any(SEVERITY[group.verdict] >= SEVERITY[worst] for group in groups)):
+        raise typer.Exit(1)

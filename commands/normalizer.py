@@ -9,6 +9,7 @@ from rehearsals.normalizer import RehearsedStage
 from rehearsals.watch import watch_for
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
+from runtime.tracing import start_tracing
 from stream_processors.worker import run_worker
 
 
@@ -23,6 +24,7 @@ def normalizer() -> None:
     """
     settings = load_settings()
     configure_logging(settings, "normalizer")
+    start_tracing(settings, "normalizer")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if watch := watch_for(settings, "normalizer"):
             runner.run(run_worker(settings, partial(RehearsedStage, watch)))

@@ -11,7 +11,6 @@ import structlog
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from commands.output import INTERRUPTED, outcomes_in_words, print_json, stderr, stdout
 from producers.delivery import Progress
@@ -20,10 +19,12 @@ from runtime.errors import Explained
 from runtime.logging import configure_logging
 from runtime.patience import Patience
 from runtime.settings import Settings
+from runtime.tracing import start_tracing
 from services.runs.run import NotTaken, Run, failure_reason, outage, publish_source, run_source, wait_until_stored
 from stores.checkpoints import Checkpoint
 from stores.coverage import Outcome
 from stores.outages import Unavailable, in_words, meaning
+from stores.postgres_engine import postgres_engine
 
 log = structlog.get_logger()
 
@@ -81,6 +82,7 @@ class PublishRuns:
         `broken`: the problems of those that could not be run, by name; they count as failed, after all others.
         """
         configure_logging(_quieter(self.settings), "publish")
+        start_tracing(self.settings, "publish")
         try:
             asyncio.run(self._publish_all(sources))
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
@@ -128,7 +130,7 @@ class PublishRuns:
             await self._wait(run, result)
 
     async def _wait(self, run: Run, result: Result) -> None:
-        engine = create_async_engine(self.settings.async_database_url, pool_size=1)
+        engine = postgres_engine(self.settings, pool_size=1)
         try:
             await wait_until_stored(run, self.settings, engine, Patience(self.timeout_seconds))
         except NotTaken as error:

@@ -2,6 +2,7 @@
 
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
+from runtime.tracing import start_tracing
 from sinks.lifecycle import run_until_signal
 from sinks.outbox_relay import NAME, OutboxRelay
 
@@ -17,5 +18,6 @@ def relay() -> None:
     """
     settings = load_settings()
     configure_logging(settings, NAME)
+    start_tracing(settings, NAME)
     working = OutboxRelay(settings)
     run_until_signal(working.run, working.stop, working.health, settings, NAME)

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from commands.failure_access import time_of
@@ -20,6 +19,7 @@ from runtime.settings import Settings, load_settings
 from schemas.registry import UnknownDataset, dataset_named
 from services.reprocessing.reprocess import Choice, Counts, Reading, Reprocess, declared_readings
 from stores.epochs import note_epochs
+from stores.postgres_engine import postgres_engine
 
 
 def reprocess(
@@ -91,7 +91,7 @@ async def _run(
     wait: float,
     as_json: bool,
 ) -> dict[str, Any]:
-    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    engine = postgres_engine(settings, poolclass=NullPool)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         await note_epochs(settings)

@@ -8,6 +8,7 @@ import structlog
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from runtime.tracing import start_tracing
 from services.runs.scheduler import Scheduler
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ def scheduler() -> None:
     """
     settings = load_settings()
     configure_logging(settings, "scheduler")
+    start_tracing(settings, "scheduler")
     asyncio.run(_run(settings))
 
 

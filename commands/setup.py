@@ -4,13 +4,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from elasticsearch import AsyncElasticsearch
 
 from commands.output import fail, stderr, stdout
 from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
+from stores.elasticsearch_client import search_client
 from stores.epochs import note_epochs
 from stores.migrate import STARTING_SECONDS, migrate
 from stores.search_index import ensure_indices
@@ -48,7 +48,7 @@ def setup(
         stdout.print("elasticsearch: none; search answers from Postgres")
     else:
         with answered_by("Elasticsearch"):
-            indices = asyncio.run(_ensure_indices(settings, settings.elasticsearch_url))
+            indices = asyncio.run(_ensure_indices(settings))
         _tell("elasticsearch", "indices are current", indices)
     _make_sample()
     if unfit := sorted({*schema.misfits, *(indices.misfits if indices else ())}):
@@ -79,6 +79,6 @@ def _make_sample() -> None:
         stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
-async def _ensure_indices(settings: Settings, url: str) -> SetUpReport:
-    async with AsyncElasticsearch(url) as client:
+async def _ensure_indices(settings: Settings) -> SetUpReport:
+    async with search_client(settings) as client:
         return await ensure_indices(client, settings)

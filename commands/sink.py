@@ -6,6 +6,7 @@ from commands.output import stderr
 from rehearsals.sinks import rehearsed_sink
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
+from runtime.tracing import start_tracing
 from schemas.sinks import SINKS, sink_named
 from sinks.runner import run_sink
 
@@ -16,6 +17,7 @@ def _run(context: typer.Context) -> None:
     declared = sink_named(context.info_name or "")
     settings = load_settings()
     configure_logging(settings, declared.group)
+    start_tracing(settings, declared.group)
     if declared.needs in settings.absent_stores:
         stderr.print(
             f"{declared.needs.upper()}_URL is `none`: {declared.without}. "

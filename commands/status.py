@@ -23,7 +23,8 @@ def status(
         bool,
         typer.Option(
             "--json",
-            help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem, note, rehearsals}.",
+            help="Print a list of {name, pid, state, port, restarts, watchdog_restarts, problem, note, outdated, "
+            "rehearsals}.",
         ),
     ] = False,
 ) -> None:
@@ -33,6 +34,9 @@ def status(
 
     A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a PING,
     Elasticsearch its cluster health, ours /health. Records that are held are told below, a line per source.
+
+    A process that runs older code, datasets or settings than `headrace restart` from here would give it is told, and is
+    no error.
 
     Examples:
 
@@ -69,9 +73,10 @@ def _table(statuses: list[ProcessStatus]) -> Table:
     for column in ("process", "state", "pid", "port", "restarts", ""):
         table.add_column(column, justify="right" if column in ("pid", "port", "restarts") else "left")
     for one in statuses:
-        style = ("yellow" if one.note else "green") if one.is_well else "red"
+        style = ("yellow" if one.note or one.outdated else "green") if one.is_well else "red"
         pid = str(one.pid or "-")
         name, state = one.name, f"[{style}]{one.state}[/]"
+        told = "; ".join(filter(None, (one.problem or one.note, one.outdated)))
         restarts = f"{one.restarts} ({one.watchdog_restarts} stalled)" if one.watchdog_restarts else str(one.restarts)
-        table.add_row(name, state, pid, str(one.port or "-"), restarts, escape(one.problem or one.note or ""))
+        table.add_row(name, state, pid, str(one.port or "-"), restarts, escape(told))
     return table

@@ -45,8 +45,8 @@ def up(
     With HEADRACE_STACK=docker it is the stack of docker-compose.yml, which is built first.
 
     Ports come from KAFKA_PORT, KAFKA_CONTROLLER_PORT, POSTGRES_PORT, REDIS_PORT, ELASTICSEARCH_PORT,
-    ELASTICSEARCH_TRANSPORT_PORT, API_PORT, MOCK_PORT and HEALTH_PORT_BASE; those of further brokers from KAFKA_2_PORT,
-    KAFKA_2_CONTROLLER_PORT and so on.
+    ELASTICSEARCH_TRANSPORT_PORT, API_PORT, DASHBOARD_PORT, MOCK_PORT and HEALTH_PORT_BASE; those of further brokers
+    from KAFKA_2_PORT, KAFKA_2_CONTROLLER_PORT and so on.
 
     Examples:
 

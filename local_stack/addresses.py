@@ -22,6 +22,7 @@ PUBLIC = (
     "ELASTICSEARCH_URL",
     "API_URL",
     "MOCK_URL",
+    "DASHBOARD_URL",
 )
 """Variables that `headrace env` prints."""
 
@@ -34,6 +35,7 @@ DEFAULT_PORTS = {
     "ELASTICSEARCH_TRANSPORT_PORT": 9300,
     "API_PORT": 8000,
     "MOCK_PORT": 5000,
+    "DASHBOARD_PORT": 8090,
 }
 
 FREE_RANGE = range(20_000, 32_000)
@@ -54,6 +56,8 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
         "API_PORT": str(ports["API_PORT"]),
         "MOCK_PORT": str(ports["MOCK_PORT"]),
     }
+    if dashboard := ports.get("DASHBOARD_PORT"):  # not in a stack that an older version has started
+        addresses |= {"DASHBOARD_URL": f"http://127.0.0.1:{dashboard}", "DASHBOARD_PORT": str(dashboard)}
     return addresses | {f"{server.upper()}_URL": "none" for server in record.without}
 
 

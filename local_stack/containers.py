@@ -33,6 +33,7 @@ PORTS = {
     "elasticsearch": 9200,
     "api": 8000,
     "mock-server": 5000,
+    "dashboard": 8090,
 }
 """The port that each service of docker-compose.yml publishes."""
 
@@ -184,6 +185,7 @@ def addresses_of_containers(found: Iterable[Inspected]) -> dict[str, str]:
         "ELASTICSEARCH_URL": ("elasticsearch", _http),
         "API_URL": ("api", _http),
         "MOCK_URL": ("mock-server", _http),
+        "DASHBOARD_URL": ("dashboard", _http),
     }
     addresses |= {name: form(ports[service]) for name, (service, form) in forms.items() if service in ports}
     return {name: addresses[name] for name in PUBLIC if name in addresses}

@@ -59,7 +59,6 @@ def record_at_start(known: StackRecord, found: Installations, options: UpOptions
         redis=str(found.redis or ""),
         folder=str(Path.cwd()),
         passwords=known.passwords or make_passwords(),
-        fingerprint={},
     )
 
 

@@ -32,22 +32,37 @@ def last_lines(log: Path, count: int = LOG_TAIL_LINES, *, since: int = 0) -> lis
     return list(deque((line for line in lines if line.strip()), maxlen=count))
 
 
-def tail(logs: Sequence[Path], count: int) -> Iterator[tuple[str, str]]:
-    """The last lines of each log, as (stem, line)."""
-    for log in logs:
-        for line in last_lines(log, count):
-            yield log.stem, line
+def ending(log: Path, most: int) -> tuple[list[str], bool]:
+    """The whole lines in the last `most` bytes of a log, and of the one that was put aside before it; True if that is
+    not all. Blank lines are left out.
+    """
+    pieces, left, cut = [], most, False
+    for file in (log, log.with_name(f"{log.name}.1")):
+        try:
+            with file.open("rb") as opened:
+                size = opened.seek(0, os.SEEK_END)
+                cut = size > left
+                opened.seek(max(0, size - left))
+                piece = opened.read(left)
+        except OSError:
+            continue
+        pieces.append(piece.partition(b"\n")[2] if cut else piece)
+        left -= len(piece)
+        if cut or left <= 0:
+            break
+    lines = b"".join(pieces[::-1]).decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.strip()], cut
 
 
-def follow(logs: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """New lines of all logs as they are written, as (stem, line). Endless; blocks between lines."""
+def follow(logs: Sequence[Path]) -> Iterator[dict[str, list[str]]]:
+    """New lines of all logs as they are written, by stem; those of one moment together. Endless; blocks between."""
     with ExitStack() as files:
         followed = {log.stem: files.enter_context(FollowedLog(log)) for log in logs}
         while True:
-            found = [(name, line) for name, one in followed.items() for line in one.new_lines()]
-            yield from found
-            if not found:
-                time.sleep(POLL_SECONDS)
+            found = {name: lines for name, one in followed.items() if (lines := one.new_lines())}
+            if found:
+                yield found
+            time.sleep(POLL_SECONDS)
 
 
 class FollowedLog:

@@ -32,6 +32,8 @@ class ProcessStatus:
     """None when it runs."""
     note: str | None = None
     """Work left undone though it runs: topics that are paused, and why."""
+    outdated: str | None = None
+    """The part of what is there now that it does not run: code, datasets, settings. No problem, and no work undone."""
 
     @property
     def is_well(self) -> bool:

@@ -1,16 +1,21 @@
 """The processes of a stack, each with the question whether it is well, and their status."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from local_stack import elasticsearch, kafka, postgres, redis
 from local_stack.addresses import node_name, node_ports
 from local_stack.process_status import History, ProcessStatus, read_history
 from local_stack.programs import Tier, role_instances
+from local_stack.settings_of_processes import CODE, DATASETS, fingerprint, outdated
 from local_stack.state_folder import StackRecord, StateFolder
 from local_stack.supervisor import ProcessState, Supervisor
+
+MOST_NAMED = 3
+"""Changed variables that are named."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def ask(
 
 def examine(state: StateFolder) -> list[ProcessStatus]:
     """The status of every process of the stack now. Blocking: 6 s at most, since all are asked at once."""
-    processes = all_processes(state.read_record())
+    record = state.read_record()
+    processes = all_processes(record)
     supervisor = Supervisor(state)
     running = supervisor.is_running()
     known = supervisor.processes() if running else {}
@@ -75,14 +81,34 @@ def examine(state: StateFolder) -> list[ProcessStatus]:
     notes = ask(alive, lambda one: one.note())
     deaths = read_history(state.supervisor_log) if running else {}
     stalls = state.watchdog_restarts() if running else {}
+    older = _outdated(state, record) if running else {}
 
     def status(one: StackProcess) -> ProcessStatus:
         name, stalled = one.name, stalls.get(one.name, 0)
         pid, word, problem = _judge(known.get(name), problems.get(name))
         restarts = deaths.get(name, History()).restarts + stalled
-        return ProcessStatus(name, pid, word, one.port, restarts, stalled, problem, notes.get(name))
+        outdated = older.get(name) if pid is not None else None
+        return ProcessStatus(name, pid, word, one.port, restarts, stalled, problem, notes.get(name), outdated)
 
     return [status(one) for one in processes]
+
+
+def _outdated(state: StateFolder, record: StackRecord) -> dict[str, str]:
+    """By process of ours, what it runs that is not what is there now."""
+    if record.servers_only or not record.ports:
+        return {}
+    found = outdated(state.home, role_instances(record), fingerprint(Path(record.folder)))
+    return {name: outdated_text(changes) for name, changes in found.items()}
+
+
+def outdated_text(changes: Sequence[str]) -> str:
+    """Words on what a process runs that is older than what is there. Pure."""
+    kinds = [f"older {change.removeprefix('the ')}" for change in changes if change in (CODE, DATASETS)]
+    settings = [change for change in changes if change not in (CODE, DATASETS)]
+    if settings:
+        more = f" and {len(settings) - MOST_NAMED} more" if len(settings) > MOST_NAMED else ""
+        kinds.append(f"another {', '.join(settings[:MOST_NAMED])}{more}")
+    return f"runs with {' and '.join(kinds)} than is there now: headrace restart"
 
 
 def _judge(known: ProcessState | None, problem: str | None) -> tuple[int | None, str, str | None]:

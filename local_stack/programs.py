@@ -51,6 +51,7 @@ class Role:
 ROLES = (
     Role("mock-server", ("mock-server",), Tier.FRONT, port_variable="MOCK_PORT", health_path="/api/health"),
     Role("api", ("api",), Tier.FRONT, port_variable="API_PORT", health_path="/api/health"),
+    Role("dashboard", ("dashboard",), Tier.FRONT, port_variable="DASHBOARD_PORT"),
     Role("normalizer", ("normalizer",), Tier.WORKERS, scalable=True),
     *(Role(sink.group, ("sink", sink.name), Tier.WORKERS, needs=sink.needs, scalable=True) for sink in SINKS),
     # It is stopped before the workers, so that it starts none of them again while they are being stopped.
@@ -129,12 +130,16 @@ def port_defaults(counts: Mapping[str, int] | None = None, base: int = HEALTH_PO
 
 
 def role_instances(record: StackRecord) -> list[Instance]:
-    """Every process of ours in a stack, in order of starting."""
+    """Every process of ours in a stack, in order of starting.
+
+    A stack that an older version has started has no port for a role that is newer: it has none of it until `up`.
+    """
     found = [
-        Instance(role, number, record.ports[role.port_variable or _port_name(role, number)])
+        Instance(role, number, record.ports[port])
         for role in ROLES
         if role.needs not in record.without
         for number in range(record.counts.get(role.name, 1))
+        if (port := role.port_variable or _port_name(role, number)) in record.ports
     ]
     return sorted(found, key=lambda instance: instance.role.tier)
 

@@ -2,23 +2,26 @@
 
 A supervised process inherits the environment of the supervisor, which is that of the `headrace up` that started it.
 So that a restart sees the variables of its own caller, they are written down, and a process takes them over when it
-starts.
+starts. Then it writes down what it starts with, so that `up` and `status` know who runs something older.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from local_stack.programs import PROJECT, Instance
 from local_stack.state_folder import StateFolder, write_atomically
+from runtime.expansion import VARIABLE
 from runtime.settings import Settings, read_variables
 
 OF_THE_STACK = frozenset({
     "HEADRACE_HOME", "HEADRACE_STACK", "DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "ELASTICSEARCH_URL",
-    "API_URL", "MOCK_URL", "API_PORT", "MOCK_PORT", "WORKER_ID", "HEALTH_PORT",
+    "API_URL", "MOCK_URL", "DASHBOARD_URL", "API_PORT", "MOCK_PORT", "DASHBOARD_PORT", "WORKER_ID",
+    "HEALTH_PORT",
 })  # fmt: skip
 """Variables that the stack itself sets, whatever its caller's environment says."""
 
@@ -29,12 +32,16 @@ READERS: dict[str, frozenset[str]] = {
     "MOCK_BIND": frozenset({"mock-server"}),
     "MOCK_REQUIRE_API_KEY": frozenset({"mock-server"}),
     "API_BIND": frozenset({"api"}),
+    "DASHBOARD_BIND": frozenset({"dashboard"}),
+    "DASHBOARD_HOSTS": frozenset({"dashboard"}),
     "CORS_ORIGINS": frozenset({"api"}),
+    "ALLOWED_HOSTS": frozenset({"api"}),
     "DATABASE_POOL_MIN": frozenset({"api"}),
     "DATABASE_POOL_MAX": frozenset({"api"}),
     "INGEST_TIMEOUT_SECONDS": frozenset({"api"}),
     "WATCHDOG_STALL_SECONDS": frozenset({"watchdog"}),
     "ETL_INTERVAL": frozenset({"scheduler"}),
+    "ALARMS_FILE": frozenset({"monitor"}),
     "LAG_HISTORY_HOURS": frozenset({"monitor"}),
 }
 """Roles that read a variable, where not all may."""
@@ -43,13 +50,12 @@ SOURCE_READERS = frozenset({"api", "scheduler"})
 """Roles that read what only blocks of sources.toml refer to. The file itself they read again when it changes."""
 
 _PACKAGES = (
-    "api", "commands", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime", "schemas",
-    "services", "sinks", "stores", "stream_processors",
+    "api", "commands", "dashboard", "exports", "mock_server", "monitoring", "producers", "rehearsals", "runtime",
+    "schemas", "services", "sinks", "stores", "stream_processors",
 )  # fmt: skip
 """Packages that our processes run."""
 
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields) - OF_THE_STACK
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def write_variables(state: StateFolder, folder: Path) -> None:
@@ -74,6 +80,33 @@ def adopt_variables() -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def note_start() -> None:
+    """Write down with which settings and code a process starts that a supervisor of ours has started; else do nothing.
+
+    A folder that cannot be written is no reason not to start: the process then counts as outdated.
+    """
+    program = os.environ.get("HEADRACE_PROGRAM")
+    if program is None or "HEADRACE_HOME" not in os.environ:
+        return
+    with suppress(OSError):
+        file = _started(Path(os.environ["HEADRACE_HOME"]), program)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps(fingerprint(Path())))
+
+
+def outdated(home: Path, instances: Sequence[Instance], now: Mapping[str, str]) -> dict[str, list[str]]:
+    """By process, what has changed since it started that it reads. Those that run what is there now are left out."""
+    found = {}
+    for one in instances:
+        try:
+            before = json.loads(_started(home, one.name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        if names := [name for name in changed(before, now) if concerned([name], [one])]:
+            found[one.name] = names
+    return found
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -105,17 +138,21 @@ def _reads(role: str, name: str) -> bool:
 
 
 def referred_to(folder: Path) -> set[str]:
-    """The variables that sources.toml refers to, the stack's own left out."""
-    file = folder / read_variables(folder).get("SOURCES_FILE", "sources.toml")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return set()
-    return set(_VARIABLE.findall(text)) - OF_THE_STACK
+    """The variables that sources.toml and alarms.toml refer to, the stack's own left out."""
+    variables, found = read_variables(folder), set[str]()
+    for name in ("sources", "alarms"):
+        file = folder / variables.get(f"{name.upper()}_FILE", f"{name}.toml")
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found.update(VARIABLE.findall(file.read_text(encoding="utf-8")))
+    return found - OF_THE_STACK
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _started(home: Path, program: str) -> Path:
+    return home / "run" / "started" / f"{program}.json"
 
 
 def _file(home: Path) -> Path:

@@ -25,7 +25,7 @@ from local_stack.process_status import read_history
 from local_stack.processes import all_processes, own_processes, server_processes
 from local_stack.programs import Tier, python_path, role_instances
 from local_stack.reaper import kill_tree
-from local_stack.settings_of_processes import changed, concerned, fingerprint, write_variables
+from local_stack.settings_of_processes import fingerprint, outdated, write_variables
 from local_stack.starting import run_headrace, run_logged, start_and_wait
 from local_stack.state_folder import StackRecord, StateFolder, require_space
 from local_stack.steps import Steps
@@ -146,19 +146,17 @@ def _bring_up(
         return UpOutcome(record, None)
     with steps.step("setup", "tables, topics and indices", "tables, topics and indices are there"):
         run_logged(("setup", "--go-on"), environment, state.log("setup"))
-    now = fingerprint(Path(record.folder))
     if joined and not known.servers_only:
-        _stop_what_changed(supervisor, record, changed(known.fingerprint, now), steps)
+        _stop_what_changed(state, supervisor, record, steps)
     start_and_wait(state, supervisor, own_processes(record), steps)
-    # Not before they run: an `up` that is interrupted is to find the change again.
-    state.write_record(replace(record, fingerprint=now))
 
     wanted = options.ingest if options.ingest is not None else not record.ingested
     return UpOutcome(state.read_record(), _ingest(state, environment, steps) if wanted else None)
 
 
-def _stop_what_changed(supervisor: Supervisor, record: StackRecord, changes: list[str], steps: Steps) -> None:
-    names = concerned(changes, role_instances(record))
+def _stop_what_changed(state: StateFolder, supervisor: Supervisor, record: StackRecord, steps: Steps) -> None:
+    found = outdated(state.home, role_instances(record), fingerprint(Path(record.folder)))
+    names, changes = list(found), sorted({change for changes in found.values() for change in changes})
     if names:
         more = f" and {len(changes) - MOST_NAMED} more" if len(changes) > MOST_NAMED else ""
         what = f"{', '.join(changes[:MOST_NAMED])}{more} changed"

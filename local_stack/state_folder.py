@@ -64,8 +64,6 @@ class StackRecord:
     """Working folder of `headrace up`: processes that are added later find the same .env and sources.toml there."""
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     """Of the servers that ask for one; empty in a stack that a version without them has started."""
-    fingerprint: dict[str, str] = field(default_factory=dict)
-    """Digests of the settings and the code with which `headrace up` last started our processes."""
 
 
 @dataclass(frozen=True)

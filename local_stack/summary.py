@@ -57,6 +57,7 @@ def summary_lines(state: StateFolder, record: StackRecord, counts: Counts) -> li
     lines = [f"Headrace is up in {state.home}" + (" (servers only)" if record.servers_only else "")]
     if not record.servers_only:
         lines += [
+            f"  dashboard      {addresses.get('DASHBOARD_URL', 'none: restart the stack')}",
             f"  API            {addresses['API_URL']}/docs",
             f"  customer API   {addresses['MOCK_URL']}/api/customers?page=1&limit=10",
         ]

@@ -27,6 +27,12 @@ ROUNDS = 4
 """Requests to each broker in one look. A request has one position of a partition: groups that stand apart take more."""
 
 
+FEW = 10_000
+"""Records of a gap that is read again, to its end, whenever that has moved."""
+
+READ_UNCOMMITTED = 0
+
+
 class Gap(NamedTuple):
     """A read part of the log, from a position on."""
 
@@ -46,18 +52,27 @@ class Gaps:
 
     def __init__(self) -> None:
         self._known: dict[Spot, Gap] = {}
+        self._held: dict[Spot, float | None] = {}
 
-    async def look(self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample) -> Sample:
-        """The sample with what could be learnt of its gaps. Raises aiokafka's errors."""
+    async def look(
+        self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample, *, records: bool = True
+    ) -> Sample:
+        """The sample with what could be learnt of its gaps. Raises aiokafka's errors.
+
+        Without `records` that is only since when transactions hold a partition.
+        """
         groups = sample.groups or {}
         ends: dict[Spot, int] = {}
         for group in groups.values():
             for topic, rows in group.topics.items():
                 ends.update({(topic, row.partition, row.position): row.end for row in rows if row.lag})
         self._known = {spot: gap for spot, gap in self._known.items() if spot in ends}
-        unread = [spot for spot, end in ends.items() if self._is_to_be_read(spot, end)]
+        unread = [spot for spot, end in ends.items() if records and self._is_to_be_read(spot, end)]
         for wanted in _rounds(unread)[:ROUNDS]:
-            await self._read(client, cluster, wanted)
+            for place, chunk in (await _fetch(client, cluster, wanted, READ_COMMITTED)).items():
+                if gap := seen(chunk, wanted[place]):
+                    self._known[*place, wanted[place]] = gap
+        await self._look_at_transactions(client, cluster, sample)
         return msgspec.structs.replace(
             sample,
             groups={
@@ -77,6 +92,8 @@ class Gaps:
         return gap is None or (gap.read_to < end and (gap.waits_since is None or gap.waiting < FEW))
 
     def _told(self, topic: str, row: PartitionSample) -> PartitionSample:
+        if row.top > row.end:
+            row = msgspec.structs.replace(row, held_since=self._held.get((topic, row.partition, row.end)))
         if not row.lag:
             return msgspec.structs.replace(row, waiting=0)
         gap = self._known.get((topic, row.partition, row.position))
@@ -85,26 +102,40 @@ class Gaps:
         whole = gap.read_to >= row.end
         return msgspec.structs.replace(row, waiting=gap.waiting if whole else None, waits_since=gap.waits_since)
 
-    async def _read(self, client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Mapping[Place, int]) -> None:
-        asked: dict[int, dict[str, list[tuple[int, int, int]]]] = {}
-        for (topic, partition), position in wanted.items():
-            leader = cluster.leader_for_partition(TopicPartition(topic, partition))
-            if leader is not None and leader >= 0:
-                asked.setdefault(leader, {}).setdefault(topic, []).append((partition, position, PARTITION_BYTES))
-        for leader, topics in asked.items():
-            request: Any = FetchRequest(0, 1, REQUEST_BYTES, READ_COMMITTED, list(topics.items()))
-            for topic, rows in without_replica(await client.send(leader, request)):
-                for partition, error, _, stable, *_, aborted, data in rows:
-                    if error:
-                        continue
-                    position = wanted[topic, partition]
-                    gap = seen(Chunk(stable, aborted or (), data or b""), position)
-                    if gap is not None:
-                        self._known[topic, partition, position] = gap
+    async def _look_at_transactions(self, client: AIOKafkaClient, cluster: ClusterMetadata, sample: Sample) -> None:
+        """Learn since when the transactions are open that hold a partition: by the time of their first record."""
+        holds = {
+            (topic, row.partition): row.end
+            for group in (sample.groups or {}).values()
+            for topic, rows in group.topics.items()
+            for row in rows
+            if row.top > row.end
+        }
+        self._held = {spot: since for spot, since in self._held.items() if holds.get(spot[:2]) == spot[2]}
+        wanted = {place: begin for place, begin in holds.items() if (*place, begin) not in self._held}
+        if wanted:
+            # The one look of ours at what is not committed: at its time only.
+            for place, chunk in (await _fetch(client, cluster, wanted, READ_UNCOMMITTED)).items():
+                self._held[*place, wanted[place]] = _time_of(chunk.batches, wanted[place])
 
 
-FEW = 10_000
-"""Records of a gap that is read again, to its end, whenever that has moved."""
+async def _fetch(
+    client: AIOKafkaClient, cluster: ClusterMetadata, wanted: Mapping[Place, int], isolation: int
+) -> dict[Place, Chunk]:
+    """Read what lies at and behind these positions, one request to each leader. What a leader refuses is left out."""
+    asked: dict[int, dict[str, list[tuple[int, int, int]]]] = {}
+    for (topic, partition), position in wanted.items():
+        leader = cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader is not None and leader >= 0:
+            asked.setdefault(leader, {}).setdefault(topic, []).append((partition, position, PARTITION_BYTES))
+    found = {}
+    for leader, topics in asked.items():
+        request: Any = FetchRequest(0, 1, REQUEST_BYTES, isolation, list(topics.items()))
+        for topic, rows in without_replica(await client.send(leader, request)):
+            for partition, error, _, stable, *_, aborted, data in rows:
+                if not error:
+                    found[topic, partition] = Chunk(stable, aborted or (), data or b"")
+    return found
 
 
 def seen(chunk: Chunk, position: int) -> Gap | None:

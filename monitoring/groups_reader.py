@@ -5,28 +5,38 @@ stable: what lies behind the beginning of an open transaction nobody can read ye
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import KafkaConnectionError, NoError, for_code
 from aiokafka.errors import KafkaError as ClientError
-from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.gaps import Gaps
-from monitoring.group_requests import FetchOffsets, ListGroups
-from monitoring.lag import group_topics
+from monitoring.group_requests import DescribeGroups, FetchOffsets, ListGroups
+from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
+from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
 from runtime.settings import Settings
 
 CONSUMERS = ("consumer", "")
 """Protocols of groups that read topics: members that share them, and clients that only commit. Others are Connect's,
 schema registries' and the like."""
+
+_UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""The broker puts one behind the name that a member gave itself."""
+
+AGAIN_SECONDS = 0.2
+SETTLING_SECONDS = 2.0
+"""So long a new topic may be without leaders."""
 
 EARLIEST, LATEST = -2, -1
 UNCOMMITTED, COMMITTED = 0, 1
@@ -45,18 +55,22 @@ class GroupsReader:
         self._ours = our_groups(settings) if ours is None else ours
         self._client: AIOKafkaClient | None = None
         self._gaps = Gaps()
+        self.unread: list[Place] = []
+        """Partitions that the latest sample lacks, since no leader answered for them."""
+        self.topics: set[str] = set()
+        """All that exist, as of the latest sample."""
 
-    async def read(self, *, gaps: bool = True) -> Sample:
-        """Read all groups now. Without `gaps`, what lies between position and end is not looked at.
+    async def read(self, *, records: bool = True) -> Sample:
+        """Read all groups now. Without `records`, nobody looks at those that wait.
 
         Raises KafkaException when a broker does not answer within REQUEST_TIMEOUT_SECONDS.
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                return await self._read(gaps)
+                return await self._settled(records)
         except (ClientError, OSError) as error:
             await self.close()
-            said = str(error) or type(error).__name__
+            said = ", ".join(map(str, error.args)) or type(error).__name__
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, said)) from error  # noqa: SLF001
         except BaseException:
             await self.close()
@@ -68,11 +82,28 @@ class GroupsReader:
             client, self._client = self._client, None
             await client.close()
 
-    async def _read(self, with_gaps: bool) -> Sample:
+    async def _settled(self, records: bool) -> Sample:
+        """Read again for a moment while coordinators and leaders are moving."""
+        known, deadline = self.unread, time.monotonic() + SETTLING_SECONDS
+        while True:
+            try:
+                sample = await self._read(records)
+            except ClientError as error:
+                # One that cannot be reached is told at once.
+                if not error.retriable or isinstance(error, KafkaConnectionError):
+                    raise
+            else:
+                # A partition that had no leader the last time either is left out.
+                if set(self.unread) <= set(known) or time.monotonic() > deadline:
+                    return sample
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _read(self, records: bool) -> Sample:
         client = await self._opened()
         cluster = await client.fetch_all_metadata()
-        states, committed = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
-        topics = set(cluster.topics(exclude_internal_topics=False))
+        found = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
+        committed = found.committed
+        topics = self.topics = set(cluster.topics(exclude_internal_topics=False))
         places = self._places(cluster, committed, topics)
         # Ends are read after the commits, so a commit in between makes no lag look smaller than it was; and the last
         # stable ones after the high watermarks, so that what comes in between is not taken for held.
@@ -81,47 +112,49 @@ class GroupsReader:
             self._offsets(client, cluster, places, LATEST, UNCOMMITTED),
         )
         ends = await self._offsets(client, cluster, places, LATEST, COMMITTED)
+        self.unread = [place for place in places if not (place in begins and place in tops and place in ends)]
         groups = {}
         for name in sorted({*committed, *self._ours}):
-            mine = committed.get(name, {})
+            mine, members = committed.get(name, {}), found.members.get(name, {})
             wanted = set(mine) | {place for place in places if place[0] in self._ours.get(name, ())}
             rows: dict[str, list[PartitionSample]] = {}
             for place in sorted(wanted):
                 if place in begins and place in tops and place in ends:
-                    row = PartitionSample(place[1], mine.get(place), begins[place], ends[place], tops[place])
+                    offsets = mine.get(place), begins[place], ends[place], tops[place]
+                    row = PartitionSample(place[1], *offsets, member=members.get(place))
                     rows.setdefault(place[0], []).append(row)
             gone = sorted({topic for topic, _ in mine} - topics)
             if rows or gone:
-                groups[name] = GroupSample(states.get(name, "Dead"), rows, gone)
-        sample = Sample(time.time(), groups)
-        return await self._gaps.look(client, cluster, sample) if with_gaps else sample
+                groups[name] = GroupSample(found.states.get(name, "Dead"), rows, gone)
+        return await self._gaps.look(client, cluster, Sample(time.time(), groups), records=records)
 
-    async def _groups(
-        self, client: AIOKafkaClient, brokers: list[int]
-    ) -> tuple[dict[str, str], dict[str, dict[Place, int]]]:
-        """The state of each group, and what it has committed. Each broker lists the groups that it coordinates."""
-        states: dict[str, str] = {}
-        committed: dict[str, dict[Place, int]] = {}
+    async def _groups(self, client: AIOKafkaClient, brokers: list[int]) -> "_Groups":
+        """The groups' states, commits and members. Each broker lists the groups that it coordinates."""
+        groups = _Groups({}, {}, {})
 
         async def ask(broker: int) -> None:
             listed = await client.send(broker, ListGroups())
             _raise_for(listed.error_code)
             found = {group: state for group, protocol, state, _ in listed.groups if protocol in CONSUMERS}
-            states.update(found)
+            groups.states.update(found)
             if not found:
                 return
             fetched = await client.send(broker, FetchOffsets(list(found)))
             for group, topics, code, _ in fetched.groups:
                 _raise_for(code)
-                committed[group] = {
+                groups.committed[group] = {
                     (topic, partition): offset
                     for topic, rows, _ in topics or ()
                     for partition, offset, *_, error, _ in rows
                     if offset >= 0 and not error
                 }
+            described = await client.send(broker, DescribeGroups([g for g, s in found.items() if s == "Stable"]))
+            for error, group, _, _, _, members, *_ in described.groups:
+                if not error:  # groups of the newer protocol are described in another way
+                    groups.members[group] = members_of(members)
 
         await asyncio.gather(*map(ask, brokers))
-        return states, committed
+        return groups
 
     def _places(
         self, cluster: ClusterMetadata, committed: Mapping[str, Mapping[Place, int]], topics: set[str]
@@ -157,25 +190,40 @@ class GroupsReader:
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
             client = AIOKafkaClient(
-                bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                **aiokafka_connection(self._settings),
                 client_id="headrace-lag",
                 request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
             )
             try:
                 await client.bootstrap()
-            except BaseException:
+            except BaseException as error:
                 await client.close()
+                if isinstance(error, KafkaConnectionError):
+                    raise KafkaConnectionError("no broker answers") from error
                 raise
             self._client = client
         return self._client
 
 
-def our_groups(settings: Settings) -> dict[str, list[str]]:
-    """The groups of this pipeline and the topics that they read, by physical name."""
-    return {
-        settings.named(group): [settings.named(topic) for topic in topics]
-        for group, topics in group_topics(settings).items()
-    }
+class _Groups(NamedTuple):
+    """The answers of brokers about groups, by the names of these."""
+
+    states: dict[str, str]
+    committed: dict[str, dict[Place, int]]
+    members: dict[str, dict[Place, str]]
+
+
+def members_of(members: Iterable[tuple[str, str, str, bytes, bytes]]) -> dict[Place, str]:
+    """The member that each partition is assigned to, and its host. Pure.
+
+    `members`: id, client, host, metadata and assignment, as DescribeGroups answers.
+    """
+    found = {}
+    for member, _, host, _, assignment in members:
+        if assignment:
+            name = f"{_UUID.sub('', member)} {host.removeprefix('/')}"
+            found.update(dict.fromkeys(map(tuple, ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()), name))
+    return found
 
 
 def _raise_for(code: int) -> None:

@@ -6,18 +6,19 @@ stable: what lies behind the beginning of an open transaction nobody can read ye
 
 import asyncio
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
 
-from monitoring.open_transactions import OpenTransaction, open_transactions
-from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, admin_client, committed_offsets, list_offsets
+from monitoring.samples import PartitionSample, Sample
+from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS
 from runtime.settings import Settings
 from schemas.sinks import SINKS
 from schemas.topics import all_topics
+
+AGAIN_SECONDS = 0.2
+"""Between two tries while a partition has no leader."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,30 @@ class PartitionLag:
 async def read_lag(settings: Settings) -> list[PartitionLag]:
     """The lag of every group of this pipeline, by group, topic and partition.
 
-    Raises KafkaException when the broker cannot be reached within REQUEST_TIMEOUT_SECONDS.
+    Raises KafkaException when the broker cannot be reached within REQUEST_TIMEOUT_SECONDS, for a topic that does not
+    exist, and for a partition that stays without a leader for so long.
     """
-    return await asyncio.to_thread(_read_lag, settings)
+    from monitoring.groups_reader import GroupsReader  # here, since it loads a second Kafka client
+
+    groups = our_groups(settings)
+    reader = GroupsReader(settings, groups)
+    deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+    try:
+        sample = await reader.read(records=False)
+        while left_out := [f"{topic}/{number}" for topic, number in reader.unread if topic in _topics(groups)]:
+            if time.monotonic() > deadline:
+                raise KafkaException(f"no leader answers for {', '.join(left_out)}")
+            await asyncio.sleep(AGAIN_SECONDS)
+            sample = await reader.read(records=False)
+    finally:
+        await reader.close()
+    if missing := sorted(_topics(groups) - reader.topics):
+        raise KafkaException(f"topics do not exist: {', '.join(missing)}; `headrace setup` creates them")
+    return lag_of(sample, groups, time.time())
+
+
+def _topics(groups: Mapping[str, Collection[str]]) -> set[str]:
+    return {topic for topics in groups.values() for topic in topics}
 
 
 def group_topics(settings: Settings) -> dict[str, list[str]]:
@@ -66,63 +88,33 @@ def group_topics(settings: Settings) -> dict[str, list[str]]:
     return dict(sorted(groups.items()))
 
 
-def lag_of(
-    group: str,
-    committed: Mapping[Place, int],
-    beginnings: Mapping[Place, int],
-    ends: Mapping[Place, int],
-    held: Mapping[Place, OpenTransaction] | None = None,
-    now: float = 0.0,
-) -> list[PartitionLag]:
-    """The lag of one group in every partition of `ends`. `now` is in seconds since the epoch.
+def our_groups(settings: Settings) -> dict[str, list[str]]:
+    """The groups of this pipeline and the topics that they read, by physical name."""
+    return {
+        settings.named(group): [settings.named(topic) for topic in topics]
+        for group, topics in group_topics(settings).items()
+    }
+
+
+def lag_of(sample: Sample, groups: Mapping[str, Collection[str]], now: float) -> list[PartitionLag]:
+    """The lag of these groups in the topics that they read. `now` is in seconds since the epoch. Pure."""
+    return [
+        partition_lag(name, topic, row, now)
+        for name, wanted in groups.items()
+        for topic, rows in (sample.groups or {})[name].topics.items()
+        if topic in wanted
+        for row in rows
+    ]
+
+
+def partition_lag(group: str, topic: str, row: PartitionSample, now: float) -> PartitionLag:
+    """The lag in one partition.
 
     A group that never committed lags by all that the partition holds, and what the partition holds no more counts for
     nobody. Committed and end offsets are read at different moments, so a busy partition can seem to be ahead of its
     end: clamped at 0.
     """
-    rows = []
-    for place, end in sorted(ends.items()):
-        position = committed.get(place)
-        lag = max(0, end - max(position or 0, beginnings.get(place, 0)))
-        row = PartitionLag(group, *place, position, end, lag)
-        transaction = (held or {}).get(place)
-        if transaction and end < transaction.end:
-            row = replace(row, held=transaction.end - end, held_seconds=transaction.seconds(now))
-        rows.append(row)
-    return rows
-
-
-def _read_lag(settings: Settings) -> list[PartitionLag]:
-    admin = admin_client(settings)
-    read_by = group_topics(settings)
-    groups = {settings.named(group): [settings.named(t) for t in topics] for group, topics in read_by.items()}
-    places = _partitions(admin, {topic for topics in groups.values() for topic in topics})
-    with ThreadPoolExecutor(len(groups)) as threads:
-        read = [
-            threads.submit(committed_offsets, settings, group, [p for p in places if p[0] in groups[group]])
-            for group in groups
-        ]
-        committed = {group: future.result() for group, future in zip(groups, read, strict=True)}
-    # Ends are read after the commits, so a commit in between cannot make a lag look smaller than it was; and after what
-    # is held, so that all which had been written by then lies before an end or is held.
-    beginnings = _offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    held = open_transactions(settings, admin, places)
-    ends = _offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    rows: list[PartitionLag] = []
-    for group, topics in groups.items():
-        mine = {place: end for place, end in ends.items() if place[0] in topics}
-        rows += lag_of(group, committed[group], beginnings, mine, held, time.time())
-    return rows
-
-
-def _partitions(admin: AdminClient, topics: set[str]) -> list[Place]:
-    metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
-    missing = sorted(topics - metadata.keys())
-    if missing:
-        raise KafkaException(f"topics do not exist: {', '.join(missing)}; `headrace setup` creates them")
-    return [(topic, partition) for topic in sorted(topics) for partition in sorted(metadata[topic].partitions)]
-
-
-def _offsets(admin: AdminClient, places: list[Place], spec: OffsetSpec) -> dict[Place, int]:
-    wanted = {TopicPartition(topic, partition): spec for topic, partition in places}
-    return {(p.topic, p.partition): offset for p, offset in list_offsets(admin, wanted).items()}
+    held = max(0, row.top - row.end)
+    since = row.held_since if held else None
+    age = None if since is None else max(0.0, round(now - since, 1))
+    return PartitionLag(group, topic, row.partition, row.committed, row.end, row.lag, held, age)

@@ -5,8 +5,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from monitoring.lag import PartitionLag
 from monitoring.samples import GroupSample, PartitionSample
 from monitoring.verdicts import FINE, SEVERITY, Judgment, Verdict, judge, worst
 from monitoring.window import SAMPLE_SECONDS, Track, Window
@@ -56,8 +57,12 @@ class PartitionView(Figures):
     """The last stable offset."""
     held: int
     """Offsets behind the end that wait for an open transaction. Neither lag nor loss."""
+    held_seconds: float | None
+    """Age of that transaction; None where nothing is held, or the time is not known."""
     expired: int
     """Offsets from the commit to `begin`: retention has taken them, unread by this group."""
+    member: str | None
+    """The member of the group that reads it, and its host; None where nobody does, or where that is not known."""
     ahead: int
     """Offsets by which the commit is beyond all that is written: the topic was made again or cut."""
 
@@ -121,14 +126,28 @@ def view_of(window: Window, ours: Collection[str], *, now: float, monitored: boo
     mine = [group for group in groups if group.ours]
     others = [group for group in groups if not group.ours]
     return SystemLag(
-        **_sum(mine, [(group.group, group) for group in mine]),
+        **_sum(mine, [group.group for group in mine]),
         at=sample.at,
-        window_seconds=round(window.observed_seconds, 1),
+        window_seconds=round(window.observed_seconds, 3),
         monitored=monitored,
         away_since=window.away_since,
         others_verdict=max((group.verdict for group in others), key=SEVERITY.__getitem__, default=Verdict.OK),
         groups=tuple(groups),
     )
+
+
+def row_of(group: GroupView, topic: TopicView, row: PartitionView) -> PartitionLag:
+    """The row of a partition by itself. Pure."""
+    return PartitionLag(
+        group.group, topic.topic, row.partition, row.committed, row.end, row.lag, row.held, row.held_seconds
+    )
+
+
+class _Commits(NamedTuple):
+    """Commits of a group as a whole; see `judge`."""
+
+    moved_at: float | None
+    alone: bool
 
 
 def _group(name: str, group: GroupSample, window: Window, ours: bool, now: float) -> GroupView:
@@ -138,9 +157,10 @@ def _group(name: str, group: GroupSample, window: Window, ours: bool, now: float
         for row in rows
     }
     moved = max((track.moved_at for track in tracks.values() if track.moved_at is not None), default=None)
-    topics = tuple(_topic(topic, rows, tracks, moved, now) for topic, rows in group.topics.items())
+    commits = _Commits(moved, any(track.alone for track in tracks.values()))
+    topics = tuple(_topic(topic, rows, tracks, commits, now) for topic, rows in group.topics.items())
     return GroupView(
-        **_sum(topics, [(topic.topic, topic) for topic in topics]),
+        **_sum(topics),
         group=name, ours=ours, state=group.state, topics=topics, gone=tuple(group.gone),
     )  # fmt: skip
 
@@ -149,21 +169,24 @@ def _topic(
     topic: str,
     rows: Sequence[PartitionSample],
     tracks: Mapping[tuple[str, int], Track],
-    moved: float | None,
+    commits: _Commits,
     now: float,
 ) -> TopicView:
-    partitions = tuple(_partition(row, tracks[topic, row.partition], moved, now) for row in rows)
+    partitions = tuple(_partition(row, tracks[topic, row.partition], commits, now) for row in rows)
     return TopicView(
-        **_sum(partitions, [(f"{topic}/{one.partition}", one) for one in partitions]),
+        **_sum(partitions, [f"{topic}/{one.partition}" for one in partitions]),
         topic=topic, partitions=partitions,
     )  # fmt: skip
 
 
-def _partition(row: PartitionSample, track: Track, moved: float | None, now: float) -> PartitionView:
+def _partition(row: PartitionSample, track: Track, commits: _Commits, now: float) -> PartitionView:
     rates = track.rates()
     came, went = rates or (None, None)
     seconds, by = _seconds(row, track, now)
     ahead = max(0, (row.committed or 0) - row.top)
+    judgment = judge(list(track.points), commits.moved_at, alone=commits.alone) if row.behind else FINE
+    if ahead:
+        judgment = _beyond(ahead)
     return PartitionView(
         lag=row.lag,
         waiting=row.behind,
@@ -174,14 +197,16 @@ def _partition(row: PartitionSample, track: Track, moved: float | None, now: flo
         rate_out=_round(went),
         trend=None if came is None or went is None else _round(came - went),
         drain_seconds=_drain(row.behind, came, went),
-        **_judged(_beyond(ahead) if ahead else judge(list(track.points), moved) if row.behind else FINE),
+        **_judged(judgment),
         partition=row.partition,
         committed=row.committed,
         begin=row.begin,
         end=row.end,
         held=max(0, row.top - row.end),
+        held_seconds=None if row.held_since is None else round(max(0.0, now - row.held_since), 1),
         expired=0 if row.committed is None else max(0, row.begin - row.committed),
         ahead=ahead,
+        member=row.member,
     )
 
 
@@ -209,13 +234,15 @@ def _drain(behind: int, came: float | None, went: float | None) -> float | None:
     return round(behind / (went - came), 1)
 
 
-def _sum(parts: Sequence[Figures], named: Sequence[tuple[str, Figures]]) -> dict[str, Any]:
-    """Sums of lags and rates, the largest age, the slowest drain, the worst verdict with the place that it is from."""
+def _sum(parts: Sequence[Figures], places: Sequence[str] | None = None) -> dict[str, Any]:
+    """Sums of lags and rates, the largest age, the slowest drain, the worst verdict. `places` are put before reasons.
+
+    Of verdicts that are as bad, that of the part where most waits.
+    """
+    told = zip(parts, places or [""] * len(parts), strict=True)
     judgments = [
-        Judgment(
-            part.verdict, f"{name}: {part.reason}" if part.reason and not part.reason.startswith(name) else part.reason
-        )
-        for name, part in sorted(named, key=lambda one: -one[1].waiting)
+        Judgment(part.verdict, f"{place}: {part.reason}" if place and part.reason else part.reason)
+        for part, place in sorted(told, key=lambda one: -one[0].waiting)
     ]
     seconds = [part.seconds for part in parts if part.seconds is not None]
     oldest = max((part for part in parts if part.seconds is not None), key=lambda part: part.seconds or 0, default=None)

@@ -5,16 +5,20 @@ import contextlib
 import time
 import zlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 from confluent_kafka import KafkaException
 
-from monitoring.groups_reader import GroupsReader, our_groups
+from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import FRESH_SECONDS, SystemLag, view_of
 from monitoring.window import WINDOW_SECONDS, Window
 from runtime.settings import Settings
 from stores.lag_samples import LagSamples
+
+if TYPE_CHECKING:
+    from monitoring.groups_reader import GroupsReader
 
 CLOSEST_SECONDS = 1.0
 """A view that is younger answers whoever asks: many who look cost the broker no more than one."""
@@ -37,12 +41,15 @@ class LagWatch:
 
     def __init__(self, settings: Settings) -> None:
         self._ours = our_groups(settings)
-        self._reader = GroupsReader(settings, self._ours)
+        self._settings = settings
+        self._reader: GroupsReader | None = None
         self._samples = LagSamples(settings)
         self._window = Window()
         self._loaded_to = 0.0
         self._lock = asyncio.Lock()
         self._view: SystemLag | None = None
+        self.streams = 0
+        """Streams that ask it again and again, for their own bound."""
 
     async def view(self) -> SystemLag:
         """The lag now, at most CLOSEST_SECONDS old. Raises KafkaException when the broker does not answer."""
@@ -53,12 +60,16 @@ class LagWatch:
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
-        await self._reader.close()
+        if self._reader is not None:
+            await self._reader.close()
         await self._samples.close()
 
     async def _read(self) -> SystemLag:
         # What the monitor has seen comes first: samples are added in order of time.
         await self._load()
+        from monitoring.groups_reader import GroupsReader  # here, since it loads a second Kafka client
+
+        self._reader = self._reader or GroupsReader(self._settings, self._ours)
         try:
             sample = await self._reader.read()
         except KafkaException:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitoring.samples import PartitionSample, Sample
-from monitoring.verdicts import Point
+from monitoring.verdicts import ABSENT_SECONDS, Point, commits_alone
 
 WINDOW_SECONDS = 600.0
 SAMPLE_SECONDS = 5.0
@@ -31,12 +31,16 @@ class Track:
     """Seconds since the epoch and the end offset then."""
     moved_at: float | None = None
     """When the committed offset was last seen to change, on the points' clock."""
+    alone: bool = False
+    """It has committed while the group had no members."""
 
     def append(self, at: float, clock: float, row: PartitionSample, *, has_members: bool) -> None:
         """Take in what a sample says."""
+        point = Point(clock, row.committed, row.behind, row.end, has_members)
         if self.points and self.points[-1].committed != row.committed:
             self.moved_at = clock
-        self.points.append(Point(clock, row.committed, row.behind, row.end, has_members))
+            self.alone = self.alone or commits_alone(self.points[-1], point)
+        self.points.append(point)
         self.ends.append((at, row.end))
 
     def rates(self) -> tuple[float, float] | None:
@@ -68,6 +72,7 @@ class Window:
     def __init__(self, samples: Iterable[Sample] = (), seconds: float = WINDOW_SECONDS) -> None:
         self._seconds = seconds
         self._clock = 0.0
+        self._settled_at = 0.0
         self._clocks: deque[tuple[float, float]] = deque()
         self.tracks: dict[TrackKey, Track] = {}
         self.latest: Sample | None = None
@@ -90,12 +95,12 @@ class Window:
         if latest is not None and sample.at <= latest.at:
             return
         if sample.groups is None:
+            # What was seen before stays in sight until the broker is back.
             self.away_since = self.away_since or sample.at
-            self._clocks.clear()
-            for track in self.tracks.values():
-                track.points.clear()
             return
-        self.away_since = None
+        if self.away_since is not None:
+            self.away_since = None
+            self._begin_again()
         if latest is not None and self._clocks:
             self._clock += min(sample.at - latest.at, LONGEST_STEP_SECONDS)
         self._clocks.append((sample.at, self._clock))
@@ -105,16 +110,25 @@ class Window:
         self.latest = sample
         self._follow(sample)
 
+    def _begin_again(self) -> None:
+        """Blame nobody for what the broker's absence did: commits that stand, members that have yet to come back."""
+        self._clocks.clear()
+        self._settled_at = self._clock + ABSENT_SECONDS
+        for track in self.tracks.values():
+            track.points.clear()
+            track.moved_at, track.alone = None, False
+
     def _follow(self, sample: Sample) -> None:
         oldest, tracks = self._clocks[0][1], {}
         for name, group in (sample.groups or {}).items():
+            has_members = group.has_members or self._clock < self._settled_at
             for topic, rows in group.topics.items():
                 for row in rows:
                     key = (name, topic, row.partition)
                     track = self.tracks.get(key)
                     if track is None or (track.ends and row.end < track.ends[-1][1]):
                         track = Track()  # a topic that was made again says nothing about the one before
-                    track.append(sample.at, self._clock, row, has_members=group.has_members)
+                    track.append(sample.at, self._clock, row, has_members=has_members)
                     while track.points[0].at < oldest:
                         track.points.popleft()
                     while track.ends[0][0] < sample.at - self._seconds:

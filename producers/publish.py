@@ -16,6 +16,7 @@ from producers.run_checks import UnreadableLimit, repeated_keys
 from producers.source import Source, SourceBatch, SourceFailed
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
+from runtime.tracing import span
 from stores.checkpoints import Checkpoint
 
 log = structlog.get_logger()
@@ -73,7 +74,8 @@ async def publish(
         run.checkpoint = await open_checkpoint(source, settings, run.run_id, restart=checkpoint == "restart")
     try:
         batches = run.checkpoint.batches() if run.checkpoint else source.batches()
-        await _publish_all(run, batches)
+        with span(f"publish {name}", "PRODUCER", messaging_destination_name=run.topic, headrace_run=run.run_id):
+            await _publish_all(run, batches)
     finally:
         if run.checkpoint is not None:
             await run.checkpoint.close()

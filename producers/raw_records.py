@@ -10,6 +10,7 @@ from producers.source import SourceDescription, SourceRecord
 from runtime.errors import DeliveryFailed
 from runtime.kafka.topic_admin import admin_client
 from runtime.settings import Settings
+from runtime.tracing import trace_headers
 from schemas.events import (
     HEADER_CONTENT_TYPE,
     HEADER_KIND,
@@ -60,10 +61,11 @@ class RawHeaders:
         self.start_batch()
 
     def start_batch(self, readings: Mapping[str, FieldReading] | None = None) -> None:
-        """Take the time of the records that follow, and how to read them if that is not as the description says."""
+        """Take time and trace of the records that follow, and how to read them if not as the description says."""
         mapping = self._mapping if readings is None else encode_mapping(readings)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._batch = [*self._constant, ("ce_time", now.encode()), *([(HEADER_MAPPING, mapping)] if mapping else [])]
+        mapped: list[Header] = [(HEADER_MAPPING, mapping)] if mapping else []
+        self._batch = [*self._constant, ("ce_time", now.encode()), *mapped, *trace_headers()]
         self._readable = [*self._batch, (HEADER_CONTENT_TYPE, self._content_type)]
 
     def of(self, number: int, problem: str | None) -> list[Header]:

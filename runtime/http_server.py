@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,9 @@ SHUTDOWN_SECONDS = 8
 """Time for requests under way to end when a stop is asked for: below the 10 s that supervisors allow."""
 
 BACKLOG = 1024
+
+stopping = threading.Event()
+"""Set once a stop is asked for: an answer without an end, such as a stream of events, has to look at it."""
 
 
 class CannotListen(OSError):
@@ -37,9 +41,15 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str) -> Non
     log.info("listening", name=name, address=address, port=port)
     try:
         with listener:
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config).run(sockets=[listener])
     finally:
         log.info("stopped", name=name)
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def _exit_cleanly(_signal: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
 """`python -m runtime.probe`: asks the process in this container for its health. Exit code 0: it is well.
 
 A container's health check is a process of its own every few seconds: nothing but the standard library is loaded. A
-container runs one role, and so one of the three doors is open.
+container runs one role, and so one of the doors is open.
 """
 
 import json
@@ -12,8 +12,13 @@ from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
-DOORS = (("HEALTH_PORT", "/health"), ("API_PORT", "/api/health"), ("MOCK_PORT", "/api/health"))
-"""Port and path of a worker, the API and the mock server; the first that is open is asked."""
+DOORS = (
+    ("HEALTH_PORT", "/health"),
+    ("API_PORT", "/api/health"),
+    ("MOCK_PORT", "/api/health"),
+    ("DASHBOARD_PORT", "/health"),
+)
+"""Port and path of a worker, the API, the mock server and the dashboard; the first that is open is asked."""
 
 TIMEOUT_SECONDS = 3.0
 
@@ -39,7 +44,7 @@ def problem(environment: Mapping[str, str]) -> str | None:
             if not isinstance(reason, ConnectionRefusedError):
                 return f"{path} on port {port} does not answer: {reason!r}"
             asked.append(f"{port} ({variable})")
-    return f"nothing listens on port {', '.join(asked) or '(HEALTH_PORT, API_PORT and MOCK_PORT are not set)'}"
+    return f"nothing listens on port {', '.join(asked) or '(no port is set)'}"
 
 
 def _tell_paused(body: bytes) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
+from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
@@ -82,6 +83,19 @@ IN_CAPITALS = BeforeValidator(lambda value: value.upper() if isinstance(value, s
 LIKE_ITS_HOST = AfterValidator(lambda value: socket.gethostname() if value == "auto" else value)
 
 
+KAFKA_SECURITY = {
+    "protocol": "kafka_security_protocol",
+    "mechanism": "kafka_sasl_mechanism",
+    "username": "kafka_sasl_username",
+    "password": "kafka_sasl_password",
+    "ca_file": "kafka_ssl_ca_file",
+    "certificate_file": "kafka_ssl_certificate_file",
+    "key_file": "kafka_ssl_key_file",
+    "key_password": "kafka_ssl_key_password",
+}
+"""The setting of each field of KafkaSecurity."""
+
+
 class Settings(BaseSettings):
     """The settings; a variable has the field's name in capitals."""
 
@@ -99,6 +113,22 @@ class Settings(BaseSettings):
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
     api_url: BaseUrl = "http://127.0.0.1:8000"
     mock_url: BaseUrl = "http://127.0.0.1:5000"
+    dashboard_url: Annotated[BaseUrl | None, OR_NONE] = None
+    """`/` of the API sends browsers there; None (the word `none`) where there is no dashboard."""
+
+    # How to get into servers of your own; the local stack's Kafka asks for nothing
+    kafka_security_protocol: Annotated[Protocol, IN_CAPITALS] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[Mechanism, IN_CAPITALS] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: FilePath | None = None
+    """Certificates to trust; by default the system's."""
+    kafka_ssl_certificate_file: FilePath | None = None
+    kafka_ssl_key_file: FilePath | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    elasticsearch_api_key: ApiKey | None = None
+    elasticsearch_ca_file: FilePath | None = None
+    """The same for https:// addresses of Elasticsearch."""
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
     headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""
@@ -154,6 +184,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Alarms
+    alarms_file: Path = Path("alarms.toml")
+    """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
+
     # Monitor
     lag_history_hours: Positive = 24
     """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
@@ -187,13 +221,30 @@ class Settings(BaseSettings):
     database_pool_max: Positive = 20
     ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     cors_origins: str = ""
-    """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
+    """Origins whose pages may use the API from a browser, separated by commas; empty: none."""
+    allowed_hosts: str = ""
+    """Names by which browsers reach the API, separated by commas; `*`: any. Addresses, `localhost` and names without a
+    dot need none."""
+
+    # Dashboard
+    dashboard_bind: str = "127.0.0.1"
+    dashboard_port: Port = 8090
+    dashboard_hosts: str = ""
+    """Names besides loopback's by which browsers may ask for it, separated by commas. Without any it listens on
+    loopback only, since it asks nobody who they are."""
 
     # Mock server
     mock_bind: str = "127.0.0.1"
     mock_port: Port = 5000
     mock_require_api_key: bool = False
     """The mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
+
+    # Traces
+    otel_exporter_otlp_endpoint: BaseUrl | None = None
+    """Where OpenTelemetry's traces are sent, by OTLP over HTTP: a collector, or Jaeger. None: nothing is traced."""
+    otel_exporter_otlp_traces_endpoint: BaseUrl | None = None
+    """The same with its path, where that is not /v1/traces."""
+    otel_sdk_disabled: bool = False
 
     # This process
     worker_id: Annotated[str, LIKE_ITS_HOST] = "0"
@@ -205,6 +256,18 @@ class Settings(BaseSettings):
     """Address for it. Whoever reaches it can read both."""
     log_level: Annotated[LogLevel, IN_CAPITALS] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+
+    @model_validator(mode="after")
+    def _kafka_security_is_complete(self) -> "Settings":
+        given = {name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()}
+        if found := problem(given, lambda name: KAFKA_SECURITY[name].upper()):
+            raise ValueError(found)
+        return self
+
+    @property
+    def kafka_security(self) -> KafkaSecurity:
+        """The way into Kafka of every client of ours."""
+        return KafkaSecurity(**{name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()})
 
     @property
     def home(self) -> Path:
@@ -242,6 +305,11 @@ class Settings(BaseSettings):
         return f"{self.namespace}.{name}" if self.namespace else name
 
 
+def listed(value: str) -> list[str]:
+    """The parts of a setting that is separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
 def read_variables(folder: Path = Path()) -> dict[str, str]:
     """The variables of the environment, and those of the folder's `.env` that it lacks. An empty one is not set.
 
@@ -271,12 +339,16 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding=ENV_ENCODING, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [_line(str(problem["loc"][0]), problem["input"], problem["msg"]) for problem in error.errors()]
+        lines = [_line(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors()]
         raise SettingsError("Settings are wrong:\n  " + "\n  ".join(lines)) from error
 
 
-def _line(name: str, value: object, message: str) -> str:
+def _line(place: tuple[int | str, ...], value: object, message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not place:
+        return message  # it is about several variables, and names them
+    name = str(place[0])
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
     shown = redacted(value) if isinstance(value, str) and name.endswith(("_url", "_servers")) else value
-    return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message.removeprefix('Value error, ')}"
+    return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message}"

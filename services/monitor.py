@@ -14,8 +14,9 @@ from typing import Any
 
 import structlog
 
-from monitoring.groups_reader import GroupsReader, our_groups
+from monitoring.groups_reader import GroupsReader
 from monitoring.history import Minutes
+from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import SystemLag, view_of
 from monitoring.watching import packed, unpacked
@@ -56,8 +57,12 @@ class Monitor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), SAMPLE_SECONDS)
         finally:
-            await self._reader.close()
-            await self._samples.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent."""
+        await self._reader.close()
+        await self._samples.close()
 
     async def sample(self) -> SystemLag | None:
         """Sample once: read, judge, keep, hand on. The view, if the broker has ever answered."""

@@ -7,8 +7,6 @@ from typing import Any, Self, TypedDict
 
 import msgspec
 import structlog
-from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
 
 from runtime.errors import Backpressure
 from runtime.kafka.confirmed import Publisher
@@ -20,6 +18,7 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, RawPayloads, now_ms, outgoing_failure
 from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
+from stores.elasticsearch_client import ApiError, AsyncElasticsearch, TransportError, search_client
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
 
 STORE = "Elasticsearch"
@@ -55,12 +54,8 @@ class ElasticsearchSink:
     name = "elasticsearch"
 
     def __init__(self, settings: Settings) -> None:
-        if settings.elasticsearch_url is None:
-            raise ValueError("ELASTICSEARCH_URL is none: there is nothing to index into")
         self._settings = settings
-        self._client = AsyncElasticsearch(
-            settings.elasticsearch_url, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False
-        )
+        self._client = search_client(settings, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
         self._publisher = Publisher(settings)
         self._payloads = RawPayloads(settings)
         self._reader = ChangeReader(settings, ChangeEvent)
@@ -168,9 +163,7 @@ class Documents:
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
-        if settings.elasticsearch_url is None:
-            raise ValueError("ELASTICSEARCH_URL is none: there are no documents")
-        async with AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS) as client:
+        async with search_client(settings, request_timeout=REQUEST_SECONDS) as client:
             yield cls(client, settings)
 
     async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:

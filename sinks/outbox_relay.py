@@ -21,6 +21,7 @@ from runtime.kafka.confirmed import BY_KEY, Confirmation, Outgoing, Publisher
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.metrics import OUTBOX_SECONDS
 from runtime.settings import Settings
+from runtime.tracing import TRACEPARENT, Received, follow, follower_name, within
 from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
 from sinks.postgres.connection import Connection, SinkConnection
@@ -39,7 +40,7 @@ ASK_EVERY_SECONDS = 1.0
 CONFIRM_SECONDS = 3.0
 """A broker that takes longer is called away; the relay goes on waiting."""
 
-_NEXT = "SELECT dataset, key, version, event, written_at FROM outbox ORDER BY version LIMIT $1"
+_NEXT = "SELECT dataset, key, version, event, written_at, trace FROM outbox ORDER BY version LIMIT $1"
 
 # An entry that a writer is replacing at this moment is passed over: what it says next is still to be published. So the
 # relay never waits for a writer, nor a writer for the relay for longer than this statement takes.
@@ -60,6 +61,7 @@ class Entry(NamedTuple):
     version: int
     event: bytes
     written_at: datetime
+    trace: str | None
 
 
 class Outbox:
@@ -166,9 +168,14 @@ class OutboxRelay:
         if not entries:
             return 0
         self._state.write_began()
-        await self._confirmed(await self._publisher.publish(map(self._message, entries)))
+        messages = [self._message(entry) for entry in entries]
+        traced = follow(NAME, map(_received, messages, entries))
+        with within(traced):
+            await self._confirmed(await self._publisher.publish(messages))
         crash_here("outbox_published")
         await self._outbox.remove(entries)
+        if traced is not None:
+            traced.end()
         self._state.wrote(len(entries))
         self._state.committed()
         now = datetime.now(UTC)
@@ -196,3 +203,8 @@ class OutboxRelay:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
             raise Stopped
+
+
+def _received(message: Outgoing, entry: Entry) -> Received:
+    headers = [(TRACEPARENT, entry.trace)] if entry.trace else None
+    return Received(follower_name(message.topic, message.key), message.topic, None, None, headers)

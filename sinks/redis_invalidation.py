@@ -5,10 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 import msgspec
-import redis.exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from runtime.errors import Backpressure
 from runtime.settings import Settings
@@ -17,14 +13,15 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.sink import PAGE, Held, Holdings, Message
 from stores.cache import Invalidation, VersionedCache
+from stores.redis_client import AuthenticationError, DataError, NoBackoff, NoPermissionError, Redis, RedisError, Retry
 
 STORE = "Redis"
 
 # Scripts and keys are ours and fixed, so another answer than a lost connection means: not now (loading, out of memory,
 # a read-only replica).
-_OUTAGES = (redis.exceptions.RedisError, OSError, TimeoutError)
+_OUTAGES = (RedisError, OSError, TimeoutError)
 
-_BUGS = (redis.exceptions.DataError, redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)
+_BUGS = (DataError, NoPermissionError, AuthenticationError)
 
 TIMEOUT_SECONDS = 10.0
 

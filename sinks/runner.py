@@ -17,11 +17,12 @@ import structlog
 from runtime.kafka.topic_admin import TopicRecreated, watch_topics
 from runtime.memory import spare_the_collector
 from runtime.settings import Settings
+from runtime.tracing import Followed, Received, follow, follower_name, within
 from schemas.sinks import sink_named
 from schemas.topics import topics_read_by
 from sinks.group_consumer import GroupConsumer, Offsets, Polled
 from sinks.lifecycle import Stopped, run_and_drain, run_until_signal, through_outages
-from sinks.sink import Batch, Sink
+from sinks.sink import Batch, Message, Sink
 from sinks.state import SinkState
 
 HOLD_SECONDS = 0.25
@@ -60,6 +61,7 @@ class _Prepared(Generic[Batch]):
     offsets: Offsets
     without: frozenset[str]
     """The physical topics that were paused when it was polled: it holds nothing of them."""
+    traced: Followed | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class _Written:
     confirmed: Awaitable[None] | None
     offsets: Offsets
     """Without those of topics that could not be written."""
+    traced: Followed | None
 
 
 def run_sink(sink: Sink[Batch], settings: Settings) -> None:
@@ -173,20 +176,22 @@ class Runner(Generic[Batch]):
         messages, offsets, without = polled
         begins = {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
         batch = self._sink.prepare(messages) if messages and offsets else None
-        return _Prepared(batch, len(messages), begins, offsets, without)
+        traced = follow(self._sink.name, map(_received, messages)) if batch is not None else None
+        return _Prepared(batch, len(messages), begins, offsets, without, traced)
 
     async def _write(self, prepared: _Prepared[Batch]) -> _Written:
         """Bring it into the store, through outages. Topics that could not be written are to be read again."""
         confirmed = None
         if prepared.batch is not None:
-            confirmed = await self._through_outages(partial(self._try_to_write, prepared.batch))
+            with within(prepared.traced):
+                confirmed = await self._through_outages(partial(self._try_to_write, prepared.batch))
             self._state.wrote(prepared.records)
         paused = self._paused_topics()
         offsets = {place: offset for place, offset in prepared.offsets.items() if place[0] not in paused}
         if left := prepared.offsets.keys() - offsets.keys():
             begins = {place: prepared.begins.get(place, prepared.offsets[place]) for place in left}
             await asyncio.to_thread(self._consumer.leave, begins)
-        return _Written(confirmed, offsets)
+        return _Written(confirmed, offsets, prepared.traced)
 
     async def _try_to_write(self, batch: Batch) -> Awaitable[None] | None:
         self._state.write_began()
@@ -195,7 +200,10 @@ class Runner(Generic[Batch]):
     async def _confirm(self, written: _Written) -> Offsets:
         """Publish what follows from the batch, and wait until the broker has it. The offsets that may be committed."""
         if written.confirmed is not None:
-            await written.confirmed
+            with within(written.traced):
+                await written.confirmed
+        if written.traced is not None:
+            written.traced.end()
         return written.offsets
 
     async def _follow(self, confirmed: Awaitable[Offsets]) -> None:
@@ -261,6 +269,12 @@ class Runner(Generic[Batch]):
             if self._stopping.is_set():
                 raise Stopped
             await asyncio.to_thread(self._consumer.hold, min(left, HOLD_SECONDS))
+
+
+def _received(message: Message) -> Received:
+    topic = message.topic()
+    name = follower_name(topic, message.key())
+    return Received(name, topic, message.partition(), message.offset(), message.headers())
 
 
 def _started(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -7,9 +7,7 @@ round trip. A read is sent after it was asked for, never answered with what an e
 import asyncio
 import math
 
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import ResponseError
+from stores.redis_client import ConnectionLost, Redis, ResponseError
 
 _Asked = list[tuple[bytes, asyncio.Future[bytes | None]]]
 

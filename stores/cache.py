@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 from runtime.settings import Settings
 from stores.batched_reads import BatchedReads
+from stores.redis_client import Redis
 
 ABSENT = b""
 
@@ -89,7 +89,7 @@ class Lease:
 
 
 class VersionedCache:
-    """Reads, fills and invalidates. Raises redis.exceptions.RedisError when Redis is gone; callers decide."""
+    """Reads, fills and invalidates. Raises RedisError when Redis is gone; callers decide."""
 
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client

@@ -11,7 +11,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.errors import Backpressure, Explained
@@ -20,6 +19,7 @@ from schemas.dataset import Dataset
 from schemas.registry import all_datasets
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.outages import STORE, in_words, is_outage, is_starting
+from stores.postgres_engine import postgres_engine
 from stores.row_counts import keep_row_counts
 from stores.set_up_report import SetUpReport
 from stores.table_fit import fit_of
@@ -87,7 +87,7 @@ async def setup_schema(settings: Settings) -> SetUpReport:
     reraise=True,
 )
 async def _migrate(settings: Settings) -> SetUpReport:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         async with engine.begin() as connection:
             await lock_until_commit(connection, MIGRATION)

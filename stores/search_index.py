@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch, BadRequestError
-
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
+from stores.elasticsearch_client import AsyncElasticsearch, BadRequestError
 from stores.set_up_report import SetUpReport
 
 INDEX_VERSION = 1

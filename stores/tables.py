@@ -276,12 +276,13 @@ outbox = Table(
     Column("version", BigInteger, nullable=False, unique=True),
     Column("event", LargeBinary, nullable=False),
     _timestamp("written_at", default=True),
+    Column("trace", Text),
     PrimaryKeyConstraint("dataset", "key"),
 )
 """Change events that are still to be published, of rows that the API writes, each in its row's transaction.
 
 The relay takes one out once the broker has confirmed it. A follower needs the last state of a key only, so there is one
-at most per key, the newest, however long Kafka is away.
+at most per key, the newest, however long Kafka is away. `trace` is the `traceparent` of the request that wrote the row.
 """
 
 OUTBOX_CHANNEL = "headrace_outbox"
@@ -330,6 +331,19 @@ schema_drift = Table(
 )
 """Fields that a source has gained, lost or retyped. `reason`: the code with which such records fail, null: they do not.
 `records` have shown it so far, until `ended_at`. The coordinates are the example's."""
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_columns(Text, "rule", "subject"),
+    _timestamp("opened_at"),
+    _timestamp("closed_at", nullable=True),
+    Column("body", JSONB, nullable=False),
+    Index("ix_alarms_open", "rule", "subject", postgresql_where=text("closed_at IS NULL")),
+    Index(None, "closed_at"),
+)
+"""Alarms that have opened; `body` is `monitoring.alarms.Alarm` as it stands. Written by the role `monitor`."""
 
 run_profiles = Table(
     "run_profiles",

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import faust
 from confluent_kafka import Producer
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.types.events import EventT
 
 from runtime.kafka.clients import producer_config
+from runtime.kafka.security import KafkaSecurity
 from runtime.settings import Settings
 from schemas.registry import ingested_datasets
 from stream_processors.batch_transport import Batch, BatchApp, confirm
@@ -62,6 +64,7 @@ def create_app(
     app = BatchApp(
         settings.named(GROUP),
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings.kafka_security),
         datadir=_data_folder(settings),
         # Topics are made by ours (runtime.kafka.topic_admin), with their own settings.
         topic_allow_declare=False,
@@ -98,6 +101,19 @@ def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any
                 raise
 
     return normalize_batches
+
+
+def _credentials(security: KafkaSecurity) -> Credentials | None:
+    config = security.aiokafka_config()
+    context = config.get("ssl_context")
+    if "sasl_mechanism" in config:
+        return SASLCredentials(
+            username=config["sasl_plain_username"],
+            password=config["sasl_plain_password"],
+            mechanism=config["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return SSLCredentials(context) if context else None
 
 
 def _data_folder(settings: Settings) -> Path:

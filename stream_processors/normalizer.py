@@ -18,13 +18,14 @@ from runtime.metrics import (
     NORMALIZER_HOLDS,
 )
 from runtime.settings import Settings
+from runtime.tracing import Followed, Received, follow
 from schemas.dataset import Dataset
 from schemas.source_headers import LONGEST_NAME, PUSHED, SourceHeaders, header_text, source_headers
 from schemas.topics import FAILURES_TOPIC
 from stream_processors.batch_transport import Batch
 from stream_processors.confirmations import Confirmations, Outstanding
 from stream_processors.held import REMEDY, Held, Source, SourceLimits, held, may_be_held
-from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
+from stream_processors.normalize import STAGE, Normalized, RawRecord, RecordNormalizer, Rejected
 from stream_processors.normalizer_metrics import Counts, UnknownFields
 
 log = structlog.get_logger()
@@ -74,24 +75,35 @@ class NormalizerStage:
         unknown: Counter[str] = Counter()
         began = time.monotonic()
 
+        traced = follow(STAGE, map(_received, batch))
+
         def confirmed() -> None:
             failed = reasons.total()
             self._batch_seconds.observe(time.monotonic() - began)
             self._counts.confirmed(len(batch) - failed, failed)
             confirm()
+            if traced is not None:
+                traced.end()
 
         partition = batch[0].topic, batch[0].partition
         outstanding = await self._confirmations.begin(partition, size, confirmed)
         self._counts.records_in += len(batch)
         now_ms = int(time.time() * 1000)
         for start in range(0, len(batch), SLICE_RECORDS):
-            await self._take_slice(batch[start : start + SLICE_RECORDS], outstanding, now_ms, reasons, unknown)
+            records = batch[start : start + SLICE_RECORDS]
+            await self._take_slice(records, outstanding, now_ms, reasons, unknown, traced)
             await asyncio.sleep(0)
         outstanding.expect(len(batch))
         self._count(len(batch), reasons, unknown)
 
     async def _take_slice(
-        self, records: Batch, outstanding: Outstanding, now_ms: int, reasons: Counter[str], unknown: Counter[str]
+        self,
+        records: Batch,
+        outstanding: Outstanding,
+        now_ms: int,
+        reasons: Counter[str],
+        unknown: Counter[str],
+        traced: Followed | None,
     ) -> None:
         normalize, produce, on_delivery = self._normalizer.normalize, self._producer.produce, outstanding.delivered
         outcomes: list[Any] = [normalize(record, now_ms) for record in records]
@@ -106,9 +118,16 @@ class NormalizerStage:
             else:
                 topic = self._failures_topic
                 reasons[HELD if type(outcome) is Held else outcome.reason] += 1
+            headers = None
+            if traced is not None:
+                headers = traced.headers(record.offset)
+                traced.outcome(record.offset, _outcome_of(outcome))
             while True:
                 try:
-                    produce(topic, outcome.value, outcome.key, record.partition, on_delivery)
+                    if headers:
+                        produce(topic, outcome.value, outcome.key, record.partition, on_delivery, headers=headers)
+                    else:
+                        produce(topic, outcome.value, outcome.key, record.partition, on_delivery)
                     break
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
@@ -155,3 +174,13 @@ class NormalizerStage:
                     NORMALIZER_FAILURES.labels(self._dataset, self._reasons.of(reason)).inc(count)
         if unknown and (new := self._unknown_fields.count(unknown)):
             log.info("unknown_fields", dataset=self._dataset, fields=new)
+
+
+def _received(record: RawRecord) -> Received:
+    return Received(record.offset, record.topic, record.partition, record.offset, record.headers)
+
+
+def _outcome_of(outcome: Any) -> str:
+    if type(outcome) is Normalized:
+        return "clean"
+    return "held" if type(outcome) is Held else "failed"

@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from pydantic import SecretStr
 
 from local_stack.addresses import assign_ports
-from runtime.settings import Settings
+from runtime.settings import KAFKA_SECURITY, Settings
 from schemas.sinks import SINKS
 from tests.waiting import eventually
 
 PROJECT = Path(__file__).parent.parent
 WORKERS = ("normalizer", *(f"sink {sink.name}" for sink in SINKS))
+ELASTICSEARCH_ACCESS = ("elasticsearch_api_key", "elasticsearch_ca_file")
 STOP_SECONDS = 20.0
 ABOUT_WHAT_COMES = ('"event": "request"', '"event": "records_refused"')
 
@@ -46,6 +48,9 @@ class Process:
         if role in {"api", "mock-server"}:
             self.environment |= {f"{role.partition('-')[0].upper()}_PORT": port}
             self._health += "/api/health"
+        elif role == "dashboard":
+            self.environment |= {"DASHBOARD_PORT": port}
+            self._health += "/health"
         else:
             self.environment |= {"HEALTH_PORT": port}
             self._health += "/health"
@@ -132,6 +137,9 @@ class Pipeline:
         if mock := self.processes.get("mock-server"):
             for process in self.processes.values():
                 process.environment["MOCK_URL"] = mock.url
+        if dashboard := self.processes.get("dashboard"):
+            dashboard.environment["API_URL"] = self.processes["api"].url
+            self.processes["api"].environment["DASHBOARD_URL"] = dashboard.url
 
     def __enter__(self) -> Self:
         for process in self.processes.values():
@@ -161,7 +169,8 @@ class Pipeline:
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment variables that make a process of ours see these settings."""
-    return {
+    access = {name: getattr(settings, name) for name in (*KAFKA_SECURITY.values(), *ELASTICSEARCH_ACCESS)}
+    return {name.upper(): _text(value) for name, value in access.items() if value is not None} | {
         "HEADRACE_HOME": str(settings.home),
         "HEADRACE_NAMESPACE": settings.namespace,
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -171,3 +180,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "MOCK_URL": settings.mock_url,
         "LOG_FORMAT": "json",
     }
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, VersionedRow, read_one, served_columns
+from runtime.tracing import traceparent
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from stores.advisory_locks import lock_until_commit
@@ -142,12 +143,19 @@ async def _forget_tombstone(connection: AsyncConnection, dataset: Dataset, key: 
 
 async def _announce(connection: AsyncConnection, dataset: Dataset, events: Iterable[ChangeEvent]) -> None:
     """Put events into the outbox, in place of older ones of their keys, and wake the relay when all is committed."""
+    trace = traceparent()
     entries = [
-        {"dataset": dataset.name, "key": event.key, "version": event.version, "event": _encode(event)}
+        {
+            "dataset": dataset.name,
+            "key": event.key,
+            "version": event.version,
+            "event": _encode(event),
+            "trace": trace,
+        }
         for event in sorted(events, key=lambda event: event.key)
     ]
     statement = insert(outbox).values(entries)
-    newer = {name: statement.excluded[name] for name in ("version", "event", "written_at")}
+    newer = {name: statement.excluded[name] for name in ("version", "event", "written_at", "trace")}
     await connection.execute(statement.on_conflict_do_update(index_elements=["dataset", "key"], set_=newer))
     await connection.execute(select(func.pg_notify(OUTBOX_CHANNEL, "")))
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 from confluent_kafka import KafkaException, Message
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field
 
 from producers.block import SourceBlock
 from producers.kafka.reading import FirstRun, Reading
 from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
 from producers.source import RecordHeaders, SourceBatch, SourceDescription, SourceRecord
 from runtime.kafka.clients import reason
+from runtime.kafka.security import KafkaSecurity
 from runtime.settings import Settings
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_ORIGIN
 from schemas.text import unmarked
@@ -30,51 +31,6 @@ COMMIT_SECONDS = 2.0
 
 OURS = ("headrace-", "ce_")
 """Headers that say something of the raw record itself; a foreign one must not pass for it."""
-
-
-class KafkaSecurity(BaseModel):
-    """The `security` table of a Kafka source."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    username: str | None = None
-    password: SecretStr | None = None
-    ca_file: Path | None = None
-    """Certificates to trust; by default the system's."""
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    key_password: SecretStr | None = None
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> "KafkaSecurity":
-        with_sasl, with_tls = self.protocol.startswith("SASL"), self.protocol.endswith("SSL")
-        for name in ("mechanism", "username", "password"):
-            if with_sasl and getattr(self, name) is None:
-                raise ValueError(f"protocol {self.protocol} needs {name}")
-            if not with_sasl and getattr(self, name) is not None:
-                raise ValueError(f"{name} is for SASL; set protocol to SASL_SSL (or SASL_PLAINTEXT)")
-        for name in ("ca_file", "certificate_file", "key_file"):
-            if not with_tls and getattr(self, name) is not None:
-                raise ValueError(f"{name} is for TLS; set protocol to SSL or SASL_SSL")
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file belong together")
-        return self
-
-    def client_config(self, folder: Path) -> dict[str, str]:
-        """Librdkafka's settings. Contains secrets. Relative paths are relative to `folder`."""
-        found = {
-            "security.protocol": self.protocol,
-            "sasl.mechanism": self.mechanism,
-            "sasl.username": self.username,
-            "sasl.password": self.password.get_secret_value() if self.password else None,
-            "ssl.ca.location": str(folder / self.ca_file) if self.ca_file else None,
-            "ssl.certificate.location": str(folder / self.certificate_file) if self.certificate_file else None,
-            "ssl.key.location": str(folder / self.key_file) if self.key_file else None,
-            "ssl.key.password": self.key_password.get_secret_value() if self.key_password else None,
-        }
-        return {name: value for name, value in found.items() if value is not None}
 
 
 class KafkaBlock(SourceBlock):
@@ -90,6 +46,7 @@ class KafkaBlock(SourceBlock):
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Time that the other side may be silent."""
     security: KafkaSecurity = KafkaSecurity()
+    """Table `security`."""
 
     def build(self, name: str, settings: Settings, folder: Path) -> "KafkaSource":
         ours = {settings.named(topic.name) for topic in all_topics()}

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.settings import Settings
 from stores.outages import Unavailable, postgres_trouble
+from stores.postgres_engine import postgres_engine
 
 CONNECTIONS = 5
 """None is held while Kafka is waited for."""
@@ -102,8 +103,8 @@ class Deliveries:
 
     async def _ask(self, statement: Any, parameters: dict[str, Any]) -> Any:
         if self._engine is None:
-            self._engine = create_async_engine(
-                self._settings.async_database_url,
+            self._engine = postgres_engine(
+                self._settings,
                 isolation_level="AUTOCOMMIT",
                 pool_size=CONNECTIONS,
                 max_overflow=0,

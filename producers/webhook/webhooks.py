@@ -17,6 +17,7 @@ from producers.webhook.source import WebhookSource
 from runtime.errors import DeliveryFailed
 from runtime.kafka.confirmed import BY_KEY, LivePublisher, Outgoing
 from runtime.settings import Settings
+from runtime.tracing import span
 from schemas.text import unmarked
 
 log = structlog.get_logger()
@@ -98,13 +99,14 @@ class Webhook:
             seconds = min(TOPIC_SECONDS, self.source.block.timeout_seconds)
             await asyncio.to_thread(require_topic, self.settings, self._topic, seconds)
             self._topic_exists = True
-        self._headers.start_batch()
-        messages = []
-        for value in values:
-            headers = self._headers.of(self._sent, None)
-            messages.append(Outgoing(self._topic, BY_KEY, self._key.of(value), value, headers))
-            self._sent += 1
-        await self.publisher.publish(messages)
+        with span(f"publish {self.source.description.name}", "PRODUCER", messaging_destination_name=self._topic):
+            self._headers.start_batch()
+            messages = []
+            for value in values:
+                headers = self._headers.of(self._sent, None)
+                messages.append(Outgoing(self._topic, BY_KEY, self._key.of(value), value, headers))
+                self._sent += 1
+            await self.publisher.publish(messages)
 
 
 def records_in(body: bytes) -> list[bytes]:

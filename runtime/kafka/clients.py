@@ -50,6 +50,20 @@ def delivery_error(error: KafkaError | None, message: Message) -> KafkaError | N
     return error or (WITHOUT_OFFSET if message.offset() is None else None)
 
 
+def connection_config(settings: Settings) -> ClientConfig:
+    """The beginning of every configuration of librdkafka's: where Kafka is and how to get in. Contains secrets."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        **settings.kafka_security.client_config(),
+        "log_level": QUIET,
+    }
+
+
+def aiokafka_connection(settings: Settings) -> dict[str, Any]:
+    """The same for aiokafka's clients. Contains secrets. Raises OSError for a file that is no certificate."""
+    return {"bootstrap_servers": settings.kafka_bootstrap_servers, **settings.kafka_security.aiokafka_config()}
+
+
 def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:
     """An idempotent producer that waits for all in-sync replicas and partitions as Java clients do.
 
@@ -57,14 +71,13 @@ def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:
     sends it. The queue is bounded in bytes (kbytes) because a count bounds no memory.
     """
     return {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        **connection_config(settings),
         "linger.ms": 5,
         "compression.type": "lz4",
         "queue.buffering.max.kbytes": 65_536,
         "queue.buffering.max.messages": 200_000,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "delivery.timeout.ms": 120_000,
-        "log_level": QUIET,
         **overrides,
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
@@ -82,7 +95,7 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
     (45 s), and librdkafka calls that fatal.
     """
     return {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        **connection_config(settings),
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_TIMEOUT_MS,
@@ -99,7 +112,6 @@ def consumer_config(settings: Settings, group: str, **overrides: Any) -> ClientC
         # New partitions are found within this time, and so are the topics of a consumer that began while a broker was
         # away: librdkafka can lose its first question for them, and would ask again after 5 minutes only.
         "topic.metadata.refresh.interval.ms": 10_000,
-        "log_level": QUIET,
         **overrides,
         "group.id": settings.named(group),
         "enable.auto.commit": False,

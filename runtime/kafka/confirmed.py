@@ -20,6 +20,7 @@ from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import delivery_error, producer_config, reason
 from runtime.kafka.lookup import Coordinates
 from runtime.settings import Settings
+from runtime.tracing import with_traces
 
 log = structlog.get_logger()
 
@@ -119,8 +120,11 @@ class Publisher:
         self._closing = False
 
     async def publish(self, messages: Iterable[Outgoing]) -> "Confirmation":
-        """Queue all messages, in order; waits while the queue is full. Raises DeliveryFailed after `close`."""
-        return await asyncio.to_thread(self._queue, messages)
+        """Queue all messages, in order; waits while the queue is full. Raises DeliveryFailed after `close`.
+
+        Those that follow from a traced record of the batch that is worked on carry its trace.
+        """
+        return await asyncio.to_thread(self._queue, with_traces(messages))
 
     async def close(self) -> None:
         """Drop what is unconfirmed: its offsets are uncommitted, so it comes again."""

@@ -21,6 +21,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
+from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.topic_admin import admin_client, partition_counts
 from runtime.settings import Settings
 from schemas.topics import all_topics
@@ -77,7 +78,7 @@ async def remove_members(settings: Settings, group: str, worker_ids: Sequence[st
     """
     name = settings.named(group)
     members = [(UNKNOWN_MEMBER, f"{name}-{worker}") for worker in worker_ids]
-    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    client = AIOKafkaClient(**aiokafka_connection(settings))
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await client.bootstrap()

@@ -20,6 +20,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
+from runtime.kafka.clients import aiokafka_connection
 from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place
 from runtime.settings import Settings
@@ -123,7 +124,7 @@ class HoleReader:
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
             client = AIOKafkaClient(
-                bootstrap_servers=self._settings.kafka_bootstrap_servers,
+                **aiokafka_connection(self._settings),
                 client_id="headrace-holes",
                 request_timeout_ms=int(ANSWER_SECONDS * 1000),
             )

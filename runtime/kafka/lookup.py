@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import TopicMetadata
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import QUIET, READ_COMMITTED, close_consumer, reason
+from runtime.kafka.clients import READ_COMMITTED, close_consumer, connection_config, reason
 from runtime.settings import Settings
 
 Coordinates = tuple[str, int, int]
@@ -108,14 +108,13 @@ class RawLookup:
     def _opened(self) -> Consumer:
         self._consumer = self._consumer or Consumer(
             {
-                "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+                **connection_config(self._settings),
                 "group.id": self._settings.named("failure-lookup"),
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": 16_384,
                 "fetch.wait.max.ms": 10,
-                "log_level": QUIET,
                 **READ_COMMITTED,
             }
         )

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from runtime.kafka.clients import MAX_MESSAGE_BYTES, QUIET
+from runtime.kafka.clients import MAX_MESSAGE_BYTES, connection_config
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
@@ -53,7 +53,7 @@ until_settled = retry(
 
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client; connects on first use."""
-    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": QUIET})
+    return AdminClient(connection_config(settings))
 
 
 class LastingAdmin:
@@ -167,8 +167,7 @@ def committed_offsets(settings: Settings, group: str, places: Sequence[Place]) -
     """
     # Through a consumer that never joins: asking an AdminClient crashes the process in librdkafka when the group's
     # coordinator has only just been elected (confluent-kafka-python #1982).
-    config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group, "log_level": QUIET}
-    consumer = Consumer(config)
+    consumer = Consumer({**connection_config(settings), "group.id": group})
     try:
         found = consumer.committed([TopicPartition(*place) for place in places], timeout=REQUEST_TIMEOUT_SECONDS)
     finally:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from confluent_kafka.admin import OffsetSpec
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Incarnation, Place, admin_client, end_offsets, incarnations, list_offsets
@@ -24,6 +24,7 @@ from schemas.registry import ingested_datasets
 from stores.coverage import PartitionCoverage, cover_void, joining, read_coverage, read_reprocessed
 from stores.epochs import is_raw, raw_topics, read_epochs
 from stores.passages import Passage, judge_missing, read_passages
+from stores.postgres_engine import postgres_engine
 from stores.tables import dataset_table
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Audit:
 async def audit_when_settled(settings: Settings, wait: float) -> Audit:
     """Audit until nothing is on its way, or that gets no less for `wait` seconds. Raises as `audit` does."""
     patience = Patience(wait)
-    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    engine = postgres_engine(settings, pool_size=1)
     try:
         while True:
             found = await whole_audit(settings, engine)

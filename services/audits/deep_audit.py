@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.lag import PartitionLag, read_lag
 from runtime.patience import Patience
@@ -19,6 +19,7 @@ from schemas.sinks import POSTGRES, SINKS, load
 from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from services.audits.store_repair import Difference, Repair, differences, repair
 from sinks.sink import HeldVersions
+from stores.postgres_engine import postgres_engine
 from stores.row_counts import compare_count, recount
 from stores.tables import dataset_table, outbox
 
@@ -96,7 +97,7 @@ async def audit_stores(settings: Settings, settle: float, progress: Progress, *,
 
 async def _count(settings: Settings, *, repairing: bool) -> list[Miscount]:
     """The datasets whose rows are not as many as is kept. With `repairing` they are counted again."""
-    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    engine = postgres_engine(settings, pool_size=1)
     wrong = []
     try:
         for dataset in all_datasets():
@@ -112,7 +113,7 @@ async def _count(settings: Settings, *, repairing: bool) -> list[Miscount]:
 
 
 async def _compare(settings: Settings, settle: float, progress: Progress) -> list[StoreAudit]:
-    engine = create_async_engine(settings.async_database_url, pool_size=1)
+    engine = postgres_engine(settings, pool_size=1)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         stores: list[HeldVersions] = [
@@ -160,10 +161,10 @@ async def _passed(settings: Settings, group: str, topic: str, patience: Patience
         left = sum(max(0, ends.get(row.partition, 0) - _position(row)) for row in rows)
         if not left:
             return True
-        # No pause between two readings: each takes some tenths of a second, spent in other processes.
         patience.note(left)
         if not patience.remaining:
             return False
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _outbox_emptied(engine: AsyncEngine, dataset: Dataset, patience: Patience) -> bool:

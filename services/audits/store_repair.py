@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 import msgspec
-from elasticsearch import AsyncElasticsearch
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.confirmed import Outgoing, Publisher
@@ -26,6 +25,7 @@ from sinks.postgres.change_events import change_message, origin_at, row_events
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.deletions import Deletions
 from sinks.sink import StoreTrouble
+from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.search_index import alias_name
 from stores.tables import same_key
 
@@ -99,7 +99,7 @@ async def _hidden(settings: Settings, results: Sequence[StoreAudit], again: set[
     if not settings.elasticsearch_url or not again:
         return 0
     highest = 0
-    async with AsyncElasticsearch(settings.elasticsearch_url, request_timeout=REQUEST_SECONDS) as client:
+    async with search_client(settings, request_timeout=REQUEST_SECONDS) as client:
         for one in results:
             missing = [
                 key

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
 from runtime.kafka.confirmed import Outgoing
@@ -27,6 +27,7 @@ from services.failures.selection import Selection
 from services.renormalizing import RawRecord, new_producer, normalize, remapped, send_all
 from stores.epochs import real_partition, real_topic
 from stores.failure_states import ActionRefused
+from stores.postgres_engine import postgres_engine
 from stream_processors.normalize import Normalized
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ async def release(settings: Settings, selection: Selection, who: str, *, remap: 
     held = replace(selection, states=("held",))
     producer = new_producer(settings)
     sent = gone = after = 0
-    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    engine = postgres_engine(settings, poolclass=NullPool)
     try:
         async with RawLookup(settings) as lookup:
             while True:

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from runtime.errors import DeliveryFailed
@@ -30,6 +30,7 @@ from services.renormalizing import new_producer
 from stores.epochs import note_epochs
 from stores.failure_states import ActionRefused, JobState, refuse_all
 from stores.outages import POSTGRES_ERRORS
+from stores.postgres_engine import postgres_engine
 
 log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ async def run(
     ends the job as failed. Raises ActionRefused when another process runs the job, or it has ended. Holds no connection
     to Postgres while it waits.
     """
-    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    engine = postgres_engine(settings, poolclass=NullPool)
     try:
         return await _Replay(settings, engine, job_id, who).run(progress)
     finally:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
 from runtime.settings import Settings
@@ -15,6 +15,7 @@ from services.failures.listing import Failure, rows
 from services.failures.replay_jobs import end_interrupted
 from stores.failure_states import TAKEN_SINCE
 from stores.origins import stored_origins
+from stores.postgres_engine import postgres_engine
 
 PIPELINE = "headrace"
 """The author of what no person did."""
@@ -46,7 +47,7 @@ _INHERIT = text("""
 @asynccontextmanager
 async def settled(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """A transaction on a connection of its own, in which replayed failures are settled."""
-    engine = create_async_engine(settings.async_database_url, poolclass=NullPool)
+    engine = postgres_engine(settings, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await settle(connection, settings.replay_limit)

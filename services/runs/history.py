@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from sqlalchemy import Select, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import RUN_HOLDER
 from stores.coverage import Outcome
+from stores.postgres_engine import postgres_engine
 from stores.tables import OUTCOMES, etl_runs
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ _STATS = text(f"""
 
 async def ask(settings: Settings, question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     """The answer to a question about runs, asked in one transaction on a connection of its own."""
-    engine = create_async_engine(settings.async_database_url, connect_args={"timeout": CONNECT_SECONDS})
+    engine = postgres_engine(settings, connect_args={"timeout": CONNECT_SECONDS})
     try:
         async with engine.begin() as connection:
             return await question(connection)

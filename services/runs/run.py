@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 from confluent_kafka import KafkaException
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from producers.delivery import Progress
 from producers.publish import PublishReport, publish
@@ -28,6 +28,7 @@ from stores.checkpoints import Checkpoint
 from stores.coverage import Outcome, wait_until_covered
 from stores.epochs import note_epochs
 from stores.outages import Unavailable, postgres_trouble
+from stores.postgres_engine import postgres_engine
 
 log = structlog.get_logger()
 
@@ -281,8 +282,8 @@ async def _release(lock: SourceLock, engine: AsyncEngine) -> None:
 
 
 def _engine(settings: Settings) -> AsyncEngine:
-    return create_async_engine(
-        settings.async_database_url,
+    return postgres_engine(
+        settings,
         pool_size=1,
         max_overflow=0,
         pool_pre_ping=True,

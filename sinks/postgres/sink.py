@@ -14,6 +14,7 @@ from runtime.instruments import BoundedLabels
 from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.metrics import DEAD_LETTERS, OUTCOMES, RECORD_SECONDS
 from runtime.settings import Settings
+from runtime.tracing import note_outcome
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
 from schemas.registry import ingested_datasets
@@ -257,6 +258,7 @@ class PostgresSink:
         for outcome, ended in merged.by_outcome().items():
             coverage.reached(outcome, ended)
             stored.tally[dataset.name, outcome] += len(ended)
+            note_outcome(dataset.name, outcome, (arrival.key for arrival in ended))
         stored.arrived[dataset.name] = [arrival.origin.timestamp for arrival in fresh]
         hopeless = _hopeless(merged.refused)
         self._limit.judge(dataset.name, hopeless, len(fresh))

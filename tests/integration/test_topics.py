@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-import typer
 from confluent_kafka.admin import AdminClient, ConfigResource
 from typer.testing import CliRunner
 
@@ -41,11 +40,9 @@ def test_the_topics_command_shows_a_topic_with_an_example(
 ) -> None:
     for name, value in environment_of(pipeline_settings).items():
         monkeypatch.setenv(name, value)
-    app = typer.Typer()
-    app.command()(topics)
 
     def told(*arguments: str, expect: int = 0) -> str:
-        done = CliRunner().invoke(app, list(arguments))
+        done = CliRunner().invoke(topics, list(arguments))
         assert done.exit_code == expect, done.output
         return done.output
 

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 DECISIONS = sorted((PROJECT / "docs/decisions").glob("[0-9]*.md"))
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("data/*.md")])
 # Set by the supervisor for one process, not by people.
-PER_PROCESS = {"WORKER_ID", "HEALTH_PORT", "API_URL", "MOCK_URL"}
+PER_PROCESS = {"WORKER_ID", "HEALTH_PORT", "API_URL", "MOCK_URL", "DASHBOARD_URL"}
 
 OUR_TEXTS = sorted(
     [*(PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")), *PROJECT.glob("docs/**/*.md")]

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -148,6 +149,20 @@ def test_up_on_a_running_stack_leaves_every_process_alone(headrace: CommandLine)
     before = {name: one.pid for name, one in headrace.standings().items()}
     headrace(*UP)
     assert {name: one.pid for name, one in headrace.standings().items()} == before
+
+
+def test_status_says_who_was_started_with_other_settings_until_it_is_restarted(headrace: CommandLine) -> None:
+    assert {row["outdated"] for row in headrace.status().values()} == {None}
+    elsewhere = replace(headrace, variables={**headrace.variables, "CORS_ORIGINS": "https://example.org"})
+    outdated = {name: row["outdated"] for name, row in elsewhere.status().items() if row["outdated"]}
+    assert outdated == {"api": "runs with another CORS_ORIGINS than is there now: headrace restart"}
+    elsewhere("restart", "api")
+    assert elsewhere.status()["api"]["outdated"] is None
+    assert headrace.status()["api"]["outdated"] is not None
+    before = {name: one.pid for name, one in headrace.standings().items()}
+    headrace(*UP)
+    after = {name: one.pid for name, one in headrace.standings().items()}
+    assert {name for name in before if before[name] != after[name]} == {"api"}
 
 
 def test_a_running_stack_with_published_passwords_must_be_restarted(headrace: CommandLine) -> None:

@@ -1,11 +1,12 @@
 """The OpenAPI document says what it means in JSON Schema's words, and what every operation answers."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from api.app import create_app
+from api.app import ENTRY_POINTS, create_app
 from runtime.settings import Settings
 
 DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
@@ -71,3 +72,10 @@ def test_an_operation_says_what_it_answers_when_all_is_well(name: str) -> None:
 def test_every_model_has_a_name_of_its_own() -> None:
     """Of two with one name FastAPI makes a name each of the modules that they are in."""
     assert [name for name in DOCUMENT["components"]["schemas"] if "__" in name] == []
+
+
+def test_every_entry_point_is_there() -> None:
+    app = create_app(Settings())
+    paths = [path.partition("?")[0] for path in ENTRY_POINTS if path not in ("/docs", "/openapi.json")]
+    routes = [re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path))) for path in app.openapi()["paths"]]
+    assert [path for path in paths if not any(route.fullmatch(path) for route in routes)] == []

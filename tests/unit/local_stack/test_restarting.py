@@ -5,6 +5,7 @@ import pytest
 
 from local_stack.addresses import DEFAULT_PORTS
 from local_stack.errors import StackError
+from local_stack.processes import outdated_text
 from local_stack.programs import port_defaults, role_instances
 from local_stack.settings_of_processes import (
     CODE,
@@ -13,6 +14,8 @@ from local_stack.settings_of_processes import (
     changed,
     concerned,
     fingerprint,
+    note_start,
+    outdated,
     write_variables,
 )
 from local_stack.starting import choose
@@ -85,3 +88,35 @@ def test_a_process_takes_over_the_variables_of_the_latest_command_but_not_those_
     assert os.environ["FAILURE_LIMIT_PERCENT"] == "0"
     assert "REPLAY_LIMIT" not in os.environ
     assert os.environ["KAFKA_BOOTSTRAP_SERVERS"] == "here:1"
+
+
+def test_a_process_that_runs_something_older_is_told_until_it_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateFolder(tmp_path)
+    state.run.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    note_start()
+    assert not list(state.run.iterdir()), "not a process of a stack"
+
+    def start(name: str) -> None:
+        with pytest.MonkeyPatch.context() as process:
+            process.setenv("HEADRACE_PROGRAM", name)
+            note_start()
+
+    api, normalizer = (next(one for one in INSTANCES if one.name == name) for name in ("api", "normalizer"))
+    start("api")
+    start("normalizer")
+    assert outdated(tmp_path, [api, normalizer], fingerprint(tmp_path)) == {}
+    (tmp_path / ".env").write_text("CORS_ORIGINS=https://example.org\nREPLAY_LIMIT=7\n")
+    now = fingerprint(tmp_path) | {CODE: "another"}
+    found = outdated(tmp_path, [api, normalizer], now)
+    assert found == {"api": ["CORS_ORIGINS", "REPLAY_LIMIT", CODE], "normalizer": ["REPLAY_LIMIT", CODE]}
+    expected = "runs with older code and another CORS_ORIGINS, REPLAY_LIMIT than is there now: headrace restart"
+    assert outdated_text(found["api"]) == expected
+    start("api")
+    assert outdated(tmp_path, [api], fingerprint(tmp_path)) == {}
+    assert outdated(tmp_path, [normalizer], fingerprint(tmp_path)) == {"normalizer": ["REPLAY_LIMIT"]}
+    (state.run / "started" / "api.json").write_text("damaged")
+    assert CODE in outdated(tmp_path, [api], {CODE: "another"})["api"]

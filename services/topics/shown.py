@@ -1,0 +1,118 @@
+"""One message as people want to see it. Pure: bytes become text, JSON stays JSON, and what cannot be read is named."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from runtime.kafka.browse import TopicMessage
+from runtime.settings import Settings
+from schemas.errors import HOSTILE
+from schemas.events import DELETED, HEADER_PROBLEM, ChangeEvent, CleanRecord, FailedRecord
+from schemas.topics import Topic, all_topics
+
+LONGEST_VALUE = 65_536
+"""Bytes of a value that are shown."""
+
+LONGEST_HEADER = 1_000
+MOST_HEADERS = 50
+
+Kind = Literal["json", "text", "binary", "none"]
+
+
+@dataclass(frozen=True)
+class ShownMessage:
+    """A message. `value` by its `kind`: the JSON itself; text; bytes in hexadecimal; null. Where it is `truncated`, it
+    is the beginning, as text (JSON too) or in hexadecimal.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    key: str | None
+    headers: dict[str, str | None]
+    kind: Kind
+    value: Any
+    bytes: int
+    """The length of the whole value."""
+    truncated: bool
+    remark: str | None
+    """The nature of the message, where the value does not say it: a tombstone, a delete, unreadable and why."""
+    payload: str | None
+    """The rejected bytes of a message on `failures`, as text if they are, else in hexadecimal."""
+
+
+def shown(settings: Settings, topic: str, message: TopicMessage) -> ShownMessage:
+    """A message of this physical topic as it is shown."""
+    declared = next((one for one in all_topics() if settings.named(one.name) == topic), None)
+    kind, value, truncated = _value(message.value)
+    remark, payload = _remark(declared, message)
+    return ShownMessage(
+        message.topic,
+        message.partition,
+        message.offset,
+        datetime.fromtimestamp(max(0, message.timestamp) / 1000, UTC),
+        None if message.key is None else text_of(message.key, LONGEST_HEADER),
+        {
+            name[:LONGEST_HEADER]: None if content is None else text_of(content, LONGEST_HEADER)
+            for name, content in message.headers[:MOST_HEADERS]
+        },
+        kind,
+        value,
+        len(message.value or b""),
+        truncated,
+        remark,
+        payload,
+    )
+
+
+def text_of(content: bytes, longest: int) -> str:
+    """The beginning of bytes: text if they are UTF-8, otherwise hexadecimal after `0x`."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return "0x" + content[: longest // 2].hex() + ("…" if len(content) > longest // 2 else "")
+    return text if len(text) <= longest else text[:longest] + "…"
+
+
+def _value(content: bytes | None) -> tuple[Kind, Any, bool]:
+    if content is None:
+        return "none", None, False
+    begin, truncated = content[:LONGEST_VALUE], len(content) > LONGEST_VALUE
+    try:
+        # A character that the bound has cut in two makes no text binary.
+        text = begin.decode("utf-8", "ignore" if truncated else "strict")
+        if truncated:
+            content.decode()
+    except UnicodeDecodeError:
+        return "binary", begin.hex(), truncated
+    try:
+        msgspec.json.decode(content)
+    except HOSTILE:
+        return "text", text, truncated
+    return "json", text if truncated else msgspec.Raw(content), truncated
+
+
+def _remark(topic: Topic | None, message: TopicMessage) -> tuple[str | None, str | None]:
+    """The nature of a message, and the rejected bytes that it carries."""
+    if topic is None:
+        return None, None
+    if message.value is None:
+        return ("a tombstone: deletes the record of its key" if topic.value is None else "no value"), None
+    if topic.value is None:
+        problem = dict(message.headers).get(HEADER_PROBLEM)
+        return None if problem is None else f"unreadable for its producer: {text_of(problem, LONGEST_HEADER)}", None
+    try:
+        content = msgspec.json.decode(message.value, type=topic.value)
+    except HOSTILE as error:
+        return f"unreadable: no {topic.value.__name__} ({error})"[:LONGEST_HEADER], None
+    match content:
+        case ChangeEvent(op="deleted"):
+            return "a delete", None
+        case CleanRecord() if bytes(content.data) == DELETED:
+            return "a delete", None
+        case FailedRecord(payload=payload) if payload is not None:
+            return None, text_of(payload, LONGEST_VALUE)
+    return None, None
