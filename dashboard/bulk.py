@@ -49,6 +49,13 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitabl
                     tone="warn",
                 )
                 return
+            if wanted.get("state") == "held":
+                notice(
+                    "Held records go on under their own coordinates",
+                    "Put the mapping, the deploy or the source right first, and then let them go on.",
+                    command=retry_command(wanted).replace("retry", "release", 1),
+                )
+                return
             named = ", ".join(f"{name} {value}" for name, value in wanted.items())
             text("p", f"Dead letters with {named}.", "break")
             told = tag("div", "stack")

@@ -37,8 +37,10 @@ def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPa
             api.post("/api/ingest").raise_for_status()
             produce(api, customer("HOSTILE", first_name=HOSTILE))
             produce(api, customer("REFUSED", email="not an address", first_name=HOSTILE))
+            produce(api, customer("GRACE", first_name="Grace", last_name="Hopper", email="grace at example.org"))
             eventually(lambda: api.get("/datasets/customers/HOSTILE").is_success, what="the hostile record is stored")
-            eventually(lambda: failure_of(api, "REFUSED"), what="the wrong record is rejected")
+            for key in ("REFUSED", "GRACE"):
+                eventually(partial(failure_of, api, key), what="the wrong record is rejected")
         yield running
 
 
@@ -125,7 +127,7 @@ def failure_of(api: httpx.Client, key: str) -> int | None:
 PAGES = {
     "/": ("Overview", "The way of the records"),
     "/lag": ("Lag", "sink-postgres"),
-    "/lag/{group}": ("{group}", "Partitions"),
+    "/lag/{group}": ("{group}", "Committed"),
     "/failures": ("Dead letters", "email_form"),
     "/failures/{failure}": ("Dead letter {failure}", "is not an e-mail address"),
     "/runs": ("Runs", "customers_api"),
@@ -200,8 +202,7 @@ def test_a_failure_is_corrected_checked_and_sent_again_until_it_is_stored(tab: T
     assert api.get("/datasets/customers/MENDED").json()["email"] == "mended@example.org"
     expect(page.get_by_text("It was sent again, and Postgres took it.")).to_be_visible(timeout=SEEN_MS)
     history = api.get(f"/failures/{number}").json()["history"]
-    assert {one["action"] for one in history} >= {"edited", "queued"}
-    assert all(one["who"].startswith("api:dashboard:") for one in history if one["action"] == "edited")
+    assert [one["who"].startswith("api:dashboard:") for one in history if one["action"] == "edited"] == [True]
 
 
 def test_many_are_sent_again_by_a_filter_after_a_dry_run(tab: Tab, api: httpx.Client) -> None:
@@ -323,7 +324,7 @@ def test_pictures_of_pages_fit_the_documents(
     folder = Path(os.environ.get("HEADRACE_PICTURES") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     with open_tab(browser, pipeline, 1280, scheme) as tab:
-        page = tab.go(path.format(failure=failure_of(api, "REFUSED")))
+        page = tab.go(path.format(failure=failure_of(api, "GRACE")))
         expect(page.get_by_text(words).first).to_be_visible(timeout=SEEN_MS)
         page.screenshot(path=folder / f"{name}.png")
     assert (folder / f"{name}.png").stat().st_size <= MOST_BYTES
@@ -341,10 +342,7 @@ def test_lists_are_exported_as_the_api_has_them(tab: Tab, api: httpx.Client) -> 
     assert len(exported["CSV"].splitlines()) == total + 1
 
 
-def test_an_api_that_is_down_is_told_and_comes_back_by_itself(
-    browser: Browser, pipeline: Pipeline, api: httpx.Client
-) -> None:
-    tab = open_tab(browser, pipeline)
+def test_an_api_that_is_down_is_told_and_comes_back_by_itself(tab: Tab, pipeline: Pipeline) -> None:
     page = tab.go("/failures")
     pipeline["api"].stop()
     try:
@@ -357,8 +355,6 @@ def test_an_api_that_is_down_is_told_and_comes_back_by_itself(
         pipeline["api"].start()
         pipeline["api"].wait_until_healthy()
     expect(page.get_by_text("customers_api").first).to_be_visible(timeout=SEEN_MS)
-    assert tab.errors == []
-    tab.context.close()
 
 
 def test_it_asks_the_api_nothing_while_nobody_looks(browser: Browser, pipeline: Pipeline) -> None:
