@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels pictures bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-world: $(DEV_STAMP) ## Read what other projects' tests and data hold; docs/
 
 check-wheels: $(DEV_STAMP) ## Download every locked wheel for each Python and machine, 3 GB in all (ARGS="-k 3.14" for a part)
 	$(BIN)/pytest -v tests/wheels $(ARGS)
+
+pictures: $(DEV_STAMP) ## The dashboard's pictures in docs/dashboard, of a pipeline of its own (needs Chromium)
+	HEADRACE_PICTURES=docs/dashboard $(BIN)/pytest -q tests/e2e/test_dashboard.py -k picture
 
 # ROUNDS=1 SIZE=20000 is a short form, whose figures nobody should keep: RESULTS=/tmp/short.json.
 BENCH = $(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SIZE),--size $(SIZE)) $(if $(RESULTS),--results $(RESULTS))

@@ -15,6 +15,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
+    alarms,
     datasets,
     failure_jobs,
     failures,
@@ -35,6 +36,7 @@ from api.endpoints.datasets import reads_of
 from api.endpoints.failure_jobs import FailureReplays
 from api.endpoints.overview import overviews
 from api.endpoints.topics import TopicReads
+from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
@@ -42,7 +44,7 @@ from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
 from runtime.metrics import METRICS
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
 from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
@@ -74,6 +76,7 @@ ENTRY_POINTS = {
     "/users?q=text": "users, page by page or by a search",
     "/status": "whether the API runs",
     "/datasets": "every dataset and where to read it",
+    "/alarms": "what is wrong by the rules of alarms.toml, and what was",
     "/audit": "is every record accounted for",
     "/topics": "every topic; its messages at /topics/customers.raw/messages",
     "/trace/customers/CUST001": "one record followed through topics and stores",
@@ -110,8 +113,21 @@ def create_app(settings: Settings) -> FastAPI:
     customers = reads_of(dataset_named("customers"), "/api/customers")
     every = (reads_of(dataset, f"/datasets/{dataset.name}") for dataset in all_datasets())
     modules = (
-        *(webhooks, search, users, datasets, orders, runs, pipeline, lag, overview, topics, trace),
-        *(schema_drift, failure_jobs, failures),
+        webhooks,
+        search,
+        users,
+        datasets,
+        orders,
+        runs,
+        pipeline,
+        lag,
+        alarms,
+        overview,
+        topics,
+        trace,
+        schema_drift,
+        failure_jobs,
+        failures,
     )
     for router in (customers, health.router, *every, *(module.router for module in modules)):
         app.include_router(router)
@@ -127,7 +143,9 @@ def _record_paths() -> dict[str, Dataset]:
 def _middleware(settings: Settings) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(TracedRequests), Middleware(RequestContext)] if is_tracing() else [Middleware(RequestContext)]
-    if origins := [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]:
+    origins = listed(settings.cors_origins)
+    layers.append(Middleware(ForeignPages, listed(settings.allowed_hosts), origins))
+    if origins:
         layers.append(
             Middleware(
                 CORSMiddleware,

@@ -46,6 +46,13 @@ ROUTE = "headrace.route"
 
 NO_ROUTE = "(none)"
 
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""With every answer: it is of the kind that it says, no page may frame it, and its address is told to nobody."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -80,7 +87,7 @@ class RequestContext:
                 status = message["status"]
                 timing = server_timing(parts, (time.perf_counter() - started) * 1000)
                 ours = (_HEADER, request_id.encode()), (b"server-timing", timing.encode())
-                message["headers"] = [*message.get("headers", ()), *ours]
+                message["headers"] = [*message.get("headers", ()), *ours, *SECURITY_HEADERS]
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -92,7 +99,7 @@ class RequestContext:
                 if status is not None:
                     raise  # Half an answer is out: only a broken connection tells the caller.
                 detail = "Something went wrong inside the API; its log has the details under this request_id"
-                error = _problem(scope["path"], HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+                error = problem_answer(scope["path"], HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
                 await error(scope, receive, send_with_headers)
             finally:
                 seconds = time.perf_counter() - started
@@ -144,14 +151,14 @@ def _too_long(scope: Scope) -> Response | None:
     if len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
         status, code = HTTPStatus.REQUEST_URI_TOO_LONG, "address-too-long"
         detail = f"the address is longer than {LONGEST_ADDRESS:,} bytes; send fewer or shorter parameters"
-        return _problem(scope["path"], status, code, detail, {"connection": "close"})
+        return problem_answer(scope["path"], status, code, detail, {"connection": "close"})
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
     if declared is None:
         return None
     longest = longest_body(scope["path"])
     if longest and declared.isdigit() and int(declared[:20]) > longest:
         error = BodyTooLarge(longest)
-        return _problem(scope["path"], error.status_code, "body-too-large", error.detail, {"connection": "close"})
+        return problem_answer(scope["path"], error.status_code, "body-too-large", error.detail, {"connection": "close"})
     return None
 
 
@@ -170,5 +177,6 @@ def _bounded(receive: Receive, longest: int) -> Receive:
     return receive_some
 
 
-def _problem(path: str, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+def problem_answer(path: str, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """A problem as an answer, for middleware."""
     return Response(problem_body(status, code, detail, path), status, headers, MEDIA_TYPE)

@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.customers import Raw
 from benchmarks.results import RESULTS, record, spread
 from runtime.kafka.clients import consumer_config, producer_config
-from runtime.kafka.topic_admin import ensure_topics
+from runtime.kafka.topic_admin import ensure_topics, until_settled
 from runtime.settings import Settings, load_settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE
 from schemas.registry import dataset_named
@@ -217,6 +217,13 @@ def running(contender: str, settings: Settings) -> Iterator[psutil.Process]:
         process.wait()
 
 
+@until_settled
+def _end(consumer: Consumer, partition: TopicPartition) -> int:
+    """The partition's end. A topic that was only just made may have no leader for a moment."""
+    ends: tuple[int, int] = consumer.get_watermark_offsets(partition)
+    return ends[1]
+
+
 def follow(contender: str, settings: Settings, process: psutil.Process, records: int) -> Figures:
     """Watch the outputs arrive."""
     topics = [settings.named(CLEAN), settings.named(FAILURES_TOPIC)]
@@ -224,7 +231,7 @@ def follow(contender: str, settings: Settings, process: psutil.Process, records:
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "benchmark"})
     partitions = [TopicPartition(topic, number) for topic in topics for number in range(settings.topic_partitions)]
     while True:
-        done = sum(consumer.get_watermark_offsets(partition)[1] for partition in partitions)
+        done = sum(_end(consumer, partition) for partition in partitions)
         now = time.monotonic()
         peak = max(peak, process.memory_info().rss)
         if first is None and done:

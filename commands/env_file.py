@@ -10,7 +10,8 @@ from runtime.settings import ENV_FILE, Settings, read_env_file
 OTHERS = frozenset({
     "HEADRACE_DATA", "HEADRACE_SERVERS", "HEADRACE_IMAGE", "HEADRACE_TEST_SERVERS", "HEALTH_PORT_BASE", "JAVA_HOME",
     "POSTGRES_PASSWORD", "REDIS_PASSWORD", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE",
-    "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
+    "PROMETHEUS_PORT", "GRAFANA_PORT", "PIP_CONFIG_FILE", "JDK_JAVA_OPTIONS",
+    "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SECRET_KEY",
 })  # fmt: skip
 """Variables read beside the settings, by us, by docker-compose.yml, or by clients."""
 

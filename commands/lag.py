@@ -8,12 +8,15 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from confluent_kafka import KafkaException
+from rich.text import Text
 
 from commands.lag_tables import group_tables, system_tables
 from commands.output import WRONG_USAGE, fail, print_json, stdout
 from commands.trouble import answered_by
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import GroupView, SystemLag
+from runtime.kafka.clients import reason
 from runtime.settings import Settings, load_settings
 
 
@@ -102,11 +105,16 @@ async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]],
     watch = LagWatch(settings)
     try:
         with answered_by("Kafka"):
-            first = show(await watch.view())
-            with Live(Group(*first), console=stdout, auto_refresh=False) as live:
-                while True:
-                    await asyncio.sleep(interval)
-                    live.update(Group(*show(await watch.view())), refresh=True)
+            parts = show(await watch.view())
+        with Live(Group(*parts), console=stdout, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(interval)
+                try:
+                    parts = show(await watch.view())
+                    live.update(Group(*parts), refresh=True)
+                except KafkaException as error:
+                    away = f"Kafka does not answer: {reason(error)}; this is how it was, and it is asked again"
+                    live.update(Group(Text(away, style="red"), *parts), refresh=True)
     finally:
         await watch.close()
 
@@ -114,7 +122,7 @@ async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]],
 def _shown(settings: Settings, view: SystemLag, group: str | None, every: bool, sort: Order) -> list[Any]:
     height = stdout.height if stdout.is_terminal else None
     if group is not None:
-        return group_tables(_group(settings, view, group), view)
+        return group_tables(_group(settings, view, group), view, width=stdout.width)
     return system_tables(view, every=every, order=sort.value, width=stdout.width, height=height)
 
 
@@ -125,7 +133,7 @@ def _chosen(settings: Settings, view: SystemLag, group: str | None, every: bool)
 
 
 def _group(settings: Settings, view: SystemLag, name: str) -> GroupView:
-    found = view.group(name) or view.group(settings.named(name))
+    found = view.group(settings.named(name)) or view.group(name)
     if found is None:
         known = ", ".join(sorted(group.group for group in view.groups)) or "none"
         fail(f"The broker knows no consumer group {name!r} that has committed anything; it knows: {known}")

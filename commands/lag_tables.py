@@ -55,14 +55,17 @@ def system_tables(view: SystemLag, *, every: bool, order: str, width: int, heigh
     return parts + [Text(remark) for remark in remarks(groups)]
 
 
-def group_tables(group: GroupView, view: SystemLag) -> list[Any]:
-    """A group's totals and a line per partition of each topic."""
+def group_tables(group: GroupView, view: SystemLag, *, width: int) -> list[Any]:
+    """A group's totals and a line per partition of each topic, with the member that reads it where there is room."""
     table = _table("TOPIC", "PART", "COMMITTED", "END")
+    if width >= NARROW:
+        table.add_column("MEMBER", no_wrap=True)
     for topic in group.topics:
         for number, row in enumerate(topic.partitions):
             committed = "-" if row.committed is None else f"{row.committed:,}"
-            name = topic.topic if number == 0 else ""
-            table.add_row(name, str(row.partition), committed, f"{row.end:,}", *_cells(row))
+            name = _cut(topic.topic, width) if number == 0 else ""
+            members = [row.member or "-"] if width >= NARROW else []
+            table.add_row(name, str(row.partition), committed, f"{row.end:,}", *_cells(row), *members)
     state = f"{group.group} ({group.state.lower()})"
     return [_line(state, group), Text(_window(view), style="dim"), table, *map(Text, remarks([group]))]
 

@@ -1,13 +1,16 @@
-"""`headrace monitor`: samples the lag of all consumer groups and judges it."""
+"""`headrace monitor`: samples the lag of all consumer groups, judges it, and tells of alarms."""
 
 import asyncio
 import signal
+from typing import Any
 
 import structlog
 
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from services.alarms.alarms import Alarms
+from services.lag_metrics import LagMetrics
 from services.monitor import Monitor
 
 log = structlog.get_logger()
@@ -18,7 +21,8 @@ def monitor() -> None:
 
     Part of the local stack. `headrace lag`, GET /lag and the alarms judge by what it has seen over the last ten
     minutes, which it keeps in Postgres, as it does figures of every minute for LAG_HISTORY_HOURS. It commits nothing,
-    joins no group, and goes on while Kafka or Postgres is away.
+    joins no group, and goes on while Kafka or Postgres is away. Alarms follow the rules in ALARMS_FILE, which is read
+    again when it changes.
 
     Example:
 
@@ -33,8 +37,15 @@ async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    watch = Monitor(settings)
-    with HealthServer(settings.health_port, watch.health):
+    alarms = Alarms(settings)
+    watch = Monitor(settings, (LagMetrics(alarms).take, alarms.take))
+
+    def health() -> dict[str, Any]:
+        of_alarms = alarms.health()
+        degraded = {"degraded": of_alarms.pop("degraded")} if "degraded" in of_alarms else {}
+        return {**watch.health(), "alarms": of_alarms, **degraded}
+
+    with HealthServer(settings.health_port, health, "monitor", settings.health_bind):
         log.info("monitor_started")
-        await watch.run(stopping)
+        await asyncio.gather(watch.run(stopping), alarms.run(stopping))
     log.info("monitor_stopped")

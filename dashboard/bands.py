@@ -1,4 +1,4 @@
-"""What is usual for a source's runs: the rule by which the pipeline itself tells anomalies. Pure."""
+"""The band of records that is usual for a source: the rule by which the pipeline itself tells anomalies. Pure."""
 
 import math
 from collections.abc import Sequence

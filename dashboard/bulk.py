@@ -5,9 +5,8 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from nicegui import ui
-
 from dashboard.api_client import ApiProblem
+from dashboard.dialogs import open_dialog
 from dashboard.elements import tag, text
 from dashboard.parts import badge, cell, command_line, notice, table, told_problem
 from dashboard.shell import Page
@@ -41,15 +40,8 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitabl
     """A function that opens the dialog for the dead letters of this filter."""
 
     async def open_it() -> None:
-        with ui.dialog().props('aria-label="Send dead letters again"') as dialog, tag("div", "sheet"):
-            with tag("div", "sheet-head"):
-                text("h2", "Send dead letters again")
-                text("button", "Close", "button", type="button").on("click", dialog.close, [])
-            body = tag("div", "sheet-body")
-            foot = tag("div", "sheet-foot")
-        dialog.on_value_change(lambda event: None if event.value else dialog.delete())
-        dialog.open()
-        with body:
+        sheet = open_dialog(shown, "Send dead letters again")
+        with sheet.body:
             if not (chosen := selection(wanted)):
                 notice(
                     "Choose which ones first",
@@ -57,10 +49,17 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitabl
                     tone="warn",
                 )
                 return
+            if wanted.get("state") == "held":
+                notice(
+                    "Held records go on under their own coordinates",
+                    "Put the mapping, the deploy or the source right first, and then let them go on.",
+                    command=retry_command(wanted).replace("retry", "release", 1),
+                )
+                return
             named = ", ".join(f"{name} {value}" for name, value in wanted.items())
             text("p", f"Dead letters with {named}.", "break")
             told = tag("div", "stack")
-        await _plan(shown, chosen, wanted, told, foot)
+        await _plan(shown, chosen, wanted, told, sheet.foot)
 
     return open_it
 
@@ -86,7 +85,7 @@ async def _plan(shown: Page, chosen: dict[str, Any], wanted: Mapping[str, str], 
 
             async def send() -> None:
                 button.props["disabled"] = ""
-                await _send(shown, chosen, told, foot)
+                await _send(shown, chosen, told, button)
 
             button.on("click", send, [])
 
@@ -107,21 +106,21 @@ def _plan_table(plan: dict[str, Any]) -> None:
                 )
 
 
-async def _send(shown: Page, chosen: dict[str, Any], told: Any, foot: Any) -> None:
+async def _send(shown: Page, chosen: dict[str, Any], told: Any, button: Any) -> None:
     try:
         job = await shown.api.act("POST", "/failures/retry", shown.who, chosen)
     except ApiProblem as problem:
         with told:
             told_problem(problem)
         return
-    foot.clear()
+    button.delete()
     told.clear()
     with told:
         await watch_job(shown, job["id"])
 
 
 async def watch_job(shown: Page, job_id: int) -> None:
-    """How a replay job stands, until it has ended and each of its records has an outcome, or the page is gone."""
+    """Show how a replay job stands, until it has ended and each of its records has an outcome, or the page is gone."""
     with tag("div", "stack", role="status") as place:
         pass
     while not place.is_deleted:

@@ -50,7 +50,7 @@ def timeline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "animation": False,
         "grid": {"left": 8, "right": 18, "top": 8, "bottom": 6, "containLabel": True},
         "tooltip": {"trigger": "item", **_TOOLTIP},
-        "xAxis": {"type": "time", **_AXIS},
+        "xAxis": {"type": "time", "boundaryGap": ["3%", "3%"], **_AXIS},
         "yAxis": {"type": "category", "data": sources, **_AXIS},
         "series": [
             {

@@ -18,7 +18,7 @@ FRESH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API said to a question, and when (monotonic seconds). One of `data` and `problem` is None."""
+    """The API's answer to a question, and when it came (monotonic seconds). One of `data` and `problem` is None."""
 
     data: Any
     problem: ApiProblem | None

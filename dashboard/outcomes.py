@@ -1,4 +1,4 @@
-"""What became of records, as a bar with its legend."""
+"""The outcomes of records, as a bar with its legend."""
 
 from collections.abc import Mapping
 

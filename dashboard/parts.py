@@ -33,7 +33,7 @@ def badge(word: str | None, tone: Tone | None = None) -> Element:
 @contextmanager
 def panel(title: str, *, body: bool = False, classes: str = "") -> Iterator[Element]:
     """A titled box; gives the row of its title, for what goes beside it."""
-    with tag("section", f"panel {classes}".strip(), aria_label=title):
+    with tag("section", f"panel {classes}".strip()):
         with tag("div", "panel-head") as head:
             text("h2", title)
         if body:
@@ -61,7 +61,7 @@ def command_line(words: str) -> None:
 
 
 def notice(what: str, why: str = "", *, tone: Tone = "", command: str | None = None) -> None:
-    """What happened, why, and the way out."""
+    """An event, its reason, and the way out."""
     with tag("div", f"notice {tone}".strip(), role="alert" if tone == "bad" else "status"), tag("div", "grow"):
         text("p", what, "what")
         if why:

@@ -63,6 +63,8 @@ class Page:
         self.who = who_acts(request)
         self.query = request.query_params
         self._client = ui.context.client
+        self.beside = tag("div")
+        """A place that no part of the page takes away when it changes."""
         self._watching: list[tuple[str, float, Callable[[Answer], None]]] = []
         self._stops: list[Callable[[], None]] = []
         self._client.on_connect(self._start)
@@ -84,7 +86,7 @@ class Page:
     ) -> Callable[[], None]:
         """Build a part of the page from the API's answer to `path`, and bring it up to date whenever that changes.
 
-        Where the API does not answer, the part says so, and comes back by itself. What is returned builds it anew from
+        Where the API does not answer, the part says so, and comes back by itself. What is returned builds it again from
         the latest answer: for what else the part depends on.
         """
 
@@ -153,6 +155,8 @@ def page(
     """
     shown = Page(live, request)
     ui.page_title(f"{title} · Headrace")
+    if around := ui.context.client.content.parent_slot:
+        around.parent.tag = "div"  # Quasar's q-page calls itself the main part, and ours is within it
     text("a", "Skip to the content", "skip", href="#main")
     with tag("div", "frame"):
         _side(shown, here)

@@ -1,4 +1,4 @@
-"""Who acts: the name that a proxy gives, else the user on whose machine the dashboard runs."""
+"""The person who acts: the name that a proxy gives, else the user on whose machine the dashboard runs."""
 
 import getpass
 import re
@@ -26,5 +26,5 @@ def local_user() -> str:
 
 
 def as_name(given: str | None) -> str:
-    """What of a name fits a log line and a request's id; empty if nothing does. Pure."""
+    """The part of a name that fits a log line and a request's id; empty if none does. Pure."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", given or "").strip("-")[:LONGEST]

@@ -56,7 +56,7 @@ def parsed(text: Any) -> datetime | None:
 
 
 def ago(text: Any, now: datetime | None = None) -> str:
-    """How long ago, in one unit: 12 s ago, 4 min ago."""
+    """The time since, in one unit: 12 s ago, 4 min ago."""
     if (time := parsed(text)) is None:
         return ABSENT
     spent = ((now or datetime.now(UTC)) - time).total_seconds()

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, node_name, redis_url
+from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, make_passwords, node_name, redis_url
 from local_stack.errors import StackError
 from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.process_status import DONE, ProcessStatus
 from local_stack.programs import PROJECT
 from local_stack.state_folder import write_atomically
-from runtime.settings import COMPOSE_ENV
+from runtime.settings import COMPOSE_ENV, ENV_FILE, read_variables
 
 FILE = PROJECT / "docker-compose.yml"
 SERVERS = ("kafka", "postgres", "redis", "elasticsearch")
@@ -44,14 +44,15 @@ STATES = {"restarting": "backoff", "created": "stopped", "dead": "fatal"}
 def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]:
     """Build the image, start what does not run and wait until all is healthy and the first ingestion is in Postgres.
 
-    Blocking: minutes at first. Idempotent. The addresses go to `compose.env` in `home` and are returned. Raises
-    StackError; what has started then goes on, for a look at its logs.
+    Blocking: minutes at first. Idempotent. The addresses go to `compose.env` in `home` and are returned, passwords to
+    `.env` before there is data. Raises StackError; what has started then goes on, for a look at its logs.
     """
     if brokers not in (None, 1, 3):
         raise StackError(f"A cluster of {brokers} brokers is not offered in containers.", remedy="Choose 1 or 3.")
     cluster = {} if brokers is None else {"COMPOSE_PROFILES": "cluster" if brokers == 3 else ""}
     brokers_too = BROKERS[1:] if cluster.get("COMPOSE_PROFILES") else ()
     chosen = (*SERVERS, *brokers_too) if servers_only else ()
+    choose_passwords(FILE.parent / ENV_FILE)
     words = ["up", "--detach", "--wait", *([] if servers_only else ["--build"]), *chosen]
     if code := _run(words, os.environ | cluster, output=sys.stderr):
         raise StackError(
@@ -62,6 +63,28 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(home / COMPOSE_ENV, "".join(f"{name}={value}\n" for name, value in addresses.items()))
     return addresses
+
+
+def choose_passwords(file: Path) -> None:
+    """Add random passwords to the `.env` that compose reads, for servers whose password nobody has set, and close it.
+
+    Every later `docker compose` takes them from there. A stack that has data keeps the passwords that it has it under.
+    """
+    passwords = {f"{server.upper()}_PASSWORD": password for server, password in make_passwords().items()}
+    missing = passwords.keys() - read_variables(file.parent).keys()
+    if not missing or _has_data():
+        return
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    ended = "\n" if before and not before.endswith("\n") else ""
+    added = "".join(f"{name}={passwords[name]}\n" for name in sorted(missing))
+    write_atomically(
+        file, f"{before}{ended}# Of the servers in containers, made by `headrace up` before its first start\n{added}"
+    )
+
+
+def _has_data() -> bool:
+    volume = json.loads(_output(_compose(["config", "--format", "json"])))["volumes"]["postgres"]["name"]
+    return volume in _output([_docker(), "volume", "ls", "--quiet"]).splitlines()
 
 
 def down(home: Path, *, volumes: bool = False) -> bool:

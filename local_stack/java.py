@@ -68,7 +68,7 @@ def _inspect(home: Path) -> Jdk | None:
 
 
 def _release(home: Path) -> str:
-    """Reads what the JDK's own file says of it, which costs nothing; empty where a packager has left the file out."""
+    """The line about its version in the JDK's own file, which costs nothing; empty where it has none."""
     try:
         lines = (home / "release").read_text(errors="replace").splitlines()
     except OSError:

@@ -5,16 +5,17 @@ So that a restart sees the variables of its own caller, they are written down, a
 starts. Then it writes down what it starts with, so that `up` and `status` know who runs something older.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from local_stack.programs import PROJECT, Instance
 from local_stack.state_folder import StateFolder, write_atomically
+from runtime.expansion import VARIABLE
 from runtime.settings import Settings, read_variables
 
 OF_THE_STACK = frozenset({
@@ -34,11 +35,13 @@ READERS: dict[str, frozenset[str]] = {
     "DASHBOARD_BIND": frozenset({"dashboard"}),
     "DASHBOARD_HOSTS": frozenset({"dashboard"}),
     "CORS_ORIGINS": frozenset({"api"}),
+    "ALLOWED_HOSTS": frozenset({"api"}),
     "DATABASE_POOL_MIN": frozenset({"api"}),
     "DATABASE_POOL_MAX": frozenset({"api"}),
     "INGEST_TIMEOUT_SECONDS": frozenset({"api"}),
     "WATCHDOG_STALL_SECONDS": frozenset({"watchdog"}),
     "ETL_INTERVAL": frozenset({"scheduler"}),
+    "ALARMS_FILE": frozenset({"monitor"}),
     "LAG_HISTORY_HOURS": frozenset({"monitor"}),
 }
 """Roles that read a variable, where not all may."""
@@ -53,7 +56,6 @@ _PACKAGES = (
 """Packages that our processes run."""
 
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields) - OF_THE_STACK
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def write_variables(state: StateFolder, folder: Path) -> None:
@@ -136,13 +138,13 @@ def _reads(role: str, name: str) -> bool:
 
 
 def referred_to(folder: Path) -> set[str]:
-    """The variables that sources.toml refers to, the stack's own left out."""
-    file = folder / read_variables(folder).get("SOURCES_FILE", "sources.toml")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return set()
-    return set(_VARIABLE.findall(text)) - OF_THE_STACK
+    """The variables that sources.toml and alarms.toml refer to, the stack's own left out."""
+    variables, found = read_variables(folder), set[str]()
+    for name in ("sources", "alarms"):
+        file = folder / variables.get(f"{name.upper()}_FILE", f"{name}.toml")
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found.update(VARIABLE.findall(file.read_text(encoding="utf-8")))
+    return found - OF_THE_STACK
 
 
 def _digest(content: bytes) -> str:

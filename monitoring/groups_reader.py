@@ -5,12 +5,14 @@ stable: what lies behind the beginning of an open transaction nobody can read ye
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaConnectionError, NoError, for_code
 from aiokafka.errors import KafkaError as ClientError
 from aiokafka.protocol.offset import OffsetRequest
@@ -18,7 +20,7 @@ from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.gaps import Gaps
-from monitoring.group_requests import FetchOffsets, ListGroups
+from monitoring.group_requests import DescribeGroups, FetchOffsets, ListGroups
 from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
 from runtime.kafka.clients import aiokafka_connection
@@ -29,7 +31,12 @@ CONSUMERS = ("consumer", "")
 """Protocols of groups that read topics: members that share them, and clients that only commit. Others are Connect's,
 schema registries' and the like."""
 
+_UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""The broker puts one behind the name that a member gave itself."""
+
 AGAIN_SECONDS = 0.2
+SETTLING_SECONDS = 2.0
+"""So long a new topic may be without leaders."""
 
 EARLIEST, LATEST = -2, -1
 UNCOMMITTED, COMMITTED = 0, 1
@@ -58,16 +65,17 @@ class GroupsReader:
 
         Raises KafkaException when a broker does not answer within REQUEST_TIMEOUT_SECONDS.
         """
+        was_open = self._client is not None
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                while True:
-                    try:
-                        return await self._read(records)
-                    except ClientError as error:
-                        # A coordinator or a leader is moving; one that cannot be reached is told at once.
-                        if not error.retriable or isinstance(error, KafkaConnectionError):
-                            raise
-                    await asyncio.sleep(AGAIN_SECONDS)
+                try:
+                    return await self._settled(records)
+                except (ClientError, OSError):
+                    if not was_open:
+                        raise
+                # The connection may be one to a broker that has gone since: the others are to be asked.
+                await self.close()
+                return await self._settled(records)
         except (ClientError, OSError) as error:
             await self.close()
             said = ", ".join(map(str, error.args)) or type(error).__name__
@@ -82,10 +90,27 @@ class GroupsReader:
             client, self._client = self._client, None
             await client.close()
 
+    async def _settled(self, records: bool) -> Sample:
+        """Read again for a moment while coordinators and leaders are moving."""
+        known, deadline = self.unread, time.monotonic() + SETTLING_SECONDS
+        while True:
+            try:
+                sample = await self._read(records)
+            except ClientError as error:
+                # One that cannot be reached is told at once.
+                if not error.retriable or isinstance(error, KafkaConnectionError):
+                    raise
+            else:
+                # A partition that had no leader the last time either is left out.
+                if set(self.unread) <= set(known) or time.monotonic() > deadline:
+                    return sample
+            await asyncio.sleep(AGAIN_SECONDS)
+
     async def _read(self, records: bool) -> Sample:
         client = await self._opened()
         cluster = await client.fetch_all_metadata()
-        states, committed = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
+        found = await self._groups(client, [broker.nodeId for broker in cluster.brokers()])
+        committed = found.committed
         topics = self.topics = set(cluster.topics(exclude_internal_topics=False))
         places = self._places(cluster, committed, topics)
         # Ends are read after the commits, so a commit in between makes no lag look smaller than it was; and the last
@@ -98,44 +123,46 @@ class GroupsReader:
         self.unread = [place for place in places if not (place in begins and place in tops and place in ends)]
         groups = {}
         for name in sorted({*committed, *self._ours}):
-            mine = committed.get(name, {})
+            mine, members = committed.get(name, {}), found.members.get(name, {})
             wanted = set(mine) | {place for place in places if place[0] in self._ours.get(name, ())}
             rows: dict[str, list[PartitionSample]] = {}
             for place in sorted(wanted):
                 if place in begins and place in tops and place in ends:
-                    row = PartitionSample(place[1], mine.get(place), begins[place], ends[place], tops[place])
+                    offsets = mine.get(place), begins[place], ends[place], tops[place]
+                    row = PartitionSample(place[1], *offsets, member=members.get(place))
                     rows.setdefault(place[0], []).append(row)
             gone = sorted({topic for topic, _ in mine} - topics)
             if rows or gone:
-                groups[name] = GroupSample(states.get(name, "Dead"), rows, gone)
+                groups[name] = GroupSample(found.states.get(name, "Dead"), rows, gone)
         return await self._gaps.look(client, cluster, Sample(time.time(), groups), records=records)
 
-    async def _groups(
-        self, client: AIOKafkaClient, brokers: list[int]
-    ) -> tuple[dict[str, str], dict[str, dict[Place, int]]]:
-        """The state of each group, and what it has committed. Each broker lists the groups that it coordinates."""
-        states: dict[str, str] = {}
-        committed: dict[str, dict[Place, int]] = {}
+    async def _groups(self, client: AIOKafkaClient, brokers: list[int]) -> "_Groups":
+        """The groups' states, commits and members. Each broker lists the groups that it coordinates."""
+        groups = _Groups({}, {}, {})
 
         async def ask(broker: int) -> None:
             listed = await client.send(broker, ListGroups())
             _raise_for(listed.error_code)
             found = {group: state for group, protocol, state, _ in listed.groups if protocol in CONSUMERS}
-            states.update(found)
+            groups.states.update(found)
             if not found:
                 return
             fetched = await client.send(broker, FetchOffsets(list(found)))
             for group, topics, code, _ in fetched.groups:
                 _raise_for(code)
-                committed[group] = {
+                groups.committed[group] = {
                     (topic, partition): offset
                     for topic, rows, _ in topics or ()
                     for partition, offset, *_, error, _ in rows
                     if offset >= 0 and not error
                 }
+            described = await client.send(broker, DescribeGroups([g for g, s in found.items() if s == "Stable"]))
+            for error, group, _, _, _, members, *_ in described.groups:
+                if not error:  # groups of the newer protocol are described in another way
+                    groups.members[group] = members_of(members)
 
         await asyncio.gather(*map(ask, brokers))
-        return states, committed
+        return groups
 
     def _places(
         self, cluster: ClusterMetadata, committed: Mapping[str, Mapping[Place, int]], topics: set[str]
@@ -184,6 +211,27 @@ class GroupsReader:
                 raise
             self._client = client
         return self._client
+
+
+class _Groups(NamedTuple):
+    """The answers of brokers about groups, by the names of these."""
+
+    states: dict[str, str]
+    committed: dict[str, dict[Place, int]]
+    members: dict[str, dict[Place, str]]
+
+
+def members_of(members: Iterable[tuple[str, str, str, bytes, bytes]]) -> dict[Place, str]:
+    """The member that each partition is assigned to, and its host. Pure.
+
+    `members`: id, client, host, metadata and assignment, as DescribeGroups answers.
+    """
+    found = {}
+    for member, _, host, _, assignment in members:
+        if assignment:
+            name = f"{_UUID.sub('', member)} {host.removeprefix('/')}"
+            found.update(dict.fromkeys(map(tuple, ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()), name))
+    return found
 
 
 def _raise_for(code: int) -> None:

@@ -24,6 +24,8 @@ class PartitionSample(msgspec.Struct, frozen=True, array_like=True):
     """Timestamp of the record that the group reads next, in seconds since the epoch; None where it was not read."""
     held_since: float | None = None
     """Arrival of the first record of the open transaction that holds what lies behind `end`; None: not known."""
+    member: str | None = None
+    """The member of the group that reads it, and its host; None where nobody does, or where that is not known."""
 
     @property
     def position(self) -> int:

@@ -74,10 +74,11 @@ class Judgment:
 FINE = Judgment(Verdict.OK)
 
 
-def judge(points: Sequence[Point], group_moved_at: float | None = None) -> Judgment:
+def judge(points: Sequence[Point], group_moved_at: float | None = None, *, alone: bool = False) -> Judgment:
     """Judge a window of one partition, in order of time and without a time in which the broker was away. Pure.
 
     `group_moved_at`: when the group last committed in any partition, on the points' clock; None: not in the window.
+    `alone`: it has been seen to commit, anywhere, while it had no members.
     """
     if not points or points[-1].behind == 0:
         return FINE
@@ -86,7 +87,11 @@ def judge(points: Sequence[Point], group_moved_at: float | None = None) -> Judgm
     current = points[since_rewind:] if since_rewind else points
     stood = standing_seconds(current)
     limit = patience(points)
-    if not last.has_members and not _commits_without_members(points) and _absent(current, rewound=bool(since_rewind)):
+    if (
+        not last.has_members
+        and not (alone or _commits_without_members(points))
+        and _absent(current, rewound=bool(since_rewind))
+    ):
         return Judgment(Verdict.NO_CONSUMER, f"{last.behind:,} wait, and the group has no members")
     if stood >= limit:
         moves = group_moved_at is not None and now - group_moved_at < limit
@@ -95,8 +100,9 @@ def judge(points: Sequence[Point], group_moved_at: float | None = None) -> Judgm
     if since_rewind:
         furthest = max(point.committed or 0 for point in points)
         return Judgment(Verdict.REWIND, f"was put back from offset {furthest:,}, and is at {last.committed or 0:,}")
-    if grown := _growth(points):
-        return Judgment(Verdict.WARN, f"falls behind: {grown:,} more wait than {_span(points):.0f} s ago")
+    since = points[_last_step_back(points) :]
+    if grown := _growth(since):
+        return Judgment(Verdict.WARN, f"falls behind: {grown:,} more wait than {_span(since):.0f} s ago")
     return FINE
 
 
@@ -143,6 +149,12 @@ def _since_rewind(points: Sequence[Point]) -> int:
     return place
 
 
+def _last_step_back(points: Sequence[Point]) -> int:
+    """The place in the window at which the group was last put back: what that added to the lag is no growth."""
+    steps = (n for n in range(len(points) - 1, 0, -1) if (points[n].committed or 0) < (points[n - 1].committed or 0))
+    return next(steps, 0)
+
+
 def _absent(points: Sequence[Point], *, rewound: bool) -> bool:
     """True if the group has had no members all the time, or for longer than a restart takes.
 
@@ -158,10 +170,13 @@ def _absent(points: Sequence[Point], *, rewound: bool) -> bool:
 
 def _commits_without_members(points: Sequence[Point]) -> bool:
     """True for a client that assigns itself partitions and only commits: it never is a member."""
-    return any(
-        (earlier.committed or 0) < (later.committed or 0) and not earlier.has_members and not later.has_members
-        for earlier, later in pairwise(points)
-    )
+    return any(commits_alone(earlier, later) for earlier, later in pairwise(points))
+
+
+def commits_alone(earlier: Point, later: Point) -> bool:
+    """True if a commit came between two points at which the group had no members. Pure."""
+    moved = (earlier.committed or 0) < (later.committed or 0)
+    return moved and not earlier.has_members and not later.has_members
 
 
 def _span(points: Sequence[Point]) -> float:

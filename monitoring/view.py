@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from monitoring.lag import PartitionLag
 from monitoring.samples import GroupSample, PartitionSample
@@ -61,6 +61,8 @@ class PartitionView(Figures):
     """Age of that transaction; None where nothing is held, or the time is not known."""
     expired: int
     """Offsets from the commit to `begin`: retention has taken them, unread by this group."""
+    member: str | None
+    """The member of the group that reads it, and its host; None where nobody does, or where that is not known."""
     ahead: int
     """Offsets by which the commit is beyond all that is written: the topic was made again or cut."""
 
@@ -126,7 +128,7 @@ def view_of(window: Window, ours: Collection[str], *, now: float, monitored: boo
     return SystemLag(
         **_sum(mine, [group.group for group in mine]),
         at=sample.at,
-        window_seconds=round(window.observed_seconds, 1),
+        window_seconds=round(window.observed_seconds, 3),
         monitored=monitored,
         away_since=window.away_since,
         others_verdict=max((group.verdict for group in others), key=SEVERITY.__getitem__, default=Verdict.OK),
@@ -141,6 +143,13 @@ def row_of(group: GroupView, topic: TopicView, row: PartitionView) -> PartitionL
     )
 
 
+class _Commits(NamedTuple):
+    """Commits of a group as a whole; see `judge`."""
+
+    moved_at: float | None
+    alone: bool
+
+
 def _group(name: str, group: GroupSample, window: Window, ours: bool, now: float) -> GroupView:
     tracks = {
         (topic, row.partition): window.tracks[name, topic, row.partition]
@@ -148,7 +157,8 @@ def _group(name: str, group: GroupSample, window: Window, ours: bool, now: float
         for row in rows
     }
     moved = max((track.moved_at for track in tracks.values() if track.moved_at is not None), default=None)
-    topics = tuple(_topic(topic, rows, tracks, moved, now) for topic, rows in group.topics.items())
+    commits = _Commits(moved, any(track.alone for track in tracks.values()))
+    topics = tuple(_topic(topic, rows, tracks, commits, now) for topic, rows in group.topics.items())
     return GroupView(
         **_sum(topics),
         group=name, ours=ours, state=group.state, topics=topics, gone=tuple(group.gone),
@@ -159,21 +169,24 @@ def _topic(
     topic: str,
     rows: Sequence[PartitionSample],
     tracks: Mapping[tuple[str, int], Track],
-    moved: float | None,
+    commits: _Commits,
     now: float,
 ) -> TopicView:
-    partitions = tuple(_partition(row, tracks[topic, row.partition], moved, now) for row in rows)
+    partitions = tuple(_partition(row, tracks[topic, row.partition], commits, now) for row in rows)
     return TopicView(
         **_sum(partitions, [f"{topic}/{one.partition}" for one in partitions]),
         topic=topic, partitions=partitions,
     )  # fmt: skip
 
 
-def _partition(row: PartitionSample, track: Track, moved: float | None, now: float) -> PartitionView:
+def _partition(row: PartitionSample, track: Track, commits: _Commits, now: float) -> PartitionView:
     rates = track.rates()
     came, went = rates or (None, None)
     seconds, by = _seconds(row, track, now)
     ahead = max(0, (row.committed or 0) - row.top)
+    judgment = judge(list(track.points), commits.moved_at, alone=commits.alone) if row.behind else FINE
+    if ahead:
+        judgment = _beyond(ahead)
     return PartitionView(
         lag=row.lag,
         waiting=row.behind,
@@ -184,7 +197,7 @@ def _partition(row: PartitionSample, track: Track, moved: float | None, now: flo
         rate_out=_round(went),
         trend=None if came is None or went is None else _round(came - went),
         drain_seconds=_drain(row.behind, came, went),
-        **_judged(_beyond(ahead) if ahead else judge(list(track.points), moved) if row.behind else FINE),
+        **_judged(judgment),
         partition=row.partition,
         committed=row.committed,
         begin=row.begin,
@@ -193,6 +206,7 @@ def _partition(row: PartitionSample, track: Track, moved: float | None, now: flo
         held_seconds=None if row.held_since is None else round(max(0.0, now - row.held_since), 1),
         expired=0 if row.committed is None else max(0, row.begin - row.committed),
         ahead=ahead,
+        member=row.member,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitoring.samples import PartitionSample, Sample
-from monitoring.verdicts import ABSENT_SECONDS, Point
+from monitoring.verdicts import ABSENT_SECONDS, Point, commits_alone
 
 WINDOW_SECONDS = 600.0
 SAMPLE_SECONDS = 5.0
@@ -31,12 +31,16 @@ class Track:
     """Seconds since the epoch and the end offset then."""
     moved_at: float | None = None
     """When the committed offset was last seen to change, on the points' clock."""
+    alone: bool = False
+    """It has committed while the group had no members."""
 
     def append(self, at: float, clock: float, row: PartitionSample, *, has_members: bool) -> None:
         """Take in what a sample says."""
+        point = Point(clock, row.committed, row.behind, row.end, has_members)
         if self.points and self.points[-1].committed != row.committed:
             self.moved_at = clock
-        self.points.append(Point(clock, row.committed, row.behind, row.end, has_members))
+            self.alone = self.alone or commits_alone(self.points[-1], point)
+        self.points.append(point)
         self.ends.append((at, row.end))
 
     def rates(self) -> tuple[float, float] | None:
@@ -112,7 +116,7 @@ class Window:
         self._settled_at = self._clock + ABSENT_SECONDS
         for track in self.tracks.values():
             track.points.clear()
-            track.moved_at = None
+            track.moved_at, track.alone = None, False
 
     def _follow(self, sample: Sample) -> None:
         oldest, tracks = self._clocks[0][1], {}

@@ -14,6 +14,7 @@ import msgspec
 
 from producers.text.found_encoding import TextEncoding
 from runtime.errors import Explained
+from runtime.server_addresses import without_secrets
 from schemas.dataset import Dataset
 from schemas.field_reading import FieldReading
 from schemas.fields import FromSource
@@ -33,9 +34,9 @@ class SourceFailed(Explained):
     """
 
     def __init__(self, source: str, reason: str) -> None:
-        super().__init__(f"{source}: {reason}")
         self.source = source
-        self.reason = reason
+        self.reason = without_secrets(reason)  # it is stored, shown and logged
+        super().__init__(f"{source}: {self.reason}")
 
 
 RecordHeaders = tuple[tuple[str, bytes | None], ...]

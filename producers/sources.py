@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from producers.block import SourceBlock
 from producers.source import Source, check_source_name
+from runtime.expansion import expanded
 from runtime.settings import ENV_FILE, Settings, read_variables
 from schemas.source_kinds import SOURCE_KINDS
 
 KINDS: dict[str, type[SourceBlock]] = {kind.name: resolve_name(kind.code) for kind in SOURCE_KINDS}
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _SECRET = re.compile(r"secret|password")
 """Settings whose values are not for anybody's screen or log."""
@@ -92,7 +91,7 @@ def build_source(name: str, values: object, settings: Settings, folder: Path, wh
     if not isinstance(kind, str) or kind not in KINDS:
         raise SourcesError(f"{where} kind = {kind!r}: expected one of {', '.join(sorted(KINDS))}")
     try:
-        block = KINDS[kind].model_validate(_expanded(values, _variables(settings)))
+        block = KINDS[kind].model_validate(expanded(values, _variables(settings)))
     except ValidationError as error:
         lines = [_problem(where, problem, KINDS[kind]) for problem in error.errors()]
         raise SourcesError("\n".join(lines)) from error
@@ -121,24 +120,6 @@ def _variables(settings: Settings) -> Callable[[str], str | None]:
     own = {"MOCK_URL": settings.mock_url, "API_URL": settings.api_url, "API_HOST": host, "CSV_URL": settings.csv_url}
     given = read_variables()
     return lambda name: own.get(name) or given.get(name)
-
-
-def _expanded(value: Any, variable: Callable[[str], str | None], where: str = "") -> Any:
-    """`value` with every ${NAME} in its strings replaced. Raises LookupError for a name that is not set."""
-    if isinstance(value, dict):
-        return {k: _expanded(v, variable, f"{where}.{k}" if where else k) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_expanded(item, variable, where) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        found = variable(match[1])
-        if found is None:
-            raise LookupError(f"{where} = {value!r}: {match[1]} is not set; set it in the environment or in {ENV_FILE}")
-        return found
-
-    return _VARIABLE.sub(replace, value)
 
 
 def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:

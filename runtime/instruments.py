@@ -1,7 +1,7 @@
 """Instruments of runtime/metrics.py: each declared once, and exposed by the roles that it names.
 
 The hot paths have instruments of their own, since those of prometheus_client take a lock and look their labels up: a
-batch's values at once cost a tenth of a microsecond each.
+batch's values at once cost 0.16 µs each, one by one 1.8.
 """
 
 from bisect import bisect_left, bisect_right

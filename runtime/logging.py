@@ -8,6 +8,7 @@ from typing import TextIO, cast
 
 import structlog
 
+from runtime.server_addresses import without_secrets
 from runtime.settings import Settings
 from runtime.tracing import add_trace_id
 
@@ -35,8 +36,11 @@ _ADDRESS = re.compile(
 _HIDDEN = r"\g<1>(address)"
 
 
-def without_addresses(_logger: object, _level: str, line: str) -> str:
-    """The rendered line without e-mail addresses, whoever brought one: a key, a path, a server's message. Pure."""
+def harmless(_logger: object, _level: str, line: str) -> str:
+    """The rendered line without e-mail addresses and what is secret in URLs, whoever brought them: a key, a path, a
+    server's message. Pure.
+    """
+    line = without_secrets(line)
     return _ADDRESS.sub(_HIDDEN, line) if "@" in line else line
 
 
@@ -56,7 +60,8 @@ class _Lines:
 
 
 def configure_logging(settings: Settings, role: str) -> None:
-    """Set up structlog and the standard library's logging to write to stderr; idempotent. No e-mail address is written.
+    """Set up structlog and the standard library's logging to write to stderr; idempotent. No e-mail address is written,
+    and no password or token of a URL.
 
     Every line carries `role` and `worker`; `log_format` auto means console on a terminal, JSON otherwise.
     """
@@ -73,7 +78,7 @@ def configure_logging(settings: Settings, role: str) -> None:
         if console
         else structlog.processors.JSONRenderer()
     )
-    hide = cast("structlog.typing.Processor", without_addresses)  # what comes after the renderer gets its text
+    hide = cast("structlog.typing.Processor", harmless)  # what comes after the renderer gets its text
     final = [renderer, hide] if console else [structlog.processors.format_exc_info, renderer, hide]
     lines = _Lines(sys.stderr)
     structlog.configure(

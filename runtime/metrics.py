@@ -15,9 +15,10 @@ LANDING = ("sink-landing",)
 RELAY = ("relay",)
 SCHEDULER = ("scheduler",)
 WATCHDOG = ("watchdog",)
+MONITOR = ("monitor",)
 API = ("api",)
 REHEARSED = (*NORMALIZER, *SINK_ROLES)
-WORKERS = (*NORMALIZER, *SINK_ROLES, *RELAY, *SCHEDULER, *WATCHDOG)
+WORKERS = (*NORMALIZER, *SINK_ROLES, *RELAY, *SCHEDULER, *WATCHDOG, *MONITOR)
 
 SECONDS_OF_A_BATCH = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 RECORDS_OF_A_BATCH = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
@@ -143,3 +144,69 @@ CACHE_FILLS = METRICS.tally(
 SEARCHES = METRICS.tally(
     API, "headrace_searches", "Searches by the store that answered; Postgres stands in for Elasticsearch", "backend"
 )
+
+# The lag of all consumer groups, by the names of kafka_exporter and of the Kafka lag exporter, for people's dashboards.
+# Each is read from the monitor's latest view. A group's name is under the labels of both.
+
+_BY_PARTITION = ("consumergroup", "group", "topic", "partition")
+_CLUSTER_PARTITION = ("cluster_name", "group", "topic", "partition")
+
+KAFKA_LAG = METRICS.snapshot(MONITOR, "kafka_consumergroup_lag", "Offsets that wait", *_BY_PARTITION)
+KAFKA_LAG_SUM = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_lag_sum", "Offsets that wait in a topic", "consumergroup", "group", "topic"
+)
+KAFKA_COMMITTED = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_current_offset", "The next offset that the group will read", *_BY_PARTITION
+)
+KAFKA_END = METRICS.snapshot(
+    MONITOR, "kafka_topic_partition_current_offset", "The last stable offset", "topic", "partition"
+)
+KAFKA_BEGIN = METRICS.snapshot(
+    MONITOR, "kafka_topic_partition_oldest_offset", "The first offset that is still there", "topic", "partition"
+)
+KAFKA_GROUP_LAG = METRICS.snapshot(MONITOR, "kafka_consumergroup_group_lag", "Offsets that wait", *_CLUSTER_PARTITION)
+KAFKA_GROUP_LAG_SECONDS = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_lag_seconds", "Age of the oldest record that waits; 0 without any",
+    *_CLUSTER_PARTITION,
+)  # fmt: skip
+KAFKA_GROUP_OFFSET = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_offset", "The next offset that the group will read", *_CLUSTER_PARTITION
+)
+KAFKA_GROUP_TOPIC_SUM_LAG = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_topic_sum_lag", "Offsets that wait in a topic", "cluster_name", "group", "topic"
+)
+KAFKA_GROUP_SUM_LAG = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_sum_lag", "Offsets that wait for a group", "cluster_name", "group"
+)
+KAFKA_GROUP_MAX_LAG = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_max_lag", "Offsets that wait in its worst partition", "cluster_name", "group"
+)
+KAFKA_GROUP_MAX_LAG_SECONDS = METRICS.snapshot(
+    MONITOR, "kafka_consumergroup_group_max_lag_seconds", "Age of the oldest record that waits for a group",
+    "cluster_name", "group",
+)  # fmt: skip
+KAFKA_LATEST = METRICS.snapshot(
+    MONITOR, "kafka_partition_latest_offset", "The last stable offset", "cluster_name", "topic", "partition"
+)
+KAFKA_EARLIEST = METRICS.snapshot(
+    MONITOR, "kafka_partition_earliest_offset", "The first offset that is still there", "cluster_name", "topic",
+    "partition",
+)  # fmt: skip
+GROUP_VERDICT = METRICS.snapshot(
+    MONITOR, "headrace_group_verdict", "1 for the verdict on a group of this pipeline, 0 for all others",
+    "group", "verdict",
+)  # fmt: skip
+GROUP_WAITING = METRICS.snapshot(
+    MONITOR, "headrace_group_waiting_records", "Records that wait for a group of this pipeline, counted where possible",
+    "group",
+)  # fmt: skip
+GROUP_DRAIN_SECONDS = METRICS.snapshot(
+    MONITOR, "headrace_group_drain_seconds", "Time until nothing waits at these rates; no sample where it is not known",
+    "group",
+)  # fmt: skip
+KAFKA_ANSWERS = METRICS.snapshot(MONITOR, "headrace_kafka_answers", "1 while Kafka answers the monitor")
+COVERAGE_HOLES = METRICS.snapshot(
+    MONITOR, "headrace_coverage_holes", "Raw records that nobody will bring any more, by the latest audit", "topic",
+    "partition",
+)  # fmt: skip
+ALARMS_OPEN = METRICS.snapshot(MONITOR, "headrace_alarms_open", "Alarms that are open", "rule", "severity")

@@ -9,6 +9,11 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 _POSTGRES = re.compile(r"(postgresql(\+[a-z0-9]+)?|postgres)://")
 _SERVER = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _REDIS_OPTION = re.compile(r"db|protocol|username|password|client_name|ssl_[a-z_]+")
+_URL = re.compile(
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<user>[^\s/?#'\"<>]*@)?(?P<place>[^\s?#'\"<>]*)(?P<query>[?#][^\s'\"<>]*)?",
+    re.I,
+)
+_VALUE = re.compile(r"(=)(?![0-9]{1,12}(?:[&#;:,.)]|$))[^&#;:,]*")
 _SECRETS = re.compile(r"(?<=[?&]password=)[^&]*")
 
 
@@ -62,6 +67,20 @@ def redacted(url: str) -> str:
     shown = re.sub(r"^([a-z0-9+.-]*:?/+)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
     shown = _SECRETS.sub("***", shown)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def without_secrets(text: str) -> str:
+    """The text with every URL in it as it may be shown: without user and password, and without what a query says.
+
+    Keys and tokens stand in queries under any name, so only plain numbers (a page, a limit) are left. Pure.
+    """
+    return _URL.sub(_shown, text) if "://" in text else text
+
+
+def _shown(found: re.Match[str]) -> str:
+    user = "***@" if found["user"] else ""
+    query = _VALUE.sub(r"\1***", found["query"] or "")
+    return f"{found['scheme']}{user}{found['place']}{query}"
 
 
 def _parts(url: str) -> SplitResult | None:

@@ -184,6 +184,10 @@ class Settings(BaseSettings):
     watchdog_stall_seconds: NotNegative = 120
     """A worker or sink with lag that has committed nothing for so long is restarted; 0 switches the watchdog off."""
 
+    # Alarms
+    alarms_file: Path = Path("alarms.toml")
+    """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
+
     # Monitor
     lag_history_hours: Positive = 24
     """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
@@ -217,7 +221,10 @@ class Settings(BaseSettings):
     database_pool_max: Positive = 20
     ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     cors_origins: str = ""
-    """Origins whose pages may read the API from a browser, separated by commas; empty: none."""
+    """Origins whose pages may use the API from a browser, separated by commas; empty: none."""
+    allowed_hosts: str = ""
+    """Names by which browsers reach the API, separated by commas; `*`: any. Addresses, `localhost` and names without a
+    dot need none."""
 
     # Dashboard
     dashboard_bind: str = "127.0.0.1"
@@ -296,6 +303,11 @@ class Settings(BaseSettings):
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""
         return f"{self.namespace}.{name}" if self.namespace else name
+
+
+def listed(value: str) -> list[str]:
+    """The parts of a setting that is separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def read_variables(folder: Path = Path()) -> dict[str, str]:

@@ -107,6 +107,11 @@ def trace_headers() -> Headers:
     return [] if _tracing is None else _tracing.headers_here()
 
 
+def traceparent() -> str | None:
+    """The same as text, to be kept with what follows later; None where there is no trace."""
+    return next((_text(value) for name, value in trace_headers() if name == TRACEPARENT and value), None)
+
+
 def follow(stage: str, records: Iterable[Received]) -> "Followed | None":
     """The traces of a batch; None where no record has one. The records are not looked at unless traces are made."""
     if _tracing is None:

@@ -1,4 +1,4 @@
-"""What a field takes, in words for the people who correct a record."""
+"""The words that tell people what a field takes, who correct a record."""
 
 from schemas.dataset import Dataset, DatasetField
 from schemas.fields import Date, Email, FieldType, FromSource, Number, Phone, Text, WholeNumber

@@ -57,8 +57,12 @@ class Monitor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), SAMPLE_SECONDS)
         finally:
-            await self._reader.close()
-            await self._samples.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent."""
+        await self._reader.close()
+        await self._samples.close()
 
     async def sample(self) -> SystemLag | None:
         """Sample once: read, judge, keep, hand on. The view, if the broker has ever answered."""

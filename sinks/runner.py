@@ -200,7 +200,8 @@ class Runner(Generic[Batch]):
     async def _confirm(self, written: _Written) -> Offsets:
         """Publish what follows from the batch, and wait until the broker has it. The offsets that may be committed."""
         if written.confirmed is not None:
-            await written.confirmed
+            with within(written.traced):
+                await written.confirmed
         if written.traced is not None:
             written.traced.end()
         return written.offsets

@@ -332,6 +332,19 @@ schema_drift = Table(
 """Fields that a source has gained, lost or retyped. `reason`: the code with which such records fail, null: they do not.
 `records` have shown it so far, until `ended_at`. The coordinates are the example's."""
 
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_columns(Text, "rule", "subject"),
+    _timestamp("opened_at"),
+    _timestamp("closed_at", nullable=True),
+    Column("body", JSONB, nullable=False),
+    Index("ix_alarms_open", "rule", "subject", postgresql_where=text("closed_at IS NULL")),
+    Index(None, "closed_at"),
+)
+"""Alarms that have opened; `body` is `monitoring.alarms.Alarm` as it stands. Written by the role `monitor`."""
+
 run_profiles = Table(
     "run_profiles",
     metadata,

@@ -48,6 +48,9 @@ class Process:
         if role in {"api", "mock-server"}:
             self.environment |= {f"{role.partition('-')[0].upper()}_PORT": port}
             self._health += "/api/health"
+        elif role == "dashboard":
+            self.environment |= {"DASHBOARD_PORT": port}
+            self._health += "/health"
         else:
             self.environment |= {"HEALTH_PORT": port}
             self._health += "/health"
@@ -134,6 +137,9 @@ class Pipeline:
         if mock := self.processes.get("mock-server"):
             for process in self.processes.values():
                 process.environment["MOCK_URL"] = mock.url
+        if dashboard := self.processes.get("dashboard"):
+            dashboard.environment["API_URL"] = self.processes["api"].url
+            self.processes["api"].environment["DASHBOARD_URL"] = dashboard.url
 
     def __enter__(self) -> Self:
         for process in self.processes.values():

@@ -13,6 +13,7 @@ from api.clients import OurClients
 from api.database import reading
 from api.health import require
 from api.parameters import Cursor, Limit, OptionalPage, OptionalText, Page, StrictRoute
+from api.plain_pages import USUAL_LIMIT, plain_pages
 from api.problems import ProblemAnswer
 from api.queries.json_pages import json_slice
 from api.queries.records import containing, slice_and_count
@@ -99,13 +100,19 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     router = APIRouter(tags=[dataset.name], route_class=StrictRoute)
     key_form = KEY_SEPARATOR.join(dataset.key)
 
-    @router.get(
-        path, response_model=page_model(dataset), summary=f"A page of {dataset.name}, by {', '.join(dataset.key)}"
-    )
     async def list_records(
-        clients: OurClients, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
+        clients: OurClients, page: OptionalPage = None, limit: Limit = USUAL_LIMIT, cursor: Cursor = None
     ) -> Response:
         return await read_page(clients, dataset, page, limit, cursor)
+
+    router.add_api_route(
+        path,
+        list_records,
+        methods=["GET"],
+        response_model=page_model(dataset),
+        summary=f"A page of {dataset.name}, by {', '.join(dataset.key)}",
+        route_class_override=plain_pages(dataset),
+    )
 
     # A key may hold slashes.
     @router.get(

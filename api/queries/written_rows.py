@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, VersionedRow, read_one, served_columns
-from runtime.tracing import TRACEPARENT, trace_headers
+from runtime.tracing import traceparent
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from stores.advisory_locks import lock_until_commit
@@ -143,7 +143,7 @@ async def _forget_tombstone(connection: AsyncConnection, dataset: Dataset, key: 
 
 async def _announce(connection: AsyncConnection, dataset: Dataset, events: Iterable[ChangeEvent]) -> None:
     """Put events into the outbox, in place of older ones of their keys, and wake the relay when all is committed."""
-    trace = next((value for name, value in trace_headers() if name == TRACEPARENT), None)
+    trace = traceparent()
     entries = [
         {
             "dataset": dataset.name,

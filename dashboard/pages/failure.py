@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
 from dashboard.bulk import watch_job
+from dashboard.dialogs import open_dialog
 from dashboard.elements import tag, text
 from dashboard.links import record_path, trace_path
 from dashboard.live import Live
@@ -157,8 +158,8 @@ def _editor(shown: Page, one: dict[str, Any]) -> None:
         with told:
             text("p", "Checking…", "soft", role="status")
         try:
-            edited = changes(start, state["text"]) or changes(original, state["text"])
-            if edited and not binary:
+            # A check is always the API's; what is as it came is sent as it came.
+            if not binary and (not and_send or changes(original, state["text"])):
                 body = {"payload": state["text"], "force": force}
                 await shown.api.act("POST", f"/failures/{number}/edit", shown.who, body)
             job = None
@@ -211,23 +212,19 @@ def _refused(problem: ApiProblem, keep: Any) -> None:
     anyway.on("click", lambda: keep(and_send=False, force=True), [])
 
 
-async def _discard(shown: Page, number: int) -> None:
+def _discard(shown: Page, number: int) -> None:
     reason = {"text": ""}
-    with ui.dialog().props('aria-label="Discard"') as dialog, tag("div", "sheet"):
-        with tag("div", "sheet-head"):
-            text("h2", f"Discard dead letter {number}")
-        with tag("div", "sheet-body"):
-            text("p", "It is no longer listed, and stays in Postgres with the reason that you give.")
-            with tag("label", "field"):
-                text("span", "Why")
-                given = tag("input", type="text", maxlength="1000", required=True)
-            command_line(f"headrace failures discard {number} --reason-text '…'")
-            told = tag("div", "stack")
-        with tag("div", "sheet-foot"):
-            text("button", "Leave it", "button", type="button").on("click", dialog.close, [])
-            decide = text("button", "Discard it", "button danger", type="button")
+    sheet = open_dialog(shown, f"Discard dead letter {number}")
+    with sheet.body:
+        text("p", "It is no longer listed, and stays in Postgres with the reason that you give.")
+        with tag("label", "field"):
+            text("span", "Why")
+            given = tag("input", type="text", maxlength="1000", required=True)
+        command_line(f"headrace failures discard {number} --reason-text '…'")
+        told = tag("div", "stack")
+    with sheet.foot:
+        decide = text("button", "Discard it", "button danger", type="button")
     given.on("input", lambda event: reason.update(text=str(event.args)), js_handler="(e) => emit(e.target.value)")
-    dialog.on_value_change(lambda event: None if event.value else dialog.delete())
 
     async def discard() -> None:
         told.clear()
@@ -241,10 +238,9 @@ async def _discard(shown: Page, number: int) -> None:
             except ApiProblem as problem:
                 told_problem(problem)
                 return
-        dialog.close()
+        sheet.close()
 
     decide.on("click", discard, [])
-    dialog.open()
 
 
 def _history(one: dict[str, Any]) -> None:

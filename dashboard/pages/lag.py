@@ -18,7 +18,7 @@ from dashboard.words import ABSENT, counted, number, rate, seconds
 
 SPANS = (("1", "1 hour"), ("6", "6 hours"), ("24", "24 hours"))
 
-NEVER = "not at these rates"
+NEVER = "not catching up"
 
 
 def install(live: Live) -> None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from dashboard.api_client import ApiProblem
 from dashboard.bands import band
 from dashboard.charts import timeline
+from dashboard.dialogs import open_dialog
 from dashboard.elements import tag, text
 from dashboard.filters import choice, filters, words
 from dashboard.links import failures_path
@@ -161,7 +162,7 @@ def _row(run: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
 
 
 def duration(run: Mapping[str, Any]) -> str:
-    """How long it took; ABSENT while it goes on."""
+    """The time that it took; ABSENT while it goes on."""
     begun, ended = parsed(run["started_at"]), parsed(run["finished_at"])
     return seconds((ended - begun).total_seconds()) if begun and ended else ABSENT
 
@@ -243,7 +244,7 @@ def drift_diff(one: Mapping[str, Any]) -> None:
 
 
 def policy(one: Mapping[str, Any]) -> None:
-    """What the pipeline does about it."""
+    """The pipeline's answer to it."""
     if one["breaking"]:
         badge("records fail", "bad")
         with tag("div", "small"):
@@ -260,19 +261,18 @@ def policy(one: Mapping[str, Any]) -> None:
         text("div", f"the field {word}", "small soft")
 
 
-async def _ingest(shown: Page) -> None:
-    with ui.dialog().props('aria-label="Ingest all customers"') as dialog, tag("div", "sheet"):
-        with tag("div", "sheet-head"):
-            text("h2", "Ingest all customers")
-        with tag("div", "sheet-body"):
-            text("p", "Reads every customer from the source customers_api and waits until each is stored or refused. "
-                      "What has not changed stays as it is; doing it twice does no harm.")  # fmt: skip
-            command_line("headrace run customers_api")
-            told = tag("div", "stack")
-        with tag("div", "sheet-foot"):
-            text("button", "Close", "button", type="button").on("click", dialog.close, [])
-            go_on = text("button", "Ingest", "button main", type="button")
-    dialog.on_value_change(lambda event: None if event.value else dialog.delete())
+def _ingest(shown: Page) -> None:
+    sheet = open_dialog(shown, "Ingest all customers")
+    with sheet.body:
+        text(
+            "p",
+            "Reads every customer from the source customers_api and waits until each is stored or refused. What has "
+            "not changed stays as it is; doing it twice does no harm.",
+        )
+        command_line("headrace run customers_api")
+        told = tag("div", "stack")
+    with sheet.foot:
+        go_on = text("button", "Ingest", "button main", type="button")
 
     async def ingest() -> None:
         go_on.props["disabled"] = ""
@@ -296,4 +296,3 @@ async def _ingest(shown: Page) -> None:
             text("a", "The run", href=f"/runs/{answer['run_id']}")
 
     go_on.on("click", ingest, [])
-    dialog.open()

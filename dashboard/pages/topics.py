@@ -10,6 +10,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
+from dashboard.dialogs import open_dialog
 from dashboard.elements import tag, text
 from dashboard.filters import filters, words
 from dashboard.links import trace_path
@@ -53,7 +54,7 @@ def install(live: Live) -> None:
                 words("partition", "Partition", wanted, "all")
                 words("from", "From", wanted, "-10, an offset, 30m, or a time")
                 words("limit", "At most", wanted, "10")
-            await shown.show(f"{path}/messages?{urlencode(wanted)}", _messages, every=2.0, tall=True)
+            await shown.show(f"{path}/messages?{urlencode(wanted)}", _messages, every=5.0, tall=True)
             options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in wanted.items())
             command_line(f"headrace topics peek {topic} {options}".strip())
 
@@ -122,27 +123,26 @@ def _value(one: Mapping[str, Any]) -> None:
             text("pre", one["payload"], "mono pre")
 
 
-async def _produce(shown: Page, described: Mapping[str, Any]) -> None:
+def _produce(shown: Page, described: Mapping[str, Any]) -> None:
     example = msgspec.json.format(msgspec.json.encode(described["example"] or {}), indent=2).decode()
     state = {"text": example}
     path = f"/topics/{quote(described['name'], safe='')}/messages"
-    with ui.dialog().props('aria-label="Produce a test record"') as dialog, tag("div", "sheet"):
-        with tag("div", "sheet-head"):
-            text("h2", f"One record into {described['name']}")
-        with tag("div", "sheet-body"):
-            text("p", "It takes the whole way, like any other: it is stored, or becomes a dead letter. A key that is "
-                      "there already gets this record as its newest.")  # fmt: skip
-            with tag("label", "field"):
-                text("span", "The record, a JSON object")
-                area = tag("textarea", defaultValue=example, rows=12, spellcheck="false")
-            command_line(f"headrace push {described['dataset']} record.jsonl --wait")
-            told = tag("div", "stack")
-        with tag("div", "sheet-foot"):
-            text("button", "Close", "button", type="button").on("click", dialog.close, [])
-            send = text("button", "Produce it", "button main", type="button")
+    sheet = open_dialog(shown, f"One record into {described['name']}")
+    with sheet.body:
+        text(
+            "p",
+            "It takes the whole way, like any other: it is stored, or becomes a dead letter. A key that is there "
+            "already gets this record as its newest.",
+        )
+        with tag("label", "field"):
+            text("span", "The record, a JSON object")
+            area = tag("textarea", defaultValue=example, rows=12, spellcheck="false")
+        command_line(f"headrace push {described['dataset']} record.jsonl --wait")
+        told = tag("div", "stack")
+    with sheet.foot:
+        send = text("button", "Produce it", "button main", type="button")
     for event in ("input", "change"):
         area.on(event, lambda one: state.update(text=str(one.args)), js_handler="(e) => emit(e.target.value)")
-    dialog.on_value_change(lambda event: None if event.value else dialog.delete())
 
     async def produce() -> None:
         told.clear()
@@ -162,4 +162,3 @@ async def _produce(shown: Page, described: Mapping[str, Any]) -> None:
                 text("a", "Trace it", href=trace_path(done["dataset"], done["key"]))
 
     send.on("click", produce, [])
-    dialog.open()

@@ -54,7 +54,7 @@ def install(live: Live) -> None:
                 text("a", "The record", "button", href=record_path(dataset, key))
                 text("a", "Its dead letters", "button", href=failures_path(dataset=dataset, key=key, state="all"))
             await _form(shown, {"dataset": dataset, "key": key})
-            await shown.show(trace_path(dataset, key), _trace, every=2.0, tall=True)
+            await shown.show(trace_path(dataset, key), _trace, every=10.0, tall=True)
             command_line(f"headrace trace {dataset} {key}")
 
 

@@ -17,6 +17,7 @@ from producers.json_parts import NotSplit, OtherShape, elements, members
 from producers.raw_records import LARGEST_VALUE_BYTES
 from producers.record_key import JsonRecordKey
 from producers.source import SourceFailed, SourceRecord
+from runtime.server_addresses import without_secrets
 from schemas.errors import HOSTILE
 from schemas.text import unmarked
 
@@ -193,7 +194,7 @@ class ApiPages:
         try:
             content = await asyncio.to_thread(read, body) if len(body) > LARGE_PAGE_BYTES else read(body)
         except NotSplit as error:
-            reason = f"{answer.url}: {error}"
+            reason = without_secrets(f"{answer.url}: {error}")
             if first and isinstance(error, OtherShape):
                 raise self._failed(reason) from error
             return ApiPage(number, PageContent([body[:LARGEST_VALUE_BYTES]], None), unreadable=reason)

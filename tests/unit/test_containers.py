@@ -36,9 +36,12 @@ def test_one_image_serves_every_role_and_one_service_builds_it() -> None:
 
 def test_the_images_are_pinned_and_come_from_the_table() -> None:
     images = read_images()
-    assert images.keys() == {"kafka", "postgres", "redis", "elasticsearch", "kafka-in-tests"}
+    assert images.keys() == {
+        *("kafka", "postgres", "redis", "elasticsearch", "kafka-in-tests"),
+        *("prometheus", "grafana"),
+    }
     for image in images.values():
-        assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)*", image), image
+        assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)*", image), image
     used = {service["image"] for name, service in SERVICES.items() if name not in OURS}
     assert used == {image for name, image in images.items() if name != "kafka-in-tests"}
 
@@ -72,7 +75,7 @@ def test_stores_are_published_on_loopback_only_and_workers_not_at_all() -> None:
             if name in {"api", "mock-server"}:
                 assert re.match(r"\$\{(API|MOCK)_BIND:-127\.0\.0\.1\}:", port), port
             else:
-                assert name not in OURS
+                assert name not in OURS or name == "dashboard"
                 assert port.startswith("127.0.0.1:"), port
 
 
@@ -90,7 +93,7 @@ def test_the_image_has_every_package_of_ours_and_only_these() -> None:
     packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
     let_in = re.findall(r"^!(.+?)/?$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
     licences = {"LICENSE", "LICENSES", "NOTICE"}
-    assert set(let_in) == {*packages, *licences, "cli.py", "sources.toml", "requirements-image.lock"}
+    assert set(let_in) == {*packages, *licences, "cli.py", "sources.toml", "alarms.toml", "requirements-image.lock"}
 
 
 def test_the_image_installs_what_the_local_stack_installs_without_its_servers() -> None:

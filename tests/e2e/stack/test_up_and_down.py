@@ -55,7 +55,7 @@ def test_every_process_is_running_according_to_status(headrace: CommandLine) -> 
     assert all(row["state"] == "running" and psutil.pid_exists(row["pid"]) for row in rows)
 
 
-def test_env_prints_the_six_addresses_that_other_programs_need(headrace: CommandLine) -> None:
+def test_env_prints_the_addresses_that_other_programs_need(headrace: CommandLine) -> None:
     addresses = json.loads(headrace("env", "--json").stdout)
     assert list(addresses) == [
         "DATABASE_URL",
@@ -64,6 +64,7 @@ def test_env_prints_the_six_addresses_that_other_programs_need(headrace: Command
         "ELASTICSEARCH_URL",
         "API_URL",
         "MOCK_URL",
+        "DASHBOARD_URL",
     ]
     plain = dict(line.split("=", 1) for line in headrace("env").stdout.splitlines())
     assert plain == addresses

@@ -64,9 +64,13 @@ def test_an_upper_bound_is_marked_as_one() -> None:
 
 def test_a_group_is_shown_by_its_partitions() -> None:
     view = view_with(1, 2, lag=70)
-    lines = printed(*group_tables(view.groups[0], view), width=100)
+    lines = printed(*group_tables(view.groups[0], view, width=100), width=100)
     assert "(stable)" in lines[0]
     assert sum("999,930" in line for line in lines) == 8
+    assert "MEMBER" in lines[2]
+    narrow = printed(*group_tables(view.groups[0], view, width=80))
+    assert all(len(line) <= 80 for line in narrow)
+    assert "MEMBER" not in narrow[2]
     assert "NO CONSUMER" not in "\n".join(lines)
 
 

@@ -1,12 +1,16 @@
 """The answer of `docker inspect`, in the words of `headrace status` and `headrace env`."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from local_stack import redis
-from local_stack.containers import PORTS, addresses_of_containers, status_of_container
+from local_stack import containers, redis
+from local_stack.containers import PORTS, addresses_of_containers, choose_passwords, status_of_container
+from runtime.settings import read_env_file
 from tests.servers.images import COMPOSE_FILE
 
 
@@ -107,7 +111,8 @@ def test_addresses_come_from_the_published_ports_of_running_containers() -> None
 
 def test_the_known_container_ports_are_those_that_the_compose_file_publishes() -> None:
     services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
-    published = {name: int(one["ports"][0].rpartition(":")[2]) for name, one in services.items() if "ports" in one}
+    pipeline = {name: one for name, one in services.items() if one.get("profiles") != ["observability"]}
+    published = {name: int(one["ports"][0].rpartition(":")[2]) for name, one in pipeline.items() if "ports" in one}
     assert published == PORTS
 
 
@@ -116,3 +121,58 @@ def test_the_cache_in_containers_takes_the_same_commands_as_the_local_one() -> N
     assert "user default off" in configuration
     rights = next(line for line in configuration if line.startswith(f"user {redis.USER} on "))
     assert rights.endswith(f" ~* {redis.ALLOWED}")
+
+
+NAMES = ("POSTGRES_PASSWORD", "REDIS_PASSWORD")
+
+
+@pytest.fixture
+def volumes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The engine's volumes."""
+    there = ["other_postgres", "shop_redis"]
+
+    def output(command: Sequence[str]) -> str:
+        if command[1] == "compose":
+            return json.dumps({"volumes": {"postgres": {"name": "shop_postgres"}}})
+        return "".join(f"{name}\n" for name in there)
+
+    monkeypatch.setattr(containers, "_output", output)
+    monkeypatch.setattr(containers, "_docker", lambda: "docker")
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    return there
+
+
+def test_servers_in_containers_get_passwords_of_their_own_before_their_first_start(
+    volumes: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("API_PORT=8001")
+    file.chmod(0o644)
+    choose_passwords(file)
+    chosen = read_env_file(file)
+    assert chosen.keys() == {"API_PORT", *NAMES}
+    assert chosen["API_PORT"] == "8001"
+    assert all(len(chosen[name] or "") == 32 for name in NAMES)
+    assert chosen[NAMES[0]] != chosen[NAMES[1]]
+    assert file.stat().st_mode & 0o777 == 0o600
+    volumes.append("shop_postgres")
+    choose_passwords(file)
+    assert read_env_file(file) == chosen, "they stay"
+
+
+def test_a_password_that_is_set_stays_and_so_does_that_of_a_stack_with_data(
+    volumes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    monkeypatch.setenv("REDIS_PASSWORD", "mine")
+    volumes.append("shop_postgres")
+    choose_passwords(file)
+    assert not file.exists(), "its data has been made with the published one"
+    volumes.remove("shop_postgres")
+    file.write_text("POSTGRES_PASSWORD=\n")
+    choose_passwords(file)
+    assert "REDIS_PASSWORD" not in read_env_file(file)
+    assert len(read_env_file(file)["POSTGRES_PASSWORD"] or "") == 32, "an empty one is none"
+    choose_passwords(file)
+    assert file.read_text().count("POSTGRES_PASSWORD=") == 2

@@ -126,6 +126,15 @@ def test_a_rewound_group_that_then_stands_still_has_stopped() -> None:
     assert verdict(points([80, 90, 100, *[20] * 6], [110] * 9)) is Verdict.STOP
 
 
+def test_the_lag_that_a_rewind_has_added_is_no_growth() -> None:
+    committed = [*range(100, 160, 10), *range(20, 200, 10)]
+    ends = range(105, 105 + 10 * len(committed), 10)
+    window = points(committed, ends)
+    assert window[-1].committed is not None
+    assert window[-1].committed > 160 - 10, "it is beyond where it was, and as far behind as the rewind took it back"
+    assert verdict(window) is Verdict.OK
+
+
 WINDOWS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 20), st.booleans(), st.sampled_from([1.0, 5.0, 15.0])),
     min_size=1,

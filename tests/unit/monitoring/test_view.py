@@ -176,6 +176,15 @@ def test_the_stalled_partition_of_a_group_that_commits_elsewhere_names_its_place
     assert view.reason.startswith("g: t/1: ")
 
 
+def test_a_client_that_only_commits_and_leaves_one_topic_alone_stalls_there() -> None:
+    window = Window()
+    for at in range(0, 120, 5):
+        topics = {"read": [row(5 * at, 5 * at + 5)], "left": [row(3, 9)]}
+        window.add(Sample(BEGUN + at, {"g": GroupSample("Empty", topics)}))
+    left, read = sorted(viewed(window).groups[0].topics, key=lambda topic: topic.topic)
+    assert (left.verdict, read.verdict) == (Verdict.STALL, Verdict.OK)
+
+
 def test_the_verdict_of_the_system_is_the_worst_of_our_groups_and_others_are_told_apart() -> None:
     groups = {
         "ours": GroupSample("Stable", {"t": [row(5, 5)]}),

@@ -65,7 +65,7 @@ print("the end")
     assert "mail.example" not in lines
     request, kept, library, broken = map(json.loads, lines.splitlines())
     assert (request["path"], request["keys"][1]) == ("/users/(address)", "C1")
-    assert (kept["host"], kept["topic"]) == ("postgresql://headrace@127.0.0.1:5432/x", "customers.raw@2")
+    assert (kept["host"], kept["topic"]) == ("postgresql://***@127.0.0.1:5432/x", "customers.raw@2")
     assert library["event"] == "Key (email)=((address)) already exists"
     assert "(address)" in broken["exception"]
 
