@@ -189,7 +189,9 @@ def onward(
 
 def follow(consumer: Consumer, starts: Mapping[Place, int]) -> Iterator[TopicMessage]:
     """Messages as they come, from these offsets on. Endless; blocks between them. Raises KafkaException."""
-    consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+    places = [TopicPartition(*place, start) for place, start in starts.items()]
+    consumer.assign(places)
+    consumer.resume(places)  # a partition that a reading has paused would stay so
     while True:
         message = consumer.poll(POLL_SECONDS)
         if message is None:

@@ -107,7 +107,9 @@ def test_the_command_shows_messages_and_names_what_is_wrong(
         assert done.exit_code == expect, done.output
         return done.output
 
-    assert "is empty" in told("customers.raw", expect=1)
+    eventually(
+        lambda: "is empty" in told("customers.raw", expect=1), what="the broker knows the topic that it has made"
+    )
     publish(settings, "customers.raw", ("C1", b'{"customer_id":"C1"}'), ("C1", None), ("\x1b[31m", b"\xff"))
     text = told("customers.raw")
     assert "a tombstone: deletes the record of its key" in text

@@ -1,6 +1,7 @@
 """The overview says the worst first, by pure rules, and shows the whole flow."""
 
 import datetime
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -40,8 +41,8 @@ def system(**by_group_and_topic: dict[str, Any]) -> SystemLag:
         for topic in all_topics():
             if name in topic.read_by:
                 said = figures(**by_group_and_topic.get(f"{name} {topic.name}", {}))
-                place: dict[str, Any] = dict.fromkeys(("partition", "begin", "held", "expired", "ahead"), 0)
-                place |= {"committed": 100, "end": 100, "held_seconds": None, "member": None}
+                place: dict[str, Any] = {one.name: None for one in fields(PartitionView) if one.name not in said}
+                place |= {"partition": 0, "begin": 0, "committed": 100, "end": 100}
                 topics.append(TopicView(**said, topic=topic.name, partitions=(PartitionView(**said, **place),)))
         worst = max(topics, key=lambda one: one.waiting)
         said = figures(waiting=worst.waiting, verdict=worst.verdict, reason=worst.reason)
