@@ -28,6 +28,9 @@ def export(
 ) -> None:
     """Write all rows of a dataset to files: typed, sorted by key, of one moment, in constant memory.
 
+    In a CSV file, a text that a spreadsheet would run as a formula gets an apostrophe before it; --format csv-as-stored
+    leaves it out, for programs that read the file.
+
     A file appears at its destination whole or not at all. S3 takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
     and AWS_ENDPOINT_URL. A folder below OBJECT_STORE_DIR stands in for s3://test-bucket where there are no credentials,
     and for any bucket with OBJECT_STORE=local.

@@ -133,7 +133,7 @@ def _chosen(settings: Settings, view: SystemLag, group: str | None, every: bool)
 
 
 def _group(settings: Settings, view: SystemLag, name: str) -> GroupView:
-    found = view.group(name) or view.group(settings.named(name))
+    found = view.group(settings.named(name)) or view.group(name)
     if found is None:
         known = ", ".join(sorted(group.group for group in view.groups)) or "none"
         fail(f"The broker knows no consumer group {name!r} that has committed anything; it knows: {known}")

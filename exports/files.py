@@ -14,6 +14,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
 from exports.destinations import Destination, ExportError
+from exports.spreadsheets import harmless
 from schemas.dataset import Dataset
 
 USUAL = (16, 4)
@@ -32,6 +33,19 @@ class FileWriter(Protocol):
     def close(self) -> None: ...
 
 
+class SpreadsheetWriter:
+    """CSV that a spreadsheet may open, whatever people have written into the texts."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = csv_writer(path, schema)
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(harmless(batch))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def csv_writer(path: Path, schema: pa.Schema) -> FileWriter:
     """RFC 4180 in UTF-8 with a header; text is quoted, so that an empty text differs from no value."""
     writer: FileWriter = arrow_csv.CSVWriter(path, schema, write_options=arrow_csv.WriteOptions(quoting_header="none"))
@@ -44,8 +58,12 @@ def parquet_writer(path: Path, schema: pa.Schema) -> FileWriter:
     return writer
 
 
-FORMATS: Mapping[str, Callable[[Path, pa.Schema], FileWriter]] = {"csv": csv_writer, "parquet": parquet_writer}
-"""Openers of new files, by the name of the format, which is the file's ending too."""
+FORMATS: Mapping[str, Callable[[Path, pa.Schema], FileWriter]] = {
+    "csv": SpreadsheetWriter,
+    "csv-as-stored": csv_writer,
+    "parquet": parquet_writer,
+}
+"""Openers of new files, by the name of the format, whose first word is the file's ending."""
 
 
 def formats_named(names: str) -> list[str]:
@@ -54,7 +72,13 @@ def formats_named(names: str) -> list[str]:
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown or not chosen:
         raise ExportError(f"there is no format {(unknown or [names])[0]!r}; known are {', '.join(FORMATS)}")
+    if len({_ending(name) for name in chosen}) < len(chosen):
+        raise ExportError(f"{names}: both would be the same file; choose one, or export twice with another --name")
     return chosen
+
+
+def _ending(name: str) -> str:
+    return name.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +127,7 @@ def export_files(
     with destination.workspace() as folder, ExitStack() as stack:
         writers = {}
         for name in formats:
-            path = folder / f"{stem}.{name}"
+            path = folder / f"{stem}.{_ending(name)}"
             writers[path] = FORMATS[name](path, schema)
             stack.callback(writers[path].close)
         yield ExportFiles(destination, writers)

@@ -65,8 +65,16 @@ class GroupsReader:
 
         Raises KafkaException when a broker does not answer within REQUEST_TIMEOUT_SECONDS.
         """
+        was_open = self._client is not None
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                try:
+                    return await self._settled(records)
+                except (ClientError, OSError):
+                    if not was_open:
+                        raise
+                # The connection may be one to a broker that has gone since: the others are to be asked.
+                await self.close()
                 return await self._settled(records)
         except (ClientError, OSError) as error:
             await self.close()

@@ -110,6 +110,9 @@ class NormalizerStage:
         failed = sum([type(outcome) is Rejected for outcome in outcomes])
         if not self._limits.ignores(failed):
             outcomes = self._held_where_over(records, outcomes, now_ms)
+        if traced is not None:
+            for record, outcome in zip(records, outcomes, strict=True):
+                traced.outcome(record.offset, _outcome_of(outcome))
         for record, outcome in zip(records, outcomes, strict=True):
             if type(outcome) is Normalized:
                 topic = self._clean_topic
@@ -118,16 +121,13 @@ class NormalizerStage:
             else:
                 topic = self._failures_topic
                 reasons[HELD if type(outcome) is Held else outcome.reason] += 1
-            headers = None
-            if traced is not None:
-                headers = traced.headers(record.offset)
-                traced.outcome(record.offset, _outcome_of(outcome))
             while True:
                 try:
-                    if headers:
-                        produce(topic, outcome.value, outcome.key, record.partition, on_delivery, headers=headers)
-                    else:
+                    if traced is None:
                         produce(topic, outcome.value, outcome.key, record.partition, on_delivery)
+                    else:
+                        headers = traced.headers(record.offset)
+                        produce(topic, outcome.value, outcome.key, record.partition, on_delivery, headers=headers)
                     break
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)

@@ -130,10 +130,10 @@ async def stream(watch: Watch) -> Response:
 
 @router.get("/lag/{group}", response_model=GroupView)
 async def lag_of_group(group: str, clients: OurClients, watch: Watch) -> Response:
-    """One group, ours or anybody's, with its topics and partitions. The prefix of a namespace may be left out."""
+    """One group, ours or anybody's, with its topics and partitions. The prefix of our namespace may be left out."""
     await require(clients, "kafka")
     view = await watch.view()
-    found = view.group(group) or view.group(clients.settings.named(group))
+    found = view.group(clients.settings.named(group)) or view.group(group)
     if found is None:
         raise _unknown(group)
     return json_answer(found)
@@ -151,7 +151,7 @@ async def history(
     """Figures that the monitor has kept of a group, by the minute (LAG_HISTORY_HOURS says for how long)."""
     samples = LagSamples(clients.settings)
     try:
-        for name in dict.fromkeys([group, clients.settings.named(group)]):
+        for name in dict.fromkeys([clients.settings.named(group), group]):
             rows = await samples.history(name, hours)
             if rows is None:
                 raise Unavailable(STORE, samples.problem or "no answer")
@@ -162,7 +162,7 @@ async def history(
         await samples.close()
     await require(clients, "kafka")
     view = await watch.view()
-    known = view.group(group) or view.group(clients.settings.named(group))
+    known = view.group(clients.settings.named(group)) or view.group(group)
     if known is None:
         raise _unknown(group)
     return json_answer({"group": known.group, "hours": hours, "minutes": []})

@@ -116,7 +116,7 @@ def browser(settings: Settings) -> Iterator[Consumer]:
         }
     )
     try:
-        # With all leaders known a look at one more topic begins at once, not at the next turn of librdkafka (1 s).
+        # With all leaders known a look at one more topic begins at once, not at librdkafka's next turn, a second later.
         consumer.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)
         yield consumer
     finally:

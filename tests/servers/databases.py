@@ -38,6 +38,15 @@ def drop_database(superuser_url: str, name: str) -> None:
     run_async(_execute(superuser_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
+def spare_the_disk(superuser_url: str) -> None:
+    """Let the server leave it to the system when to write to the disk, also after it is started again.
+
+    That a process of it is killed loses nothing then either; a machine that crashes would, and no test crashes one.
+    """
+    run_async(_execute(superuser_url, "ALTER SYSTEM SET fsync = off"))
+    run_async(_execute(superuser_url, "SELECT pg_reload_conf()"))
+
+
 async def _execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:

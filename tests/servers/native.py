@@ -7,6 +7,7 @@ from pathlib import Path
 
 from local_stack.servers import start_servers
 from tests.servers.contract import SERVER_NAMES, ServerName
+from tests.servers.databases import spare_the_disk
 
 
 class NativeServers:
@@ -21,6 +22,7 @@ class NativeServers:
         home.chmod(0o711)
         started = start_servers(home, names=set(SERVER_NAMES), superuser_password=secrets.token_urlsafe(24))
         self._running = self._stack.enter_context(started)
+        spare_the_disk(self.addresses["SUPERUSER_DATABASE_URL"])
 
     @property
     def addresses(self) -> dict[str, str]:

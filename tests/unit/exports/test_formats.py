@@ -92,5 +92,5 @@ def test_formats_are_given_as_a_list(names: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize("names", ["xls", "csv,xls", "", ",", "csv parquet"])
 def test_another_format_is_refused_with_those_that_exist(names: str) -> None:
-    with pytest.raises(ExportError, match=r"there is no format .*; known are csv, parquet"):
+    with pytest.raises(ExportError, match=r"there is no format .*; known are csv, csv-as-stored, parquet"):
         formats_named(names)
