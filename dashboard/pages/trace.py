@@ -87,7 +87,7 @@ def _trace(answer: Mapping[str, Any]) -> None:
                 _event(event)
     with (
         panel("Where it was looked for"),
-        table("Topics", ("Topic", "Partition#", "Offsets looked at", "Kept from#", "")),
+        table("Topics", ("Topic", "Partition#", "Offsets looked at", "Kept from#", "How far")),
     ):
         for one in answer["searched"]:
             with tag("tr"):
