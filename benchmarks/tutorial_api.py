@@ -8,10 +8,11 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from runtime.settings import Settings
+from stores.postgres_engine import postgres_engine
 
 
 class _Base(DeclarativeBase):
@@ -58,7 +59,7 @@ class CustomerPage(BaseModel):
 def create_app(settings: Settings) -> FastAPI:
     """`GET /` says hello without any store; `GET /customers` reads a page, with the number of all."""
     app = FastAPI()
-    sessions = async_sessionmaker(create_async_engine(settings.async_database_url))
+    sessions = async_sessionmaker(postgres_engine(settings))
 
     async def session() -> AsyncIterator[AsyncSession]:
         async with sessions() as one:

@@ -8,10 +8,11 @@ from runtime.metrics import METRICS, SINK_ROLES
 
 BEGIN = """# Metrics
 
-Every process of the pipeline answers `GET /metrics`, in Prometheus' text format, or in OpenMetrics where the caller
-accepts it. The API does so on its own port, all others on their health port (`headrace status --json` has each;
-`HEALTH_BIND` says from where they can be reached). Beside what is below, each shows Python's and the operating system's
-view of itself: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `python_gc_…`.
+Every process of the pipeline (all but the mock server and the dashboard) answers `GET /metrics`, in Prometheus' text
+format, or in OpenMetrics where the caller accepts it. The API does so on its own port, all others on their health port
+(`headrace status --json` has each; `HEALTH_BIND` says from where they can be reached). Beside what is below, each shows
+Python's and the operating system's view of itself: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+`python_gc_…`.
 
 `deploy/` has alert rules, dashboards and a scrape configuration that use these names; [the runbook](runbook.md) says
 what to do about each alert. Names from outside (fields, reason codes) have a bounded number of labels; the rest is

@@ -286,11 +286,6 @@ class Settings(BaseSettings):
         return tuple(store for store, url in stores.items() if url is None)
 
     @property
-    def async_database_url(self) -> str:
-        """The database URL in SQLAlchemy's asyncpg form."""
-        return self.plain_database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-
-    @property
     def plain_database_url(self) -> str:
         """The database URL without a driver, as asyncpg and psql take it. Contains the password."""
         _, _, rest = self.database_url.get_secret_value().partition("://")

@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.alarm_file import NOTHING, AlarmFile, AlarmFileError, load_alarms
 from monitoring.alarms import Alarm, Event, Key, judge
@@ -18,6 +17,7 @@ from services.alarms.telling import Telling
 from services.audits.audit import PartitionAudit
 from stores.alarms import open_alarms, save_alarms
 from stores.outages import postgres_trouble
+from stores.postgres_engine import postgres_engine
 
 LOOK_SECONDS = 5.0
 DRAIN_SECONDS = 3.0
@@ -36,8 +36,8 @@ class Alarms:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._engine = create_async_engine(
-            settings.async_database_url,
+        self._engine = postgres_engine(
+            settings,
             pool_size=1,
             max_overflow=0,
             pool_pre_ping=True,

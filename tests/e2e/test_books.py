@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import admin_client, end_offsets
 from runtime.settings import Settings
 from services.audits.audit import PartitionAudit, audit
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows
 from tests.faults.oracle import Oracle, Place
 from tests.faults.verify import assert_rows
@@ -147,7 +147,7 @@ def settle(settings: Settings) -> dict[int, PartitionAudit]:
 
 async def audited(settings: Settings) -> list[PartitionAudit]:
     """The audit of the partitions that are written to."""
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         topic = settings.named(RAW)
         return [row for row in await audit(settings, engine) if row.topic == topic and row.partition < PARTITIONS]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.lag import read_lag
 from runtime.kafka.clients import consumer_config, producer_config
@@ -16,6 +15,7 @@ from runtime.kafka.topic_admin import ensure_topics, partition_counts
 from runtime.settings import Settings
 from services.audits.audit import MovedKeys, PartitionAudit, audit, whole_audit
 from stores.epochs import note_epochs
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows, value
 from tests.processes import Pipeline
 from tests.recreated_topic import recreate
@@ -202,7 +202,7 @@ def moves(settings: Settings) -> list[MovedKeys]:
 
 def with_engine(settings: Settings, work: Callable[[Any], Any]) -> Any:
     async def run() -> Any:
-        engine = create_async_engine(settings.async_database_url)
+        engine = postgres_engine(settings)
         try:
             return await work(engine)
         finally:

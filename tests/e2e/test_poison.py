@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.lag import read_lag
 from runtime.kafka.clients import producer_config
 from runtime.settings import Settings
 from services.audits.audit import PartitionAudit, audit
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import documents, rows, value
 from tests.integration.publish_servers import Answer, http_server
 from tests.processes import PROJECT, Pipeline, environment_of
@@ -184,7 +184,7 @@ def settled(settings: Settings) -> bool:
 
 
 async def audited_partitions(settings: Settings) -> list[PartitionAudit]:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         return await audit(settings, engine)
     finally:

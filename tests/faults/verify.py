@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import redis
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.lag import read_lag
 from runtime.kafka.clients import consumer_config
 from runtime.settings import Settings
 from schemas.registry import dataset_named
 from services.audits.audit import PartitionAudit, audit
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows
 from tests.faults.oracle import Content, Oracle, Place
 from tests.waiting import eventually
@@ -99,7 +99,7 @@ def _settled(settings: Settings) -> bool:
 
 
 async def _audit(settings: Settings) -> list[PartitionAudit]:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         return await audit(settings, engine)
     finally:

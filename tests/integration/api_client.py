@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 from asgi_lifespan import LifespanManager
 from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.app import create_app
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import dataset_named
 from schemas.text import fold
+from stores.postgres_engine import postgres_engine
 from stores.tables import dataset_table
 
 CUSTOMERS = dataset_named("customers")
@@ -70,7 +70,7 @@ async def store(settings: Settings, dataset: Dataset, rows: Sequence[Mapping[str
     """Put rows into the dataset's table."""
     bookkeeping = {"version": version, "raw_partition": 0, "raw_offset": 0, "raw_timestamp": 0, "created_at": STORED_AT}
     full = [{**bookkeeping, "search_text": search_text(dataset, row), **row} for row in rows]
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         async with engine.begin() as connection:
             await connection.execute(insert(dataset_table(dataset)), full)

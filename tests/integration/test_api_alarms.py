@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from monitoring.alarms import Alarm
 from runtime.settings import Settings
 from stores.alarms import KEPT_DAYS, save_alarms
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import api_client
 
 OPEN = Alarm("behind", "sink-redis", "warning", "400 s behind", 400.0, since=1.0, id="a1", opened_at=31.0)
@@ -15,7 +15,7 @@ VERDICT = Alarm("stopped", "normalizer", "critical", "STOP", "STOP", since=2.0, 
 
 
 async def test_what_is_open_comes_oldest_first_and_what_was_latest_first(migrated_settings: Settings) -> None:
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     closed = [replace(OPEN, id=f"c{number}", closed_at=4e9 + number) for number in range(3)]
     long_gone = replace(OPEN, id="old", closed_at=5.0)
     async with engine.begin() as connection:

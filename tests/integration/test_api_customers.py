@@ -10,10 +10,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
 from stores.cache import Invalidation, VersionedCache
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, closed_port, customer, record, store
 from tests.waiting import eventually_async
 
@@ -25,7 +25,7 @@ async def client(migrated_settings: Settings) -> AsyncIterator[httpx.AsyncClient
 
 
 async def change(settings: Settings, statement: str) -> None:
-    engine = create_async_engine(settings.async_database_url, isolation_level="AUTOCOMMIT")
+    engine = postgres_engine(settings, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text(statement))
     await engine.dispose()
@@ -190,7 +190,7 @@ async def test_an_unchanged_record_is_not_sent_again(client: httpx.AsyncClient, 
 async def test_many_readers_of_one_key_make_one_query(client: httpx.AsyncClient, migrated_settings: Settings) -> None:
     await store(migrated_settings, CUSTOMERS, [customer(1)])
     # The row is locked away, so that all readers must wait for the first one's query.
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     async with engine.begin() as connection:
         await connection.execute(text("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE"))
         readers = [asyncio.create_task(client.get("/api/customers/CUST001")) for _ in range(60)]

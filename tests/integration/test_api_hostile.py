@@ -11,11 +11,11 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.middleware import LONGEST_ADDRESS, LONGEST_BODY
 from api.queries.records import LISTED_CHARACTERS
 from runtime.settings import Settings
+from stores.postgres_engine import postgres_engine
 from stores.tables import ingest_failures
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store
 
@@ -65,7 +65,7 @@ async def client(
     about = {"dataset": "customers", "stage": "normalizer", "reason": "email_form", "message": "x", "problems": []}
     place = {"topic": pipeline_settings.named("customers.raw"), "partition": 0, "offset": 0}
     when = datetime.datetime.now(datetime.UTC)
-    engine = create_async_engine(pipeline_settings.async_database_url)
+    engine = postgres_engine(pipeline_settings)
     async with engine.begin() as connection:
         row = {**about, **place, "key": "C1", "payload": b'{"customer_id": "C1"}', "failed_at": when}
         await connection.execute(insert(ingest_failures), [row])

@@ -12,7 +12,6 @@ import pytest
 import uvicorn
 from asgi_lifespan import LifespanManager
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.app import create_app
 from mock_server.app import create_app as create_mock
@@ -21,6 +20,7 @@ from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from services.runs.history import read_run
 from services.runs.ingest import IngestRuns
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import api_client, closed_port
 from tests.integration.etl_runs import cover, recorded
 from tests.integration.publish_servers import consume_all
@@ -77,7 +77,7 @@ async def note_outcomes(settings: Settings, failed: int = 0) -> None:
     """Note in Postgres, as its sink does, that every raw record has been taken, and that some were refused."""
     topic = settings.named("customers.raw")
     ends = await asyncio.to_thread(end_offsets, settings, [topic])
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     async with engine.begin() as connection:
         for place, end in ends.items():
             if end:
@@ -216,7 +216,7 @@ async def test_a_run_that_is_stopped_as_soon_as_it_is_started_is_recorded_as_fai
         await asyncio.Event().wait()
 
     monkeypatch.setattr("services.runs.run.publish", publish)
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     try:
         runs = IngestRuns(migrated_settings)
         run, _ = await runs.start()

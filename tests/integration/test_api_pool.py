@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store
 from tests.servers.contract import Servers
 
@@ -17,7 +17,7 @@ OURS = text("SELECT pid FROM pg_stat_activity WHERE application_name = 'headrace
 
 
 async def connections(settings: Settings) -> set[int]:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     async with engine.connect() as connection:
         pids = set((await connection.execute(OURS)).scalars())
     await engine.dispose()
@@ -30,7 +30,7 @@ async def test_the_pool_opens_its_minimum_grows_to_its_maximum_and_keeps_what_it
     async with api_client(migrated_settings) as client:
         first = await connections(migrated_settings)
         assert len(first) == migrated_settings.database_pool_min
-        engine = create_async_engine(migrated_settings.async_database_url)
+        engine = postgres_engine(migrated_settings)
         async with engine.begin() as connection:
             # All readers wait for the table, so that the pool must give all that it may.
             await connection.execute(text("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE"))

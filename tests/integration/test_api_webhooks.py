@@ -14,11 +14,11 @@ import pytest
 from asgi_lifespan import LifespanManager
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.app import create_app
 from producers.sources import SourcesError, load_sources
 from runtime.settings import Settings
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import closed_port
 from tests.integration.publish_servers import consume_all
 from tests.servers.contract import Servers
@@ -212,7 +212,7 @@ async def test_a_forgotten_delivery_is_deleted_and_published_again(pipeline_sett
     async with webhooks(pipeline_settings, ONCE + "idempotency_seconds = 1\n") as client:
         for key in ("a", "b"):
             assert (await deliver(client, key, b'{"id": 1}')).status_code == 202
-        engine = create_async_engine(pipeline_settings.async_database_url)
+        engine = postgres_engine(pipeline_settings)
         async with engine.connect() as connection:
 
             async def keys() -> set[str]:

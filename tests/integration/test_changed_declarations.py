@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import typer
 from confluent_kafka.admin import AdminClient, NewTopic
-from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from commands.audit import verdict
@@ -20,6 +19,7 @@ from schemas.events import CleanRecord
 from services.audits.audit import audit
 from sinks.postgres.sink import PostgresSink
 from stores.migrate import migrate
+from stores.postgres_engine import postgres_engine
 from stores.set_up_report import SetUpReport
 from tests.integration.api_client import CUSTOMERS, RECORDS, api_client, store
 from tests.integration.api_client import customer as stored_customer
@@ -77,7 +77,7 @@ async def test_set_up_widens_a_table(migrated_settings: Settings, postgres: Any)
         assert sorted(line for report in reports for line in report.changes) == sorted(lines), "by one of them"
         assert all(not report.misfits and not report.remarks for report in reports)
     assert await postgres.fetchval("SELECT count(*) FROM customers") == 1
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
@@ -322,7 +322,7 @@ async def test_a_topic_whose_dataset_is_declared_no_more_still_counts_in_the_aud
     await postgres.execute(
         "INSERT INTO coverage (topic, partition, ranges, inserted) VALUES ($1, 0, '{[0,1)}', 1)", topic
     )
-    engine = create_async_engine(pipeline_settings.async_database_url)
+    engine = postgres_engine(pipeline_settings)
     rows = await audit(pipeline_settings, engine)
     await engine.dispose()
     [gone] = [row for row in rows if not row.declared]

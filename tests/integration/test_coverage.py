@@ -4,7 +4,6 @@ import asyncio
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.patience import Patience
@@ -13,12 +12,13 @@ from schemas.events import CleanRecord, FailedRecord, Origin
 from services.failures import actions
 from services.failures.selection import Selection
 from stores.coverage import Outcome, outcome, wait_until_covered
+from stores.postgres_engine import postgres_engine
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 
 
 async def test_stored_failed_and_pending_records_are_told_apart(migrated_settings: Settings) -> None:
     wanted = {("customers.raw", 0): OffsetRanges([(0, 3), (5, 7)]), ("customers.raw", 1): OffsetRanges([(0, 2)])}
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     seen: list[int] = []
     async with driver(migrated_settings) as sink:
         await sink.write(customer("A", 0), customer("B", 1, email="a@example.org"), customer("C", 2), customer("D", 3))
@@ -36,7 +36,7 @@ async def test_stored_failed_and_pending_records_are_told_apart(migrated_setting
 
 async def of_run(sink: Driver, run: str) -> dict[str, int]:
     """A run's records by outcome, without zeros."""
-    engine = create_async_engine(sink.settings.async_database_url)
+    engine = postgres_engine(sink.settings)
     async with engine.connect() as connection:
         counts = (await outcome(connection, {}, run)).counts()
     await engine.dispose()
@@ -81,7 +81,7 @@ async def test_the_outcomes_of_held_records_are_counted_for_their_run(migrated_s
         assert await of_run(sink, "flood") == {"held": 2}
         await sink.write(replace(customer("A", 0), run="flood"))
         assert await of_run(sink, "flood") == {"inserted": 1, "held": 1}
-        engine = create_async_engine(migrated_settings.async_database_url)
+        engine = postgres_engine(migrated_settings)
         async with engine.begin() as connection:
             await actions.discard_held(connection, Selection(sources=("shop",)), "me", "why")
         await engine.dispose()
@@ -101,7 +101,7 @@ async def test_a_run_id_that_no_run_of_ours_can_have_spoils_no_batch(migrated_se
 async def test_a_wait_goes_on_while_its_own_records_arrive(migrated_settings: Settings) -> None:
     records, now, seen = 12, [0.0], [13]
     wanted = {("customers.raw", 0): OffsetRanges([(0, records)])}
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     looked = asyncio.Event()
 
     def progress(pending: int) -> None:

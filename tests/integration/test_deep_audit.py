@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -19,6 +18,7 @@ from sinks.elasticsearch import Documents
 from sinks.redis_invalidation import CacheEntries
 from sinks.sink import Holdings
 from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
+from stores.postgres_engine import postgres_engine
 from stores.search_index import alias_name, ensure_indices, index_name
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.integration.sink_events import publish
@@ -46,7 +46,7 @@ async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearc
 
 
 async def compared(settings: Settings, store: Documents | CacheEntries, wait: float = 0) -> StoreAudit:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         arrived = partial(caught_up, settings, engine, CUSTOMERS, store.group)
         return await audit_store(Rows(engine), store, CUSTOMERS, arrived, wait, lambda _: None)

@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from producers.source import Source
 from producers.sources import load_sources
@@ -19,6 +18,7 @@ from services.runs.lock import LockTaken, SourceLock
 from services.runs.run import NotTaken, Run, RunUnderWay, run_source
 from stores.advisory_locks import RUN_HOLDER, run_lock
 from stores.outages import Unavailable
+from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import closed_port
 from tests.integration.etl_runs import (
     ROWS,
@@ -50,7 +50,7 @@ def letters(settings: Settings) -> Source:
 
 
 async def stats_of(settings: Settings) -> Stats:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         async with engine.begin() as connection:
             return await read_stats(connection)
@@ -59,7 +59,7 @@ async def stats_of(settings: Settings) -> Stats:
 
 
 async def row_of(settings: Settings, run_id: str) -> RunRow:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     try:
         async with engine.begin() as connection:
             row = await read_run(connection, run_id)

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Producer
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.kafka.clients import producer_config
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from schemas.events import HEADER_MAPPING, HEADER_SOURCE
 from services.audits.audit import PartitionAudit, audit
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows, value
 from tests.integration.etl_runs import Command
 from tests.integration.test_api_webhooks import BLOCK, post, webhooks
@@ -79,7 +79,7 @@ def audited(settings: Settings) -> tuple[bool, int]:
     """Once nothing is in flight: is the audit clean, and how many records are held?"""
 
     async def ask() -> list[PartitionAudit]:
-        engine = create_async_engine(settings.async_database_url)
+        engine = postgres_engine(settings)
         try:
             return await audit(settings, engine)
         finally:

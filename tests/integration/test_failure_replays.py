@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from sqlalchemy import func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka import confirmed
@@ -26,6 +26,7 @@ from services.failures.selection import Selection
 from services.failures.settling import settle
 from stores.epochs import archived_partition, archived_topic, note_epochs
 from stores.failure_states import ActionRefused, CannotEdit
+from stores.postgres_engine import postgres_engine
 from stores.tables import OUTCOMES, coverage, ingest_failures, raw_csv_data, run_outcomes
 from tests.integration.placeless import every_third_placeless
 from tests.recreated_topic import recreate
@@ -42,7 +43,7 @@ RUN = ("headrace-run", b"its run has counted it")
 
 @pytest.fixture
 async def engine(pipeline_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(pipeline_settings.async_database_url)
+    engine = postgres_engine(pipeline_settings)
     yield engine
     await engine.dispose()
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.settings import Settings
@@ -14,6 +13,7 @@ from services.audits.audit import audit
 from services.failures.candidates import plan
 from services.failures.selection import Selection
 from sinks.postgres.sink import PostgresSink
+from stores.postgres_engine import postgres_engine
 from tests.integration.postgres_sink_driver import customer
 from tests.integration.sink_events import publish, running
 from tests.waiting import eventually_async
@@ -109,7 +109,7 @@ async def test_a_message_of_another_declaration_fails_its_raw_record_and_garbage
         books = await postgres.fetch("SELECT topic, partition, ranges::text, inserted, failed FROM coverage")
         assert [tuple(row) for row in books] == [(topic, 0, "{[0,4)}", 1, 3)]
 
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     rows = {(row.topic, row.partition): row for row in await audit(settings, engine)}
     await engine.dispose()
     assert rows[topic, 0].clean

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from producers.delivery import Progress
 from producers.publish import PublishReport
@@ -22,6 +21,7 @@ from services.audits.audit import PartitionAudit, audit
 from services.runs.run import NotTaken, Run, run_source
 from sinks.postgres.void_offsets import VoidOffsets
 from stores.epochs import note_epochs
+from stores.postgres_engine import postgres_engine
 from tests.integration.etl_runs import EmptySource
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.transactions import Records, aborted, committed, hung, transactional_producer, write
@@ -60,7 +60,7 @@ class Coverage:
 
     async def audit(self) -> PartitionAudit:
         """The audit of the partition."""
-        engine = create_async_engine(self.settings.async_database_url)
+        engine = postgres_engine(self.settings)
         try:
             rows = await audit(self.settings, engine)
             return next(row for row in rows if (row.topic, row.partition) == (self.topic, 0))

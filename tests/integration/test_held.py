@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
@@ -12,6 +12,7 @@ from schemas.events import HEADER_SOURCE, CleanRecord, FailedRecord, Origin
 from services.failures import actions
 from services.failures.selection import Selection
 from stores.coverage import outcome
+from stores.postgres_engine import postgres_engine
 from tests.integration.postgres_sink_driver import Driver, customer, driver, order
 
 
@@ -23,7 +24,7 @@ async def sink(migrated_settings: Settings) -> AsyncIterator[Driver]:
 
 @pytest.fixture
 async def engine(migrated_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     yield engine
     await engine.dispose()
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.answers import encode
 from api.database import read_engine, reading
@@ -19,6 +19,7 @@ from schemas.dataset import Dataset
 from schemas.fields import Date, Number, Phone, WholeNumber
 from schemas.fields.field_type import FieldType, TextColumn
 from schemas.registry import all_datasets, dataset_named
+from stores.postgres_engine import postgres_engine
 from stores.tables import dataset_table
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store
 
@@ -123,7 +124,7 @@ async def put(settings: Settings, dataset: Dataset, rows: list[dict[str, Any]]) 
     if "raw_partition" in {column.name for column in dataset_table(dataset).c}:
         await store(settings, dataset, rows)
         return
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     async with engine.begin() as connection:
         await connection.execute(
             dataset_table(dataset).insert(), [row | {"version": 1, "search_text": ""} for row in rows]
@@ -165,7 +166,7 @@ async def test_totals_of_whole_datasets_are_exact_as_rows_come_and_go(migrated_s
     await store(migrated_settings, CUSTOMERS, [customer(n) for n in range(1, 26)])
     async with api_client(migrated_settings) as client:
         assert await total(client, "/api/customers") == 25
-        engine = create_async_engine(migrated_settings.async_database_url, isolation_level="AUTOCOMMIT")
+        engine = postgres_engine(migrated_settings, isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:
             await connection.execute(text("DELETE FROM customers WHERE customer_id < 'CUST004'"))
             assert await total(client, "/api/customers?cursor=&limit=5") == 22
@@ -179,7 +180,7 @@ async def total(client: httpx.AsyncClient, path: str) -> int:
 
 async def test_a_connection_that_postgres_has_closed_is_replaced(migrated_settings: Settings) -> None:
     await store(migrated_settings, CUSTOMERS, [customer(1)])
-    engine = create_async_engine(migrated_settings.async_database_url, isolation_level="AUTOCOMMIT")
+    engine = postgres_engine(migrated_settings, isolation_level="AUTOCOMMIT")
     async with api_client(migrated_settings) as client, engine.connect() as connection:
         for _ in range(3):
             await connection.execute(

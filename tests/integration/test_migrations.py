@@ -13,10 +13,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.settings import Settings
 from stores.migrate import ForeignTables, migrate
+from stores.postgres_engine import postgres_engine
 from stores.tables import all_tables
 from tests.processes import PROJECT, environment_of
 
@@ -35,7 +35,7 @@ def test_several_processes_may_migrate_an_empty_database_at_once(settings: Setti
 
 
 async def test_the_migrated_schema_is_the_declared_one(migrated_settings: Settings) -> None:
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
         assert (await connection.execute(text("SELECT nextval('row_version')"))).scalar_one() == 1
@@ -46,7 +46,7 @@ async def test_the_schema_of_the_first_release_is_migrated_to_the_declared_one(s
     """Where this fails, a declared table has changed: write a migration (docs/datasets.md)."""
     await execute(settings, FIRST_SCHEMA.read_text())
     await asyncio.to_thread(migrate, settings)
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
@@ -112,7 +112,7 @@ async def execute(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
 async def test_a_declared_table_that_is_missing_is_created_from_its_declaration(settings: Settings) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(migrate, settings).result()
-        engine = create_async_engine(settings.async_database_url)
+        engine = postgres_engine(settings)
         async with engine.begin() as connection:
             await connection.execute(text("DROP TABLE normalized_data"))
         pool.submit(migrate, settings).result()

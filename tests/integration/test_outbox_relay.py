@@ -14,7 +14,6 @@ import structlog
 from confluent_kafka import Consumer
 from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import create_async_engine
 
 import sinks.outbox_relay
 from monitoring.lag import read_lag
@@ -30,6 +29,7 @@ from sinks.elasticsearch import Documents, ElasticsearchSink
 from sinks.outbox_relay import Outbox, OutboxRelay
 from sinks.redis_invalidation import RedisInvalidationSink
 from stores.cache import VersionedCache
+from stores.postgres_engine import postgres_engine
 from stores.search_index import alias_name, ensure_indices, index_name
 from tests.e2e.stores import rows, value
 from tests.integration.api_client import api_client
@@ -381,7 +381,7 @@ async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
 ) -> None:
     settings = pipeline_settings
     assert settings.elasticsearch_url
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     async with AsyncElasticsearch(settings.elasticsearch_url) as search:
         await ensure_indices(search, settings)
         store = Documents(search, settings)

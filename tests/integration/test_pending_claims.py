@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
@@ -17,6 +17,7 @@ from services.failures.selection import Selection
 from services.renormalizing import RawRecord
 from stores.coverage import outcome
 from stores.failure_states import ActionRefused
+from stores.postgres_engine import postgres_engine
 from tests.integration.postgres_sink_driver import Driver, batch_of, changes, customer, driver, failures
 from tests.waiting import eventually_async
 
@@ -35,7 +36,7 @@ async def other(migrated_settings: Settings) -> AsyncIterator[Driver]:
 
 @pytest.fixture
 async def engine(migrated_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     yield engine
     await engine.dispose()
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from mock_server.app import create_app
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from services.audits.audit import PartitionAudit, audit
+from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows, value
 from tests.integration.publish_servers import app_server
 from tests.processes import PROJECT, Pipeline, environment_of
@@ -82,7 +82,7 @@ def kill_in_the_middle(producer: Producer, settings: Settings, member: str, step
 
 def audited(settings: Settings) -> list[PartitionAudit]:
     async def ask() -> list[PartitionAudit]:
-        engine = create_async_engine(settings.async_database_url)
+        engine = postgres_engine(settings)
         try:
             return await audit(settings, engine)
         finally:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 from sqlalchemy import insert, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.kafka.clients import producer_config
 from runtime.kafka.lookup import RawLookup
@@ -20,6 +20,7 @@ from schemas.registry import dataset_named
 from services.reprocessing import covered_records
 from services.reprocessing.reprocess import Choice, Counts, Reading, Reprocess
 from stores.checkpoints import CheckpointTaken
+from stores.postgres_engine import postgres_engine
 from stores.tables import ingest_failures, raw_csv_data
 
 RECORDS = dataset_named("records")
@@ -29,7 +30,7 @@ SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 async def engine(pipeline_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(pipeline_settings.async_database_url)
+    engine = postgres_engine(pipeline_settings)
     yield engine
     await engine.dispose()
 

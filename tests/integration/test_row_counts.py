@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.written_rows import KeyTaken, delete_row, insert_row, update_row
 from runtime.settings import Settings
@@ -18,6 +18,7 @@ from sinks.postgres.arrivals import Arrival
 from sinks.postgres.merge import DatasetMerge, Merged
 from sinks.postgres.sink import PostgresSink
 from stores.migrate import migrate
+from stores.postgres_engine import postgres_engine
 from stores.row_counts import rows_stored
 from tests.integration.postgres_sink_driver import Driver, customer, driver, order, record
 
@@ -45,7 +46,7 @@ class GivingUp(PostgresSink):
 
 @pytest.fixture
 async def connection(migrated_settings: Settings) -> AsyncIterator[AsyncConnection]:
-    engine = create_async_engine(migrated_settings.async_database_url, isolation_level="REPEATABLE READ")
+    engine = postgres_engine(migrated_settings, isolation_level="REPEATABLE READ")
     async with engine.connect() as connection:
         yield connection
     await engine.dispose()
@@ -116,7 +117,7 @@ def one_of(chance: random.Random, partition: int, offset: int) -> CleanRecord:
 
 
 async def write_users_at_random(settings: Settings, chance: random.Random) -> None:
-    engine = create_async_engine(settings.async_database_url)
+    engine = postgres_engine(settings)
     for _ in range(100):
         email, other = (f"u{chance.randrange(10)}@example.org" for _ in range(2))
         what = chance.random()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
@@ -18,6 +18,7 @@ from services.runs.anomalies import Anomaly, examine_run
 from services.runs.history import close_run, open_run
 from services.runs.profile import MOST_RECORDS, sample
 from stores.coverage import Outcome
+from stores.postgres_engine import postgres_engine
 from stores.tables import raw_api_data, raw_csv_data, run_profiles
 from tests.integration.api_client import api_client
 
@@ -27,7 +28,7 @@ RECORDS = 200
 
 @pytest.fixture
 async def engine(migrated_settings: Settings) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(migrated_settings.async_database_url)
+    engine = postgres_engine(migrated_settings)
     yield engine
     await engine.dispose()
 

@@ -22,9 +22,9 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def instances(headrace: CommandLine) -> list[Instance]:
-    """Every process of ours but the mock server, which is no part of the pipeline."""
+    """Every process of the pipeline: neither the mock server nor the dashboard, which shows what the API says."""
     found = role_instances(StateFolder.at(headrace.home).read_record())
-    return [one for one in found if one.role.name != "mock-server"]
+    return [one for one in found if one.role.name not in ("mock-server", "dashboard")]
 
 
 def scraped(instance: Instance, accept: str = "text/plain") -> httpx.Response:

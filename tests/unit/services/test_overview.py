@@ -41,7 +41,7 @@ def system(**by_group_and_topic: dict[str, Any]) -> SystemLag:
             if name in topic.read_by:
                 said = figures(**by_group_and_topic.get(f"{name} {topic.name}", {}))
                 place: dict[str, Any] = dict.fromkeys(("partition", "begin", "held", "expired", "ahead"), 0)
-                place |= {"committed": 100, "end": 100, "held_seconds": None}
+                place |= {"committed": 100, "end": 100, "held_seconds": None, "member": None}
                 topics.append(TopicView(**said, topic=topic.name, partitions=(PartitionView(**said, **place),)))
         worst = max(topics, key=lambda one: one.waiting)
         said = figures(waiting=worst.waiting, verdict=worst.verdict, reason=worst.reason)
