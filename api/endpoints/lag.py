@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import structlog
 from confluent_kafka import KafkaException
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from api.answers import encode, json_answer
 from api.clients import OurClients, from_state
 from api.health import require
-from api.parameters import StrictRoute
+from api.parameters import MAX_TEXT, StrictRoute, without_nul
 from api.problems import ProblemAnswer
 from monitoring.history import MinuteFigures, read_figures
 from monitoring.lag import PartitionLag
@@ -48,6 +48,10 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
+
+GroupName = Annotated[
+    str, AfterValidator(without_nul), Path(max_length=MAX_TEXT, description="A group, as `GET /lag` names it.")
+]
 
 Watch = Annotated[LagWatch, from_state("lag")]
 
@@ -129,7 +133,7 @@ async def stream(watch: Watch) -> Response:
 
 
 @router.get("/lag/{group}", response_model=GroupView)
-async def lag_of_group(group: str, clients: OurClients, watch: Watch) -> Response:
+async def lag_of_group(group: GroupName, clients: OurClients, watch: Watch) -> Response:
     """One group, ours or anybody's, with its topics and partitions. The prefix of our namespace may be left out."""
     await require(clients, "kafka")
     view = await watch.view()
@@ -141,7 +145,7 @@ async def lag_of_group(group: str, clients: OurClients, watch: Watch) -> Respons
 
 @router.get("/lag/{group}/history", response_model=LagHistory)
 async def history(
-    group: str,
+    group: GroupName,
     clients: OurClients,
     watch: Watch,
     hours: Annotated[
