@@ -15,7 +15,7 @@ from dashboard.export import exports
 from dashboard.live import Live
 from runtime.instruments import exposition
 from runtime.metrics import METRICS
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
 
 STATIC = Path(__file__).parent / "static"
 
@@ -120,5 +120,4 @@ def create_app(settings: Settings, api: Api | None = None) -> FastAPI:
 
 def allowed_hosts(settings: Settings) -> list[str]:
     """Names by which browsers may ask for it: another site's name that leads to this machine is refused."""
-    named = [name.strip() for name in settings.dashboard_hosts.split(",") if name.strip()]
-    return [*LOOPBACK, *named]
+    return [*LOOPBACK, *listed(settings.dashboard_hosts)]

@@ -7,7 +7,8 @@ A cell that begins with = + - or @ is a formula there, which can send the other 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_FORMULA = "^[=+\\-@\t\r＝＋－＠]"
+_FORMULA = "^[\\s\ufeff]*[=+\\-@＝＋－＠]|^[\t\r\n]"
+"""Whatever blanks stand before it. Not a raw string: the expressions of Arrow know no escapes of Unicode."""
 _NUMBER = r"^[+-][\d\s().,/-]*$"
 """Telephone numbers above all: nothing to run."""
 

@@ -10,10 +10,10 @@ _POSTGRES = re.compile(r"(postgresql(\+[a-z0-9]+)?|postgres)://")
 _SERVER = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _REDIS_OPTION = re.compile(r"db|protocol|username|password|client_name|ssl_[a-z_]+")
 _URL = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<user>[^\s/?#'\"<>]*@)?(?P<place>[^\s?#'\"<>]*)(?P<query>[?#][^\s'\"<>]*)?",
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<user>[^\s\"<>]*@)?(?P<place>[^\s?#'\"<>]*)(?P<query>[?#][^\s'\"<>]*)?",
     re.I,
 )
-_VALUE = re.compile(r"(=)(?![0-9]{1,12}(?:[&#;:,.)]|$))[^&#;:,]*")
+_VALUE = re.compile(r"=([^&#]*)")
 _SECRETS = re.compile(r"(?<=[?&]password=)[^&]*")
 
 
@@ -79,8 +79,13 @@ def without_secrets(text: str) -> str:
 
 def _shown(found: re.Match[str]) -> str:
     user = "***@" if found["user"] else ""
-    query = _VALUE.sub(r"\1***", found["query"] or "")
+    query = _VALUE.sub(_hidden, found["query"] or "")
     return f"{found['scheme']}{user}{found['place']}{query}"
+
+
+def _hidden(found: re.Match[str]) -> str:
+    value = found[1].rstrip(";:,.)")  # the sentence around it
+    return found[0] if re.fullmatch("[0-9]{0,12}", value) else f"=***{found[1][len(value) :]}"
 
 
 def _parts(url: str) -> SplitResult | None:

@@ -87,6 +87,8 @@ def problem(given: Mapping[str, object], named: Callable[[str], str] = str) -> s
     for name in ("ca_file", "certificate_file", "key_file"):
         if not with_tls and given[name] is not None:
             return f"{named(name)} is for TLS; set {named('protocol')} to SSL or SASL_SSL"
+    if given["key_password"] is not None and given["key_file"] is None:
+        return f"{named('key_password')} is for a key: set {named('key_file')}, and {named('certificate_file')}"
     if (given["certificate_file"] is None) != (given["key_file"] is None):
         return f"{named('certificate_file')} and {named('key_file')} belong together"
     return None

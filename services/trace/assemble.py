@@ -339,7 +339,7 @@ def _notes(found: Findings, events: list[TraceEvent]) -> Iterator[str]:
     else:
         for one in found.kafka.searched:
             if one.stopped:
-                yield f"{one.topic}/{one.partition} was searched back to offset {one.first} only: {one.stopped}"
+                yield f"not all of {one.topic}/{one.partition} was searched: {one.stopped}"
         gone = [event for event in events if event.raw_topic and _is_gone(event, found.kafka)]
         for place in dict.fromkeys((event.raw_topic, event.raw_partition, event.raw_offset) for event in gone):
             yield f"the raw record {place[0]}/{place[1]} @ {place[2]} is gone from its topic: retention has taken it"

@@ -60,6 +60,7 @@ def test_both_libraries_are_told_the_same(tmp_path: Path) -> None:
     ({"KAFKA_SSL_CA_FILE": "ca.pem"}, "KAFKA_SSL_CA_FILE is for TLS; set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"),
     ({"KAFKA_SECURITY_PROTOCOL": "ssl", "KAFKA_SSL_KEY_FILE": "ca.pem"},
      "KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE belong together"),
+    ({"KAFKA_SSL_KEY_PASSWORD": "pass-word"}, "KAFKA_SSL_KEY_PASSWORD is for a key: set KAFKA_SSL_KEY_FILE"),
     ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL='TLS'"),
     ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_FILE": "gone.pem"}, "KAFKA_SSL_CA_FILE='gone.pem'"),
 ])  # fmt: skip
