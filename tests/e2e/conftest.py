@@ -1,5 +1,6 @@
 """A whole pipeline per file: every process of ours, on real servers, in a namespace of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,15 +14,17 @@ Headrace = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _processes_are_not_measured() -> Iterator[None]:
-    """Coverage in each of the hundreds of processes of these tests costs a third of its start.
+def measuring() -> Iterator[dict[str, str]]:
+    """Processes are not measured: coverage in each of the hundreds of these tests costs a third of its start.
 
     What they run is run by processes of other suites too, and those are measured: without these fewer than two lines in
-    a hundred are left out.
+    a hundred are left out. It gives the variable that has a process measured, for those that nobody else runs.
     """
+    name = "COVERAGE_PROCESS_CONFIG"
+    found = {name: os.environ[name]} if name in os.environ else {}
     with pytest.MonkeyPatch.context() as variables:
-        variables.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-        yield
+        variables.delenv(name, raising=False)
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,6 @@ def headrace(pipeline: Pipeline) -> Headrace:
     """Runs a `headrace` command against the pipeline, as a user would."""
 
     def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        import os
-
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             cwd=PROJECT,

@@ -29,10 +29,14 @@ MOST_BYTES = 150_000
 
 
 @pytest.fixture(scope="module")
-def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+def pipeline(
+    shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory, measuring: dict[str, str]
+) -> Iterator[Pipeline]:
     """Everything with the dashboard, with customers from their source, a hostile record, and one that was rejected."""
     roles = ("mock-server", *WORKERS, "api", "dashboard")
-    with Pipeline(shared_pipeline_settings, tmp_path_factory.mktemp("pipeline"), roles) as running:
+    all_of_it = Pipeline(shared_pipeline_settings, tmp_path_factory.mktemp("pipeline"), roles)
+    all_of_it["dashboard"].environment |= measuring
+    with all_of_it as running:
         with httpx.Client(base_url=running["api"].url, timeout=120, trust_env=False) as api:
             api.post("/api/ingest").raise_for_status()
             produce(api, customer("HOSTILE", first_name=HOSTILE))

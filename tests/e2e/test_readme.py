@@ -97,9 +97,15 @@ def has_shape(printed: Any, shown: Any) -> bool:
     return not isinstance(printed, dict | list)
 
 
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NUMBER = re.compile(r"[0-9][0-9.,]*")
+DURATION = re.compile(r"\bN (ms|s|min|h|d)\b")
+
+
 def words(line: str) -> str:
-    """A line without what differs from run to run: times, counts, column widths."""
-    return " ".join(re.sub(r"-{2,}", "-", re.sub(r"[0-9][0-9.,]*", "N", line)).split())
+    """A line without what differs from run to run: ids, times, counts, column widths."""
+    line = NUMBER.sub("N", RUN_ID.sub("N", line))
+    return " ".join(re.sub(r"-{2,}", "-", DURATION.sub("N s", line)).split())
 
 
 def says(printed: str, shown: str) -> bool:

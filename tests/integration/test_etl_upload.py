@@ -91,7 +91,7 @@ def test_a_missing_bucket_is_named(raw: Path, bucket: TestBucket) -> None:
 
 def test_a_format_that_does_not_exist_is_named(raw: Path, bucket: TestBucket) -> None:
     done = etl(str(raw), "--bucket", bucket.name, "--format", "csv,xls", environment=bucket.environment, expect=1)
-    assert done.stderr == "Error: there is no format 'xls'; known are csv, parquet\n"
+    assert done.stderr == "Error: there is no format 'xls'; known are csv, csv-as-stored, parquet\n"
     assert bucket.objects() == []
 
 

@@ -133,7 +133,7 @@ def test_a_dataset_without_rows_is_a_file_with_a_header(migrated_settings: Setti
     ("arguments", "told"),
     [
         (("nope", "--to", "x"), "there is no dataset 'nope'; known are: customers, "),
-        (("orders", "--to", "x", "--format", "xls"), "there is no format 'xls'; known are csv, parquet"),
+        (("orders", "--to", "x", "--format", "xls"), "there is no format 'xls'; known are csv, csv-as-stored, parquet"),
         (("orders", "--to", "ftp://x"), "expected a folder, or a URL that begins with s3://"),
         (("orders", "--to", "x", "--name", "a/b"), "expected a file's name without its folder"),
     ],
