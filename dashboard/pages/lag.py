@@ -11,6 +11,7 @@ from starlette.requests import Request
 from dashboard.charts import lines
 from dashboard.elements import tag, text
 from dashboard.flow import VERDICTS
+from dashboard.links import lag_command
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, figure, notice, panel, table
 from dashboard.shell import page
@@ -49,7 +50,7 @@ def install(live: Live) -> None:
                             "a", words, "button quiet", href=f"{path}?{urlencode({'hours': value})}", aria_current=here
                         )
                 await shown.show(f"{path}/history?{urlencode({'hours': hours})}", _history, every=20.0, tall=True)
-            command_line(f"headrace lag {group} --watch")
+            command_line(lag_command(group))
 
 
 def verdict_badge(verdict: str | None) -> None:

@@ -1,6 +1,5 @@
 """`/topics`: every topic, and `/topics/{topic}`: its messages, and one record to try the pipeline with."""
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,7 +12,7 @@ from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
 from dashboard.elements import tag, text
 from dashboard.filters import filters, words
-from dashboard.links import trace_path
+from dashboard.links import peek_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, notice, pairs, panel, table, told_problem
 from dashboard.shell import Page, page
@@ -55,8 +54,7 @@ def install(live: Live) -> None:
                 words("from", "From", wanted, "-10, an offset, 30m, or a time")
                 words("limit", "At most", wanted, "10")
             await shown.show(f"{path}/messages?{urlencode(wanted)}", _messages, every=5.0, tall=True)
-            options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in wanted.items())
-            command_line(f"headrace topics peek {topic} {options}".strip())
+            command_line(peek_command(topic, wanted))
 
 
 def _topics(answer: Mapping[str, Any]) -> None:
