@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from dashboard.shell import PLACES
 from runtime.settings import Settings
 from tests.browser import chromium
 from tests.processes import WORKERS, Pipeline
@@ -278,10 +279,11 @@ def test_it_is_used_by_keyboard(tab: Tab) -> None:
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_hidden()
-    page.keyboard.press("g")
-    page.keyboard.press("f")
-    page.wait_for_url("**/failures")
-    expect(page.locator(".pulse.live")).to_be_visible(timeout=SEEN_MS)
+    for place in (*PLACES[1:], PLACES[0], PLACES[2]):
+        page.keyboard.press("g")
+        page.keyboard.press(place.key)
+        page.wait_for_url(f"{tab.url}{place.path}")
+        expect(page.locator(".pulse.live")).to_be_visible(timeout=SEEN_MS)
     expect(page.locator("[data-row]").first).to_be_visible(timeout=SEEN_MS)
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.dataset.row") == ""
