@@ -13,7 +13,7 @@ from dashboard.highlights import pieces
 from dashboard.links import record_path
 from dashboard.live import Live
 from dashboard.parts import cell, empty, exports, notice, panel, table
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ago, moment, number
 from dashboard.words import shown as value_shown
 
@@ -29,7 +29,7 @@ LONGEST = 240
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/data")
+    @ui.page("/data", response_timeout=RESPONSE_SECONDS)
     async def data(request: Request) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         cursor, number_of_page = request.query_params.get("cursor", ""), request.query_params.get("page", "1")

@@ -14,7 +14,7 @@ from dashboard.links import record_path, trace_path
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, notice, pairs, panel, table, told_problem
 from dashboard.payloads import LONGEST, changes, edit_command, payload_as_text, pretty, views
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment
 
 CRUMBS = (("/failures", "Dead letters"),)
@@ -37,7 +37,7 @@ MEANS = {
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/failures/{failure_id}")
+    @ui.page("/failures/{failure_id}", response_timeout=RESPONSE_SECONDS)
     async def failure(request: Request, failure_id: int) -> None:
         with page(live, request, "/failures", f"Dead letter {failure_id}", crumbs=CRUMBS) as (shown, _):
             path = f"/failures/{failure_id}"

@@ -14,7 +14,7 @@ from dashboard.elements import tag, text
 from dashboard.filters import choice, filters, words
 from dashboard.live import Live
 from dashboard.parts import badge, cell, empty, exports, panel, table
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ago, counted, moment, number
 
 STATES = (
@@ -33,7 +33,7 @@ ITEMS = 50
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/failures")
+    @ui.page("/failures", response_timeout=RESPONSE_SECONDS)
     async def failures(request: Request) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         before = request.query_params.get("before", "")

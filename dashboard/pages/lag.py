@@ -14,7 +14,7 @@ from dashboard.flow import VERDICTS
 from dashboard.links import lag_command
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, figure, notice, panel, table
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, counted, number, rate, seconds
 
 SPANS = (("1", "1 hour"), ("6", "6 hours"), ("24", "24 hours"))
@@ -25,7 +25,7 @@ NEVER = "not catching up"
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/lag")
+    @ui.page("/lag", response_timeout=RESPONSE_SECONDS)
     async def lag(request: Request) -> None:
         lead = (
             "By committed offsets, as the broker has them: how many records wait, how old the oldest is, and when it "
@@ -36,7 +36,7 @@ def install(live: Live) -> None:
                 exports("/export/lag")
             await shown.show("/lag", _system, tall=True)
 
-    @ui.page("/lag/{group}")
+    @ui.page("/lag/{group}", response_timeout=RESPONSE_SECONDS)
     async def group(request: Request, group: str) -> None:
         hours = request.query_params.get("hours", "1")
         with page(live, request, "/lag", group, crumbs=(("/lag", "Lag"),)) as (shown, _):

@@ -11,7 +11,7 @@ from dashboard.elements import tag, text
 from dashboard.links import api_command, api_record_path, dataset_path, failures_path, trace_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import command_line, notice, panel, told_problem
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, ago, moment
 from dashboard.words import shown as value_shown
 
@@ -21,7 +21,7 @@ TIMES = ("created_at", "updated_at")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/data/{dataset}/{key:path}")
+    @ui.page("/data/{dataset}/{key:path}", response_timeout=RESPONSE_SECONDS)
     async def record(request: Request, dataset: str, key: str) -> None:
         crumbs = (("/data", "Data"), (dataset_path(dataset), dataset))
         with page(live, request, "/data", key, crumbs=crumbs) as (shown, tools):

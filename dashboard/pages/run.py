@@ -14,14 +14,14 @@ from dashboard.live import Live
 from dashboard.outcomes import legend, outcome_bar
 from dashboard.pages.runs import duration, rejected_path, stored_path
 from dashboard.parts import badge, cell, command_line, empty, figure, notice, pairs, panel, table
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, ago, moment, number
 
 
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/runs/{run_id}")
+    @ui.page("/runs/{run_id}", response_timeout=RESPONSE_SECONDS)
     async def run(request: Request, run_id: str) -> None:
         with page(live, request, "/runs", f"Run {run_id[:8]}", crumbs=(("/runs", "Runs"),)) as (shown, _):
             path = f"/runs/{quote(run_id, safe='')}"

@@ -17,7 +17,7 @@ from dashboard.links import failures_path
 from dashboard.live import Live
 from dashboard.outcomes import legend, outcome_bar
 from dashboard.parts import badge, cell, command_line, empty, exports, figure, notice, panel, table, told_problem
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, counted, moment, number, parsed, seconds
 
 PAGE_SIZE = 50
@@ -28,7 +28,7 @@ FILTERS = ("source", "status")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/runs")
+    @ui.page("/runs", response_timeout=RESPONSE_SECONDS)
     async def runs(request: Request) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         number_of_page = request.query_params.get("page", "1")

@@ -15,7 +15,7 @@ from dashboard.filters import filters, words
 from dashboard.links import peek_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, notice, pairs, panel, table, told_problem
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment, number, seconds
 
 FILTERS = ("key", "partition", "from", "limit")
@@ -24,7 +24,7 @@ FILTERS = ("key", "partition", "from", "limit")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/topics")
+    @ui.page("/topics", response_timeout=RESPONSE_SECONDS)
     async def topics(request: Request) -> None:
         lead = "The pipeline's topics, as they are declared and as the broker has them."
         with page(live, request, "/topics", "Topics", lead) as (shown, tools):
@@ -33,7 +33,7 @@ def install(live: Live) -> None:
             await shown.show("/topics", _topics, tall=True)
             command_line("headrace topics")
 
-    @ui.page("/topics/{topic}")
+    @ui.page("/topics/{topic}", response_timeout=RESPONSE_SECONDS)
     async def topic(request: Request, topic: str) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         path = f"/topics/{quote(topic, safe='')}"

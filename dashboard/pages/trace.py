@@ -13,7 +13,7 @@ from dashboard.filters import choice, filters, words
 from dashboard.links import dataset_path, failures_path, record_path, trace_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import Tone, badge, cell, command_line, empty, notice, panel, table
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment, number
 
 OUTCOMES: dict[str, Tone] = {
@@ -30,7 +30,7 @@ NAMES = {"raw": "raw topic", "postgres": "Postgres sink", "failure": "dead lette
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/trace")
+    @ui.page("/trace", response_timeout=RESPONSE_SECONDS)
     async def ask(request: Request) -> RedirectResponse | None:
         dataset, key = request.query_params.get("dataset", ""), request.query_params.get("key", "")
         if dataset and key:
@@ -46,7 +46,7 @@ def install(live: Live) -> None:
                 )
         return None
 
-    @ui.page("/trace/{dataset}/{key:path}")
+    @ui.page("/trace/{dataset}/{key:path}", response_timeout=RESPONSE_SECONDS)
     async def trace(request: Request, dataset: str, key: str) -> None:
         crumbs = (("/trace", "Trace"), (dataset_path(dataset), dataset))
         with page(live, request, "/trace", key, crumbs=crumbs) as (shown, tools):
