@@ -84,8 +84,8 @@ def _rows(answer: Mapping[str, Any], described: Mapping[str, Any], wanted: Mappi
         columns = [column for column in rows[0] if column not in KEPT_ASIDE]
         with table(name.capitalize(), (*columns, "last change")):
             for row in rows:
-                with tag("tr"):
-                    key = key_of(row, described["key"])
+                key = key_of(row, described["key"])
+                with tag("tr", data_id=key):
                     for place, column in enumerate(columns):
                         value = value_shown(row[column])
                         cut = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
@@ -121,7 +121,7 @@ def _hits(answer: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
             return
         with table("Found", ("Record", "Dataset", "Where it matches")):
             for hit in answer["data"]:
-                with tag("tr"):
+                with tag("tr", data_id=f"{hit['dataset']} {hit['key']}"):
                     cell(hit["key"], "break", href=record_path(hit["dataset"], hit["key"]), row=True)
                     cell(hit["dataset"], "nowrap")
                     with tag("td", "words"):

@@ -108,7 +108,7 @@ def _groups(groups: list[dict[str, Any]], wanted: Mapping[str, str], samples: Sa
         with table("Dead letters by reason", ("Reason", "Dataset", "Stage", "Count#", "First", "Last", "A sample")):
             for place, group in enumerate(groups):
                 query = urlencode({**wanted, "reason": group["reason"], "dataset": group["dataset"]})
-                with tag("tr"):
+                with tag("tr", data_id=f"{group['reason']} {group['dataset']} {group['stage']}"):
                     cell(group["reason"], "nowrap", href=f"/failures?{query}", row=True)
                     cell(group["dataset"])
                     cell(group["stage"])
@@ -135,7 +135,7 @@ def _items(shown: Page, answer: dict[str, Any], wanted: Mapping[str, str], befor
             "Dead letters", ("Id#", "Key", "Dataset", "Source", "Reason", "Message", "State", "When", "Raw record")
         ):
             for one in rows:
-                with tag("tr"):
+                with tag("tr", data_id=one["id"]):
                     cell(one["id"], "n", href=f"/failures/{one['id']}", row=True)
                     cell(one["key"] or "no key", "break")
                     cell(one["dataset"])

@@ -124,7 +124,7 @@ def _system(answer: Mapping[str, Any]) -> None:
 
 def _topic_row(group: Mapping[str, Any], topic: Mapping[str, Any], partitions: Sequence[Mapping[str, Any]]) -> None:
     ours = group["state"].lower() if group["ours"] else f"not ours, {group['state'].lower()}"
-    with tag("tr"):
+    with tag("tr", data_id=f"{group['group']} {topic['topic']}"):
         cell(group["group"], "nowrap", href=f"/lag/{quote(group['group'], safe='')}", sub=ours, row=True)
         cell(topic["topic"], "nowrap")
         with tag("td"):

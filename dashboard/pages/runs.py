@@ -73,7 +73,7 @@ def _stats(stats: Mapping[str, Any]) -> None:
         )
         with table("Sources", columns):
             for name, source in stats["sources"].items():
-                with tag("tr"):
+                with tag("tr", data_id=name):
                     cell(name, href=f"/runs?{urlencode({'source': name})}", row=True)
                     cell(number(source["run_count"]), "n")
                     cell(number(source["total_records_processed"]), "n")
@@ -138,7 +138,7 @@ def _runs(answer: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
 def _row(run: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
     outcomes = run["outcomes"] or {}
     path = f"/runs/{run['run_id']}"
-    with tag("tr"):
+    with tag("tr", data_id=run["run_id"]):
         cell(ago(run["started_at"]), "nowrap", href=path, sub=moment(run["started_at"]), row=True)
         cell(run["source"], "nowrap", sub=run["dataset"])
         with tag("td"):

@@ -62,7 +62,7 @@ def _topics(answer: Mapping[str, Any]) -> None:
         "Topics", ("Topic", "What it carries", "Partitions#", "Written#", "Kept#", "For", "Written by", "Read by")
     ):  # fmt: skip
         for one in answer["data"]:
-            with tag("tr"):
+            with tag("tr", data_id=one["name"]):
                 cell(one["name"], "nowrap", href=f"/topics/{quote(one['name'], safe='')}", row=True)
                 cell(one["carries"], "words")
                 cell(number(one["partitions"]) if one["partitions"] else "not there yet", "n")
@@ -86,7 +86,7 @@ def _messages(answer: Mapping[str, Any]) -> None:
             return
         with table("Messages", ("When", "Key", "Place", "Value", "Headers")):
             for one in messages:
-                with tag("tr"):
+                with tag("tr", data_id=f"{one['partition']}/{one['offset']}"):
                     cell(ago(one["timestamp"]), "nowrap", sub=moment(one["timestamp"]))
                     _key(answer["topic"], one["key"])
                     cell(f"partition {one['partition']}", "nowrap", sub=f"offset {one['offset']:,}")
