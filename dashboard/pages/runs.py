@@ -11,7 +11,7 @@ from dashboard.api_client import ApiProblem
 from dashboard.bands import band
 from dashboard.charts import timeline
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
 from dashboard.filters import choice, filters, words
 from dashboard.links import failures_path
 from dashboard.live import Live
@@ -275,24 +275,31 @@ def _ingest(shown: Page) -> None:
         go_on = text("button", "Ingest", "button main", type="button")
 
     async def ingest() -> None:
-        go_on.props["disabled"] = ""
-        with told:
-            text("p", "Reading…", "soft", role="status")
-        try:
-            answer = await shown.api.act("POST", "/api/ingest", shown.who)
-        except ApiProblem as problem:
+        with working(go_on) as free:
+            if not free:
+                return
             told.clear()
             with told:
-                told_problem(problem)
-            return
+                text("p", "Reading…", "soft", role="status")
+            try:
+                answer = await shown.api.act("POST", "/api/ingest", shown.who)
+            except ApiProblem as problem:
+                told.clear()
+                with told:
+                    told_problem(problem)
+                return
         told.clear()
         with told:
-            done = (
-                f"{number(answer['stored'])} stored, {number(answer['failed'])} rejected"
-                if answer["stored"] is not None
-                else "it goes on"
-            )
-            notice(f"{counted(answer['records_processed'] or 0, 'record')} read", done, tone="ok")
+            notice(*ingested(answer), tone="ok")
             text("a", "The run", href=f"/runs/{answer['run_id']}")
 
     go_on.on("click", ingest, [])
+
+
+def ingested(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """The result of an ingestion, and more of it. Pure."""
+    count = answer["records_processed"]
+    read = "" if count is None else f"{counted(count, 'record')} read"
+    if answer["stored"] is None:
+        return "The run goes on", read
+    return read, f"{number(answer['stored'])} stored, {number(answer['failed'])} rejected"

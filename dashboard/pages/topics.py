@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
 from dashboard.filters import filters, words
 from dashboard.links import peek_command, trace_path
 from dashboard.live import Live
@@ -143,6 +143,11 @@ def _produce(shown: Page, described: Mapping[str, Any]) -> None:
         area.on(event, lambda one: state.update(text=str(one.args)), js_handler="(e) => emit(e.target.value)")
 
     async def produce() -> None:
+        with working(send) as free:
+            if free:
+                await put()
+
+    async def put() -> None:
         told.clear()
         with told:
             try:
