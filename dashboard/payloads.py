@@ -94,6 +94,16 @@ def changes(before: str, after: str) -> list[tuple[str, str | None, str | None]]
     ]
 
 
+def to_send(one: Mapping[str, Any]) -> str:
+    """The text that a retry sends: the edit that was kept, else what came. Pure."""
+    return payload_as_text(one["edited_payload"] or one["payload"])
+
+
+def differs(one: Mapping[str, Any], written: str) -> bool:
+    """True if a retry of the record, as the API has it now, would send another than is written here. Pure."""
+    return bool(changes(pretty(to_send(one)), pretty(written)))
+
+
 def edit_command(failure_id: int, before: str, after: str) -> str:
     """The command line that makes the same edit: `--set` for members that are text, else a file."""
     found = changes(before, after)
