@@ -41,6 +41,11 @@ def pretty(content: str) -> str:
         return content
 
 
+def as_json(value: Any) -> str:
+    """An answer of the API, or a part of it, as compact JSON; numbers keep all their digits and stay numbers."""
+    return _encode(value).decode()
+
+
 def members_of(content: str) -> dict[str, str]:
     """The members of a JSON object, each as it is written; none of anything else."""
     try:
@@ -118,5 +123,7 @@ def edit_command(failure_id: int, before: str, after: str) -> str:
         )
     return f"headrace failures edit {failure_id} --file corrected.json"
 
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
