@@ -47,7 +47,7 @@ def install(live: Live) -> None:
             await shown.show(path, _summary)
             await shown.show_all({path: EVERY_SECONDS, DATASETS: 60.0}, partial(_beside, path))
             await shown.show_once(path, partial(_editor, shown), quiet=True)
-            await shown.show(path, _history)
+            await shown.show_all({path: EVERY_SECONDS}, partial(_done, path))
 
 
 def _beside(path: str, answers: Mapping[str, Answer]) -> None:
@@ -55,8 +55,13 @@ def _beside(path: str, answers: Mapping[str, Answer]) -> None:
     if not one:
         return  # the summary says why
     described = (answers[DATASETS].data or {}).get("data", ())
-    expects = next((known.get("expects", {}) for known in described if known["name"] == one["dataset"]), {})
-    _sides(one, expects)
+    expects = [known.get("expects", {}) for known in described if known["name"] == one["dataset"]]
+    _sides(one, expects[0] if expects else {})
+
+
+def _done(path: str, answers: Mapping[str, Answer]) -> None:
+    if one := answers[path].data:
+        _history(one)
 
 
 def _summary(one: dict[str, Any]) -> None:
