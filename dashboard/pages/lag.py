@@ -21,6 +21,9 @@ SPANS = (("1", "1 hour"), ("6", "6 hours"), ("24", "24 hours"))
 
 NEVER = "not catching up"
 
+AGES = {"record": "by its timestamp", "interpolated": "estimated", "none": "its age is not known"}
+"""In words, by what the age of the oldest record is known."""
+
 
 def install(live: Live) -> None:
     """Give the page its URL."""
@@ -71,11 +74,12 @@ def age(figures: Mapping[str, Any]) -> str:
 
 
 def drain(figures: Mapping[str, Any]) -> str:
-    """The time until nothing waits."""
+    """The time until nothing waits; NEVER where it does not get less, ABSENT where rates are not known yet."""
     if not figures.get("waiting"):
         return ABSENT
     left = figures.get("drain_seconds")
-    return NEVER if left is None and figures.get("rate_out") is not None else seconds(left)
+    known = figures.get("rate_in") is not None and figures.get("rate_out") is not None
+    return NEVER if left is None and known else seconds(left)
 
 
 def _system(answer: Mapping[str, Any]) -> None:
@@ -101,9 +105,8 @@ def _system(answer: Mapping[str, Any]) -> None:
             "in all groups of the pipeline",
             tone=tone if answer["waiting"] else "",
         )
-        figure(
-            "Oldest of them", age(answer), f"by its {answer['seconds_by']}" if answer["waiting"] else "nothing waits"
-        )
+        by = AGES.get(answer["seconds_by"], ABSENT) if answer["waiting"] else "nothing waits"
+        figure("Oldest of them", age(answer), by)
         figure("In", rate(answer["rate_in"]), "written")
         figure("Out", rate(answer["rate_out"]), "committed")
         figure("Done in", drain(answer) if answer["waiting"] else "now", "by the slowest partition")
