@@ -383,3 +383,16 @@ def test_the_api_sends_browsers_to_the_dashboard_and_programs_the_list(api: http
 def test_a_name_that_is_not_loopback_is_refused(pipeline: Pipeline) -> None:
     answer = httpx.get(pipeline["dashboard"].url, headers={"Host": "evil.example"}, timeout=10, trust_env=False)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/failures?key=N", "/export/data-customers.csv", "/_nicegui_ws/socket.io/?EIO=4"])
+def test_pages_of_other_sites_get_nothing(path: str, pipeline: Pipeline) -> None:
+    """Pictures and the like, and websockets: a handshake is refused before there is one."""
+    as_picture = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    as_socket = {
+        "Origin": "https://evil.example", "Connection": "Upgrade", "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }  # fmt: skip
+    for headers in (as_picture, as_socket):
+        with httpx.Client(base_url=pipeline["dashboard"].url, timeout=10, trust_env=False) as browser:
+            assert browser.get(path, headers=headers).status_code == 403
