@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.middleware import OWN_BOUNDS, QUIET_PATHS, problem_answer
+from runtime.foreign_origins import is_foreign
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -76,15 +77,6 @@ def is_ours(host: str, known: Collection[str]) -> bool:
     except ValueError:
         return ":" in name
     return True
-
-
-def is_foreign(host: str, origin: str | None, site: str | None) -> bool:
-    """True if a browser says that a page of another origin has made it send this. Others than browsers say nothing."""
-    if site in {"same-origin", "none"}:
-        return False
-    if site is not None:
-        return True
-    return origin is not None and origin.partition("://")[2].lower() != host.lower()
 
 
 def is_json(content_type: str) -> bool:

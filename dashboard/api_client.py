@@ -15,6 +15,9 @@ TIMEOUT_SECONDS = 20.0
 
 CONNECT_SECONDS = 2.0
 
+ACT_SECONDS = 75.0
+"""An action may wait for its outcome: POST /api/ingest does, for INGEST_TIMEOUT_SECONDS, 60 by default."""
+
 
 class ApiProblem(Exception):
     """The API does not answer, or refuses. `status` is its HTTP status, 0 where there was no answer."""
@@ -50,17 +53,22 @@ class Api:
         return await self._ask("GET", path, params=given or None)
 
     async def act(self, method: str, path: str, who: str, body: Any = None) -> Any:
-        """Let the API do something in somebody's name, and note it in the log. Raises ApiProblem.
+        """Let the API do something in somebody's name, and note it in the log, dry runs as such. Raises ApiProblem.
 
         The request's id begins with `dashboard:` and who it was: the API keeps it with what was done.
         """
         headers = {"X-Request-ID": f"dashboard:{who}:{os.urandom(4).hex()}"}
+        about: dict[str, Any] = {"who": who, "method": method, "path": path, "request_id": headers["X-Request-ID"]}
+        if isinstance(body, dict) and body.get("dry_run"):
+            about["dry_run"] = True
         try:
-            answer = await self._ask(method, path, json=body, headers=headers)
+            timeout = httpx.Timeout(ACT_SECONDS, connect=CONNECT_SECONDS)
+            answer = await self._ask(method, path, json=body, headers=headers, timeout=timeout)
         except ApiProblem as problem:
-            log.warning("action_refused", who=who, method=method, path=path, status=problem.status)
+            # Without an answer it may be done all the same.
+            log.warning("action_unanswered" if problem.silent else "action_refused", **about, status=problem.status)
             raise
-        log.info("action", who=who, method=method, path=path, request_id=headers["X-Request-ID"])
+        log.info("action", **about)
         return answer
 
     async def close(self) -> None:
@@ -75,8 +83,10 @@ class Api:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiProblem("The API does not answer", f"{self.url}: {error or type(error).__name__}") from error
         body = _decoded(answer)
-        # Health is told with a 503 too: that is an answer, and a page shows it.
-        if answer.is_success or (isinstance(body, dict) and "components" in body):
+        if answer.is_success and answer.content and body is None:
+            detail = f"{self.url}{path} answers, but not in JSON: is API_URL the address of the API?"
+            raise ApiProblem("No answer of the API", detail, answer.status_code)
+        if answer.is_success:
             return body
         told = body if isinstance(body, dict) else {}
         title = str(told.get("title") or f"The API answers {answer.status_code}")
@@ -87,5 +97,5 @@ class Api:
 def _decoded(answer: httpx.Response) -> Any:
     try:
         return json.loads(answer.content, parse_float=Decimal) if answer.content else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

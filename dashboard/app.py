@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.api_client import Api
 from dashboard.export import exports
+from dashboard.foreign_pages import ForeignPages
 from dashboard.live import Live
 from runtime.instruments import exposition
 from runtime.metrics import METRICS
@@ -27,7 +28,7 @@ POLICY = "; ".join((
     "style-src 'self' 'unsafe-inline'",
     "img-src 'self' data:",
     "font-src 'self' data:",
-    "connect-src 'self' ws: wss:",
+    "connect-src 'self'",
     "object-src 'none'",
     "base-uri 'none'",
     "form-action 'self'",
@@ -81,6 +82,7 @@ def create_app(settings: Settings, api: Api | None = None) -> FastAPI:
 
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(settings)),
+        Middleware(ForeignPages, hosts=named_hosts(settings)),
         Middleware(OwnHeaders),
     ]
     app = FastAPI(lifespan=lifespan, middleware=middleware, docs_url=None, redoc_url=None, openapi_url=None)
@@ -120,4 +122,9 @@ def create_app(settings: Settings, api: Api | None = None) -> FastAPI:
 
 def allowed_hosts(settings: Settings) -> list[str]:
     """Names by which browsers may ask for it: another site's name that leads to this machine is refused."""
-    return [*LOOPBACK, *listed(settings.dashboard_hosts)]
+    return [*LOOPBACK, *named_hosts(settings)]
+
+
+def named_hosts(settings: Settings) -> list[str]:
+    """Names that the settings give it, such as that of a proxy with a login. Pure."""
+    return listed(settings.dashboard_hosts)

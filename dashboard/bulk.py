@@ -7,7 +7,8 @@ from typing import Any
 
 from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
+from dashboard.links import failures_path
 from dashboard.parts import badge, cell, command_line, notice, table, told_problem
 from dashboard.shell import Page
 from dashboard.words import counted, number
@@ -20,6 +21,9 @@ MEANS = {
 }
 
 OPTIONS = {"reason": "reasons", "dataset": "datasets", "source": "sources", "key": "keys"}
+
+SENDABLE = (None, "", "open", "all")
+"""States of a list of which the open ones can be sent: of any other list, the job would send none that it shows."""
 
 ENDED = ("done", "failed", "cancelled", "interrupted")
 
@@ -56,7 +60,12 @@ def bulk_dialog(shown: Page, wanted: Mapping[str, str]) -> Callable[[], Awaitabl
                     command=retry_command(wanted).replace("retry", "release", 1),
                 )
                 return
-            named = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            if wanted.get("state") not in SENDABLE:
+                state = wanted["state"].replace("_", " ")
+                notice("Only open ones are sent again", f"None of this list is: their state is {state}.", tone="warn")
+                text("a", "The open ones", href=failures_path(**{**wanted, "state": "open"}))
+                return
+            named = ", ".join(f"{name} {value}" for name, value in wanted.items() if name != "state")
             text("p", f"Dead letters with {named}.", "break")
             told = tag("div", "stack")
         await _plan(shown, chosen, wanted, told, sheet.foot)
@@ -84,7 +93,6 @@ async def _plan(shown: Page, chosen: dict[str, Any], wanted: Mapping[str, str], 
             button = text("button", f"Send {counted(plan['sent'], 'record')} again", "button main", type="button")
 
             async def send() -> None:
-                button.props["disabled"] = ""
                 await _send(shown, chosen, told, button)
 
             button.on("click", send, [])
@@ -107,13 +115,16 @@ def _plan_table(plan: dict[str, Any]) -> None:
 
 
 async def _send(shown: Page, chosen: dict[str, Any], told: Any, button: Any) -> None:
-    try:
-        job = await shown.api.act("POST", "/failures/retry", shown.who, chosen)
-    except ApiProblem as problem:
-        with told:
-            told_problem(problem)
-        return
-    button.delete()
+    with working(button) as free:
+        if not free:
+            return
+        try:
+            job = await shown.api.act("POST", "/failures/retry", shown.who, chosen)
+        except ApiProblem as problem:
+            with told:
+                told_problem(problem)
+            return
+        button.delete()
     told.clear()
     with told:
         await watch_job(shown, job["id"])

@@ -1,5 +1,7 @@
 """HTML elements by their names. Text is always text: nothing that comes from the API is ever rendered as HTML."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nicegui.element import Element
@@ -18,6 +20,22 @@ def text(name: str, content: object, classes: str = "", /, **attributes: Any) ->
     element = TextElement(tag=name, text=str(content))
     _give(element, classes, attributes)
     return element
+
+
+@contextmanager
+def working(*buttons: Element) -> Iterator[bool]:
+    """Nobody can press the buttons inside. Gives False if one is pressed already: a double click does it once."""
+    if any("disabled" in one.props for one in buttons):
+        yield False
+        return
+    for one in buttons:
+        one.props["disabled"] = ""
+    try:
+        yield True
+    finally:
+        for one in buttons:
+            if not one.is_deleted:
+                del one.props["disabled"]
 
 
 def _give(element: Element, classes: str, attributes: dict[str, Any]) -> None:

@@ -2,15 +2,14 @@
 
 import csv
 import io
-import json
 from collections.abc import AsyncIterator, Mapping
-from decimal import Decimal
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from dashboard.api_client import Api, ApiProblem
+from dashboard.payloads import as_json
 
 PAGE = 100
 """Rows that are asked for at once."""
@@ -18,16 +17,19 @@ PAGE = 100
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes text that begins so for a formula: in a CSV file an apostrophe goes before it."""
 
+MOST_MATCHES = 10_000
+"""Matches that the API shows of a search: a file of one has no more."""
+
 LISTS = {
-    "failures": "/failures",
     "failure-items": "/failures/items",
     "runs": "/runs",
     "drift": "/schema-drift",
     "lag": "/lag",
+    "records-of": "/data",
     "search": "/search",
     "topics": "/topics",
 }
-"""Lists that can be exported, with where they come from. Datasets are `data-NAME`, a topic's messages `topic-NAME`."""
+"""Lists that can be exported, with where they come from; datasets are `data-NAME`. `records-of` takes a source."""
 
 
 def exports(api: Api) -> APIRouter:
@@ -63,7 +65,7 @@ def _path(name: str) -> str | None:
 async def rows(api: Api, path: str, filters: Mapping[str, str]) -> AsyncIterator[list[dict[str, Any]]]:
     """The list's rows, some at a time, whichever way it is paged. Raises ApiProblem."""
     wanted: dict[str, Any] = dict(filters)
-    if path in ("/runs", "/search"):
+    if path in ("/runs", "/search", "/data"):
         wanted |= {"page": 1, "page_size": PAGE}
     elif path == "/schema-drift":
         wanted |= {"page": 1, "limit": PAGE}
@@ -77,6 +79,8 @@ async def rows(api: Api, path: str, filters: Mapping[str, str]) -> AsyncIterator
             wanted["cursor"] = following
         elif following := answer.get("next_before"):
             wanted["before"] = following
+        elif path == "/search" and wanted["page"] * PAGE >= MOST_MATCHES:
+            return
         elif "page" in wanted and len(found) == PAGE:
             wanted["page"] += 1
         else:
@@ -86,7 +90,7 @@ async def rows(api: Api, path: str, filters: Mapping[str, str]) -> AsyncIterator
 async def _json(first: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterator[str]:
     separator = "[\n"
     async for row in _one_by_one(first, pages):
-        yield separator + json.dumps(row, ensure_ascii=False, default=_exact)
+        yield separator + as_json(row)
         separator = ",\n"
     yield "[]\n" if separator == "[\n" else "\n]\n"
 
@@ -115,17 +119,11 @@ async def _one_by_one(
 
 
 def cell_text(value: Any) -> str:
-    """A value in a CSV file: numbers as they are, objects as JSON, text so that no spreadsheet runs it. Pure."""
+    """A value in a CSV file: numbers with all digits, objects as JSON, text so that no spreadsheet runs it. Pure."""
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=_exact)
+        return as_json(value)
     if isinstance(value, str) and value.startswith(FORMULAS):
         return f"'{value}"
     return str(value)
-
-
-def _exact(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return float(value)
-    raise TypeError(type(value).__name__)

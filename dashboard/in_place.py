@@ -1,29 +1,48 @@
 """Brings a part of a page up to date in place: what is the same stays, so that nobody loses the row he is in."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from nicegui.element import Element
 
 
 def adopt(shown: Element, fresh: Element) -> None:
     """Make what is in `shown` like what is in `fresh`, and take `fresh` away.
 
-    Elements that are of the same kind at the same place stay, with their handlers; only what differs is sent to the
-    browser.
+    An element stays, with its handlers, if there is one with its `data-id`, at whatever place; without an id, if one of
+    its kind is at its place. Only what differs is sent to the browser.
     """
     _adopt_children(shown, fresh)
     fresh.delete()
 
 
 def _adopt_children(shown: Element, fresh: Element) -> None:
-    old, new = list(shown.default_slot.children), list(fresh.default_slot.children)
+    there, new = shown.default_slot.children, list(fresh.default_slot.children)
+    wanted = {_id(child) for child in new}
+    for gone in [one for one in there if _id(one) not in wanted and _id(one) is not None]:
+        gone.delete()
     for place, child in enumerate(new):
-        if place < len(old) and _alike(old[place], child):
-            _adopt_one(old[place], child)
-        else:
-            if place < len(old):
-                old[place].delete()
+        if (known := _counterpart(there[place:], child)) is None:
+            if _id(child) is None and place < len(there) and _id(there[place]) is None:
+                there[place].delete()
             child.move(shown, target_index=place)
-    for surplus in old[len(new) :]:
+            continue
+        if there[place] is not known:
+            known.move(shown, target_index=place)
+        _adopt_one(known, child)
+    for surplus in there[len(new) :]:
         surplus.delete()
+
+
+def _counterpart(left: Sequence[Element], child: Element) -> Element | None:
+    """The element of those that are left which is to become like `child`."""
+    if (identity := _id(child)) is not None:
+        return next((one for one in left if _id(one) == identity and _alike(one, child)), None)
+    return left[0] if left and _id(left[0]) is None and _alike(left[0], child) else None
+
+
+def _id(element: Element) -> Any:
+    return element.props.get("data-id")
 
 
 def _alike(one: Element, other: Element) -> bool:

@@ -1,5 +1,7 @@
-"""Addresses of our own pages, with keys and names quoted: a key may hold anything. Pure."""
+"""Addresses of our own pages, and commands to copy, with keys and names quoted: a key may hold anything. Pure."""
 
+import shlex
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 
@@ -22,3 +24,29 @@ def failures_path(**filters: str | None) -> str:
     """The list of dead letters with these conditions."""
     given = {name: value for name, value in filters.items() if value}
     return f"/failures?{urlencode(given)}" if given else "/failures"
+
+
+def trace_command(dataset: str, key: str) -> str:
+    """The command line that traces a key. A stranger chose the key: a shell that it is pasted into takes it as text."""
+    return f"headrace trace --dataset {shlex.quote(dataset)} -- {shlex.quote(key)}"
+
+
+def lag_command(group: str) -> str:
+    """The command line that watches a consumer group; any client of the broker may have chosen its name."""
+    return f"headrace lag --watch -- {shlex.quote(group)}"
+
+
+def peek_command(topic: str, wanted: Mapping[str, str]) -> str:
+    """The command line that shows a topic's messages, with these options."""
+    options = [f"--{name} {shlex.quote(value)}" for name, value in wanted.items()]
+    return " ".join(["headrace topics peek", *options, "--", shlex.quote(topic)])
+
+
+def api_command(api: str, path: str) -> str:
+    """The command line that asks the API at `api` itself."""
+    return f"curl -s {shlex.quote(api.rstrip('/') + path)}"
+
+
+def dataset_path(dataset: str) -> str:
+    """The page of a dataset's records."""
+    return f"/data?{urlencode({'dataset': dataset})}"

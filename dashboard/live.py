@@ -71,7 +71,8 @@ class Live:
             if not watched.listeners and watched.task is not None:
                 watched.task.cancel()
                 watched.task = None
-                self._watched.pop(path, None)
+                if self._watched.get(path) is watched:
+                    del self._watched[path]
 
         return stop
 
@@ -97,7 +98,16 @@ class Live:
             answer = Answer(await self.api.get(path), None, time.monotonic())
         except ApiProblem as problem:
             answer = Answer(None, problem, time.monotonic())
+        except Exception as error:  # else the poll ends, and nobody who looks is told anything any more
+            log.exception("question_failed", path=path)
+            answer = Answer(None, ApiProblem("The answer cannot be read", f"{path}: {error!r}"[:500]), time.monotonic())
         finally:
             watched.asking = None
         watched.latest = answer
+        asyncio.get_running_loop().call_later(FRESH_SECONDS, self._forget, path, watched)
         return answer
+
+    def _forget(self, path: str, watched: _Watched) -> None:
+        """Keep no answer that nobody watches: pages are fetched that never come to life, each with its own question."""
+        if not watched.listeners and watched.asking is None and self._watched.get(path) is watched:
+            del self._watched[path]

@@ -41,6 +41,11 @@ def pretty(content: str) -> str:
         return content
 
 
+def as_json(value: Any) -> str:
+    """An answer of the API, or a part of it, as compact JSON; numbers keep all their digits and stay numbers."""
+    return _encode(value).decode()
+
+
 def members_of(content: str) -> dict[str, str]:
     """The members of a JSON object, each as it is written; none of anything else."""
     try:
@@ -94,6 +99,16 @@ def changes(before: str, after: str) -> list[tuple[str, str | None, str | None]]
     ]
 
 
+def to_send(one: Mapping[str, Any]) -> str:
+    """The text that a retry sends: the edit that was kept, else what came. Pure."""
+    return payload_as_text(one["edited_payload"] or one["payload"])
+
+
+def differs(one: Mapping[str, Any], written: str) -> bool:
+    """True if a retry of the record, as the API has it now, would send another than is written here. Pure."""
+    return bool(changes(pretty(to_send(one)), pretty(written)))
+
+
 def edit_command(failure_id: int, before: str, after: str) -> str:
     """The command line that makes the same edit: `--set` for members that are text, else a file."""
     found = changes(before, after)
@@ -108,5 +123,7 @@ def edit_command(failure_id: int, before: str, after: str) -> str:
         )
     return f"headrace failures edit {failure_id} --file corrected.json"
 
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

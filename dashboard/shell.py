@@ -1,7 +1,8 @@
 """The frame around every page: title, places to go, colours, shortcuts, and whether the API answers."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -51,7 +52,46 @@ EVERY_SECONDS = 1.0
 PULSE_SECONDS = 3.0
 
 AT_ONCE_SECONDS = 0.8
-"""A page waits so long for its first answer, so that it comes whole where the API is quick."""
+"""A page waits so long for each first answer, so that it comes whole where the API is quick."""
+
+ALTOGETHER_SECONDS = 2.0
+"""It waits so long for all of them together: what comes later is filled in."""
+
+RESPONSE_SECONDS = 30.0
+"""After so long NiceGUI gives up a page. Its own 3 s are no more than ALTOGETHER_SECONDS on a busy machine."""
+
+
+class Part:
+    """A part of a page: built from answers to `questions` once all are there, and again when one of them differs."""
+
+    def __init__(
+        self, questions: Collection[str], build: Callable[[Mapping[str, Answer]], None], *, tall: bool = False
+    ) -> None:
+        self._questions = questions
+        self._build = build
+        self._latest: dict[str, Answer] = {}
+        with tag("div", "stack") as self._region:
+            skeleton(tall=tall)
+
+    def draw(self) -> None:
+        """Build it from the latest answers. If that fails, it stays as it was."""
+        region = self._region
+        if len(self._latest) < len(self._questions) or region.is_deleted or region.parent_slot is None:
+            return
+        with region.parent_slot, tag("div", "stack") as fresh:
+            try:
+                self._build(self._latest)
+            except Exception:
+                fresh.delete()
+                raise
+        adopt(region, fresh)
+
+    def update(self, path: str, answer: Answer) -> None:
+        """Take an answer, and draw if it says something else than the one before."""
+        before = self._latest.get(path)
+        self._latest[path] = answer
+        if before is None or _said(before) != _said(answer):
+            self.draw()
 
 
 class Page:
@@ -68,7 +108,8 @@ class Page:
         self._watching: list[tuple[str, float, Callable[[Answer], None]]] = []
         self._stops: list[Callable[[], None]] = []
         self._client.on_connect(self._start)
-        self._client.on_disconnect(self._stop)
+        self._until = time.monotonic() + ALTOGETHER_SECONDS
+        self._client.on_disconnect(self._left)
         self._client.on_delete(self._stop)
 
     async def ask(self, path: str) -> Answer:
@@ -78,7 +119,8 @@ class Page:
     async def soon(self, path: str) -> Answer | None:
         """The answer if it comes at once; None if the page is to be sent without it, and filled in when it comes."""
         asking = asyncio.ensure_future(self.ask(path))
-        done, _ = await asyncio.wait({asking}, timeout=AT_ONCE_SECONDS)
+        left = max(0.05, self._until - time.monotonic())
+        done, _ = await asyncio.wait({asking}, timeout=min(AT_ONCE_SECONDS, left))
         return asking.result() if done else None
 
     async def show(
@@ -89,42 +131,54 @@ class Page:
         Where the API does not answer, the part says so, and comes back by itself. What is returned builds it again from
         the latest answer: for what else the part depends on.
         """
-
-        def build_one(answers: Mapping[str, Answer]) -> None:
-            if problem := answers[path].problem:
-                told_problem(problem)
-            else:
-                build(answers[path].data)
-
-        return await self.show_all({path: every}, build_one, tall=tall)
+        return await self.show_all({path: every}, partial(_from_one, path, build), tall=tall)
 
     async def show_all(
         self, questions: Mapping[str, float], build: Callable[[Mapping[str, Answer]], None], *, tall: bool = False
     ) -> Callable[[], None]:
         """The same from several answers, by path with the seconds between two questions; built once all are there."""
-        with tag("div", "stack") as region:
-            skeleton(tall=tall)
-        latest: dict[str, Answer] = {}
-
-        def draw() -> None:
-            if len(latest) < len(questions) or region.is_deleted or region.parent_slot is None:
-                return
-            with region.parent_slot, tag("div", "stack") as fresh:
-                build(latest)
-            adopt(region, fresh)
-
-        def update(path: str, answer: Answer) -> None:
-            before = latest.get(path)
-            latest[path] = answer
-            if before is None or _said(before) != _said(answer):
-                draw()
-
+        part = Part(questions, build, tall=tall)
         first = await asyncio.gather(*(self.soon(path) for path in questions))
-        latest.update({path: answer for path, answer in zip(questions, first, strict=True) if answer})
-        draw()
+        for path, answer in zip(questions, first, strict=True):
+            if answer:
+                part.update(path, answer)
+        self._keep(part, questions)
+        return part.draw
+
+    def show_later(self, path: str, build: Callable[[Any], None], *, every: float = EVERY_SECONDS) -> None:
+        """As `show`, but the part is filled in when the answer comes: for parts of a page that is there already."""
+        self._keep(Part((path,), partial(_from_one, path, build)), {path: every})
+
+    async def show_once(self, path: str, build: Callable[[Any], None], *, quiet: bool = False) -> None:
+        """Build a part from the first good answer, whenever that comes, and then leave it: somebody may type into it.
+
+        Until then it says that it is loading, or what is wrong; `quiet` if another part of the page says that.
+        """
+        region = tag("div", "stack")
+        built: list[bool] = []
+
+        def update(answer: Answer) -> None:
+            if built or region.is_deleted or (quiet and answer.problem):
+                return
+            region.clear()
+            with region:
+                if answer.problem:
+                    told_problem(answer.problem)
+                else:
+                    built.append(True)
+                    build(answer.data)
+
+        if answer := await self.soon(path):
+            update(answer)
+        elif not quiet:
+            with region:
+                skeleton()
+        if not built:
+            self.watch(path, update)
+
+    def _keep(self, part: Part, questions: Mapping[str, float]) -> None:
         for path, every in questions.items():
-            self.watch(path, partial(update, path), every=every)
-        return draw
+            self.watch(path, partial(part.update, path), every=every)
 
     def watch(self, path: str, listener: Callable[[Answer], None], *, every: float = EVERY_SECONDS) -> None:
         """Call the listener with each answer, as long as somebody looks at the page."""
@@ -136,9 +190,21 @@ class Page:
         if not self._stops:
             self._stops = [self.live.watch(path, every, listener) for path, every, listener in self._watching]
 
+    def _left(self) -> None:
+        # Who has come back by a second connection is told to have left when the first one is given up: he still looks.
+        if not self._client.has_socket_connection:
+            self._stop()
+
     def _stop(self) -> None:
         while self._stops:
             self._stops.pop()()
+
+
+def _from_one(path: str, build: Callable[[Any], None], answers: Mapping[str, Answer]) -> None:
+    if problem := answers[path].problem:
+        told_problem(problem)
+    else:
+        build(answers[path].data)
 
 
 def _said(answer: Answer) -> Any:

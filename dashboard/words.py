@@ -1,6 +1,5 @@
 """Numbers, times and texts as people read them. Pure."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -77,12 +76,6 @@ def moment(text: Any) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """`1 record`, `5 records`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def listed(words: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *first, last = list(words) or [""]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shown(value: Any) -> str:

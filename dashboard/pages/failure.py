@@ -1,6 +1,7 @@
 """`/failures/{id}`: one rejected record: what came, what was expected, and the way to put it right."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from nicegui import ui
@@ -9,13 +10,15 @@ from starlette.requests import Request
 from dashboard.api_client import ApiProblem
 from dashboard.bulk import watch_job
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
 from dashboard.links import record_path, trace_path
-from dashboard.live import Live
+from dashboard.live import Answer, Live
 from dashboard.parts import badge, cell, command_line, empty, notice, pairs, panel, table, told_problem
-from dashboard.payloads import LONGEST, changes, edit_command, payload_as_text, pretty, views
-from dashboard.shell import Page, page
+from dashboard.payloads import LONGEST, changes, differs, edit_command, payload_as_text, pretty, to_send, views
+from dashboard.shell import EVERY_SECONDS, RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment
+
+DATASETS = "/datasets"
 
 CRUMBS = (("/failures", "Dead letters"),)
 
@@ -37,24 +40,28 @@ MEANS = {
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/failures/{failure_id}")
+    @ui.page("/failures/{failure_id}", response_timeout=RESPONSE_SECONDS)
     async def failure(request: Request, failure_id: int) -> None:
         with page(live, request, "/failures", f"Dead letter {failure_id}", crumbs=CRUMBS) as (shown, _):
             path = f"/failures/{failure_id}"
             await shown.show(path, _summary)
-            answer = await shown.soon(path)
-            if answer is None or answer.problem or not answer.data:
-                return
-            expects = await _expectations(shown, answer.data["dataset"])
-            await shown.show(path, lambda one: _sides(one, expects))
-            _editor(shown, answer.data)
-            await shown.show(path, _history)
+            await shown.show_all({path: EVERY_SECONDS, DATASETS: 60.0}, partial(_beside, path))
+            await shown.show_once(path, partial(_editor, shown), quiet=True)
+            await shown.show_all({path: EVERY_SECONDS}, partial(_done, path))
 
 
-async def _expectations(shown: Page, dataset: str) -> dict[str, str]:
-    answer = await shown.ask("/datasets")
-    described = (answer.data or {}).get("data", ())
-    return next((one.get("expects", {}) for one in described if one["name"] == dataset), {})
+def _beside(path: str, answers: Mapping[str, Answer]) -> None:
+    one = answers[path].data
+    if not one:
+        return  # the summary says why
+    described = (answers[DATASETS].data or {}).get("data", ())
+    expects = [known.get("expects", {}) for known in described if known["name"] == one["dataset"]]
+    _sides(one, expects[0] if expects else {})
+
+
+def _done(path: str, answers: Mapping[str, Answer]) -> None:
+    if one := answers[path].data:
+        _history(one)
 
 
 def _summary(one: dict[str, Any]) -> None:
@@ -85,7 +92,7 @@ def _summary(one: dict[str, Any]) -> None:
 
 def _sides(one: dict[str, Any], expects: Mapping[str, str]) -> None:
     original = payload_as_text(one["payload"])
-    sent = payload_as_text(one["edited_payload"]) or original
+    sent = to_send(one)
     with tag("div", "grid wide"):
         with panel("As it came") as head:
             with head:
@@ -125,23 +132,25 @@ def _sides(one: dict[str, Any], expects: Mapping[str, str]) -> None:
 
 def _editor(shown: Page, one: dict[str, Any]) -> None:
     number = one["id"]
-    original = payload_as_text(one["payload"])
+    original = pretty(payload_as_text(one["payload"]))
     binary = bool(one["payload"]) and one["payload"]["encoding"] != "utf-8"
-    start = pretty(payload_as_text(one["edited_payload"]) or original)
+    here = not binary and len(original) <= LONGEST
+    start = pretty(to_send(one))
     state = {"text": start}
     with panel("Put it right, and send it again", body=True), tag("div", "stack"):
-        if binary or len(original) > LONGEST:
-            notice(
-                "Edit this one on the command line",
-                "It is no text, or too long for a form.",
-                command=f"headrace failures edit {number} --file corrected.json",
-            )
-        else:
-            _text_area(state, start)
+        form = tag("div", "stack")
+        if not here:
+            with form:
+                notice(
+                    "Edit this one on the command line",
+                    "It is no text, or too long for a form.",
+                    command=f"headrace failures edit {number} --file corrected.json",
+                )
         told = tag("div", "stack")
         with tag("div", "row"):
-            check = text("button", "Check and keep", "button", type="button")
-            send = text("button", "Check, keep and send again", "button main", type="button")
+            checks = [text("button", "Check and keep", "button", type="button")] if here else []
+            words = "Check, keep and send again" if here else "Send again"
+            send = text("button", words, "button main", type="button")
             discard = text("button", "Discard…", "button danger", type="button")
         text("p", "The same on the command line:", "soft small")
         lines = tag("div", "stack")
@@ -149,58 +158,71 @@ def _editor(shown: Page, one: dict[str, Any]) -> None:
     def show_commands() -> None:
         lines.clear()
         with lines:
-            if changes(start, state["text"]) or one["edited_payload"] is None:
-                command_line(edit_command(number, original, state["text"]))
+            if here and (state["text"] != start or one["edited_payload"] is None):
+                command_line(edit_command(number, original, pretty(state["text"])))
             command_line(f"headrace failures retry {number}")
 
     async def keep(*, and_send: bool, force: bool = False) -> None:
-        told.clear()
-        with told:
-            text("p", "Checking…", "soft", role="status")
-        try:
-            # A check is always the API's; what is as it came is sent as it came.
-            if not binary and (not and_send or changes(original, state["text"])):
-                body = {"payload": state["text"], "force": force}
-                await shown.api.act("POST", f"/failures/{number}/edit", shown.who, body)
-            job = None
-            if and_send:
-                job = await shown.api.act("POST", f"/failures/{number}/retry", shown.who, {"force": force})
-        except ApiProblem as problem:
+        job = None
+        with working(send, *checks) as free:
+            if not free:
+                return
             told.clear()
             with told:
-                _refused(problem, keep)
-            return
+                text("p", "Checking…", "soft", role="status")
+            try:
+                # A check is always the API's. Who sends sends what he sees here: somebody else, another tab or the
+                # command line may have kept another edit since this page was opened.
+                if here and (not and_send or differs(await shown.api.get(f"/failures/{number}"), state["text"])):
+                    body = {"payload": state["text"], "force": force}
+                    await shown.api.act("POST", f"/failures/{number}/edit", shown.who, body)
+                if and_send:
+                    job = await shown.api.act("POST", f"/failures/{number}/retry", shown.who, {"force": force})
+            except ApiProblem as problem:
+                told.clear()
+                with told:
+                    _refused(problem, keep, number, and_send=and_send)
+                return
         told.clear()
-        show_commands()
         with told:
-            if job is None:
-                notice("It is valid, and kept", "Send it again whenever you like.", tone="ok")
-            else:
+            if job is not None:
                 await watch_job(shown, job["id"])
+            elif force:
+                notice("It is kept, and would fail again", "It is sent only by force:", tone="warn",
+                       command=f"headrace failures retry {number} --force")  # fmt: skip
+            else:
+                notice("It is valid, and kept", "Send it again whenever you like.", tone="ok")
 
-    check.on("click", lambda: keep(and_send=False), [])
+    if here:
+        with form:
+            _text_area(state, start, show_commands)
+    for check in checks:
+        check.on("click", lambda: keep(and_send=False), [])
     send.on("click", lambda: keep(and_send=True), [])
     discard.on("click", lambda: _discard(shown, number), [])
     show_commands()
 
 
-def _text_area(state: dict[str, str], start: str) -> None:
+def _text_area(state: dict[str, str], start: str, changed: Callable[[], None]) -> None:
     with tag("label", "field"):
         text("span", "The record that is sent")
         area = tag("textarea", defaultValue=start, rows=min(22, max(8, start.count("\n") + 2)), spellcheck="false")
 
     def typed(event: Any) -> None:
         state["text"] = str(event.args)
+        changed()
 
     area.on("input", typed, js_handler="(e) => emit(e.target.value)", throttle=0.3, leading_events=False)
     # Leaving the field tells at once: a button that is pressed next acts on what is there.
     area.on("change", typed, js_handler="(e) => emit(e.target.value)")
 
 
-def _refused(problem: ApiProblem, keep: Any) -> None:
+def _refused(problem: ApiProblem, keep: Any, number: int, *, and_send: bool) -> None:
     found = problem.body.get("problems") or []
     if not found:
         told_problem(problem)
+        if and_send and "--force" in problem.detail:
+            command_line(f"headrace failures retry {number} --force")
         return
     with tag("div", "notice bad", role="alert"), tag("div", "grow"):
         text("p", "It would fail again", "what")

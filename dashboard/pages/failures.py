@@ -14,7 +14,7 @@ from dashboard.elements import tag, text
 from dashboard.filters import choice, filters, words
 from dashboard.live import Live
 from dashboard.parts import badge, cell, empty, exports, panel, table
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ago, counted, moment, number
 
 STATES = (
@@ -33,7 +33,7 @@ ITEMS = 50
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/failures")
+    @ui.page("/failures", response_timeout=RESPONSE_SECONDS)
     async def failures(request: Request) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         before = request.query_params.get("before", "")
@@ -108,7 +108,7 @@ def _groups(groups: list[dict[str, Any]], wanted: Mapping[str, str], samples: Sa
         with table("Dead letters by reason", ("Reason", "Dataset", "Stage", "Count#", "First", "Last", "A sample")):
             for place, group in enumerate(groups):
                 query = urlencode({**wanted, "reason": group["reason"], "dataset": group["dataset"]})
-                with tag("tr"):
+                with tag("tr", data_id=f"{group['reason']} {group['dataset']} {group['stage']}"):
                     cell(group["reason"], "nowrap", href=f"/failures?{query}", row=True)
                     cell(group["dataset"])
                     cell(group["stage"])
@@ -135,7 +135,7 @@ def _items(shown: Page, answer: dict[str, Any], wanted: Mapping[str, str], befor
             "Dead letters", ("Id#", "Key", "Dataset", "Source", "Reason", "Message", "State", "When", "Raw record")
         ):
             for one in rows:
-                with tag("tr"):
+                with tag("tr", data_id=one["id"]):
                     cell(one["id"], "n", href=f"/failures/{one['id']}", row=True)
                     cell(one["key"] or "no key", "break")
                     cell(one["dataset"])

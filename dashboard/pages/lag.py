@@ -11,20 +11,24 @@ from starlette.requests import Request
 from dashboard.charts import lines
 from dashboard.elements import tag, text
 from dashboard.flow import VERDICTS
+from dashboard.links import lag_command
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, figure, notice, panel, table
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, counted, number, rate, seconds
 
 SPANS = (("1", "1 hour"), ("6", "6 hours"), ("24", "24 hours"))
 
 NEVER = "not catching up"
 
+AGES = {"record": "by its timestamp", "interpolated": "estimated", "none": "its age is not known"}
+"""In words, by what the age of the oldest record is known."""
+
 
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/lag")
+    @ui.page("/lag", response_timeout=RESPONSE_SECONDS)
     async def lag(request: Request) -> None:
         lead = (
             "By committed offsets, as the broker has them: how many records wait, how old the oldest is, and when it "
@@ -35,7 +39,7 @@ def install(live: Live) -> None:
                 exports("/export/lag")
             await shown.show("/lag", _system, tall=True)
 
-    @ui.page("/lag/{group}")
+    @ui.page("/lag/{group}", response_timeout=RESPONSE_SECONDS)
     async def group(request: Request, group: str) -> None:
         hours = request.query_params.get("hours", "1")
         with page(live, request, "/lag", group, crumbs=(("/lag", "Lag"),)) as (shown, _):
@@ -49,7 +53,7 @@ def install(live: Live) -> None:
                             "a", words, "button quiet", href=f"{path}?{urlencode({'hours': value})}", aria_current=here
                         )
                 await shown.show(f"{path}/history?{urlencode({'hours': hours})}", _history, every=20.0, tall=True)
-            command_line(f"headrace lag {group} --watch")
+            command_line(lag_command(group))
 
 
 def verdict_badge(verdict: str | None) -> None:
@@ -70,11 +74,12 @@ def age(figures: Mapping[str, Any]) -> str:
 
 
 def drain(figures: Mapping[str, Any]) -> str:
-    """The time until nothing waits."""
+    """The time until nothing waits; NEVER where it does not get less, ABSENT where rates are not known yet."""
     if not figures.get("waiting"):
         return ABSENT
     left = figures.get("drain_seconds")
-    return NEVER if left is None and figures.get("rate_out") is not None else seconds(left)
+    known = figures.get("rate_in") is not None and figures.get("rate_out") is not None
+    return NEVER if left is None and known else seconds(left)
 
 
 def _system(answer: Mapping[str, Any]) -> None:
@@ -100,9 +105,8 @@ def _system(answer: Mapping[str, Any]) -> None:
             "in all groups of the pipeline",
             tone=tone if answer["waiting"] else "",
         )
-        figure(
-            "Oldest of them", age(answer), f"by its {answer['seconds_by']}" if answer["waiting"] else "nothing waits"
-        )
+        by = AGES.get(answer["seconds_by"], ABSENT) if answer["waiting"] else "nothing waits"
+        figure("Oldest of them", age(answer), by)
         figure("In", rate(answer["rate_in"]), "written")
         figure("Out", rate(answer["rate_out"]), "committed")
         figure("Done in", drain(answer) if answer["waiting"] else "now", "by the slowest partition")
@@ -123,7 +127,7 @@ def _system(answer: Mapping[str, Any]) -> None:
 
 def _topic_row(group: Mapping[str, Any], topic: Mapping[str, Any], partitions: Sequence[Mapping[str, Any]]) -> None:
     ours = group["state"].lower() if group["ours"] else f"not ours, {group['state'].lower()}"
-    with tag("tr"):
+    with tag("tr", data_id=f"{group['group']} {topic['topic']}"):
         cell(group["group"], "nowrap", href=f"/lag/{quote(group['group'], safe='')}", sub=ours, row=True)
         cell(topic["topic"], "nowrap")
         with tag("td"):

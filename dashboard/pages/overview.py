@@ -11,9 +11,9 @@ from dashboard.elements import tag, text
 from dashboard.flow import STATES, VERDICTS
 from dashboard.flow_drawing import draw
 from dashboard.live import Answer, Live
-from dashboard.pages.lag import age, drain, waiting
+from dashboard.pages.lag import NEVER, age, drain, waiting
 from dashboard.parts import Tone, badge, cell, command_line, empty, figure, panel, table, told_problem
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, ago, number, rate, seconds
 
 OVERVIEW, LAG = "/overview", "/lag"
@@ -24,7 +24,7 @@ AUDITS: dict[str, Tone] = {"complete": "ok", "gaps": "warn", "unknown": ""}
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/")
+    @ui.page("/", response_timeout=RESPONSE_SECONDS)
     async def overview(request: Request) -> None:
         with page(live, request, "/", "Overview") as (shown, _):
             await shown.show_all({OVERVIEW: 1.0, LAG: 1.0}, _overview, tall=True)
@@ -76,7 +76,8 @@ def _figures(told: Mapping[str, Any], asked: Answer) -> None:
 
 
 def _done(lag: Mapping[str, Any]) -> str:
-    return "not catching up" if lag["drain_seconds"] is None else f"done in {drain(lag)}"
+    left = drain(lag)
+    return "rates are not known yet" if left == ABSENT else left if left == NEVER else f"done in {left}"
 
 
 def _edges(told: Mapping[str, Any]) -> None:

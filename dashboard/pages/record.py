@@ -8,10 +8,10 @@ from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
 from dashboard.elements import tag, text
-from dashboard.links import api_record_path, failures_path, trace_path
+from dashboard.links import api_command, api_record_path, dataset_path, failures_path, trace_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import command_line, notice, panel, told_problem
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, ago, moment
 from dashboard.words import shown as value_shown
 
@@ -21,9 +21,9 @@ TIMES = ("created_at", "updated_at")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/data/{dataset}/{key:path}")
+    @ui.page("/data/{dataset}/{key:path}", response_timeout=RESPONSE_SECONDS)
     async def record(request: Request, dataset: str, key: str) -> None:
-        crumbs = (("/data", "Data"), (f"/data?dataset={dataset}", dataset))
+        crumbs = (("/data", "Data"), (dataset_path(dataset), dataset))
         with page(live, request, "/data", key, crumbs=crumbs) as (shown, tools):
             with tools:
                 text("a", "Trace it", "button main", href=trace_path(dataset, key))
@@ -34,7 +34,7 @@ def install(live: Live) -> None:
                 _missing(answer.problem, dataset, key)
                 return
             await shown.show(path, _record)
-            command_line(f'curl -s "$API_URL{path}"')
+            command_line(api_command(live.api.url, path))
 
 
 def _missing(problem: ApiProblem, dataset: str, key: str) -> None:
@@ -45,7 +45,7 @@ def _missing(problem: ApiProblem, dataset: str, key: str) -> None:
         "Nothing is stored under this key",
         f"{problem.detail}\nIt was never stored, was deleted, or was rejected. Its trace says which.",
         tone="warn",
-        command=f"headrace trace {dataset} {key}",
+        command=trace_command(dataset, key),
     )
 
 

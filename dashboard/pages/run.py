@@ -1,5 +1,6 @@
 """`/runs/{run_id}`: one run of a source, with a way to its records."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -8,21 +9,24 @@ from nicegui import ui
 from starlette.requests import Request
 
 from dashboard.elements import tag, text
+from dashboard.links import api_command
 from dashboard.live import Live
 from dashboard.outcomes import legend, outcome_bar
 from dashboard.pages.runs import duration, rejected_path, stored_path
 from dashboard.parts import badge, cell, command_line, empty, figure, notice, pairs, panel, table
-from dashboard.shell import page
+from dashboard.shell import RESPONSE_SECONDS, page
 from dashboard.words import ABSENT, ago, moment, number
 
 
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/runs/{run_id}")
+    @ui.page("/runs/{run_id}", response_timeout=RESPONSE_SECONDS)
     async def run(request: Request, run_id: str) -> None:
         with page(live, request, "/runs", f"Run {run_id[:8]}", crumbs=(("/runs", "Runs"),)) as (shown, _):
-            await shown.show(f"/runs/{quote(run_id, safe='')}", _run)
+            path = f"/runs/{quote(run_id, safe='')}"
+            await shown.show(path, _run)
+            command_line(api_command(live.api.url, path))
 
 
 def _run(one: Mapping[str, Any]) -> None:
@@ -31,7 +35,8 @@ def _run(one: Mapping[str, Any]) -> None:
         badge(one["status"])
         text("span", f"{one['source']} into {one['dataset']}, begun {ago(one['started_at'])}", "soft")
     if one["failure_reason"]:
-        notice("The run failed", one["failure_reason"], tone="bad", command=f"headrace run {one['source']}")
+        again = f"headrace run {shlex.quote(one['source'])}"
+        notice("The run failed", one["failure_reason"], tone="bad", command=again)
     with tag("div", "grid"):
         figure("In", number(one["published"]), "records confirmed by the broker")
         figure("Stored", number(one["stored"]), "the newest of each key is a row",
@@ -57,7 +62,6 @@ def _run(one: Mapping[str, Any]) -> None:
             ("Took", duration(one)),
             ("Encoding", one["encoding"] or ABSENT),
         ))  # fmt: skip
-    command_line(f'curl -s "$API_URL/runs/{one["run_id"]}"')
 
 
 def _anomalies(anomalies: list[Mapping[str, Any]] | None) -> None:

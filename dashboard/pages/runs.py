@@ -11,13 +11,13 @@ from dashboard.api_client import ApiProblem
 from dashboard.bands import band
 from dashboard.charts import timeline
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
 from dashboard.filters import choice, filters, words
 from dashboard.links import failures_path
 from dashboard.live import Live
 from dashboard.outcomes import legend, outcome_bar
 from dashboard.parts import badge, cell, command_line, empty, exports, figure, notice, panel, table, told_problem
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, counted, moment, number, parsed, seconds
 
 PAGE_SIZE = 50
@@ -28,7 +28,7 @@ FILTERS = ("source", "status")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/runs")
+    @ui.page("/runs", response_timeout=RESPONSE_SECONDS)
     async def runs(request: Request) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         number_of_page = request.query_params.get("page", "1")
@@ -73,7 +73,7 @@ def _stats(stats: Mapping[str, Any]) -> None:
         )
         with table("Sources", columns):
             for name, source in stats["sources"].items():
-                with tag("tr"):
+                with tag("tr", data_id=name):
                     cell(name, href=f"/runs?{urlencode({'source': name})}", row=True)
                     cell(number(source["run_count"]), "n")
                     cell(number(source["total_records_processed"]), "n")
@@ -138,7 +138,7 @@ def _runs(answer: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
 def _row(run: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
     outcomes = run["outcomes"] or {}
     path = f"/runs/{run['run_id']}"
-    with tag("tr"):
+    with tag("tr", data_id=run["run_id"]):
         cell(ago(run["started_at"]), "nowrap", href=path, sub=moment(run["started_at"]), row=True)
         cell(run["source"], "nowrap", sub=run["dataset"])
         with tag("td"):
@@ -275,24 +275,31 @@ def _ingest(shown: Page) -> None:
         go_on = text("button", "Ingest", "button main", type="button")
 
     async def ingest() -> None:
-        go_on.props["disabled"] = ""
-        with told:
-            text("p", "Reading…", "soft", role="status")
-        try:
-            answer = await shown.api.act("POST", "/api/ingest", shown.who)
-        except ApiProblem as problem:
+        with working(go_on) as free:
+            if not free:
+                return
             told.clear()
             with told:
-                told_problem(problem)
-            return
+                text("p", "Reading…", "soft", role="status")
+            try:
+                answer = await shown.api.act("POST", "/api/ingest", shown.who)
+            except ApiProblem as problem:
+                told.clear()
+                with told:
+                    told_problem(problem)
+                return
         told.clear()
         with told:
-            done = (
-                f"{number(answer['stored'])} stored, {number(answer['failed'])} rejected"
-                if answer["stored"] is not None
-                else "it goes on"
-            )
-            notice(f"{counted(answer['records_processed'] or 0, 'record')} read", done, tone="ok")
+            notice(*ingested(answer), tone="ok")
             text("a", "The run", href=f"/runs/{answer['run_id']}")
 
     go_on.on("click", ingest, [])
+
+
+def ingested(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """The result of an ingestion, and more of it. Pure."""
+    count = answer["records_processed"]
+    read = "" if count is None else f"{counted(count, 'record')} read"
+    if answer["stored"] is None:
+        return "The run goes on", read
+    return read, f"{number(answer['stored'])} stored, {number(answer['failed'])} rejected"

@@ -1,22 +1,24 @@
 """`/topics`: every topic, and `/topics/{topic}`: its messages, and one record to try the pipeline with."""
 
-import shlex
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 from nicegui import ui
+from nicegui.element import Element
 from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text
+from dashboard.elements import tag, text, working
 from dashboard.filters import filters, words
-from dashboard.links import trace_path
+from dashboard.links import peek_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import badge, cell, command_line, empty, exports, notice, pairs, panel, table, told_problem
-from dashboard.shell import Page, page
+from dashboard.payloads import as_json, pretty
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment, number, seconds
 
 FILTERS = ("key", "partition", "from", "limit")
@@ -25,7 +27,7 @@ FILTERS = ("key", "partition", "from", "limit")
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/topics")
+    @ui.page("/topics", response_timeout=RESPONSE_SECONDS)
     async def topics(request: Request) -> None:
         lead = "The pipeline's topics, as they are declared and as the broker has them."
         with page(live, request, "/topics", "Topics", lead) as (shown, tools):
@@ -34,29 +36,29 @@ def install(live: Live) -> None:
             await shown.show("/topics", _topics, tall=True)
             command_line("headrace topics")
 
-    @ui.page("/topics/{topic}")
+    @ui.page("/topics/{topic}", response_timeout=RESPONSE_SECONDS)
     async def topic(request: Request, topic: str) -> None:
         wanted = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
         path = f"/topics/{quote(topic, safe='')}"
         with page(live, request, "/topics", topic, crumbs=(("/topics", "Topics"),)) as (shown, tools):
-            answer = await shown.soon("/topics")
-            described = next(
-                (one for one in ((answer and answer.data) or {}).get("data", ()) if one["name"] == topic), None
-            )
-            if described and described["takes_test_records"]:
-                with tools:
-                    button = text("button", "Produce a test record…", "button", type="button")
-                    button.on("click", lambda: _produce(shown, described), [])
-            if described:
-                text("p", f"{described['carries']}: {described['description']}", "soft")
+            await shown.show_once("/topics", lambda answer: _described(shown, answer, topic, tools), quiet=True)
             with filters(path, wanted, "Look"):
                 words("key", "Key", wanted, "in any form", search=True)
                 words("partition", "Partition", wanted, "all")
                 words("from", "From", wanted, "-10, an offset, 30m, or a time")
                 words("limit", "At most", wanted, "10")
             await shown.show(f"{path}/messages?{urlencode(wanted)}", _messages, every=5.0, tall=True)
-            options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in wanted.items())
-            command_line(f"headrace topics peek {topic} {options}".strip())
+            command_line(peek_command(topic, wanted))
+
+
+def _described(shown: Page, answer: Mapping[str, Any], topic: str, tools: Element) -> None:
+    for one in answer["data"]:
+        if one["name"] == topic:
+            text("p", f"{one['carries']}: {one['description']}", "soft")
+            if one["takes_test_records"]:
+                with tools:
+                    button = text("button", "Produce a test record…", "button", type="button")
+                button.on("click", partial(_produce, shown, one), [])
 
 
 def _topics(answer: Mapping[str, Any]) -> None:
@@ -64,7 +66,7 @@ def _topics(answer: Mapping[str, Any]) -> None:
         "Topics", ("Topic", "What it carries", "Partitions#", "Written#", "Kept#", "For", "Written by", "Read by")
     ):  # fmt: skip
         for one in answer["data"]:
-            with tag("tr"):
+            with tag("tr", data_id=one["name"]):
                 cell(one["name"], "nowrap", href=f"/topics/{quote(one['name'], safe='')}", row=True)
                 cell(one["carries"], "words")
                 cell(number(one["partitions"]) if one["partitions"] else "not there yet", "n")
@@ -88,7 +90,7 @@ def _messages(answer: Mapping[str, Any]) -> None:
             return
         with table("Messages", ("When", "Key", "Place", "Value", "Headers")):
             for one in messages:
-                with tag("tr"):
+                with tag("tr", data_id=f"{one['partition']}/{one['offset']}"):
                     cell(ago(one["timestamp"]), "nowrap", sub=moment(one["timestamp"]))
                     _key(answer["topic"], one["key"])
                     cell(f"partition {one['partition']}", "nowrap", sub=f"offset {one['offset']:,}")
@@ -111,11 +113,10 @@ def _value(one: Mapping[str, Any]) -> None:
     if one["kind"] == "none":
         text("span", "no value: it deletes its key", "faint")
         return
-    shown = one["value"] if isinstance(one["value"], str) else msgspec.json.encode(one["value"]).decode()
+    shown = one["value"] if isinstance(one["value"], str) else as_json(one["value"])
     with tag("details"):
         text("summary", shown[:160] + ("…" if len(shown) > 160 else ""), "mono break")
-        pretty = shown if isinstance(one["value"], str) else msgspec.json.format(shown, indent=2)
-        text("pre", pretty, "mono pre")
+        text("pre", shown if isinstance(one["value"], str) else pretty(shown), "mono pre")
         if one["truncated"]:
             text("p", f"cut: it has {number(one['bytes'])} bytes", "faint small")
         if one.get("payload"):
@@ -124,7 +125,7 @@ def _value(one: Mapping[str, Any]) -> None:
 
 
 def _produce(shown: Page, described: Mapping[str, Any]) -> None:
-    example = msgspec.json.format(msgspec.json.encode(described["example"] or {}), indent=2).decode()
+    example = pretty(as_json(described["example"] or {}))
     state = {"text": example}
     path = f"/topics/{quote(described['name'], safe='')}/messages"
     sheet = open_dialog(shown, f"One record into {described['name']}")
@@ -145,6 +146,11 @@ def _produce(shown: Page, described: Mapping[str, Any]) -> None:
         area.on(event, lambda one: state.update(text=str(one.args)), js_handler="(e) => emit(e.target.value)")
 
     async def produce() -> None:
+        with working(send) as free:
+            if free:
+                await put()
+
+    async def put() -> None:
         told.clear()
         with told:
             try:

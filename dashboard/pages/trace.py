@@ -10,10 +10,10 @@ from starlette.responses import RedirectResponse
 
 from dashboard.elements import tag, text
 from dashboard.filters import choice, filters, words
-from dashboard.links import failures_path, record_path, trace_path
+from dashboard.links import dataset_path, failures_path, record_path, trace_command, trace_path
 from dashboard.live import Live
 from dashboard.parts import Tone, badge, cell, command_line, empty, notice, panel, table
-from dashboard.shell import Page, page
+from dashboard.shell import RESPONSE_SECONDS, Page, page
 from dashboard.words import ABSENT, ago, moment, number
 
 OUTCOMES: dict[str, Tone] = {
@@ -30,7 +30,7 @@ NAMES = {"raw": "raw topic", "postgres": "Postgres sink", "failure": "dead lette
 def install(live: Live) -> None:
     """Give the page its URL."""
 
-    @ui.page("/trace")
+    @ui.page("/trace", response_timeout=RESPONSE_SECONDS)
     async def ask(request: Request) -> RedirectResponse | None:
         dataset, key = request.query_params.get("dataset", ""), request.query_params.get("key", "")
         if dataset and key:
@@ -42,20 +42,20 @@ def install(live: Live) -> None:
                 empty(
                     "Name a dataset and a key.",
                     "Every record, dead letter and message of this dashboard leads here as well.",
-                    "headrace trace customers CUST001",
+                    "headrace trace CUST001",
                 )
         return None
 
-    @ui.page("/trace/{dataset}/{key:path}")
+    @ui.page("/trace/{dataset}/{key:path}", response_timeout=RESPONSE_SECONDS)
     async def trace(request: Request, dataset: str, key: str) -> None:
-        crumbs = (("/trace", "Trace"), (f"/data?dataset={quote(dataset)}", dataset))
+        crumbs = (("/trace", "Trace"), (dataset_path(dataset), dataset))
         with page(live, request, "/trace", key, crumbs=crumbs) as (shown, tools):
             with tools:
                 text("a", "The record", "button", href=record_path(dataset, key))
                 text("a", "Its dead letters", "button", href=failures_path(dataset=dataset, key=key, state="all"))
             await _form(shown, {"dataset": dataset, "key": key})
             await shown.show(trace_path(dataset, key), _trace, every=10.0, tall=True)
-            command_line(f"headrace trace {dataset} {key}")
+            command_line(trace_command(dataset, key))
 
 
 async def _form(shown: Page, wanted: Mapping[str, str]) -> None:

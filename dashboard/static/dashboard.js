@@ -65,14 +65,15 @@
       if (search) { event.preventDefault(); search.focus(); search.select?.(); }
       return;
     }
-    if (event.key === "t") { switchTheme(); return; }
-    if (event.key === "g") { leader = Date.now(); return; }
+    // Before single letters: `g t` goes to a page, and `t` alone changes the colours.
     if (Date.now() - leader < 1500) {
       leader = 0;
       const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
       if (link) link.click();
       return;
     }
+    if (event.key === "t") { switchTheme(); return; }
+    if (event.key === "g") { leader = Date.now(); return; }
     if (event.key === "j" || event.key === "k") {
       const rows = [...document.querySelectorAll("[data-row]")];
       if (!rows.length) return;

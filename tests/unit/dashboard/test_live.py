@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
+import pytest
 
 from dashboard.api_client import Api
 from dashboard.live import Answer, Live
@@ -51,6 +52,36 @@ async def test_a_page_that_fails_keeps_the_answer_from_no_other() -> None:
     counter.live.watch("/lag", 0.01, seen.append)
     await eventually_async(_yes(lambda: len(seen) >= 1), what="the other page has it")
     await counter.live.close()
+
+
+async def test_an_answer_that_nobody_watches_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboard.live.FRESH_SECONDS", 0.01)
+    counter = Counter()
+    for number in range(20):
+        await counter.live.ask(f"/topics/t/messages?from={number}")
+    stop = counter.live.watch("/lag", 0.01, lambda _: None)
+    await eventually_async(_yes(lambda: set(counter.live._watched) == {"/lag"}), what="only what is watched is kept")
+    stop()
+    await eventually_async(_yes(lambda: not counter.live._watched), what="nothing is kept")
+
+
+async def test_an_error_that_nobody_expects_is_told_and_ends_no_poll() -> None:
+    failing = [True]
+
+    class Odd(Api):
+        async def get(self, path: str, **_: object) -> object:
+            if failing[0]:
+                raise RecursionError("too deep")
+            return {"path": path}
+
+    live = Live(Odd("http://api"))
+    seen: list[Answer] = []
+    live.watch("/lag", 0.01, seen.append)
+    await eventually_async(_yes(lambda: len(seen) >= 1), what="the problem is told")
+    assert "too deep" in str(seen[0].problem)
+    failing[0] = False
+    await eventually_async(_yes(lambda: seen[-1].data == {"path": "/lag"}), what="an answer comes again")
+    await live.close()
 
 
 def _yes(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:

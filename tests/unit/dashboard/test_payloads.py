@@ -1,4 +1,6 @@
-from dashboard.payloads import changes, edit_command, payload_as_text, pretty, views
+from decimal import Decimal
+
+from dashboard.payloads import as_json, changes, differs, edit_command, payload_as_text, pretty, views
 
 
 def test_a_payload_is_shown_with_all_its_digits_and_in_its_order() -> None:
@@ -41,3 +43,17 @@ def test_an_edit_is_told_by_member_and_as_a_command_line() -> None:
     assert edit_command(7, before, after) == """headrace failures edit 7 --set 'a=it'"'"'s' --set c=new"""
     assert edit_command(7, before, '{"a": "1", "b": 3}') == "headrace failures edit 7 --file corrected.json"
     assert changes("x", "x") == []
+
+
+def test_numbers_of_an_answer_stay_numbers_with_their_digits() -> None:
+    value = {"price": Decimal("34.50"), "text": "34.50", "many": 10**30}
+    assert as_json(value) == '{"price":34.50,"text":"34.50","many":1000000000000000000000000000000}'
+
+
+def test_what_would_be_sent_differs_by_what_it_says_and_not_by_how_it_is_written() -> None:
+    came = {"encoding": "utf-8", "content": '{"a":{"b":1.50},"c":"x"}'}
+    edited = {"encoding": "utf-8", "content": '{"a":{"b":2},"c":"x"}'}
+    shown = '{\n  "a": {\n    "b": 1.50\n  },\n  "c": "x"\n}'
+    assert not differs({"payload": came, "edited_payload": None}, shown)
+    assert differs({"payload": came, "edited_payload": edited}, shown)
+    assert not differs({"payload": None, "edited_payload": None}, "")

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from dashboard.words import ABSENT, ago, counted, listed, moment, number, rate, seconds
+from dashboard.words import ABSENT, ago, counted, moment, number, rate, seconds
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,5 @@ def test_times_are_told_as_ages_and_in_utc() -> None:
     assert moment("2026-11-29T23:00:00+02:00") == "2026-11-29 21:00:00"
 
 
-def test_lists_and_counts_read_as_sentences() -> None:
+def test_counts_read_as_words() -> None:
     assert (counted(1, "record"), counted(2000, "record")) == ("1 record", "2,000 records")
-    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
