@@ -14,6 +14,7 @@ from api.database import reading
 from api.problems import bad_parameter
 from api.queries.records import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts, search_text, unreadable
+from runtime.instruments import from_zero
 from runtime.metrics import SEARCHES
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -42,6 +43,11 @@ class Found:
     @property
     def backend(self) -> str:
         return "postgres" if self.degraded else "elasticsearch"
+
+
+def count_from_zero() -> None:
+    """Show that nothing has been searched for yet. To be called when the process starts."""
+    from_zero(SEARCHES, ("elasticsearch", "postgres"))
 
 
 async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> Found:
