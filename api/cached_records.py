@@ -21,6 +21,10 @@ from stores.cache import ABSENT, Invalidation, VersionedCache
 from stores.redis_client import RedisError
 
 CacheUse = Literal["hit", "miss", "bypass"]
+"""As the answers say it, in `X-Cache`."""
+
+NO_CACHE = "none"
+"""Counts reads where there is no Redis by configuration: nothing is passed by there, and nobody is to be told."""
 
 MAX_KEY_LENGTH = 1000
 """Longer than the key of any record; not worth asking a store for."""
@@ -67,7 +71,7 @@ class CachedReads:
 def count_from_zero(datasets: Iterable[Dataset]) -> None:
     """Show that no record has been read yet. To be called when the process starts."""
     cached = [dataset.name for dataset in datasets]
-    from_zero(CACHE_READS, cached, get_args(CacheUse))
+    from_zero(CACHE_READS, cached, (*get_args(CacheUse), NO_CACHE))
     from_zero(CACHE_FILLS, cached, ("taken", "refused"))
 
 
@@ -121,7 +125,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[byt
         return ABSENT, "bypass"
     key, fields = normal, dataset.key_fields(normal)
     cached, use = await _ask_cache(clients, dataset, key)
-    CACHE_READS.inc((dataset.name, use))
+    CACHE_READS.inc((dataset.name, NO_CACHE if clients.cache is None else use))
     if cached is not None:
         return cached, use
 

@@ -25,6 +25,9 @@ from stores.search_index import alias_name
 WINDOW = 10_000
 """Elasticsearch's index.max_result_window: pages end there."""
 
+ELASTICSEARCH, STAND_IN, POSTGRES_ONLY = BACKENDS = ("elasticsearch", "postgres", "postgres_only")
+"""Searches are counted by these: Postgres stands in for an Elasticsearch that is away, or there is none."""
+
 _JSON = {"content-type": "application/json", "accept": "application/json"}
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +50,7 @@ class Found:
 
 def count_from_zero() -> None:
     """Show that nothing has been searched for yet. To be called when the process starts."""
-    from_zero(SEARCHES, ("elasticsearch", "postgres"))
+    from_zero(SEARCHES, BACKENDS)
 
 
 async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> Found:
@@ -56,7 +59,8 @@ async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page
         raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
     offset = (page - 1) * page_size
     answer = await _in_elasticsearch(clients, datasets, query, offset, page_size)
-    SEARCHES.inc(("postgres" if answer is None else "elasticsearch",))
+    without = POSTGRES_ONLY if clients.elasticsearch is None else STAND_IN
+    SEARCHES.inc((without if answer is None else ELASTICSEARCH,))
     if answer is not None:
         return Found(*answer, degraded=False)
     async with reading(clients.engine) as connection:

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.app import create_app
 from local_stack.programs import ROLES
 from runtime.metrics import METRICS
+from runtime.settings import Settings
 from stores.tables import OUTCOMES
 
 PROJECT = Path(__file__).parents[2]
@@ -36,8 +38,8 @@ SAMPLES = THEIRS | {
 VALUES = {
     "verdict": {"OK", "WARN", "REWIND", "STALL", "STOP", "NO CONSUMER"},
     "outcome": {*OUTCOMES, "repeat", "reprocessed", "taken", "refused", "clean"},
-    "use": {"hit", "miss", "bypass"},
-    "backend": {"postgres", "elasticsearch"},
+    "use": {"hit", "miss", "bypass", "none"},
+    "backend": {"postgres", "postgres_only", "elasticsearch"},
     "breaking": {"yes", "no"},
 }
 """The values that a label may have, where we give them."""
@@ -217,6 +219,17 @@ def test_each_role_that_counts_something_is_scraped_under_its_name() -> None:
         own = SERVICES[name]["environment"]
         assert discovery["port"] == (own["API_PORT"] if name == "api" else own["HEALTH_PORT"])
         assert own["HEALTH_BIND"] == "0.0.0.0"  # noqa: S104 (within the containers' network)
+
+
+def test_routes_of_which_nobody_is_told_that_they_are_slow_are_routes_of_the_api() -> None:
+    [slow] = [rule["expr"] for rule in RULES if rule["alert"] == "HeadraceApiSlow"]
+    [left_out] = re.findall(r'route!~"([^"]+)"', slow)
+    routes = create_app(Settings()).openapi()["paths"]
+    for part in left_out.split("|"):
+        assert [path for path in routes if re.fullmatch(part, path)], part
+    assert {"/api/ingest", "/audit", "/lag/stream", "/trace/{dataset}/{key}", "/topics/{topic}/messages"} == {
+        path for path in routes if re.fullmatch(left_out, path)
+    }
 
 
 def test_prometheus_and_grafana_start_on_demand_on_loopback_with_what_is_in_deploy() -> None:
