@@ -221,6 +221,15 @@ def test_each_role_that_counts_something_is_scraped_under_its_name() -> None:
         assert own["HEALTH_BIND"] == "0.0.0.0"  # noqa: S104 (within the containers' network)
 
 
+def test_each_job_that_is_scraped_is_missed_when_it_does_not_answer_and_when_it_is_gone() -> None:
+    [down], [gone] = (
+        [rule["expr"] for rule in RULES if rule["alert"] == f"HeadraceProcess{what}"] for what in ("Down", "Gone")
+    )
+    [regex] = re.findall(r'^up\{job=~"([^"]+)"\} == 0$', down)
+    assert all(re.fullmatch(regex, job) for job in JOBS)
+    assert sorted(re.findall(r'\babsent\(up\{job="([^"]+)"\}\)', gone)) == sorted(JOBS)
+
+
 def test_routes_of_which_nobody_is_told_that_they_are_slow_are_routes_of_the_api() -> None:
     [slow] = [rule["expr"] for rule in RULES if rule["alert"] == "HeadraceApiSlow"]
     [left_out] = re.findall(r'route!~"([^"]+)"', slow)
