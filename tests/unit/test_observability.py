@@ -241,6 +241,18 @@ def test_routes_of_which_nobody_is_told_that_they_are_slow_are_routes_of_the_api
     }
 
 
+def test_nobody_logs_in_to_grafana_and_no_page_of_another_origin_reads_prometheus() -> None:
+    grafana = SERVICES["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert grafana["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert grafana["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    options = dict(word.partition("=")[::2] for word in SERVICES["prometheus"]["command"])
+    for origin in ("https://evil.example", "http://127.0.0.1:9090", "null"):
+        assert not re.fullmatch(options["--web.cors.origin"], origin)
+    assert not {"--web.enable-admin-api", "--web.enable-lifecycle"} & options.keys()
+
+
 def test_prometheus_and_grafana_start_on_demand_on_loopback_with_what_is_in_deploy() -> None:
     for name in ("prometheus", "grafana"):
         service = SERVICES[name]
