@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from api import cached_records
 from api.cached_records import CachedReads
 from api.clients import open_clients
 from api.endpoints import (
@@ -40,6 +41,7 @@ from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.search import service as searches
 from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
 from producers.webhook.webhooks import Webhooks
@@ -164,6 +166,8 @@ def _middleware(settings: Settings) -> list[Middleware]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     METRICS.expose("api")
+    cached_records.count_from_zero(all_datasets())
+    searches.count_from_zero()
     async with open_clients(settings) as clients:
         app.state.clients = clients
         app.state.health = HealthReports(clients)

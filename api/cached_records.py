@@ -1,8 +1,8 @@
 """Single records: Redis first, then Postgres, which fills Redis. Bytes from Redis are served as they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, get_args
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,12 +14,17 @@ from api.database import reading
 from api.middleware import ROUTE
 from api.problems import ProblemAnswer
 from api.queries.records import read_one
+from runtime.instruments import from_zero
 from runtime.metrics import CACHE_FILLS, CACHE_READS
 from schemas.dataset import Dataset
 from stores.cache import ABSENT, Invalidation, VersionedCache
 from stores.redis_client import RedisError
 
 CacheUse = Literal["hit", "miss", "bypass"]
+"""As the answers say it, in `X-Cache`."""
+
+NO_CACHE = "none"
+"""Counts reads where there is no Redis by configuration: nothing is passed by there, and nobody is to be told."""
 
 MAX_KEY_LENGTH = 1000
 """Longer than the key of any record; not worth asking a store for."""
@@ -61,6 +66,13 @@ class CachedReads:
         CACHE_READS.inc((dataset.name, use))
         given = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
         return _found(content, use, None if given is None else given.decode("latin-1"))
+
+
+def count_from_zero(datasets: Iterable[Dataset]) -> None:
+    """Show that no record has been read yet. To be called when the process starts."""
+    cached = [dataset.name for dataset in datasets]
+    from_zero(CACHE_READS, cached, (*get_args(CacheUse), NO_CACHE))
+    from_zero(CACHE_FILLS, cached, ("taken", "refused"))
 
 
 async def serve_record(request: Request, dataset: Dataset, key: str) -> Response:
@@ -113,7 +125,7 @@ async def read_record(clients: Clients, dataset: Dataset, key: str) -> tuple[byt
         return ABSENT, "bypass"
     key, fields = normal, dataset.key_fields(normal)
     cached, use = await _ask_cache(clients, dataset, key)
-    CACHE_READS.inc((dataset.name, use))
+    CACHE_READS.inc((dataset.name, NO_CACHE if clients.cache is None else use))
     if cached is not None:
         return cached, use
 

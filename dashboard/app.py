@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,8 +14,6 @@ from dashboard.api_client import Api
 from dashboard.export import exports
 from dashboard.foreign_pages import ForeignPages
 from dashboard.live import Live
-from runtime.instruments import exposition
-from runtime.metrics import METRICS
 from runtime.settings import Settings, listed
 
 STATIC = Path(__file__).parent / "static"
@@ -92,13 +90,6 @@ def create_app(settings: Settings, api: Api | None = None) -> FastAPI:
         """The process answers. An API that does not is no fault of this one."""
         return {"status": "healthy", "polls": live.polls}
 
-    @app.get("/metrics")
-    def metrics(request: Request) -> Response:
-        """Figures of this process, for Prometheus."""
-        content_type, body = exposition(request.headers.get("Accept"))
-        return Response(body, media_type=content_type)
-
-    METRICS.expose("dashboard")
     app.include_router(exports(api))
     for install in ALL:
         install(live)

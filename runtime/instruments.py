@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import TypeVar
 
 import prometheus_client
@@ -144,6 +144,19 @@ class BulkHistogram(Collector):
         for labels, buckets in list(self._buckets.items()):
             family.add_metric(labels, *buckets.read())
         return [family]
+
+
+def from_zero(metric: prometheus_client.Counter | Tally | BulkHistogram, *values: Iterable[str]) -> None:
+    """Show a series at 0 for each combination of these values of its labels, in their order. Idempotent.
+
+    For the start of a role, before anything can be counted: a series that is born with its first event has not grown
+    by it, so `rate` and `increase` see nothing of the event that is often the only one.
+    """
+    for labels in product(*values):
+        if isinstance(metric, Tally):
+            metric.inc(labels, 0)
+        else:
+            metric.labels(*labels)
 
 
 class Snapshot(Collector):

@@ -134,7 +134,8 @@ REQUEST_SECONDS = METRICS.histogram(
     bounds=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )  # fmt: skip
 CACHE_READS = METRICS.tally(
-    API, "headrace_cache_reads", "Reads of single records: hit, miss, or bypass (Redis is away or not used)",
+    API, "headrace_cache_reads",
+    "Reads of single records: hit, miss, bypass (Redis is away), or none (there is none by configuration)",
     "dataset", "use",
 )  # fmt: skip
 CACHE_FILLS = METRICS.tally(
@@ -142,8 +143,9 @@ CACHE_FILLS = METRICS.tally(
     "dataset", "outcome",
 )  # fmt: skip
 SEARCHES = METRICS.tally(
-    API, "headrace_searches", "Searches by the store that answered; Postgres stands in for Elasticsearch", "backend"
-)
+    API, "headrace_searches",
+    "Searches by who answered: elasticsearch, postgres in its stead, postgres_only where there is none", "backend",
+)  # fmt: skip
 
 # The lag of all consumer groups, by the names of kafka_exporter and of the Kafka lag exporter, for people's dashboards.
 # Each is read from the monitor's latest view. A group's name is under the labels of both.

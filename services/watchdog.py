@@ -12,6 +12,7 @@ from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
 from monitoring.lag import group_topics, read_lag
 from monitoring.progress import Sample, Stall, forget_before, stalled, to_restart
+from runtime.instruments import from_zero
 from runtime.kafka.trouble import KafkaTrouble
 from runtime.metrics import RESTARTS
 from runtime.settings import Settings
@@ -37,6 +38,7 @@ class Watchdog:
         # Offsets that a group had before it was restarted say nothing about its new processes.
         self._groups = {settings.named(group): group for group in group_topics(settings)}
         self._since = dict.fromkeys(self._groups, 0.0)
+        from_zero(RESTARTS, self._groups)
         self.pause_seconds = min(LONGEST_PAUSE_SECONDS, max(self._limit / 5, 0.5))
 
     def health(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class LandingSink:
         self._epochs = EpochWatch(settings)
         self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
+        drifts.count_from_zero(self._datasets.values())
 
     async def setup(self) -> None:
         await setup_schema(self._settings)

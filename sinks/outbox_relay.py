@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 
 from runtime.errors import Backpressure
 from runtime.fault_points import crash_here
+from runtime.instruments import from_zero
 from runtime.kafka.clients import reason
 from runtime.kafka.confirmed import BY_KEY, Confirmation, Outgoing, Publisher
 from runtime.kafka.topic_admin import ensure_topics
@@ -126,6 +127,7 @@ class OutboxRelay:
         self._outbox = Outbox(settings)
         self._publisher = Publisher(settings)
         self._state = SinkState(NAME)
+        from_zero(OUTBOX_SECONDS)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:

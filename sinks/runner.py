@@ -14,8 +14,10 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from runtime.instruments import from_zero
 from runtime.kafka.topic_admin import TopicRecreated, watch_topics
 from runtime.memory import spare_the_collector
+from runtime.metrics import SINK_GONE
 from runtime.settings import Settings
 from runtime.tracing import Followed, Received, follow, follower_name, within
 from schemas.sinks import sink_named
@@ -90,6 +92,7 @@ class Runner(Generic[Batch]):
         self._settings = settings
         self._topics = topics_read_by(group)
         self._state = SinkState(sink.name)
+        from_zero(SINK_GONE, [sink.name], map(settings.named, self._topics))
         self._consumer = GroupConsumer(settings, group, self._topics, self._state.gone)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]

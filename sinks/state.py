@@ -7,6 +7,7 @@ import structlog
 
 from runtime.errors import Backpressure
 from runtime.failure_limit import FailureLimitReached
+from runtime.instruments import from_zero
 from runtime.metrics import (
     SINK_BATCH_RECORDS,
     SINK_BATCHES,
@@ -35,6 +36,8 @@ class SinkState:
         self._writing_since: float | None = None
         self._unconfirmed_since: float | None = None
         self._gone: dict[str, int] = {}
+        for metric in (SINK_RECORDS, SINK_BATCHES, SINK_BATCH_RECORDS, SINK_WRITE_SECONDS, SINK_RETRIES):
+            from_zero(metric, [sink])
 
     def write_began(self) -> None:
         self._writing_since = time.monotonic()

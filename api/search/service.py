@@ -14,6 +14,7 @@ from api.database import reading
 from api.problems import bad_parameter
 from api.queries.records import cut_text, unlimited_fields
 from api.queries.text_search import Match, key_parts, search_text, unreadable
+from runtime.instruments import from_zero
 from runtime.metrics import SEARCHES
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -23,6 +24,9 @@ from stores.search_index import alias_name
 
 WINDOW = 10_000
 """Elasticsearch's index.max_result_window: pages end there."""
+
+ELASTICSEARCH, STAND_IN, POSTGRES_ONLY = BACKENDS = ("elasticsearch", "postgres", "postgres_only")
+"""Searches are counted by these: Postgres stands in for an Elasticsearch that is away, or there is none."""
 
 _JSON = {"content-type": "application/json", "accept": "application/json"}
 
@@ -44,13 +48,19 @@ class Found:
         return "postgres" if self.degraded else "elasticsearch"
 
 
+def count_from_zero() -> None:
+    """Show that nothing has been searched for yet. To be called when the process starts."""
+    from_zero(SEARCHES, BACKENDS)
+
+
 async def search(clients: Clients, datasets: Sequence[Dataset], query: str, page: int, page_size: int) -> Found:
     """A page of matches. Raises Unavailable if neither store answers, ProblemAnswer for a page beyond WINDOW."""
     if page * page_size > WINDOW:
         raise bad_parameter("page", page, f"a search shows its first {WINDOW:,} matches only; narrow it down")
     offset = (page - 1) * page_size
     answer = await _in_elasticsearch(clients, datasets, query, offset, page_size)
-    SEARCHES.inc(("postgres" if answer is None else "elasticsearch",))
+    without = POSTGRES_ONLY if clients.elasticsearch is None else STAND_IN
+    SEARCHES.inc((without if answer is None else ELASTICSEARCH,))
     if answer is not None:
         return Found(*answer, degraded=False)
     async with reading(clients.engine) as connection:

@@ -18,6 +18,7 @@ import structlog
 from producers.source import Source
 from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
+from runtime.instruments import from_zero
 from runtime.metrics import PUBLISHED, RUN_LAST_SUCCESS, RUN_SECONDS, RUNS
 from runtime.settings import Settings
 from services.runs.history import ask, seconds_since_latest
@@ -30,6 +31,9 @@ AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
+
+ENDS = ("success", "failed", "skipped")
+"""The ends of scheduled runs, as they are counted."""
 
 JITTER = 0.1
 """Runs begin up to so large a share of the interval earlier or later, so that sources and hosts drift apart."""
@@ -153,6 +157,8 @@ class Scheduler:
             else:
                 due = first_start(now, interval, since.get(name), random.random())  # noqa: S311 (jitter)
                 plans[name] = Plan(source, interval, due, known.task if known else None)
+        from_zero(RUNS, plans, ENDS)
+        from_zero(PUBLISHED, plans)
         self._plans = plans
         seconds = {name: round(plan.interval, 1) for name, plan in plans.items()}
         log.info("scheduled" if plans else "nothing_scheduled", intervals=seconds)

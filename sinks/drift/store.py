@@ -4,13 +4,14 @@ So each record counts once, however often it is delivered: a batch that is rolle
 one that comes again lands nothing new.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import structlog
 
+from runtime.instruments import from_zero
 from runtime.metrics import SCHEMA_DRIFT
 from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
@@ -18,7 +19,7 @@ from schemas.reading_plan import read_fields, reading_plan
 from schemas.registry import dataset_named
 from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.fields import Group, Observation
-from sinks.drift.rules import Change, SourceState, observe
+from sinks.drift.rules import Change, SourceState, What, observe
 from sinks.postgres.connection import Connection
 
 _CREATE = """
@@ -84,6 +85,11 @@ class Begun(msgspec.Struct, frozen=True):
             failing_with=self.reason,
             run=group.run,
         )
+
+
+def count_from_zero(datasets: Iterable[str]) -> None:
+    """Show that no source of these datasets has drifted yet. To be called when the process starts."""
+    from_zero(SCHEMA_DRIFT, datasets, get_args(What), ("yes", "no"))
 
 
 async def record(connection: Connection, seen: Sequence[Observation]) -> list[Begun]:

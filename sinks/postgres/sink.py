@@ -10,7 +10,7 @@ import structlog
 
 from runtime.failure_limit import FailureLimit
 from runtime.fault_points import crash_here
-from runtime.instruments import BoundedLabels
+from runtime.instruments import BoundedLabels, from_zero
 from runtime.kafka.confirmed import Outgoing, Publisher
 from runtime.metrics import DEAD_LETTERS, OUTCOMES, RECORD_SECONDS
 from runtime.settings import Settings
@@ -40,6 +40,7 @@ from sinks.postgres.pending import forget_announced, keep_claims, settle_claims
 from sinks.postgres.reprocessed import merge_reprocessed
 from sinks.postgres.void_offsets import VoidOffsets
 from sinks.sink import Message
+from stores import tables
 from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
 from stores.migrate import setup_schema
@@ -102,6 +103,9 @@ class PostgresSink:
         self._unannounced: set[int] = set()
         """Failures that were settled, and the rows that they became are still to be announced."""
         self.paused: dict[str, str] = {}
+        names = [dataset.name for dataset in ingested_datasets()]
+        from_zero(OUTCOMES, names, (*tables.OUTCOMES, "repeat", "reprocessed"))
+        from_zero(RECORD_SECONDS, names)
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import promql_parser as promql
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from api.app import create_app
 from local_stack.programs import ROLES
 from runtime.metrics import METRICS
+from runtime.settings import Settings
 from stores.tables import OUTCOMES
 
 PROJECT = Path(__file__).parents[2]
@@ -34,8 +38,8 @@ SAMPLES = THEIRS | {
 VALUES = {
     "verdict": {"OK", "WARN", "REWIND", "STALL", "STOP", "NO CONSUMER"},
     "outcome": {*OUTCOMES, "repeat", "reprocessed", "taken", "refused", "clean"},
-    "use": {"hit", "miss", "bypass"},
-    "backend": {"postgres", "elasticsearch"},
+    "use": {"hit", "miss", "bypass", "none"},
+    "backend": {"postgres", "postgres_only", "elasticsearch"},
     "breaking": {"yes", "no"},
 }
 """The values that a label may have, where we give them."""
@@ -88,6 +92,95 @@ def test_what_is_checked_is_found_at_all() -> None:
     assert len(EXPRESSIONS) > 40
 
 
+BORN_WITH_THEIR_FIRST_EVENT = {
+    "headrace_http_requests_total": "routes by statuses would be hundreds, and its alert needs minutes of errors",
+    "headrace_http_request_seconds_bucket": "as many routes, and one request makes no quantile",
+    "headrace_dead_letters_total": "nobody has a list of all reason codes",
+}
+"""Names that are rated and are not there at the start, and why."""
+
+FRESH = """
+import asyncio, sys
+from pathlib import Path
+
+from api.app import create_app
+from local_stack.programs import ROLES
+from local_stack.state_folder import StateFolder
+from runtime.instruments import exposition
+from runtime.metrics import METRICS
+from runtime.settings import Settings
+from schemas.registry import ingested_datasets
+from services.runs import scheduler
+from services.watchdog import Watchdog
+from sinks.landing import LandingSink
+from sinks.outbox_relay import OutboxRelay
+from sinks.postgres.sink import PostgresSink
+from sinks.runner import Runner
+from stream_processors.normalizer import NormalizerStage
+from stream_processors.normalizer_metrics import Counts
+
+home = Path(sys.argv[1])
+sources = home / "sources.toml"
+sources.write_text("[sources.letters]\\nkind = 'csv'\\npath = 'a.csv'\\ndataset = 'records'\\nkey = 'n'\\n")
+nowhere = "127.0.0.1:9"
+settings = Settings(
+    sources_file=sources, etl_interval=1000, database_url=f"postgresql://{nowhere}/x", kafka_bootstrap_servers=nowhere
+)
+
+
+async def never_run(*_):
+    return {}
+
+
+async def start():
+    made = LandingSink(settings), PostgresSink(settings)
+    runners = [Runner(sink, settings) for sink in made], OutboxRelay(settings)
+    stages = [NormalizerStage(dataset, settings, None, None, Counts()) for dataset in ingested_datasets()]
+    dog = Watchdog(settings, StateFolder(home))
+    scheduler.ask = never_run
+    schedule = scheduler.Scheduler(settings)
+    await schedule._read_sources()
+    api = create_app(settings)
+    async with api.router.lifespan_context(api):
+        pass
+
+
+asyncio.run(start())
+for role in ROLES:
+    METRICS.expose(role.name)
+(home / "exposition").write_bytes(exposition(None)[1])
+"""
+
+
+def test_what_is_rated_is_there_at_zero_when_a_process_has_just_begun(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "exposition").read_text()
+    there = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    values = {sample.name: set[float]() for sample in there}
+    for sample in there:
+        values[sample.name].add(sample.value)
+    rated = {
+        one.name
+        for expression in EXPRESSIONS.values()
+        for one in selectors(promql.parse(expression))
+        if re.search(rf"(rate|increase)\(\s*{one.name}\b", expression) and one.name.startswith("headrace_")
+    }
+    assert len(rated) > 10
+    assert {name for name in rated if values.get(name) != {0.0}} == BORN_WITH_THEIR_FIRST_EVENT.keys()
+
+    labels = {(sample.name, frozenset(sample.labels.items())) for sample in there}
+    for name, given in (
+        ("headrace_etl_runs_total", {"source": "letters", "status": "failed"}),
+        ("headrace_schema_drift_total", {"dataset": "customers", "what": "lost", "breaking": "yes"}),
+        ("headrace_watchdog_restarts_total", {"group": "sink-postgres"}),
+        ("headrace_sink_outcomes_total", {"dataset": "customers", "outcome": "failed"}),
+        ("headrace_sink_records_gone_total", {"sink": "landing", "topic": "customers.raw"}),
+        ("headrace_cache_reads_total", {"dataset": "customers", "use": "bypass"}),
+    ):
+        assert (name, frozenset(given.items())) in labels, name
+
+
 def test_promtool_takes_the_rules_where_there_is_one(tmp_path: Path) -> None:
     if tool := shutil.which("promtool"):
         done = subprocess.run([tool, "check", "rules", str(PROMETHEUS / "alerts.yml")], capture_output=True, text=True)
@@ -126,6 +219,38 @@ def test_each_role_that_counts_something_is_scraped_under_its_name() -> None:
         own = SERVICES[name]["environment"]
         assert discovery["port"] == (own["API_PORT"] if name == "api" else own["HEALTH_PORT"])
         assert own["HEALTH_BIND"] == "0.0.0.0"  # noqa: S104 (within the containers' network)
+
+
+def test_each_job_that_is_scraped_is_missed_when_it_does_not_answer_and_when_it_is_gone() -> None:
+    [down], [gone] = (
+        [rule["expr"] for rule in RULES if rule["alert"] == f"HeadraceProcess{what}"] for what in ("Down", "Gone")
+    )
+    [regex] = re.findall(r'^up\{job=~"([^"]+)"\} == 0$', down)
+    assert all(re.fullmatch(regex, job) for job in JOBS)
+    assert sorted(re.findall(r'\babsent\(up\{job="([^"]+)"\}\)', gone)) == sorted(JOBS)
+
+
+def test_routes_of_which_nobody_is_told_that_they_are_slow_are_routes_of_the_api() -> None:
+    [slow] = [rule["expr"] for rule in RULES if rule["alert"] == "HeadraceApiSlow"]
+    [left_out] = re.findall(r'route!~"([^"]+)"', slow)
+    routes = create_app(Settings()).openapi()["paths"]
+    for part in left_out.split("|"):
+        assert [path for path in routes if re.fullmatch(part, path)], part
+    assert {"/api/ingest", "/audit", "/lag/stream", "/trace/{dataset}/{key}", "/topics/{topic}/messages"} == {
+        path for path in routes if re.fullmatch(left_out, path)
+    }
+
+
+def test_nobody_logs_in_to_grafana_and_no_page_of_another_origin_reads_prometheus() -> None:
+    grafana = SERVICES["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert grafana["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert grafana["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    options = dict(word.partition("=")[::2] for word in SERVICES["prometheus"]["command"])
+    for origin in ("https://evil.example", "http://127.0.0.1:9090", "null"):
+        assert not re.fullmatch(options["--web.cors.origin"], origin)
+    assert not {"--web.enable-admin-api", "--web.enable-lifecycle"} & options.keys()
 
 
 def test_prometheus_and_grafana_start_on_demand_on_loopback_with_what_is_in_deploy() -> None:
