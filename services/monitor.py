@@ -67,8 +67,12 @@ class Monitor:
     async def sample(self) -> SystemLag | None:
         """Sample once: read, judge, keep, hand on. The view, if the broker has ever answered."""
         sample = Sample(time.time(), None)
-        with self._kafka.noted():
-            sample = await self._reader.read()
+        try:
+            with self._kafka.noted():
+                sample = await self._reader.read()
+        except Exception:
+            # The broker also hands on what clients of others made up.
+            log.exception("not_sampled")
         await self._load()
         if not self._loaded:
             self._own.append(sample)

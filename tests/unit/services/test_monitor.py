@@ -1,0 +1,65 @@
+"""The monitor goes on whatever Kafka, Postgres and the groups of others do. Neither of both is there."""
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from monitoring.samples import Sample
+from runtime.settings import load_settings
+from services.monitor import Monitor
+
+
+class Reader:
+    """A reader of groups that answers with samples, or raises."""
+
+    def __init__(self, answer: Callable[[], Sample]) -> None:
+        self.answer = answer
+
+    async def read(self) -> Sample:
+        return self.answer()
+
+
+class Samples:
+    """Postgres: takes samples unless it is away, minutes if it is told to, and notes when it forgets."""
+
+    def __init__(self, *, away: bool = False, takes_minutes: bool = True) -> None:
+        self.away = away
+        self.takes_minutes = takes_minutes
+        self.problem = None
+        self.forgot = 0
+
+    async def load(self, *_: Any) -> list[bytes] | None:
+        return None if self.away else []
+
+    async def save(self, _: Any) -> bool:
+        return not self.away
+
+    async def save_minute(self, *_: Any) -> bool:
+        return self.takes_minutes
+
+    async def forget(self, **_: Any) -> bool:
+        self.forgot += 1
+        return True
+
+
+def raising(error: Exception) -> Callable[[], Sample]:
+    def answer() -> Sample:
+        raise error
+
+    return answer
+
+
+def monitor_of(answer: Callable[[], Sample], samples: Samples, *listeners: Any) -> Monitor:
+    monitor = Monitor(load_settings(), listeners)
+    monitor._reader = Reader(answer)  # type: ignore[assignment]
+    monitor._samples = samples  # type: ignore[assignment]
+    return monitor
+
+
+AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker answers"))
+
+
+async def test_an_answer_that_nobody_foresaw_does_not_end_the_monitor() -> None:
+    monitor = monitor_of(raising(ValueError("odd")), Samples())
+    assert await monitor.sample() is None
