@@ -28,6 +28,8 @@ from stores.lag_samples import LagSamples
 Listener = Callable[[SystemLag], Awaitable[None]]
 """Is handed each new view, every SAMPLE_SECONDS; while the broker is away the last one, whose `away_since` tells it."""
 
+FORGET_EVERY_SECONDS = 60.0
+
 log = structlog.get_logger()
 
 
@@ -46,6 +48,7 @@ class Monitor:
         self._own: list[Sample] = []
         self._unsaved: deque[tuple[float, bytes]] = deque(maxlen=int(WINDOW_SECONDS / SAMPLE_SECONDS))
         self._unsaved_minutes: deque[tuple[datetime.datetime, dict[str, Any]]] = deque(maxlen=60)
+        self._forgot_at = 0.0
         self._kafka = KafkaTrouble()
         self._view: SystemLag | None = None
 
@@ -121,10 +124,17 @@ class Monitor:
         while self._unsaved_minutes:
             minute, figures = self._unsaved_minutes[0]
             if not await self._samples.save_minute(minute, figures):
-                return
+                break
             self._unsaved_minutes.popleft()
-            now = datetime.datetime.now(datetime.UTC)
-            await self._samples.forget(
-                samples_before=now.timestamp() - 2 * WINDOW_SECONDS,
-                minutes_before=now - datetime.timedelta(hours=self._settings.lag_history_hours),
-            )
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """Delete what is too old, whatever else Postgres refuses; at once when the clock has been set back."""
+        now = datetime.datetime.now(datetime.UTC)
+        if 0 <= now.timestamp() - self._forgot_at < FORGET_EVERY_SECONDS:
+            return
+        if await self._samples.forget(
+            samples_before=now.timestamp() - 2 * WINDOW_SECONDS,
+            minutes_before=now - datetime.timedelta(hours=self._settings.lag_history_hours),
+        ):
+            self._forgot_at = now.timestamp()

@@ -151,7 +151,9 @@ def of_groups(rule: LagSeconds | VerdictIs, view: SystemLag, settings: Settings)
     for group in view.groups:
         name = group.group.removeprefix(prefix) if group.ours else group.group
         if (group.ours or rule.others) and rule.concerns(group.group, name):
-            finding = _behind(rule, group, name) if isinstance(rule, LagSeconds) else _judged(rule, group, name)
+            # Kafka takes a NUL character in the name of a group; Postgres, where alarms are kept, does not.
+            told = name.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            finding = _behind(rule, group, told) if isinstance(rule, LagSeconds) else _judged(rule, group, told)
             if finding:
                 found.append(finding)
     return found

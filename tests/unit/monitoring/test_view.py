@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.history import Minutes, read_figures
+from monitoring.history import Minutes, figures_of, read_figures
 from monitoring.samples import GroupSample, PartitionSample, Sample
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import PartitionView, SystemLag, view_of
@@ -228,3 +228,8 @@ def test_a_minute_has_its_last_figures_and_its_worst_verdict() -> None:
     assert first.verdict is Verdict.NO_CONSUMER
     assert third.verdict is Verdict.OK
     assert (second.waiting, second.partitions) == (1_000 - 120, [880])
+
+
+def test_a_group_whose_name_postgres_does_not_take_is_kept_in_no_minute() -> None:
+    groups = {name: GroupSample("Stable", {"t": [row(1, 5)]}) for name in ("g", "g\x00")}
+    assert set(figures_of(viewed(Window([Sample(BEGUN, groups)])), {})) == {"g"}

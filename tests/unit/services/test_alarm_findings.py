@@ -53,6 +53,15 @@ def test_a_verdict_is_found_if_the_rule_names_it() -> None:
     assert [one.subject for one in of_groups(rule, seen, SETTINGS)] == ["b"]
 
 
+def test_a_name_with_a_nul_character_is_told_as_postgres_takes_it() -> None:
+    seen = view(group("the\x00irs", ours=False, seconds=9.0, verdict=Verdict.STOP))
+    rules = LagSeconds(when="lag_seconds", above=1, others=True), VerdictIs(when="verdict", others=True)
+    for rule in rules:
+        [found] = of_groups(rule, seen, SETTINGS)
+        assert found.subject == "the\ufffdirs"
+        assert "\x00" not in found.text
+
+
 def test_a_broker_that_is_away_is_found_with_the_time() -> None:
     assert not of_broker(view())
     [found] = of_broker(view(away_since=0.0))

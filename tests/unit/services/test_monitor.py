@@ -1,5 +1,7 @@
 """The monitor goes on whatever Kafka, Postgres and the groups of others do. Neither of both is there."""
 
+import datetime
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,3 +65,13 @@ AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker answers"))
 async def test_an_answer_that_nobody_foresaw_does_not_end_the_monitor() -> None:
     monitor = monitor_of(raising(ValueError("odd")), Samples())
     assert await monitor.sample() is None
+
+
+async def test_what_is_old_is_forgotten_also_while_no_minute_can_be_kept() -> None:
+    samples = Samples(takes_minutes=False)
+    monitor = monitor_of(lambda: Sample(time.time(), {}), samples)
+    monitor._unsaved_minutes.append((datetime.datetime.now(datetime.UTC), {}))
+    await monitor.sample()
+    await monitor.sample()
+    assert samples.forgot == 1, "once a minute is enough"
+    assert len(monitor._unsaved_minutes) == 1
