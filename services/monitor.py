@@ -18,7 +18,7 @@ from monitoring.groups_reader import GroupsReader
 from monitoring.history import Minutes
 from monitoring.lag import our_groups
 from monitoring.samples import Sample
-from monitoring.view import SystemLag, view_of
+from monitoring.view import SystemLag, view_of, view_of_nothing
 from monitoring.watching import packed, unpacked
 from monitoring.window import SAMPLE_SECONDS, WINDOW_SECONDS, Window
 from runtime.kafka.trouble import KafkaTrouble
@@ -26,7 +26,10 @@ from runtime.settings import Settings
 from stores.lag_samples import LagSamples
 
 Listener = Callable[[SystemLag], Awaitable[None]]
-"""Is handed each new view, every SAMPLE_SECONDS; while the broker is away the last one, whose `away_since` tells it."""
+"""Is handed each new view, every SAMPLE_SECONDS; while the broker is away the last one, whose `away_since` tells it.
+
+It has no groups while the broker has not answered since the window began.
+"""
 
 FORGET_EVERY_SECONDS = 60.0
 
@@ -85,10 +88,13 @@ class Monitor:
         if view is not None and sample.groups is not None and (minute := self._minutes.add(view)):
             self._unsaved_minutes.append(minute)
         await self._save()
-        if view is not None:
+        handed_on = view
+        if handed_on is None and self._window.away_since is not None:
+            handed_on = view_of_nothing(self._window.away_since)
+        if handed_on is not None:
             for listener in self._listeners:
                 try:
-                    await listener(view)
+                    await listener(handed_on)
                 except Exception:
                     log.exception("listener_failed", listener=getattr(listener, "__qualname__", repr(listener)))
         return view

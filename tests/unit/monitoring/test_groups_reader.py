@@ -87,7 +87,7 @@ class Broker:
                 groups = [(name, "consumer", "Stable", "") for name in self.codes]
                 return SimpleNamespace(error_code=0, groups=groups)
             case FetchOffsets():
-                rows = [("t", [(0, 5, -1, "", 0, {})], {})]
+                rows: list[Any] = [("t", [(0, 5, -1, "", 0, {})], {})]
                 return SimpleNamespace(groups=[(name, rows, code, {}) for name, code in self.codes.items()])
         return SimpleNamespace(groups=[])
 

@@ -8,7 +8,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.samples import Sample
+from monitoring.view import SystemLag
 from runtime.settings import load_settings
+from services.alarms.findings import of_broker
 from services.monitor import Monitor
 
 
@@ -65,6 +67,24 @@ AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker answers"))
 async def test_an_answer_that_nobody_foresaw_does_not_end_the_monitor() -> None:
     monitor = monitor_of(raising(ValueError("odd")), Samples())
     assert await monitor.sample() is None
+
+
+async def test_a_broker_that_has_never_answered_is_handed_on_as_away() -> None:
+    views: list[SystemLag] = []
+
+    async def listener(view: SystemLag) -> None:
+        views.append(view)
+
+    begun = time.time()
+    monitor = monitor_of(raising(AWAY), Samples(), listener)
+    assert await monitor.sample() is None
+    assert await monitor.sample() is None
+    assert monitor.health()["verdict"] is None
+    assert [view.groups for view in views] == [(), ()]
+    assert views[0].away_since == views[1].away_since
+    assert begun <= (views[0].away_since or 0) <= time.time()
+    [found] = of_broker(views[1])
+    assert found.subject == "kafka"
 
 
 async def test_what_is_old_is_forgotten_also_while_no_minute_can_be_kept() -> None:
