@@ -48,7 +48,7 @@ class Monitor:
         self._window = Window()
         self._minutes = Minutes()
         self._loaded = False
-        self._own: list[Sample] = []
+        self._own: deque[Sample] = deque(maxlen=int(WINDOW_SECONDS / SAMPLE_SECONDS))
         self._unsaved: deque[tuple[float, bytes]] = deque(maxlen=int(WINDOW_SECONDS / SAMPLE_SECONDS))
         self._unsaved_minutes: deque[tuple[datetime.datetime, dict[str, Any]]] = deque(maxlen=60)
         self._forgot_at = 0.0

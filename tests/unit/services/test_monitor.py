@@ -1,6 +1,7 @@
 """The monitor goes on whatever Kafka, Postgres and the groups of others do. Neither of both is there."""
 
 import datetime
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from monitoring.samples import Sample
 from monitoring.view import SystemLag
+from monitoring.window import SAMPLE_SECONDS, WINDOW_SECONDS
 from runtime.settings import load_settings
 from services.alarms.findings import of_broker
 from services.monitor import Monitor
@@ -95,3 +97,11 @@ async def test_what_is_old_is_forgotten_also_while_no_minute_can_be_kept() -> No
     await monitor.sample()
     assert samples.forgot == 1, "once a minute is enough"
     assert len(monitor._unsaved_minutes) == 1
+
+
+async def test_no_more_than_a_window_is_kept_while_postgres_is_away() -> None:
+    times = itertools.count(1_700_000_000.0, SAMPLE_SECONDS)
+    monitor = monitor_of(lambda: Sample(next(times), {}), Samples(away=True))
+    for _ in range(300):
+        await monitor.sample()
+    assert len(monitor._own) == len(monitor._unsaved) == WINDOW_SECONDS / SAMPLE_SECONDS
