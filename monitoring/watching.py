@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import FRESH_SECONDS, SystemLag, view_of
-from monitoring.window import WINDOW_SECONDS, Window
+from monitoring.window import LONGEST_STEP_SECONDS, WINDOW_SECONDS, Window
 from runtime.settings import Settings
 from stores.lag_samples import LagSamples
 
@@ -83,7 +83,10 @@ class LagWatch:
         return view
 
     async def _load(self) -> None:
-        bodies = await self._samples.load(max(self._loaded_to, time.time() - WINDOW_SECONDS))
+        latest = time.time() + LONGEST_STEP_SECONDS
+        if self._loaded_to > latest:  # the clock has been set back
+            self._loaded_to = 0.0
+        bodies = await self._samples.load(max(self._loaded_to, time.time() - WINDOW_SECONDS), latest)
         for sample in unpacked(bodies or ()):
             self._loaded_to = sample.at
             self._window.add(sample)

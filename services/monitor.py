@@ -20,7 +20,7 @@ from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import SystemLag, view_of, view_of_nothing
 from monitoring.watching import packed, unpacked
-from monitoring.window import SAMPLE_SECONDS, WINDOW_SECONDS, Window
+from monitoring.window import LONGEST_STEP_SECONDS, SAMPLE_SECONDS, WINDOW_SECONDS, Window
 from runtime.kafka.trouble import KafkaTrouble
 from runtime.settings import Settings
 from stores.lag_samples import LagSamples
@@ -114,7 +114,8 @@ class Monitor:
         """Take over the window of the monitor that ran before, once Postgres answers."""
         if self._loaded:
             return
-        bodies = await self._samples.load(time.time() - WINDOW_SECONDS)
+        now = time.time()
+        bodies = await self._samples.load(now - WINDOW_SECONDS, now + LONGEST_STEP_SECONDS)
         if bodies is None:
             return
         self._loaded = True
@@ -141,6 +142,7 @@ class Monitor:
             return
         if await self._samples.forget(
             samples_before=now.timestamp() - 2 * WINDOW_SECONDS,
+            samples_after=now.timestamp() + LONGEST_STEP_SECONDS,  # of a clock that has been set back
             minutes_before=now - datetime.timedelta(hours=self._settings.lag_history_hours),
         ):
             self._forgot_at = now.timestamp()

@@ -5,6 +5,7 @@ Nothing here raises for a Postgres that is away, unless it says so: the monitor 
 
 import datetime
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -29,9 +30,12 @@ class LagSamples:
         self.problem: str | None = None
         """Why the latest call did not reach Postgres; None if it did."""
 
-    async def load(self, after: float) -> list[bytes] | None:
-        """The samples since a moment (seconds since the epoch, exclusive), in order of time. None: Postgres is away."""
-        rows = await self._fetch("SELECT sample FROM lag_samples WHERE at > $1 ORDER BY at", after)
+    async def load(self, after: float, to: float = math.inf) -> list[bytes] | None:
+        """The samples between two moments (seconds since the epoch; `after` exclusive), in order of time.
+
+        None: Postgres is away.
+        """
+        rows = await self._fetch("SELECT sample FROM lag_samples WHERE at > $1 AND at <= $2 ORDER BY at", after, to)
         return None if rows is None else [row["sample"] for row in rows]
 
     async def save(self, samples: Sequence[tuple[float, bytes]]) -> bool:
@@ -48,9 +52,9 @@ class LagSamples:
         sql = "INSERT INTO lag_minutes VALUES ($1, $2) ON CONFLICT (at) DO UPDATE SET groups = excluded.groups"
         return await self._fetch(sql, minute, json.dumps(groups)) is not None
 
-    async def forget(self, *, samples_before: float, minutes_before: datetime.datetime) -> bool:
-        """Delete what is older. False: Postgres is away."""
-        done = await self._fetch("DELETE FROM lag_samples WHERE at < $1", samples_before)
+    async def forget(self, *, samples_before: float, samples_after: float, minutes_before: datetime.datetime) -> bool:
+        """Delete what is older, and samples that are later. False: Postgres is away."""
+        done = await self._fetch("DELETE FROM lag_samples WHERE at < $1 OR at > $2", samples_before, samples_after)
         return (
             done is not None and await self._fetch("DELETE FROM lag_minutes WHERE at < $1", minutes_before) is not None
         )

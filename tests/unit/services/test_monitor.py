@@ -105,3 +105,11 @@ async def test_no_more_than_a_window_is_kept_while_postgres_is_away() -> None:
     for _ in range(300):
         await monitor.sample()
     assert len(monitor._own) == len(monitor._unsaved) == WINDOW_SECONDS / SAMPLE_SECONDS
+
+
+async def test_a_clock_that_is_set_back_has_the_samples_of_later_forgotten_at_once() -> None:
+    samples = Samples()
+    monitor = monitor_of(lambda: Sample(time.time(), {}), samples)
+    monitor._forgot_at = time.time() + 3600
+    await monitor.sample()
+    assert samples.forgot == 1
