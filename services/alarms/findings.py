@@ -138,8 +138,12 @@ class Findings:
 
     async def _holes(self) -> list[PartitionAudit]:
         if self._audit is None or time.monotonic() - self._audited_at >= AUDIT_EVERY_SECONDS:
-            self._audit = None
-            self._audit = await audit(self._settings, self._engine)
+            # The one before stays in sight meanwhile: metrics are scraped at any time.
+            try:
+                self._audit = await audit(self._settings, self._engine)
+            except BaseException:
+                self._audit = None
+                raise
             self._audited_at = time.monotonic()
         return self._audit
 

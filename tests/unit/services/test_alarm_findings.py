@@ -2,14 +2,24 @@
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from monitoring.alarm_file import Drift, FailureRate, LagSeconds, RunFailed, VerdictIs, WatchdogRestarts
 from monitoring.verdicts import Verdict
 from runtime.settings import Settings
-from services.alarms.findings import of_audit, of_broker, of_drift, of_failures, of_groups, of_restarts, of_runs
+from services.alarms.findings import (
+    Findings,
+    of_audit,
+    of_broker,
+    of_drift,
+    of_failures,
+    of_groups,
+    of_restarts,
+    of_runs,
+)
 from services.audits.audit import PartitionAudit
 
 SETTINGS = Settings(headrace_namespace="ns")
@@ -119,3 +129,27 @@ def test_a_drift_that_fails_records_is_told_and_others_if_asked_for() -> None:
     assert found.subject == "shop/records.name"
     assert found.text == "shop has lost the field name of records; such records fail with missing_field"
     assert len(of_drift(Drift(when="drift", breaking_only=False), rows)) == 2
+
+
+async def test_the_audit_before_stays_in_sight_until_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = PartitionAudit("customers.raw", 0, 0, 1, 1, in_flight=0, holes=(), outcomes={})
+    answers: list[Any] = [[first]]
+    seen: list[Any] = []
+
+    async def audited(*_: Any) -> Any:
+        seen.append(findings.audited)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("services.alarms.findings.audit", audited)
+    findings = Findings(SETTINGS, cast("AsyncEngine", None))
+    assert await findings._holes() == [first]
+    answers += [OSError("away"), []]
+    findings._audited_at -= 61
+    with pytest.raises(OSError, match="away"):
+        await findings._holes()
+    assert findings.audited == [], "nobody knows what is missing now"
+    assert await findings._holes() == []
+    assert seen == [[], [first], []]
