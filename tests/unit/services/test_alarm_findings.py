@@ -1,13 +1,25 @@
 """Each kind of rule finds what it is about, names the value and the bound, and nothing else."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from monitoring.alarm_file import Drift, FailureRate, LagSeconds, RunFailed, VerdictIs, WatchdogRestarts
+from local_stack.state_folder import StateFolder
+from monitoring.alarm_file import (
+    AlarmFile,
+    Drift,
+    FailureRate,
+    KafkaAway,
+    LagSeconds,
+    RunFailed,
+    VerdictIs,
+    WatchdogRestarts,
+)
 from monitoring.verdicts import Verdict
 from runtime.settings import Settings
 from services.alarms.findings import (
@@ -19,6 +31,7 @@ from services.alarms.findings import (
     of_groups,
     of_restarts,
     of_runs,
+    restarts,
 )
 from services.audits.audit import PartitionAudit
 
@@ -153,3 +166,28 @@ async def test_the_audit_before_stays_in_sight_until_there_is_another(monkeypatc
     assert findings.audited == [], "nobody knows what is missing now"
     assert await findings._holes() == []
     assert seen == [[], [first], []]
+
+
+async def test_a_rule_that_cannot_be_looked_at_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {
+        "restarts": WatchdogRestarts(when="watchdog_restarts"),
+        "runs": RunFailed(when="run_failed"),
+        "away": KafkaAway(when="kafka_away"),
+    }
+    # No line of the watchdog's, and an engine that is none.
+    monkeypatch.setattr("services.alarms.findings.restarts", lambda _: [{"at": "no time", "group": "relay"}])
+    findings = Findings(SETTINGS, cast("AsyncEngine", None))
+    file = AlarmFile(rules=rules, targets={})
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            found = await findings.look(file, view(away_since=0.0))
+            assert (found["restarts"], found["runs"]) == (None, None)
+            assert [one.subject for one in found["away"] or ()] == ["kafka"]
+    assert [line["rule"] for line in logs if line["event"] == "rule_not_judged"] == ["RunFailed", "restarts"]
+
+
+def test_a_line_of_the_watchdog_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+    log = StateFolder.at(tmp_path).watchdog_log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text('{"at": "2026-01-01T00:00:00+00:00", "group": "relay"}\n{"at": "2026-')
+    assert [line["group"] for line in restarts(Settings(headrace_home=tmp_path))] == ["relay"]
