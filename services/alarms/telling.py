@@ -91,6 +91,9 @@ class _Mailbox:
                 event = await self._queue.get()
                 try:
                     await self._deliver(client, event)
+                except Exception as error:
+                    self.problem = type(error).__name__
+                    log.exception("alarm_not_sent", target=self._name, event_id=event.id)
                 finally:
                     self._queue.task_done()
 
@@ -116,6 +119,8 @@ async def send(client: httpx.AsyncClient, target: Target, event: Event) -> tuple
         return f"no answer within {ANSWER_SECONDS:g} s", True
     except httpx.HTTPError as error:
         return type(error).__name__, True
+    except ValueError as error:  # a header that is not ASCII
+        return type(error).__name__, False
     if answer.is_success:
         return None, False
     if answer.is_redirect:
