@@ -123,8 +123,7 @@ class Alarms:
             return
         self._wrong = None
         if file.targets != self._file.targets:
-            await self._telling.close()
-            self._telling = Telling(file.targets)
+            await self._telling.retarget(file.targets)
         self._file = file
         log.info("alarm_rules", rules=list(file.rules), targets=list(file.targets))
 

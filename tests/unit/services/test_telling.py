@@ -1,9 +1,11 @@
 """Events on their way to webhooks: no odd target and no edit of the file loses one in silence."""
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from monitoring.alarm_file import Target
@@ -46,3 +48,37 @@ async def test_a_failure_that_nobody_foresaw_stops_no_later_event(monkeypatch: p
     sender.tell(event(2, "team"))
     await sender.close(5)
     assert sent == ["failed", "2-opened"]
+
+
+async def test_another_target_drops_nothing_that_waits_for_one_that_is_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_now = asyncio.Event()
+    sent: list[tuple[str, str]] = []
+
+    async def slow(_: Any, to: Target, one: Event) -> tuple[str | None, bool]:
+        await open_now.wait()
+        sent.append((httpx.URL(to.url.get_secret_value()).host, one.id))
+        return None, False
+
+    monkeypatch.setattr(telling, "send", slow)
+    sender = Telling({"same": target("same"), "changed": target("before")})
+    for number in (1, 2):
+        sender.tell(event(number, "same", "changed"))
+    await asyncio.sleep(0)  # the first of each is on its way
+    with structlog.testing.capture_logs() as logs:
+        await sender.retarget({"same": target("same"), "changed": target("after"), "new": target("new")})
+    assert [(line["event"], line["target"], line["event_id"]) for line in logs] == [
+        ("alarm_not_sent", "changed", "1-opened"),
+        ("alarm_not_sent", "changed", "2-opened"),
+    ]
+    sender.tell(event(3, "same", "changed", "new"))
+    open_now.set()
+    await sender.close(5)
+    assert sorted(sent) == [
+        ("after.invalid", "3-opened"),
+        ("new.invalid", "3-opened"),
+        ("same.invalid", "1-opened"),
+        ("same.invalid", "2-opened"),
+        ("same.invalid", "3-opened"),
+    ]
