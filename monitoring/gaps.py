@@ -41,6 +41,8 @@ class Gap(NamedTuple):
     """Records in [position, read_to)."""
     waits_since: float | None
     """Timestamp of the first of them, in seconds since the epoch; None without any."""
+    whole: bool
+    """Nothing was left to be read behind `read_to`: all of it fitted into an answer."""
 
 
 Spot = tuple[str, int, int]
@@ -88,8 +90,9 @@ class Gaps:
         gap = self._known.get(spot)
         if gap is not None and end < gap.read_to:
             return True  # the topic was made again, and that position means another record now
-        # Once it is known since when a record waits, more of a gap that did not fit is not worth its bytes.
-        return gap is None or (gap.read_to < end and (gap.waits_since is None or gap.waiting < FEW))
+        # Once it is known since when a record waits, more of a gap that did not fit is not worth its bytes: it would be
+        # read from the same position again, and leave none of them to the partitions behind it.
+        return gap is None or (gap.read_to < end and (not gap.waiting or (gap.whole and gap.waiting < FEW)))
 
     def _told(self, topic: str, row: PartitionSample) -> PartitionSample:
         if row.top > row.end:
@@ -145,7 +148,8 @@ def seen(chunk: Chunk, position: int) -> Gap | None:
     if after == position:
         return None
     first = evidence.records.first_from(position)
-    return Gap(after, len(evidence.records), None if first is None else _time_of(chunk.batches, first[0]))
+    since = None if first is None else _time_of(chunk.batches, first[0])
+    return Gap(after, len(evidence.records), since, after >= chunk.stable)
 
 
 def _time_of(data: bytes, offset: int) -> float | None:
