@@ -157,7 +157,8 @@ def _time_of(data: bytes, offset: int) -> float | None:
         if base <= offset < after:
             # The iteration opens the batch; it goes no further than to the record that is wanted.
             found = next((record for record in DefaultRecordBatch(batch) if record.offset == offset), None)
-            return None if found is None or found.timestamp is None else found.timestamp / 1000
+            # -1 is a producer that gave none, and no record of the year 1969.
+            return None if found is None or (found.timestamp or 0) <= 0 else found.timestamp / 1000
     return None
 
 

@@ -61,3 +61,8 @@ async def test_what_does_not_fit_is_read_once_and_leaves_room_for_the_partitions
     sent = broker.sent
     await looked(gaps, broker)
     assert broker.sent == sent
+
+
+async def test_a_record_without_a_time_has_no_age() -> None:
+    [row] = await looked(Gaps(), Broker([batch(0, 10, timestamp=-1)]))
+    assert (row.waits_since, row.waiting) == (None, 1)
