@@ -4,12 +4,14 @@ Offsets are no count of records: markers of transactions, aborted and compacted 
 read, within a budget of bytes; what did not fit is left unknown, and the lag stays an upper bound there.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError as ClientError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
@@ -31,6 +33,9 @@ FEW = 10_000
 """Records of a gap that is read again, to its end, whenever that has moved."""
 
 READ_UNCOMMITTED = 0
+
+UNREADABLE = (ClientError, ValueError)
+"""Raised for a batch that is damaged or packed in an unknown way: it says nothing, and hides no other partition."""
 
 
 class Gap(NamedTuple):
@@ -72,8 +77,9 @@ class Gaps:
         unread = [spot for spot, end in ends.items() if records and self._is_to_be_read(spot, end)]
         for wanted in _rounds(unread)[:ROUNDS]:
             for place, chunk in (await _fetch(client, cluster, wanted, READ_COMMITTED)).items():
-                if gap := seen(chunk, wanted[place]):
-                    self._known[*place, wanted[place]] = gap
+                with contextlib.suppress(*UNREADABLE):
+                    if gap := seen(chunk, wanted[place]):
+                        self._known[*place, wanted[place]] = gap
         await self._look_at_transactions(client, cluster, sample)
         return msgspec.structs.replace(
             sample,
@@ -119,7 +125,9 @@ class Gaps:
         if wanted:
             # The one look of ours at what is not committed: at its time only.
             for place, chunk in (await _fetch(client, cluster, wanted, READ_UNCOMMITTED)).items():
-                self._held[*place, wanted[place]] = _time_of(chunk.batches, wanted[place])
+                self._held[*place, wanted[place]] = None
+                with contextlib.suppress(*UNREADABLE):
+                    self._held[*place, wanted[place]] = _time_of(chunk.batches, wanted[place])
 
 
 async def _fetch(

@@ -6,6 +6,7 @@ from typing import Any, cast
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from monitoring.gaps import REQUEST_BYTES, Gaps
 from monitoring.samples import GroupSample, PartitionSample, Sample
@@ -66,3 +67,12 @@ async def test_what_does_not_fit_is_read_once_and_leaves_room_for_the_partitions
 async def test_a_record_without_a_time_has_no_age() -> None:
     [row] = await looked(Gaps(), Broker([batch(0, 10, timestamp=-1)]))
     assert (row.waits_since, row.waiting) == (None, 1)
+
+
+async def test_a_batch_of_an_older_format_or_a_damaged_one_hides_no_other_partition() -> None:
+    old = LegacyRecordBatchBuilder(magic=1, compression_type=1, batch_size=1 << 20)
+    old.append(0, timestamp=SENT_MS, key=None, value=bytes(100))
+    damaged = bytearray(batch(0, 10))
+    damaged[61] ^= 0x10  # the length of the record
+    rows = await looked(Gaps(), Broker([bytes(old.build())], [bytes(damaged)], [batch(0, 10)]))
+    assert [(row.waits_since, row.waiting) for row in rows] == [(None, None), (None, None), (SENT_MS / 1000, 1)]
