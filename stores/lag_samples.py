@@ -3,6 +3,7 @@
 Nothing here raises for a Postgres that is away, unless it says so: the monitor goes on without it.
 """
 
+import asyncio
 import datetime
 import json
 import math
@@ -22,11 +23,15 @@ POSTGRES_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, async
 
 
 class LagSamples:
-    """One connection to Postgres. Connects on first use, and again after an error; close it. For one event loop."""
+    """One connection to Postgres, which those who ask at once take in turn. For one event loop.
+
+    Connects on first use, and again after an error; close it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.plain_database_url
         self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
         self.problem: str | None = None
         """Why the latest call did not reach Postgres; None if it did."""
 
@@ -64,7 +69,10 @@ class LagSamples:
         sql = "SELECT at, groups -> $1 AS figures FROM lag_minutes WHERE at > $2 AND groups ? $1 ORDER BY at"
         since = datetime.datetime.fromtimestamp(time.time() - 3600 * hours, datetime.UTC)
         rows = await self._fetch(sql, group, since)
-        return None if rows is None else [(row["at"], json.loads(row["figures"])) for row in rows]
+        if rows is None:
+            return None
+        # A month has 44,640 of them: too long for an event loop.
+        return await asyncio.to_thread(lambda: [(row["at"], json.loads(row["figures"])) for row in rows])
 
     async def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -73,6 +81,10 @@ class LagSamples:
             connection.terminate()
 
     async def _fetch(self, sql: str, *arguments: Any) -> list[Any] | None:
+        async with self._turn:
+            return await self._fetched(sql, *arguments)
+
+    async def _fetched(self, sql: str, *arguments: Any) -> list[Any] | None:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import datetime
 import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -39,6 +40,8 @@ HEARTBEAT_SECONDS = 15.0
 """A comment at least so often, so that no proxy takes a quiet stream for a dead one."""
 
 MOST_HOURS = 24 * 31
+HISTORY_SECONDS = 10.0
+"""Until a history is there: all that are asked for share one connection."""
 
 EVENTS: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
@@ -54,6 +57,8 @@ GroupName = Annotated[
 ]
 
 Watch = Annotated[LagWatch, from_state("lag")]
+
+Kept = Annotated[LagSamples, from_state("lag_history")]
 
 log = structlog.get_logger()
 
@@ -148,22 +153,22 @@ async def history(
     group: GroupName,
     clients: OurClients,
     watch: Watch,
+    kept: Kept,
     hours: Annotated[
         float, Query(gt=0, le=MOST_HOURS, description="How far back, as far as the monitor kept it.")
     ] = 1.0,
 ) -> Response:
     """Figures that the monitor has kept of a group, by the minute (LAG_HISTORY_HOURS says for how long)."""
-    samples = LagSamples(clients.settings)
     try:
-        for name in dict.fromkeys([clients.settings.named(group), group]):
-            rows = await samples.history(name, hours)
-            if rows is None:
-                raise Unavailable(STORE, samples.problem or "no answer")
-            if rows:
-                minutes = [{"at": at, "topics": _named(read_figures(figures))} for at, figures in rows]
-                return json_answer({"group": name, "hours": hours, "minutes": minutes})
-    finally:
-        await samples.close()
+        async with asyncio.timeout(HISTORY_SECONDS):
+            for name in dict.fromkeys([clients.settings.named(group), group]):
+                rows = await kept.history(name, hours)
+                if rows is None:
+                    raise Unavailable(STORE, kept.problem or "no answer")
+                if rows:
+                    return await asyncio.to_thread(_history_answer, name, hours, rows)
+    except TimeoutError:
+        raise Unavailable(STORE, f"no history within {HISTORY_SECONDS:g} s") from None
     await require(clients, "kafka")
     view = await watch.view()
     known = view.group(clients.settings.named(group)) or view.group(group)
@@ -208,6 +213,11 @@ def _topic_summary(topic: TopicView) -> TopicSummary:
 
 def _figures(figures: Figures) -> dict[str, Any]:
     return {field.name: getattr(figures, field.name) for field in dataclasses.fields(Figures)}
+
+
+def _history_answer(group: str, hours: float, rows: list[tuple[datetime.datetime, Any]]) -> Response:
+    minutes = [{"at": at, "topics": _named(read_figures(figures))} for at, figures in rows]
+    return json_answer({"group": group, "hours": hours, "minutes": minutes})
 
 
 def _named(topics: dict[str, MinuteFigures]) -> dict[str, dict[str, Any]]:
