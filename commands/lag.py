@@ -13,6 +13,7 @@ from rich.text import Text
 
 from commands.lag_tables import group_tables, system_tables
 from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.printable import printable
 from commands.trouble import answered_by
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import GroupView, SystemLag
@@ -135,7 +136,7 @@ def _chosen(settings: Settings, view: SystemLag, group: str | None, every: bool)
 def _group(settings: Settings, view: SystemLag, name: str) -> GroupView:
     found = view.group(settings.named(name)) or view.group(name)
     if found is None:
-        known = ", ".join(sorted(group.group for group in view.groups)) or "none"
+        known = ", ".join(sorted(printable(group.group) for group in view.groups)) or "none"
         fail(f"The broker knows no consumer group {name!r} that has committed anything; it knows: {known}")
     return found
 
