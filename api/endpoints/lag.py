@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
+from starlette.types import Receive, Scope, Send
 
 from api.answers import encode, json_answer
 from api.clients import OurClients, from_state
@@ -50,6 +51,22 @@ class EventStream(StreamingResponse):
     """Server-sent events."""
 
     media_type = "text/event-stream"
+
+
+class CountedStream(EventStream):
+    """The events of a watch. It counts as one of its streams from the moment that it is made until it has been sent."""
+
+    def __init__(self, watch: LagWatch, headers: dict[str, str]) -> None:
+        super().__init__(_events(watch), headers=headers)
+        self._watch = watch
+        watch.streams += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._watch.streams -= 1
 
 
 GroupName = Annotated[
@@ -134,7 +151,7 @@ async def stream(watch: Watch) -> Response:
             {"Retry-After": "10"},
         )
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventStream(_events(watch), headers=headers)
+    return CountedStream(watch, headers)
 
 
 @router.get("/lag/{group}", response_model=GroupView)
@@ -239,19 +256,15 @@ async def _events(watch: LagWatch) -> AsyncIterator[bytes]:
     """An event per change of the view. Ends when the process is asked to stop."""
     shown: object = None
     sent_at = 0.0
-    watch.streams += 1
-    try:
-        while not stopping.is_set():
-            event, content, body = await _event(watch)
-            if content != shown:
-                shown, sent_at = content, time.monotonic()
-                yield format_sse_event(event=event, data_str=body)
-            elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
-                sent_at = time.monotonic()
-                yield format_sse_event(comment="still there")
-            await asyncio.sleep(EVENT_SECONDS)
-    finally:
-        watch.streams -= 1
+    while not stopping.is_set():
+        event, content, body = await _event(watch)
+        if content != shown:
+            shown, sent_at = content, time.monotonic()
+            yield format_sse_event(event=event, data_str=body)
+        elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+            sent_at = time.monotonic()
+            yield format_sse_event(comment="still there")
+        await asyncio.sleep(EVENT_SECONDS)
 
 
 async def _event(watch: LagWatch) -> tuple[str, object, str]:
