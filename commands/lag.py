@@ -87,14 +87,10 @@ def lag(
 
 
 async def _read(settings: Settings) -> SystemLag:
-    from monitoring.watching import LagWatch  # here, since it loads clients that the help page does not need
+    from monitoring.watching import read_view  # here, since it loads clients that the help page does not need
 
-    watch = LagWatch(settings)
-    try:
-        with answered_by("Kafka"):
-            return await watch.view()
-    finally:
-        await watch.close()
+    with answered_by("Kafka"):
+        return await read_view(settings)
 
 
 async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]], interval: float) -> None:
