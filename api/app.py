@@ -51,6 +51,7 @@ from runtime.tracing import is_tracing
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
+from stores.lag_samples import LagSamples
 
 COMPRESS_FROM_BYTES = 1024
 
@@ -175,6 +176,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.runs = IngestRuns(settings)
         app.state.replays = FailureReplays()
         app.state.lag = LagWatch(settings)
+        app.state.lag_history = LagSamples(settings)
         app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
         try:
@@ -184,3 +186,4 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             await app.state.replays.close()
             await app.state.runs.close()
             await app.state.lag.close()
+            await app.state.lag_history.close()

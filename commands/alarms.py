@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.printable import printable
 from commands.trouble import answered_by
 from monitoring.alarm_file import AlarmFile, AlarmFileError, load_alarms
 from runtime.settings import Settings, load_settings
@@ -106,7 +108,7 @@ def _table(still_open: list[dict[str, Any]], closed: list[dict[str, Any]]) -> Ta
     for one in (*still_open, *closed):
         state = "closed" if one["closed_at"] else "open"
         colour = COLOURS.get(one["severity"], "default") if state == "open" else "dim"
-        text = str(one["text"]).replace("[", r"\[")  # brackets would be taken for markup
+        text = Text(printable(str(one["text"])))
         cells = (state, one["severity"], one["rule"], _at(one["since"]), _at(one["closed_at"]), text)
         table.add_row(*cells, style=colour)
     return table

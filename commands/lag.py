@@ -13,6 +13,7 @@ from rich.text import Text
 
 from commands.lag_tables import group_tables, system_tables
 from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.printable import printable
 from commands.trouble import answered_by
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import GroupView, SystemLag
@@ -86,14 +87,10 @@ def lag(
 
 
 async def _read(settings: Settings) -> SystemLag:
-    from monitoring.watching import LagWatch  # here, since it loads clients that the help page does not need
+    from monitoring.watching import read_view  # here, since it loads clients that the help page does not need
 
-    watch = LagWatch(settings)
-    try:
-        with answered_by("Kafka"):
-            return await watch.view()
-    finally:
-        await watch.close()
+    with answered_by("Kafka"):
+        return await read_view(settings)
 
 
 async def _watch(settings: Settings, show: Callable[[SystemLag], Sequence[Any]], interval: float) -> None:
@@ -135,7 +132,7 @@ def _chosen(settings: Settings, view: SystemLag, group: str | None, every: bool)
 def _group(settings: Settings, view: SystemLag, name: str) -> GroupView:
     found = view.group(settings.named(name)) or view.group(name)
     if found is None:
-        known = ", ".join(sorted(group.group for group in view.groups)) or "none"
+        known = ", ".join(sorted(printable(group.group) for group in view.groups)) or "none"
         fail(f"The broker knows no consumer group {name!r} that has committed anything; it knows: {known}")
     return found
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from commands.printable import printable
 from monitoring.lag import PartitionLag
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import Figures, GroupView, SystemLag, TopicView, row_of
@@ -42,7 +43,7 @@ def system_tables(view: SystemLag, *, every: bool, order: str, width: int, heigh
     shown, hidden = _that_fit(rows, None if height is None else height - FIXED_LINES - bool(others))
     table = _table("GROUP", "TOPIC")
     for group, topic in shown:
-        table.add_row(_cut(group.group, width), _cut(topic.topic, width), *_cells(topic))
+        table.add_row(Text(_cut(printable(group.group), width)), _cut(topic.topic, width), *_cells(topic))
     parts: list[Any] = [*_totals(view), table]
     if hidden:
         parts.append(Text(f"and {hidden} more that are OK, with nothing waiting", style="dim"))
@@ -51,7 +52,7 @@ def system_tables(view: SystemLag, *, every: bool, order: str, width: int, heigh
         parts.append(
             Text(f"{len(others)} groups of others: {waiting:,} wait, worst {view.others_verdict} (--all)", style="dim")
         )
-    parts += [Text(f"{group.group}: {group.reason}") for group in groups if group.reason and not group.ours]
+    parts += [Text(f"{printable(group.group)}: {group.reason}") for group in groups if group.reason and not group.ours]
     return parts + [Text(remark) for remark in remarks(groups)]
 
 
@@ -64,9 +65,9 @@ def group_tables(group: GroupView, view: SystemLag, *, width: int) -> list[Any]:
         for number, row in enumerate(topic.partitions):
             committed = "-" if row.committed is None else f"{row.committed:,}"
             name = _cut(topic.topic, width) if number == 0 else ""
-            members = [row.member or "-"] if width >= NARROW else []
+            members = [Text(printable(row.member or "-"))] if width >= NARROW else []
             table.add_row(name, str(row.partition), committed, f"{row.end:,}", *_cells(row), *members)
-    state = f"{group.group} ({group.state.lower()})"
+    state = f"{printable(group.group)} ({group.state.lower()})"
     return [_line(state, group), Text(_window(view), style="dim"), table, *map(Text, remarks([group]))]
 
 
@@ -74,16 +75,15 @@ def remarks(groups: Iterable[GroupView]) -> list[str]:
     """Lines on what a number cannot tell: open transactions, expired records, topics that are gone."""
     lines, rows = [], []
     for group in groups:
+        name = printable(group.group)
         for topic in group.topics:
             for row in topic.partitions:
                 rows.append(row_of(group, topic, row))
                 if row.expired:
                     place = f"{topic.topic}/{row.partition}"
-                    lines.append(
-                        f"{group.group}: retention took {row.expired:,} offsets of {place} before it read them"
-                    )
+                    lines.append(f"{name}: retention took {row.expired:,} offsets of {place} before it read them")
         if group.gone:
-            lines.append(f"{group.group}: has commits of topics that are gone: {', '.join(group.gone)}")
+            lines.append(f"{name}: has commits of topics that are gone: {', '.join(group.gone)}")
     return held_remarks(rows) + lines
 
 

@@ -137,7 +137,7 @@ def _dated(process: str, found: re.Match[str]) -> LogEntry | None:
     zone = (found["zone"] or "").replace(" UTC", "Z")
     try:
         at = datetime.datetime.fromisoformat(found["time"].replace(",", ".") + zone).astimezone(datetime.UTC)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a time just outside of the calendar in UTC
         return None
     rest, level = found["rest"], None
     if (named := _LEVEL.fullmatch(rest)) and (level := _NAMES.get(named["level"].lower())):

@@ -202,12 +202,13 @@ def parse_alarms(content: dict[str, Any], path: str, variable: Any = None) -> Al
     problems = [f"unknown table [{name}]; there are [rules.NAME] and [targets.NAME]" for name in content]
     problems = [line for line in problems if not line.startswith(("unknown table [rules]", "unknown table [targets]"))]
     targets = _blocks(content, "targets", problems, variable, lambda _: Target)
+    named = content.get("targets", {})
     rules = _blocks(content, "rules", problems, variable, _rule_model)
     for name, rule in rules.items():
         problems += [
             f"[rules.{name}] targets: there is no [targets.{target}]; known: {', '.join(sorted(targets)) or 'none'}"
             for target in rule.targets or ()
-            if target not in content.get("targets", {})
+            if isinstance(named, dict) and target not in named
         ]
     if problems:
         raise AlarmFileError("\n".join(f"{path}: {problem}" for problem in problems))

@@ -126,6 +126,26 @@ def judge(
     return alarms, events
 
 
+def taken_over(
+    rules: Sequence[Rule], known: Known, stored: Sequence[Alarm], now: float
+) -> tuple[dict[Key, Alarm], list[Event]]:
+    """The alarms with those that were open before, and what is to be told. Pure.
+
+    One that has been opened a second time, since nobody could know of the first, is closed; the first goes on.
+    """
+    alarms, events = dict(known), []
+    targets = {rule.name: rule.targets for rule in rules}
+    for alarm in stored:
+        key = alarm.rule, alarm.subject
+        second = alarms.get(key)
+        if second is not None and second.id is not None:
+            text = f"{second.text} (it goes on as the alarm {alarm.id})"
+            closed = replace(second, closed_at=now, text=text)
+            events.append(Event("closed", now, closed, targets.get(alarm.rule, ())))
+        alarms[key] = alarm
+    return alarms, events
+
+
 def _lasts(
     rule: Rule, before: Alarm | None, finding: Finding, now: float, new_id: Callable[[], str]
 ) -> tuple[Alarm, EventKind | None]:

@@ -4,12 +4,14 @@ Offsets are no count of records: markers of transactions, aborted and compacted 
 read, within a budget of bytes; what did not fit is left unknown, and the lag stays an upper bound there.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import KafkaError as ClientError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
@@ -32,6 +34,9 @@ FEW = 10_000
 
 READ_UNCOMMITTED = 0
 
+UNREADABLE = (ClientError, ValueError)
+"""Raised for a batch that is damaged or packed in an unknown way: it says nothing, and hides no other partition."""
+
 
 class Gap(NamedTuple):
     """A read part of the log, from a position on."""
@@ -41,6 +46,8 @@ class Gap(NamedTuple):
     """Records in [position, read_to)."""
     waits_since: float | None
     """Timestamp of the first of them, in seconds since the epoch; None without any."""
+    whole: bool
+    """Nothing was left to be read behind `read_to`: all of it fitted into an answer."""
 
 
 Spot = tuple[str, int, int]
@@ -70,8 +77,9 @@ class Gaps:
         unread = [spot for spot, end in ends.items() if records and self._is_to_be_read(spot, end)]
         for wanted in _rounds(unread)[:ROUNDS]:
             for place, chunk in (await _fetch(client, cluster, wanted, READ_COMMITTED)).items():
-                if gap := seen(chunk, wanted[place]):
-                    self._known[*place, wanted[place]] = gap
+                with contextlib.suppress(*UNREADABLE):
+                    if gap := seen(chunk, wanted[place]):
+                        self._known[*place, wanted[place]] = gap
         await self._look_at_transactions(client, cluster, sample)
         return msgspec.structs.replace(
             sample,
@@ -88,8 +96,9 @@ class Gaps:
         gap = self._known.get(spot)
         if gap is not None and end < gap.read_to:
             return True  # the topic was made again, and that position means another record now
-        # Once it is known since when a record waits, more of a gap that did not fit is not worth its bytes.
-        return gap is None or (gap.read_to < end and (gap.waits_since is None or gap.waiting < FEW))
+        # Once it is known since when a record waits, more of a gap that did not fit is not worth its bytes: it would be
+        # read from the same position again, and leave none of them to the partitions behind it.
+        return gap is None or (gap.read_to < end and (not gap.waiting or (gap.whole and gap.waiting < FEW)))
 
     def _told(self, topic: str, row: PartitionSample) -> PartitionSample:
         if row.top > row.end:
@@ -116,7 +125,9 @@ class Gaps:
         if wanted:
             # The one look of ours at what is not committed: at its time only.
             for place, chunk in (await _fetch(client, cluster, wanted, READ_UNCOMMITTED)).items():
-                self._held[*place, wanted[place]] = _time_of(chunk.batches, wanted[place])
+                self._held[*place, wanted[place]] = None
+                with contextlib.suppress(*UNREADABLE):
+                    self._held[*place, wanted[place]] = _time_of(chunk.batches, wanted[place])
 
 
 async def _fetch(
@@ -145,7 +156,8 @@ def seen(chunk: Chunk, position: int) -> Gap | None:
     if after == position:
         return None
     first = evidence.records.first_from(position)
-    return Gap(after, len(evidence.records), None if first is None else _time_of(chunk.batches, first[0]))
+    since = None if first is None else _time_of(chunk.batches, first[0])
+    return Gap(after, len(evidence.records), since, after >= chunk.stable)
 
 
 def _time_of(data: bytes, offset: int) -> float | None:
@@ -153,7 +165,8 @@ def _time_of(data: bytes, offset: int) -> float | None:
         if base <= offset < after:
             # The iteration opens the batch; it goes no further than to the record that is wanted.
             found = next((record for record in DefaultRecordBatch(batch) if record.offset == offset), None)
-            return None if found is None or found.timestamp is None else found.timestamp / 1000
+            # -1 is a producer that gave none, and no record of the year 1969.
+            return None if found is None or (found.timestamp or 0) <= 0 else found.timestamp / 1000
     return None
 
 

@@ -5,6 +5,7 @@ stable: what lies behind the beginning of an open transaction nobody can read ye
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -149,6 +150,10 @@ class GroupsReader:
                 return
             fetched = await client.send(broker, FetchOffsets(list(found)))
             for group, topics, code, _ in fetched.groups:
+                if code and group not in self._ours:
+                    # Not ours to read, or on its way to another broker: no reason to see none at all.
+                    groups.states.pop(group, None)
+                    continue
                 _raise_for(code)
                 groups.committed[group] = {
                     (topic, partition): offset
@@ -224,13 +229,16 @@ class _Groups(NamedTuple):
 def members_of(members: Iterable[tuple[str, str, str, bytes, bytes]]) -> dict[Place, str]:
     """The member that each partition is assigned to, and its host. Pure.
 
-    `members`: id, client, host, metadata and assignment, as DescribeGroups answers.
+    `members`: id, client, host, metadata and assignment, as DescribeGroups answers. An assignment is what the group's
+    leader made of it; one that cannot be read is left out.
     """
-    found = {}
+    found: dict[Place, str] = {}
     for member, _, host, _, assignment in members:
         if assignment:
             name = f"{_UUID.sub('', member)} {host.removeprefix('/')}"
-            found.update(dict.fromkeys(map(tuple, ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()), name))
+            with contextlib.suppress(ValueError, TypeError):
+                places = ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
+                found.update(dict.fromkeys(places, name))
     return found
 
 

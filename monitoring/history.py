@@ -46,13 +46,17 @@ class Minutes:
 
 
 def figures_of(view: SystemLag, worst: Mapping[tuple[str, str], Verdict]) -> dict[str, Any]:
-    """The figures of a view, by group and topic, as they are stored. Pure."""
+    """The figures of a view, by group and topic, as they are stored. Pure.
+
+    Without groups that have a NUL character in their name: Kafka takes it, Postgres does not.
+    """
     return {
         group.group: {
             topic.topic: msgspec.to_builtins(_figures(topic, worst.get((group.group, topic.topic), topic.verdict)))
             for topic in group.topics
         }
         for group in view.groups
+        if "\x00" not in group.group
     }
 
 

@@ -136,6 +136,19 @@ def view_of(window: Window, ours: Collection[str], *, now: float, monitored: boo
     )
 
 
+def view_of_nothing(away_since: float) -> SystemLag:
+    """The view of a broker that has not answered since the window began. Pure."""
+    return SystemLag(
+        **_sum(()),
+        at=away_since,
+        window_seconds=0.0,
+        monitored=True,
+        away_since=away_since,
+        others_verdict=Verdict.OK,
+        groups=(),
+    )
+
+
 def row_of(group: GroupView, topic: TopicView, row: PartitionView) -> PartitionLag:
     """The row of a partition by itself. Pure."""
     return PartitionLag(

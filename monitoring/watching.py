@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from monitoring.lag import our_groups
 from monitoring.samples import Sample
 from monitoring.view import FRESH_SECONDS, SystemLag, view_of
-from monitoring.window import WINDOW_SECONDS, Window
+from monitoring.window import LONGEST_STEP_SECONDS, WINDOW_SECONDS, Window
 from runtime.settings import Settings
 from stores.lag_samples import LagSamples
 
@@ -48,14 +48,24 @@ class LagWatch:
         self._loaded_to = 0.0
         self._lock = asyncio.Lock()
         self._view: SystemLag | None = None
+        self._failure: tuple[float, KafkaException] | None = None
         self.streams = 0
         """Streams that ask it again and again, for their own bound."""
 
     async def view(self) -> SystemLag:
-        """The lag now, at most CLOSEST_SECONDS old. Raises KafkaException when the broker does not answer."""
+        """The lag now, at most CLOSEST_SECONDS old. Raises KafkaException when the broker does not answer.
+
+        A failure is that of all who ask within so long: waited for one by one, it would take each of them longer.
+        """
         async with self._lock:
+            if self._failure is not None and time.monotonic() - self._failure[0] < CLOSEST_SECONDS:
+                raise KafkaException(*self._failure[1].args)
             if self._view is None or not 0 <= time.time() - self._view.at < CLOSEST_SECONDS:
-                self._view = await self._read()
+                try:
+                    self._view = await self._read()
+                except KafkaException as error:
+                    self._failure = time.monotonic(), error
+                    raise
             return self._view
 
     async def close(self) -> None:
@@ -83,7 +93,10 @@ class LagWatch:
         return view
 
     async def _load(self) -> None:
-        bodies = await self._samples.load(max(self._loaded_to, time.time() - WINDOW_SECONDS))
+        latest = time.time() + LONGEST_STEP_SECONDS
+        if self._loaded_to > latest:  # the clock has been set back
+            self._loaded_to = 0.0
+        bodies = await self._samples.load(max(self._loaded_to, time.time() - WINDOW_SECONDS), latest)
         for sample in unpacked(bodies or ()):
             self._loaded_to = sample.at
             self._window.add(sample)

@@ -71,6 +71,11 @@ class Window:
 
     def __init__(self, samples: Iterable[Sample] = (), seconds: float = WINDOW_SECONDS) -> None:
         self._seconds = seconds
+        self._clear()
+        for sample in samples:
+            self.add(sample)
+
+    def _clear(self) -> None:
         self._clock = 0.0
         self._settled_at = 0.0
         self._clocks: deque[tuple[float, float]] = deque()
@@ -81,8 +86,6 @@ class Window:
         """Since when the broker has not answered, in seconds since the epoch; None while it does."""
         self.observed_since: float | None = None
         """The first sample of the window, since the broker was last away, in seconds since the epoch."""
-        for sample in samples:
-            self.add(sample)
 
     @property
     def observed_seconds(self) -> float:
@@ -90,7 +93,12 @@ class Window:
         return self._clocks[-1][1] - self._clocks[0][1] if self._clocks else 0.0
 
     def add(self, sample: Sample) -> None:
-        """Take the next sample in. One that is not later than the latest is left out."""
+        """Take the next sample in. One that is not later than the latest is left out.
+
+        If it is so much earlier that the clock has been set back, the window begins with it.
+        """
+        if self.latest is not None and sample.at < self.latest.at - LONGEST_STEP_SECONDS:
+            self._clear()
         latest = self.latest
         if latest is not None and sample.at <= latest.at:
             return

@@ -21,7 +21,8 @@ def expanded(value: Any, variable: Callable[[str], str | None], where: str = "")
     def replace(match: re.Match[str]) -> str:
         found = variable(match[1])
         if found is None:
-            raise LookupError(f"{where} = {value!r}: {match[1]} is not set; set it in the environment or in {ENV_FILE}")
+            # The rest of the value may be a secret itself.
+            raise LookupError(f"{where}: {match[1]} is not set; set it in the environment or in {ENV_FILE}")
         return found
 
     return VARIABLE.sub(replace, value)

@@ -18,15 +18,20 @@ from monitoring.groups_reader import GroupsReader
 from monitoring.history import Minutes
 from monitoring.lag import our_groups
 from monitoring.samples import Sample
-from monitoring.view import SystemLag, view_of
+from monitoring.view import SystemLag, view_of, view_of_nothing
 from monitoring.watching import packed, unpacked
-from monitoring.window import SAMPLE_SECONDS, WINDOW_SECONDS, Window
+from monitoring.window import LONGEST_STEP_SECONDS, SAMPLE_SECONDS, WINDOW_SECONDS, Window
 from runtime.kafka.trouble import KafkaTrouble
 from runtime.settings import Settings
 from stores.lag_samples import LagSamples
 
 Listener = Callable[[SystemLag], Awaitable[None]]
-"""Is handed each new view, every SAMPLE_SECONDS; while the broker is away the last one, whose `away_since` tells it."""
+"""Is handed each new view, every SAMPLE_SECONDS; while the broker is away the last one, whose `away_since` tells it.
+
+It has no groups while the broker has not answered since the window began.
+"""
+
+FORGET_EVERY_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -43,9 +48,10 @@ class Monitor:
         self._window = Window()
         self._minutes = Minutes()
         self._loaded = False
-        self._own: list[Sample] = []
+        self._own: deque[Sample] = deque(maxlen=int(WINDOW_SECONDS / SAMPLE_SECONDS))
         self._unsaved: deque[tuple[float, bytes]] = deque(maxlen=int(WINDOW_SECONDS / SAMPLE_SECONDS))
         self._unsaved_minutes: deque[tuple[datetime.datetime, dict[str, Any]]] = deque(maxlen=60)
+        self._forgot_at = 0.0
         self._kafka = KafkaTrouble()
         self._view: SystemLag | None = None
 
@@ -67,8 +73,12 @@ class Monitor:
     async def sample(self) -> SystemLag | None:
         """Sample once: read, judge, keep, hand on. The view, if the broker has ever answered."""
         sample = Sample(time.time(), None)
-        with self._kafka.noted():
-            sample = await self._reader.read()
+        try:
+            with self._kafka.noted():
+                sample = await self._reader.read()
+        except Exception:
+            # The broker also hands on what clients of others made up.
+            log.exception("not_sampled")
         await self._load()
         if not self._loaded:
             self._own.append(sample)
@@ -78,10 +88,13 @@ class Monitor:
         if view is not None and sample.groups is not None and (minute := self._minutes.add(view)):
             self._unsaved_minutes.append(minute)
         await self._save()
-        if view is not None:
+        handed_on = view
+        if handed_on is None and self._window.away_since is not None:
+            handed_on = view_of_nothing(self._window.away_since)
+        if handed_on is not None:
             for listener in self._listeners:
                 try:
-                    await listener(view)
+                    await listener(handed_on)
                 except Exception:
                     log.exception("listener_failed", listener=getattr(listener, "__qualname__", repr(listener)))
         return view
@@ -101,7 +114,8 @@ class Monitor:
         """Take over the window of the monitor that ran before, once Postgres answers."""
         if self._loaded:
             return
-        bodies = await self._samples.load(time.time() - WINDOW_SECONDS)
+        now = time.time()
+        bodies = await self._samples.load(now - WINDOW_SECONDS, now + LONGEST_STEP_SECONDS)
         if bodies is None:
             return
         self._loaded = True
@@ -117,10 +131,18 @@ class Monitor:
         while self._unsaved_minutes:
             minute, figures = self._unsaved_minutes[0]
             if not await self._samples.save_minute(minute, figures):
-                return
+                break
             self._unsaved_minutes.popleft()
-            now = datetime.datetime.now(datetime.UTC)
-            await self._samples.forget(
-                samples_before=now.timestamp() - 2 * WINDOW_SECONDS,
-                minutes_before=now - datetime.timedelta(hours=self._settings.lag_history_hours),
-            )
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """Delete what is too old, whatever else Postgres refuses; at once when the clock has been set back."""
+        now = datetime.datetime.now(datetime.UTC)
+        if 0 <= now.timestamp() - self._forgot_at < FORGET_EVERY_SECONDS:
+            return
+        if await self._samples.forget(
+            samples_before=now.timestamp() - 2 * WINDOW_SECONDS,
+            samples_after=now.timestamp() + LONGEST_STEP_SECONDS,  # of a clock that has been set back
+            minutes_before=now - datetime.timedelta(hours=self._settings.lag_history_hours),
+        ):
+            self._forgot_at = now.timestamp()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import datetime
 import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
+from starlette.types import Receive, Scope, Send
 
 from api.answers import encode, json_answer
 from api.clients import OurClients, from_state
@@ -39,6 +41,8 @@ HEARTBEAT_SECONDS = 15.0
 """A comment at least so often, so that no proxy takes a quiet stream for a dead one."""
 
 MOST_HOURS = 24 * 31
+HISTORY_SECONDS = 10.0
+"""Until a history is there: all that are asked for share one connection."""
 
 EVENTS: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
@@ -49,11 +53,29 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
+class CountedStream(EventStream):
+    """The events of a watch. It counts as one of its streams from the moment that it is made until it has been sent."""
+
+    def __init__(self, watch: LagWatch, headers: dict[str, str]) -> None:
+        super().__init__(_events(watch), headers=headers)
+        self._watch = watch
+        watch.streams += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._watch.streams -= 1
+
+
 GroupName = Annotated[
     str, AfterValidator(without_nul), Path(max_length=MAX_TEXT, description="A group, as `GET /lag` names it.")
 ]
 
 Watch = Annotated[LagWatch, from_state("lag")]
+
+Kept = Annotated[LagSamples, from_state("lag_history")]
 
 log = structlog.get_logger()
 
@@ -129,7 +151,7 @@ async def stream(watch: Watch) -> Response:
             {"Retry-After": "10"},
         )
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventStream(_events(watch), headers=headers)
+    return CountedStream(watch, headers)
 
 
 @router.get("/lag/{group}", response_model=GroupView)
@@ -148,22 +170,22 @@ async def history(
     group: GroupName,
     clients: OurClients,
     watch: Watch,
+    kept: Kept,
     hours: Annotated[
         float, Query(gt=0, le=MOST_HOURS, description="How far back, as far as the monitor kept it.")
     ] = 1.0,
 ) -> Response:
     """Figures that the monitor has kept of a group, by the minute (LAG_HISTORY_HOURS says for how long)."""
-    samples = LagSamples(clients.settings)
     try:
-        for name in dict.fromkeys([clients.settings.named(group), group]):
-            rows = await samples.history(name, hours)
-            if rows is None:
-                raise Unavailable(STORE, samples.problem or "no answer")
-            if rows:
-                minutes = [{"at": at, "topics": _named(read_figures(figures))} for at, figures in rows]
-                return json_answer({"group": name, "hours": hours, "minutes": minutes})
-    finally:
-        await samples.close()
+        async with asyncio.timeout(HISTORY_SECONDS):
+            for name in dict.fromkeys([clients.settings.named(group), group]):
+                rows = await kept.history(name, hours)
+                if rows is None:
+                    raise Unavailable(STORE, kept.problem or "no answer")
+                if rows:
+                    return await asyncio.to_thread(_history_answer, name, hours, rows)
+    except TimeoutError:
+        raise Unavailable(STORE, f"no history within {HISTORY_SECONDS:g} s") from None
     await require(clients, "kafka")
     view = await watch.view()
     known = view.group(clients.settings.named(group)) or view.group(group)
@@ -210,6 +232,11 @@ def _figures(figures: Figures) -> dict[str, Any]:
     return {field.name: getattr(figures, field.name) for field in dataclasses.fields(Figures)}
 
 
+def _history_answer(group: str, hours: float, rows: list[tuple[datetime.datetime, Any]]) -> Response:
+    minutes = [{"at": at, "topics": _named(read_figures(figures))} for at, figures in rows]
+    return json_answer({"group": group, "hours": hours, "minutes": minutes})
+
+
 def _named(topics: dict[str, MinuteFigures]) -> dict[str, dict[str, Any]]:
     return {
         topic: {name: getattr(figures, name) for name in MinuteFigures.__struct_fields__}
@@ -229,19 +256,15 @@ async def _events(watch: LagWatch) -> AsyncIterator[bytes]:
     """An event per change of the view. Ends when the process is asked to stop."""
     shown: object = None
     sent_at = 0.0
-    watch.streams += 1
-    try:
-        while not stopping.is_set():
-            event, content, body = await _event(watch)
-            if content != shown:
-                shown, sent_at = content, time.monotonic()
-                yield format_sse_event(event=event, data_str=body)
-            elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
-                sent_at = time.monotonic()
-                yield format_sse_event(comment="still there")
-            await asyncio.sleep(EVENT_SECONDS)
-    finally:
-        watch.streams -= 1
+    while not stopping.is_set():
+        event, content, body = await _event(watch)
+        if content != shown:
+            shown, sent_at = content, time.monotonic()
+            yield format_sse_event(event=event, data_str=body)
+        elif time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+            sent_at = time.monotonic()
+            yield format_sse_event(comment="still there")
+        await asyncio.sleep(EVENT_SECONDS)
 
 
 async def _event(watch: LagWatch) -> tuple[str, object, str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -41,6 +42,15 @@ class TopicMessage:
     def order(self) -> tuple[int, int, int]:
         """Sorts messages of several partitions by their time."""
         return self.timestamp, self.partition, self.offset
+
+
+LATEST_MS = 253_402_300_799_000
+"""The end of the year 9999, beyond which Python has no dates. A producer may give any number."""
+
+
+def at_ms(ms: int) -> datetime:
+    """The time of a broker's or a client's timestamp; from 1970 to 9999, whatever it is. Pure."""
+    return datetime.fromtimestamp(min(max(0, ms), LATEST_MS) / 1000, UTC)
 
 
 @dataclass

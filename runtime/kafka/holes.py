@@ -41,6 +41,7 @@ PAUSE_SECONDS = 0.1
 # ProducerId, ProducerEpoch, BaseSequence, Records: the head of a batch, format 2.
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 _LENGTH_COVERS_FROM = 12
+_MAGIC = 2
 _TRANSACTIONAL, _CONTROL = 0x10, 0x20
 
 
@@ -169,13 +170,16 @@ def judge(chunk: Chunk, position: int, evidence: Evidence) -> int:
 
 
 def whole_batches(data: bytes) -> Iterator[tuple[int, int, int, int, int, bytes]]:
-    """Base offset, the offset behind it, attributes, producer, number of records and bytes of each whole batch."""
+    """Base offset, the offset behind it, attributes, producer, number of records and bytes of each whole batch.
+
+    Ends before a batch of an older format, which topics of long ago may still have on brokers before Kafka 4.
+    """
     at, end = 0, len(data)
     while at + _HEAD.size <= end:
-        base, length, _, _, _, attributes, delta, _, _, producer, _, _, count = _HEAD.unpack_from(data, at)
+        base, length, _, magic, _, attributes, delta, _, _, producer, _, _, count = _HEAD.unpack_from(data, at)
         after = at + _LENGTH_COVERS_FROM + length
-        if after > end:
-            return  # the answer ends within it
+        if after > end or magic != _MAGIC:
+            return  # the answer ends within it, or it has another head
         yield base, base + delta + 1, attributes, producer, count, data[at:after]
         at = after
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import structlog
 
 from monitoring.alarm_file import NOTHING, AlarmFile, AlarmFileError, load_alarms
-from monitoring.alarms import Alarm, Event, Key, judge
+from monitoring.alarms import Alarm, Event, Key, judge, taken_over
 from monitoring.view import SystemLag
 from runtime.settings import ENV_FILE, Settings
 from services.alarms.findings import Findings
@@ -92,18 +93,21 @@ class Alarms:
     async def look(self) -> list[Event]:
         """Look once; what was told."""
         await self._read_file()
-        await self._load()
+        told = await self._load()
         if self._view is None:
-            return []
+            return told
         found = await self._findings.look(self._file, self._view)
         before = self._known
         self._known, events = judge(self._file.judged(), before, found, time.time())
+        self._tell(events)
+        await self._save()
+        return told + events
+
+    def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self._telling.tell(event)
             if event.alarm.id:
                 self._unsaved[event.alarm.id] = event.alarm
-        await self._save()
-        return events
 
     async def _read_file(self) -> None:
         """Take over a file that has changed. A wrong one changes nothing, and is told once."""
@@ -119,26 +123,27 @@ class Alarms:
             return
         self._wrong = None
         if file.targets != self._file.targets:
-            await self._telling.close()
-            self._telling = Telling(file.targets)
+            await self._telling.retarget(file.targets)
         self._file = file
         log.info("alarm_rules", rules=list(file.rules), targets=list(file.targets))
 
-    async def _load(self) -> None:
-        """Take over what was open when the monitor ended."""
+    async def _load(self) -> list[Event]:
+        """Take over what was open when the monitor ended; what was told of it."""
         if self._loaded:
-            return
+            return []
         try:
             async with self._engine.connect() as connection:
                 rows = await open_alarms(connection)
         except Exception as error:
             if postgres_trouble(error):
-                return
+                return []
             raise
         names = {one.name for one in fields(Alarm)}
         stored = [Alarm(**{name: value for name, value in row.items() if name in names}) for row in rows]
-        self._known |= {(alarm.rule, alarm.subject): alarm for alarm in stored}
+        self._known, events = taken_over(self._file.judged(), self._known, stored, time.time())
         self._loaded = True
+        self._tell(events)
+        return events
 
     async def _save(self) -> None:
         if not self._unsaved:

@@ -1,14 +1,16 @@
 """Findings of the rules of alarms: of the lag in the monitor's view, of the rest by asking Postgres and Kafka."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaException
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -48,6 +50,8 @@ _LATEST_RUNS = text("""
 
 _DRIFT = text("SELECT source_name, dataset, field, what, reason FROM schema_drift WHERE ended_at IS NULL")
 
+log = structlog.get_logger()
+
 Counts = Mapping[str, tuple[int, int]]
 """By dataset: records that are stored, and that have failed or are held."""
 
@@ -61,6 +65,7 @@ class Findings:
         self._history: deque[tuple[float, Counts]] = deque()
         self._audit: list[PartitionAudit] | None = None
         self._audited_at = -AUDIT_EVERY_SECONDS
+        self._failing: set[str] = set()
 
     @property
     def audited(self) -> list[PartitionAudit]:
@@ -68,11 +73,31 @@ class Findings:
         return self._audit or []
 
     async def look(self, file: AlarmFile, view: SystemLag) -> dict[str, list[Finding] | None]:
-        """By rule what is wrong; None for a rule that cannot be looked at, since Postgres or Kafka is away."""
+        """By rule what is wrong; None for a rule that cannot be looked at, since Postgres or Kafka is away.
+
+        None also for one that fails in another way: it is logged once, and holds up no other.
+        """
         asked: dict[type[RuleBlock], Any] = {}
         for kind, ask in self._questions(file).items():
-            asked[kind] = await self._answer(ask)
-        return {name: self._of(rule, view, asked.get(type(rule))) for name, rule in file.rules.items()}
+            asked[kind] = None
+            with self._failure_logged(kind.__name__):
+                asked[kind] = await self._answer(ask)
+        found: dict[str, list[Finding] | None] = dict.fromkeys(file.rules)
+        for name, rule in file.rules.items():
+            with self._failure_logged(name):
+                found[name] = self._of(rule, view, asked.get(type(rule)))
+        return found
+
+    @contextlib.contextmanager
+    def _failure_logged(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if what not in self._failing:
+                log.exception("rule_not_judged", rule=what)
+            self._failing.add(what)
+        else:
+            self._failing.discard(what)
 
     def _questions(self, file: AlarmFile) -> dict[type[RuleBlock], Callable[[], Awaitable[Any]]]:
         """The questions that any rule needs answered, each asked once."""
@@ -138,8 +163,12 @@ class Findings:
 
     async def _holes(self) -> list[PartitionAudit]:
         if self._audit is None or time.monotonic() - self._audited_at >= AUDIT_EVERY_SECONDS:
-            self._audit = None
-            self._audit = await audit(self._settings, self._engine)
+            # The one before stays in sight meanwhile: metrics are scraped at any time.
+            try:
+                self._audit = await audit(self._settings, self._engine)
+            except BaseException:
+                self._audit = None
+                raise
             self._audited_at = time.monotonic()
         return self._audit
 
@@ -151,7 +180,9 @@ def of_groups(rule: LagSeconds | VerdictIs, view: SystemLag, settings: Settings)
     for group in view.groups:
         name = group.group.removeprefix(prefix) if group.ours else group.group
         if (group.ours or rule.others) and rule.concerns(group.group, name):
-            finding = _behind(rule, group, name) if isinstance(rule, LagSeconds) else _judged(rule, group, name)
+            # Kafka takes a NUL character in the name of a group; Postgres, where alarms are kept, does not.
+            told = name.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            finding = _behind(rule, group, told) if isinstance(rule, LagSeconds) else _judged(rule, group, told)
             if finding:
                 found.append(finding)
     return found
@@ -260,7 +291,11 @@ def restarts(settings: Settings) -> list[dict[str, str]]:
         lines = StateFolder.at(settings.home).watchdog_log.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # one that was cut short as it was written
+            found.append(json.loads(line))
+    return found
 
 
 def _any(patterns: Iterable[str], name: str) -> bool:

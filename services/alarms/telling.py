@@ -25,6 +25,8 @@ MOST_TRIES = 20
 PASSING = frozenset({408, 425, 429, *range(500, 600)})
 """Answers after which another try may do."""
 
+ENDED = "the monitor ends, or alarms.toml has another target now"
+
 log = structlog.get_logger()
 
 
@@ -54,8 +56,15 @@ class Telling:
         """Targets whose latest request has failed, with the reason."""
         return {name: mailbox.problem for name, mailbox in self._mailboxes.items() if mailbox.problem}
 
+    async def retarget(self, targets: Mapping[str, Target]) -> None:
+        """Tell these targets from now on. To those that are as they were, what waits is sent all the same."""
+        before = self._mailboxes
+        kept = {name: mailbox for name, mailbox in before.items() if targets.get(name) == mailbox.target}
+        self._mailboxes = {name: kept.get(name) or _Mailbox(name, target) for name, target in targets.items()}
+        await asyncio.gather(*(mailbox.close(0.0) for name, mailbox in before.items() if name not in kept))
+
     async def close(self, seconds: float = 0.0) -> None:
-        """Send for so long what still waits, then end."""
+        """Send for so long what still waits, then end. What is left is logged."""
         await asyncio.gather(*(mailbox.close(seconds) for mailbox in self._mailboxes.values()))
 
 
@@ -64,16 +73,14 @@ class _Mailbox:
 
     def __init__(self, name: str, target: Target) -> None:
         self._name = name
-        self._target = target
+        self.target = target
         self._queue: asyncio.Queue[Event] = asyncio.Queue(LONGEST_QUEUE)
         self._task: asyncio.Task[None] | None = None
         self.problem: str | None = None
 
     def put(self, event: Event) -> None:
         if self._queue.full():
-            dropped = self._queue.get_nowait()
-            self._queue.task_done()
-            log.error("alarm_not_sent", target=self._name, event_id=dropped.id, reason="too many wait for this target")
+            self._drop_next("too many wait for this target")
         self._queue.put_nowait(event)
         if self._task is None:
             self._task = asyncio.create_task(self._work(), name=f"alarms to {self._name}")
@@ -84,6 +91,13 @@ class _Mailbox:
                 await asyncio.wait_for(self._queue.join(), seconds)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            while not self._queue.empty():
+                self._drop_next(ENDED)
+
+    def _drop_next(self, reason: str) -> None:
+        dropped = self._queue.get_nowait()
+        self._queue.task_done()
+        log.error("alarm_not_sent", target=self._name, event_id=dropped.id, reason=reason)
 
     async def _work(self) -> None:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False) as client:
@@ -91,13 +105,19 @@ class _Mailbox:
                 event = await self._queue.get()
                 try:
                     await self._deliver(client, event)
+                except asyncio.CancelledError:
+                    log.error("alarm_not_sent", target=self._name, event_id=event.id, reason=ENDED)  # noqa: TRY400
+                    raise
+                except Exception as error:
+                    self.problem = type(error).__name__
+                    log.exception("alarm_not_sent", target=self._name, event_id=event.id)
                 finally:
                     self._queue.task_done()
 
     async def _deliver(self, client: httpx.AsyncClient, event: Event) -> None:
         wait = FIRST_WAIT_SECONDS
         for left in reversed(range(MOST_TRIES)):
-            self.problem, passing = await send(client, self._target, event)
+            self.problem, passing = await send(client, self.target, event)
             if self.problem is None:
                 return
             if not passing or not left:
@@ -116,6 +136,8 @@ async def send(client: httpx.AsyncClient, target: Target, event: Event) -> tuple
         return f"no answer within {ANSWER_SECONDS:g} s", True
     except httpx.HTTPError as error:
         return type(error).__name__, True
+    except ValueError as error:  # a header that is not ASCII
+        return type(error).__name__, False
     if answer.is_success:
         return None, False
     if answer.is_redirect:

@@ -100,7 +100,8 @@ class Overviews:
             return None
         for group in view.groups:
             for topic in group.topics:
-                if topic.rate_out:
+                # Others' come and go under new names, and are no part of the overview.
+                if group.ours and topic.rate_out:
                     which = group.group, topic.topic
                     self._peaks[which] = max(topic.rate_out, self._peaks.get(which, 0.0))
         return view

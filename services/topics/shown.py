@@ -1,12 +1,12 @@
 """One message as people want to see it. Pure: bytes become text, JSON stays JSON, and what cannot be read is named."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
-from runtime.kafka.browse import TopicMessage
+from runtime.kafka.browse import TopicMessage, at_ms
 from runtime.settings import Settings
 from schemas.errors import HOSTILE
 from schemas.events import DELETED, HEADER_PROBLEM, ChangeEvent, CleanRecord, FailedRecord
@@ -53,7 +53,7 @@ def shown(settings: Settings, topic: str, message: TopicMessage) -> ShownMessage
         message.topic,
         message.partition,
         message.offset,
-        datetime.fromtimestamp(max(0, message.timestamp) / 1000, UTC),
+        at_ms(message.timestamp),
         None if message.key is None else text_of(message.key, LONGEST_HEADER),
         {
             name[:LONGEST_HEADER]: None if content is None else text_of(content, LONGEST_HEADER)

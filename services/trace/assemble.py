@@ -1,10 +1,10 @@
 """Puts together what the stores said: the events of a key in order of time, and how it stands. Pure."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from runtime.kafka.browse import TopicMessage
+from runtime.kafka.browse import TopicMessage, at_ms
 from runtime.kafka.lookup import Coordinates
 from schemas.events import HEADER_PROBLEM, HEADER_RUN, HEADER_SOURCE, ChangeEvent, Origin
 from services.trace.findings import (
@@ -44,11 +44,6 @@ def assemble(found: Findings) -> Trace:
         kafka.searched if kafka else [],
         list(_notes(found, ordered)),
     )
-
-
-def at_ms(ms: int) -> datetime:
-    """The time of a broker's or a client's timestamp."""
-    return datetime.fromtimestamp(max(0, ms) / 1000, UTC)
 
 
 Sorted = tuple[tuple[float, int, int], TraceEvent]
@@ -273,7 +268,8 @@ def _stores(found: Findings) -> list[StoreAnswer]:
     answers, newest = [_postgres_answer(found)], None
     postgres = found.postgres
     if isinstance(postgres, PostgresFindings):
-        newest = postgres.row.version if postgres.row else None
+        stored = postgres.row or postgres.tombstone
+        newest = stored.version if stored else None
     answers.append(_document_answer(found.elasticsearch, newest))
     answers.append(_cache_answer(found.redis, newest))
     answers.append(_api_answer(found.api))

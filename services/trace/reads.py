@@ -171,8 +171,10 @@ def read_raw_at(settings: Settings, places: Iterable[Coordinates], found: KafkaF
     wanted = []
     for place in places:
         one = searched.get(place[:2])
-        # Those that the search has passed over are no records of this key, or none.
-        if one is not None and place not in found.raw and one.kept_from <= place[2] < one.first:
+        if one is None or place in found.raw or place[2] < one.kept_from:
+            continue
+        # Those that the search has passed over are no records of this key, or none; unless it was cut short among them.
+        if place[2] < one.first or one.stopped:
             wanted.append(place)
     if not wanted:
         return

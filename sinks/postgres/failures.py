@@ -50,7 +50,8 @@ _INSERT = f"""
     ON CONFLICT (topic, "partition", "offset") DO UPDATE
         SET {", ".join(f"{name} = excluded.{name}" for name in ("state", "stage", "reason", "message", "problems"))},
             updated_at = now()
-        WHERE ingest_failures.state IN ('held', 'released') AND excluded.state <> 'held'"""  # noqa: S608 (column names of ours)
+        WHERE ingest_failures.state IN ('held', 'released') AND excluded.state <> 'held'
+    RETURNING topic, "partition", "offset" """  # noqa: S608 (column names of ours)
 
 _FIND = f"""
     SELECT {_NAMES} FROM ingest_failures
@@ -88,11 +89,16 @@ def unread(failed: FailedRecord) -> FailedRecord:
     return structs.replace(failed, message=failed.message + _UNREAD)
 
 
-async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> None:
-    """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed."""
-    if failures:
-        columns = [[_value(kind, of(failed)) for failed in failures] for kind, of in _COLUMNS.values()]
-        await connection.execute(_INSERT, *columns)
+async def insert_failures(connection: Connection, failures: Sequence[FailedRecord]) -> list[FailedRecord]:
+    """One row per failed raw record; one that is there stays as it is, unless it was held: now it has failed.
+
+    Those that are news come back, in their order.
+    """
+    if not failures:
+        return []
+    columns = [[_value(kind, of(failed)) for failed in failures] for kind, of in _COLUMNS.values()]
+    written = {tuple(row) for row in await connection.fetch(_INSERT, *columns)}
+    return [failed for failed in failures if failed.origin.coordinates in written]
 
 
 async def find_own_failures(

@@ -209,8 +209,9 @@ class PostgresSink:
                     coverage.reached(outcome, [failed])
                     recorded.append(failed)
                     stored.tally[failed.dataset, outcome] += 1
-            await insert_failures(connection, recorded)
-            stored.dead.update((failed.dataset, failed.stage, failed.reason) for failed in recorded if not failed.held)
+            # Foreign ones cover no offset that tells whether they have been counted: the table does.
+            news = await insert_failures(connection, recorded)
+            stored.dead.update((failed.dataset, failed.stage, failed.reason) for failed in news if not failed.held)
             for dataset, arrivals in batch.reprocessed.items():
                 with blaming(dataset):
                     await self._reprocess(coverage, merges[dataset], arrivals, stored)

@@ -80,3 +80,18 @@ def test_a_group_is_shown_by_its_partitions() -> None:
 )
 def test_durations_are_told_as_people_do(seconds: float | None, told: str) -> None:
     assert duration(seconds) == told
+
+
+ODD = "\x1b]0;mine\x07[red][/x]"
+
+
+def test_names_that_others_gave_are_shown_and_do_nothing() -> None:
+    rows = [PartitionSample(0, 1, 3, 9, 9, member=f"{ODD} 10.0.0.1")]
+    view = view_of(Window([Sample(AT, {ODD: GroupSample("Empty", {"t": rows}, ["gone"])})]), (), now=AT)
+    assert view is not None
+    tables = [system_tables(view, every=True, order="verdict", width=240, height=None)]
+    tables.append(group_tables(view.groups[0], view, width=240))
+    for parts in tables:
+        lines = printed(*parts, width=240)
+        assert "\x1b" not in "".join(lines)
+        assert sum(r"\x1b]0;mine\x07[red][/x]" in line for line in lines) >= 3

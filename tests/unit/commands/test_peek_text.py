@@ -103,3 +103,8 @@ def test_the_last_lines_say_how_far_was_looked() -> None:
     assert list(closing_lines(part))[1].startswith("It stopped early: 5 s were over")
     empty = Peeked("customers.raw", None, [], [LookedRange(0, 0, 0, 0, 0)], None)
     assert list(closing_lines(empty)) == ["customers.raw is empty"]
+
+
+@pytest.mark.parametrize(("ms", "year"), [(-1, 1970), (253_402_300_800_000, 9999), (1_700_000_000_000_000, 9999)])
+def test_a_time_that_no_calendar_has_is_shown_as_the_next_that_it_has(ms: int, year: int) -> None:
+    assert message(b"{}", timestamp=ms).timestamp.year == year

@@ -119,3 +119,10 @@ def test_the_end_of_a_log_reaches_into_the_one_that_was_put_aside(tmp_path: Path
     assert ending(log, 17) == (["two", "three", "four"], True)
     assert ending(log, 8) == (["four"], True)
     assert ending(tmp_path / "none.log", 8) == ([], False)
+
+
+def test_a_line_of_a_statement_that_begins_with_an_impossible_time_is_no_entry_of_its_own() -> None:
+    first = "2026-11-29 22:55:57.600 UTC [315] STATEMENT:  INSERT INTO t VALUES ("
+    lines = [first, "0001-01-01 00:00:00+05:00 a", "9999-12-31 23:59:59-05:00 b"]
+    [entry] = entries("postgres", lines)
+    assert entry.more == lines[1:]

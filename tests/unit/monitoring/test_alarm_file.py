@@ -48,7 +48,7 @@ def test_a_target_takes_its_address_from_the_environment_and_shows_it_nowhere() 
     with pytest.raises(AlarmFileError) as raised:
         parsed(text, TOKEN="t")
     assert str(raised.value) == (
-        "alarms.toml: [targets.team] url = '${HOOK}': HOOK is not set; set it in the environment or in .env"
+        "alarms.toml: [targets.team] url: HOOK is not set; set it in the environment or in .env"
     )
 
 
@@ -65,6 +65,11 @@ def test_a_target_takes_its_address_from_the_environment_and_shows_it_nowhere() 
         ("[rules.a]\nwhen = 'drift'\ntargets = ['b']", "[rules.a] targets: there is no [targets.b]; known: none"),
         ("[rules]\na = 1", "[rules.a]: expected a block of settings, got 1"),
         ("rules = 1", "rules = 1: expected blocks [rules.NAME]"),
+        ("targets = 5\n[rules.a]\nwhen = 'drift'\ntargets = ['b']", "targets = 5: expected blocks [targets.NAME]"),
+        (
+            "[targets.a]\nkind = 'json'\nurl = '${NO_SUCH}/T0/very-secret'",
+            "[targets.a] url: NO_SUCH is not set; set it in the environment or in .env",
+        ),
         ("[rule.a]\nwhen = 'drift'", "unknown table [rule]; there are [rules.NAME] and [targets.NAME]"),
         (
             "[targets.a]\nkind = 'mail'\nurl = 'http://x'",

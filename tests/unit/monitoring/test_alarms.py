@@ -1,9 +1,10 @@
 """Alarms open when a condition lasts and close when it is gone for a while; each is told once, and again as asked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
-from monitoring.alarms import Alarm, Event, Finding, Key, Rule, judge
+from monitoring.alarms import Alarm, Event, Finding, Key, Rule, judge, taken_over
 
 BEHIND = Rule("behind", for_seconds=30, clear_seconds=60, remind_seconds=600, targets=("team",))
 
@@ -120,3 +121,19 @@ def test_an_event_says_everything_as_json() -> None:
             "closed_at": None,
         },
     }
+
+
+def test_an_alarm_that_was_open_before_goes_on_and_its_double_is_closed() -> None:
+    rules = [Rule("r", targets=("team",))]
+    before = Alarm("r", "a", "warning", "wrong", 1, since=1.0, id="B", opened_at=1.0)
+    double = Alarm("r", "a", "warning", "wrong", 1, since=5.0, id="A", opened_at=5.0)
+    waiting = Alarm("r", "b", "warning", "wrong", 1, since=5.0)
+    other = Alarm("r", "c", "warning", "wrong", 1, since=5.0, id="C", opened_at=5.0)
+    known = {(one.rule, one.subject): one for one in (double, waiting, other)}
+    stored = [before, replace(waiting, id="D", opened_at=1.0)]
+    alarms, events = taken_over(rules, known, stored, 9.0)
+    assert {subject: alarm.id for (_, subject), alarm in alarms.items()} == {"a": "B", "b": "D", "c": "C"}
+    [event] = events
+    assert (event.kind, event.targets) == ("closed", ("team",))
+    assert (event.alarm.id, event.alarm.closed_at) == ("A", 9.0)
+    assert event.alarm.text == "wrong (it goes on as the alarm B)"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.history import Minutes, read_figures
+from monitoring.history import Minutes, figures_of, read_figures
 from monitoring.samples import GroupSample, PartitionSample, Sample
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import PartitionView, SystemLag, view_of
@@ -228,3 +228,34 @@ def test_a_minute_has_its_last_figures_and_its_worst_verdict() -> None:
     assert first.verdict is Verdict.NO_CONSUMER
     assert third.verdict is Verdict.OK
     assert (second.waiting, second.partitions) == (1_000 - 120, [880])
+
+
+def test_a_group_whose_name_postgres_does_not_take_is_kept_in_no_minute() -> None:
+    groups = {name: GroupSample("Stable", {"t": [row(1, 5)]}) for name in ("g", "g\x00")}
+    assert set(figures_of(viewed(Window([Sample(BEGUN, groups)])), {})) == {"g"}
+
+
+@pytest.mark.parametrize("back", [600.0, 3600.0])
+def test_a_clock_that_is_set_back_begins_the_window_again(back: float) -> None:
+    window = simulated(60, lambda at: [row(int(at), 100)])
+    window.add(away(65))
+    window.add(sample(70, [row(70, 100)]))
+    window.add(sample(70 - back, [row(71, 100)]))
+    assert window.latest is not None
+    assert window.latest.at == BEGUN + 70 - back
+    assert window.observed_since == BEGUN + 70 - back
+    window.add(sample(75 - back, [row(76, 100)]))
+    [seen] = partitions(window)
+    assert (seen.committed, seen.rate_out) == (76, 1.0)
+
+
+def test_a_broker_that_goes_away_as_the_clock_is_set_back_is_away() -> None:
+    window = simulated(60, lambda at: [row(int(at), 100)])
+    window.add(away(-3600))
+    assert (window.latest, window.away_since) == (None, BEGUN - 3600)
+
+
+def test_a_sample_that_is_only_a_little_late_is_left_out() -> None:
+    window = simulated(60, lambda at: [row(int(at), 100)])
+    window.add(sample(60 - LONGEST_STEP_SECONDS, [row(1, 100)]))
+    assert partitions(window)[0].committed == 60

@@ -159,7 +159,7 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
         ),
         (
             API.replace("http://h/x", "${NO_SUCH}/x"),
-            "[sources.a] url = '${NO_SUCH}/x': NO_SUCH is not set; set it in the environment or in .env",
+            "[sources.a] url: NO_SUCH is not set; set it in the environment or in .env",
         ),
         (
             API.replace('"records"', '"recods"'),

@@ -1,15 +1,38 @@
 """Each kind of rule finds what it is about, names the value and the bound, and nothing else."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from monitoring.alarm_file import Drift, FailureRate, LagSeconds, RunFailed, VerdictIs, WatchdogRestarts
+from local_stack.state_folder import StateFolder
+from monitoring.alarm_file import (
+    AlarmFile,
+    Drift,
+    FailureRate,
+    KafkaAway,
+    LagSeconds,
+    RunFailed,
+    VerdictIs,
+    WatchdogRestarts,
+)
 from monitoring.verdicts import Verdict
 from runtime.settings import Settings
-from services.alarms.findings import of_audit, of_broker, of_drift, of_failures, of_groups, of_restarts, of_runs
+from services.alarms.findings import (
+    Findings,
+    of_audit,
+    of_broker,
+    of_drift,
+    of_failures,
+    of_groups,
+    of_restarts,
+    of_runs,
+    restarts,
+)
 from services.audits.audit import PartitionAudit
 
 SETTINGS = Settings(headrace_namespace="ns")
@@ -51,6 +74,15 @@ def test_a_verdict_is_found_if_the_rule_names_it() -> None:
     ]
     rule = VerdictIs(when="verdict", verdicts=("WARN",))
     assert [one.subject for one in of_groups(rule, seen, SETTINGS)] == ["b"]
+
+
+def test_a_name_with_a_nul_character_is_told_as_postgres_takes_it() -> None:
+    seen = view(group("the\x00irs", ours=False, seconds=9.0, verdict=Verdict.STOP))
+    rules = LagSeconds(when="lag_seconds", above=1, others=True), VerdictIs(when="verdict", others=True)
+    for rule in rules:
+        [found] = of_groups(rule, seen, SETTINGS)
+        assert found.subject == "the\ufffdirs"
+        assert "\x00" not in found.text
 
 
 def test_a_broker_that_is_away_is_found_with_the_time() -> None:
@@ -110,3 +142,52 @@ def test_a_drift_that_fails_records_is_told_and_others_if_asked_for() -> None:
     assert found.subject == "shop/records.name"
     assert found.text == "shop has lost the field name of records; such records fail with missing_field"
     assert len(of_drift(Drift(when="drift", breaking_only=False), rows)) == 2
+
+
+async def test_the_audit_before_stays_in_sight_until_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = PartitionAudit("customers.raw", 0, 0, 1, 1, in_flight=0, holes=(), outcomes={})
+    answers: list[Any] = [[first]]
+    seen: list[Any] = []
+
+    async def audited(*_: Any) -> Any:
+        seen.append(findings.audited)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("services.alarms.findings.audit", audited)
+    findings = Findings(SETTINGS, cast("AsyncEngine", None))
+    assert await findings._holes() == [first]
+    answers += [OSError("away"), []]
+    findings._audited_at -= 61
+    with pytest.raises(OSError, match="away"):
+        await findings._holes()
+    assert findings.audited == [], "nobody knows what is missing now"
+    assert await findings._holes() == []
+    assert seen == [[], [first], []]
+
+
+async def test_a_rule_that_cannot_be_looked_at_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {
+        "restarts": WatchdogRestarts(when="watchdog_restarts"),
+        "runs": RunFailed(when="run_failed"),
+        "away": KafkaAway(when="kafka_away"),
+    }
+    # No line of the watchdog's, and an engine that is none.
+    monkeypatch.setattr("services.alarms.findings.restarts", lambda _: [{"at": "no time", "group": "relay"}])
+    findings = Findings(SETTINGS, cast("AsyncEngine", None))
+    file = AlarmFile(rules=rules, targets={})
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            found = await findings.look(file, view(away_since=0.0))
+            assert (found["restarts"], found["runs"]) == (None, None)
+            assert [one.subject for one in found["away"] or ()] == ["kafka"]
+    assert [line["rule"] for line in logs if line["event"] == "rule_not_judged"] == ["RunFailed", "restarts"]
+
+
+def test_a_line_of_the_watchdog_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+    log = StateFolder.at(tmp_path).watchdog_log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text('{"at": "2026-01-01T00:00:00+00:00", "group": "relay"}\n{"at": "2026-')
+    assert [line["group"] for line in restarts(Settings(headrace_home=tmp_path))] == ["relay"]

@@ -2,13 +2,15 @@
 
 import datetime
 from dataclasses import fields
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from monitoring.verdicts import Verdict
 from monitoring.view import GroupView, PartitionView, SystemLag, TopicView
+from monitoring.watching import LagWatch
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, Origin
 from schemas.sinks import SINKS
@@ -16,6 +18,7 @@ from schemas.topics import all_topics
 from services.overview.assemble import Read, overview
 from services.overview.model import OpenLetters, Overview
 from services.overview.reads import Covered, LastRun, Outbox, latency_of
+from services.overview.service import Overviews
 
 NOW = datetime.datetime(2026, 11, 29, 22, 0, tzinfo=datetime.UTC)
 WELL = dict.fromkeys(("postgres", "kafka", "redis", "elasticsearch"))
@@ -168,3 +171,16 @@ def test_latency_is_of_stored_rows_only_and_of_each_once() -> None:
     assert (found.median, found.slowest, found.records) == (0.2, 4.0, 3)
     assert found.newest_at == datetime.datetime.fromtimestamp(1004, datetime.UTC)
     assert latency_of([]).median is None
+
+
+async def test_peaks_are_kept_of_our_groups_only() -> None:
+    def group(name: str, *, ours: bool) -> Any:
+        return SimpleNamespace(group=name, ours=ours, topics=[SimpleNamespace(topic="t", rate_out=3.0)])
+
+    async def view() -> Any:
+        return SimpleNamespace(groups=[group("sink-redis", ours=True), group("console-consumer-12345", ours=False)])
+
+    nothing: Any = None
+    overviews = Overviews(Settings(), nothing, nothing, cast("LagWatch", SimpleNamespace(view=view)), nothing)
+    await overviews._read_lag({})
+    assert overviews._peaks == {("sink-redis", "t"): 3.0}

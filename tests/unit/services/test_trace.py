@@ -123,6 +123,14 @@ def test_what_was_overtaken_and_what_was_deleted_are_told() -> None:
     assert [one.state for one in trace.stores] == ["deleted", "has not", "has not", "has not"]
 
 
+def test_a_store_that_still_has_what_was_deleted_is_told() -> None:
+    postgres = PostgresFindings(tombstone=Tombstone(9, at(320), place(300), BEGIN + 300))
+    cached = CacheFinding(8, None, holds_record=True, seconds_left=None)
+    trace = assemble(found(postgres, kafka(300), elasticsearch=DocumentFinding(7), redis=cached))
+    assert [one.state for one in trace.stores] == ["deleted", "older", "older", "has not"]
+    assert trace.summary == ("customers C1 was deleted as version 9; Elasticsearch has version 7, Redis has version 8.")
+
+
 def letter(**more: Any) -> DeadLetter:
     fields: dict[str, Any] = {
         "id": 17, "place": place(100), "stage": "normalizer", "reason": "email_form", "message": "no address",
