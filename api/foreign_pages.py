@@ -43,13 +43,13 @@ class ForeignPages:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         if not self._is_ours(host) and scope["path"] not in QUIET_PATHS:
             detail = f"This API does not go by the name {host[:200]!r}; if it does, add it to ALLOWED_HOSTS"
             return HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", detail
         if scope["method"] in READS:
             return None
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get(b"origin")
         if is_foreign(host, origin, headers.get(b"sec-fetch-site")) and not self._origins & {origin, ANY}:
             detail = f"Pages of {(origin or 'another site')[:200]!r} may not change anything here; see CORS_ORIGINS"
