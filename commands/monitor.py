@@ -1,7 +1,6 @@
 """`headrace monitor`: samples the lag of all consumer groups, judges it, and tells of alarms."""
 
 import asyncio
-import signal
 from typing import Any
 
 import structlog
@@ -9,6 +8,7 @@ import structlog
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from runtime.stop_signals import on_stop_signal
 from services.alarms.alarms import Alarms
 from services.lag_metrics import LagMetrics
 from services.monitor import Monitor
@@ -35,8 +35,7 @@ def monitor() -> None:
 
 async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_stop_signal(stopping.set)
     alarms = Alarms(settings)
     watch = Monitor(settings, (LagMetrics(alarms).take, alarms.take))
 

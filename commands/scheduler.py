@@ -1,13 +1,13 @@
 """`headrace scheduler`: runs sources again and again."""
 
 import asyncio
-import signal
 
 import structlog
 
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from runtime.stop_signals import on_stop_signal
 from runtime.tracing import start_tracing
 from services.runs.scheduler import Scheduler
 
@@ -35,8 +35,7 @@ def scheduler() -> None:
 
 async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_stop_signal(stopping.set)
     schedule = Scheduler(settings)
     with HealthServer(settings.health_port, schedule.health, "scheduler", settings.health_bind):
         log.info("scheduler_started", etl_interval=settings.etl_interval)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 
 import structlog
 
@@ -12,6 +11,7 @@ from local_stack.supervisor import Supervisor
 from runtime.health import HealthServer
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
+from runtime.stop_signals import on_stop_signal
 from services.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -37,8 +37,7 @@ def watchdog() -> None:
 
 async def _run(dog: Watchdog, settings: Settings) -> None:
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_stop_signal(stopping.set)
     with HealthServer(settings.health_port, dog.health, "watchdog", settings.health_bind):
         log.info("watchdog_started", stall_seconds=settings.watchdog_stall_seconds)
         while not stopping.is_set():

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from runtime.errors import Backpressure
 from runtime.health import HealthServer
 from runtime.memory import share_memory_among_threads
 from runtime.settings import Settings
+from runtime.stop_signals import on_stop_signal
 from sinks.state import SinkState
 
 FIRST_WAIT_SECONDS = 0.2
@@ -55,8 +55,7 @@ def run_until_signal(
     """
 
     async def main() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
+        on_stop_signal(stop)
         with HealthServer(settings.health_port, health, role, settings.health_bind):
             await work()
 

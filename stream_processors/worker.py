@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import NoReturn, cast
@@ -18,6 +17,7 @@ from runtime.kafka.group_members import start_over
 from runtime.kafka.topic_admin import TopicRecreated, ensure_topics, watch_topics
 from runtime.memory import share_memory_among_threads, spare_the_collector
 from runtime.settings import Settings
+from runtime.stop_signals import on_stop_signal
 from stores.epochs import raw_topics
 from stream_processors.app import GROUP, OUTSTANDING_BYTES, create_app, output_producer
 from stream_processors.batch_transport import BatchConsumer
@@ -79,8 +79,7 @@ async def run_worker(settings: Settings, stage_of: Callable[..., NormalizerStage
     # It prints a line per connection try; WorkerHealth says once when Kafka is lost and when it is back.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     ending = Ending()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.call)
+    on_stop_signal(ending.call)
     await _ensure_topics(settings, ending)
     if not ending.pending:
         return
