@@ -24,7 +24,7 @@ from monitoring.gaps import Gaps
 from monitoring.group_requests import DescribeGroups, FetchOffsets, ListGroups
 from monitoring.lag import our_groups
 from monitoring.samples import GroupSample, PartitionSample, Sample
-from runtime.kafka.clients import aiokafka_connection
+from runtime.kafka.clients import open_aiokafka
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place
 from runtime.settings import Settings
 
@@ -202,19 +202,14 @@ class GroupsReader:
 
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
-            client = AIOKafkaClient(
-                **aiokafka_connection(self._settings),
-                client_id="headrace-lag",
-                request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
-            )
+            options: dict[str, Any] = {
+                "client_id": "headrace-lag",
+                "request_timeout_ms": int(REQUEST_TIMEOUT_SECONDS * 1000),
+            }
             try:
-                await client.bootstrap()
-            except BaseException as error:
-                await client.close()
-                if isinstance(error, KafkaConnectionError):
-                    raise KafkaConnectionError("no broker answers") from error
-                raise
-            self._client = client
+                self._client = await open_aiokafka(self._settings, **options)
+            except KafkaConnectionError as error:
+                raise KafkaConnectionError("no broker answers") from error
         return self._client
 
 

@@ -5,11 +5,14 @@ Keys that carry a guarantee are set last, so no caller can weaken them.
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
 
 ClientConfig = dict[str, Any]
 
@@ -62,6 +65,23 @@ def connection_config(settings: Settings) -> ClientConfig:
 def aiokafka_connection(settings: Settings) -> dict[str, Any]:
     """The same for aiokafka's clients. Contains secrets. Raises OSError for a file that is no certificate."""
     return {"bootstrap_servers": settings.kafka_bootstrap_servers, **settings.kafka_security.aiokafka_config()}
+
+
+async def open_aiokafka(settings: Settings, **options: Any) -> "AIOKafkaClient":
+    """A client of aiokafka's that has found the cluster, for requests that librdkafka does not offer; close it.
+
+    The options are those of AIOKafkaClient. Raises aiokafka's KafkaError when no broker answers, OSError for a file of
+    the settings that is no certificate.
+    """
+    from aiokafka.client import AIOKafkaClient  # here, since most processes never need one
+
+    client = AIOKafkaClient(**aiokafka_connection(settings), **options)
+    try:
+        await client.bootstrap()
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
 def producer_config(settings: Settings, **overrides: Any) -> ClientConfig:

@@ -21,7 +21,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
-from runtime.kafka.clients import aiokafka_connection
+from runtime.kafka.clients import open_aiokafka
 from runtime.kafka.topic_admin import admin_client, partition_counts
 from runtime.settings import Settings
 from schemas.topics import all_topics
@@ -78,14 +78,13 @@ async def remove_members(settings: Settings, group: str, worker_ids: Sequence[st
     """
     name = settings.named(group)
     members = [(UNKNOWN_MEMBER, f"{name}-{worker}") for worker in worker_ids]
-    client = AIOKafkaClient(**aiokafka_connection(settings))
-    try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            await client.bootstrap()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        client = await open_aiokafka(settings)
+        try:
             while not await _leave(client, name, members):  # noqa: ASYNC110 (a broker tells nobody when it is ready)
                 await asyncio.sleep(0.2)
-    finally:
-        await client.close()
+        finally:
+            await client.close()
 
 
 async def start_over(settings: Settings, group: str, topics: Collection[str]) -> None:

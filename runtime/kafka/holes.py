@@ -20,7 +20,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
-from runtime.kafka.clients import aiokafka_connection
+from runtime.kafka.clients import open_aiokafka
 from runtime.kafka.offset_ranges import Evidence, OffsetRanges
 from runtime.kafka.topic_admin import Place
 from runtime.settings import Settings
@@ -124,17 +124,9 @@ class HoleReader:
 
     async def _opened(self) -> AIOKafkaClient:
         if self._client is None:
-            client = AIOKafkaClient(
-                **aiokafka_connection(self._settings),
-                client_id="headrace-holes",
-                request_timeout_ms=int(ANSWER_SECONDS * 1000),
+            self._client = await open_aiokafka(
+                self._settings, client_id="headrace-holes", request_timeout_ms=int(ANSWER_SECONDS * 1000)
             )
-            try:
-                await client.bootstrap()
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
         return self._client
 
 
