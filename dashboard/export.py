@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
 
@@ -10,12 +11,10 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from dashboard.api_client import Api, ApiProblem
 from dashboard.payloads import as_json
+from schemas.formulas import FORMULA
 
 PAGE = 100
 """Rows that are asked for at once."""
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes text that begins so for a formula: in a CSV file an apostrophe goes before it."""
 
 MOST_MATCHES = 10_000
 """Matches that the API shows of a search: a file of one has no more."""
@@ -124,6 +123,6 @@ def cell_text(value: Any) -> str:
         return ""
     if isinstance(value, dict | list):
         return as_json(value)
-    if isinstance(value, str) and value.startswith(FORMULAS):
+    if isinstance(value, str) and re.match(FORMULA, value):
         return f"'{value}"
     return str(value)

@@ -7,8 +7,8 @@ A cell that begins with = + - or @ is a formula there, which can send the other 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_FORMULA = "^[\\s\ufeff]*[=+\\-@＝＋－＠]|^[\t\r\n]"
-"""Whatever blanks stand before it. Not a raw string: the expressions of Arrow know no escapes of Unicode."""
+from schemas.formulas import FORMULA
+
 _NUMBER = r"^[+-][\d\s().,/-]*$"
 """Telephone numbers above all: nothing to run."""
 
@@ -20,7 +20,7 @@ def harmless(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _column(texts: pa.Array) -> pa.Array:
-    begins = pc.match_substring_regex(texts, _FORMULA)
+    begins = pc.match_substring_regex(texts, FORMULA)
     if not pc.any(begins).as_py():
         return texts
     dangerous = pc.and_not(begins, pc.match_substring_regex(texts, _NUMBER))

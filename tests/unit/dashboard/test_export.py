@@ -12,7 +12,8 @@ from dashboard.export import LISTS, _json, cell_text, rows
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        ("=1+1", "'=1+1"), ("@x", "'@x"), ("plain", "plain"), (None, ""), (-5, "-5"), (Decimal("-1.50"), "-1.50"),
+        ("=1+1", "'=1+1"), (" =1", "' =1"), ("\ufeff@x", "'\ufeff@x"), ("\n=1", "'\n=1"),
+        ("@x", "'@x"), ("plain", "plain"), (None, ""), (-5, "-5"), (Decimal("-1.50"), "-1.50"),
         ({"a": 1}, '{"a":1}'), ([Decimal("34.50")], "[34.50]"),
         (Decimal("123456789012345678.90"), "123456789012345678.90"),
     ],
