@@ -7,7 +7,7 @@ from typing import Any
 
 from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text, working
+from dashboard.elements import instead, tag, text, working
 from dashboard.links import failures_path
 from dashboard.parts import badge, cell, command_line, notice, table, told_problem
 from dashboard.shell import Page
@@ -79,12 +79,10 @@ async def _plan(shown: Page, chosen: dict[str, Any], wanted: Mapping[str, str], 
     try:
         plan = await shown.api.act("POST", "/failures/retry", shown.who, chosen | {"dry_run": True})
     except ApiProblem as problem:
-        told.clear()
-        with told:
+        with instead(told):
             told_problem(problem)
         return
-    told.clear()
-    with told:
+    with instead(told):
         _plan_table(plan)
         text("p", "The same on the command line; --dry-run says what is said here:", "soft small")
         command_line(retry_command(wanted))
@@ -125,8 +123,7 @@ async def _send(shown: Page, chosen: dict[str, Any], told: Any, button: Any) -> 
                 told_problem(problem)
             return
         button.delete()
-    told.clear()
-    with told:
+    with instead(told):
         await watch_job(shown, job["id"])
 
 
@@ -138,12 +135,10 @@ async def watch_job(shown: Page, job_id: int) -> None:
         try:
             job = await shown.api.get(f"/failures/jobs/{job_id}")
         except ApiProblem as problem:
-            place.clear()
-            with place:
+            with instead(place):
                 told_problem(problem)
             return
-        place.clear()
-        with place:
+        with instead(place):
             with tag("div", "row"):
                 badge(job["state"])
                 sent = f"{number(job['sent'])} of {number(job['total'])} sent"

@@ -23,6 +23,14 @@ def text(name: str, content: object, classes: str = "", /, **attributes: Any) ->
 
 
 @contextmanager
+def instead(place: Element) -> Iterator[None]:
+    """Elements that are made within take the place of all that stands there."""
+    place.clear()
+    with place:
+        yield
+
+
+@contextmanager
 def working(*buttons: Element) -> Iterator[bool]:
     """Nobody can press the buttons inside. Gives False if one is pressed already: a double click does it once."""
     if any("disabled" in one.props for one in buttons):

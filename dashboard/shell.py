@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.element import Element
 from starlette.requests import Request
 
-from dashboard.elements import tag, text
+from dashboard.elements import instead, tag, text
 from dashboard.icons import BRAND, icon
 from dashboard.in_place import adopt
 from dashboard.live import Answer, Live
@@ -160,8 +160,7 @@ class Page:
         def update(answer: Answer) -> None:
             if built or region.is_deleted or (quiet and answer.problem):
                 return
-            region.clear()
-            with region:
+            with instead(region):
                 if answer.problem:
                     told_problem(answer.problem)
                 else:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from dashboard.api_client import ApiProblem
 from dashboard.bulk import watch_job
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text, working
+from dashboard.elements import instead, tag, text, working
 from dashboard.links import record_path, trace_path
 from dashboard.live import Answer, Live
 from dashboard.parts import badge, cell, command_line, empty, notice, pairs, panel, table, told_problem
@@ -156,8 +156,7 @@ def _editor(shown: Page, one: dict[str, Any]) -> None:
         lines = tag("div", "stack")
 
     def show_commands() -> None:
-        lines.clear()
-        with lines:
+        with instead(lines):
             if here and (state["text"] != start or one["edited_payload"] is None):
                 command_line(edit_command(number, original, pretty(state["text"])))
             command_line(f"headrace failures retry {number}")
@@ -167,8 +166,7 @@ def _editor(shown: Page, one: dict[str, Any]) -> None:
         with working(send, *checks) as free:
             if not free:
                 return
-            told.clear()
-            with told:
+            with instead(told):
                 text("p", "Checking…", "soft", role="status")
             try:
                 # A check is always the API's. Who sends sends what he sees here: somebody else, another tab or the
@@ -179,12 +177,10 @@ def _editor(shown: Page, one: dict[str, Any]) -> None:
                 if and_send:
                     job = await shown.api.act("POST", f"/failures/{number}/retry", shown.who, {"force": force})
             except ApiProblem as problem:
-                told.clear()
-                with told:
+                with instead(told):
                     _refused(problem, keep, number, and_send=and_send)
                 return
-        told.clear()
-        with told:
+        with instead(told):
             if job is not None:
                 await watch_job(shown, job["id"])
             elif force:
@@ -249,8 +245,7 @@ def _discard(shown: Page, number: int) -> None:
     given.on("input", lambda event: reason.update(text=str(event.args)), js_handler="(e) => emit(e.target.value)")
 
     async def discard() -> None:
-        told.clear()
-        with told:
+        with instead(told):
             if not reason["text"].strip():
                 notice("Say why", "Who looks at it later wants to know.", tone="warn")
                 return

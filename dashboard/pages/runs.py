@@ -11,7 +11,7 @@ from dashboard.api_client import ApiProblem
 from dashboard.bands import band
 from dashboard.charts import timeline
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text, working
+from dashboard.elements import instead, tag, text, working
 from dashboard.filters import choice, filters, words
 from dashboard.links import failures_path
 from dashboard.live import Live
@@ -278,18 +278,15 @@ def _ingest(shown: Page) -> None:
         with working(go_on) as free:
             if not free:
                 return
-            told.clear()
-            with told:
+            with instead(told):
                 text("p", "Reading…", "soft", role="status")
             try:
                 answer = await shown.api.act("POST", "/api/ingest", shown.who)
             except ApiProblem as problem:
-                told.clear()
-                with told:
+                with instead(told):
                     told_problem(problem)
                 return
-        told.clear()
-        with told:
+        with instead(told):
             notice(*ingested(answer), tone="ok")
             text("a", "The run", href=f"/runs/{answer['run_id']}")
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from dashboard.api_client import ApiProblem
 from dashboard.dialogs import open_dialog
-from dashboard.elements import tag, text, working
+from dashboard.elements import instead, tag, text, working
 from dashboard.filters import filters, words
 from dashboard.links import peek_command, trace_path
 from dashboard.live import Live
@@ -151,8 +151,7 @@ def _produce(shown: Page, described: Mapping[str, Any]) -> None:
                 await put()
 
     async def put() -> None:
-        told.clear()
-        with told:
+        with instead(told):
             try:
                 record = msgspec.json.decode(state["text"], type=dict[str, Any])
             except msgspec.MsgspecError as error:
