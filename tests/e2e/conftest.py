@@ -1,16 +1,13 @@
 """A whole pipeline per file: every process of ours, on real servers, in a namespace of its own."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from runtime.settings import Settings
-from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
-
-Headrace = Callable[..., subprocess.CompletedProcess[str]]
+from tests.e2e.headrace import Headrace, headrace_of
+from tests.processes import WORKERS, Pipeline
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -39,16 +36,4 @@ def pipeline(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPa
 def headrace(pipeline: Pipeline) -> Headrace:
     """Runs a `headrace` command against the pipeline, as a user would."""
 
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            cwd=PROJECT,
-            env=os.environ | environment_of(pipeline.settings) | {"MOCK_URL": pipeline["mock-server"].url},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    return run
+    return headrace_of(pipeline.settings, MOCK_URL=pipeline["mock-server"].url)

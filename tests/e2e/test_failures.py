@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from confluent_kafka import TopicPartition
 
 from runtime.kafka.topic_admin import admin_client, end_offsets
 from runtime.settings import Settings
+from tests.e2e.headrace import Headrace, headrace_of
 from tests.e2e.stores import rows, value
 from tests.processes import PROJECT, Pipeline, environment_of
 from tests.waiting import eventually
-
-Headrace = Callable[..., subprocess.CompletedProcess[str]]
 
 CSV = "id,full name,price\n7,,12.50\n8,Saw,oops\n"
 
@@ -45,20 +44,7 @@ def short_pipeline(at_work: Pipeline) -> Iterator[Pipeline]:
 @pytest.fixture
 def failures(short_pipeline: Pipeline) -> Headrace:
     """Runs `headrace` against it."""
-
-    def run(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            cwd=PROJECT,
-            env=os.environ | environment_of(short_pipeline.settings) | variables,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+    return headrace_of(short_pipeline.settings)
 
 
 def customer(key: str, **fields: Any) -> str:

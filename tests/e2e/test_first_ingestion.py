@@ -8,7 +8,7 @@ import httpx
 
 from data.generate import make_raw_file
 from stores.tables import OUTCOMES
-from tests.e2e.conftest import Headrace
+from tests.e2e.headrace import Headrace
 from tests.e2e.stores import documents, rows, value
 from tests.processes import Pipeline
 from tests.waiting import eventually

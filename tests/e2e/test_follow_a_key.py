@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +15,11 @@ from runtime.settings import Settings
 from schemas.registry import dataset_named
 from services.trace.model import StoreAnswer, Trace
 from services.trace.trace import NoSuchKey, opened, trace
+from tests.e2e.headrace import Headrace, headrace_of
 from tests.e2e.stores import value
 from tests.integration.api_client import closed_port
-from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
+from tests.processes import WORKERS, Pipeline
 from tests.waiting import eventually
-
-Headrace = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +30,7 @@ def running(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def headrace(running: Pipeline) -> Headrace:
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            cwd=PROJECT,
-            env=os.environ | environment_of(running.settings) | {"API_URL": running["api"].url},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+    return headrace_of(running.settings, API_URL=running["api"].url)
 
 
 def followed(running: Pipeline, key: str, dataset: str = "customers", **changed: Any) -> Trace:
@@ -60,13 +44,18 @@ def followed(running: Pipeline, key: str, dataset: str = "customers", **changed:
 
 
 def followed_until(
-    running: Pipeline, key: str, condition: Callable[[Trace], bool], what: str, dataset: str = "customers"
+    running: Pipeline,
+    key: str,
+    condition: Callable[[Trace], bool],
+    what: str,
+    dataset: str = "customers",
+    **changed: Any,
 ) -> Trace:
     """The first trace of which the condition holds."""
     found: list[Trace] = []
 
     def holds() -> bool:
-        found[:] = [followed(running, key, dataset)]
+        found[:] = [followed(running, key, dataset, **changed)]
         return condition(found[0])
 
     eventually(holds, what=what)
@@ -74,10 +63,17 @@ def followed_until(
 
 
 def settled(running: Pipeline, key: str) -> Trace:
-    """The trace once Elasticsearch has the version of Postgres."""
-    return followed_until(
-        running, key, lambda one: one.stores[0].version == one.stores[1].version, f"the document of {key} is as its row"
+    """The trace once Elasticsearch has the version of Postgres. It is waited for without the API, whose answer to the
+    first look would be in Redis for the second.
+    """
+    followed_until(
+        running,
+        key,
+        lambda one: one.stores[0].version == one.stores[1].version,
+        f"the document of {key} is as its row",
+        api_url=f"http://127.0.0.1:{closed_port()}",
     )
+    return followed(running, key)
 
 
 def push(headrace: Headrace, *records: dict[str, Any] | str) -> None:
@@ -214,6 +210,10 @@ def test_each_store_that_is_away_is_a_line_and_no_error(running: Pipeline, headr
     assert found.partition is None
 
 
+def edge(overview: dict[str, Any], source: str, target: str) -> dict[str, Any]:
+    return next(one for one in overview["edges"] if (one["source"], one["target"]) == (source, target))
+
+
 def test_the_overview_tells_of_the_whole_pipeline_in_one_sentence(running: Pipeline, headrace: Headrace) -> None:
     push(headrace, customer("T9"))
     settled(running, "T9")
@@ -223,6 +223,8 @@ def test_the_overview_tells_of_the_whole_pipeline_in_one_sentence(running: Pipel
             found: dict[str, Any] = api.get("/overview").json()
             assert found["state"] == "ok", found["troubles"]
             assert found["audit"]["verdict"] == "complete", found["audit"]
+            # The normalizer commits once a second.
+            assert edge(found, "topic:customers.raw", "agent:normalizer")["waiting"] == 0
             return found
 
         found = eventually(well, what="all is well")
@@ -232,9 +234,7 @@ def test_the_overview_tells_of_the_whole_pipeline_in_one_sentence(running: Pipel
         assert found["dead_letters"]["open"] == value(
             running.settings, "SELECT count(*) FROM ingest_failures WHERE state = 'open'"
         )
-        edges = {(edge["source"], edge["target"]): edge for edge in found["edges"]}
-        assert edges["topic:customers.raw", "agent:normalizer"]["waiting"] == 0
-        assert ("sink:sink-elasticsearch", "store:elasticsearch") in edges
+        assert edge(found, "sink:sink-elasticsearch", "store:elasticsearch")
 
 
 def test_nothing_known_is_said_plainly(running: Pipeline, headrace: Headrace) -> None:
