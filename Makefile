@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-compose nightly test-world check-wheels pictures bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
+.PHONY: help up down status logs clean up-docker build test test-faults test-containers test-opensearch test-compose nightly test-world check-wheels pictures bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ CONTAINERS_long := tests/integration tests/contract tests/e2e
 
 test-containers: $(DEV_STAMP) ## Tests on servers from Docker, never skipped where there is none (CONTAINERS=short for the gate's form)
 	HEADRACE_TEST_SERVERS=containers $(BIN)/pytest --on-servers --durations=15 $(or $(ARGS),$(CONTAINERS_$(or $(CONTAINERS),long)))
+
+test-opensearch: $(DEV_STAMP) ## What asks the search server, with OpenSearch in the place of Elasticsearch
+	$(JAVA_OF_MINUTES) HEADRACE_TEST_SERVERS=opensearch $(BIN)/pytest $(or $(ARGS),$(patsubst %,tests/integration/test_%.py,elasticsearch_sink deep_audit api_search))
 
 # The gate's form: up, the tour's checks, a kill of every role.
 COMPOSE_short := -m gate

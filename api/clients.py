@@ -16,9 +16,9 @@ from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import READ_SECONDS, VersionedCache
-from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.outages import Unavailable
 from stores.redis_client import NoBackoff, Redis, Retry
+from stores.search_server import SearchServer
 
 REDIS_CONNECTIONS = 100
 
@@ -66,7 +66,7 @@ class Clients:
     engine: AsyncEngine
     redis: Redis | None
     cache: VersionedCache | None
-    elasticsearch: AsyncElasticsearch | None
+    elasticsearch: SearchServer | None
     kafka: LastingAdmin
     redis_breaker: Breaker = field(default_factory=lambda: Breaker("redis"))
     elasticsearch_breaker: Breaker = field(default_factory=lambda: Breaker("elasticsearch"))
@@ -102,11 +102,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
             retry=Retry(NoBackoff(), 1),
         )
     cache = VersionedCache(redis, settings) if redis else None
-    elasticsearch = (
-        search_client(settings, request_timeout=ELASTICSEARCH_SECONDS, max_retries=0)
-        if settings.elasticsearch_url
-        else None
-    )
+    elasticsearch = SearchServer(settings, ELASTICSEARCH_SECONDS) if settings.elasticsearch_url else None
     engine = read_engine(settings)
     try:
         await _fill_pool(engine, settings.database_pool_min)

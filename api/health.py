@@ -21,9 +21,9 @@ from rehearsals.file import running
 from runtime.kafka.clients import reason as kafka_reason
 from schemas.registry import all_datasets
 from services.failures.listing import count_held
-from stores.elasticsearch_client import ApiError, TransportError
 from stores.outages import Unavailable
 from stores.redis_client import RedisError
+from stores.search_server import SearchRefused, TransportError
 from stores.table_fit import fit_of
 
 PROBE_SECONDS = 2.0
@@ -168,7 +168,7 @@ async def _probe(clients: Clients, store: Store) -> Finding:
         return Finding("down", reason=kafka_reason(error))
     except Unavailable as error:
         return Finding("down", reason=error.reason)
-    except (RedisError, ApiError, TransportError, OSError) as error:
+    except (RedisError, SearchRefused, TransportError, OSError) as error:
         return Finding("down", reason=str(error) or type(error).__name__)
     return Finding("up", ms=round((time.perf_counter() - started) * 1000, 2), reason=trouble)
 
@@ -186,7 +186,7 @@ async def _ask(clients: Clients, store: Store) -> str | None:
             await clients.redis.ping()
         case "elasticsearch":
             assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
-            health = await clients.elasticsearch.options(request_timeout=PROBE_SECONDS).cluster.health()
+            health = await clients.elasticsearch.ask("GET", "/_cluster/health", seconds=PROBE_SECONDS)
             if health["status"] == "red":
                 raise Unavailable(store, "the cluster's status is red: some shards are not allocated")
         case "kafka":

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import msgspec
 import psutil
 from confluent_kafka import Producer
-from elasticsearch import AsyncElasticsearch
 
 from benchmarks.postgres_sink import clean_record
 from benchmarks.results import RESULTS, record
@@ -38,6 +37,7 @@ from sinks.elasticsearch import ElasticsearchSink, bulk_lines
 from sinks.lifecycle import run_in_loop
 from sinks.runner import Runner
 from stores.search_index import alias_name, ensure_indices, index_name
+from stores.search_server import SearchServer
 
 CUSTOMERS = dataset_named("customers")
 DOCUMENTS_A_REQUEST = 10_000
@@ -129,11 +129,11 @@ async def run_sink(settings: Settings, count: int, node: psutil.Process) -> Rate
 
 async def measure(settings: Settings, count: int, rounds: int, node: psutil.Process) -> dict[str, list[Rate]]:
     rates: dict[str, list[Rate]] = {"cold": [], "loop": [], "sink": []}
-    async with AsyncElasticsearch(str(settings.elasticsearch_url), request_timeout=60) as client:
+    async with SearchServer(settings, seconds=60) as server:
         for number, name in enumerate(["cold", *["loop", "sink"] * rounds]):
             # Topics and group are new each time, too: a commit that failed would bring records of the last round.
             its = settings.model_copy(update={"headrace_namespace": f"bench-{number}"})
-            await ensure_indices(client, its)
+            await ensure_indices(server, its)
             events = [change_event(its, number) for number in range(count)]
             if name == "sink":
                 ensure_topics(its)
@@ -145,11 +145,11 @@ async def measure(settings: Settings, count: int, rounds: int, node: psutil.Proc
                     b"".join(lines[at : at + DOCUMENTS_A_REQUEST]) for at in range(0, count, DOCUMENTS_A_REQUEST)
                 ]
                 rates[name].append(await asyncio.to_thread(bare_loop, its, requests, count, node))
-            await client.indices.refresh(index=alias_name(CUSTOMERS, its))
-            found = (await client.count(index=alias_name(CUSTOMERS, its)))["count"]
+            await server.ask("POST", f"/{alias_name(CUSTOMERS, its)}/_refresh")
+            found = (await server.ask("GET", f"/{alias_name(CUSTOMERS, its)}/_count"))["count"]
             if found != count:
                 raise RuntimeError(f"{name}: the index holds {found:,} documents of {count:,}")
-            await client.indices.delete(index=index_name(CUSTOMERS, its))
+            await server.ask("DELETE", f"/{index_name(CUSTOMERS, its)}")
     return rates
 
 

@@ -10,10 +10,10 @@ from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics
 from runtime.settings import Settings, load_settings
-from stores.elasticsearch_client import search_client
 from stores.epochs import note_epochs
 from stores.migrate import STARTING_SECONDS, migrate
 from stores.search_index import ensure_indices
+from stores.search_server import SearchServer
 from stores.set_up_report import SetUpReport
 
 
@@ -79,6 +79,10 @@ def _make_sample() -> None:
         stdout.print(f"data: {RAW_FILE.name} made" if made else f"data: {RAW_FILE.name} is there")
 
 
+SEARCH_SECONDS = 30.0
+"""For each request: a node that was just started makes its first index slowly."""
+
+
 async def _ensure_indices(settings: Settings) -> SetUpReport:
-    async with search_client(settings) as client:
-        return await ensure_indices(client, settings)
+    async with SearchServer(settings, SEARCH_SECONDS, tries=4) as server:
+        return await ensure_indices(server, settings)

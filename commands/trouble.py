@@ -21,7 +21,6 @@ STORES = {
     "cimpl": "Kafka",
     "aiokafka": "Kafka",
     "elastic_transport": "Elasticsearch",
-    "elasticsearch": "Elasticsearch",
     "redis": "Redis",
 }
 """Whose clients they are: the packages of their exceptions, which need not be loaded to be known."""
@@ -34,8 +33,8 @@ def answered_by(store: str, remark: str = "", *, soon: bool = True) -> Iterator[
         try:
             yield
         except Exception as error:
-            if (isinstance(error, OSError) and not error.filename) or STORES.get(_package(error)):
-                fail(no_answer(STORES.get(_package(error), store), error))
+            if (isinstance(error, OSError) and not error.filename) or _store(error):
+                fail(no_answer(_store(error) or store, error))
             raise
 
 
@@ -43,7 +42,7 @@ def in_a_line(error: BaseException) -> str | None:
     """The error that stopped a command, in a line; None for a mistake of ours, of which the traceback tells more."""
     if isinstance(error, Explained | BrokenDataset):
         return str(error)
-    store = STORES.get(_package(error))
+    store = _store(error)
     if store is not None:
         return no_answer(store, error)
     if isinstance(error, OSError):
@@ -71,8 +70,10 @@ def at(store: str) -> str:
     return f"{store} at {redacted(address if isinstance(address, str) else address.get_secret_value())}"
 
 
-def _package(error: BaseException) -> str:
-    return type(error).__module__.partition(".")[0]
+def _store(error: BaseException) -> str | None:
+    """Whose client's error it is, or is made of; None for all others."""
+    packages = (kind.__module__.partition(".")[0] for kind in type(error).__mro__)
+    return next((STORES[package] for package in packages if package in STORES), None)
 
 
 def first_line(error: BaseException) -> str:

@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.errors import StackError
-from local_stack.java import Jdk, find_jdk, java_variables
-from local_stack.log_reading import LOG_TAIL_LINES
+from local_stack.java import Jdk, compile_java, find_jdk, java_variables
 from local_stack.maven import ARTIFACTS, JavaServer, resolve, version_of
 from local_stack.server import NoAnswer, get, listens
 from local_stack.unprivileged import own, show, unprivileged
@@ -17,6 +14,8 @@ JAVA = 21
 """Elasticsearch 9.x is compiled for Java 21."""
 
 HEAP_MB = 512
+
+RECIPE = ARTIFACTS / "elasticsearch"
 
 NATIVE_MODULES = (
     "org.elasticsearch.foreign",
@@ -39,7 +38,7 @@ def find_elasticsearch() -> JavaServer | str:
     jdk = find_jdk(JAVA)
     if jdk is None:
         return f"no JDK {JAVA} or newer was found"
-    return resolve("elasticsearch", jdk, lambda folder: _lay_out(folder, jdk))
+    return resolve(RECIPE, jdk, lambda folder: _lay_out(folder, jdk))
 
 
 def _lay_out(folder: Path, jdk: Jdk) -> None:
@@ -49,21 +48,10 @@ def _lay_out(folder: Path, jdk: Jdk) -> None:
     for pattern in ("netty-*.jar", "transport-netty4-*.jar"):
         for jar in lib.glob(pattern):
             jar.rename(module / jar.name)
-    artifacts = ARTIFACTS / "elasticsearch"
-    descriptor = (artifacts / "plugin-descriptor.properties").read_text()
-    (module / "plugin-descriptor.properties").write_text(descriptor.replace("@VERSION@", version_of("elasticsearch")))
+    descriptor = (RECIPE / "plugin-descriptor.properties").read_text()
+    (module / "plugin-descriptor.properties").write_text(descriptor.replace("@VERSION@", version_of(RECIPE)))
     (folder / "plugins").mkdir()
-    app = folder / "app"
-    compiler = [jdk.path("javac"), "--release", str(JAVA), "-cp", f"{lib}/*", "-d", str(app)]
-    done = subprocess.run(
-        [*compiler, str(artifacts / "EsNode.java")], capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode != 0:
-        raise StackError(
-            f"The launcher of Elasticsearch did not compile with {compiler[0]}.",
-            log_lines=(done.stdout + done.stderr).splitlines()[:LOG_TAIL_LINES],
-            remedy="Check that JDK, or set JAVA_HOME to another one.",
-        )
+    compile_java(jdk, RECIPE / "EsNode.java", folder, JAVA)
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ class Elasticsearch:
         self._link_zstd()
         settings, logging = self._config / "elasticsearch.yml", self._config / "log4j2.properties"
         settings.write_text(self.configuration())
-        shutil.copyfile(ARTIFACTS / "elasticsearch" / "log4j2.properties", logging)
+        shutil.copyfile(RECIPE / "log4j2.properties", logging)
         for file in (settings, logging):
             show(file)
 

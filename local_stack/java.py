@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from local_stack.errors import StackError
+from local_stack.log_reading import LOG_TAIL_LINES
+
+COMPILE_TIMEOUT_SECONDS = 120
+
 
 @dataclass(frozen=True)
 class Jdk:
@@ -30,6 +35,20 @@ def java_variables() -> dict[str, str]:
     """Options for every JVM, which Java itself reads. Root's servers get no other variables."""
     options = os.environ.get("JDK_JAVA_OPTIONS")
     return {"JDK_JAVA_OPTIONS": options} if options else {}
+
+
+def compile_java(jdk: Jdk, source: Path, folder: Path, release: int) -> None:
+    """Compile a launcher against the folder's jars (`lib`) into its `app`. Blocks for seconds. Raises StackError."""
+    compiler = [jdk.path("javac"), "--release", str(release), "-cp", f"{folder / 'lib'}/*", "-d", str(folder / "app")]
+    done = subprocess.run(
+        [*compiler, str(source)], capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise StackError(
+            f"{source.name} did not compile with {compiler[0]}.",
+            log_lines=(done.stdout + done.stderr).splitlines()[:LOG_TAIL_LINES],
+            remedy="Check that JDK, or set JAVA_HOME to another one.",
+        )
 
 
 @cache

@@ -29,6 +29,8 @@ JAVA = 17
 
 HEAP_MB = 512
 
+RECIPE = ARTIFACTS / "kafka"
+
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 
 _silent = logging.getLogger("local_stack.kafka.client")
@@ -48,7 +50,7 @@ def find_kafka() -> JavaServer:
             remedy="Install JDK 21 or newer, which Elasticsearch needs too "
             "(Debian/Ubuntu: apt install openjdk-21-jdk-headless; macOS: brew install openjdk@21), or set JAVA_HOME.",
         )
-    return resolve("kafka", jdk, lambda folder: shutil.copy(ARTIFACTS / "kafka" / "log4j2.properties", folder))
+    return resolve(RECIPE, jdk, lambda folder: shutil.copy(RECIPE / "log4j2.properties", folder))
 
 
 @dataclass(frozen=True)

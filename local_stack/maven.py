@@ -44,43 +44,43 @@ def servers_folder() -> Path:
     return Path(cache).absolute() / "headrace" / "servers"
 
 
-def resolve(name: str, jdk: Jdk, lay_out: Callable[[Path], object]) -> JavaServer:
-    """The server with its jars, resolved now if it is not there yet, where the servers' user can run it.
+def resolve(recipe: Path, jdk: Jdk, lay_out: Callable[[Path], object]) -> JavaServer:
+    """The server of this folder, which has its pom.xml and is called like it, where the servers' user can run it.
 
-    Blocking: a minute at first, instant afterwards. `lay_out` finishes the folder (in its temporary place).
-    Raises StackError when Maven is missing or fails.
+    Resolved now if it is not there yet. Blocking: a minute at first, instant afterwards. `lay_out` finishes the folder
+    (in its temporary place). Raises StackError when Maven is missing or fails.
     """
     root = servers_folder()
-    folder = root / _folder_name(name)
+    folder = root / _folder_name(recipe)
     if not folder.is_dir():
         require_space(root)
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():  # otherwise somebody else resolved it while we waited
-                _build(name, lay_out, folder)
+                _build(recipe, lay_out, folder)
     return JavaServer(Jdk(reachable(jdk.home), jdk.major), reachable(folder))
 
 
-def version_of(name: str) -> str:
+def version_of(recipe: Path) -> str:
     """The server's version, from its pom."""
-    found = re.search(r"<server\.version>(.+?)</server\.version>", (ARTIFACTS / name / "pom.xml").read_text())
+    found = re.search(r"<server\.version>(.+?)</server\.version>", (recipe / "pom.xml").read_text())
     if not found:
-        raise ValueError(f"local_stack/artifacts/{name}/pom.xml has no server.version property")
+        raise ValueError(f"{recipe}/pom.xml has no server.version property")
     return found[1]
 
 
-def _folder_name(name: str) -> str:
+def _folder_name(recipe: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted((ARTIFACTS / name).iterdir()):
+    for file in sorted(recipe.iterdir()):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"{name}-{version_of(name)}-{digest.hexdigest()[:8]}"
+    return f"{recipe.name}-{version_of(recipe)}-{digest.hexdigest()[:8]}"
 
 
-def _build(name: str, lay_out: Callable[[Path], object], folder: Path) -> None:
-    building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+def _build(recipe: Path, lay_out: Callable[[Path], object], folder: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=folder.parent))
     try:
-        _copy_dependencies(name, building / "lib")
+        _copy_dependencies(recipe, building / "lib")
         lay_out(building)
         building.chmod(0o755)
         building.rename(folder)
@@ -88,14 +88,15 @@ def _build(name: str, lay_out: Callable[[Path], object], folder: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _copy_dependencies(name: str, target: Path) -> None:
+def _copy_dependencies(recipe: Path, target: Path) -> None:
+    server = f"{recipe.name} {version_of(recipe)}"
     maven = shutil.which("mvn")
     if maven is None:
         raise StackError(
-            f"Maven (`mvn`) is not on PATH; {name} {version_of(name)} is resolved with it.",
+            f"Maven (`mvn`) is not on PATH; {server} is resolved with it.",
             remedy="Install Maven (Debian/Ubuntu: apt install maven; macOS: brew install maven) and run this again.",
         )
-    command = [maven, "-q", "-B", "-f", str(ARTIFACTS / name / "pom.xml"), "dependency:copy-dependencies"]
+    command = [maven, "-q", "-B", "-f", str(recipe / "pom.xml"), "dependency:copy-dependencies"]
     options = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
     try:
         done = subprocess.run(
@@ -103,13 +104,13 @@ def _copy_dependencies(name: str, target: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise StackError(
-            f"Maven did not resolve {name} within {RESOLVE_TIMEOUT_SECONDS} s.",
+            f"Maven did not resolve {server} within {RESOLVE_TIMEOUT_SECONDS} s.",
             remedy="Check the network and Maven's settings.xml, then run this again; what was fetched is kept.",
         ) from error
     if done.returncode != 0 or not any(target.glob("*.jar")):
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise StackError(
-            f"Maven could not resolve {name} {version_of(name)} (exit code {done.returncode}).",
+            f"Maven could not resolve {server} (exit code {done.returncode}).",
             log_lines=lines[:LOG_TAIL_LINES],
             remedy="Check the network and Maven's settings.xml (mirror, proxy), then run this again.",
         )

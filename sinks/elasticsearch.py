@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Self, TypedDict
 
 import msgspec
@@ -18,13 +19,19 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.failed_records import NO_PARTITION, RawPayloads, now_ms, outgoing_failure
 from sinks.sink import PAGE, Held, Holdings, Message, StoreTrouble
-from stores.elasticsearch_client import ApiError, AsyncElasticsearch, TransportError, search_client
 from stores.search_index import SEARCH_TEXT, alias_name, ensure_indices
+from stores.search_server import SearchRefused, SearchServer, TransportError
 
 STORE = "Elasticsearch"
 STAGE = "elasticsearch"
 
 REQUEST_SECONDS = 60.0
+TRIES = 4
+"""Of a question that changes nothing."""
+
+SCROLL = "2m"
+"""For so long after each page the server keeps the place of a reader of all documents."""
+
 MAX_BULK_BYTES = 8_000_000
 """Elasticsearch advises 5 to 15 MB; a single larger document goes in a request of its own."""
 
@@ -55,7 +62,7 @@ class ElasticsearchSink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = search_client(settings, request_timeout=REQUEST_SECONDS, max_retries=0, retry_on_timeout=False)
+        self._server = SearchServer(settings, REQUEST_SECONDS)
         self._publisher = Publisher(settings)
         self._payloads = RawPayloads(settings)
         self._reader = ChangeReader(settings, ChangeEvent)
@@ -65,7 +72,7 @@ class ElasticsearchSink:
 
     async def setup(self) -> None:
         with _outages_held():
-            misfits = (await ensure_indices(self._client, self._settings)).misfits
+            misfits = (await ensure_indices(self._server, self._settings)).misfits
         self.paused = {one.changed_topic: misfits[one.name] for one in all_datasets() if one.name in misfits}
 
     def prepare(self, messages: Sequence[Message]) -> list[BulkItem]:
@@ -100,7 +107,7 @@ class ElasticsearchSink:
     async def close(self) -> None:
         await self._publisher.close()
         await self._payloads.close()
-        await self._client.close()
+        await self._server.close()
 
     async def _bulk(self, items: list[BulkItem]) -> list[FailedRecord]:
         body = b"".join([item.lines for item in items])
@@ -110,8 +117,8 @@ class ElasticsearchSink:
             # Which ones is asked by sending it again: what is in the index answers 409. Nearly always nobody has to
             # write, send and read ten thousand answers.
             answer = await self._post(body, "errors,items.*.status,items.*.error")
-        except ApiError as error:
-            if error.meta.status not in _REFUSED_WHOLE:
+        except SearchRefused as error:
+            if error.status not in _REFUSED_WHOLE:
                 raise
             # Too large, or one item of it (an id of more than 512 bytes) makes Elasticsearch refuse the whole request.
             if len(items) > 1:
@@ -121,15 +128,10 @@ class ElasticsearchSink:
         return await self._refusals(items, answer["items"]) if answer["errors"] else []
 
     async def _post(self, body: bytes, told: str) -> dict[str, Any]:
-        """Send a bulk request; returns what is told of it: a `filter_path`. Raises Backpressure and ApiError."""
+        """Send a bulk request; returns what is told of it: a `filter_path`. Raises Backpressure and SearchRefused."""
         with _outages_held():
-            response = await self._client.perform_request(
-                "POST",
-                f"/_bulk?require_alias=true&filter_path={told}",
-                headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-                body=body,
-            )
-        answer: dict[str, Any] = response.body
+            target = f"/_bulk?require_alias=true&filter_path={told}"
+            answer: dict[str, Any] = await self._server.ask("POST", target, body)
         return answer
 
     async def _refusals(self, items: list[BulkItem], answers: list[dict[str, Any]]) -> list[FailedRecord]:
@@ -156,15 +158,15 @@ class Documents:
     group = sink_named("elasticsearch").group
     complete = True
 
-    def __init__(self, client: AsyncElasticsearch, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, server: SearchServer, settings: Settings) -> None:
+        self._server = server
         self._settings = settings
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
-        async with search_client(settings, request_timeout=REQUEST_SECONDS) as client:
-            yield cls(client, settings)
+        async with SearchServer(settings, REQUEST_SECONDS, TRIES) as server:
+            yield cls(server, settings)
 
     async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:
         if not keys:
@@ -185,33 +187,33 @@ class Documents:
 
     async def pages(self, dataset: Dataset) -> AsyncIterator[Sequence[str]]:
         index = alias_name(dataset, self._settings)
-        if not await self._client.indices.exists(index=index):
-            return  # the sink makes it with its next batch, and so does its restart
-        await self._allocated(index)
-        await self._client.indices.refresh(index=index)
-        pit = (await self._client.open_point_in_time(index=index, keep_alive="2m"))["id"]
-        after: list[Any] | None = None
         try:
-            while True:
-                answer = await self._client.search(
-                    pit={"id": pit, "keep_alive": "2m"}, size=PAGE, sort=["_shard_doc"], search_after=after,
-                    source=False, track_total_hits=False, allow_partial_search_results=False,
-                )  # fmt: skip
-                pit, hits = answer["pit_id"], answer["hits"]["hits"]
-                if not hits:
-                    return
+            await self._server.ask("HEAD", f"/{index}")
+        except SearchRefused as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return  # the sink makes it with its next batch, and so does its restart
+            raise
+        await self._allocated(index)
+        await self._server.ask("POST", f"/{index}/_refresh")
+        # A scroll, not a point in time, which each of the two servers has under a name of its own.
+        target = f"/{index}/_search?scroll={SCROLL}&allow_partial_search_results=false"
+        answer = await self._server.ask("POST", target, {"size": PAGE, "sort": ["_doc"], "_source": False})
+        try:
+            while hits := answer["hits"]["hits"]:
                 yield [hit["_id"] for hit in hits]
-                after = hits[-1]["sort"]
+                more = {"scroll": SCROLL, "scroll_id": answer["_scroll_id"]}
+                answer = await self._server.ask("POST", "/_search/scroll", more)
         finally:
-            await self._client.close_point_in_time(id=pit)
+            await self._server.ask("DELETE", "/_search/scroll", {"scroll_id": answer["_scroll_id"]})
 
     async def _documents(self, index: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = (await self._client.mget(index=index, ids=list(keys), source=False))["docs"]
+        target = f"/{index}/_mget?_source=false"
+        documents: list[dict[str, Any]] = (await self._server.ask("POST", target, {"ids": list(keys)}))["docs"]
         return documents
 
     async def _allocated(self, index: str) -> None:
         """Wait for the shards of an index that was made a moment ago, 30 s at most."""
-        await self._client.cluster.health(index=index, wait_for_status="yellow", timeout="30s")
+        await self._server.ask("GET", f"/_cluster/health/{index}?wait_for_status=yellow&timeout=30s")
 
 
 def _error(document: dict[str, Any]) -> str | None:
@@ -275,8 +277,8 @@ def _outages_held() -> Iterator[None]:
     """Raises Backpressure where nobody answers, and for what may be taken later, as once there is room on the disk."""
     try:
         yield
-    except (TransportError, ApiError) as error:
-        if isinstance(error, ApiError) and not (error.meta.status in _OVERLOADED or error.error in _INDEX_TROUBLE):
+    except (TransportError, SearchRefused) as error:
+        if isinstance(error, SearchRefused) and not (error.status in _OVERLOADED or error.kind in _INDEX_TROUBLE):
             raise
         raise Backpressure(STORE, _in_words(error)) from error
 

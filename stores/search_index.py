@@ -8,12 +8,13 @@ indexed a second time under its own name: that would cost a quarter of the node'
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.registry import all_datasets
-from stores.elasticsearch_client import AsyncElasticsearch, BadRequestError
+from stores.search_server import SearchRefused, SearchServer
 from stores.set_up_report import SetUpReport
 
 INDEX_VERSION = 1
@@ -80,38 +81,48 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     }
 
 
-async def ensure_indices(client: AsyncElasticsearch, settings: Settings) -> SetUpReport:
+async def ensure_indices(server: SearchServer, settings: Settings) -> SetUpReport:
     """Create template, index and alias of every dataset, and bring existing indices into their declared form.
 
     A field whose form Elasticsearch does not change stays as it is, and is reported. Idempotent, and safe when several
-    processes do it at once. Raises elasticsearch's ApiError or TransportError.
+    processes do it at once. Raises SearchRefused or TransportError.
     """
     report = SetUpReport()
     for dataset in all_datasets():
         alias, index = alias_name(dataset, settings), index_name(dataset, settings)
         template = index_template(dataset, settings)
-        await client.indices.put_index_template(name=alias, **template)
-        if not await client.indices.exists(index=index):
+        await server.ask("PUT", f"/_index_template/{alias}", template)
+        if (found := await _found(server, index)) is None:
             try:
-                await client.indices.create(index=index)
+                await server.ask("PUT", f"/{index}")
                 report.changes.append(f"{dataset.name}: the index {index} was made")
-            except BadRequestError as error:
-                if error.error != "resource_already_exists_exception":
+            except SearchRefused as error:
+                if error.kind != "resource_already_exists_exception":
                     raise
         else:
-            mapping = await client.indices.get_mapping(index=index)
-            fields = mapping[index]["mappings"].get("properties", {})
-            await _put_mapping(client, dataset, index, fields, report)
-            await _refresh_as_by_default(client, dataset, index, report)
-        await client.indices.put_alias(index=index, name=alias, is_write_index=True)
+            await _put_mapping(server, dataset, index, found["mappings"].get("properties", {}), report)
+            await _refresh_as_by_default(server, dataset, index, found["settings"]["index"], report)
+        await server.ask("PUT", f"/{index}/_alias/{alias}", {"is_write_index": True})
     return report
 
 
-async def _refresh_as_by_default(client: AsyncElasticsearch, dataset: Dataset, index: str, report: SetUpReport) -> None:
+async def _found(server: SearchServer, index: str) -> dict[str, Any] | None:
+    """Mapping and settings of the index as it is; None if it is not there."""
+    try:
+        found: dict[str, Any] = (await server.ask("GET", f"/{index}"))[index]
+    except SearchRefused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+    return found
+
+
+async def _refresh_as_by_default(
+    server: SearchServer, dataset: Dataset, index: str, settings: Mapping[str, Any], report: SetUpReport
+) -> None:
     """Take away the interval that earlier releases have set: with one of its own an index is refreshed for nobody."""
-    settings = (await client.indices.get_settings(index=index))[index]["settings"]["index"]
     if settings.get("refresh_interval") == EARLIER_REFRESH_INTERVAL:
-        await client.indices.put_settings(index=index, settings={"index.refresh_interval": None})
+        await server.ask("PUT", f"/{index}/_settings", {"index.refresh_interval": None})
         report.changes.append(f"{dataset.name}: the index {index} is refreshed by Elasticsearch's default now")
 
 
@@ -129,12 +140,12 @@ def _without_additions(there: Mapping[str, Any], form: Mapping[str, Any]) -> dic
 
 
 async def _put_mapping(
-    client: AsyncElasticsearch, dataset: Dataset, index: str, found: Mapping[str, Any], report: SetUpReport
+    server: SearchServer, dataset: Dataset, index: str, found: Mapping[str, Any], report: SetUpReport
 ) -> None:
     """Bring the fields of the index into their declared form, as far as Elasticsearch allows it."""
     wanted = index_mapping(dataset)["properties"]
     if new := {name: form for name, form in wanted.items() if name not in found}:
-        await client.indices.put_mapping(index=index, properties=new)
+        await server.ask("PUT", f"/{index}/_mapping", {"properties": new})
         report.changes.append(f"{dataset.name}: the index {index} has {', '.join(sorted(new))} now")
     misfits = []
     for name, form in wanted.items():
@@ -144,10 +155,12 @@ async def _put_mapping(
         declared, has = form["type"], there.get("type", "object")
         if declared == has:
             try:
-                await client.indices.put_mapping(index=index, properties={name: form})
+                await server.ask("PUT", f"/{index}/_mapping", {"properties": {name: form}})
                 report.changes.append(f"{dataset.name}.{name}: the index {index} has it in its declared form now")
                 continue
-            except BadRequestError:
+            except SearchRefused as error:
+                if error.status != HTTPStatus.BAD_REQUEST:
+                    raise
                 declared, has = json.dumps(form), json.dumps(there)
         line = f"{dataset.name}.{name}: declared {declared}, the index has {has}"
         if {there.get("type"), form["type"]} <= _OF_TEXT:

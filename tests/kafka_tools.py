@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.kafka import find_kafka
+from local_stack.kafka import RECIPE, find_kafka
 from local_stack.maven import servers_folder, version_of
 from runtime.settings import Settings
 
@@ -50,7 +50,7 @@ def describe_groups(settings: Settings, groups: Collection[str]) -> dict[tuple[s
 
 def _jar() -> Path:
     """The jar that the broker does not come with; fetched once, where the servers are."""
-    version = version_of("kafka")
+    version = version_of(RECIPE)
     jar = servers_folder() / "tools" / f"kafka-tools-{version}.jar"
     if not jar.exists():
         maven = shutil.which("mvn")

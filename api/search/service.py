@@ -6,8 +6,6 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
-import msgspec
-
 from api.clients import Clients
 from api.current_request import measured
 from api.database import reading
@@ -19,18 +17,14 @@ from runtime.metrics import SEARCHES
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.text import fold
-from stores.elasticsearch_client import ApiError, TransportError, UnsupportedProductError
 from stores.search_index import alias_name
+from stores.search_server import SearchRefused, TransportError
 
 WINDOW = 10_000
 """Elasticsearch's index.max_result_window: pages end there."""
 
 ELASTICSEARCH, STAND_IN, POSTGRES_ONLY = BACKENDS = ("elasticsearch", "postgres", "postgres_only")
 """Searches are counted by these: Postgres stands in for an Elasticsearch that is away, or there is none."""
-
-_JSON = {"content-type": "application/json", "accept": "application/json"}
-
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True)
@@ -79,22 +73,17 @@ async def _in_elasticsearch(
         return None
     try:
         with measured("elasticsearch"):
-            # Not `search`, which takes as long to look through its sixty parameters as all else takes to send them. An
-            # index that does not exist yet holds no records; that is no error.
+            # An index that does not exist yet holds no records; that is no error.
             indices = ",".join([alias_name(dataset, clients.settings) for dataset in datasets])
-            response = await clients.elasticsearch.perform_request(
-                "POST",
-                f"/{indices}/_search?ignore_unavailable=true&allow_no_indices=true",
-                headers=_JSON,
-                body=_encode(search_body(datasets, query, offset, limit)),
-            )
-            answer: dict[str, Any] = response.body
-    except (TransportError, UnsupportedProductError, OSError) as error:
+            target = f"/{indices}/_search?ignore_unavailable=true&allow_no_indices=true"
+            body = search_body(datasets, query, offset, limit)
+            answer: dict[str, Any] = await clients.elasticsearch.ask("POST", target, body)
+    except (TransportError, OSError) as error:
         breaker.failed(error)
         return None
-    except ApiError as error:
+    except SearchRefused as error:
         # A 4xx other than "too many requests" means that our query is wrong: no reason to hide it.
-        if error.status_code < 500 and error.status_code != 429:
+        if error.status < 500 and error.status != 429:
             raise
         breaker.failed(error)
         return None

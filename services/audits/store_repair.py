@@ -19,21 +19,20 @@ from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from schemas.registry import dataset_named
 from services.audits.store_comparison import MISSING, NEWER, ORPHANED, StoreAudit
-from sinks.elasticsearch import Documents
+from sinks.elasticsearch import REQUEST_SECONDS, TRIES, Documents
 from sinks.postgres import statements as sql
 from sinks.postgres.change_events import change_message, origin_at, row_events
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.postgres.deletions import Deletions
 from sinks.sink import StoreTrouble
-from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.search_index import alias_name
+from stores.search_server import SearchServer
 from stores.tables import same_key
 
 KEYS_AT_ONCE = 5_000
 """Bounds the memory, and how long writers are held up by a change of versions: some tenths of a second."""
 
 CONFIRM_SECONDS = 60.0
-REQUEST_SECONDS = 60.0
 
 _CURRENT = re.compile(r"current version \[(\d+)\]")
 """In the reason of a version conflict, the only place where it is told."""
@@ -99,7 +98,7 @@ async def _hidden(settings: Settings, results: Sequence[StoreAudit], again: set[
     if not settings.elasticsearch_url or not again:
         return 0
     highest = 0
-    async with search_client(settings, request_timeout=REQUEST_SECONDS) as client:
+    async with SearchServer(settings, REQUEST_SECONDS, TRIES) as server:
         for one in results:
             missing = [
                 key
@@ -107,13 +106,13 @@ async def _hidden(settings: Settings, results: Sequence[StoreAudit], again: set[
                 if kind == MISSING and one.store == Documents.name and (one.dataset, one.store, key) in again
             ]
             for keys in _paged(missing):
-                found = await _highest_deleted_version(client, settings, dataset_named(one.dataset), keys)
+                found = await _highest_deleted_version(server, settings, dataset_named(one.dataset), keys)
                 highest = max(highest, found)
     return highest
 
 
 async def _highest_deleted_version(
-    client: AsyncElasticsearch, settings: Settings, dataset: Dataset, keys: Sequence[str]
+    server: SearchServer, settings: Settings, dataset: Dataset, keys: Sequence[str]
 ) -> int:
     """The highest version under which one of these documents, all missing, was deleted; 0 if none was.
 
@@ -122,14 +121,9 @@ async def _highest_deleted_version(
     """
     index = alias_name(dataset, settings)
     lines = [{"delete": {"_index": index, "_id": key, "version": 0, "version_type": "external"}} for key in keys]
-    answer = await client.perform_request(
-        "POST",
-        "/_bulk?require_alias=true",
-        headers={"content-type": "application/x-ndjson", "accept": "application/json"},
-        body=b"".join(_encode(line) + b"\n" for line in lines),
-    )
+    answer = await server.ask("POST", "/_bulk?require_alias=true", b"".join(_encode(line) + b"\n" for line in lines))
     highest = 0
-    for item in answer.body["items"]:
+    for item in answer["items"]:
         if item["delete"]["status"] == 409:
             said = item["delete"]["error"]["reason"]
             found = _CURRENT.search(said)

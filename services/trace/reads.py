@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import msgspec
 from confluent_kafka.admin import AdminClient
-from elastic_transport import TransportError
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -34,9 +33,9 @@ from services.trace.model import SearchedTopic
 from sinks.elasticsearch import Documents
 from sinks.sink import StoreTrouble
 from stores.cache import VersionedCache
-from stores.elasticsearch_client import ApiError, AsyncElasticsearch
 from stores.epochs import real_partition, topic_of
 from stores.redis_client import Redis, RedisError
+from stores.search_server import SearchRefused, SearchServer, TransportError
 from stores.tables import dataset_table, ingest_failures, outbox, tombstones
 
 MOST_OF_A_KIND = 50
@@ -202,9 +201,9 @@ def _take(settings: Settings, dataset: Dataset, message: TopicMessage, found: Ka
         return  # a foreign message: `headrace topics peek` shows it
 
 
-async def read_document(client: AsyncElasticsearch, settings: Settings, dataset: Dataset, key: str) -> DocumentFinding:
-    """The version of the key's document. Raises what the client raises, and StoreTrouble."""
-    held = await Documents(client.options(request_timeout=STORE_SECONDS), settings).versions(dataset, [key])
+async def read_document(server: SearchServer, settings: Settings, dataset: Dataset, key: str) -> DocumentFinding:
+    """The version of the key's document. Raises SearchRefused, TransportError, StoreTrouble."""
+    held = await Documents(server, settings).versions(dataset, [key])
     return DocumentFinding(held[key].version if key in held else None)
 
 
@@ -235,5 +234,5 @@ async def read_api(client: httpx.AsyncClient, dataset: Dataset, key: str) -> Api
     return ApiFinding(answer.status_code, answer.headers.get("X-Cache"), answer.headers.get("ETag"), record)
 
 
-STORE_ERRORS = (RedisError, ApiError, TransportError, OSError, TimeoutError, StoreTrouble, httpx.HTTPError)
+STORE_ERRORS = (RedisError, SearchRefused, TransportError, OSError, TimeoutError, StoreTrouble, httpx.HTTPError)
 """All that a store that is away makes its client raise, Postgres and Kafka aside."""

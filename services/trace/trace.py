@@ -21,10 +21,10 @@ from services.trace import reads
 from services.trace.assemble import assemble
 from services.trace.findings import Away, CacheFinding, DocumentFinding, Findings, KafkaFindings, PostgresFindings
 from services.trace.model import Trace
-from stores.elasticsearch_client import AsyncElasticsearch, search_client
 from stores.outages import in_words, postgres_trouble
 from stores.postgres_engine import postgres_engine
 from stores.redis_client import Redis
+from stores.search_server import SearchServer
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class TracedStores:
     engine: AsyncEngine
     kafka: LastingAdmin
     redis: Redis | None
-    elasticsearch: AsyncElasticsearch | None
+    elasticsearch: SearchServer | None
     api: httpx.AsyncClient
 
 
@@ -65,9 +65,7 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
         if settings.redis_url
         else None
     )
-    elasticsearch = (
-        search_client(settings, request_timeout=CONNECT_SECONDS, max_retries=0) if settings.elasticsearch_url else None
-    )
+    elasticsearch = SearchServer(settings, reads.STORE_SECONDS) if settings.elasticsearch_url else None
     async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False) as api:
         try:
             yield TracedStores(settings, engine, LastingAdmin(settings), redis, elasticsearch, api)

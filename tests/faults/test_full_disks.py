@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from elasticsearch import AsyncElasticsearch
 from pydantic import SecretStr
 
 from local_stack.server import listens
 from local_stack.servers import start_servers
 from runtime.settings import Settings
-from schemas.registry import all_datasets, dataset_named
+from schemas.registry import dataset_named
 from sinks.elasticsearch import ElasticsearchSink
 from stores.migrate import migrate
 from stores.search_index import alias_name, index_name
@@ -26,6 +25,7 @@ from tests.faults.verify import verify, wait_until_settled
 from tests.faults.workload import ENDLESS, Workload
 from tests.integration.sink_events import change, publish, running
 from tests.processes import Pipeline
+from tests.search_index import drop_indices, search_server, settings_of
 from tests.waiting import eventually, eventually_async
 
 MEGABYTES = 400
@@ -121,20 +121,19 @@ async def test_elasticsearch_beyond_its_flood_stage_is_waited_for_and_frees_its_
     pipeline_settings: Settings,
 ) -> None:
     """The node takes its disk for too full: real marks of free space, that no disk of this machine has."""
-    assert pipeline_settings.elasticsearch_url
     index = index_name(dataset_named("customers"), pipeline_settings)
     alias = alias_name(dataset_named("customers"), pipeline_settings)
     marks = {f"cluster.routing.allocation.disk.watermark.{name}": "100000tb" for name in ("low", "high", "flood_stage")}
     flood = {**marks, "cluster.routing.allocation.disk.threshold_enabled": True, "cluster.info.update.interval": "10s"}
-    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
+    async with search_server(pipeline_settings) as server:
 
         async def is_read_only() -> bool:
-            found = (await client.indices.get_settings(index=index)).body[index]["settings"]["index"]
+            found = await settings_of(server, index)
             return bool(found.get("blocks", {}).get("read_only_allow_delete") == "true")
 
         async def documents() -> int:
-            await client.indices.refresh(index=alias)
-            return int((await client.count(index=alias)).body["count"])
+            await server.ask("POST", f"/{alias}/_refresh")
+            return int((await server.ask("GET", f"/{alias}/_count"))["count"])
 
         async def is_waiting() -> bool:
             return bool(runner.health()["state"] == "waiting_for_store")
@@ -147,13 +146,12 @@ async def test_elasticsearch_beyond_its_flood_stage_is_waited_for_and_frees_its_
         try:
             async with running(store, pipeline_settings) as runner:
                 await eventually_async(documents, what="the first document is there")
-                await client.cluster.put_settings(persistent=flood)
+                await server.ask("PUT", "/_cluster/settings", {"persistent": flood})
                 await eventually_async(is_read_only, what="Elasticsearch has made the index read-only", within=120)
                 publish(pipeline_settings, "customers.changed", change("C2", 2))
                 await eventually_async(is_waiting, what="the sink waits")
-                await client.cluster.put_settings(persistent=dict.fromkeys(flood))
+                await server.ask("PUT", "/_cluster/settings", {"persistent": dict.fromkeys(flood)})
                 await eventually_async(both_are_there, what="what waited is indexed", within=180)
         finally:
-            await client.cluster.put_settings(persistent=dict.fromkeys(flood))
-            for dataset in all_datasets():
-                await client.indices.delete(index=index_name(dataset, pipeline_settings), ignore_unavailable=True)
+            await server.ask("PUT", "/_cluster/settings", {"persistent": dict.fromkeys(flood)})
+            await drop_indices(server, pipeline_settings)

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
-from elasticsearch import AsyncElasticsearch
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
@@ -19,6 +19,7 @@ from tests.integration.api_client import (
     search_text,
     store,
 )
+from tests.search_index import make_index, search_server
 
 PEOPLE = [
     customer(1, first_name="Jürgen", last_name="Müller", address="Hauptstraße 1 <b>", account_balance="12.50"),
@@ -30,20 +31,16 @@ PASSENGERS = [record("titanic", "1", "Johnson, Miss. Eleanor"), record("titanic"
 
 async def index(settings: Settings, dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put rows into the dataset's index, with the mapping that its fields declare."""
-    assert settings.elasticsearch_url
     properties = {field.name: field.type.mapping() for field in dataset.fields}
     properties["search_text"] = {"type": "text", "index_prefixes": {}}
     alias = settings.named(dataset.name)
-    async with AsyncElasticsearch(settings.elasticsearch_url) as client:
-        await client.indices.create(
-            index=f"{alias}-1",
-            mappings={"properties": properties},
-            aliases={alias: {}},
-            settings={"number_of_shards": 1, "number_of_replicas": 0},
-        )
+    async with search_server(settings) as server:
+        one = {"number_of_shards": 1, "number_of_replicas": 0}
+        await make_index(server, f"{alias}-1", properties, aliases={alias: {}}, settings=one)
         for row in rows:
             document = {**row, "search_text": search_text(dataset, row)}
-            await client.index(index=alias, id=dataset.key_text(row), document=document, refresh=True)
+            key = quote(dataset.key_text(row), safe="")
+            await server.ask("PUT", f"/{alias}/_doc/{key}?refresh=true", document)
 
 
 @pytest.fixture
@@ -51,9 +48,9 @@ async def indexed(migrated_settings: Settings) -> AsyncIterator[Settings]:
     await index(migrated_settings, CUSTOMERS, PEOPLE)
     await index(migrated_settings, RECORDS, PASSENGERS)
     yield migrated_settings
-    assert migrated_settings.elasticsearch_url
-    async with AsyncElasticsearch(migrated_settings.elasticsearch_url) as client:
-        await client.indices.delete(index=[f"{migrated_settings.named(d.name)}-1" for d in (CUSTOMERS, RECORDS)])
+    async with search_server(migrated_settings) as server:
+        for dataset in (CUSTOMERS, RECORDS):
+            await server.ask("DELETE", f"/{migrated_settings.named(dataset.name)}-1")
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
 
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from schemas.registry import all_datasets, dataset_named
+from schemas.registry import dataset_named
 from services.audits.deep_audit import caught_up
 from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from sinks.elasticsearch import Documents
@@ -20,9 +19,11 @@ from sinks.sink import Holdings
 from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
 from stores.postgres_engine import postgres_engine
 from stores.search_index import alias_name, ensure_indices, index_name
+from stores.search_server import SearchServer
 from tests.integration.postgres_sink_driver import Driver, customer, driver
 from tests.integration.sink_events import publish
 from tests.integration.test_lag import commit
+from tests.search_index import drop_indices, search_server
 from tests.waiting import eventually_async
 
 CUSTOMERS = dataset_named("customers")
@@ -36,13 +37,11 @@ async def sink(pipeline_settings: Settings) -> AsyncIterator[Driver]:
 
 
 @pytest.fixture
-async def client(pipeline_settings: Settings) -> AsyncIterator[AsyncElasticsearch]:
-    assert pipeline_settings.elasticsearch_url
-    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
-        await ensure_indices(client, pipeline_settings)
-        yield client
-        for dataset in all_datasets():
-            await client.indices.delete(index=index_name(dataset, pipeline_settings), ignore_unavailable=True)
+async def server(pipeline_settings: Settings) -> AsyncIterator[SearchServer]:
+    async with search_server(pipeline_settings) as server:
+        await ensure_indices(server, pipeline_settings)
+        yield server
+        await drop_indices(server, pipeline_settings)
 
 
 async def compared(settings: Settings, store: Documents | CacheEntries, wait: float = 0) -> StoreAudit:
@@ -61,28 +60,27 @@ async def fill(cache: VersionedCache, key: str, version: int, data: bytes) -> No
 
 
 async def test_an_index_whose_shards_are_still_to_be_allocated_is_waited_for(
-    client: AsyncElasticsearch, pipeline_settings: Settings
+    server: SearchServer, pipeline_settings: Settings
 ) -> None:
-    store, index = Documents(client, pipeline_settings), index_name(CUSTOMERS, pipeline_settings)
-    await client.indices.delete(index=index)
+    store, index = Documents(server, pipeline_settings), index_name(CUSTOMERS, pipeline_settings)
+    await server.ask("DELETE", f"/{index}")
     nowhere = {"index.routing.allocation.require._name": "nobody"}
     alias: dict[str, dict[str, str]] = {alias_name(CUSTOMERS, pipeline_settings): {}}
-    await client.indices.create(index=index, settings=nowhere, aliases=alias, wait_for_active_shards="0")
+    await server.ask("PUT", f"/{index}?wait_for_active_shards=0", {"settings": nowhere, "aliases": alias})
     reading = asyncio.gather(store.versions(CUSTOMERS, ["C1"]), anext(aiter(store.pages(CUSTOMERS)), None))
     # Both are waiting once Elasticsearch has their questions, one after the other.
-    await eventually_async(lambda: waiting_for_allocation(client), what="both wait for the shards")
-    await client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
+    await eventually_async(lambda: waiting_for_allocation(server), what="both wait for the shards")
+    await server.ask("PUT", f"/{index}/_settings", dict.fromkeys(nowhere))
     assert tuple(await reading) == ({}, None)
 
 
-async def waiting_for_allocation(client: AsyncElasticsearch) -> bool:
-    asked = {"actions": "cluster:monitor/health", "group_by": "none"}
-    tasks: Any = await client.perform_request("GET", "/_tasks", params=asked, headers={"accept": "application/json"})
+async def waiting_for_allocation(server: SearchServer) -> bool:
+    tasks: Any = await server.ask("GET", "/_tasks?actions=cluster:monitor/health&group_by=none")
     return len(tasks["tasks"]) == 2
 
 
 async def test_documents_that_do_not_follow_their_rows_are_named(
-    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+    pipeline_settings: Settings, sink: Driver, server: SearchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
@@ -90,12 +88,12 @@ async def test_documents_that_do_not_follow_their_rows_are_named(
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
 
     async def put(key: str, version: int) -> None:
-        await client.index(index=index, id=key, document={}, version=version, version_type="external")
+        await server.ask("PUT", f"/{index}/_doc/{key}?version={version}&version_type=external", {})
 
     for key, version in versions.items():
         await put(key, version + {"C1": -1, "C2": 1}.get(key, 0))
-    store = Documents(client, pipeline_settings)
-    await client.delete(index=index, id="C3")
+    store = Documents(server, pipeline_settings)
+    await server.ask("DELETE", f"/{index}/_doc/C3")
     await put("GONE", 1)
     result = await compared(pipeline_settings, store)
     assert result.differences == {"C1": "stale", "C2": "newer", "C3": "missing", "GONE": "orphaned"}
@@ -144,14 +142,13 @@ async def test_a_document_that_catches_up_during_the_second_look_is_no_differenc
 
 
 async def test_an_index_that_does_not_exist_holds_none_of_the_rows(pipeline_settings: Settings, sink: Driver) -> None:
-    assert pipeline_settings.elasticsearch_url
-    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as client:
-        result = await compared(pipeline_settings, Documents(client, pipeline_settings))
+    async with search_server(pipeline_settings) as server:
+        result = await compared(pipeline_settings, Documents(server, pipeline_settings))
     assert result.differences == dict.fromkeys(("C0", "C1", "C2", "C3", "C4"), "missing")
 
 
 async def test_a_comparison_that_was_cut_short_is_not_clean_although_its_differences_are_gone(
-    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch, monkeypatch: pytest.MonkeyPatch
+    pipeline_settings: Settings, sink: Driver, server: SearchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.audits.store_comparison.PAGE", 2)
     monkeypatch.setattr("sinks.elasticsearch.PAGE", 2)
@@ -166,17 +163,17 @@ async def test_a_comparison_that_was_cut_short_is_not_clean_although_its_differe
             self.asked += 1
             if self.asked == 2:
                 for key, version in versions.items():
-                    await client.index(index=index, id=key, document={}, version=version, version_type="external")
+                    await server.ask("PUT", f"/{index}/_doc/{key}?version={version}&version_type=external", {})
             return await super().versions(dataset, keys)
 
-    result = await compared(pipeline_settings, CatchesUp(client, pipeline_settings))
+    result = await compared(pipeline_settings, CatchesUp(server, pipeline_settings))
     assert (result.compared, result.differences, result.cut_short, result.clean) == (2, {}, True, False)
 
 
 async def test_an_event_that_a_store_has_not_taken_is_in_flight_and_one_that_it_passed_over_is_missing(
-    pipeline_settings: Settings, sink: Driver, client: AsyncElasticsearch
+    pipeline_settings: Settings, sink: Driver, server: SearchServer
 ) -> None:
-    store = Documents(client, pipeline_settings)
+    store = Documents(server, pipeline_settings)
     publish(pipeline_settings, "customers.changed", ("C0", b"an event that waits for the sink"))
     behind = await compared(pipeline_settings, store, wait=0.1)
     assert (behind.differences, behind.in_flight, behind.clean) == ({}, 5, True)

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 import structlog
 from confluent_kafka import Consumer
-from elasticsearch import AsyncElasticsearch
 from redis.asyncio import Redis
 
 import sinks.outbox_relay
@@ -22,7 +21,7 @@ from runtime.kafka.clients import QUIET
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
 from schemas.events import ChangeEvent, FailedRecord
-from schemas.registry import all_datasets, dataset_named
+from schemas.registry import dataset_named
 from services.audits.deep_audit import caught_up
 from services.audits.store_comparison import Rows, StoreAudit, audit_store
 from sinks.elasticsearch import Documents, ElasticsearchSink
@@ -30,11 +29,12 @@ from sinks.outbox_relay import Outbox, OutboxRelay
 from sinks.redis_invalidation import RedisInvalidationSink
 from stores.cache import VersionedCache
 from stores.postgres_engine import postgres_engine
-from stores.search_index import alias_name, ensure_indices, index_name
+from stores.search_index import alias_name, ensure_indices
 from tests.e2e.stores import rows, value
 from tests.integration.api_client import api_client
 from tests.integration.sink_events import publish, running
 from tests.processes import Process
+from tests.search_index import drop_indices, search_server
 from tests.servers.contract import ServerName, Servers
 from tests.waiting import eventually, eventually_async
 
@@ -95,11 +95,6 @@ def events(settings: Settings, topic: str = "users.changed") -> list[ChangeEvent
     finally:
         consumer.close()
     return found
-
-
-async def drop_indices(search: AsyncElasticsearch, settings: Settings) -> None:
-    for dataset in all_datasets():
-        await search.indices.delete(index=index_name(dataset, settings), ignore_unavailable=True)
 
 
 def waiting(settings: Settings) -> int:
@@ -277,12 +272,11 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
 ) -> None:
     # A busy machine may take longer to start Elasticsearch again than floors are kept.
     settings = pipeline_settings.model_copy(update={"cache_floor_ttl_seconds": 600})
-    assert settings.elasticsearch_url
     away: tuple[ServerName, ...] = ("kafka", "redis", "elasticsearch")
     with structlog.testing.capture_logs() as logs:
         async with (
             api_client(settings) as client,
-            AsyncElasticsearch(settings.elasticsearch_url) as search,
+            search_server(settings) as search,
             relaying(settings) as relay,
             running(ElasticsearchSink(settings), settings),
             running(RedisInvalidationSink(settings), settings),
@@ -319,8 +313,9 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
             versions = await asyncio.to_thread(stored_versions, settings)
 
             async def documents() -> Mapping[str, int]:
-                await search.indices.refresh(index=alias_name(USERS, settings))
-                hits = await search.search(index=alias_name(USERS, settings), size=100, version=True)
+                alias = alias_name(USERS, settings)
+                await search.ask("POST", f"/{alias}/_refresh")
+                hits = await search.ask("POST", f"/{alias}/_search", {"size": 100, "version": True})
                 return {hit["_id"]: hit["_version"] for hit in hits["hits"]["hits"]}
 
             async def all_indexed() -> bool:
@@ -346,16 +341,16 @@ async def test_an_event_that_comes_late_does_not_bring_a_deleted_user_back(
     pipeline_settings: Settings, client: httpx.AsyncClient
 ) -> None:
     settings = pipeline_settings
-    assert settings.elasticsearch_url
     async with (
-        AsyncElasticsearch(settings.elasticsearch_url) as search,
+        search_server(settings) as search,
         relaying(settings),
         running(ElasticsearchSink(settings), settings),
         running(RedisInvalidationSink(settings), settings),
     ):
 
         async def indexed(key: str) -> bool:
-            return bool(await search.exists(index=alias_name(USERS, settings), id=key))
+            found = await search.ask("POST", f"/{alias_name(USERS, settings)}/_mget", {"ids": [key]})
+            return bool(found["docs"][0].get("found"))
 
         async def gone() -> bool:
             return not await indexed("ada@example.org")
@@ -380,9 +375,8 @@ async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
     pipeline_settings: Settings, client: httpx.AsyncClient
 ) -> None:
     settings = pipeline_settings
-    assert settings.elasticsearch_url
     engine = postgres_engine(settings)
-    async with AsyncElasticsearch(settings.elasticsearch_url) as search:
+    async with search_server(settings) as search:
         await ensure_indices(search, settings)
         store = Documents(search, settings)
 
@@ -407,7 +401,6 @@ async def test_for_the_deep_audit_what_the_outbox_holds_is_on_its_way(
 
 
 async def test_a_user_whom_the_index_refuses_is_a_failure_with_his_content(pipeline_settings: Settings) -> None:
-    assert pipeline_settings.elasticsearch_url
     bad = ChangeEvent("x@example.org", "stored", 7, data=msgspec.Raw(b'{"name":{"first":"X"},"email":"x@example.org"}'))
     publish(pipeline_settings, "users.changed", ("x@example.org", msgspec.json.encode(bad)))
     async with running(ElasticsearchSink(pipeline_settings), pipeline_settings):
@@ -428,5 +421,5 @@ async def test_a_user_whom_the_index_refuses_is_a_failure_with_his_content(pipel
     assert (failed.dataset, failed.key, failed.reason) == ("users", "x@example.org", "elasticsearch_refused")
     assert (failed.origin.topic, failed.origin.partition, failed.origin.offset) == ("users.changed", -1, 7)
     assert failed.payload == bytes(bad.data)
-    async with AsyncElasticsearch(pipeline_settings.elasticsearch_url) as search:
+    async with search_server(pipeline_settings) as search:
         await drop_indices(search, pipeline_settings)

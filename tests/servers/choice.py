@@ -1,4 +1,4 @@
-"""The back end of a test run's servers: HEADRACE_TEST_SERVERS=containers|native|auto, native unless set."""
+"""The back end of a test run's servers: HEADRACE_TEST_SERVERS=containers|native|opensearch|auto, native unless set."""
 
 import gc
 import os
@@ -29,7 +29,7 @@ SERVERS = ("kafka-in-tests", "postgres", "redis", "elasticsearch")
 class Choice:
     """The back end, and why it is this one."""
 
-    back_end: Literal["containers", "native"]
+    back_end: Literal["containers", "native", "opensearch"]
     reason: str
 
     def __str__(self) -> str:
@@ -41,10 +41,12 @@ def choose(environment: Mapping[str, str]) -> Choice:
     asked = environment.get(VARIABLE) or "native"
     if asked == "containers":
         return Choice("containers", f"{VARIABLE}=containers")
+    if asked == "opensearch":
+        return Choice("opensearch", "native, with OpenSearch in the place of Elasticsearch")
     if asked == "native":
         return Choice("native", f"{VARIABLE}=containers takes them from Docker")
     if asked != "auto":
-        raise pytest.UsageError(f"{VARIABLE}={asked!r}: expected containers, native or auto")
+        raise pytest.UsageError(f"{VARIABLE}={asked!r}: expected containers, native, opensearch or auto")
     with warnings.catch_warnings():
         # A client that finds no daemon leaves its socket to the collector, which would blame a later test for it.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -67,7 +69,8 @@ def start_chosen() -> Servers:
         return ContainerServers()
     from tests.servers.native import NativeServers
 
-    return NativeServers(Path(tempfile.mkdtemp(prefix="headrace-tests-")))
+    home = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
+    return NativeServers(home, opensearch=choice().back_end == "opensearch")
 
 
 def _why_no_containers() -> str | None:
