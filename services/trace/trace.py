@@ -68,7 +68,7 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
     elasticsearch = (
         search_client(settings, request_timeout=CONNECT_SECONDS, max_retries=0) if settings.elasticsearch_url else None
     )
-    async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False) as api:
+    async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False, headers=settings.own_api_headers) as api:
         try:
             yield TracedStores(settings, engine, LastingAdmin(settings), redis, elasticsearch, api)
         finally:
