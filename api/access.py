@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: each endpoint says what it needs, in one place, and is refused to others here."""
+"""Callers, and what they may do: each endpoint says what it needs, in one place, and is refused to others here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ _REFUSED = {
 
 
 def _documented(needed: Scope, given: dict[str, Any]) -> dict[str, Any]:
-    """What is given for a route, and in its documentation what it needs and how it refuses."""
+    """The arguments of a route, and in its documentation what it needs and how it refuses."""
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     refused = {status: {"description": told, "content": content} for status, told in _REFUSED.items()}
     security = {"security": [{scheme: [needed.value]} for scheme in SECURITY_SCHEMES]}

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access import CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
+from api.current_request import key_name
 from api.key_ring import KeyRing
 from api.problems import ProblemAnswer
 from runtime.settings import Settings
@@ -84,7 +85,9 @@ class IdentifiedCallers:
                 scope[CALLER], scope[DOUBT] = self._anybody(scope)
             else:
                 callers: Callers = scope["app"].state.callers
-                scope[CALLER], scope[DOUBT] = await callers.of(scope)
+                caller, scope[DOUBT] = await callers.of(scope)
+                scope[CALLER] = caller
+                key_name.set("" if caller is NOBODY else caller.name)
         await self._app(scope, receive, send)
 
     def _anybody(self, scope: Scope) -> Found:

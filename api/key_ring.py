@@ -26,7 +26,7 @@ AGAIN_SECONDS = 0.1
 of wrong ones asks Postgres more often."""
 
 FRESH_SECONDS = 15.0
-"""What was read longer ago counts as old: Postgres is away. Old keys only read."""
+"""Keys that were read longer ago count as old: Postgres is away. Old keys only read."""
 
 KEPT_SECONDS = 900.0
 """Old keys read for so long without Postgres: it is when a revocation would not be heard of either."""
@@ -37,7 +37,7 @@ USES_SECONDS = 60.0
 READS = frozenset({Scope.READ, Scope.PERSONAL})
 
 _NO_KEY = ApiKey("", "", bytes(32), frozenset(), datetime.datetime.now(datetime.UTC), None, None, None)
-"""What a key is compared with whose id is not known: nothing has this digest."""
+"""Stands in for a key whose id is not known: nothing has this digest."""
 
 
 class KeyRing:
@@ -47,8 +47,9 @@ class KeyRing:
         self._engine = engine
         self._clock = clock
         self._keys: dict[str, ApiKey] = {}
+        self._callers: dict[str, Caller] = {}
         self._read_at = float("-inf")
-        self._reading = Shared(self._read, AGAIN_SECONDS)
+        self._reading = Shared(self._read, AGAIN_SECONDS, clock)
         self._uses: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._lost = False
@@ -87,7 +88,7 @@ class KeyRing:
             raise unauthorized(f"key-{found.state}", detail)
         self._uses[found.id] = time.time()
         if age <= FRESH_SECONDS:
-            return Caller(found.name, found.scopes), None
+            return self._callers[found.id], None
         doubt = Unavailable("postgres", f"API keys were read {age:.0f} s ago, and only read until it is back")
         return Caller(found.name, found.scopes & READS), doubt
 
@@ -102,6 +103,7 @@ class KeyRing:
         async with reading(self._engine) as connection:
             keys = await read_keys(connection)
         self._keys = {key.id: key for key in keys}
+        self._callers = {key.id: Caller(key.name, key.scopes) for key in keys}
         self._read_at = began
 
     async def _keep_reading(self) -> None:
@@ -112,19 +114,20 @@ class KeyRing:
                 if self._lost:
                     log.info("keys_readable")
                 self._lost = False
+                if self._clock() >= noted + USES_SECONDS:
+                    await self._note_uses()
+                    noted = self._clock()
             except (Unavailable, TableMisfit) as error:
                 if not self._lost:
                     log.warning("keys_unreadable", reason=str(error))
                 self._lost = True
             except Exception:
                 log.exception("keys_unreadable")  # whatever it is, the next reading is tried
-            if self._clock() >= noted + USES_SECONDS:
-                await self._note_uses()
-                noted = self._clock()
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _note_uses(self) -> None:
         uses, self._uses = self._uses, {}
-        with suppress(Unavailable, TableMisfit):  # the next use is noted
-            async with writing(self._engine) as connection:
-                await note_uses(connection, uses)
+        if uses:
+            with suppress(Unavailable, TableMisfit):  # the next use is noted
+                async with writing(self._engine) as connection:
+                    await note_uses(connection, uses)

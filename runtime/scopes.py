@@ -19,7 +19,7 @@ class Scope(StrEnum):
 SCOPES = frozenset(Scope)
 
 OWN_WORDS = {f"headrace:{scope}": frozenset({scope}) for scope in Scope}
-"""What a token's claim says, where no other words are set."""
+"""Words of a token's claim, where no others are set."""
 
 
 def scopes_by_word(setting: str) -> dict[str, frozenset[Scope]]:

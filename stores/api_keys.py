@@ -71,9 +71,10 @@ def digest_of(key: str) -> bytes:
 
 def id_of(key: str) -> str | None:
     """The public part of `hr_<id>_<secret>`; None for what has another form. Pure."""
-    prefix, _, rest = key.partition("_")
-    key_id, _, secret = rest.partition("_")
-    return key_id if f"{prefix}_" == PREFIX and key_id and secret else None
+    if not key.startswith(PREFIX):
+        return None
+    key_id, _, secret = key[len(PREFIX) :].partition("_")
+    return key_id if key_id and secret else None
 
 
 _COLUMNS = "id, name, digest, scopes, created_at, expires_at, revoked_at, last_used_at"

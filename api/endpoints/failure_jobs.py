@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import Clients, OurClients, from_state
-from api.current_request import current_request_id
+from api.current_request import current_request_id, key_name
 from api.database import writing
 from api.endpoints.failure_models import JobId, ReplayJobs, ReplayJobStatus
 from api.parameters import StrictRoute
@@ -106,8 +106,8 @@ def started(clients: Clients, running: FailureReplays, job: ReplayJob) -> Respon
 
 
 def who() -> str:
-    """The author of an action: the request, by its id."""
-    return f"api:{current_request_id()}"
+    """The author of an action: the name of the key, where one is asked for, and the request by its id."""
+    return ":".join(filter(None, ("api", key_name.get(), current_request_id())))
 
 
 async def _change(clients: Clients, job_id: int, state: JobState) -> ReplayJob:
