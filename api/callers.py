@@ -66,7 +66,7 @@ class Callers:
 
 
 def _tokens(settings: Settings) -> "Tokens":
-    from api.tokens import Tokens  # here, since cryptography takes memory and time that few have a use for
+    from api.tokens import Tokens  # here, since only the extra `oidc` installs what it needs
 
     return Tokens(settings)
 

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import structlog
 
@@ -16,15 +17,18 @@ log = structlog.get_logger()
 
 CONNECT_SECONDS = 3
 
+TOKENS_NEED = ("jwt", "cryptography")
+"""Packages of the extra `oidc`."""
+
 MAKE_ONE = "`headrace keys create NAME --scope read` makes one"
 
 
-class Exposed(Explained):
+class StartRefused(Explained):
     """The API is not started like this; the message says why, and what to set."""
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises Exposed for an API that others reach and that asks nobody who they are, or that nobody could use.
+    """Raises StartRefused for an API that others reach and that asks nobody who they are, or that nobody could use.
 
     Blocking; may be called where an event loop runs. Without an answer of Postgres it starts: then no key is known, and
     whatever needs one is refused.
@@ -34,20 +38,24 @@ def check_exposure(settings: Settings) -> None:
     name = "API_PUBLISHED_ON" if settings.api_published_on else "API_BIND"
     if settings.api_access == "open":
         if beyond:
-            raise Exposed(
+            raise StartRefused(
                 f"{name}={where} is not loopback, and API_ACCESS=open asks nobody who they are: anybody who reaches it "
                 "could read and change everything. Set API_ACCESS=keys. Where API_BIND is an address within a "
                 "container, and its port is published on loopback, say so by API_PUBLISHED_ON=127.0.0.1"
             )
         return
     if settings.oidc_issuer:
+        if missing := [package for package in TOKENS_NEED if find_spec(package) is None]:
+            raise StartRefused(f"OIDC_ISSUER needs {' and '.join(missing)}: pip install 'headrace[oidc]'")
         return
     with ThreadPoolExecutor(1) as thread:  # uvicorn imports the application within its event loop
         there = thread.submit(lambda: asyncio.run(_is_any_key_valid(settings))).result()
     if there is not False:
         return
     if beyond:
-        raise Exposed(f"{name}={where} is not loopback, and there is no API key, so nobody could use it: {MAKE_ONE}")
+        raise StartRefused(
+            f"{name}={where} is not loopback, and there is no API key, so nobody could use it: {MAKE_ONE}"
+        )
     log.warning("no_api_keys", remedy=f"nobody can use the API; {MAKE_ONE}")
 
 

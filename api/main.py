@@ -7,7 +7,7 @@ from functools import cache
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.exposure import Exposed, check_exposure
+from api.exposure import StartRefused, check_exposure
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
@@ -24,7 +24,7 @@ def _app() -> FastAPI:
     configure_logging(settings, "api")
     try:
         check_exposure(settings)
-    except Exposed as error:
+    except StartRefused as error:
         sys.exit(str(error))
     start_tracing(settings, "api")
     # uvicorn would write a line of its own beside ours for every request.

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from api.app import create_app
-from api.exposure import Exposed, check_exposure
+from api.exposure import StartRefused, check_exposure
 from commands.output import fail
 from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
@@ -41,5 +41,5 @@ def api(
     try:
         check_exposure(settings)
         serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
-    except (Exposed, CannotListen) as error:
+    except (StartRefused, CannotListen) as error:
         fail(str(error))

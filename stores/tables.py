@@ -373,7 +373,7 @@ api_keys = Table(
     _timestamp("last_used_at", nullable=True),
     Index(None, "name"),
 )
-"""Keys of callers of the API: see stores/api_keys. `id` is the public part of a key, `digest` the SHA-256 of all of it."""
+"""Keys of the API: see stores/api_keys. `id` is the public part of a key, `digest` the SHA-256 of all of it."""
 
 lag_samples = Table(
     "lag_samples",
