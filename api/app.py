@@ -1,7 +1,8 @@
 """The application: its middleware, its routes, and the clients that live as long as it does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import cached_records
+from api.access import SECURITY_SCHEMES, GuardedRoute, for_everybody
 from api.cached_records import CachedReads
+from api.callers import Callers, IdentifiedCallers
 from api.clients import open_clients
 from api.endpoints import (
     alarms,
@@ -89,7 +92,7 @@ ENTRY_POINTS = {
 
 _PROBLEM = Problem.model_json_schema()
 
-EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location"]
+EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location", "WWW-Authenticate"]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -103,8 +106,11 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
     install_problem_handlers(app)
+    app.router.route_class = GuardedRoute
+    app.openapi = partial(_with_security_schemes, app.openapi)  # type: ignore[method-assign]
 
     @app.get("/", tags=["entry points"], response_model=dict[str, str | dict[str, str]])
+    @for_everybody
     async def entry_points(request: Request) -> Any:
         """Where to begin. Browsers, which ask for text/html by name, are sent to the dashboard if there is one."""
         if settings.dashboard_url and "text/html" in request.headers.get("accept", ""):
@@ -137,6 +143,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _with_security_schemes(document: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document with the ways to say who asks; FastAPI itself knows of dependencies only."""
+    made = document()
+    made["components"]["securitySchemes"] = SECURITY_SCHEMES
+    return made
+
+
 def _record_paths() -> dict[str, Dataset]:
     """The datasets of which single records are read, by the templates of their routes; most asked for first."""
     own = {"/api/customers/{key}": dataset_named("customers"), "/users/{email}": dataset_named("users")}
@@ -154,11 +167,12 @@ def _middleware(settings: Settings) -> list[Middleware]:
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID"],
+                allow_headers=["Content-Type", "If-None-Match", "Authorization", "X-API-Key", "X-Request-ID"],
                 expose_headers=EXPOSED_HEADERS,
             )
         )
     layers.append(Middleware(RequestBounds))
+    layers.append(Middleware(IdentifiedCallers, settings))
     layers.append(Middleware(CachedReads, _record_paths(), COMPRESS_FROM_BYTES))
     layers.append(Middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=GZIP_LEVEL))
     return layers
@@ -171,6 +185,9 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     searches.count_from_zero()
     async with open_clients(settings) as clients:
         app.state.clients = clients
+        app.state.callers = Callers(settings, clients.engine)
+        if settings.api_access == "keys":
+            app.state.callers.start()
         app.state.health = HealthReports(clients)
         app.state.webhooks = Webhooks(settings)
         app.state.runs = IngestRuns(settings)
@@ -182,6 +199,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            await app.state.callers.close()
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import access
 from api.answers import JSON, encode, etag_of, names
 from api.clients import Clients
 from api.current_request import measured
@@ -48,7 +49,10 @@ class CachedReads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = None
-        if scope["type"] == "http" and scope["method"] == "GET" and not (scope["query_string"] or scope["root_path"]):
+        plain = (
+            scope["type"] == "http" and scope["method"] == "GET" and not (scope["query_string"] or scope["root_path"])
+        )
+        if plain and access.Scope.READ in access.caller_of(scope).scopes:  # others are refused by the route, as ever
             path = scope["path"]
             for begins, template, dataset in self._datasets:
                 if path.startswith(begins) and "\n" not in path:  # no route takes a line feed

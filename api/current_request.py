@@ -14,6 +14,9 @@ _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 
 _current: ContextVar[str] = ContextVar("request_id", default="")
 
+key_name: ContextVar[str] = ContextVar("key_name", default="")
+"""Name of the key, or subject of the token, by which the current request is asked; empty where nobody need say."""
+
 timings: ContextVar[dict[str, float] | None] = ContextVar("timings", default=None)
 """Milliseconds per part of the current request; None outside of one."""
 

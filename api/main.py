@@ -7,6 +7,7 @@ from functools import cache
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.exposure import StartRefused, check_exposure
 from runtime.errors import SettingsError
 from runtime.logging import configure_logging
 from runtime.settings import load_settings
@@ -21,6 +22,10 @@ def _app() -> FastAPI:
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings, "api")
+    try:
+        check_exposure(settings)
+    except StartRefused as error:
+        sys.exit(str(error))
     start_tracing(settings, "api")
     # uvicorn would write a line of its own beside ours for every request.
     logging.getLogger("uvicorn.access").disabled = True

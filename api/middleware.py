@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
+from api.current_request import HEADER, bind_request_id, key_name, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, problem_body
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
 
@@ -76,6 +76,7 @@ class RequestContext:
         given = next((value for name, value in scope["headers"] if name == _HEADER), None)
         request_id = request_id_from(None if given is None else given.decode("latin-1"))
         bind_request_id(request_id)
+        key_name.set("")
         parts: dict[str, float] = {}
         timings.set(parts)
         started = time.perf_counter()
@@ -107,7 +108,8 @@ class RequestContext:
                 _count(scope, status, seconds)
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
                 write = log.debug if quiet else log.info
-                write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+                by = {"key": name} if (name := key_name.get()) else {}
+                write("request", method=scope["method"], path=scope["path"], status=status, ms=ms, **by)
         finally:
             structlog.contextvars.reset_contextvars(**bound)
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import QueryParams
 
+from api.access import GuardedRoute
 from api.problems import ProblemAnswer
 from schemas.errors import InvalidField
 from schemas.text import tidy
@@ -105,7 +106,7 @@ SearchText = Annotated[
 ]
 
 
-class StrictRoute(APIRoute):
+class StrictRoute(GuardedRoute):
     """Answers 400 to a name that the endpoint does not know, and to a value that is given twice where one counts.
 
     A filter that is ignored gives a wrong answer. Not a dependency: solving one takes longer than the check.

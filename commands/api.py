@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from api.app import create_app
+from api.exposure import StartRefused, check_exposure
 from commands.output import fail
 from runtime.http_server import CannotListen, serve
 from runtime.logging import configure_logging
@@ -22,17 +23,23 @@ def api(
 ) -> None:
     """Serve the API over HTTP until stopped; its documentation is at /docs.
 
+    Callers need a key (`headrace keys`), or a token of OIDC_ISSUER. With API_ACCESS=open, which the local stack sets,
+    nobody is asked; that counts on loopback only.
+
     Examples:
 
       headrace api
 
       headrace api --bind 0.0.0.0 --port 8080
+
+      API_ACCESS=open headrace api
     """
     options = {"api_port": port, "api_bind": bind}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     configure_logging(settings, "api")
     start_tracing(settings, "api")
     try:
+        check_exposure(settings)
         serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
-    except CannotListen as error:
+    except (StartRefused, CannotListen) as error:
         fail(str(error))

@@ -17,7 +17,7 @@ from schemas.errors import BrokenDataset
 PROCESSES = "Single processes"
 
 PANELS = {
-    "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
+    "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "keys", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
         *("failures", "reprocess", "audit", "lag", "alarms", "topics", "trace", "rehearse"),

@@ -22,8 +22,9 @@ def dashboard(
 ) -> None:
     """Serve the dashboard until stopped: flow, lag, dead letters, runs, data, traces and topics, live.
 
-    It asks the API at API_URL and nothing else, and shows when that does not answer. Whoever reaches it may do what it
-    can do, so it listens on loopback only, unless DASHBOARD_HOSTS names by what other names browsers reach it.
+    It asks the API at API_URL and nothing else, with the key HEADRACE_API_KEY, and shows when that does not answer.
+    Whoever reaches it may do what it can do, so it listens on loopback only, unless DASHBOARD_HOSTS names by what other
+    names browsers reach it.
 
     Examples:
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,9 @@ CONNECT_SECONDS = 2.0
 
 ACT_SECONDS = 75.0
 """An action may wait for its outcome: POST /api/ingest does, for INGEST_TIMEOUT_SECONDS, 60 by default."""
+
+
+NOT_ALLOWED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class ApiProblem(Exception):
@@ -38,11 +42,16 @@ class ApiProblem(Exception):
 class Api:
     """Asks the API. One connection pool per process; safe for any number of pages at once."""
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, transport: httpx.AsyncBaseTransport | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """`headers` go with every question: the dashboard's key."""
         self.url = url
         timeout = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS)
         # No proxy of the environment: the API is where API_URL says.
-        self._client = httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False, transport=transport)
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=timeout, trust_env=False, transport=transport, headers=headers
+        )
 
     async def get(self, path: str, **parameters: Any) -> Any:
         """The answer as JSON; decimals keep their digits. Parameters that are None or empty are left out.
@@ -91,6 +100,8 @@ class Api:
         told = body if isinstance(body, dict) else {}
         title = str(told.get("title") or f"The API answers {answer.status_code}")
         detail = str(told.get("detail") or f"{method} {path}: {answer.reason_phrase}")
+        if answer.status_code in NOT_ALLOWED:
+            detail += ". The dashboard sends the key of its setting HEADRACE_API_KEY"
         raise ApiProblem(title, detail, answer.status_code, told)
 
 

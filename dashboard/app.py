@@ -67,7 +67,7 @@ def create_app(settings: Settings, api: Api | None = None) -> FastAPI:
 
     from dashboard.pages import ALL
 
-    api = api or Api(settings.api_url)
+    api = api or Api(settings.api_url, headers=settings.own_api_headers)
     live = Live(api)
 
     @asynccontextmanager

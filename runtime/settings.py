@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
 from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
+from runtime.scopes import scopes_by_word
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
@@ -58,6 +60,18 @@ def _is_http(value: str) -> bool:
     return True
 
 
+def _is_encrypted_or_here(value: str) -> str:
+    check_http(value.partition("?")[0])
+    if urlsplit(value).scheme != "https" and urlsplit(value).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError("expected https://, since whoever can change these keys on their way can make tokens")
+    return value
+
+
+def _maps_words(value: str) -> str:
+    scopes_by_word(value)
+    return value
+
+
 def _fits_a_header(value: SecretStr) -> SecretStr:
     key = value.get_secret_value()
     if not (key.isascii() and key.isprintable() and key == key.strip()):
@@ -76,6 +90,8 @@ BaseUrl = Annotated[str, AfterValidator(check_http)]
 ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
 FileAddress = Annotated[str, AfterValidator(_is_a_file)]
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+KeysUrl = Annotated[str, AfterValidator(_is_encrypted_or_here)]
+ScopeWords = Annotated[str, AfterValidator(_maps_words)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 OR_NONE = BeforeValidator(lambda value: None if isinstance(value, str) and value.lower() == "none" else value)
@@ -226,6 +242,24 @@ class Settings(BaseSettings):
     """Names by which browsers reach the API, separated by commas; `*`: any. Addresses, `localhost` and names without a
     dot need none."""
 
+    # Who may ask the API
+    api_access: Literal["open", "keys"] = "keys"
+    """`keys`: callers need a key or a token. `open`: nobody is asked; for loopback only, as on a local stack."""
+    api_published_on: str | None = None
+    """The address on which others reach the API, where `api_bind` is only one within a container."""
+    headrace_api_key: ApiKey | None = None
+    """The key that the dashboard and commands send to our own API."""
+    oidc_issuer: str | None = None
+    """An OpenID Connect issuer whose tokens (JWT) are taken too, letter by letter as its tokens name it."""
+    oidc_audience: str | None = None
+    """The name by which its tokens mean this API."""
+    oidc_jwks_url: KeysUrl | None = None
+    """Where it publishes its keys."""
+    oidc_scopes_claim: str = "scope"
+    """The claim that says what a caller may do; dots lead into objects: realm_access.roles."""
+    oidc_scopes: ScopeWords = ""
+    """The scopes that the claim's words stand for: viewer=read,admin=read+write; by default headrace:read and so on."""
+
     # Dashboard
     dashboard_bind: str = "127.0.0.1"
     dashboard_port: Port = 8090
@@ -264,6 +298,14 @@ class Settings(BaseSettings):
             raise ValueError(found)
         return self
 
+    @model_validator(mode="after")
+    def _issuer_is_complete(self) -> "Settings":
+        names = ("oidc_issuer", "oidc_audience", "oidc_jwks_url")
+        missing = [name.upper() for name in names if not getattr(self, name)]
+        if 0 < len(missing) < len(names):
+            raise ValueError(f"{', '.join(missing)}: needed with the other settings of the issuer of tokens, OIDC_…")
+        return self
+
     @property
     def kafka_security(self) -> KafkaSecurity:
         """The way into Kafka of every client of ours."""
@@ -284,6 +326,12 @@ class Settings(BaseSettings):
         """Redis, Elasticsearch, both or neither: those that this pipeline does without."""
         stores = {"redis": self.redis_url, "elasticsearch": self.elasticsearch_url}
         return tuple(store for store, url in stores.items() if url is None)
+
+    @property
+    def own_api_headers(self) -> dict[str, str]:
+        """Headers for requests to our own API. They contain the key, if one is set."""
+        key = self.headrace_api_key
+        return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
     @property
     def plain_database_url(self) -> str:

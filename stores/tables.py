@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
@@ -359,6 +359,21 @@ run_profiles = Table(
 
 It was compared with so many earlier runs of its source; what was unusual is in `etl_runs.anomalies`.
 """
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _timestamp("created_at", default=True),
+    _timestamp("expires_at", nullable=True),
+    _timestamp("revoked_at", nullable=True),
+    _timestamp("last_used_at", nullable=True),
+    Index(None, "name"),
+)
+"""Keys of the API: see stores/api_keys. `id` is the public part of a key, `digest` the SHA-256 of all of it."""
 
 lag_samples = Table(
     "lag_samples",

@@ -209,6 +209,7 @@ def _settings(servers: Servers, namespace: str, database: str, home: Path = Path
     addresses = servers.addresses
     return Settings(
         headrace_home=home,
+        api_access="open",
         headrace_namespace=namespace,
         kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
         database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),

@@ -172,6 +172,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     access = {name: getattr(settings, name) for name in (*KAFKA_SECURITY.values(), *ELASTICSEARCH_ACCESS)}
     return {name.upper(): _text(value) for name, value in access.items() if value is not None} | {
         "HEADRACE_HOME": str(settings.home),
+        "API_ACCESS": settings.api_access,
         "HEADRACE_NAMESPACE": settings.namespace,
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "DATABASE_URL": settings.plain_database_url,

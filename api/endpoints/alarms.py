@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.database import reading
@@ -36,6 +37,7 @@ class AlarmList(BaseModel):
 
 
 @router.get("/alarms", response_model=AlarmList, summary="Alarms that are open, and the latest that were")
+@needs(Scope.READ)
 async def list_alarms(clients: OurClients, limit: Limit = 50) -> Response:
     """As the role `monitor` last judged by the rules of alarms.toml. Closed ones are kept for 30 days."""
     async with reading(clients.engine) as connection:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import or_
 
+from api.access import Scope, needs
 from api.answers import json_answer, page_model, served_model
 from api.cached_records import MAX_KEY_LENGTH, serve_record
 from api.clients import OurClients
@@ -57,6 +58,7 @@ class DatasetList(BaseModel):
     summary="Records, by source and by text",
     tags=["records"],
 )
+@needs(Scope.READ)
 async def list_data(
     clients: OurClients, page: Page = 1, page_size: Limit = 10, source: OptionalText = None, search: OptionalText = None
 ) -> Response:
@@ -79,6 +81,7 @@ async def list_data(
 
 
 @router.get("/datasets", response_model=DatasetList, summary="Which datasets there are", tags=["datasets"])
+@needs(Scope.READ)
 async def list_datasets() -> Response:
     """Each with its key, and where to read it."""
     described = [
@@ -100,6 +103,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     router = APIRouter(tags=[dataset.name], route_class=StrictRoute)
     key_form = KEY_SEPARATOR.join(dataset.key)
 
+    @needs(Scope.READ)
     async def list_records(
         clients: OurClients, page: OptionalPage = None, limit: Limit = USUAL_LIMIT, cursor: Cursor = None
     ) -> Response:
@@ -118,6 +122,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
     @router.get(
         path + "/{key:path}", response_model=served_model(dataset), summary=f"One of {dataset.name}, by {key_form}"
     )
+    @needs(Scope.READ)
     async def get_record(
         request: Request, key: Annotated[str, Path(description=f"The record's {key_form}.")]
     ) -> Response:
@@ -132,6 +137,7 @@ def reads_of(dataset: Dataset, path: str) -> APIRouter:
         summary=f"Delete one of {dataset.name}",
         responses={202: {"description": "Published; Postgres has not taken it yet"}},
     )
+    @needs(Scope.WRITE)
     async def delete_record(
         clients: OurClients,
         key: Annotated[str, Path(description=f"The record's {key_form}.", max_length=MAX_KEY_LENGTH)],

@@ -10,9 +10,10 @@ import structlog
 from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import Clients, OurClients, from_state
-from api.current_request import current_request_id
+from api.current_request import current_request_id, key_name
 from api.database import writing
 from api.endpoints.failure_models import JobId, ReplayJobs, ReplayJobStatus
 from api.parameters import StrictRoute
@@ -53,6 +54,7 @@ OurReplays = Annotated[FailureReplays, from_state("replays")]
 
 
 @router.get("", response_model=ReplayJobs, summary="The latest replay jobs")
+@needs(Scope.READ)
 async def replay_jobs(clients: OurClients) -> Response:
     """Newest first."""
     async with settled(clients) as connection:
@@ -60,6 +62,7 @@ async def replay_jobs(clients: OurClients) -> Response:
 
 
 @router.get("/{job_id}", response_model=ReplayJobStatus, summary="How a replay job stands")
+@needs(Scope.READ)
 async def replay_job(clients: OurClients, job_id: JobId) -> Response:
     """With the states of its failures now."""
     async with settled(clients) as connection:
@@ -68,18 +71,21 @@ async def replay_job(clients: OurClients, job_id: JobId) -> Response:
 
 
 @router.post("/{job_id}/pause", response_model=ReplayJob, summary="Pause a replay job")
+@needs(Scope.OPERATE)
 async def pause_job(clients: OurClients, job_id: JobId) -> Response:
     """Whichever process runs it."""
     return json_answer(await _change(clients, job_id, "paused"))
 
 
 @router.post("/{job_id}/cancel", response_model=ReplayJob, summary="Cancel a replay job")
+@needs(Scope.OPERATE)
 async def cancel_job(clients: OurClients, job_id: JobId) -> Response:
     """Failures that it has not sent are open again."""
     return json_answer(await _change(clients, job_id, "cancelled"))
 
 
 @router.post("/{job_id}/resume", status_code=202, response_model=ReplayJob, summary="Go on with a replay job")
+@needs(Scope.OPERATE)
 async def resume_job(clients: OurClients, running: OurReplays, job_id: JobId) -> Response:
     """In this process."""
     return started(clients, running, await _change(clients, job_id, "running"))
@@ -100,8 +106,8 @@ def started(clients: Clients, running: FailureReplays, job: ReplayJob) -> Respon
 
 
 def who() -> str:
-    """The author of an action: the request, by its id."""
-    return f"api:{current_request_id()}"
+    """The author of an action: the name of the key, where one is asked for, and the request by its id."""
+    return ":".join(filter(None, ("api", key_name.get(), current_request_id())))
 
 
 async def _change(clients: Clients, job_id: int, state: JobState) -> ReplayJob:

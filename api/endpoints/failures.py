@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.database import explained
@@ -68,6 +69,7 @@ OurSelection = Annotated[Selection, Depends(_selection)]
 
 
 @router.get("", response_model=FailureGroups, summary="Failures by dataset, stage and reason")
+@needs(Scope.READ)
 async def failure_groups(clients: OurClients, selection: OurSelection) -> Response:
     """Counts, first and last seen, and the latest as an example."""
     async with settled(clients) as connection:
@@ -75,6 +77,7 @@ async def failure_groups(clients: OurClients, selection: OurSelection) -> Respon
 
 
 @router.get("/items", response_model=FailureItems, summary="Single failures, newest first")
+@needs(Scope.READ)
 async def failure_items(
     clients: OurClients, selection: OurSelection, limit: Limit = 50, before: Id | None = None
 ) -> Response:
@@ -92,6 +95,7 @@ async def failure_items(
     summary="Send the selected failures again",
     responses={200: {"model": Plan, "description": "What `dry_run` says would come of it"}},
 )
+@needs(Scope.OPERATE)
 async def retry_many(clients: OurClients, running: OurReplays, wanted: RetryMany) -> Response:
     """A job does it, in the background; see its Location."""
     selection = _chosen(wanted, "failures")
@@ -103,6 +107,7 @@ async def retry_many(clients: OurClients, running: OurReplays, wanted: RetryMany
 
 
 @router.post("/release", status_code=202, response_model=HeldAnswer, summary="Let the selected held records go on")
+@needs(Scope.OPERATE)
 async def release(clients: OurClients, running: OurReplays, wanted: Release) -> Response:
     """They are normalized again under their own coordinates, in the background; `/failures?state=held` tells the rest.
 
@@ -116,6 +121,7 @@ async def release(clients: OurClients, running: OurReplays, wanted: Release) -> 
 
 
 @router.post("/discard", response_model=DiscardedHeld, summary="Decide against the selected held records")
+@needs(Scope.OPERATE)
 async def discard_held(clients: OurClients, wanted: DiscardHeld) -> Response:
     """They are no longer listed, and stay in Postgres with the reason."""
     selection = _chosen(wanted, "held records")
@@ -134,6 +140,7 @@ def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
 
 
 @router.get("/{failure_id}", response_model=Failure, summary="Everything about a failure")
+@needs(Scope.READ)
 async def failure(clients: OurClients, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
     async with settled(clients) as connection:
@@ -141,6 +148,7 @@ async def failure(clients: OurClients, failure_id: FailureId) -> Response:
 
 
 @router.post("/{failure_id}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
+@needs(Scope.OPERATE)
 async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
     given = "payload" in wanted.model_fields_set
@@ -158,6 +166,7 @@ async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Resp
 
 
 @router.post("/{failure_id}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
+@needs(Scope.OPERATE)
 async def retry(
     clients: OurClients, running: OurReplays, failure_id: FailureId, wanted: Retry | None = None
 ) -> Response:
@@ -169,6 +178,7 @@ async def retry(
 
 
 @router.post("/{failure_id}/discard", response_model=Failure, summary="Decide against a failure")
+@needs(Scope.OPERATE)
 async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""
     async with settled(clients) as connection:

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from api.answers import JSON, json_answer
+from api.access import GuardedRoute, Scope, caller_of, for_everybody, needs
+from api.answers import JSON, encode, json_answer
 from api.clients import OurClients, from_state
 from api.database import reading
 from api.health import Finding, HealthReports, Store, probe_all, require, status_of
@@ -15,16 +17,19 @@ from runtime.instruments import exposition
 from services.runs.history import list_runs
 from stores.outages import Unavailable
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 OurReports = Annotated[HealthReports, from_state("health")]
 
 
 class Health(BaseModel):
-    """`rehearsals` is there while any run, `misfits` while datasets can't be read: by name, with the reason."""
+    """`rehearsals` is there while any run, `misfits` while datasets can't be read: by name, with the reason.
+
+    Who may not read, such as a load balancer without a key, is told the status alone.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
-    components: dict[Store, Finding]
+    components: dict[Store, Finding] = {}
     rehearsals: list[str] = []
     misfits: dict[str, str] = {}
     held: int = 0
@@ -44,26 +49,39 @@ class EtlHealth(Health):
 UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "Postgres does not answer"}}
 
 
+def _may_read(request: Request) -> bool:
+    return Scope.READ in caller_of(request).scopes
+
+
 @router.get("/livez")
+@for_everybody
 async def live() -> dict[str, str]:
     """The process answers; asks nobody else."""
     return {"status": "alive"}
 
 
 @router.get("/status", summary="Whether it runs, and its clock")
+@for_everybody
 async def runs() -> dict[str, str]:
     """Asks nobody else. The time is UTC, to the second."""
     return {"status": "running", "timestamp": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
 
 
 @router.get("/readyz")
-async def ready(clients: OurClients) -> dict[str, str]:
+@for_everybody
+async def ready(request: Request, clients: OurClients) -> dict[str, str]:
     """Reads can be served: Postgres answers."""
-    await require(clients, "postgres")
+    try:
+        await require(clients, "postgres")
+    except Unavailable as error:
+        if _may_read(request):
+            raise
+        raise Unavailable(error.store, "the log of this server, or a key with the scope read, says more") from error
     return {"status": "ready"}
 
 
 @router.get("/metrics", summary="What this process counts, for Prometheus", response_class=PlainTextResponse)
+@needs(Scope.READ)
 def metrics(request: Request) -> Response:
     """In Prometheus' text format, or in OpenMetrics for who accepts it. docs/metrics.md says what each means."""
     content_type, body = exposition(request.headers.get("Accept"))
@@ -73,7 +91,8 @@ def metrics(request: Request) -> Response:
 @router.get(
     "/api/health", response_model=Health, responses=UNHEALTHY, summary="How each store is, asked within the last second"
 )
-async def health(reports: OurReports) -> Response:
+@for_everybody
+async def health(request: Request, reports: OurReports) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka, or where Postgres has no connection left; 503
     `unhealthy` without Postgres.
 
@@ -81,6 +100,8 @@ async def health(reports: OurReports) -> Response:
     records are `held`: their sources are over the failure limit.
     """
     status, body = await reports.shared.get()
+    if not _may_read(request):
+        body = encode({"status": msgspec.json.decode(body)["status"]})
     return Response(body, status, media_type=JSON)
 
 
@@ -90,6 +111,7 @@ async def health(reports: OurReports) -> Response:
     responses=UNHEALTHY,
     summary="How the database, the latest ETL run and the stores are",
 )
+@needs(Scope.READ)
 async def etl_health(clients: OurClients, reports: OurReports) -> Response:
     """Status codes as of `/api/health`.
 

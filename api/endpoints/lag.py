@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import starlette.types
 import structlog
 from confluent_kafka import KafkaException
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
+from api.access import Scope, needs
 from api.answers import encode, json_answer
 from api.clients import OurClients, from_state
 from api.health import require
@@ -61,7 +63,7 @@ class CountedStream(EventStream):
         self._watch = watch
         watch.streams += 1
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: starlette.types.Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
             await super().__call__(scope, receive, send)
@@ -125,6 +127,7 @@ class LagHistory(BaseModel):
 
 
 @router.get("/lag", response_model=LagAnswer)
+@needs(Scope.READ)
 async def lag(clients: OurClients, watch: Watch) -> Response:
     """Lag, age, rates, time to drain and verdict of each consumer group and topic; the answer is at most a second old.
 
@@ -137,6 +140,7 @@ async def lag(clients: OurClients, watch: Watch) -> Response:
 
 
 @router.get("/lag/stream", response_class=EventStream, responses={200: EVENTS})
+@needs(Scope.READ)
 async def stream(watch: Watch) -> Response:
     """The answer of GET /lag as server-sent events: at once, and within two seconds of each change.
 
@@ -155,6 +159,7 @@ async def stream(watch: Watch) -> Response:
 
 
 @router.get("/lag/{group}", response_model=GroupView)
+@needs(Scope.READ)
 async def lag_of_group(group: GroupName, clients: OurClients, watch: Watch) -> Response:
     """One group, ours or anybody's, with its topics and partitions. The prefix of our namespace may be left out."""
     await require(clients, "kafka")
@@ -166,6 +171,7 @@ async def lag_of_group(group: GroupName, clients: OurClients, watch: Watch) -> R
 
 
 @router.get("/lag/{group}/history", response_model=LagHistory)
+@needs(Scope.READ)
 async def history(
     group: GroupName,
     clients: OurClients,

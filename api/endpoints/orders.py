@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement
 
+from api.access import Scope, needs
 from api.answers import json_answer, page_model
 from api.clients import OurClients
 from api.database import reading
@@ -63,6 +64,7 @@ Filtered = Annotated[list[ColumnElement[bool]], Depends(order_filter)]
 
 
 @router.get("/orders", response_model=page_model(ORDERS), summary="A page of orders, by order_id")
+@needs(Scope.READ)
 async def list_orders(
     clients: OurClients, wanted: Filtered, page: OptionalPage = None, limit: Limit = 10, cursor: Cursor = None
 ) -> Response:
@@ -71,6 +73,7 @@ async def list_orders(
 
 
 @router.get("/orders/totals", response_model=AllTotals, summary="Orders, pieces and revenue by product or by month")
+@needs(Scope.READ)
 async def order_totals(
     clients: OurClients, wanted: Filtered, by: By = "product", page: Page = 1, limit: Limit = 100
 ) -> Response:

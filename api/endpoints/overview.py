@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from api.access import Scope, needs
 from api.answers import JSON, encode
 from api.clients import Clients, from_state
 from api.health import probe_all
@@ -41,6 +42,7 @@ def overviews(clients: Clients, lag: LagWatch) -> Shared[bytes]:
 
 
 @router.get("/overview", response_model=Overview, summary="The pipeline in one look")
+@needs(Scope.READ)
 async def overview(shared: OurOverview) -> Response:
     """One sentence of diagnosis, the flow with rate, lag and state, dead letters, latency, and a sketch of the audit.
 

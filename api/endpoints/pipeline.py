@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.health import require
@@ -26,6 +27,7 @@ class AuditAnswer(BaseModel):
 
 
 @router.get("/audit", response_model=AuditAnswer, summary="Is every record accounted for", tags=["audit"])
+@needs(Scope.READ)
 async def audit(clients: OurClients) -> Response:
     """Compares, per partition, the offsets that Postgres covers with what the raw topics hold.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import Clients, OurClients, from_state
 from api.database import reading
@@ -48,6 +49,7 @@ class IngestAnswer(BaseModel):
 @router.get(
     "/stats", response_model=Stats, summary="What the ETL runs come to, in all and per source", tags=["etl runs"]
 )
+@needs(Scope.READ)
 async def stats(clients: OurClients) -> Response:
     """Times are UTC; null where there was no such run."""
     async with reading(clients.engine) as connection:
@@ -55,6 +57,7 @@ async def stats(clients: OurClients) -> Response:
 
 
 @router.get("/runs", response_model=RunsPage, summary="ETL runs, newest first", tags=["etl runs"])
+@needs(Scope.READ)
 async def runs(
     clients: OurClients,
     page: Page = 1,
@@ -71,6 +74,7 @@ async def runs(
 
 
 @router.get("/runs/{run_id}", response_model=RunRow, summary="One ETL run", tags=["etl runs"])
+@needs(Scope.READ)
 async def run(clients: OurClients, run_id: str) -> Response:
     """As it stands now, or as it ended."""
     return json_answer(await _recorded(clients, run_id))
@@ -87,6 +91,7 @@ async def run(clients: OurClients, run_id: str) -> Response:
         502: {"description": "The source cannot be read; the run is recorded as failed"},
     },
 )
+@needs(Scope.OPERATE)
 async def ingest(clients: OurClients, runs: OurRuns) -> Response:
     """Publishes every customer and waits until Postgres has stored or refused each. Repeating it is harmless.
 
@@ -117,6 +122,7 @@ async def ingest(clients: OurClients, runs: OurRuns) -> Response:
 
 
 @router.get("/api/ingest/{run_id}", response_model=IngestAnswer, summary="How an ingestion run stands", tags=["ingest"])
+@needs(Scope.READ)
 async def ingest_status(clients: OurClients, run_id: str) -> Response:
     """Of any run that is recorded, whichever process runs it. `GET /runs/{run_id}` tells more."""
     row = await _recorded(clients, run_id)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, RowMapping, func, select
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.database import reading
@@ -56,6 +57,7 @@ class DriftPage(BaseModel):
 
 
 @router.get("/schema-drift", response_model=DriftPage, summary="Fields that sources have gained, lost or retyped")
+@needs(Scope.READ)
 async def list_schema_drift(
     clients: OurClients,
     page: Page = 1,

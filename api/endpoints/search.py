@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.parameters import Limit, OptionalText, Page, SearchText, StrictRoute
@@ -45,6 +46,7 @@ class SearchPage(BaseModel):
 @router.get(
     "/search", response_model=SearchPage, summary="Find records by words, beginnings of words, or misspelt ones"
 )
+@needs(Scope.READ)
 async def search_records(
     clients: OurClients,
     q: Annotated[SearchText, Query(description="Words; the last one may be a beginning.")],

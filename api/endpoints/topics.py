@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
+from api.access import Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients, from_state
 from api.health import require
@@ -88,6 +89,7 @@ class TopicList(BaseModel):
 
 
 @router.get("/topics", response_model=TopicList, summary="Every topic, as declared and as the broker has it")
+@needs(Scope.READ)
 async def topics(clients: OurClients) -> Response:
     """Partitions, the offsets that they keep, retention, who writes and reads. 0 partitions: it does not exist yet."""
     await require(clients, "kafka")
@@ -101,6 +103,7 @@ async def topics(clients: OurClients) -> Response:
     summary="Messages of a topic, newest first",
     responses={404: {"description": "There is no such topic"}, 429: {"description": "Too many such reads at once"}},
 )
+@needs(Scope.READ)
 async def messages(
     clients: OurClients,
     reads: OurTopicReads,
@@ -142,6 +145,7 @@ async def messages(
     },
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
+@needs(Scope.WRITE)
 async def publish(
     clients: OurClients, reads: OurTopicReads, request: Request, topic: TopicName, source: SourceName = "test"
 ) -> Response:

@@ -6,6 +6,7 @@ from typing import Annotated
 import httpx
 from fastapi import APIRouter, Path, Request, Response
 
+from api.access import CREDENTIALS, Scope, needs
 from api.answers import json_answer
 from api.clients import OurClients
 from api.endpoints.topics import OurTopicReads
@@ -30,6 +31,7 @@ Key = Annotated[str, Path(max_length=LONGEST_KEY, description="In any form that 
         429: {"description": "Too many such reads at once"},
     },
 )
+@needs(Scope.READ)
 async def trace_key(request: Request, clients: OurClients, reads: OurTopicReads, dataset: str, key: Key) -> Response:
     """Always an answer, whatever is away: `stores` and `notes` say so. `known` is false if nobody knows the key.
 
@@ -40,7 +42,9 @@ async def trace_key(request: Request, clients: OurClients, reads: OurTopicReads,
     except UnknownDataset as error:
         raise ProblemAnswer(HTTPStatus.NOT_FOUND, "not-found", str(error)) from None
     transport = httpx.ASGITransport(request.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as itself:
+    # In the name of who asks here.
+    sent = {name: value for name in CREDENTIALS if (value := request.headers.get(name))}
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=sent) as itself:
         stores = TracedStores(
             clients.settings, clients.engine, clients.kafka, clients.redis, clients.elasticsearch, itself
         )

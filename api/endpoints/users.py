@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from api.access import Scope, needs
 from api.answers import JSON, encode, etag_of, json_answer, served_model
 from api.cached_records import forget, serve_record
 from api.clients import OurClients
@@ -93,6 +94,7 @@ class UserListing(BaseModel):
 @router.post(
     "/users/", status_code=HTTPStatus.CREATED, response_model=ServedUser, summary="Create a user", responses=TAKEN
 )
+@needs(Scope.WRITE)
 async def create_user(clients: OurClients, user: NewUser) -> Response:
     """Answers when Postgres has the user. Kafka, Elasticsearch and Redis may be away: they hear of it when they are
     back.
@@ -108,6 +110,7 @@ async def create_user(clients: OurClients, user: NewUser) -> Response:
 
 @router.get("/users/", include_in_schema=False)
 @router.get("/users", response_model=UserListing, summary="Users, page by page or by a search")
+@needs(Scope.READ)
 async def list_users(
     clients: OurClients,
     q: Annotated[OptionalText, Query(description="Words; the last one may be a beginning.")] = None,
@@ -137,12 +140,14 @@ async def list_users(
 
 
 @router.get("/users/{email:path}", response_model=ServedUser, summary="One user")
+@needs(Scope.READ)
 async def get_user(request: Request, email: EmailInPath) -> Response:
     """From Redis if it is there, else from Postgres."""
     return await serve_record(request, USERS, _key(email))
 
 
 @router.patch("/users/{email:path}", response_model=ServedUser, summary="Change a user", responses=TAKEN)
+@needs(Scope.WRITE)
 async def change_user(clients: OurClients, email: EmailInPath, changes: UserChanges) -> Response:
     """Only what is named changes; the address may. What changes nothing leaves `updated_at` as it is."""
     try:
@@ -157,6 +162,7 @@ async def change_user(clients: OurClients, email: EmailInPath, changes: UserChan
 
 
 @router.delete("/users/{email:path}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a user")
+@needs(Scope.WRITE)
 async def delete_user(clients: OurClients, email: EmailInPath) -> Response:
     """From Postgres at once; from the index and the cache when the event comes."""
     async with writing(clients.engine) as connection:

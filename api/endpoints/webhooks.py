@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
+from api.access import GuardedRoute, for_everybody
 from api.answers import json_answer
 from api.clients import from_state
 from api.problems import ProblemAnswer
@@ -21,7 +22,7 @@ from stores.outages import Unavailable
 
 log = structlog.get_logger()
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=GuardedRoute)
 
 OurWebhooks = Annotated[Webhooks, from_state("webhooks")]
 
@@ -64,6 +65,7 @@ class AcceptedAnswer(BaseModel):
         }
     },
 )
+@for_everybody
 async def webhook(webhooks: OurWebhooks, request: Request, source: str) -> Response:
     """Takes a JSON object, or an array of them, signed with HMAC-SHA256 over the bytes of the body.
 

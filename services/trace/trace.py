@@ -66,7 +66,7 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
         else None
     )
     elasticsearch = SearchServer(settings, reads.STORE_SECONDS) if settings.elasticsearch_url else None
-    async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False) as api:
+    async with httpx.AsyncClient(base_url=settings.api_url, trust_env=False, headers=settings.own_api_headers) as api:
         try:
             yield TracedStores(settings, engine, LastingAdmin(settings), redis, elasticsearch, api)
         finally:

@@ -113,3 +113,10 @@ def test_the_tests_servers_are_chosen_by_a_variable() -> None:
     assert choose({"HEADRACE_TEST_SERVERS": "containers"}).back_end == "containers"
     with pytest.raises(pytest.UsageError, match=r"podman.*expected containers, native or auto"):
         choose({"HEADRACE_TEST_SERVERS": "podman"})
+
+
+def test_the_api_in_its_container_knows_on_which_address_it_is_published() -> None:
+    """With API_ACCESS=open it does not start where that is not loopback: see tests/integration/test_api_keys.py."""
+    environment, (port,) = OURS["api"]["environment"], OURS["api"]["ports"]
+    assert environment["API_ACCESS"] == "${API_ACCESS:-open}"
+    assert port.startswith(f"{environment['API_PUBLISHED_ON']}:")

@@ -16,7 +16,7 @@ LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/metr
 
 
 def application() -> FastAPI:
-    app = create_app(Settings())
+    app = create_app(Settings(api_access="open"))
     app.state.webhooks = Webhooks(Settings())
     return app
 

@@ -46,7 +46,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
         return JsonSlice(msgspec.Raw(msgspec.json.encode(arguments[2:])), 25, more=True, last=("a",))
 
     monkeypatch.setattr(api.record_pages, "json_slice", asked)
-    app = create_app(Settings())
+    app = create_app(Settings(api_access="open"))
     app.state.clients = types.SimpleNamespace(engine=None)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
 

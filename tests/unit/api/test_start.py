@@ -9,6 +9,7 @@ UNNEEDED = {
     "aiokafka": "workers, and whoever looks into holes or ends memberships",
     "feedparser": "the process that reads feeds",
     "phonenumbers": "telephone numbers that are normalized",
+    "jwt": "tokens, where there is an issuer of them",
 }
 """Modules that others load, and who."""
 

@@ -1,8 +1,10 @@
 import httpx
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from dashboard.api_client import Api, ApiProblem
+from runtime.settings import Settings
 
 
 def answering(status: int = 200, content: bytes = b"{}", error: Exception | None = None) -> Api:
@@ -46,3 +48,21 @@ async def test_an_action_that_waits_for_its_outcome_is_waited_for() -> None:
     await api.get("/lag")
     await api.act("POST", "/api/ingest", "ada")
     assert given[0] < 60 < given[1]
+
+
+async def test_every_question_carries_the_key_and_a_refusal_names_the_setting() -> None:
+    sent: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("authorization"))
+        return httpx.Response(403, json={"title": "Forbidden", "detail": "it needs the scope operate"})
+
+    settings = Settings(headrace_api_key=SecretStr("hr_0_secret"))
+    api = Api("http://api", httpx.MockTransport(answer), settings.own_api_headers)
+    with pytest.raises(ApiProblem, match=r"scope operate\. .*HEADRACE_API_KEY") as refused:
+        await api.act("POST", "/api/ingest", "ada")
+    with pytest.raises(ApiProblem):
+        await api.get("/lag")
+    assert sent == ["Bearer hr_0_secret"] * 2
+    assert "hr_0_secret" not in str(refused.value) + repr(settings)
+    assert Settings().own_api_headers == {}
