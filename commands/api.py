@@ -6,9 +6,9 @@ import typer
 
 from api.app import create_app
 from commands.output import fail
-from runtime.http_server import CannotListen, serve
+from runtime.http_server import CannotListen, Wire, serve
 from runtime.logging import configure_logging
-from runtime.settings import load_settings
+from runtime.settings import listed, load_settings
 from runtime.tracing import start_tracing
 
 
@@ -33,6 +33,12 @@ def api(
     configure_logging(settings, "api")
     start_tracing(settings, "api")
     try:
-        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
+        wire = Wire(
+            settings.api_connections,
+            tuple(listed(settings.trusted_proxies)),
+            settings.api_tls_certificate_file,
+            settings.api_tls_key_file,
+        )
+        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT", wire=wire)
     except CannotListen as error:
         fail(str(error))

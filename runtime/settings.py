@@ -5,6 +5,7 @@ stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`; `compose
 command finds the stack it belongs to.
 """
 
+import ipaddress
 import os
 import socket
 from collections.abc import Iterator
@@ -56,6 +57,13 @@ def _is_http(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_networks(value: str) -> str:
+    for part in listed(value):
+        if ipaddress.ip_network(part).prefixlen == 0:
+            raise ValueError(f"{part} is everybody, and then anybody may say that they are somebody else")
+    return value
 
 
 def _fits_a_header(value: SecretStr) -> SecretStr:
@@ -226,6 +234,22 @@ class Settings(BaseSettings):
     """Names by which browsers reach the API, separated by commas; `*`: any. Addresses, `localhost` and names without a
     dot need none."""
 
+    api_reads_per_minute: NotNegative = 60_000
+    """Requests of a key, or without one of an address, within any minute; 0: as many as it likes."""
+    api_changes_per_minute: NotNegative = 6_000
+    api_expensive_per_minute: NotNegative = 3_000
+    """The same for searches, looks into topics, traces, sums, histories and listings that count."""
+    api_expensive_at_once: Positive = 8
+    """Such reads that one process does at a time, at most half of its pool."""
+    api_connections: Positive = 1_000
+    """Of one process. One more takes the place of the one that has waited longest for its client."""
+    api_tls_certificate_file: FilePath | None = None
+    """PEM, with the chain: the API then speaks HTTPS."""
+    api_tls_key_file: FilePath | None = None
+    """The certificate's key, PEM, without a password; unless it is in the certificate's file."""
+    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = ""
+    """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+
     # Dashboard
     dashboard_bind: str = "127.0.0.1"
     dashboard_port: Port = 8090
@@ -262,6 +286,12 @@ class Settings(BaseSettings):
         given = {name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()}
         if found := problem(given, lambda name: KAFKA_SECURITY[name].upper()):
             raise ValueError(found)
+        return self
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> "Settings":
+        if self.api_tls_key_file and not self.api_tls_certificate_file:
+            raise ValueError("API_TLS_KEY_FILE is set and API_TLS_CERTIFICATE_FILE is not: HTTPS needs both")
         return self
 
     @property
