@@ -63,7 +63,9 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
     """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
-    return {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+    # On one's own machine nobody needs to be held up; benchmarks least of all.
+    unlimited = {f"API_{kind}_PER_MINUTE": "0" for kind in ("READS", "CHANGES", "EXPENSIVE")}
+    return unlimited | ({} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))})
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:
