@@ -17,7 +17,7 @@ from api import cached_records
 from api.access import SECURITY_SCHEMES, GuardedRoute, for_everybody
 from api.cached_records import CachedReads
 from api.callers import Callers, IdentifiedCallers
-from api.clients import open_clients
+from api.clients import Clients, open_clients
 from api.endpoints import (
     alarms,
     datasets,
@@ -43,7 +43,10 @@ from api.endpoints.topics import TopicReads
 from api.foreign_pages import ForeignPages
 from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
+from api.page_policies import PagePolicies
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
+from api.request_counts import WINDOW_SECONDS, Kind, RequestCounts
+from api.request_limits import RequestLimits
 from api.search import service as searches
 from api.traced_requests import TracedRequests
 from monitoring.watching import LagWatch
@@ -55,6 +58,7 @@ from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
 from stores.lag_samples import LagSamples
+from stores.shared_counts import SharedCounts
 
 COMPRESS_FROM_BYTES = 1024
 
@@ -92,7 +96,17 @@ ENTRY_POINTS = {
 
 _PROBLEM = Problem.model_json_schema()
 
-EXPOSED_HEADERS = ["X-Request-ID", "X-Cache", "ETag", "Server-Timing", "Retry-After", "Location", "WWW-Authenticate"]
+EXPOSED_HEADERS = [
+    "X-Request-ID",
+    "X-Cache",
+    "ETag",
+    "Server-Timing",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Location",
+    "WWW-Authenticate",
+]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -173,9 +187,24 @@ def _middleware(settings: Settings) -> list[Middleware]:
         )
     layers.append(Middleware(RequestBounds))
     layers.append(Middleware(IdentifiedCallers, settings))
+    layers.append(
+        Middleware(RequestLimits, min(settings.api_expensive_at_once, max(1, settings.database_pool_max // 2)))
+    )
     layers.append(Middleware(CachedReads, _record_paths(), COMPRESS_FROM_BYTES))
     layers.append(Middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=GZIP_LEVEL))
+    layers.append(Middleware(PagePolicies))
     return layers
+
+
+def request_counts(settings: Settings, clients: Clients) -> RequestCounts:
+    """Counts of every caller's requests, with the limits of the settings."""
+    limits = {
+        Kind.READS: settings.api_reads_per_minute,
+        Kind.CHANGES: settings.api_changes_per_minute,
+        Kind.EXPENSIVE: settings.api_expensive_per_minute,
+    }
+    shared = SharedCounts(clients.redis, settings.named("requests"), WINDOW_SECONDS) if clients.redis else None
+    return RequestCounts(limits, shared, clients.redis_breaker)
 
 
 @asynccontextmanager
@@ -196,10 +225,13 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.lag_history = LagSamples(settings)
         app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
+        app.state.request_counts = counts = request_counts(settings, clients)
+        counts.start()
         try:
             yield
         finally:
             await app.state.callers.close()
+            await counts.close()
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()

@@ -13,10 +13,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.middleware import OWN_BOUNDS, QUIET_PATHS, problem_answer
+from api.middleware import OWN_BOUNDS, QUIET_PATHS, READS, problem_answer
 from runtime.foreign_origins import is_foreign
-
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 ANY = "*"
 

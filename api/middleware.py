@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.current_request import HEADER, bind_request_id, key_name, request_id_from, server_timing, timings
-from api.problems import MEDIA_TYPE, problem_body
+from api.problems import MEDIA_TYPE, METHODS, problem_body
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
 
 log = structlog.get_logger()
@@ -46,14 +46,26 @@ ROUTE = "headrace.route"
 
 NO_ROUTE = "(none)"
 
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+MORE_HEADERS = "headrace.headers"
+"""In a request's scope: what its answer is to have besides, whoever makes it."""
+
+POLICY = "headrace.policy"
+"""In a request's scope: the Content-Security-Policy of its answer, if it is a page."""
+
+NO_PAGE = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""The policy of all other answers: where one is shown as a page after all, it can load and run nothing."""
+
+ONLY_HTTPS = ((b"strict-transport-security", b"max-age=31536000"),)
+"""With answers over HTTPS: browsers shall not try HTTP for a year."""
+
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
 """With every answer: it is of the kind that it says, no page may frame it, and its address is told to nobody."""
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class BodyTooLarge(HTTPException):
@@ -88,7 +100,9 @@ class RequestContext:
                 status = message["status"]
                 timing = server_timing(parts, (time.perf_counter() - started) * 1000)
                 ours = (_HEADER, request_id.encode()), (b"server-timing", timing.encode())
-                message["headers"] = [*message.get("headers", ()), *ours, *SECURITY_HEADERS]
+                policy = (b"content-security-policy", scope.get(POLICY, NO_PAGE))
+                more = (*scope.get(MORE_HEADERS, ()), *(ONLY_HTTPS if scope.get("scheme") == "https" else ()))
+                message["headers"] = [*message.get("headers", ()), *ours, policy, *SECURITY_HEADERS, *more]
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)

@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query as QueryInfo
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import QueryParams
 
@@ -48,7 +48,16 @@ def written_as(pattern: str, code: str, message: str) -> BeforeValidator:
 
 DIGITS = written_as(r"-?[0-9]+", "not_an_integer", "must be an integer")
 ISO_DATE = written_as(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "not_a_date", "must be a date such as 2024-01-31")
-AMOUNT = written_as(r"[0-9]{1,10}(\.[0-9]{1,2})?", "not_an_amount", "must be an amount such as 19.90")
+_AMOUNT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
+AMOUNT = written_as(_AMOUNT, "not_an_amount", "must be an amount such as 19.90")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?")
+
+
+def a_written_time(value: Any) -> Any:
+    """Refuses numbers, which Pydantic would take for seconds or for milliseconds, by their size."""
+    if value is not None and not (isinstance(value, str) and _TIME.fullmatch(value)):
+        raise PydanticCustomError("not_a_time", "must be a time such as 2024-01-31T08:30:00Z, or a date")
+    return value
 
 
 def in_utc(value: datetime.datetime) -> datetime.datetime:
@@ -93,12 +102,15 @@ Cursor = Annotated[
     str | None,
     Query(
         max_length=2000,
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]*$"},
         description="Go on after the record that the last answer ended with: its `next_cursor`; empty: from the start.",
     ),
 ]
-OptionalTime = Annotated[datetime.datetime | None, AfterValidator(lambda value: value and in_utc(value))]
+OptionalTime = Annotated[
+    datetime.datetime | None, BeforeValidator(a_written_time), AfterValidator(lambda value: value and in_utc(value))
+]
 OptionalDate = Annotated[datetime.date | None, ISO_DATE]
-OptionalAmount = Annotated[Decimal | None, AMOUNT]
+OptionalAmount = Annotated[Decimal | None, AMOUNT, WithJsonSchema({"type": "string", "pattern": f"^{_AMOUNT}$"})]
 AsSent = Annotated[str | None, AfterValidator(without_nul), Query(max_length=MAX_TEXT)]
 OptionalText = Annotated[AsSent, AfterValidator(tidied)]
 SearchText = Annotated[

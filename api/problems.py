@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.answers import encode
 from api.current_request import current_request_id
@@ -20,6 +21,9 @@ from stores.failure_states import ActionRefused, CannotEdit, StillInvalid, Unkno
 from stores.outages import TableMisfit, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 RETRY_AFTER_SECONDS = 2
 
 MISFIT_RETRY_SECONDS = 60
@@ -157,7 +161,17 @@ def _refused_by_router(request: Request, error: HTTPException) -> ProblemAnswer:
     too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "body-too-large" if too_large else status.phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:MOST_SHOWN]}: {error.detail}"
-    return ProblemAnswer(status, code, detail, error.headers)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_taken(request))  # the router names those of one route only
+    return ProblemAnswer(status, code, detail, headers)
+
+
+def _methods_taken(request: Request) -> list[str]:
+    """Every method that some route takes for the path."""
+    asked = [(method, {**request.scope, "method": method}) for method in sorted(METHODS)]
+    routes = request.app.router.routes
+    return [method for method, scope in asked if any(route.matches(scope)[0] == Match.FULL for route in routes)]
 
 
 def _invalid_request(error: RequestValidationError) -> ProblemAnswer:

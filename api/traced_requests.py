@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.middleware import METHODS, QUIET_PATHS, ROUTE
+from api.middleware import QUIET_PATHS, ROUTE
+from api.problems import METHODS
 from runtime.tracing import TRACEPARENT, TRACESTATE, span
 
 _CARRY = frozenset({TRACEPARENT.encode(), TRACESTATE.encode()})

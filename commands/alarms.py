@@ -11,9 +11,9 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout
-from commands.printable import printable
 from commands.trouble import answered_by
 from monitoring.alarm_file import AlarmFile, AlarmFileError, load_alarms
+from runtime.printable import printable
 from runtime.settings import Settings, load_settings
 from services.alarms.telling import ANSWER_SECONDS, send, trial_event
 from services.runs.history import ask

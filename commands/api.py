@@ -7,9 +7,9 @@ import typer
 from api.app import create_app
 from api.exposure import StartRefused, check_exposure
 from commands.output import fail
-from runtime.http_server import CannotListen, serve
+from runtime.http_server import CannotListen, Wire, serve
 from runtime.logging import configure_logging
-from runtime.settings import load_settings
+from runtime.settings import listed, load_settings
 from runtime.tracing import start_tracing
 
 
@@ -40,6 +40,12 @@ def api(
     start_tracing(settings, "api")
     try:
         check_exposure(settings)
-        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT")
+        wire = Wire(
+            settings.api_connections,
+            tuple(listed(settings.trusted_proxies)),
+            settings.api_tls_certificate_file,
+            settings.api_tls_key_file,
+        )
+        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT", wire=wire)
     except (StartRefused, CannotListen) as error:
         fail(str(error))

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from commands.lag_tables import group_tables, system_tables
 from commands.output import WRONG_USAGE, fail, print_json, stdout
-from commands.printable import printable
 from commands.trouble import answered_by
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import GroupView, SystemLag
 from runtime.kafka.clients import reason
+from runtime.printable import printable
 from runtime.settings import Settings, load_settings
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from commands.printable import printable
 from monitoring.lag import PartitionLag
 from monitoring.verdicts import SEVERITY, Verdict
 from monitoring.view import Figures, GroupView, SystemLag, TopicView, row_of
+from runtime.printable import printable
 
 COLORS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.REWIND: "yellow"}
 """All other verdicts are red."""

@@ -11,12 +11,12 @@ import typer
 from rich.text import Text
 
 from commands.output import WRONG_USAGE, fail, stderr, stdout
-from commands.printable import printable
 from local_stack.containers import show_logs
 from local_stack.log_entries import LEVELS, Level, LogEntry, entries, merged, wanted
 from local_stack.log_reading import ending, follow
 from local_stack.state_folder import StateFolder
 from runtime.moments import moment
+from runtime.printable import printable
 from runtime.settings import load_settings
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green", "bright_yellow")

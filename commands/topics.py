@@ -10,9 +10,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout
-from commands.printable import printable
 from commands.trouble import answered_by
 from runtime.kafka.topic_admin import admin_client
+from runtime.printable import printable
 from runtime.settings import Settings, load_settings
 from schemas.topics import all_topics
 from services.topics.listing import ListedTopic, UnknownTopic, list_topics, unknown_topic

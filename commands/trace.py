@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout, waiting_for
-from commands.printable import printable
+from runtime.printable import printable
 from runtime.settings import Settings, load_settings
 from schemas.registry import UnknownDataset, all_datasets, dataset_named
 from services.trace.model import StoreAnswer, Trace, TraceEvent

@@ -63,9 +63,10 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
     """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
-    # It is reached on loopback only: whoever has it listen elsewhere is told at its start.
-    on_loopback = {"API_ACCESS": "open"}
-    return on_loopback | ({} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))})
+    # It is reached on loopback only: whoever has it listen elsewhere is told at its start. On one's own machine nobody
+    # needs to be held up; benchmarks least of all.
+    alone = {"API_ACCESS": "open"} | {f"API_{kind}_PER_MINUTE": "0" for kind in ("READS", "CHANGES", "EXPENSIVE")}
+    return alone | ({} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))})
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:

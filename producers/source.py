@@ -20,7 +20,7 @@ from schemas.field_reading import FieldReading
 from schemas.fields import FromSource
 from stores.checkpoints import Position
 
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """A name becomes part of record keys, where `:` separates, and of the 100-character column source_name."""
 
 ROW = "@row"
@@ -158,7 +158,7 @@ def check_takes_records(dataset: Dataset) -> Dataset:
 
 def check_source_name(name: str) -> str:
     """The name itself. Raises ValueError for a name that cannot be part of a key."""
-    if not _SOURCE_NAME.fullmatch(name):
+    if not SOURCE_NAME.fullmatch(name):
         raise ValueError(
             f"source name {name!r}: use 1 to 100 letters, digits, '_', '-' and '.', beginning with a letter or digit"
         )

@@ -1,6 +1,9 @@
 """Each process answers for itself: `GET /health` and `GET /metrics`, from a thread of its own."""
 
+import contextlib
 import json
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,6 +18,11 @@ HealthCheck = Callable[[], dict[str, Any]]
 
 Called from another thread; must not block.
 """
+
+MOST_CALLERS = 32
+
+CALL_SECONDS = 5.0
+"""From the connection to the end of the answer."""
 
 _shown_too: dict[str, Callable[[], Any]] = {}
 
@@ -40,14 +48,53 @@ class HealthServer:
         if self._role:
             METRICS.expose(self._role)
         if self._port:
-            self._server = ThreadingHTTPServer((self._address, self._port), _handler(self._check))
-            self._server.daemon_threads = True
+            self._server = _Server((self._address, self._port), _handler(self._check))
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread per connection, none of which lasts longer than CALL_SECONDS; one too many takes the oldest's place."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: dict[socket.socket, None] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._open) >= MOST_CALLERS:
+            oldest = next(iter(self._open))
+            self._open.pop(oldest, None)
+            _hang_up(oldest)
+        self._open[request] = None
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # A time-out of the socket would begin again with every byte that drips in.
+        deadline = threading.Timer(CALL_SECONDS, _hang_up, (request,))
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            deadline.cancel()
+            self._open.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Callers who hang up, or are hung up on, are not worth a line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _handler(check: HealthCheck) -> type[BaseHTTPRequestHandler]:

@@ -4,11 +4,17 @@ import signal
 import socket
 import sys
 import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import structlog
 import uvicorn
+
+from runtime.slow_clients import PatientProtocol, most_connections
 
 log = structlog.get_logger()
 
@@ -16,6 +22,9 @@ SHUTDOWN_SECONDS = 8
 """Time for requests under way to end when a stop is asked for: below the 10 s that supervisors allow."""
 
 BACKLOG = 1024
+
+LOOK_EVERY = 10
+"""Ticks of uvicorn, of 0.1 s, between two looks at how long each client has taken."""
 
 stopping = threading.Event()
 """Set once a stop is asked for: an answer without an end, such as a stream of events, has to look at it."""
@@ -25,7 +34,19 @@ class CannotListen(OSError):
     """The address cannot be bound; the message names it, the reason and the way out."""
 
 
-def serve(app: Any, address: str, port: int, *, name: str, variable: str) -> None:
+@dataclass(frozen=True)
+class Wire:
+    """Everything that the settings say of a server's connections: how many, through whom, and by which certificate."""
+
+    connections: int = 1_000
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    certificate_file: Path | None = None
+    """HTTPS where there is one; HTTP otherwise."""
+    key_file: Path | None = None
+
+
+def serve(app: Any, address: str, port: int, *, name: str, variable: str, wire: Wire = Wire()) -> None:
     """Serve an ASGI application. Blocks; returns or raises SystemExit(0) when stopped.
 
     `name` is for messages and logs, `variable` the setting of the port. Raises CannotListen before anything is served.
@@ -35,8 +56,18 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str) -> Non
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _exit_cleanly)
     listener = _bind(address, port, name, variable)
+    protocol: Any = partial(PatientProtocol, most=most_connections(wire.connections))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        app,
+        http=protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        proxy_headers=bool(wire.trusted_proxies),  # uvicorn alone would believe everybody on this machine
+        forwarded_allow_ips=list(wire.trusted_proxies),
+        ssl_certfile=wire.certificate_file,
+        ssl_keyfile=wire.key_file,
     )
     log.info("listening", name=name, address=address, port=port)
     try:
@@ -47,6 +78,14 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str) -> Non
 
 
 class _Server(uvicorn.Server):
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOK_EVERY == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, PatientProtocol):
+                    connection.look(now)
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         stopping.set()
         super().handle_exit(sig, frame)

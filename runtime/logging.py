@@ -1,13 +1,15 @@
 """Structured logs of every process: JSON lines for machines, coloured lines on a terminal."""
 
+import io
 import logging
 import re
 import sys
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
+from runtime.printable import printable
 from runtime.server_addresses import without_secrets
 from runtime.settings import Settings
 from runtime.tracing import add_trace_id
@@ -44,6 +46,20 @@ def harmless(_logger: object, _level: str, line: str) -> str:
     return _ADDRESS.sub(_HIDDEN, line) if "@" in line else line
 
 
+def one_line(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The event with control characters of its texts written as escapes: on a terminal nobody moves the cursor, and
+    nobody begins a line that looks like one of ours. Pure.
+    """
+    return {name: printable(value.strip()) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """The same for an error, whose message may be anything: its lines are indented."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    stream.write("\n".join([f"  {printable(line)}" for line in plain.getvalue().rstrip("\n").split("\n")]) + "\n")
+
+
 class _Lines:
     """Writes our own events, a line each in one call, from any thread."""
 
@@ -74,12 +90,13 @@ def configure_logging(settings: Settings, role: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
         if console
         else structlog.processors.JSONRenderer()
     )
     hide = cast("structlog.typing.Processor", harmless)  # what comes after the renderer gets its text
-    final = [renderer, hide] if console else [structlog.processors.format_exc_info, renderer, hide]
+    escape = cast("structlog.typing.Processor", one_line)
+    final = [escape, renderer, hide] if console else [structlog.processors.format_exc_info, renderer, hide]
     lines = _Lines(sys.stderr)
     structlog.configure(
         # Not by way of the standard library, whose records cost more than all the rest of a line.

@@ -5,6 +5,7 @@ stack's own `stack.env` (written by `headrace up` into `HEADRACE_HOME`; `compose
 command finds the stack it belongs to.
 """
 
+import ipaddress
 import os
 import socket
 from collections.abc import Iterator
@@ -69,6 +70,13 @@ def _is_encrypted_or_here(value: str) -> str:
 
 def _maps_words(value: str) -> str:
     scopes_by_word(value)
+    return value
+
+
+def _are_networks(value: str) -> str:
+    for part in listed(value):
+        if ipaddress.ip_network(part).prefixlen == 0:
+            raise ValueError(f"{part} is everybody, and then anybody may say that they are somebody else")
     return value
 
 
@@ -260,6 +268,23 @@ class Settings(BaseSettings):
     oidc_scopes: ScopeWords = ""
     """The scopes that the claim's words stand for: viewer=read,admin=read+write; by default headrace:read and so on."""
 
+    # What they may ask for
+    api_reads_per_minute: NotNegative = 60_000
+    """Requests of a key, or without one of an address, within any minute; 0: as many as it likes."""
+    api_changes_per_minute: NotNegative = 6_000
+    api_expensive_per_minute: NotNegative = 3_000
+    """The same for searches, looks into topics, traces, sums, histories and listings that count."""
+    api_expensive_at_once: Positive = 8
+    """Such reads that one process does at a time, at most half of its pool."""
+    api_connections: Positive = 1_000
+    """Of one process. One more takes the place of the one that has waited longest for its client."""
+    api_tls_certificate_file: FilePath | None = None
+    """PEM, with the chain: the API then speaks HTTPS."""
+    api_tls_key_file: FilePath | None = None
+    """The certificate's key, PEM, without a password; unless it is in the certificate's file."""
+    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = ""
+    """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+
     # Dashboard
     dashboard_bind: str = "127.0.0.1"
     dashboard_port: Port = 8090
@@ -304,6 +329,12 @@ class Settings(BaseSettings):
         missing = [name.upper() for name in names if not getattr(self, name)]
         if 0 < len(missing) < len(names):
             raise ValueError(f"{', '.join(missing)}: needed with the other settings of the issuer of tokens, OIDC_…")
+        return self
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> "Settings":
+        if self.api_tls_key_file and not self.api_tls_certificate_file:
+            raise ValueError("API_TLS_KEY_FILE is set and API_TLS_CERTIFICATE_FILE is not: HTTPS needs both")
         return self
 
     @property

@@ -73,10 +73,10 @@ class Held(BaseModel):
     """A filter of held records: conditions hold together, and at least one is needed."""
 
     ids: Annotated[list[FailureId], Field(max_length=MOST_IDS)] = []
-    datasets: list[Text] = []
-    sources: list[Text] = []
-    reasons: list[Text] = []
-    keys: list[Text] = []
+    datasets: Texts = []
+    sources: Texts = []
+    reasons: Texts = []
+    keys: Texts = []
 
 
 class Release(Held):

@@ -36,7 +36,7 @@ from services.failures.listing import payload_text
 from services.failures.release import release as release_records
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
-from stores.failure_states import UNSETTLED
+from stores.failure_states import STATES, UNSETTLED
 
 router = APIRouter(prefix="/failures", tags=["failures"], route_class=StrictRoute)
 
@@ -46,7 +46,13 @@ def _selection(
     source: OptionalText = None,
     reason: OptionalText = None,
     key: AsSent = None,
-    state: Annotated[OptionalText, Query(description="`all` for every state; by default those not settled.")] = None,
+    state: Annotated[
+        OptionalText,
+        Query(
+            description="`all` for every state; by default those not settled.",
+            json_schema_extra={"enum": [*STATES, "all"]},
+        ),
+    ] = None,
     since: OptionalTime = None,
     until: OptionalTime = None,
 ) -> Selection:
@@ -139,7 +145,7 @@ def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
     return selection
 
 
-@router.get("/{failure_id}", response_model=Failure, summary="Everything about a failure")
+@router.get("/{failure_id:int}", response_model=Failure, summary="Everything about a failure")
 @needs(Scope.READ)
 async def failure(clients: OurClients, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
@@ -147,7 +153,7 @@ async def failure(clients: OurClients, failure_id: FailureId) -> Response:
         return json_answer(await listing.shown(connection, failure_id))
 
 
-@router.post("/{failure_id}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
+@router.post("/{failure_id:int}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
 @needs(Scope.OPERATE)
 async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
@@ -165,7 +171,7 @@ async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Resp
     )
 
 
-@router.post("/{failure_id}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
+@router.post("/{failure_id:int}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
 @needs(Scope.OPERATE)
 async def retry(
     clients: OurClients, running: OurReplays, failure_id: FailureId, wanted: Retry | None = None
@@ -177,7 +183,7 @@ async def retry(
     return started(clients, running, job)
 
 
-@router.post("/{failure_id}/discard", response_model=Failure, summary="Decide against a failure")
+@router.post("/{failure_id:int}/discard", response_model=Failure, summary="Decide against a failure")
 @needs(Scope.OPERATE)
 async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""

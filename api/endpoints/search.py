@@ -50,7 +50,7 @@ class SearchPage(BaseModel):
 async def search_records(
     clients: OurClients,
     q: Annotated[SearchText, Query(description="Words; the last one may be a beginning.")],
-    dataset: OptionalText = None,
+    dataset: Annotated[OptionalText, Query(json_schema_extra={"enum": [one.name for one in all_datasets()]})] = None,
     page: Page = 1,
     page_size: Limit = 10,
 ) -> Response:

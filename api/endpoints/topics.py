@@ -14,7 +14,7 @@ from api.clients import OurClients, from_state
 from api.health import require
 from api.parameters import DIGITS, MAX_TEXT, AsSent, StrictRoute, without_nul
 from api.problems import ProblemAnswer, bad_parameter
-from producers.source import check_source_name
+from producers.source import SOURCE_NAME, check_source_name
 from runtime.settings import Settings
 from services.topics.listing import ListedTopic, UnknownTopic, declared_topic, list_topics
 from services.topics.peek import MOST_MESSAGES, USUAL_MESSAGES, Peeked, PeekQuestion, WrongPeek, peek
@@ -78,7 +78,14 @@ Start = Annotated[
         description="-10: the newest ten; 1234: from that offset on; 30m, or a time in ISO 8601: from then on.",
     ),
 ]
-SourceName = Annotated[str, Query(max_length=MAX_TEXT, description="Whom the record comes from.")]
+SourceName = Annotated[
+    str,
+    Query(
+        max_length=MAX_TEXT,
+        description="Whom the record comes from.",
+        json_schema_extra={"pattern": f"^{SOURCE_NAME.pattern}$"},
+    ),
+]
 Number = Annotated[int, Field(ge=1, le=MOST_MESSAGES), DIGITS, Query(description="How many at most.")]
 
 

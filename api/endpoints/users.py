@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from starlette.convertors import Convertor, register_url_convertor
 
 from api.access import Scope, needs
 from api.answers import JSON, encode, etag_of, json_answer, served_model
@@ -22,6 +23,22 @@ from api.record_pages import read_page
 from api.search.service import search
 from schemas.errors import InvalidField
 from schemas.registry import dataset_named
+
+
+class SomePath(Convertor[str]):
+    """A rest of the path that is not empty."""
+
+    regex = ".+"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("some", SomePath())
 
 router = APIRouter(tags=["users"], route_class=StrictRoute)
 
@@ -42,11 +59,19 @@ def in_normal_form(name: str, text: str) -> str:
 
 
 # Strict: a number is no name here, though a CSV may have one.
-Name = Annotated[str, Field(strict=True, examples=["Ada Lovelace"]), AfterValidator(partial(in_normal_form, "name"))]
+Name = Annotated[
+    str,
+    Field(strict=True, json_schema_extra={"pattern": r"\S"}, examples=["Ada Lovelace"]),
+    AfterValidator(partial(in_normal_form, "name")),
+]
 Address = Annotated[
     str, Field(strict=True, examples=["ada@example.org"]), AfterValidator(partial(in_normal_form, "email"))
 ]
-Role = Annotated[str, Field(strict=True, examples=["admin"]), AfterValidator(partial(in_normal_form, "role"))]
+Role = Annotated[
+    str,
+    Field(strict=True, json_schema_extra={"pattern": r"\S"}, examples=["admin"]),
+    AfterValidator(partial(in_normal_form, "role")),
+]
 
 
 class NewUser(BaseModel):
@@ -90,7 +115,9 @@ class UserListing(BaseModel):
     degraded: bool | None = None
 
 
-@router.post("/users", include_in_schema=False)
+@router.post(
+    "/users", status_code=HTTPStatus.CREATED, response_model=ServedUser, summary="Create a user", responses=TAKEN
+)
 @router.post(
     "/users/", status_code=HTTPStatus.CREATED, response_model=ServedUser, summary="Create a user", responses=TAKEN
 )
@@ -108,7 +135,7 @@ async def create_user(clients: OurClients, user: NewUser) -> Response:
     return _answer(written.row, HTTPStatus.CREATED)
 
 
-@router.get("/users/", include_in_schema=False)
+@router.get("/users/", response_model=UserListing, summary="Users, page by page or by a search")
 @router.get("/users", response_model=UserListing, summary="Users, page by page or by a search")
 @needs(Scope.READ)
 async def list_users(
@@ -139,14 +166,14 @@ async def list_users(
     )
 
 
-@router.get("/users/{email:path}", response_model=ServedUser, summary="One user")
+@router.get("/users/{email:some}", response_model=ServedUser, summary="One user")
 @needs(Scope.READ)
 async def get_user(request: Request, email: EmailInPath) -> Response:
     """From Redis if it is there, else from Postgres."""
     return await serve_record(request, USERS, _key(email))
 
 
-@router.patch("/users/{email:path}", response_model=ServedUser, summary="Change a user", responses=TAKEN)
+@router.patch("/users/{email:some}", response_model=ServedUser, summary="Change a user", responses=TAKEN)
 @needs(Scope.WRITE)
 async def change_user(clients: OurClients, email: EmailInPath, changes: UserChanges) -> Response:
     """Only what is named changes; the address may. What changes nothing leaves `updated_at` as it is."""
@@ -161,7 +188,7 @@ async def change_user(clients: OurClients, email: EmailInPath, changes: UserChan
     return _answer(written.row, HTTPStatus.OK)
 
 
-@router.delete("/users/{email:path}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a user")
+@router.delete("/users/{email:some}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a user")
 @needs(Scope.WRITE)
 async def delete_user(clients: OurClients, email: EmailInPath) -> Response:
     """From Postgres at once; from the index and the cache when the event comes."""

@@ -18,8 +18,8 @@ from stores.tables import coverage, failure_actions, ingest_failures, run_outcom
 MOST_IDS = 1000
 """Ids in one request; for more there are filters."""
 
-MOST_ID = 2**63 - 1
-"""The largest id that a failure can have."""
+MOST_ID = 2**53 - 1
+"""The largest id that a failure will have: beyond it not every client of JSON tells one number from the next."""
 
 _f = ingest_failures.c
 _c = coverage.c

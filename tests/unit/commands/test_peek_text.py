@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from commands.printable import printable
 from commands.topics import LONGEST_SHOWN, closing_lines, message_text
 from runtime.kafka.browse import TopicMessage
+from runtime.printable import printable
 from runtime.settings import Settings
 from services.topics.peek import LookedRange, Peeked, PeekQuestion, WrongPeek, _start
 from services.topics.shown import LONGEST_VALUE, ShownMessage, shown

@@ -1,6 +1,7 @@
 """Log lines: of our own events and of libraries', in JSON and on a terminal."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,22 @@ print("the end", flush=True)
 os._exit(0)  # Python itself ends with 120 where it cannot write what it has buffered
 """
     assert written("json", code, tmp_path / "stderr") == ""
+
+
+def test_on_a_terminal_no_text_moves_the_cursor_or_begins_a_line(tmp_path: Path) -> None:
+    code = r"""
+evil = "a\x1b[2J\r\nb\x9b31m\u202e"
+log.info(evil, path=evil, name=evil)
+logging.getLogger("some.library").warning(evil)
+try:
+    raise ValueError(evil)
+except ValueError:
+    log.exception("failed")
+    logging.getLogger("some.library").exception(evil)
+print("the end")
+"""
+    text = written("console", code, tmp_path / "stderr")
+    text = re.sub(r"\x1b\[\d*m", "", text)  # our own colours
+    assert not set(text) & {"\x1b", "\r", "\x9b", "\u202e"}
+    assert [line for line in text.splitlines() if line.startswith("b")] == []
+    assert text.count("[2J") >= 6

@@ -1,0 +1,120 @@
+"""ASGI middleware that answers 429 to who asks too often, and 503 where too much is asked at once that is expensive."""
+
+import asyncio
+import ipaddress
+import re
+from functools import lru_cache
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.access import NOBODY, caller_of
+from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
+from api.request_counts import WINDOW_SECONDS, Kind, RequestCounts, Verdict
+
+WAIT_SECONDS = 2.0
+"""An expensive read waits so long for its place."""
+
+RETRY_SECONDS = 2
+
+EXPENSIVE_PATHS = (
+    *("/search", "/trace/", "/topics/", "/audit", "/orders/totals", "/stats", "/overview"),
+    *("/schema-drift", "/failures"),
+)
+
+EXPENSIVE_QUERY = re.compile(rb"(?:^|&)(?:(?:q|search|hours)=|page=[0-9]{4})")
+"""A text to look for, a history, or a page so far back that all before it have to be skipped."""
+
+HISTORY = "/history"
+
+NAMELESS = frozenset({NOBODY.name, "everybody"})
+"""Callers who have shown no key, whether or not one is asked for."""
+
+IPV6_BITS = 64
+"""Of an IPv6 address: the rest is for its owner to choose."""
+
+
+class RequestLimits:
+    """Judges every request but those of supervisors and scrapers. Asks for `app.state.request_counts`."""
+
+    def __init__(self, app: ASGIApp, at_once: int) -> None:
+        """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
+        self._app = app
+        self._places = asyncio.Semaphore(at_once)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
+            await self._app(scope, receive, send)
+            return
+        kind = kind_of(scope["method"], scope["path"], scope["query_string"])
+        counts: RequestCounts = scope["app"].state.request_counts
+        if verdict := counts.ask(kind, who_asks(scope)):
+            scope[MORE_HEADERS] = headers_of(kind, verdict)
+            if verdict.wait:
+                detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
+                retry = {"Retry-After": str(verdict.wait)}
+                refusal = problem_answer(
+                    scope["path"], HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", detail, retry
+                )
+                await refusal(scope, receive, send)
+                return
+        if kind is Kind.EXPENSIVE:
+            await self._in_turn(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            detail = "Too many expensive reads are under way; other requests are answered. Try again in a moment"
+            retry = {"Retry-After": str(RETRY_SECONDS)}
+            await problem_answer(scope["path"], HTTPStatus.SERVICE_UNAVAILABLE, "too-busy", detail, retry)(
+                scope, receive, send
+            )
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._places.release()
+
+
+def kind_of(method: str, path: str, query: bytes) -> Kind:
+    """The limit that a request counts against. Pure."""
+    if method not in READS:
+        return Kind.CHANGES
+    if path.startswith(EXPENSIVE_PATHS) or path.endswith(HISTORY) or (query and EXPENSIVE_QUERY.search(query)):
+        return Kind.EXPENSIVE
+    return Kind.READS
+
+
+def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
+    """The limit and what is left of it, as draft-ietf-httpapi-ratelimit-headers-10 writes them. Pure."""
+    return (
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (kind.encode(), verdict.limit, WINDOW_SECONDS)),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (kind.encode(), verdict.left, verdict.reset)),
+    )
+
+
+def who_asks(scope: Scope) -> str:
+    """The name of the key, and without one the address. Pure."""
+    caller = caller_of(scope)
+    if caller.name not in NAMELESS:
+        return f"key {caller.name}"
+    client = scope.get("client")
+    return network_of(client[0]) if client else "?"
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """An address as it counts: of IPv6 the network. Pure."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, IPV6_BITS), strict=False))
