@@ -38,6 +38,9 @@ DEFAULT_PORTS = {
     "DASHBOARD_PORT": 8090,
 }
 
+ON_THIS_MACHINE = {"PRIVATE_HOSTS": "declared"}
+"""Settings of a stack for one person's work: its mock server, and servers that are tried with it, are on loopback."""
+
 FREE_RANGE = range(20_000, 32_000)
 """Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
 
@@ -62,8 +65,9 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
-    """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
-    return {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+    """Settings that follow from what the stack is, for its stack.env: the caller's own values win."""
+    replication = {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+    return ON_THIS_MACHINE | replication
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
 from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
+from runtime.private_hosts import private_hosts
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
 
 DEFAULT_HOME = ".headrace"
@@ -32,6 +33,16 @@ ENV_ENCODING = "utf-8-sig"
 
 def _is_postgres(value: SecretStr) -> SecretStr:
     check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
+    return value
+
+
+def _is_a_proxy(value: SecretStr) -> SecretStr:
+    check_http(value.get_secret_value())
+    return value
+
+
+def _are_hosts(value: str) -> str:
+    private_hosts(value)
     return value
 
 
@@ -73,6 +84,7 @@ PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
 RedisUrl = Annotated[str, AfterValidator(check_redis)]
 ElasticsearchUrl = Annotated[str, AfterValidator(partial(check_http, port_needed=True))]
 BaseUrl = Annotated[str, AfterValidator(check_http)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_is_a_proxy)]
 ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
 FileAddress = Annotated[str, AfterValidator(_is_a_file)]
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
@@ -141,6 +153,11 @@ class Settings(BaseSettings):
     """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
     csv_url: FileAddress = "data/titanic.csv"
     """The CSV file that the `titanic` source reads: an http(s) address, or a path relative to `sources_file`."""
+    private_hosts: Annotated[str, AfterValidator(_are_hosts)] = ""
+    """Hosts and networks at private addresses that sources may be read from and alarms told to, separated by commas.
+    `declared`: also those that a block names by an address, as `localhost` or by a name without a dot."""
+    egress_proxy: ProxyUrl | None = None
+    """A proxy for both, which then judges the addresses. HTTPS_PROXY of the environment is not used."""
     etl_interval: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
 
