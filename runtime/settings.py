@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from runtime.errors import SettingsError
 from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
 from runtime.private_hosts import private_hosts
-from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
+from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted, without_secrets
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
@@ -33,6 +33,11 @@ ENV_ENCODING = "utf-8-sig"
 
 def _is_postgres(value: SecretStr) -> SecretStr:
     check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
+    return value
+
+
+def _is_redis(value: SecretStr) -> SecretStr:
+    check_redis(value.get_secret_value())
     return value
 
 
@@ -81,7 +86,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 KafkaServers = Annotated[str, AfterValidator(check_kafka)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
-RedisUrl = Annotated[str, AfterValidator(check_redis)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_is_redis)]
 ElasticsearchUrl = Annotated[str, AfterValidator(partial(check_http, port_needed=True))]
 BaseUrl = Annotated[str, AfterValidator(check_http)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_is_a_proxy)]
@@ -119,7 +124,7 @@ class Settings(BaseSettings):
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: KafkaServers = "127.0.0.1:9092"
     database_url: PostgresUrl = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
-    redis_url: Annotated[RedisUrl | None, OR_NONE] = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[RedisUrl | None, OR_NONE] = SecretStr("redis://127.0.0.1:6379/0")
     """None (the word `none`) where there is no Redis: reads then come from Postgres."""
     elasticsearch_url: Annotated[ElasticsearchUrl | None, OR_NONE] = "http://127.0.0.1:9200"
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
@@ -308,9 +313,14 @@ class Settings(BaseSettings):
         _, _, rest = self.database_url.get_secret_value().partition("://")
         return f"postgresql://{rest}"
 
+    @property
+    def plain_redis_url(self) -> str | None:
+        """The address of Redis as its client takes it. Contains the password."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
-            yield name, redacted(value) if isinstance(value, str) and str(name).endswith("_url") else value
+            yield name, without_secrets(redacted(value)) if isinstance(value, str) and "://" in value else value
 
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""
@@ -362,5 +372,6 @@ def _line(place: tuple[int | str, ...], value: object, message: str) -> str:
     name = str(place[0])
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
-    shown = redacted(value) if isinstance(value, str) and name.endswith(("_url", "_servers")) else value
+    is_address = isinstance(value, str) and ("://" in value or name.endswith(("_url", "_servers", "_host")))
+    shown = without_secrets(redacted(str(value))) if is_address else value
     return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message}"

@@ -216,6 +216,6 @@ def _settings(servers: Servers, namespace: str, database: str, home: Path = Path
         headrace_namespace=namespace,
         kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
         database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),
-        redis_url=addresses["REDIS_URL"],
+        redis_url=SecretStr(addresses["REDIS_URL"]),
         elasticsearch_url=addresses["ELASTICSEARCH_URL"],
     )
