@@ -36,6 +36,11 @@ def _is_postgres(value: SecretStr) -> SecretStr:
     return value
 
 
+def _is_an_address(value: str) -> str:
+    check_http(value.partition("?")[0])
+    return value
+
+
 def _is_redis(value: SecretStr) -> SecretStr:
     check_redis(value.get_secret_value())
     return value
@@ -89,6 +94,7 @@ PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_is_redis)]
 ElasticsearchUrl = Annotated[str, AfterValidator(partial(check_http, port_needed=True))]
 BaseUrl = Annotated[str, AfterValidator(check_http)]
+HttpUrl = Annotated[str, AfterValidator(_is_an_address)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_is_a_proxy)]
 ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
 FileAddress = Annotated[str, AfterValidator(_is_a_file)]
@@ -105,6 +111,9 @@ KAFKA_SECURITY = {
     "mechanism": "kafka_sasl_mechanism",
     "username": "kafka_sasl_username",
     "password": "kafka_sasl_password",
+    "token_url": "kafka_sasl_token_url",
+    "scope": "kafka_sasl_scope",
+    "region": "aws_region",
     "ca_file": "kafka_ssl_ca_file",
     "certificate_file": "kafka_ssl_certificate_file",
     "key_file": "kafka_ssl_key_file",
@@ -138,6 +147,9 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Annotated[Mechanism, IN_CAPITALS] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_token_url: HttpUrl | None = None
+    """Token endpoint for OAUTHBEARER; user and password are the client's id and secret there."""
+    kafka_sasl_scope: str | None = None
     kafka_ssl_ca_file: FilePath | None = None
     """Certificates to trust; by default the system's."""
     kafka_ssl_certificate_file: FilePath | None = None
