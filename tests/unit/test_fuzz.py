@@ -41,9 +41,9 @@ LONGEST = 400
 
 TOKENS = [
     b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b'"', b'""', b"'", b"\\", b"\\u0000", b"\\ud800",
-    b"\r", b"\r\n", b"\n", b"\t", b",", b";", b"|", b"{", b"}", b"[", b"]", b":", b"null", b"NaN", b"-0", b"1e999", b"1" * 40,
+    b"\r", b"\r\n", b"\n", b"\t", b",", b";", b"|", b"{", b"}", b"[", b"]", b":", b"null", b"NaN", b"-0", b"1e999",
     b"[" * 60, b"<", b">", b"&", b"&#0;", b"&#x110000;", b"<![CDATA[", b"]]>", b"<!DOCTYPE x [<!ENTITY a 'b'>]>",
-    b"<item>",
+    b"<item>", b"1" * 40,
     b"</item>", b"<?xml version='1.0' encoding='utf-7'?>", b"sha256=", b"=", b"==", b"\xe2\x80\xae",
     b"\xf0\x9f\x98\x80", b"\xc3", b"@row",
 ]  # fmt: skip
