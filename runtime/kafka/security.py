@@ -38,7 +38,7 @@ class KafkaSecurity(BaseModel):
     token_url: str | None = None
     """The token endpoint of OAUTHBEARER: the client gets tokens by its own credentials there."""
     scope: str | None = None
-    """What the tokens are to be for, as the token endpoint knows it."""
+    """The purpose of the tokens, in the words of the token endpoint; many want none."""
     region: str | None = None
     """The region of AWS, for AWS_MSK_IAM."""
     ca_file: Path | None = None
