@@ -122,7 +122,7 @@ lock: ## Rewrite the lock files from pyproject.toml (needs uv; ARGS=--upgrade fo
 	@command -v uv >/dev/null 2>&1 || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements-image.lock >/dev/null
 	$(call lock,requirements.lock,requirements-image.lock,--extra local)
-	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra dev)
+	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra msk --extra dev)
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
 	@addresses=$$($(BIN)/headrace env) && export $$addresses && VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}

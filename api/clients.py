@@ -92,9 +92,9 @@ OurClients = Annotated[Clients, from_state("clients")]
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """The clients, with the pool filled to its minimum if Postgres answers. A store that is down is no error."""
     redis = None
-    if settings.redis_url:
+    if settings.plain_redis_url:
         redis = Redis.from_url(
-            settings.redis_url,
+            settings.plain_redis_url,
             max_connections=REDIS_CONNECTIONS,
             socket_timeout=READ_SECONDS,
             socket_connect_timeout=READ_SECONDS,

@@ -4,7 +4,6 @@ import asyncio
 import datetime
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -12,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout
 from commands.trouble import answered_by
-from monitoring.alarm_file import AlarmFile, AlarmFileError, load_alarms
+from monitoring.alarm_file import AlarmFile, AlarmFileError, Target, load_alarms
+from runtime.egress import Egress
 from runtime.printable import printable
 from runtime.settings import Settings, load_settings
-from services.alarms.telling import ANSWER_SECONDS, send, trial_event
+from services.alarms.telling import open_client, send, trial_event
 from services.runs.history import ask
 from stores.alarms import closed_alarms, open_alarms
 
@@ -80,7 +80,7 @@ def try_targets(
     file = _file(settings)
     if not file.targets:
         fail(f"{settings.alarms_file} has no [targets.NAME]; add one, with kind and url")
-    problems = asyncio.run(_try(file))
+    problems = asyncio.run(_try(file, Egress.of(settings)))
     if as_json:
         print_json(problems)
     else:
@@ -96,11 +96,15 @@ def _file(settings: Settings) -> AlarmFile:
         fail(str(error), WRONG_USAGE)
 
 
-async def _try(file: AlarmFile) -> dict[str, str | None]:
+async def _try(file: AlarmFile, egress: Egress) -> dict[str, str | None]:
     event = trial_event(file.targets)
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False) as client:
-        answers = await asyncio.gather(*(send(client, target, event) for target in file.targets.values()))
-    return {name: problem for name, (problem, _) in zip(file.targets, answers, strict=True)}
+
+    async def tried(target: Target) -> str | None:
+        async with open_client(egress, target) as client:
+            return (await send(client, target, event))[0]
+
+    answers = await asyncio.gather(*(tried(target) for target in file.targets.values()))
+    return dict(zip(file.targets, answers, strict=True))
 
 
 def _table(still_open: list[dict[str, Any]], closed: list[dict[str, Any]]) -> Table:

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from commands.output import WRONG_USAGE, fail, stderr, stdout
+from commands.printable import json_text
 from local_stack.containers import show_logs
 from local_stack.log_entries import LEVELS, Level, LogEntry, entries, merged, wanted
 from local_stack.log_reading import ending, follow
@@ -89,7 +90,7 @@ def logs(
             if not wanted(entry, after, pattern, least):
                 continue
             if piped:
-                typer.echo(msgspec.json.encode(entry.json()).decode())
+                typer.echo(json_text(entry.json()))
             else:
                 stdout.print(entry_text(entry, width, colours[entry.process]))
 

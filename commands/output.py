@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-import msgspec
 import typer
-from rich.console import Console
+
+from commands.printable import PrintableConsole, json_text
 
 WIDE = 240
 """Characters a line where there is no terminal: a pipe or a file has no edge at which to break a table."""
@@ -18,13 +18,13 @@ WIDE = 240
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
 
-stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
+stdout = PrintableConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+stderr = PrintableConsole(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON, and nothing else, on stdout."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    typer.echo(json_text(value, indent=2))
 
 
 def outcomes_in_words(outcomes: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from commands.output import WRONG_USAGE, fail, print_json, stdout
+from commands.printable import json_text
 from commands.trouble import answered_by
 from runtime.kafka.topic_admin import admin_client
 from runtime.printable import printable
@@ -158,7 +159,7 @@ def peek_command(
 def _print_following(settings: Settings, question: PeekQuestion, as_json: bool) -> None:
     for message in follow_topic(settings, admin_client(settings), question):
         if as_json:
-            typer.echo(msgspec.json.encode(message).decode())
+            typer.echo(json_text(message))
         else:
             stdout.print(message_text(message), end="\n\n")
 

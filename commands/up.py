@@ -85,7 +85,7 @@ def _up_in_containers(state: StateFolder, brokers: int | None, servers_only: boo
     stdout.print("Headrace is up in containers" + (" (servers only)" if servers_only else ""))
     for name, address in without_passwords(addresses).items():
         stdout.print(f"  {name:<24} {address}", markup=False)
-    stdout.print("  passwords: HEADRACE_STACK=docker headrace env", markup=False)
+    stdout.print("  passwords: HEADRACE_STACK=docker headrace env --secrets", markup=False)
     stdout.print("  look: HEADRACE_STACK=docker headrace status, or logs -f, or lag", markup=False)
     stdout.print("  stop: HEADRACE_STACK=docker headrace down (data stays; clean deletes it)", markup=False)
 

@@ -38,6 +38,16 @@ DEFAULT_PORTS = {
     "DASHBOARD_PORT": 8090,
 }
 
+ON_THIS_MACHINE = {
+    "PRIVATE_HOSTS": "declared",  # its mock server, and servers that are tried with it, are on loopback
+    "API_ACCESS": "open",  # so is the API: whoever has it listen elsewhere is told at its start
+    # Nobody needs to be held up; benchmarks least of all.
+    "API_READS_PER_MINUTE": "0",
+    "API_CHANGES_PER_MINUTE": "0",
+    "API_EXPENSIVE_PER_MINUTE": "0",
+}
+"""Settings of a stack for one person's work."""
+
 FREE_RANGE = range(20_000, 32_000)
 """Below the ephemeral ports of Linux (32768) and macOS (49152), so that no outgoing connection takes one meanwhile."""
 
@@ -62,11 +72,9 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
-    """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
-    # It is reached on loopback only: whoever has it listen elsewhere is told at its start. On one's own machine nobody
-    # needs to be held up; benchmarks least of all.
-    alone = {"API_ACCESS": "open"} | {f"API_{kind}_PER_MINUTE": "0" for kind in ("READS", "CHANGES", "EXPENSIVE")}
-    return alone | ({} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))})
+    """Settings that follow from what the stack is, for its stack.env: the caller's own values win."""
+    replication = {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+    return ON_THIS_MACHINE | replication
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, make_passwords, node_name, redis_url
+from local_stack.addresses import (
+    ON_THIS_MACHINE,
+    PUBLIC,
+    bootstrap_servers,
+    database_url,
+    make_passwords,
+    node_name,
+    redis_url,
+)
 from local_stack.errors import StackError
 from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.process_status import DONE, ProcessStatus
@@ -61,7 +69,8 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
         )
     addresses = running_addresses()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(home / COMPOSE_ENV, "".join(f"{name}={value}\n" for name, value in addresses.items()))
+    lines = [f"{name}={value}\n" for name, value in (addresses | ON_THIS_MACHINE).items()]
+    write_atomically(home / COMPOSE_ENV, "".join(lines))
     return addresses
 
 

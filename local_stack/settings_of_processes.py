@@ -59,6 +59,8 @@ READERS: dict[str, frozenset[str]] = {
     "ETL_INTERVAL": frozenset({"scheduler"}),
     "ALARMS_FILE": frozenset({"monitor"}),
     "LAG_HISTORY_HOURS": frozenset({"monitor"}),
+    "PRIVATE_HOSTS": frozenset({"api", "scheduler", "monitor"}),
+    "EGRESS_PROXY": frozenset({"api", "scheduler", "monitor"}),
 }
 """Roles that read a variable, where not all may."""
 

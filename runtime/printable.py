@@ -2,12 +2,12 @@
 
 import re
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """The text with control characters written as escapes, line feeds too: one line in, one line out. Pure."""
-    return _UNSAFE.sub(lambda found: _escaped(found[0]), text)
+    return UNSAFE.sub(lambda found: _escaped(found[0]), text)
 
 
 def _escaped(character: str) -> str:

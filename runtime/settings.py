@@ -20,8 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
 from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
+from runtime.private_hosts import private_hosts
 from runtime.scopes import scopes_by_word
-from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted
+from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted, without_secrets
 
 DEFAULT_HOME = ".headrace"
 STACK_ENV = "stack.env"
@@ -35,6 +36,26 @@ ENV_ENCODING = "utf-8-sig"
 
 def _is_postgres(value: SecretStr) -> SecretStr:
     check_postgres(value.get_secret_value())  # our driver is asyncpg, whatever it names
+    return value
+
+
+def _is_an_address(value: str) -> str:
+    check_http(value.partition("?")[0])
+    return value
+
+
+def _is_redis(value: SecretStr) -> SecretStr:
+    check_redis(value.get_secret_value())
+    return value
+
+
+def _is_a_proxy(value: SecretStr) -> SecretStr:
+    check_http(value.get_secret_value())
+    return value
+
+
+def _are_hosts(value: str) -> str:
+    private_hosts(value)
     return value
 
 
@@ -92,9 +113,11 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 KafkaServers = Annotated[str, AfterValidator(check_kafka)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
-RedisUrl = Annotated[str, AfterValidator(check_redis)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_is_redis)]
 ElasticsearchUrl = Annotated[str, AfterValidator(partial(check_http, port_needed=True))]
 BaseUrl = Annotated[str, AfterValidator(check_http)]
+HttpUrl = Annotated[str, AfterValidator(_is_an_address)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_is_a_proxy)]
 ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
 FileAddress = Annotated[str, AfterValidator(_is_a_file)]
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
@@ -112,6 +135,9 @@ KAFKA_SECURITY = {
     "mechanism": "kafka_sasl_mechanism",
     "username": "kafka_sasl_username",
     "password": "kafka_sasl_password",
+    "token_url": "kafka_sasl_token_url",
+    "scope": "kafka_sasl_scope",
+    "region": "aws_region",
     "ca_file": "kafka_ssl_ca_file",
     "certificate_file": "kafka_ssl_certificate_file",
     "key_file": "kafka_ssl_key_file",
@@ -131,7 +157,7 @@ class Settings(BaseSettings):
     headrace_home: Path = Path(DEFAULT_HOME)
     kafka_bootstrap_servers: KafkaServers = "127.0.0.1:9092"
     database_url: PostgresUrl = SecretStr("postgresql://headrace@127.0.0.1:5432/headrace")
-    redis_url: Annotated[RedisUrl | None, OR_NONE] = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[RedisUrl | None, OR_NONE] = SecretStr("redis://127.0.0.1:6379/0")
     """None (the word `none`) where there is no Redis: reads then come from Postgres."""
     elasticsearch_url: Annotated[ElasticsearchUrl | None, OR_NONE] = "http://127.0.0.1:9200"
     """None (the word `none`) where there is no Elasticsearch: search then answers from Postgres."""
@@ -145,6 +171,9 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Annotated[Mechanism, IN_CAPITALS] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_token_url: HttpUrl | None = None
+    """Token endpoint for OAUTHBEARER; user and password are the client's id and secret there."""
+    kafka_sasl_scope: str | None = None
     kafka_ssl_ca_file: FilePath | None = None
     """Certificates to trust; by default the system's."""
     kafka_ssl_certificate_file: FilePath | None = None
@@ -165,6 +194,11 @@ class Settings(BaseSettings):
     """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
     csv_url: FileAddress = "data/titanic.csv"
     """The CSV file that the `titanic` source reads: an http(s) address, or a path relative to `sources_file`."""
+    private_hosts: Annotated[str, AfterValidator(_are_hosts)] = ""
+    """Hosts and networks at private addresses that sources may be read from and alarms told to, separated by commas.
+    `declared`: also those that a block names by an address, as `localhost` or by a name without a dot."""
+    egress_proxy: ProxyUrl | None = None
+    """A proxy for both, which then judges the addresses. HTTPS_PROXY of the environment is not used."""
     etl_interval: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
 
@@ -370,9 +404,14 @@ class Settings(BaseSettings):
         _, _, rest = self.database_url.get_secret_value().partition("://")
         return f"postgresql://{rest}"
 
+    @property
+    def plain_redis_url(self) -> str | None:
+        """The address of Redis as its client takes it. Contains the password."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         for name, value in super().__repr_args__():
-            yield name, redacted(value) if isinstance(value, str) and str(name).endswith("_url") else value
+            yield name, without_secrets(redacted(value)) if isinstance(value, str) and "://" in value else value
 
     def named(self, name: str) -> str:
         """A topic, group, index or cache name inside this pipeline's namespace."""
@@ -424,5 +463,6 @@ def _line(place: tuple[int | str, ...], value: object, message: str) -> str:
     name = str(place[0])
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
-    shown = redacted(value) if isinstance(value, str) and name.endswith(("_url", "_servers")) else value
+    is_address = isinstance(value, str) and ("://" in value or name.endswith(("_url", "_servers", "_host")))
+    shown = without_secrets(redacted(str(value))) if is_address else value
     return f"{name.upper()}={'(hidden)' if secret else repr(shown)}: {message}"

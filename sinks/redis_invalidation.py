@@ -39,10 +39,10 @@ class RedisInvalidationSink:
     name = "redis"
 
     def __init__(self, settings: Settings) -> None:
-        if settings.redis_url is None:
+        if settings.plain_redis_url is None:
             raise ValueError("REDIS_URL is none: there is no cache to keep fresh")
         self._client = Redis.from_url(
-            settings.redis_url,
+            settings.plain_redis_url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),  # the loop retries, and says so
@@ -86,9 +86,9 @@ class CacheEntries:
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
-        if settings.redis_url is None:
+        if settings.plain_redis_url is None:
             raise ValueError("REDIS_URL is none: there is no cache")
-        async with Redis.from_url(settings.redis_url) as client:
+        async with Redis.from_url(settings.plain_redis_url) as client:
             yield cls(client, settings)
 
     async def versions(self, dataset: Dataset, keys: Sequence[str]) -> Holdings:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import faust
 from confluent_kafka import Producer
-from faust.auth import Credentials, SASLCredentials, SSLCredentials
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.events import EventT
 
 from runtime.kafka.clients import producer_config
@@ -106,6 +106,8 @@ def _agent(stage: NormalizerStage, on_failure: OnFailure) -> Callable[[Any], Any
 def _credentials(security: KafkaSecurity) -> Credentials | None:
     config = security.aiokafka_config()
     context = config.get("ssl_context")
+    if "sasl_oauth_token_provider" in config:
+        return OAuthCredentials(oauth_cb=config["sasl_oauth_token_provider"], ssl_context=context)
     if "sasl_mechanism" in config:
         return SASLCredentials(
             username=config["sasl_plain_username"],

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import shutil
 import signal
 import tempfile
@@ -41,6 +42,9 @@ hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("gate")
+
+# The sources of tests are on loopback, as a local stack's are.
+os.environ["PRIVATE_HOSTS"] = "declared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -213,6 +217,6 @@ def _settings(servers: Servers, namespace: str, database: str, home: Path = Path
         headrace_namespace=namespace,
         kafka_bootstrap_servers=addresses["KAFKA_BOOTSTRAP_SERVERS"],
         database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),
-        redis_url=addresses["REDIS_URL"],
+        redis_url=SecretStr(addresses["REDIS_URL"]),
         elasticsearch_url=addresses["ELASTICSEARCH_URL"],
     )

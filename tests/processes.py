@@ -176,7 +176,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "HEADRACE_NAMESPACE": settings.namespace,
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "DATABASE_URL": settings.plain_database_url,
-        "REDIS_URL": settings.redis_url or "none",
+        "REDIS_URL": settings.plain_redis_url or "none",
         "ELASTICSEARCH_URL": settings.elasticsearch_url or "none",
         "MOCK_URL": settings.mock_url,
         "LOG_FORMAT": "json",

@@ -15,6 +15,7 @@ from producers.block import HttpBlock
 from producers.http.fetch import NotAnswered, open_fetcher
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed
+from runtime.egress import Egress
 from runtime.settings import Settings
 from stores.checkpoints import Position
 
@@ -31,7 +32,7 @@ class ApiBlock(HttpBlock):
 
     def build(self, name: str, settings: Settings, folder: Path) -> "ApiSource":  # noqa: ARG002 (a kind with files needs it)
         key = settings.api_key if self.api_key else None
-        return ApiSource(self.describe(name), self, key, settings.checkpoint_records)
+        return ApiSource(self.describe(name), self, Egress.of(settings), key, settings.checkpoint_records)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ApiSource:
 
     description: SourceDescription
     block: ApiBlock
+    egress: Egress
     api_key: SecretStr | None = None
     remembered: int = 500_000
 
@@ -119,5 +121,5 @@ class ApiSource:
     @asynccontextmanager
     async def _pages(self) -> AsyncIterator[ApiPages]:
         name, block = self.description.name, self.block
-        async with open_fetcher(name, block, "application/json", self.api_key) as fetcher:
+        async with open_fetcher(name, block.url, block, self.egress, "application/json", self.api_key) as fetcher:
             yield ApiPages(name, fetcher, block.url, block.pagination, block.page_size, block.concurrency)

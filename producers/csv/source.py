@@ -27,6 +27,7 @@ from producers.http.fetch import open_fetcher
 from producers.record_key import RecordKey
 from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from producers.text.found_encoding import CHARSET, EXPECTED, UnsureEncoding, is_text_encoding
+from runtime.egress import Egress
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
 from schemas.fields import Decimals, FieldType, Number, WholeNumber
@@ -95,10 +96,10 @@ class CsvBlock(FetchBlock):
         more = (self.skip_lines, self.comment, self.columns, self.escape)
         return f"{self.encoding} {self.delimiter}" + (f" {more}" if any(more) else "")
 
-    def build(self, name: str, settings: Settings, folder: Path) -> Source:  # noqa: ARG002 (files need no settings)
+    def build(self, name: str, settings: Settings, folder: Path) -> Source:
         description = self.describe(name)
         if is_address(self.path):
-            return DownloadedCsv(description, self)
+            return DownloadedCsv(description, self, Egress.of(settings))
         return CsvSource(description, self, folder / self.path)
 
 
@@ -242,6 +243,7 @@ class DownloadedCsv:
 
     description: SourceDescription
     block: CsvBlock
+    egress: Egress
 
     @property
     def scope(self) -> str:
@@ -257,7 +259,7 @@ class DownloadedCsv:
         url = self.block.path
         with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
             path = Path(folder, "download")
-            async with open_fetcher(self.description.name, self.block, "*/*") as fetcher:
+            async with open_fetcher(self.description.name, url, self.block, self.egress, "*/*") as fetcher:
                 answer = await fetcher.get(url, into=path)
             log.info("source_downloaded", source=self.description.name, url=url)
             charset = CHARSET.search(answer.headers.get("content-type", ""))

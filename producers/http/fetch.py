@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import httpx
 import structlog
@@ -22,6 +22,7 @@ from producers.block import FetchBlock, HttpBlock, Trouble
 from producers.http.body import ACCEPTED, PIECE_BYTES, UnusableBody, body_pieces
 from producers.http.headers import retry_after_seconds
 from producers.source import SourceFailed
+from runtime.egress import AddressRefused, Egress, origin
 
 log = structlog.get_logger()
 
@@ -145,7 +146,9 @@ class Fetcher:
                 elif headers and response.status_code == HTTPStatus.NOT_MODIFIED:
                     body = b""
                 else:
-                    raise self._refusal(url, response, await _beginning(response))
+                    # What another place answers is nobody's business whom this source tells what it got.
+                    own = origin(response.url) == origin(target)
+                    raise self._refusal(url, response, await _beginning(response) if own else "")
                 return Answer(response.status_code, response.headers, response.url, body)
         except TimeoutError as error:
             if not longest.expired():
@@ -157,7 +160,7 @@ class Fetcher:
             seconds = self.block.timeout_seconds
             trouble = f"{url} did not answer within {seconds:g} s ({type(error).__name__})"
             raise self._again("timeout", trouble) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnusableBody) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnusableBody, AddressRefused) as error:
             raise SourceFailed(self.source, f"{url}: {error}") from error
         except httpx.RemoteProtocolError as error:
             raise self._again("connection", f"{url}: the answer is cut off, or no HTTP: {error}") from error
@@ -170,10 +173,17 @@ class Fetcher:
         request = self.client.build_request("GET", target, headers=headers)
         for _ in range(MOST_REDIRECTS + 1):
             response = await self.client.send(request, stream=True, follow_redirects=False)
-            if not self.client.follow_redirects or response.next_request is None:
+            following = response.next_request
+            if not self.client.follow_redirects or following is None:
                 return response
             await response.aclose()
-            request = response.next_request
+            if origin(following.url) != origin(request.url):
+                if request.url.scheme == "https" and following.url.scheme == "http":
+                    raise SourceFailed(self.source, f"{url} redirects from https to {following.url}: unencrypted")
+                self.client.cookies.clear()  # httpx' own rules know neither ports nor schemes
+                for secret in ("authorization", "cookie"):
+                    following.headers.pop(secret, None)
+            request = following
         raise SourceFailed(self.source, f"{url} redirects more than {MOST_REDIRECTS} times")
 
     async def _body(self, response: httpx.Response, into: Path | None) -> bytes:
@@ -244,17 +254,17 @@ async def _beginning(response: httpx.Response) -> str:
 
 @asynccontextmanager
 async def open_fetcher(
-    source: str, block: FetchBlock, accept: str, key: SecretStr | None = None
+    source: str, url: str, block: FetchBlock, egress: Egress, accept: str, key: SecretStr | None = None
 ) -> AsyncIterator[Fetcher]:
-    """A fetcher for one run. `key` is sent as X-API-Key; without one redirects are followed: a key must not go to
-    whatever host they name. Raises SourceFailed for a block that wants a key where there is none.
+    """A fetcher for one run of what is declared at `url`. `key` is sent as X-API-Key; without one redirects are
+    followed: a key must not go to whatever host they name. Raises SourceFailed for a block that wants a key where there
+    is none.
     """
     if isinstance(block, HttpBlock) and block.api_key and key is None:
-        raise SourceFailed(source, f"{block.url} wants a key and API_KEY is not set: set it")
+        raise SourceFailed(source, f"{url} wants a key and API_KEY is not set: set it")
     headers = {"Accept": accept, "Accept-Encoding": ACCEPTED, "User-Agent": "headrace"}
     if key is not None:
         headers["X-API-Key"] = key.get_secret_value()
-    async with httpx.AsyncClient(
-        headers=headers, timeout=block.timeout_seconds, follow_redirects=key is None
-    ) as client:
+    options: dict[str, Any] = {"timeout": block.timeout_seconds, "follow_redirects": key is None}
+    async with egress.client(url, headers=headers, **options) as client:
         yield Fetcher(source, client, block)

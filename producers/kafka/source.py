@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from confluent_kafka import KafkaException, Message
 from pydantic import Field
@@ -63,7 +63,7 @@ class KafkaSource:
     description: SourceDescription
     block: KafkaBlock
     group: str
-    security: dict[str, str] = field(repr=False)
+    security: dict[str, Any] = field(repr=False)
 
     async def batches(self) -> AsyncIterator[SourceBatch]:
         """From the committed offsets to the end as it is now, committing now and then. Implements Source."""

@@ -15,6 +15,7 @@ from producers.http.fetch import open_fetcher
 from producers.http.headers import can_be_sent
 from producers.record_key import JsonRecordKey
 from producers.source import SourceBatch, SourceDescription, SourceFailed, SourceRecord
+from runtime.egress import Egress
 from runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class RssBlock(HttpBlock):
     max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 16 * 1_048_576
 
     def build(self, name: str, settings: Settings, folder: Path) -> "RssSource":  # noqa: ARG002 (a kind with files needs it)
-        return RssSource(self.describe(name), self, settings.api_key if self.api_key else None)
+        return RssSource(self.describe(name), self, Egress.of(settings), settings.api_key if self.api_key else None)
 
 
 @dataclass
@@ -51,6 +52,7 @@ class RssSource:
 
     description: SourceDescription
     block: RssBlock
+    egress: Egress
     api_key: SecretStr | None = None
     _known: _Known = field(default_factory=_Known, compare=False)
 
@@ -61,7 +63,7 @@ class RssSource:
         from producers.rss.process import read_apart
 
         name, url = self.description.name, self.block.url
-        async with open_fetcher(name, self.block, ACCEPT, self.api_key) as fetcher:
+        async with open_fetcher(name, url, self.block, self.egress, ACCEPT, self.api_key) as fetcher:
             conditions = self._known.conditions if time.monotonic() < self._known.until else {}
             response = await fetcher.get(url, headers=conditions)
         if response.status_code == HTTPStatus.NOT_MODIFIED:

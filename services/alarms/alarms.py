@@ -12,6 +12,7 @@ import structlog
 from monitoring.alarm_file import NOTHING, AlarmFile, AlarmFileError, load_alarms
 from monitoring.alarms import Alarm, Event, Key, judge, taken_over
 from monitoring.view import SystemLag
+from runtime.egress import Egress
 from runtime.settings import ENV_FILE, Settings
 from services.alarms.findings import Findings
 from services.alarms.telling import Telling
@@ -48,7 +49,7 @@ class Alarms:
         self._file: AlarmFile = NOTHING
         self._version: object = None
         self._wrong: str | None = None
-        self._telling = Telling({})
+        self._telling = Telling({}, Egress.of(settings))
         self._known: dict[Key, Alarm] = {}
         self._unsaved: dict[str, Alarm] = {}
         self._loaded = False

@@ -12,6 +12,7 @@ import structlog
 
 from monitoring.alarm_file import Target
 from monitoring.alarms import Alarm, Event
+from runtime.egress import AddressRefused, Egress
 
 LONGEST_QUEUE = 200
 """Events that wait for one target; beyond that the oldest is dropped."""
@@ -33,8 +34,9 @@ log = structlog.get_logger()
 class Telling:
     """Tells each event to its targets, in order, one request at a time per target. For one event loop; close it."""
 
-    def __init__(self, targets: Mapping[str, Target]) -> None:
-        self._mailboxes = {name: _Mailbox(name, target) for name, target in targets.items()}
+    def __init__(self, targets: Mapping[str, Target], egress: Egress) -> None:
+        self._egress = egress
+        self._mailboxes = {name: _Mailbox(name, target, egress) for name, target in targets.items()}
 
     def tell(self, event: Event) -> None:
         """Log it, and have it sent. Returns at once."""
@@ -60,7 +62,9 @@ class Telling:
         """Tell these targets from now on. To those that are as they were, what waits is sent all the same."""
         before = self._mailboxes
         kept = {name: mailbox for name, mailbox in before.items() if targets.get(name) == mailbox.target}
-        self._mailboxes = {name: kept.get(name) or _Mailbox(name, target) for name, target in targets.items()}
+        self._mailboxes = {
+            name: kept.get(name) or _Mailbox(name, target, self._egress) for name, target in targets.items()
+        }
         await asyncio.gather(*(mailbox.close(0.0) for name, mailbox in before.items() if name not in kept))
 
     async def close(self, seconds: float = 0.0) -> None:
@@ -71,8 +75,8 @@ class Telling:
 class _Mailbox:
     """Events on their way to one target."""
 
-    def __init__(self, name: str, target: Target) -> None:
-        self._name = name
+    def __init__(self, name: str, target: Target, egress: Egress) -> None:
+        self._name, self._egress = name, egress
         self.target = target
         self._queue: asyncio.Queue[Event] = asyncio.Queue(LONGEST_QUEUE)
         self._task: asyncio.Task[None] | None = None
@@ -100,7 +104,7 @@ class _Mailbox:
         log.error("alarm_not_sent", target=self._name, event_id=dropped.id, reason=reason)
 
     async def _work(self) -> None:
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False) as client:
+        async with open_client(self._egress, self.target) as client:
             while True:
                 event = await self._queue.get()
                 try:
@@ -127,11 +131,18 @@ class _Mailbox:
         log.error("alarm_not_sent", target=self._name, event_id=event.id, reason=self.problem)
 
 
+def open_client(egress: Egress, target: Target) -> httpx.AsyncClient:
+    """A client to send to this target with; close it."""
+    return egress.client(target.url.get_secret_value(), timeout=ANSWER_SECONDS, follow_redirects=False)
+
+
 async def send(client: httpx.AsyncClient, target: Target, event: Event) -> tuple[str | None, bool]:
     """Send once. None, or the problem, and whether another try may do. The address, a secret, is in no problem."""
     headers = {name: value.get_secret_value() for name, value in target.headers.items()}
     try:
         answer = await client.post(target.url.get_secret_value(), json=body_of(event, target.kind), headers=headers)
+    except AddressRefused as refused:
+        return str(refused), False
     except httpx.TimeoutException:
         return f"no answer within {ANSWER_SECONDS:g} s", True
     except httpx.HTTPError as error:

@@ -61,8 +61,8 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
         connect_args={"timeout": CONNECT_SECONDS, "command_timeout": POSTGRES_SECONDS},
     )
     redis = (
-        Redis.from_url(settings.redis_url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS)
-        if settings.redis_url
+        Redis.from_url(settings.plain_redis_url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS)
+        if settings.plain_redis_url
         else None
     )
     elasticsearch = SearchServer(settings, reads.STORE_SECONDS) if settings.elasticsearch_url else None

@@ -197,7 +197,7 @@ def test_each_store_that_is_away_is_a_line_and_no_error(running: Pipeline, headr
     found = followed(running, "T7", elasticsearch_url=f"http://127.0.0.1:{port}", api_url=f"http://127.0.0.1:{port}")
     assert (states(found)["elasticsearch"], states(found)["api"]) == ("away", "away")
     assert "(Elasticsearch, the API did not answer)" in found.summary
-    found = followed(running, "T7", redis_url=f"redis://127.0.0.1:{port}/0")
+    found = followed(running, "T7", redis_url=SecretStr(f"redis://127.0.0.1:{port}/0"))
     assert states(found)["redis"] == "away"
     found = followed(running, "T7", redis_url=None, elasticsearch_url=None)
     assert (states(found)["redis"], states(found)["elasticsearch"]) == ("none", "none")

@@ -95,6 +95,31 @@ def test_plain_is_a_mechanism_too(secured: Secured) -> None:
     assert admin_client(plain).list_topics(timeout=30).topics
 
 
+def test_a_record_takes_its_whole_way_by_tokens_that_are_replaced(secured: Secured, tmp_path: Path) -> None:
+    """Their life is shorter than the test, so whoever kept one would be shut out: librdkafka and aiokafka alike."""
+    secured.tokens.lifetime = 4
+    with Pipeline(secured.by_token, tmp_path, ("api", *WORKERS)):
+        for number in range(3):
+            asked = len(secured.tokens.forms)
+            record = json.dumps({**CUSTOMER, "customer_id": f"TOKEN{number}", "email": f"t{number}@example.org"})
+            said = headrace(secured.by_token, "push", "customers", "-", "--wait", given=record)
+            assert "1 stored (inserted 1), 0 failed" in said
+            eventually(lambda: len(secured.tokens.forms) > asked + 10, what="tokens are replaced")  # noqa: B023
+    assert {form["grant_type"] for form in secured.tokens.forms} == {"client_credentials"}
+
+
+@pytest.mark.parametrize("change", [
+    {"kafka_sasl_password": SecretStr("wrong")},
+    {"kafka_sasl_username": "nobody"},
+])  # fmt: skip
+async def test_without_a_token_nobody_gets_in(secured: Secured, change: dict[str, Any]) -> None:
+    others = without(secured.by_token, **change)
+    with pytest.raises(Exception, match="invalid_client"):
+        admin_client(others).list_topics(timeout=10)
+    with pytest.raises(Exception, match="invalid_client"):
+        await read_lag(others)
+
+
 def test_the_rights_reach_no_further_than_the_namespace(secured: Secured) -> None:
     others = without(secured.by_password, headrace_namespace="elsewhere")
     done = subprocess.run(

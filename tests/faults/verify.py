@@ -152,7 +152,7 @@ def _documents(settings: Settings) -> Iterator[tuple[str, tuple[int, Content]]]:
 def _cached(settings: Settings) -> Iterator[tuple[str, int, Content]]:
     """Every entry of the cache that answers reads: key, version, content; no content for a record that is missing."""
     prefix = f"{settings.named('cache')}:{CUSTOMERS.name}:"
-    with redis.Redis.from_url(str(settings.redis_url)) as client:
+    with redis.Redis.from_url(str(settings.plain_redis_url)) as client:
         for name in client.scan_iter(f"{prefix}*", count=1000):
             entry = client.hgetall(name)
             if b"data" in entry:

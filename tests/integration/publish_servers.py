@@ -1,5 +1,6 @@
 """Real HTTP servers to publish from, and a reader of what was published."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,7 +36,9 @@ Script = Callable[[Request], Answer]
 
 
 @contextmanager
-def http_server(script: Script, port: int = 0) -> Iterator[str]:
+def http_server(
+    script: Script, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A server that answers as the script says, on a free port unless one is given; its base URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,12 +59,14 @@ def http_server(script: Script, port: int = 0) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if tls else ''}://{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

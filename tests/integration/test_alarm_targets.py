@@ -10,12 +10,16 @@ from pydantic import SecretStr
 
 from monitoring.alarm_file import Target
 from monitoring.alarms import Alarm, Event
+from runtime.egress import Egress
+from runtime.private_hosts import private_hosts
 from services.alarms import telling
 from services.alarms.telling import LONGEST_QUEUE, Telling
 from tests.integration.alarm_receiver import Receiver
 from tests.waiting import eventually_async
 
 ALARM = Alarm("behind", "sink-redis", "critical", "400 s behind <&>", 400.0, since=0.0, id="a1", opened_at=0.0)
+
+TO_LOOPBACK = Egress(private_hosts("declared"))
 
 
 def holds(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
@@ -42,7 +46,7 @@ def target(receiver: Receiver, kind: str = "json") -> Target:
 
 async def test_an_event_is_sent_again_until_it_is_taken_and_the_next_one_follows() -> None:
     with Receiver([503, 500, 429]) as receiver:
-        sender = Telling({"team": target(receiver)})
+        sender = Telling({"team": target(receiver)}, TO_LOOPBACK)
         sender.tell(event(1))
         sender.tell(event(2))
         await eventually_async(holds(lambda: len(receiver.bodies) == 5), what="both have come")
@@ -55,7 +59,7 @@ async def test_an_event_is_sent_again_until_it_is_taken_and_the_next_one_follows
 
 async def test_a_message_in_slacks_form_says_which_alarm_and_why() -> None:
     with Receiver() as receiver:
-        sender = Telling({"team": target(receiver, "slack")})
+        sender = Telling({"team": target(receiver, "slack")}, TO_LOOPBACK)
         sender.tell(event())
         await sender.close(5)
     [body] = receiver.bodies
@@ -67,7 +71,7 @@ async def test_a_message_in_slacks_form_says_which_alarm_and_why() -> None:
 @pytest.mark.parametrize("status", [302, 308, 404])
 async def test_a_redirect_is_not_followed_and_what_is_refused_is_not_tried_again(status: int) -> None:
     with Receiver([status]) as receiver, structlog.testing.capture_logs() as logs:
-        sender = Telling({"team": target(receiver)})
+        sender = Telling({"team": target(receiver)}, TO_LOOPBACK)
         sender.tell(event())
         await sender.close(5)
     assert receiver.paths == ["/hook"]
@@ -79,7 +83,7 @@ async def test_a_redirect_is_not_followed_and_what_is_refused_is_not_tried_again
 async def test_who_tells_does_not_wait_and_what_waits_is_bounded() -> None:
     with Receiver() as receiver, structlog.testing.capture_logs() as logs:
         receiver.waits.clear()
-        sender = Telling({"team": target(receiver)})
+        sender = Telling({"team": target(receiver)}, TO_LOOPBACK)
         began = time.process_time()
         for number in range(LONGEST_QUEUE + 5):
             sender.tell(event(number))
@@ -95,7 +99,7 @@ async def test_who_tells_does_not_wait_and_what_waits_is_bounded() -> None:
 async def test_an_address_where_nobody_listens_is_a_problem_that_is_shown() -> None:
     with Receiver() as receiver:
         gone = target(receiver)
-    sender = Telling({"team": gone})
+    sender = Telling({"team": gone}, TO_LOOPBACK)
     sender.tell(event())
     await eventually_async(holds(lambda: sender.problems() == {"team": "ConnectError"}), what="the problem is shown")
     await sender.close()

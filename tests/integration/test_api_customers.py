@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -149,7 +150,7 @@ async def test_an_invalidated_record_is_read_again(client: httpx.AsyncClient, mi
     await store(migrated_settings, CUSTOMERS, [customer(1)])
     await client.get("/api/customers/CUST001")
     await change(migrated_settings, "UPDATE customers SET first_name = 'Grace', version = 2")
-    redis = Redis.from_url(str(migrated_settings.redis_url))
+    redis = Redis.from_url(str(migrated_settings.plain_redis_url))
     await VersionedCache(redis, migrated_settings).invalidate([Invalidation("customers", "CUST001", 2)])
     await redis.aclose()
     answer = await client.get("/api/customers/CUST001")
@@ -224,7 +225,7 @@ async def test_every_dataset_is_readable_by_its_name(client: httpx.AsyncClient, 
 
 async def test_without_redis_records_come_from_postgres(migrated_settings: Settings) -> None:
     await store(migrated_settings, CUSTOMERS, [customer(1)])
-    closed = migrated_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{closed_port()}/0"})
+    closed = migrated_settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{closed_port()}/0")})
     async with api_client(closed) as client:
         for _ in range(3):
             answer = await client.get("/api/customers/CUST001")

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from runtime.settings import Settings
 from tests.integration.api_client import api_client, closed_port
@@ -21,12 +22,13 @@ async def client(pipeline_settings: Settings) -> AsyncIterator[httpx.AsyncClient
 def without(settings: Settings, store: str) -> Settings:
     """The settings with the address of one store leading nowhere."""
     port = closed_port()
-    changes: dict[str, Any] = {
+    by_store: dict[str, dict[str, Any]] = {
         "postgres": {"database_url": f"postgresql://headrace:secret@127.0.0.1:{port}/headrace"},
-        "redis": {"redis_url": f"redis://127.0.0.1:{port}/0"},
+        "redis": {"redis_url": SecretStr(f"redis://127.0.0.1:{port}/0")},
         "elasticsearch": {"elasticsearch_url": f"http://127.0.0.1:{port}"},
         "kafka": {"kafka_bootstrap_servers": f"127.0.0.1:{port}"},
-    }[store]
+    }
+    changes = by_store[store]
     return Settings(**{**settings.model_dump(), **changes})
 
 

@@ -15,7 +15,7 @@ from stores.cache import ABSENT, Invalidation, Lease, VersionedCache
 
 @pytest.fixture
 async def cache(settings: Settings) -> AsyncIterator[VersionedCache]:
-    async with Redis.from_url(str(settings.redis_url)) as client:
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
         yield VersionedCache(client, settings)
 
 
@@ -101,7 +101,7 @@ async def test_of_a_thousand_keys_at_once_each_is_invalidated_by_its_own_version
 
 async def test_a_change_of_what_nobody_reads_leaves_nothing_in_redis(cache: VersionedCache, settings: Settings) -> None:
     await cache.invalidate(Invalidation("customers", f"C{number}", number) for number in range(1, 1_000))
-    async with Redis.from_url(str(settings.redis_url)) as client:
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
         assert not [entry async for entry in client.scan_iter(f"{cache.entry('customers', '')}*")]
     # Who asks now has read what was committed before the invalidation.
     assert await cache.fill(await miss(cache, "C7"), 7, b"seven")
@@ -129,7 +129,7 @@ async def test_a_row_read_before_redis_lost_its_memory_does_not_fill_the_cache_a
 ) -> None:
     lease = await miss(cache)
     await cache.invalidate([Invalidation("customers", "C1", 2)])
-    async with Redis.from_url(str(settings.redis_url)) as client:
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
         await client.delete(lease.entry)  # as by a restart without a disk, or by the floor's time to live
     assert not await cache.fill(lease, 1, b"old")
     # Nor when another reader has made the entry anew meanwhile.

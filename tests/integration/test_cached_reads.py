@@ -79,7 +79,7 @@ def told(answer: httpx.Response) -> list[tuple[str, str]]:
 
 @pytest.fixture
 async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with Redis.from_url(str(settings.redis_url)) as client:
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
         yield client
 
 

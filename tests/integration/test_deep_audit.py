@@ -104,7 +104,7 @@ async def test_cache_entries_that_do_not_follow_their_rows_are_named_and_right_o
     pipeline_settings: Settings, sink: Driver
 ) -> None:
     versions = {key: (await sink.row(key))["version"] for key in ("C0", "C1", "C2", "C3", "C4")}
-    async with Redis.from_url(str(pipeline_settings.redis_url)) as redis:
+    async with Redis.from_url(str(pipeline_settings.plain_redis_url)) as redis:
         cache = VersionedCache(redis, pipeline_settings)
         await fill(cache, "C0", versions["C0"], b"{}")
         await fill(cache, "C1", versions["C1"] - 1, b"{}")
@@ -124,7 +124,7 @@ async def test_a_document_that_catches_up_during_the_second_look_is_no_differenc
     pipeline_settings: Settings, sink: Driver
 ) -> None:
     version = (await sink.row("C0"))["version"]
-    async with Redis.from_url(str(pipeline_settings.redis_url)) as redis:
+    async with Redis.from_url(str(pipeline_settings.plain_redis_url)) as redis:
         cache = VersionedCache(redis, pipeline_settings)
         await fill(cache, "C0", version - 1, b"{}")
 

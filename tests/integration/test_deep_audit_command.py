@@ -129,7 +129,7 @@ def test_every_damage_in_every_store_is_reported_repaired_and_gone(stored: Setti
         "C013": {"version": 0, "data": b""},
         "LOST": {"version": 12_000, "data": b"{}"},
     }
-    with redis.Redis.from_url(str(stored.redis_url)) as client:
+    with redis.Redis.from_url(str(stored.plain_redis_url)) as client:
         for key, entry in entries.items():
             client.hset(cache_entry(stored, key), mapping=dict(entry))
             client.persist(cache_entry(stored, key))  # a floor that was there would take it along when it expires

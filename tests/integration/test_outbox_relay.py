@@ -303,7 +303,7 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
                 assert await asyncio.to_thread(waiting, settings) == 21
             finally:
                 await asyncio.to_thread(servers.start, "redis")
-                async with Redis.from_url(str(settings.redis_url)) as redis:
+                async with Redis.from_url(str(settings.plain_redis_url)) as redis:
                     # As a reader who asks before the events come: Redis keeps versions only where somebody reads.
                     await VersionedCache(redis, settings).get_or_lease("users", "ada@example.org")
                 for name in away:
@@ -323,7 +323,7 @@ async def test_with_kafka_redis_and_elasticsearch_away_users_are_created_and_are
 
             await eventually_async(all_indexed, what="every user is in the index, in his last version")
 
-            async with Redis.from_url(str(settings.redis_url)) as redis:
+            async with Redis.from_url(str(settings.plain_redis_url)) as redis:
                 entry = VersionedCache(redis, settings).entry("users", "ada@example.org")
 
                 async def floor() -> bool:

@@ -11,7 +11,7 @@ from tests.waiting import eventually_async
 
 
 async def test_a_change_invalidates_what_is_cached_and_refuses_an_older_fill(pipeline_settings: Settings) -> None:
-    async with Redis.from_url(str(pipeline_settings.redis_url)) as client:
+    async with Redis.from_url(str(pipeline_settings.plain_redis_url)) as client:
         cache = VersionedCache(client, pipeline_settings)
         lease = await cache.get_or_lease("customers", "C1")
         assert isinstance(lease, Lease)
@@ -42,7 +42,7 @@ async def test_while_redis_is_down_the_sink_waits_and_then_catches_up(
         finally:
             servers.start("redis")
 
-        async with Redis.from_url(str(pipeline_settings.redis_url)) as client:
+        async with Redis.from_url(str(pipeline_settings.plain_redis_url)) as client:
             cache = VersionedCache(client, pipeline_settings)
 
             async def caught_up() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from runtime.settings import Settings
@@ -124,7 +125,7 @@ async def test_an_absence_is_cached_for_a_shorter_time_than_a_user(
     await client.post("/users/", json=ADA)
     for email in ("ada@example.org", "nobody@example.org"):
         await client.get(f"/users/{email}")
-    async with Redis.from_url(str(migrated_settings.redis_url)) as redis:
+    async with Redis.from_url(str(migrated_settings.plain_redis_url)) as redis:
         cache = VersionedCache(redis, migrated_settings)
         user, absence = [
             await redis.ttl(cache.entry("users", email)) for email in ("ada@example.org", "nobody@example.org")
@@ -273,7 +274,7 @@ async def test_users_are_listed_by_address_page_by_page(client: httpx.AsyncClien
 async def test_without_redis_and_elasticsearch_nothing_is_missing(migrated_settings: Settings) -> None:
     nowhere = f"127.0.0.1:{closed_port()}"
     settings = migrated_settings.model_copy(
-        update={"redis_url": f"redis://{nowhere}/0", "elasticsearch_url": f"http://{nowhere}"}
+        update={"redis_url": SecretStr(f"redis://{nowhere}/0"), "elasticsearch_url": f"http://{nowhere}"}
     )
     async with api_client(settings) as client:
         assert (await client.get("/users/ada@example.org")).status_code == 404

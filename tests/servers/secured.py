@@ -43,9 +43,13 @@ from local_stack.servers import RunningServers
 from local_stack.unprivileged import delete_data_folder, make_data_folder, show
 from runtime.settings import Settings
 from tests.processes import free_port
+from tests.servers.token_endpoint import AUDIENCE, TokenEndpoint, serving
 
 USER, PASSWORD, API_KEY = "headrace", "correct horse battery", "aWQ6c2VjcmV0"
 NAMESPACE = "shop"
+
+OAUTH = "org.apache.kafka.common.security.oauthbearer"
+OAUTH_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,12 @@ class SecuredKafka(Kafka):
     by_password: int = 0
     by_certificate: int = 0
     certificates: Certificates = field(default=None)  # type: ignore[assignment]
+    tokens: TokenEndpoint = field(default=None)  # type: ignore[assignment]
 
     def properties(self) -> dict[str, str]:
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        by_token = "listener.name.sasl_ssl.oauthbearer"
         ours = super().properties()
         return ours | {
             "listeners": f"{ours['listeners']},SASL_SSL://127.0.0.1:{self.by_password},"
@@ -103,12 +109,21 @@ class SecuredKafka(Kafka):
             "ssl.truststore.location": str(self.certificates.authority),
             "ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
             "listener.name.ssl.ssl.client.auth": "required",
-            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
+            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN,OAUTHBEARER",
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
             "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
+            f"{by_token}.sasl.jaas.config": f"{OAUTH}.OAuthBearerLoginModule required;",
+            f"{by_token}.sasl.server.callback.handler.class": f"{OAUTH}.OAuthBearerValidatorCallbackHandler",
+            f"{by_token}.sasl.oauthbearer.jwks.endpoint.url": self.tokens.jwks_url,
+            f"{by_token}.sasl.oauthbearer.expected.audience": AUDIENCE,
+            f"{by_token}.sasl.oauthbearer.expected.issuer": self.tokens.url,
+            f"{by_token}.connections.max.reauth.ms": "3600000",  # a token's own end comes first
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",  # whoever comes by the listener without TLS: the broker itself, this test
         }
+
+    def _java(self, *options: str) -> list[str]:
+        return super()._java(f"-D{OAUTH_URLS}={self.tokens.jwks_url}", *options)
 
 
 @dataclass(frozen=True)
@@ -182,10 +197,12 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @dataclass(frozen=True)
 class Secured:
-    """The settings with which a pipeline gets into Kafka by password, and by certificate."""
+    """The settings with which a pipeline gets into Kafka by password, by certificate, and by token."""
 
     by_password: Settings
     by_certificate: Settings
+    by_token: Settings
+    tokens: TokenEndpoint
 
 
 @contextmanager
@@ -196,7 +213,8 @@ def secured_servers(home: Path) -> Iterator[Secured]:
     logs.mkdir()
     certificates = make_certificates(data.resolve())
     with ExitStack() as stack:
-        servers = {server.name: server for server in _servers(data.resolve(), certificates)}
+        tokens = stack.enter_context(serving(TokenEndpoint(USER, PASSWORD)))
+        servers = {server.name: server for server in _servers(data.resolve(), certificates, tokens)}
         running = RunningServers(list(servers.values()), logs)
         stack.callback(lambda: delete_data_folder(data) if data.is_symlink() else None)
         stack.callback(running.close)
@@ -236,10 +254,20 @@ def secured_servers(home: Path) -> Iterator[Secured]:
                 kafka_ssl_certificate_file=certificates.client,
                 kafka_ssl_key_file=certificates.client_key,
             ),
+            Settings(
+                **anywhere,
+                kafka_bootstrap_servers=f"127.0.0.1:{kafka.by_password}",
+                kafka_security_protocol="SASL_SSL",
+                kafka_sasl_mechanism="OAUTHBEARER",
+                kafka_sasl_username=USER,
+                kafka_sasl_password=SecretStr(PASSWORD),
+                kafka_sasl_token_url=f"{tokens.url}/token",
+            ),
+            tokens,
         )
 
 
-def _servers(data: Path, certificates: Certificates) -> list[Server]:
+def _servers(data: Path, certificates: Certificates, tokens: TokenEndpoint) -> list[Server]:
     """The local stack's four, two of them as they are where TLS is in them."""
     ports = {name: free_port() for name in DEFAULT_PORTS}
     passwords = {"postgres": PASSWORD.replace(" ", "-"), "redis": PASSWORD.replace(" ", "-")}
@@ -247,7 +275,7 @@ def _servers(data: Path, certificates: Certificates) -> list[Server]:
     for server in build_servers(find_installations(), data, ports, passwords):
         if isinstance(server, Kafka):
             own_ports: dict[str, Any] = {"by_password": free_port(), "by_certificate": free_port()}
-            servers.append(SecuredKafka(**_fields(server), **own_ports, certificates=certificates))
+            servers.append(SecuredKafka(**_fields(server), **own_ports, certificates=certificates, tokens=tokens))
         elif isinstance(server, Postgres):
             servers.append(SecuredPostgres(**_fields(server), certificate=certificates.server))
         else:

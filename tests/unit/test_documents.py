@@ -52,8 +52,18 @@ def test_every_local_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_every_file_that_is_named_exists(document: Path) -> None:
-    for name in re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|toml|md|csv))`", document.read_text()):
+    for name in re.findall(r"`([a-z0-9_]+/[a-z0-9_/]+\.(?:py|toml|md|csv))`", document.read_text()):
         assert (PROJECT / name).exists(), name
+
+
+def test_every_promise_of_the_threat_model_names_the_tests_that_hold_it() -> None:
+    text = (PROJECT / "docs/security.md").read_text()
+    rows = text.partition("## The threat model")[2].partition("Not promised")[0].strip().splitlines()[2:]
+    assert len(rows) > 5
+    for row in rows:
+        tests = re.findall(r"`(tests/[a-z0-9_/]+\.py)`", row.split("|")[4])
+        assert tests, row
+        assert all((PROJECT / test).exists() for test in tests), row
 
 
 def test_every_make_target_that_is_named_exists() -> None:

@@ -76,7 +76,7 @@ def ask_postgres(settings: Settings, statements: str) -> None:
 
 def ask_redis(settings: Settings, words: str, *, as_ourselves: bool = True) -> None:
     """Have the stack's Redis do this."""
-    ours = str(settings.redis_url)
+    ours = str(settings.plain_redis_url)
     url = ours if as_ourselves else f"redis://127.0.0.1:{urlsplit(ours).port}"
     with redis.Redis.from_url(url) as client:
         client.execute_command(*words.split())

@@ -18,6 +18,7 @@ from producers.api.source import ApiBlock, ApiSource
 from producers.checkpointing import ConfirmedPositions, SentBatch
 from producers.http.fetch import Fetcher, NotAnswered
 from producers.source import SourceBatch, SourceFailed
+from runtime.egress import Egress
 from tests.unit.producers.durable_checkpoint import Durable
 
 SIZE = 3
@@ -77,7 +78,7 @@ def source(server: Server, most: int = 1000) -> ScriptedApi:
     block = ApiBlock.model_validate(
         {"kind": "api", "url": "http://x/y", "dataset": "records", "page_size": SIZE, "map": {"source_id": "id"}}
     )
-    api = ScriptedApi(block.describe("shop"), block, None, most)
+    api = ScriptedApi(block.describe("shop"), block, Egress(), None, most)
     object.__setattr__(api, "server", server)
     return api
 

@@ -22,7 +22,7 @@ def test_the_environment_wins_over_env_files_and_the_stack(tmp_path: Path, monke
     (tmp_path / ".env").write_text("API_PORT=2001\nMOCK_PORT=2002\n")
     monkeypatch.setenv("API_PORT", "3001")
     settings = load_settings()
-    assert (settings.api_port, settings.mock_port, settings.redis_url) == (3001, 2002, "redis://stack")
+    assert (settings.api_port, settings.mock_port, settings.plain_redis_url) == (3001, 2002, "redis://stack")
 
 
 @pytest.mark.parametrize("place", ["environment", ".env"])
@@ -32,12 +32,12 @@ def test_the_stack_in_containers_has_addresses_of_its_own(
     (tmp_path / ".headrace").mkdir()
     (tmp_path / ".headrace" / "stack.env").write_text("REDIS_URL=redis://native\n")
     (tmp_path / ".headrace" / "compose.env").write_text("REDIS_URL=redis://containers\n")
-    assert load_settings().redis_url == "redis://native"
+    assert load_settings().plain_redis_url == "redis://native"
     if place == ".env":
         (tmp_path / ".env").write_text("HEADRACE_STACK=docker\n")
     else:
         monkeypatch.setenv("HEADRACE_STACK", "docker")
-    assert load_settings().redis_url == "redis://containers"
+    assert load_settings().plain_redis_url == "redis://containers"
     assert load_settings().headrace_stack == "docker"
 
 
@@ -82,8 +82,43 @@ def test_a_wrong_database_url_does_not_show_its_password(monkeypatch: pytest.Mon
     assert "secret" not in str(refusal.value)
 
 
-def test_the_password_of_redis_is_not_shown_where_settings_are() -> None:
-    assert "pass-word" not in repr(load_settings(redis_url="redis://me:pass-word@host/0"))
+@pytest.mark.parametrize(("variable", "value"), [
+    ("DATABASE_URL", "postgresql://me:pass-word@host/db"),
+    ("REDIS_URL", "redis://me:pass-word@host/0"),
+    ("REDIS_URL", "redis://host/0?password=pass-word"),
+    ("ELASTICSEARCH_URL", "http://me:pass-word@host:9200"),
+    ("API_HOST", "https://me:pass-word@host"),
+    ("CSV_URL", "https://host/a.csv?token=pass-word"),
+    ("EGRESS_PROXY", "http://me:pass-word@host:3128"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:pass-word@host"),
+    ("API_KEY", "pass-word"),
+    ("ELASTICSEARCH_API_KEY", "pass-word"),
+    ("AWS_SECRET_ACCESS_KEY", "pass-word"),
+    ("AWS_SESSION_TOKEN", "pass-word"),
+])  # fmt: skip
+def test_no_secret_is_shown_where_settings_are(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    settings = load_settings()
+    assert all("pass-word" not in shown for shown in (repr(settings), str(settings)))
+
+
+@pytest.mark.parametrize(("variable", "value"), [
+    ("REDIS_URL", "http://me:pass-word@host/0"),
+    ("ELASTICSEARCH_URL", "ftp://me:pass-word@host:9200"),
+    ("API_HOST", "ftp://me:pass-word@host"),
+    ("API_HOST", "me:pass-word@host"),
+    ("CSV_URL", "ftp://host/a.csv?token=pass-word"),
+    ("EGRESS_PROXY", "socks://me:pass-word@host:3128"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://me:pass-word@host"),
+    ("API_KEY", "pass-word\n"),
+])  # fmt: skip
+def test_a_wrong_value_is_refused_without_its_secret(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable) as refusal:
+        load_settings()
+    assert "pass-word" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("store", ["redis", "elasticsearch"])

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from monitoring.alarm_file import Target
 from monitoring.alarms import Alarm, Event
+from runtime.egress import Egress
 from services.alarms import telling
 from services.alarms.telling import Telling, send, trial_event
 
@@ -43,7 +44,7 @@ async def test_a_failure_that_nobody_foresaw_stops_no_later_event(monkeypatch: p
         return None, False
 
     monkeypatch.setattr(telling, "send", odd)
-    sender = Telling({"team": target()})
+    sender = Telling({"team": target()}, Egress())
     sender.tell(event(1, "team"))
     sender.tell(event(2, "team"))
     await sender.close(5)
@@ -62,7 +63,7 @@ async def test_another_target_drops_nothing_that_waits_for_one_that_is_as_it_was
         return None, False
 
     monkeypatch.setattr(telling, "send", slow)
-    sender = Telling({"same": target("same"), "changed": target("before")})
+    sender = Telling({"same": target("same"), "changed": target("before")}, Egress())
     for number in (1, 2):
         sender.tell(event(number, "same", "changed"))
     await asyncio.sleep(0)  # the first of each is on its way

@@ -1,0 +1,33 @@
+"""Output of commands that is text and nothing but text, wherever it comes from."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from runtime.printable import UNSAFE, printable
+
+
+class PrintableConsole(Console):
+    """A console on which no text, from wherever, is anything but text: what `printable` has not seen yet, it sees here.
+
+    Line feeds are line feeds.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As Console's, for all that is printed."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or not UNSAFE.search(text):
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, text.split("\n"))), style)
+
+
+def json_text(value: Any, *, indent: int = -1) -> str:
+    """The value as JSON, in one line unless indented, with such characters as JSON's own escapes: the same value."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
+    lines = (UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
+    return "\n".join(lines)
