@@ -253,10 +253,17 @@ def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
         num_partitions=settings.topic_partitions,
         replication_factor=settings.topic_replication,
         config={
-            "cleanup.policy": topic.cleanup_policy,
+            **topic_config(topic),
             "retention.ms": str(topic.retention * settings.topic_retention_hours * 3_600_000),
-            "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
-            "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "min.insync.replicas": str(max(1, settings.topic_replication - 1)),
         },
     )
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """The part of a topic's configuration that no setting changes. Pure."""
+    return {
+        "cleanup.policy": topic.cleanup_policy,
+        "message.timestamp.type": "LogAppendTime" if topic.log_append_time else "CreateTime",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
