@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,8 @@ class LagWatch:
         self._lock = asyncio.Lock()
         self._view: SystemLag | None = None
         self._failure: tuple[float, KafkaException] | None = None
-        self.streams = 0
-        """Streams that ask it again and again, for their own bound."""
+        self.streams: Counter[str] = Counter()
+        """Streams that ask it again and again, by caller, for their own bounds."""
 
     async def view(self) -> SystemLag:
         """The lag now, at most CLOSEST_SECONDS old. Raises KafkaException when the broker does not answer.

@@ -18,8 +18,11 @@ from tests.table_rows import with_row
 PROJECT = Path(__file__).parents[1]
 DOCUMENT = PROJECT / "docs" / "nightly.md"
 
+ATTACKS = [f"tests/integration/test_{name}.py" for name in ("attacks_on_the_api", "slow_clients", "schemathesis")]
+
 STEPS: Mapping[str, Sequence[str]] = {
     "fuzz": ("make", "test", "ARGS=tests/unit --hypothesis-profile=nightly"),
+    "attacks": ("make", "test", f"ARGS={' '.join(ATTACKS)} --hypothesis-profile=nightly"),
     "world": ("make", "test-world"),
     "faults": ("make", "test-faults"),
     "compose": ("make", "test-compose"),

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import starlette.types
 import structlog
 from confluent_kafka import KafkaException
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
@@ -23,6 +24,7 @@ from api.clients import OurClients, from_state
 from api.health import require
 from api.parameters import MAX_TEXT, StrictRoute, without_nul
 from api.problems import ProblemAnswer
+from api.request_limits import who_asks
 from monitoring.history import MinuteFigures, read_figures
 from monitoring.lag import PartitionLag
 from monitoring.verdicts import Verdict
@@ -37,6 +39,8 @@ router = APIRouter(route_class=StrictRoute, tags=["lag"])
 
 MOST_STREAMS = 50
 """Of one process. Each is a connection that stays; all share one reading a second."""
+
+MOST_STREAMS_A_CALLER = 25
 
 EVENT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
@@ -58,17 +62,18 @@ class EventStream(StreamingResponse):
 class CountedStream(EventStream):
     """The events of a watch. It counts as one of its streams from the moment that it is made until it has been sent."""
 
-    def __init__(self, watch: LagWatch, headers: dict[str, str]) -> None:
+    def __init__(self, watch: LagWatch, caller: str, headers: dict[str, str]) -> None:
         super().__init__(_events(watch), headers=headers)
         self._watch = watch
-        watch.streams += 1
+        self._caller = caller
+        watch.streams[caller] += 1
 
     async def __call__(self, scope: starlette.types.Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._watch.streams -= 1
+            self._watch.streams -= Counter([self._caller])
 
 
 GroupName = Annotated[
@@ -141,21 +146,24 @@ async def lag(clients: OurClients, watch: Watch) -> Response:
 
 @router.get("/lag/stream", response_class=EventStream, responses={200: EVENTS})
 @needs(Scope.READ)
-async def stream(watch: Watch) -> Response:
+async def stream(watch: Watch, request: Request) -> Response:
     """The answer of GET /lag as server-sent events: at once, and within two seconds of each change.
 
     Events are `lag`, and `problem` while the broker does not answer. The stream has no end; so many at most are served
-    at a time: 50.
+    at a time: 50, and half of them to one caller.
     """
-    if watch.streams >= MOST_STREAMS:
-        raise ProblemAnswer(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "too-many-streams",
-            f"{MOST_STREAMS} streams are open, which is as many as one process serves; GET /lag answers as well",
-            {"Retry-After": "10"},
-        )
+    caller = who_asks(request.scope)
+    if watch.streams.total() >= MOST_STREAMS:
+        raise _too_many(f"{MOST_STREAMS} streams are open, which is as many as one process serves")
+    if watch.streams[caller] >= MOST_STREAMS_A_CALLER:
+        raise _too_many(f"{MOST_STREAMS_A_CALLER} streams of yours are open, which is as many as one caller may have")
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return CountedStream(watch, headers)
+    return CountedStream(watch, caller, headers)
+
+
+def _too_many(why: str) -> ProblemAnswer:
+    detail = f"{why}; GET /lag answers as well"
+    return ProblemAnswer(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-streams", detail, {"Retry-After": "10"})
 
 
 @router.get("/lag/{group}", response_model=GroupView)

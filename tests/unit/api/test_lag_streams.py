@@ -3,9 +3,10 @@
 from typing import Any, cast
 
 import pytest
+from fastapi import Request
 
 from api.endpoints import lag
-from api.endpoints.lag import MOST_STREAMS, stream
+from api.endpoints.lag import MOST_STREAMS, MOST_STREAMS_A_CALLER, stream
 from api.problems import ProblemAnswer
 from monitoring.watching import LagWatch
 from runtime.settings import load_settings
@@ -19,9 +20,13 @@ async def test_a_burst_does_not_pass_the_bound_and_a_stream_that_ends_makes_room
 
     monkeypatch.setattr(lag, "_event", event)
     watch = LagWatch(load_settings())
-    granted = [await stream(watch) for _ in range(MOST_STREAMS)]
-    with pytest.raises(ProblemAnswer):
-        await stream(watch)
+    first, second, third = map(asked_from, ("10.0.0.1", "10.0.0.2", "10.0.0.3"))
+    granted = [await stream(watch, first) for _ in range(MOST_STREAMS_A_CALLER)]
+    with pytest.raises(ProblemAnswer, match="of yours"):
+        await stream(watch, first)
+    granted += [await stream(watch, second) for _ in range(MOST_STREAMS - MOST_STREAMS_A_CALLER)]
+    with pytest.raises(ProblemAnswer, match="one process"):
+        await stream(watch, third)
 
     async def gone() -> Any:
         return {"type": "http.disconnect"}
@@ -29,5 +34,9 @@ async def test_a_burst_does_not_pass_the_bound_and_a_stream_that_ends_makes_room
     async def send(_: Any) -> None: ...
 
     await cast("Any", granted[0])({"type": "http", "asgi": {"spec_version": "2.0"}}, gone, send)
-    assert watch.streams == MOST_STREAMS - 1
-    await stream(watch)
+    assert watch.streams.total() == MOST_STREAMS - 1
+    await stream(watch, first)
+
+
+def asked_from(address: str) -> Request:
+    return Request({"type": "http", "client": (address, 1)})
