@@ -121,7 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     install_problem_handlers(app)
     app.router.route_class = GuardedRoute
-    app.openapi = partial(_with_security_schemes, app.openapi)  # type: ignore[method-assign]
+    app.openapi = partial(_with_security, app.openapi, optional=settings.api_access == "open")  # type: ignore[method-assign]
 
     @app.get("/", tags=["entry points"], response_model=dict[str, str | dict[str, str]])
     @for_everybody
@@ -157,10 +157,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _with_security_schemes(document: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _with_security(document: Callable[[], dict[str, Any]], *, optional: bool) -> dict[str, Any]:
     """The OpenAPI document with the ways to say who asks; FastAPI itself knows of dependencies only."""
     made = document()
-    made["components"]["securitySchemes"] = SECURITY_SCHEMES
+    if "securitySchemes" not in made["components"]:  # it makes the document once
+        made["components"]["securitySchemes"] = SECURITY_SCHEMES
+        for operation in (one for path in made["paths"].values() for one in path.values()):
+            if optional and "security" in operation:
+                operation["security"] = [{}, *operation["security"]]
     return made
 
 

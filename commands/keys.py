@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,17 @@ from runtime.moments import moment_to_come
 from runtime.scopes import Scope
 from runtime.settings import load_settings
 from services.runs.history import ask
-from stores.api_keys import ApiKey, KeyNotThere, NameTaken, create_key, read_keys, revoke_keys, rotate_key
+from stores.api_keys import (
+    ApiKey,
+    KeyNotThere,
+    NameTaken,
+    NotTaken,
+    create_key,
+    keep_key,
+    read_keys,
+    revoke_keys,
+    rotate_key,
+)
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: who may ask the API for what.")
 
@@ -39,6 +50,9 @@ def create(
     name: Name,
     scope: Annotated[list[Scope], typer.Option(help="What it may do (repeatable). None includes another one.")],
     expires: Expires = None,
+    given: Annotated[
+        bool, typer.Option("--given", help="Keep the key on standard input instead of making one. Idempotent.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and print it: this once, since only its digest is kept. The API takes it at once.
@@ -52,11 +66,21 @@ def create(
 
       KEY=$(headrace keys create shop --scope read --scope write --expires 90d)
 
+      headrace keys create dashboard --scope read --given < /run/secrets/headrace-api-key
+
       curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/api/customers
     """
     if not NAME.fullmatch(name):
         fail(f"{name!r} is no name for a key: letters, digits, dots, dashes and underscores, 60 at most", WRONG_USAGE)
     ends = _moment("--expires", expires)
+    if given:
+        text = sys.stdin.read().strip()
+        kept = _ask(lambda connection: keep_key(connection, name, text, scope, ends))
+        if as_json:
+            print_json(_shown(kept))
+        else:
+            stdout.print(f"{kept.name} ({kept.id}) may {', '.join(sorted(kept.scopes))}.", markup=False)
+        return
     _tell_new(*_ask(lambda connection: create_key(connection, name, scope, ends)), as_json=as_json)
 
 
@@ -135,7 +159,7 @@ def _ask(question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     try:
         with answered_by("Postgres"):
             return asyncio.run(ask(settings, question))
-    except (KeyNotThere, NameTaken) as error:
+    except (KeyNotThere, NameTaken, NotTaken) as error:
         fail(str(error))
 
 

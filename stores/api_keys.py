@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ PREFIX = "hr_"
 """Every key begins so, and is known by it where one has been published by mistake."""
 
 SECRET_BYTES = 32
+
+_OURS = re.compile(r"hr_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
 
 LISTED_DAYS = 30
 """A key that ended is told apart from an unknown one for so long, by those who hold it."""
@@ -49,6 +52,10 @@ class KeyNotThere(Explained):
 
     def __init__(self, named: str) -> None:
         super().__init__(f"no valid key has the id or the name {named!r}; `headrace keys list` shows all")
+
+
+class NotTaken(Explained):
+    """A key that was made elsewhere cannot be kept: its form is another one, or its id is taken."""
 
 
 class NameTaken(Explained):
@@ -94,6 +101,13 @@ _INSERT = text(f"""
     INSERT INTO api_keys (id, name, digest, scopes, expires_at)
     VALUES (:id, :name, :digest, CAST(:scopes AS text[]), :expires_at) RETURNING {_COLUMNS}""")  # noqa: S608
 
+_KEEP = text(f"""
+    INSERT INTO api_keys (id, name, digest, scopes, expires_at)
+    VALUES (:id, :name, :digest, CAST(:scopes AS text[]), :expires_at)
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name, scopes = excluded.scopes, expires_at = excluded.expires_at
+        WHERE api_keys.digest = excluded.digest AND api_keys.revoked_at IS NULL
+    RETURNING {_COLUMNS}""")  # noqa: S608 (names of columns)
+
 _REVOKE = text(f"""
     UPDATE api_keys SET revoked_at = now() WHERE (id = :named OR name = :named) AND {_VALID}
     RETURNING {_COLUMNS}""")  # noqa: S608 (no value)
@@ -117,6 +131,24 @@ async def create_key(
     if (await connection.execute(_NAMED, {"name": name})).first():
         raise NameTaken(name)
     return await _insert(connection, name, scopes, expires_at)
+
+
+async def keep_key(
+    connection: AsyncConnection, name: str, key: str, scopes: Collection[Scope], expires_at: datetime.datetime | None
+) -> ApiKey:
+    """Keep a key that was made elsewhere, such as one in a cluster's secret. Idempotent; scopes and end may change.
+
+    Raises NotTaken for another form than ours, and for an id that another or a revoked key has; and NameTaken.
+    """
+    if not _OURS.fullmatch(key):
+        raise NotTaken("the key has another form than hr_<12 hexadecimal digits>_<43 letters, digits, - or _>")
+    named = (await connection.execute(_NAMED, {"name": name})).all()
+    if any(row.digest != digest_of(key) for row in named):
+        raise NameTaken(name)
+    row = (await connection.execute(_KEEP, _values(name, key, scopes, expires_at))).first()
+    if row is None:
+        raise NotTaken(f"another key, or a revoked one, has the id {id_of(key)}")
+    return _key(row)
 
 
 async def rotate_key(
@@ -147,10 +179,13 @@ async def note_uses(connection: AsyncConnection, uses: Mapping[str, float]) -> N
 async def _insert(
     connection: AsyncConnection, name: str, scopes: Collection[Scope], expires_at: datetime.datetime | None
 ) -> tuple[ApiKey, str]:
-    key_id = secrets.token_hex(6)
-    key = f"{PREFIX}{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
-    values = {"id": key_id, "name": name, "digest": digest_of(key), "scopes": sorted(scopes), "expires_at": expires_at}
-    return _key((await connection.execute(_INSERT, values)).one()), key
+    key = f"{PREFIX}{secrets.token_hex(6)}_{secrets.token_urlsafe(SECRET_BYTES)}"
+    return _key((await connection.execute(_INSERT, _values(name, key, scopes, expires_at))).one()), key
+
+
+def _values(name: str, key: str, scopes: Collection[Scope], expires_at: datetime.datetime | None) -> dict[str, Any]:
+    about = {"id": id_of(key), "digest": digest_of(key)}
+    return about | {"name": name, "scopes": sorted(scopes), "expires_at": expires_at}
 
 
 def _key(row: Any) -> ApiKey:

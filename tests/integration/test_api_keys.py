@@ -1,5 +1,6 @@
 """API keys on a real Postgres: who gets in, who does not, and how soon a change counts."""
 
+import asyncio
 import datetime
 import hashlib
 import hmac
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,8 +29,10 @@ from stores.api_keys import (
     ApiKey,
     KeyNotThere,
     NameTaken,
+    NotTaken,
     create_key,
     digest_of,
+    keep_key,
     note_uses,
     read_keys,
     revoke_keys,
@@ -37,8 +41,8 @@ from stores.api_keys import (
 from stores.outages import Unavailable
 from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import CUSTOMERS, api_client, closed_port, customer, store
-from tests.processes import PROJECT, environment_of
-from tests.waiting import eventually_async
+from tests.processes import PROJECT, Pipeline, environment_of
+from tests.waiting import eventually, eventually_async
 
 READ, WRITE, OPERATE = Scope.READ, Scope.WRITE, Scope.OPERATE
 USER = {"name": "Ada", "email": "ada@example.org", "role": "admin"}
@@ -247,6 +251,30 @@ async def test_only_digests_are_kept_and_a_name_has_one_valid_key(keyed: Setting
     assert [one.state for one in await ask(keyed, lambda c: read_keys(c, every=True))] == ["revoked", "valid"]
 
 
+async def test_a_key_of_a_secret_is_kept_again_and_again_and_no_other_in_its_place(keyed: Settings) -> None:
+    given = "hr_0123456789ab_" + "S" * 43
+
+    async def keep(key: str, name: str, *scopes: Scope) -> ApiKey:
+        return await ask(keyed, lambda connection: keep_key(connection, name, key, scopes, None))
+
+    await keep(given, "dashboard", READ)
+    assert (await keep(given, "dashboard", READ, OPERATE)).scopes == {READ, OPERATE}
+    assert len(await ask(keyed, read_keys)) == 1
+    async with api_client(keyed) as client:
+        assert (await client.get("/stats", headers=bearer(given))).status_code == 200
+    for key, name, refusal in (
+        (given[:-1] + "x", "other", NotTaken),
+        ("hr_0123456789ab_short", "other", NotTaken),
+        ("password", "other", NotTaken),
+        ("hr_ba9876543210_" + "S" * 43, "dashboard", NameTaken),
+    ):
+        with pytest.raises(refusal):
+            await keep(key, name, READ)
+    await ask(keyed, lambda connection: revoke_keys(connection, "dashboard"))
+    with pytest.raises(NotTaken, match="revoked"):
+        await keep(given, "dashboard", READ)
+
+
 async def test_the_latest_use_of_a_key_is_noted_when_the_api_ends_if_not_before(keyed: Settings) -> None:
     key, text_of = await new_key(keyed, "reader", READ)
     assert key.last_used_at is None
@@ -326,10 +354,16 @@ async def test_an_unknown_id_and_a_wrong_secret_take_the_same_way(
     assert ways[0].count("compare") == ways[0].count("digest") == 2
 
 
-def headrace(settings: Settings, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def headrace(settings: Settings, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     environment = environment_of(settings) | {"PATH": "", "PYTHONPATH": str(PROJECT)} | variables
     return subprocess.run(
-        [sys.executable, "-m", "cli", *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "cli", *words],
+        env=environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -354,6 +388,11 @@ def test_the_command_makes_lists_rotates_and_revokes_keys(keyed: Settings) -> No
     states = {one["id"]: one["state"] for one in json.loads(headrace(keyed, "keys", "list", "--all", "--json").stdout)}
     assert states[rotated["id"]] == "revoked"
     assert headrace(keyed, "keys", "revoke", "nobody").returncode == 1
+    secret = "hr_0123456789ab_" + "S" * 43 + "\n"
+    for _ in range(2):
+        kept = headrace(keyed, "keys", "create", "pod", "--scope", "read", "--given", given=secret)
+        assert (kept.returncode, kept.stdout) == (0, "pod (0123456789ab) may read.\n"), kept.stderr
+    assert headrace(keyed, "keys", "create", "pod", "--scope", "read", "--given", given="").returncode == 1
 
 
 ANYWHERE = "0.0.0.0"  # noqa: S104
@@ -385,3 +424,37 @@ def test_the_api_does_not_start_where_everybody_could_ask_or_nobody(
     for words in told:
         assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_dashboard_and_commands_send_their_key_and_no_log_has_one(keyed: Settings, tmp_path: Path) -> None:
+    keys = {
+        name: headrace(keyed, "keys", "create", name, "--scope", scope).stdout.strip()
+        for name, scope in (("pages", "read"), ("sender", "write"))
+    }
+    asyncio.run(store(keyed, CUSTOMERS, [customer(1)]))
+    pipeline = Pipeline(keyed, tmp_path, ("api", "dashboard"))
+    pipeline["dashboard"].environment["HEADRACE_API_KEY"] = keys["pages"]
+    with pipeline, httpx.Client(trust_env=False, timeout=30) as client:
+        api, dashboard = (pipeline[role].url for role in ("api", "dashboard"))
+        assert "CUST001" in client.get(f"{dashboard}/export/data-customers.csv").text
+        record = f"{api}/api/customers/CUST001"
+        assert client.get(record).status_code == 401
+        assert client.get(record, headers=bearer(keys["pages"])).status_code == 200
+        assert client.get(record, headers=bearer(keys["sender"])).status_code == 403
+        assert client.get(record, headers=bearer(keys["pages"] + "x")).status_code == 401
+        assert client.post(f"{api}/users/", json=USER, headers={"X-API-Key": keys["sender"]}).status_code == 201
+        traces = [
+            json.loads(headrace(keyed, "trace", "CUST001", "-d", "customers", "--json", API_URL=api, **key).stdout)[0]
+            for key in ({}, {"HEADRACE_API_KEY": keys["pages"]})
+        ]
+        told = [next(one["state"] for one in trace["stores"] if one["store"] == "api") for trace in traces]
+        assert told == ["away", "has it"]
+        headrace(keyed, "keys", "revoke", "pages")
+        eventually(
+            lambda: client.get(f"{dashboard}/export/data-customers.csv").status_code == 401,
+            what="the dashboard's key is refused",
+        )
+    logs = "".join(file.read_text() for file in tmp_path.glob("*.log"))
+    assert '"key": "pages"' in logs
+    for key in keys.values():
+        assert key.rpartition("_")[2] not in logs

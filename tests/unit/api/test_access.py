@@ -108,6 +108,13 @@ def test_the_document_says_what_each_operation_needs_and_how_it_refuses() -> Non
             assert {"401", "403"} <= operation["responses"].keys()
 
 
+def test_the_document_of_an_open_api_says_that_a_key_is_no_must() -> None:
+    app = create_app(Settings(api_access="open"))
+    for _ in range(2):
+        assert app.openapi()["paths"]["/stats"]["get"]["security"] == [{}, {"bearer": ["read"]}, {"key": ["read"]}]
+    assert "security" not in app.openapi()["paths"]["/livez"]["get"]
+
+
 def guarded_app(caller: Caller | None) -> FastAPI:
     app = FastAPI()
     app.router.route_class = GuardedRoute
