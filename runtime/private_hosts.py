@@ -13,13 +13,15 @@ Place = tuple[str, int | None]
 """A host in small letters, and a port; None: any."""
 
 DECLARED = "declared"
-"""The word for: those that a block names as an address, as `localhost` or without a dot."""
+"""The word for: those that a block names as an address, as `localhost` or without a dot; never a cloud's metadata."""
 
 _NAME = re.compile(r"(?P<host>[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _PUBLIC = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _SPECIAL = IPv4Network("192.0.0.0/24")
 """Not all of it is private to Python; one cloud has its metadata there."""
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
+"""Of clouds that keep theirs elsewhere than at a link-local address."""
 _KINDS = ("loopback", "link_local", "multicast", "unspecified", "private")
 
 
@@ -41,13 +43,14 @@ class PrivateHosts:
             is_public(reached)
             or any(reached in network for network in self.networks)
             or not self.places.isdisjoint({(name, None), (name, port), (str(reached), port)})
-            or (self.declared and declared == (host.lower(), port) and is_plain(name))
+            or (self.declared and declared == (host.lower(), port) and is_plain(name) and not _is_metadata(reached))
         ):
             return None
         kind = next((kind for kind in _KINDS if getattr(reached, f"is_{kind}")), "no public").replace("_", "-")
         kind = f"{kind} address" if kind == "no public" else f"a {kind} address"
         shown = f"{host} is {kind}" if name == str(address) else f"{host} is at {address}, {kind}"
-        return f"{shown}, which PRIVATE_HOSTS does not allow; add {host}:{port} there if it may be asked"
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{shown}, which PRIVATE_HOSTS does not allow; add {place} there if it may be asked"
 
 
 NOTHING_PRIVATE = PrivateHosts()
@@ -87,6 +90,10 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return address.is_global and not address.is_multicast and address not in _SPECIAL
     return address in _PUBLIC and address.is_global
+
+
+def _is_metadata(address: Address) -> bool:
+    return address.is_link_local or address in _METADATA
 
 
 def without_wrapping(address: Address) -> Address:

@@ -7,7 +7,7 @@ have none, so a relay in front of them ends it; before Elasticsearch the relay a
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -203,6 +203,8 @@ class Secured:
     by_certificate: Settings
     by_token: Settings
     tokens: TokenEndpoint
+    kafka: str
+    """The listener on which everybody may do everything."""
 
 
 @contextmanager
@@ -222,7 +224,7 @@ def secured_servers(home: Path) -> Iterator[Secured]:
         kafka, redis = servers["kafka"], servers["redis"]
         assert isinstance(kafka, SecuredKafka)
         assert isinstance(redis, Redis)
-        _let_in(AdminClient({"bootstrap.servers": f"127.0.0.1:{kafka.port}"}))
+        let_in(f"127.0.0.1:{kafka.port}", USER, ONE_USER)
         elasticsearch = int(running.addresses["ELASTICSEARCH_URL"].rpartition(":")[2])
         cache = stack.enter_context(TlsRelay(redis.port, certificates.server))
         search = stack.enter_context(TlsRelay(elasticsearch, certificates.server, API_KEY))
@@ -264,6 +266,7 @@ def secured_servers(home: Path) -> Iterator[Secured]:
                 kafka_sasl_token_url=f"{tokens.url}/token",
             ),
             tokens,
+            f"127.0.0.1:{kafka.port}",
         )
 
 
@@ -287,21 +290,39 @@ def _fields(server: Kafka | Postgres) -> dict[str, Any]:
     return {one.name: getattr(server, one.name) for one in fields(server)}
 
 
-def _let_in(admin: AdminClient) -> None:
-    """Make the user with its password, and give it what docs/security.md says that a pipeline needs, no more."""
+Right = tuple[ResourceType, str, ResourcePatternType, AclOperation]
+
+ONE_USER: Sequence[Right] = [
+    *(
+        (ResourceType.TOPIC, f"{NAMESPACE}.", ResourcePatternType.PREFIXED, operation)
+        for operation in (
+            AclOperation.READ,
+            AclOperation.WRITE,
+            AclOperation.CREATE,
+            AclOperation.DESCRIBE,
+            AclOperation.ALTER,
+            AclOperation.DESCRIBE_CONFIGS,
+            AclOperation.ALTER_CONFIGS,
+        )
+    ),
+    *(
+        (ResourceType.GROUP, f"{NAMESPACE}.", ResourcePatternType.PREFIXED, operation)
+        for operation in (AclOperation.READ, AclOperation.DESCRIBE)
+    ),
+]
+"""Rights that docs/security.md says a pipeline needs as one user, no more."""
+
+
+def let_in(kafka: str, user: str, rights: Iterable[Right]) -> None:
+    """Make a user with PASSWORD and these rights. `kafka` is the listener on which everybody may do everything."""
+    admin = AdminClient({"bootstrap.servers": kafka})
     scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-    made = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
+    made = UserScramCredentialUpsertion(user, scram, PASSWORD.encode())
     for done in admin.alter_user_scram_credentials([made]).values():
         done.result()
-    topics = [AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE, AclOperation.DESCRIBE]
-    topics += [AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS, AclOperation.ALTER]
-    allowed = [(ResourceType.TOPIC, operation) for operation in topics]
-    allowed += [(ResourceType.GROUP, operation) for operation in (AclOperation.READ, AclOperation.DESCRIBE)]
     bindings = [
-        AclBinding(
-            kind, f"{NAMESPACE}.", ResourcePatternType.PREFIXED, f"User:{USER}", "*", operation, AclPermissionType.ALLOW
-        )
-        for kind, operation in allowed
+        AclBinding(kind, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+        for kind, name, pattern, operation in rights
     ]
     for done in admin.create_acls(bindings).values():
         done.result()

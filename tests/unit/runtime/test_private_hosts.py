@@ -72,6 +72,14 @@ def test_declared_allows_what_no_stranger_can_point_elsewhere(host: str) -> None
     assert allowed.refusal(host, 80, ip_address("127.0.0.1"), ("feeds.example.org", 80)) is not None
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "fe80::1"])
+def test_declared_allows_no_metadata_of_a_cloud_but_its_address_does(host: str) -> None:
+    refusal = private_hosts("declared").refusal(host, 80, ip_address(host), (host, 80))
+    assert refusal is not None
+    place = refusal.partition("; add ")[2].partition(" there")[0]
+    assert private_hosts(place).refusal(host, 80, ip_address(host)) is None
+
+
 def test_declared_allows_no_public_name_that_resolves_to_a_private_address() -> None:
     refusal = private_hosts("declared").refusal("example.org", 80, ip_address("127.0.0.1"), ("example.org", 80))
     assert refusal == (
