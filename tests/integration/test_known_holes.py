@@ -1,4 +1,4 @@
-"""Nothing that the stacks run has a hole that local_stack/artifacts/known_holes.toml knows of."""
+"""Nothing that the stacks run has a hole that tests/known_holes.toml knows of."""
 
 import re
 import tomllib
@@ -9,11 +9,11 @@ from packaging.version import Version
 
 from local_stack.elasticsearch import find_elasticsearch
 from local_stack.kafka import find_kafka
-from local_stack.maven import ARTIFACTS
+from local_stack.maven import JavaServer
 from local_stack.redis import RedisProgram, find_redis
 from tests.servers.images import read_images
 
-KNOWN = tomllib.loads((ARTIFACTS / "known_holes.toml").read_text())
+KNOWN = tomllib.loads((Path(__file__).parents[1] / "known_holes.toml").read_text())
 ACCEPTED = {one["used"] for one in KNOWN["accepted"]}
 
 Used = tuple[str, str]
@@ -47,6 +47,7 @@ def test_the_jars_of_the_local_stack_have_no_known_hole() -> None:
     assert {"kafka-clients", "lz4-java", "log4j-core"} <= names
     assert found_holes(kafka) == {}
     elasticsearch = find_elasticsearch()
+    assert isinstance(elasticsearch, JavaServer), elasticsearch
     assert found_holes(jars(elasticsearch.folder)) == {}
 
 

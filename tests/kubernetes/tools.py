@@ -42,7 +42,8 @@ def render(version: str, *options: str, release: str = "headrace") -> list[dict[
 def problems(resource: dict[str, Any], version: str) -> list[str]:
     """What a cluster of this version would not take of a resource; a field that it does not know is among it."""
     schema = _own_schema(resource) or _kubernetes_schema(resource, version)
-    validator = Draft4Validator(schema, registry=Registry(retrieve=lambda uri: _retrieved(uri, version)))
+    registry: Registry[Any] = Registry(retrieve=lambda uri: _retrieved(uri, version))  # type: ignore[call-arg]
+    validator = Draft4Validator(schema, registry=registry)
     where = f"{resource['kind']} {resource['metadata']['name']}"
     return [f"{where} {error.json_path}: {error.message}" for error in validator.iter_errors(resource)]
 
@@ -77,15 +78,13 @@ def _kubernetes_schema(resource: dict[str, Any], version: str) -> dict[str, Any]
 
 def _own_schema(resource: dict[str, Any]) -> dict[str, Any] | None:
     """The schema of a kind that an operator brings."""
+    wanted = resource["apiVersion"], resource["kind"]
     for file in CRDS.glob("*.yaml"):
         spec = yaml.safe_load(file.read_text())["spec"]
         for version in spec["versions"]:
-            if (f"{spec['group']}/{version['name']}", spec["names"]["kind"]) == (
-                resource["apiVersion"],
-                resource["kind"],
-            ):
-                schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
-                return _closed(schema)
+            if (f"{spec['group']}/{version['name']}", spec["names"]["kind"]) == wanted:
+                schema: dict[str, Any] = _closed(version["schema"]["openAPIV3Schema"])
+                return schema
     return None
 
 
@@ -102,7 +101,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _retrieved(uri: str, version: str) -> Resource[Any]:
-    return Resource(contents=_read(uri.rpartition("/")[2], version), specification=DRAFT4)
+    return DRAFT4.create_resource(_read(uri.rpartition("/")[2], version))
 
 
 @cache

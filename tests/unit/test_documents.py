@@ -1,5 +1,6 @@
 """Documents are true and easy to read: what they name exists, their lines are short, decisions have date and status."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ OUR_TEXTS = sorted(
     [*(PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")), *PROJECT.glob("docs/**/*.md")]
 )
 WIDEST_LINE = 140
+DEFAULT_SERVERS = {"kafka", "postgres", "redis", "elasticsearch"}
 HALF_A_PAGE = 32
 """Lines."""
 
@@ -106,3 +108,23 @@ def date_and_status(line: str) -> tuple[str, str]:
     found = re.fullmatch(r"\*(20[0-9]{2}-[0-9]{2}-[0-9]{2}), ((?:accepted|superseded).*)\*", line)
     assert found, line
     return found[1], found[2]
+
+
+def test_every_setting_that_the_deployment_names_exists() -> None:
+    text = (PROJECT / "DEPLOYMENT.md").read_text() + (PROJECT / "deploy/kubernetes/values.yaml").read_text()
+    named = set(re.findall(r"(?<![=A-Z])\b((?:[A-Z]+_)+[A-Z]+)\b", text))
+    assert len(named) > 20
+    assert named <= variables() | PER_PROCESS | {"API_ACCESS"}
+
+
+def test_the_sizes_of_the_deployment_are_those_that_were_measured() -> None:
+    results = json.loads((PROJECT / "benchmarks/results.json").read_text())["benchmarks"]
+    text = (PROJECT / "DEPLOYMENT.md").read_text()
+    measured = (PROJECT / "docs/performance.md").read_text()
+    for figure in re.findall(r"^\| (?:into|one) .*", text, re.MULTILINE):
+        for number in re.findall(r"\d[\d,.]*\d", figure.rpartition(" of which ")[0] or figure):
+            assert number in measured, f"{number} in: {figure}"
+    peaks = results["whole"]["peak_megabytes"]
+    ours = [peak for name, peak in peaks.items() if name not in DEFAULT_SERVERS]
+    low, high = (int(number) for number in re.findall(r"(\d+) to (\d+) MB a process", text)[0])
+    assert (low, high) == (min(ours), max(ours))
