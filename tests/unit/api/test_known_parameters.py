@@ -8,6 +8,8 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.clients import Breaker
+from api.request_counts import Kind, RequestCounts
 from producers.webhook.webhooks import Webhooks
 from runtime.settings import Settings
 
@@ -18,6 +20,7 @@ LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/metr
 def application() -> FastAPI:
     app = create_app(Settings(api_access="open"))
     app.state.webhooks = Webhooks(Settings())
+    app.state.request_counts = RequestCounts(dict.fromkeys(Kind, 0), None, Breaker("redis"))
     return app
 
 
