@@ -13,7 +13,7 @@ from runtime.settings import Settings
 
 @pytest.mark.parametrize(
     "app",
-    [create_app(Settings()), create_mock_server(Settings())],
+    [create_app(Settings(api_access="open")), create_mock_server(Settings())],
 )
 async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:
