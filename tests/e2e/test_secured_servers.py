@@ -165,7 +165,7 @@ def test_each_role_does_its_work_with_the_rights_that_are_documented(secured: Se
     as_api = without(secured.by_password, kafka_sasl_username="api")
     with pipeline, httpx.Client(base_url=pipeline["api"].url, trust_env=False, timeout=30.0) as api:
         headrace(as_api, "push", "customers", "-", given=json.dumps({"customer_id": "ROLE2", "first_name": "Only"}))
-        eventually(lambda: "ROLE2" in api.get("/failures").text, what="the failure is stored", within=120)
+        eventually(lambda: "ROLE2" in api.get("/failures/items").text, what="the failure is stored", within=120)
         assert api.post("/users/", json={"name": "Role Three", "email": "r3@example.org"}).is_success
         for query, dataset in (("lovelace", "customers"), ("role three", "users")):
             eventually(lambda: searched(api, query, dataset), what=f"{query} is found", within=120)  # noqa: B023
