@@ -5,26 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
-from api.app import create_app
-from api.clients import Breaker
-from api.request_counts import Kind, RequestCounts
-from producers.webhook.webhooks import Webhooks
-from runtime.settings import Settings
+from tests.unit.api.unstarted import unstarted_api
 
 LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/metrics", "/webhooks/{source}"}
 """Probes, scrapers and senders of webhooks add parameters of their own."""
 
 
-def application() -> FastAPI:
-    app = create_app(Settings(api_access="open"))
-    app.state.webhooks = Webhooks(Settings())
-    app.state.request_counts = RequestCounts(dict.fromkeys(Kind, 0), None, Breaker("redis"))
-    return app
-
-
-APP = application()
+APP = unstarted_api()
 
 OPERATIONS = [
     (method, path, {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"})

@@ -5,19 +5,14 @@ import hashlib
 
 import httpx
 import pytest
-from asgi_lifespan import LifespanManager
 
-from api.app import create_app
 from api.page_policies import PAGES, policy_of
-from runtime.settings import Settings
+from tests.unit.api.unstarted import unstarted_api
 
 
 @pytest.fixture
-async def client() -> httpx.AsyncClient:
-    settings = Settings(redis_url=None, elasticsearch_url=None, database_url="postgresql://a@127.0.0.1:1/a")  # type: ignore[arg-type]
-    app = create_app(settings)
-    async with LifespanManager(app, startup_timeout=60):
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here")
+def client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=unstarted_api()), base_url="http://here")
 
 
 @pytest.mark.parametrize("compressed", [True, False])

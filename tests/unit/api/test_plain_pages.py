@@ -8,10 +8,9 @@ import msgspec
 import pytest
 
 import api.record_pages
-from api.app import create_app
 from api.plain_pages import Asked, plainly
 from api.queries.json_pages import JsonSlice
-from runtime.settings import Settings
+from tests.unit.api.unstarted import unstarted_api
 
 CURSOR = "WyJhIl0"  # ["a"]
 
@@ -46,7 +45,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
         return JsonSlice(msgspec.Raw(msgspec.json.encode(arguments[2:])), 25, more=True, last=("a",))
 
     monkeypatch.setattr(api.record_pages, "json_slice", asked)
-    app = create_app(Settings(api_access="open"))
+    app = unstarted_api()
     app.state.clients = types.SimpleNamespace(engine=None)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
 
