@@ -72,7 +72,10 @@ def _tokens(settings: Settings) -> "Tokens":
 
 
 class IdentifiedCallers:
-    """Puts the caller of every request into its scope: EVERYBODY where access is open, on loopback."""
+    """Puts the caller of every request into its scope: EVERYBODY where access is open, on loopback.
+
+    An application around this one that knows the caller has put it there already; no request can.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -80,7 +83,7 @@ class IdentifiedCallers:
         self._published = settings.api_published_on is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and CALLER not in scope:
             if self._open:
                 scope[CALLER], scope[DOUBT] = self._anybody(scope)
             else:

@@ -189,16 +189,22 @@ def test_an_open_api_knows_which_addresses_others_reach(address: str, *, beyond:
     assert is_beyond_loopback(address) is beyond
 
 
-async def open_answer(settings: Settings, server: str) -> Caller:
+async def open_answer(settings: Settings, server: str, more: dict[str, Any] | None = None) -> Caller:
     """The caller that an open API takes one for whose request arrived at this address of ours."""
     seen: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.update(scope)
 
-    scope = {"type": "http", "server": (server, 8000), "client": ("127.0.0.1", 5), "headers": []}
+    scope = {"type": "http", "server": (server, 8000), "client": ("127.0.0.1", 5), "headers": [], **(more or {})}
     await IdentifiedCallers(app, settings)(scope, None, None)  # type: ignore[arg-type]
     return caller_of(seen)
+
+
+async def test_an_application_around_may_have_found_out_the_caller() -> None:
+    known = Caller("single sign-on", frozenset({Scope.READ}))
+    settings = Settings(api_access="open")
+    assert await open_answer(settings, "127.0.0.1", {CALLER: known}) is known
 
 
 async def test_an_open_api_is_open_at_loopback_only_however_it_was_started() -> None:
