@@ -14,7 +14,7 @@ from runtime.settings import Settings
 
 @pytest.fixture
 async def client() -> httpx.AsyncClient:
-    settings = Settings(redis_url=None, elasticsearch_url=None, database_url="postgresql://a@127.0.0.1:1/a")  # type: ignore[arg-type]
+    settings = Settings(redis_url=None, elasticsearch_url=None, database_url="postgresql://a@127.0.0.1:1/a")
     app = create_app(settings)
     async with LifespanManager(app, startup_timeout=60):
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here")
