@@ -46,7 +46,7 @@ class Calls(ast.NodeVisitor):
             of = node.func.value
             name = of.id if isinstance(of, ast.Name) else of.attr if isinstance(of, ast.Attribute) else ""
             first = node.args[0] if node.args else None
-            if name == "re" and isinstance(first, ast.Constant) and node.func.attr != "escape":
+            if name == "re" and isinstance(first, ast.Constant) and node.func.attr not in {"escape", "compile"}:
                 if isinstance(first.value, str | bytes):
                     searches = self.inline.get(first.value, False) or node.func.attr in SEARCHES
                     self.inline[first.value] = searches
