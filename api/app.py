@@ -17,7 +17,7 @@ from api import cached_records
 from api.access import SECURITY_SCHEMES, GuardedRoute, for_everybody
 from api.cached_records import CachedReads
 from api.callers import Callers, IdentifiedCallers
-from api.clients import Clients, open_clients
+from api.clients import open_clients
 from api.endpoints import (
     alarms,
     datasets,
@@ -119,6 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=_middleware(settings),
         responses={"default": {"description": "A problem document", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}},
     )
+    app.state.request_counts = RequestCounts(limits_of(settings))
     install_problem_handlers(app)
     app.router.route_class = GuardedRoute
     app.openapi = partial(_with_security, app.openapi, optional=settings.api_access == "open")  # type: ignore[method-assign]
@@ -200,15 +201,13 @@ def _middleware(settings: Settings) -> list[Middleware]:
     return layers
 
 
-def request_counts(settings: Settings, clients: Clients) -> RequestCounts:
-    """Counts of every caller's requests, with the limits of the settings."""
-    limits = {
+def limits_of(settings: Settings) -> dict[Kind, int]:
+    """Requests of a caller within a minute, by kind; 0 is no limit. Pure."""
+    return {
         Kind.READS: settings.api_reads_per_minute,
         Kind.CHANGES: settings.api_changes_per_minute,
         Kind.EXPENSIVE: settings.api_expensive_per_minute,
     }
-    shared = SharedCounts(clients.redis, settings.named("requests"), WINDOW_SECONDS) if clients.redis else None
-    return RequestCounts(limits, shared, clients.redis_breaker)
 
 
 @asynccontextmanager
@@ -229,13 +228,14 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.lag_history = LagSamples(settings)
         app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
-        app.state.request_counts = counts = request_counts(settings, clients)
-        counts.start()
+        if clients.redis:
+            shared = SharedCounts(clients.redis, settings.named("requests"), WINDOW_SECONDS)
+            app.state.request_counts.share(shared, clients.redis_breaker)
         try:
             yield
         finally:
             await app.state.callers.close()
-            await counts.close()
+            await app.state.request_counts.close()
             await app.state.webhooks.close()
             await app.state.replays.close()
             await app.state.runs.close()

@@ -88,26 +88,18 @@ def judge(count: Count, limit: int, now: float) -> Verdict:
 class RequestCounts:
     """Every caller's count of every kind. Within one event loop."""
 
-    def __init__(
-        self,
-        limits: Mapping[Kind, int],
-        shared: SharedCounts | None,
-        redis: Breaker,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, limits: Mapping[Kind, int], clock: Callable[[], float] = time.time) -> None:
         """`limits` are requests a minute, 0 for as many as there are; `clock` is the same for all processes."""
         self._limits = limits
-        self._shared = shared
-        self._redis = redis
         self._clock = clock
         self._counts: dict[tuple[Kind, str], Count] = {}
         self._tidied = 0
         self._settling: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Let Redis know, once a second from now on. To be closed."""
-        if self._shared and any(self._limits.values()):
-            self._settling = asyncio.create_task(self._settle_again_and_again())
+    def share(self, shared: SharedCounts, redis: Breaker) -> None:
+        """Settle with other processes, once a second from now on. To be closed."""
+        if any(self._limits.values()):
+            self._settling = asyncio.create_task(self._settle_again_and_again(shared, redis))
 
     async def close(self) -> None:
         if self._settling:
@@ -131,13 +123,11 @@ class RequestCounts:
         name = (kind, caller if len(self._counts) < MOST_CALLERS else OTHERS)
         return self._counts.setdefault(name, Count(window))
 
-    async def settle(self) -> bool:
+    async def settle(self, shared: SharedCounts) -> bool:
         """Tell Redis what is new, and learn of the others' requests; False if there was nothing to tell.
 
         Raises RedisError, OSError.
         """
-        if self._shared is None:
-            return False
         window = int(self._clock() // WINDOW_SECONDS)
         new = [
             (name, count, count.here)
@@ -149,22 +139,22 @@ class RequestCounts:
         if not new:
             return False
         names = [_hidden(*name) for name, _, _ in new]
-        sums = await self._shared.add(window, names, [here - count.settled for _, count, here in new])
+        sums = await shared.add(window, names, [here - count.settled for _, count, here in new])
         for (_, count, here), sum_ in zip(new, sums, strict=True):
             if count.window == window:
                 count.settled, count.elsewhere = here, max(0, sum_.now - here)
                 count.before = max(count.before, sum_.before)
         return True
 
-    async def _settle_again_and_again(self) -> None:
+    async def _settle_again_and_again(self, shared: SharedCounts, redis: Breaker) -> None:
         while True:
             await asyncio.sleep(SETTLE_SECONDS)
-            if self._redis.closed:
+            if redis.closed:
                 try:
-                    if await self.settle():
-                        self._redis.succeeded()
+                    if await self.settle(shared):
+                        redis.succeeded()
                 except (RedisError, OSError) as error:
-                    self._redis.failed(error)
+                    redis.failed(error)
 
 
 def _hidden(kind: Kind, caller: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import BaseHandler, HTTPSHandler, OpenerDirector, ProxyHandler, build_opener
 
 DOORS = (
     ("HEALTH_PORT", "/health"),
@@ -32,8 +32,9 @@ def problem(environment: Mapping[str, str]) -> str | None:
             continue
         try:
             # No proxy that the environment names may stand between us and ourselves.
-            address = f"http://127.0.0.1:{port}{path}"
-            with build_opener(ProxyHandler({})).open(address, timeout=TIMEOUT_SECONDS) as answer:
+            encrypted = variable == "API_PORT" and environment.get("API_TLS_CERTIFICATE_FILE")
+            address = f"http{'s' * bool(encrypted)}://127.0.0.1:{port}{path}"
+            with _opener(bool(encrypted)).open(address, timeout=TIMEOUT_SECONDS) as answer:
                 _tell_paused(answer.read())
                 return None
         except HTTPError as error:
@@ -45,6 +46,18 @@ def problem(environment: Mapping[str, str]) -> str | None:
                 return f"{path} on port {port} does not answer: {reason!r}"
             asked.append(f"{port} ({variable})")
     return f"nothing listens on port {', '.join(asked) or '(no port is set)'}"
+
+
+def _opener(encrypted: bool) -> OpenerDirector:
+    handlers: list[BaseHandler] = [ProxyHandler({})]
+    if encrypted:
+        import ssl  # not for those who need none
+
+        context = ssl.create_default_context()
+        # The certificate is for the name by which others ask, and this is ourselves.
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        handlers.append(HTTPSHandler(context=context))
+    return build_opener(*handlers)
 
 
 def _tell_paused(body: bytes) -> None:

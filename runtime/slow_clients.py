@@ -5,7 +5,10 @@ that sends it byte by byte, or that does not read the answer. Each costs memory 
 """
 
 import asyncio
+import os
 import resource
+import socket
+import struct
 import time
 from typing import Any
 
@@ -22,6 +25,9 @@ READ_SECONDS = 30.0
 
 READ_BYTES = 16_384
 
+MOST_AHEAD = 16
+"""Requests that wait for the answer to one before them. uvicorn would read on with each answer, 256 KiB of requests."""
+
 LONGEST_HEAD = 131_072
 """Bytes of a request beside its body: address, headers, trailers, and frames beyond the size of what they hold."""
 
@@ -36,6 +42,10 @@ def most_connections(wanted: int) -> int:
     """Connections that this process may hold: as many as wanted, or what its limit of open files leaves."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - SPARE_DESCRIPTORS))
+
+
+class TooManyAhead(ValueError):
+    """A client sends requests without waiting for answers; it ends the reading of what it has sent."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -69,6 +79,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._refuse(_TOO_LONG)
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise TooManyAhead
         self._beside_body = 0
         super().on_message_begin()
 
@@ -103,9 +115,22 @@ class PatientProtocol(HttpToolsProtocol):
         if not unread or not self._unread or unread <= self._unread - READ_BYTES:
             self._unread, self._unread_since = unread, now
         elif now - self._unread_since > READ_SECONDS:
-            self.transport.abort()  # to close it would be to wait for the reader
+            self._abort()
         if (patience := self.patience) is not None and now - self.since > patience:
             self._refuse(_TOO_LATE)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.pipeline:
+            self._abort()  # another answer may be half sent
+        else:
+            super().send_400_response(msg)
+
+    def _abort(self) -> None:
+        """Close it without waiting for what is unsent, in this process and in the system's buffers."""
+        if connection := self.transport.get_extra_info("socket"):
+            with socket.socket(fileno=os.dup(connection.fileno())) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _refuse(self, answer: bytes) -> None:
         if self.transport.is_closing():

@@ -46,7 +46,7 @@ _NARROWER = {  # what a codec's text may be meant in; its own reading of some si
     "cp874": ("tis-620",),
 }
 
-_WORD = re.compile(rb"[^\x00-\x2f\x3a-\x3f]*[\x80-\xff][^\x00-\x2f\x3a-\x3f]*")
+_WORD = re.compile(rb"(?<![0-9\x40-\xff])[0-9\x40-\x7f]*[\x80-\xff][0-9\x40-\xff]*")
 """Bytes below 0x40, but for digits, are no part of a character in any of these encodings."""
 
 _TYPESET = re.compile(rb"[\x91\x93]?[0-9A-Za-z]*(?:\x92(?:s|t|d|m|ll|re|ve))?[\x85\x92\x94\x96\x97]?")

@@ -11,6 +11,7 @@ import trustme
 from playwright.sync_api import sync_playwright
 
 from api.request_counts import WINDOW_SECONDS
+from runtime.probe import problem
 from runtime.settings import Settings
 from tests.browser import chromium
 from tests.processes import Process
@@ -103,6 +104,9 @@ def test_the_api_speaks_https_by_itself(migrated_settings: Settings, tmp_path: P
             answer = client.get("/")
             assert answer.headers["strict-transport-security"] == "max-age=31536000"
             assert client.get("/openapi.json").is_success
+        # As a container asks itself.
+        assert problem({"API_PORT": process.environment["API_PORT"], "API_TLS_CERTIFICATE_FILE": str(chain)}) is None
+        assert problem({"API_PORT": process.environment["API_PORT"]}) is not None
         with pytest.raises(httpx.HTTPError):
             ask(process)
         with pytest.raises(httpx.ConnectError, match="certificate"):

@@ -88,12 +88,24 @@ def test_who_drips_is_hung_up_on(server: Process, sent: bytes) -> None:
                 connection.sendall(b"1")
 
 
-def test_who_does_not_read_is_hung_up_on(server: Process) -> None:
-    with connect(server, receive_bytes=4096) as connection:
+def test_who_asks_without_waiting_for_answers_is_hung_up_on(server: Process) -> None:
+    with connect(server) as connection:
         connection.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, ConnectionError):
             while True:
                 connection.send(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 100)
         broken = select.poll()
-        broken.register(connection, 0)  # only errors, which are always told
+        broken.register(connection, 0)
         assert broken.poll(WITHIN * 1000)
+
+
+def test_who_does_not_read_is_hung_up_on(server: Process) -> None:
+    with connect(server, receive_bytes=4096) as connection:
+        broken = select.poll()
+        broken.register(connection, 0)  # only errors, which are always told
+        for _ in range(WITHIN * 50):  # until the buffers of both sides are full, and then until it is hung up on
+            if broken.poll(20):
+                return
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        pytest.fail("it is still held")

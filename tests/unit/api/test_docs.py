@@ -6,14 +6,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from api.app import create_app
 from mock_server.app import create_app as create_mock_server
 from runtime.settings import Settings
-from tests.unit.api.unstarted import unstarted_api
 
 
 @pytest.mark.parametrize(
     "app",
-    [unstarted_api(), create_mock_server(Settings())],
+    [create_app(Settings(api_access="open")), create_mock_server(Settings())],
 )
 async def test_the_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here") as client:

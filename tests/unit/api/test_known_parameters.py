@@ -5,14 +5,24 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from tests.unit.api.unstarted import unstarted_api
+from api.app import create_app
+from producers.webhook.webhooks import Webhooks
+from runtime.settings import Settings
 
 LENIENT = {"/", "/livez", "/readyz", "/status", "/health", "/api/health", "/metrics", "/webhooks/{source}"}
 """Probes, scrapers and senders of webhooks add parameters of their own."""
 
 
-APP = unstarted_api()
+def application() -> FastAPI:
+    settings = Settings(api_access="open")
+    app = create_app(settings)
+    app.state.webhooks = Webhooks(settings)
+    return app
+
+
+APP = application()
 
 OPERATIONS = [
     (method, path, {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"})

@@ -6,13 +6,15 @@ import hashlib
 import httpx
 import pytest
 
+from api.app import create_app
 from api.page_policies import PAGES, policy_of
-from tests.unit.api.unstarted import unstarted_api
+from runtime.settings import Settings
 
 
 @pytest.fixture
 def client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=unstarted_api()), base_url="http://here")
+    app = create_app(Settings(api_access="open"))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://here")
 
 
 @pytest.mark.parametrize("compressed", [True, False])

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 import api.record_pages
+from api.app import create_app
 from api.plain_pages import Asked, plainly
 from api.queries.json_pages import JsonSlice
-from tests.unit.api.unstarted import unstarted_api
+from runtime.settings import Settings
 
 CURSOR = "WyJhIl0"  # ["a"]
 
@@ -45,7 +46,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
         return JsonSlice(msgspec.Raw(msgspec.json.encode(arguments[2:])), 25, more=True, last=("a",))
 
     monkeypatch.setattr(api.record_pages, "json_slice", asked)
-    app = unstarted_api()
+    app = create_app(Settings(api_access="open"))
     app.state.clients = types.SimpleNamespace(engine=None)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api")
 

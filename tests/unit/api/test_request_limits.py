@@ -10,10 +10,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 import api.request_limits
 from api.access import CALLER, Caller
-from api.clients import Breaker
 from api.request_counts import MOST_CALLERS, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
 from api.request_limits import RequestLimits, headers_of, kind_of, network_of, who_asks
-from stores.shared_counts import Sums
+from stores.shared_counts import SharedCounts, Sums
 
 
 class Clock:
@@ -24,7 +23,7 @@ class Clock:
         return self.now
 
 
-class Redis:
+class Redis(SharedCounts):
     """SharedCounts without a server: what several processes add up."""
 
     def __init__(self) -> None:
@@ -36,8 +35,8 @@ class Redis:
         return [Sums(self.sums[window, name], self.sums.get((window - 1, name), 0)) for name in names]
 
 
-def counts(limit: int, clock: Clock, shared: Any = None) -> RequestCounts:
-    return RequestCounts(dict.fromkeys(Kind, limit), shared, Breaker("redis"), clock)
+def counts(limit: int, clock: Clock) -> RequestCounts:
+    return RequestCounts(dict.fromkeys(Kind, limit), clock)
 
 
 def granted(asked: RequestCounts, times: int, caller: str = "a", kind: Kind = Kind.READS) -> int:
@@ -99,24 +98,24 @@ def test_what_is_left_becomes_less_until_nothing_is_and_is_all_there_after_two_m
 
 async def test_processes_learn_of_each_others_requests() -> None:
     clock, redis = Clock(), Redis()
-    one, other = counts(10, clock, redis), counts(10, clock, redis)
+    one, other = counts(10, clock), counts(10, clock)
     assert granted(one, 6) == 6
     assert granted(other, 1) == 1
     for asked in (one, other):
-        assert await asked.settle()
+        assert await asked.settle(redis)
     assert granted(other, 9) == 3
-    assert not await one.settle()  # nothing new
+    assert not await one.settle(redis)  # nothing new
     clock.now += WINDOW_SECONDS
     assert granted(other, 9) == 0
 
 
 async def test_redis_is_not_told_who_asks_nor_of_callers_far_from_their_limit() -> None:
     redis = Redis()
-    asked = counts(100, Clock(), redis)
+    asked = counts(100, Clock())
     granted(asked, 9, "203.0.113.7")
-    assert not await asked.settle()
+    assert not await asked.settle(redis)
     granted(asked, 1, "203.0.113.7")
-    assert await asked.settle()
+    assert await asked.settle(redis)
     assert list(redis.sums.values()) == [10]
     assert "203" not in str(redis.sums)
 

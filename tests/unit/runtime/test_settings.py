@@ -65,6 +65,13 @@ def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.
         ("CSV_URL", "ftp://host/file.csv"),
         ("ETL_INTERVAL", "-1"),
         ("ETL_INTERVAL", "often"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "10.0.0.1, ::/0"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example.org"),
+        ("API_READS_PER_MINUTE", "-1"),
+        ("API_TLS_CERTIFICATE_FILE", "/nowhere.pem"),
+        ("API_TLS_KEY_FILE", __file__),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_name_of_its_variable(

@@ -14,6 +14,7 @@ from runtime.slow_clients import (
     BODY_SECONDS,
     HEAD_SECONDS,
     LONGEST_HEAD,
+    MOST_AHEAD,
     READ_BYTES,
     READ_SECONDS,
     PatientProtocol,
@@ -175,6 +176,15 @@ async def test_a_body_in_small_chunks_is_no_long_head(scene: Scene) -> None:
     for _ in range(LONGEST_HEAD // 4):
         connection.data_received(b"8\r\n12345678\r\n")
     assert not wire.closed
+
+
+async def test_requests_far_ahead_of_their_answers_end_the_connection(scene: Scene) -> None:
+    connection, wire = scene.connect()
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * (MOST_AHEAD + 1))
+    assert not wire.closed
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 1000)
+    assert wire.aborted
+    assert len(connection.pipeline) == MOST_AHEAD
 
 
 async def test_one_connection_too_many_takes_the_place_of_the_one_that_has_waited_longest_for_its_client(
