@@ -121,7 +121,7 @@ class WebhookBlock(SourceBlock):
                 text = text.removeprefix(prefix)
                 if encoding == "base64":
                     return base64.b64decode(text, validate=True)
-                if text.isalnum():  # fromhex would read past blanks
+                if not text or text.isalnum():  # fromhex would read past blanks
                     return bytes.fromhex(text)
         except (ValueError, binascii.Error):
             pass
