@@ -16,7 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from runtime.errors import Explained
-from runtime.private_hosts import NOTHING_PRIVATE, Place, PrivateHosts, private_hosts
+from runtime.private_hosts import NOTHING_PRIVATE, Place, PrivateHosts, is_address, private_hosts
 from runtime.settings import Settings
 
 
@@ -98,6 +98,8 @@ class _CheckedConnections(httpcore.AsyncNetworkBackend):
 
 async def _resolved(host: str, port: int, seconds: float | None) -> list[str]:
     """The host's addresses, at least one, in the resolver's order."""
+    if is_address(host):
+        return [host]  # without the thread that a resolver takes
     try:
         async with asyncio.timeout(seconds):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -78,10 +78,15 @@ def private_hosts(setting: str) -> PrivateHosts:
 
 def is_plain(host: str) -> bool:
     """True for a host that no stranger's name server answers for: an address, `localhost`, a name without a dot."""
+    return is_address(host) or "." not in host or host.endswith(".localhost")
+
+
+def is_address(host: str) -> bool:
+    """True for an address in its usual form: of the others (127.1) a resolver knows the meaning."""
     try:
         ip_address(host)
     except ValueError:
-        return "." not in host or host.endswith(".localhost")
+        return False
     return True
 
 

@@ -119,7 +119,10 @@ class WebhookBlock(SourceBlock):
         try:
             if text.startswith(prefix):
                 text = text.removeprefix(prefix)
-                return bytes.fromhex(text) if encoding == "hex" else base64.b64decode(text, validate=True)
+                if encoding == "base64":
+                    return base64.b64decode(text, validate=True)
+                if not text or text.isalnum():  # fromhex would read past blanks
+                    return bytes.fromhex(text)
         except (ValueError, binascii.Error):
             pass
         form = f"{prefix or 'the '}<{encoding} of the HMAC-SHA256>"

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote_plus
 
+import structlog
 from pydantic import SecretStr
 
 from runtime.errors import Explained
 
 if TYPE_CHECKING:
     from aiokafka.abc import AbstractTokenProvider
+
+log = structlog.get_logger()
 
 ANSWER_SECONDS = 10.0
 USED_SHARE = 0.8
@@ -55,8 +58,12 @@ class Tokens:
             return self._token
 
     def for_librdkafka(self, _config: str) -> tuple[str, float]:
-        """Its `oauth_cb`."""
-        return self.token()
+        """Its `oauth_cb`. It says of an error only that there is no token, so the reason is logged here."""
+        try:
+            return self.token()
+        except NoToken as error:
+            log.error("kafka_token", reason=str(error))  # noqa: TRY400 (the message is all there is to tell)
+            raise
 
     def for_aiokafka(self) -> "AbstractTokenProvider":
         """Its `sasl_oauth_token_provider`."""

@@ -109,3 +109,12 @@ def test_a_request_that_is_too_old_cannot_be_sent_again(sent: str | None, messag
     headers = {"X-Slack-Signature": "v0=00"} | ({} if sent is None else {"X-Slack-Request-Timestamp": sent})
     with pytest.raises(SignatureRefused, match=message):
         check(b"x", headers, **SLACK)
+
+
+@pytest.mark.parametrize("inside", [" ", "\t", "\n"])
+def test_a_signature_has_one_form(inside: str) -> None:
+    """Python's own reader of hexadecimal digits takes blanks between them; a test with random inputs found it."""
+    text = signed(b"body").hex()
+    check(b"body", {"X-Hub-Signature-256": f"sha256={text}"})
+    with pytest.raises(SignatureRefused):
+        check(b"body", {"X-Hub-Signature-256": f"sha256={text[:10]}{inside}{text[10:]}"})
