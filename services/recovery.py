@@ -155,9 +155,8 @@ async def _landed(settings: Settings) -> dict[Place, int]:
 
 
 async def _behind_landed(connection: Connection, place: Place) -> int:
-    query = """SELECT max(last) FROM (
-        SELECT max("offset") + 1 AS last FROM raw_api_data WHERE topic = $1 AND "partition" = $2
-        UNION ALL SELECT max("offset") + 1 FROM raw_csv_data WHERE topic = $1 AND "partition" = $2)"""
+    last = 'SELECT max("offset") FROM {} WHERE topic = $1 AND "partition" = $2'
+    query = f"SELECT greatest(({last.format('raw_api_data')}), ({last.format('raw_csv_data')})) + 1"
     return await connection.fetchval(query, *place) or 0
 
 
