@@ -85,7 +85,7 @@ async def repair(settings: Settings, results: Sequence[StoreAudit], again: set[D
         stack.push_async_callback(publisher.close)
         connection, _ = await database.open()
         if any(kind in {NEWER, ORPHANED} for kinds in by_dataset.values() for kind in kinds.values()):
-            await _raise_versions(connection, above)
+            await raise_versions(connection, above)
         return [
             await _repair_dataset(settings, connection, publisher, dataset_named(name), kinds, above)
             for name, kinds in by_dataset.items()
@@ -151,7 +151,7 @@ async def _repair_dataset(
     return done
 
 
-async def _raise_versions(connection: Connection, above: int) -> None:
+async def raise_versions(connection: Connection, above: int) -> None:
     """Let every version that is drawn from now on be above this one. Idempotent; never lowers the next one."""
     async with connection.transaction():
         # Changes nothing, but takes the lock that keeps others from drawing between the look and the setting.
@@ -165,7 +165,7 @@ async def _renumber(
 ) -> list[Outgoing]:
     """Give rows that are not above that version a new one; returns their events. Contents and `updated_at` stay.
 
-    Call `_raise_versions` first.
+    Call `raise_versions` first.
     """
     fields = [dataset.key_fields(key) for key in keys]
     columns = [[one[name] for one in fields] for name in dataset.key]
@@ -185,7 +185,7 @@ async def _renumber(
 async def _delete_again(
     connection: Connection, dataset: Dataset, keys: Sequence[str], settings: Settings
 ) -> list[Outgoing]:
-    """Delete events, with new versions, of those of the keys that have no row. Call `_raise_versions` first."""
+    """Delete events, with new versions, of those of the keys that have no row. Call `raise_versions` first."""
     async with connection.transaction():
         # A row that is stored later draws a later version, so this event can't remove it from a store.
         await _hold_writers(connection, dataset)

@@ -32,14 +32,14 @@ ASKS_POSTGRES = [
     ["failures", "retry", "1"], ["failures", "release", "--source", "a"], ["failures", "jobs"],
     ["reprocess", "customers"],
 ]  # fmt: skip
-ASKS_KAFKA = [["lag"], ["lag", "--json"], ["topics"], ["audit"], ["audit", "--deep"]]
+ASKS_KAFKA = [["lag"], ["lag", "--json"], ["topics"], ["audit"], ["audit", "--deep"], ["recover"]]
 ASKS_A_STACK = [["restart"], ["scale", "normalizer=2"], ["status"], ["logs"], ["env"], ["watchdog"], ["rehearse"]]
 WRONG = [
     ["scale", "normalizer=99999"], ["scale", "normalizer=" + "9" * 5000], ["scale", "normalizer=\u0663"],
     ["scale", "x=1"],
     ["run", "nosuch"], ["publish", "nosuch"], ["push", "nosuch", "-"], ["push", "customers", "no/such/file"],
     ["export", "nosuch", "--to", "x"], ["logs", "nosuch"], ["restart", "nosuch"], ["up", "--brokers", "4"],
-    ["reprocess", "nosuch"], ["reprocess", "customers", "--since", "x"],
+    ["reprocess", "nosuch"], ["reprocess", "customers", "--since", "x"], ["recover", "--since", "x"],
     ["sink", "nosuch"], ["nosuch"], ["failures", "nosuch"], ["failures", "show", "0"], ["lag", "--interval", "x"],
     ["rehearse", "--stage", "normalizer", "--kind", "crash", "--for", "9h"],
 ]  # fmt: skip
