@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.current_request import HEADER, bind_request_id, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, problem_body
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
+from schemas.masking import masked_path
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ class RequestContext:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=scope["method"], path=masked_path(scope["path"]))
                 if status is not None:
                     raise  # Half an answer is out: only a broken connection tells the caller.
                 detail = "Something went wrong inside the API; its log has the details under this request_id"
@@ -107,7 +108,7 @@ class RequestContext:
                 _count(scope, status, seconds)
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
                 write = log.debug if quiet else log.info
-                write("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+                write("request", method=scope["method"], path=masked_path(scope["path"]), status=status, ms=ms)
         finally:
             structlog.contextvars.reset_contextvars(**bound)
 

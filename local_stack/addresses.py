@@ -63,7 +63,10 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
     """Settings that follow from how the stack was laid out, for its stack.env: the caller's own values win."""
-    return {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
+    found = {"PERSONAL_DATA": "shown"}  # it is one person's, on their machine
+    if record.forget_secret:
+        found["FORGET_SECRET"] = record.forget_secret
+    return found if record.brokers == 1 else found | {"TOPIC_REPLICATION": str(min(3, record.brokers))}
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:
@@ -110,7 +113,12 @@ def make_passwords() -> dict[str, str]:
 
     Kafka and Elasticsearch ask for none: they are reached on loopback only.
     """
-    return {server: secrets.token_urlsafe(24) for server in ("postgres", "redis")}
+    return {server: new_secret() for server in ("postgres", "redis")}
+
+
+def new_secret() -> str:
+    """192 random bits in 32 letters."""
+    return secrets.token_urlsafe(24)
 
 
 def cluster_ports(brokers: int) -> dict[str, int]:

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from local_stack.addresses import PUBLIC, bootstrap_servers, database_url, make_passwords, node_name, redis_url
+from local_stack.addresses import (
+    PUBLIC,
+    bootstrap_servers,
+    database_url,
+    make_passwords,
+    new_secret,
+    node_name,
+    redis_url,
+)
 from local_stack.errors import StackError
 from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.process_status import DONE, ProcessStatus
@@ -61,16 +69,19 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
         )
     addresses = running_addresses()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(home / COMPOSE_ENV, "".join(f"{name}={value}\n" for name, value in addresses.items()))
+    settings = addresses | {"PERSONAL_DATA": "shown"}  # as for the containers; `.env` wins over both
+    write_atomically(home / COMPOSE_ENV, "".join(f"{name}={value}\n" for name, value in settings.items()))
     return addresses
 
 
 def choose_passwords(file: Path) -> None:
-    """Add random passwords to the `.env` that compose reads, for servers whose password nobody has set, and close it.
+    """Add random passwords to the `.env` that compose reads, for servers whose password nobody has set, and close it;
+    FORGET_SECRET too.
 
     Every later `docker compose` takes them from there. A stack that has data keeps the passwords that it has it under.
     """
     passwords = {f"{server.upper()}_PASSWORD": password for server, password in make_passwords().items()}
+    passwords["FORGET_SECRET"] = new_secret()
     missing = passwords.keys() - read_variables(file.parent).keys()
     if not missing or _has_data():
         return
@@ -78,7 +89,7 @@ def choose_passwords(file: Path) -> None:
     ended = "\n" if before and not before.endswith("\n") else ""
     added = "".join(f"{name}={passwords[name]}\n" for name in sorted(missing))
     write_atomically(
-        file, f"{before}{ended}# Of the servers in containers, made by `headrace up` before its first start\n{added}"
+        file, f"{before}{ended}# Of the stack in containers, made by `headrace up` before its first start\n{added}"
     )
 
 

@@ -43,6 +43,12 @@ READERS: dict[str, frozenset[str]] = {
     "ETL_INTERVAL": frozenset({"scheduler"}),
     "ALARMS_FILE": frozenset({"monitor"}),
     "LAG_HISTORY_HOURS": frozenset({"monitor"}),
+    "PERSONAL_DATA": frozenset({"api"}),
+    "FORGET_SECRET": frozenset({"sink-postgres", "sink-landing"}),
+    **dict.fromkeys(
+        ("LANDING_RETENTION_DAYS", "FAILURE_RETENTION_DAYS", "RUN_RETENTION_DAYS", "DRIFT_RETENTION_DAYS"),
+        frozenset({"scheduler"}),
+    ),
 }
 """Roles that read a variable, where not all may."""
 

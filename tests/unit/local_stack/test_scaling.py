@@ -67,8 +67,8 @@ def test_a_running_stack_keeps_its_ports_and_gets_further_ones_that_are_free() -
 def test_a_cluster_has_the_addresses_of_all_its_nodes_and_three_copies_of_each_topic() -> None:
     record = StackRecord(PORTS, brokers=3)
     assert addresses_of(record)["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:9092,127.0.0.1:9094,127.0.0.1:9096"
-    assert defaults_of(record) == {"TOPIC_REPLICATION": "3"}
-    assert defaults_of(StackRecord(PORTS)) == {}
+    assert defaults_of(record)["TOPIC_REPLICATION"] == "3"
+    assert "TOPIC_REPLICATION" not in defaults_of(StackRecord(PORTS))
     assert [one.name for one in server_processes(record)][:3] == ["kafka", "kafka-2", "kafka-3"]
     assert {"KAFKA_2_CONTROLLER_PORT", "KAFKA_3_CONTROLLER_PORT"} <= ports_in_use(record).keys()
 
