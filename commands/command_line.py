@@ -20,7 +20,7 @@ PANELS = {
     "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
-        *("failures", "reprocess", "audit", "lag", "alarms", "topics", "trace", "rehearse"),
+        *("failures", "reprocess", "forget", "prune", "audit", "lag", "alarms", "topics", "trace", "rehearse"),
     ),
     PROCESSES: (
         *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),
