@@ -41,10 +41,10 @@ def masked_key(dataset: Dataset | None, key: str | None) -> str | None:
 
 
 def masked_path(path: str) -> str:
-    """The path of a request, without a key that is personal: what follows the name of such a dataset."""
+    """The path of a request, without the key of somebody's record: it would outlive whoever is forgotten."""
     for dataset in all_datasets():
         begin, named, key = path.partition(f"/{dataset.name}/")
-        if key and not dataset.personal_fields.isdisjoint(dataset.key):
+        if key and masks(dataset):
             return f"{begin}{named}{MASK}"
     return path
 

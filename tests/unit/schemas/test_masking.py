@@ -112,10 +112,12 @@ def test_an_address_in_the_place_of_a_key_is_masked_too() -> None:
     assert b"ada@" not in (masked_payload(CUSTOMERS, b'{"customer_id": "ada@example.org"}') or b"")
 
 
-def test_a_path_is_logged_without_a_key_that_is_personal() -> None:
+def test_a_path_is_logged_without_the_key_of_a_person() -> None:
     assert masked_path("/users/ada@localhost") == f"/users/{MASK}"
     assert masked_path("/trace/users/x/y") == f"/trace/users/{MASK}"
-    assert masked_path("/api/customers/CUST001") == "/api/customers/CUST001"
+    assert masked_path("/api/customers/CUST001") == f"/api/customers/{MASK}"
+    assert masked_path("/datasets/orders/O1") == "/datasets/orders/O1"
+    assert masked_path("/api/customers") == "/api/customers"
     assert masked_path("/users/") == "/users/"
 
 
