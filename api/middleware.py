@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.current_request import HEADER, bind_request_id, key_name, request_id_from, server_timing, timings
 from api.problems import MEDIA_TYPE, METHODS, problem_body
 from runtime.metrics import REQUEST_SECONDS, REQUESTS
+from schemas.masking import masked_path
 
 log = structlog.get_logger()
 
@@ -110,7 +111,7 @@ class RequestContext:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
-                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                log.exception("request_failed", method=scope["method"], path=masked_path(scope["path"]))
                 if status is not None:
                     raise  # Half an answer is out: only a broken connection tells the caller.
                 detail = "Something went wrong inside the API; its log has the details under this request_id"
@@ -123,7 +124,8 @@ class RequestContext:
                 quiet = scope["path"] in QUIET_PATHS and status == HTTPStatus.OK
                 write = log.debug if quiet else log.info
                 by = {"key": name} if (name := key_name.get()) else {}
-                write("request", method=scope["method"], path=scope["path"], status=status, ms=ms, **by)
+                path = masked_path(scope["path"])
+                write("request", method=scope["method"], path=path, status=status, ms=ms, **by)
         finally:
             structlog.contextvars.reset_contextvars(**bound)
 

@@ -20,7 +20,8 @@ PANELS = {
     "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "keys", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
-        *("failures", "reprocess", "recover", "audit", "lag", "alarms", "topics", "trace", "rehearse"),
+        *("failures", "reprocess", "recover", "forget", "prune", "audit", "lag", "alarms", "topics", "trace"),
+        "rehearse",
     ),
     PROCESSES: (
         *("setup", "normalizer", "sink", "relay", "api", "dashboard", "mock-server"),

@@ -24,6 +24,7 @@ def export(
     name: Annotated[
         str, typer.Option(metavar="NAME", help="What the files are called, without ending.")
     ] = DEFAULT_STEM,
+    masked: Annotated[bool, typer.Option("--masked", help="Without personal data: the fields say [masked].")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Write all rows of a dataset to files: typed, sorted by key, of one moment, in constant memory.
@@ -42,6 +43,8 @@ def export(
       headrace export orders --to s3://test-bucket --format csv,parquet
 
       headrace export customers --to exports --format parquet --name customers
+
+      headrace export customers --to exports --masked
     """
     settings = load_settings()
     try:
@@ -55,7 +58,7 @@ def export(
         stderr.print(destination.remark, markup=False)
     report = Report(None if as_json else typer.echo)
     try:
-        asyncio.run(export_dataset(settings, chosen, destination, wanted, name, report))
+        asyncio.run(export_dataset(settings, chosen, destination, wanted, name, report, masked=masked))
     except ExportError as error:
         fail(str(error))
     if as_json:

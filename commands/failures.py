@@ -58,6 +58,7 @@ def list_failures(
       headrace failures list --flat --reason required --limit 20
     """
     settings = load_settings()
+    masked = settings.personal_data == "masked"
     try:
         chosen = replace(chosen, states=() if state == ["all"] else tuple(state or UNSETTLED))
     except InvalidSelection as error:
@@ -74,7 +75,7 @@ def list_failures(
             for line in asyncio.run(held_lines(settings)):
                 stdout.print(line, markup=False)
         return
-    rows = ask(settings, lambda connection: listing.page(connection, chosen, limit, before))
+    rows = ask(settings, lambda connection: listing.page(connection, chosen, limit, before, masked=masked))
     if as_json:
         print_json(rows)
         return
@@ -91,7 +92,9 @@ def show(failure_id: FailureId, as_json: AsJson = False) -> None:
 
       headrace failures show 17
     """
-    shown = ask(load_settings(), lambda connection: listing.shown(connection, failure_id))
+    settings = load_settings()
+    masked = settings.personal_data == "masked"
+    shown = ask(settings, lambda connection: listing.shown(connection, failure_id, masked=masked))
     if as_json:
         print_json(shown)
         return
@@ -149,6 +152,8 @@ def edit(
         lines = [f"  {problem.field} {problem.code}: {problem.message}" for problem in edited.problems]
         hint = "nothing was changed; correct it, or keep it as it is with --force"
         fail("\n".join([f"failure {failure_id} would fail again ({edited.reason}): {hint}", *lines]))
+    if settings.personal_data == "masked":
+        edited = edited.masked()
     if as_json:
         after = payload_text(edited.after)
         print_json({"before": payload_text(edited.before), "after": after, "valid": edited.valid})

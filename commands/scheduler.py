@@ -19,7 +19,8 @@ def scheduler() -> None:
 
     Part of the local stack. Without either, a source is not scheduled; `interval_seconds = 0` takes one out. Starts are
     spread by a tenth of the interval. A source is run by one at a time, whoever asks: a run that is under way elsewhere
-    is left alone. A run that fails is recorded and stops nothing. /health shows each source's next start.
+    is left alone. A run that fails is recorded and stops nothing. /health shows each source's next start. Every hour it
+    takes out of Postgres what is too old, as `headrace prune` does.
 
     Examples:
 

@@ -132,7 +132,7 @@ def peek_command(
       headrace topics peek customers.raw -f --json | jq .value
     """
     settings = load_settings()
-    question = PeekQuestion(topic, partition, key, start, limit)
+    question = PeekQuestion(topic, partition, key, start, limit, masked=settings.personal_data == "masked")
     try:
         with answered_by("Kafka"):
             if follow:

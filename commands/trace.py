@@ -86,7 +86,9 @@ async def _traces(settings: Settings, names: list[str], key: str) -> tuple[list[
     async with opened(settings) as stores:
         for name in names:
             try:
-                found.append(await trace_key(stores, dataset_named(name), key))
+                found.append(
+                    await trace_key(stores, dataset_named(name), key, masked=settings.personal_data == "masked")
+                )
             except NoSuchKey as error:
                 wrong.append(str(error))
     return found, wrong

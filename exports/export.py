@@ -1,15 +1,18 @@
 """One dataset from Postgres to files at a destination: one snapshot, constant memory, in the order of the key."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
+import pyarrow as pa
 
 from exports.destinations import Destination, ExportError
 from exports.files import Delivered, ExportFiles, arrow_schema, batch_of_rows, export_files
 from runtime.settings import Settings
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, DatasetField
+from schemas.fields import TextColumn
+from schemas.masking import MASK
 from stores.tables import OUTCOMES
 
 DEFAULT_STEM = "processed_output"
@@ -57,8 +60,12 @@ async def export_dataset(
     formats: Sequence[str],
     stem: str,
     report: Report,
+    *,
+    masked: bool = False,
 ) -> None:
     """Export the dataset as it stands now. Reports when all rows are written, then each file that is delivered.
+
+    With `masked`, personal fields that are text say so only, and others are empty.
 
     The files are those of one moment; at their destination each appears at once and whole, or not at all. Memory does
     not grow with the dataset; the files are on this machine's disk until they are delivered. Blocks the loop while it
@@ -68,10 +75,12 @@ async def export_dataset(
     with ExitStack() as stack:
         # A slow upload must not hold the snapshot, which keeps Postgres from cleaning up.
         async with stored_rows(settings, dataset) as source:
+            hidden = dataset.personal_fields if masked else frozenset[str]()
             schema = arrow_schema(dataset, await source.widths())
+            schema = pa.schema(field.with_nullable(field.nullable or field.name in hidden) for field in schema)
             files = stack.enter_context(export_files(destination, stem, formats, schema))
             initial = await source.initial_rows()
-            async for rows in source.batches():
+            async for rows in source.batches(hidden):
                 files.write(batch_of_rows(schema, rows))
         report.deliver(files, initial)
 
@@ -98,14 +107,26 @@ class StoredRows:
                 widths[field.name] = before or 0, after or 0
         return widths
 
-    async def batches(self) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        """All rows, their values in the order of the fields, sorted by key, byte by byte whatever the locale."""
-        names = ", ".join(f'"{field.name}"' for field in self._dataset.fields)
+    async def batches(self, hidden: Collection[str] = ()) -> AsyncIterator[Sequence[Sequence[Any]]]:
+        """All rows, their values in the order of the fields, sorted by key, byte by byte whatever the locale.
+
+        Of `hidden` fields there is the mask, where they are text, or nothing.
+        """
+        names = ", ".join(
+            _masked(field) if field.name in hidden else f'"{field.name}"' for field in self._dataset.fields
+        )
         order = ", ".join(f'"{name}" COLLATE "C"' for name in self._dataset.key)
         query = f'SELECT {names} FROM "{self._dataset.table}" ORDER BY {order}'  # noqa: S608 (names of ours)
         cursor = await self._connection.cursor(query)
         while rows := await cursor.fetch(BATCH_ROWS):
             yield rows
+
+
+def _masked(field: DatasetField) -> str:
+    """SQL for a personal field: its values as the mask if they are text. Pure."""
+    return (
+        f"""CASE WHEN "{field.name}" IS NOT NULL THEN '{MASK}' END""" if isinstance(field.type, TextColumn) else "NULL"
+    )
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ DEFAULT_PORTS = {
 ON_THIS_MACHINE = {
     "PRIVATE_HOSTS": "declared",  # its mock server, and servers that are tried with it, are on loopback
     "API_ACCESS": "open",  # so is the API: whoever has it listen elsewhere is told at its start
+    "PERSONAL_DATA": "shown",
     # Nobody needs to be held up; benchmarks least of all.
     "API_READS_PER_MINUTE": "0",
     "API_CHANGES_PER_MINUTE": "0",
@@ -73,8 +74,9 @@ def addresses_of(record: StackRecord) -> dict[str, str]:
 
 def defaults_of(record: StackRecord) -> dict[str, str]:
     """Settings that follow from what the stack is, for its stack.env: the caller's own values win."""
+    secret = {"FORGET_SECRET": record.forget_secret} if record.forget_secret else {}
     replication = {} if record.brokers == 1 else {"TOPIC_REPLICATION": str(min(3, record.brokers))}
-    return ON_THIS_MACHINE | replication
+    return ON_THIS_MACHINE | secret | replication
 
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:
@@ -121,7 +123,12 @@ def make_passwords() -> dict[str, str]:
 
     Kafka and Elasticsearch ask for none: they are reached on loopback only.
     """
-    return {server: secrets.token_urlsafe(24) for server in ("postgres", "redis")}
+    return {server: new_secret() for server in ("postgres", "redis")}
+
+
+def new_secret() -> str:
+    """192 random bits in 32 letters."""
+    return secrets.token_urlsafe(24)
 
 
 def cluster_ports(brokers: int) -> dict[str, int]:

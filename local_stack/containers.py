@@ -15,6 +15,7 @@ from local_stack.addresses import (
     bootstrap_servers,
     database_url,
     make_passwords,
+    new_secret,
     node_name,
     redis_url,
 )
@@ -75,11 +76,13 @@ def up(home: Path, *, brokers: int | None, servers_only: bool) -> dict[str, str]
 
 
 def choose_passwords(file: Path) -> None:
-    """Add random passwords to the `.env` that compose reads, for servers whose password nobody has set, and close it.
+    """Add random passwords to the `.env` that compose reads, for servers whose password nobody has set, and close it;
+    FORGET_SECRET too.
 
     Every later `docker compose` takes them from there. A stack that has data keeps the passwords that it has it under.
     """
     passwords = {f"{server.upper()}_PASSWORD": password for server, password in make_passwords().items()}
+    passwords["FORGET_SECRET"] = new_secret()
     missing = passwords.keys() - read_variables(file.parent).keys()
     if not missing or _has_data():
         return
@@ -87,7 +90,7 @@ def choose_passwords(file: Path) -> None:
     ended = "\n" if before and not before.endswith("\n") else ""
     added = "".join(f"{name}={passwords[name]}\n" for name in sorted(missing))
     write_atomically(
-        file, f"{before}{ended}# Of the servers in containers, made by `headrace up` before its first start\n{added}"
+        file, f"{before}{ended}# Of the stack in containers, made by `headrace up` before its first start\n{added}"
     )
 
 

@@ -11,6 +11,7 @@ from local_stack.addresses import (
     assign_ports,
     cluster_ports,
     make_passwords,
+    new_secret,
     node_ports,
 )
 from local_stack.errors import StackError
@@ -59,6 +60,7 @@ def record_at_start(known: StackRecord, found: Installations, options: UpOptions
         redis=str(found.redis or ""),
         folder=str(Path.cwd()),
         passwords=known.passwords or make_passwords(),
+        forget_secret=known.forget_secret or new_secret(),
     )
 
 

@@ -38,6 +38,9 @@ SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # Details and statements of errors quote records: `Key (email)=(…) already exists`.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
 }
 
 

@@ -61,6 +61,12 @@ READERS: dict[str, frozenset[str]] = {
     "LAG_HISTORY_HOURS": frozenset({"monitor"}),
     "PRIVATE_HOSTS": frozenset({"api", "scheduler", "monitor"}),
     "EGRESS_PROXY": frozenset({"api", "scheduler", "monitor"}),
+    "PERSONAL_DATA": frozenset({"api"}),
+    "FORGET_SECRET": frozenset({"sink-postgres", "sink-landing"}),
+    **dict.fromkeys(
+        ("LANDING_RETENTION_DAYS", "FAILURE_RETENTION_DAYS", "RUN_RETENTION_DAYS", "DRIFT_RETENTION_DAYS"),
+        frozenset({"scheduler"}),
+    ),
 }
 """Roles that read a variable, where not all may."""
 

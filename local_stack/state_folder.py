@@ -64,6 +64,8 @@ class StackRecord:
     """Working folder of `headrace up`: processes that are added later find the same .env and sources.toml there."""
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
     """Of the servers that ask for one; empty in a stack that a version without them has started."""
+    forget_secret: str = field(default="", repr=False)
+    """FORGET_SECRET of its processes; empty in a stack that a version without it has started."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,15 @@ FaultPoint = Literal[
     "batch_written",
     "outputs_produced",
     "batch_sent",
+    "forgetting_begun",
+    "forgetting_texts_erased",
 ]
 """After the Postgres commit: before the originals of what was refused are read, before the change events, and between
 these and the offset commit; after the broker has confirmed what the outbox held and before it is taken out.
 
 Of any sink, in its store and not committed; of the normalizer, produced and not confirmed; of a run, half published.
+
+Of `headrace forget`, once nothing of the key is stored any more, and once only rows are left to delete.
 """
 
 

@@ -113,6 +113,7 @@ PUBLISHED = METRICS.counter(
     (*SCHEDULER, *API), "headrace_published_records", "Raw records that the broker confirmed, of runs that have ended",
     "source",
 )  # fmt: skip
+PRUNED = METRICS.counter(SCHEDULER, "headrace_pruned_rows", "Rows that were older than their table keeps", "table")
 RESTARTS = METRICS.counter(
     WATCHDOG, "headrace_watchdog_restarts", "Processes restarted because their group stalled", "group"
 )

@@ -123,6 +123,7 @@ FileAddress = Annotated[str, AfterValidator(_is_a_file)]
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 KeysUrl = Annotated[str, AfterValidator(_is_encrypted_or_here)]
 ScopeWords = Annotated[str, AfterValidator(_maps_words)]
+ForgetSecret = Annotated[SecretStr, Field(min_length=32)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 OR_NONE = BeforeValidator(lambda value: None if isinstance(value, str) and value.lower() == "none" else value)
@@ -206,6 +207,20 @@ class Settings(BaseSettings):
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     topic_replication: Annotated[int, Field(ge=1, le=10)] = 1
     topic_retention_hours: Positive = 7 * 24
+    raw_retention_hours: Positive | None = None
+    """Of raw topics; None, as for those below: TOPIC_RETENTION_HOURS."""
+    clean_retention_hours: Positive | None = None
+    changed_retention_hours: Positive | None = None
+    failures_retention_hours: Positive | None = None
+    """Of the topic `failures`; None: four times TOPIC_RETENTION_HOURS."""
+
+    # How many days tables are kept; 0: for ever. What is still needed stays whatever its age, see services/retention
+    landing_retention_days: NotNegative = 90
+    failure_retention_days: NotNegative = 90
+    """Failures that have been dealt with, from then on."""
+    run_retention_days: NotNegative = 365
+    drift_retention_days: NotNegative = 365
+    """Drifts that are over, from then on."""
 
     # Batches: a sink writes what has come. While more waits, it fills a batch up to one of the first two; while records
     # come fast, it waits up to `sink_batch_wait_ms` for more.
@@ -225,6 +240,12 @@ class Settings(BaseSettings):
     # Deletes
     tombstone_retention_hours: Positive = 7 * 24
     """Deletes are remembered so long, so that an older record which comes late does not undo one."""
+
+    # Personal data
+    personal_data: Literal["shown", "masked"] = "masked"
+    """`masked`: commands, and callers of the API without a key, see it in no failure, topic, trace or drift."""
+    forget_secret: ForgetSecret | None = None
+    """Key of the hashes by which `headrace forget` and the sinks know whom to forget. It stays the same for ever."""
 
     # Failures
     failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90

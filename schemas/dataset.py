@@ -46,6 +46,10 @@ class Dataset:
     After a delete the next to arrive is the first: see decision 0015."""
     indexed: tuple[str, ...] = ()
     """Fields that reads filter by, each with an index of its own."""
+    personal: tuple[str, ...] = ()
+    """Fields that are personal data, beside those whose type is (an e-mail address, a telephone number)."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Fields that hold the key of a record of another dataset, and its name: forgetting that one deletes these."""
     serial_id: bool = False
     """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
     example: Mapping[str, str | int | float] = field(default_factory=dict, compare=False)
@@ -60,6 +64,7 @@ class Dataset:
     def __post_init__(self) -> None:
         """Raises UnheededDeclaration for what the pipeline would ignore, and for what does not fit together."""
         named = {"key": self.key, "unique": self.unique, "indexed": self.indexed}
+        named |= {"personal": self.personal, "about": tuple(self.about)}
         reserved = OWN_COLUMNS | ({"id"} if self.serial_id else set())
         if lines := unheeded(self.model) + misnamed(self.model, named, reserved):
             told = "\n".join(f"  {line}" for line in lines)
@@ -95,6 +100,11 @@ class Dataset:
     def search_fields(self) -> tuple[str, ...]:
         """Fields that a search looks into."""
         return tuple(f.name for f in self.fields if f.type.search)
+
+    @cached_property
+    def personal_fields(self) -> frozenset[str]:
+        """Fields that are personal data."""
+        return frozenset(f.name for f in self.fields if f.type.personal or f.name in self.personal)
 
     @cached_property
     def source_fields(self) -> tuple[tuple[str, str], ...]:

@@ -35,9 +35,14 @@ class Topic:
     log_append_time: bool = False
     """The broker stamps the records: raw topics, where arrival is what counts."""
     retention: int = 1
-    """Time for which messages are kept, in TOPIC_RETENTION_HOURS."""
+    """Time for which messages are kept, in TOPIC_RETENTION_HOURS, where its kind has no setting of its own."""
     cleanup_policy: Literal["delete"] = "delete"
     """Set when the topic is created, whatever the broker's default: descriptions say why none may be compacted."""
+
+    @property
+    def kind(self) -> str:
+        """raw, clean, changed or failures."""
+        return self.name.rpartition(".")[2]
 
     @property
     def example(self) -> bytes | None:

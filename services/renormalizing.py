@@ -16,6 +16,7 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.errors import FieldProblem
 from schemas.events import HEADER_MAPPING, FailedRecord
+from schemas.masking import masked_message, masked_problems
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -39,7 +40,10 @@ class RawRecord:
 
 
 class Verdict(NamedTuple):
-    """The normalizer's verdict: the key of a valid record, or the reason code and each field's problem."""
+    """The normalizer's verdict: the key of a valid record, or the reason code and each field's problem.
+
+    Of personal fields nothing is quoted: refusals and notes are made of it, which stay.
+    """
 
     key: str | None
     reason: str = ""
@@ -58,7 +62,9 @@ def verdict_on(dataset: Dataset, record: RawRecord) -> Verdict:
     if isinstance(outcome, Normalized):
         return Verdict(outcome.key.decode())
     failed = _decode_failed(outcome.value)
-    return Verdict(None, failed.reason, failed.message, failed.problems)
+    problems = [msgspec.structs.asdict(problem) for problem in failed.problems]
+    masked = tuple(FieldProblem(**problem) for problem in masked_problems(dataset, problems))
+    return Verdict(None, failed.reason, masked_message(dataset, failed.message, problems), masked)
 
 
 def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes | None]) -> Headers:

@@ -8,7 +8,8 @@ from typing import NamedTuple, get_args
 
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
-from schemas.registry import ingested_datasets
+from schemas.mentions import Name, mentioned
+from schemas.registry import dataset_named, ingested_datasets
 from schemas.source_headers import PUSHED
 from schemas.source_kinds import LANDING_TABLES, LandingTable
 from sinks.drift import store as drifts
@@ -16,6 +17,8 @@ from sinks.drift.fields import Group, RawRow, Shape, SourceShape, observations, 
 from sinks.epoch_watch import EpochWatch
 from sinks.postgres.connection import Connection, SinkConnection
 from sinks.sink import Message
+from stores.epochs import real_topic
+from stores.forgotten import ForgottenKeys
 from stores.migrate import setup_schema
 
 TABLES: tuple[LandingTable, ...] = get_args(LandingTable)
@@ -45,6 +48,7 @@ class LandingSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
+        self._forgotten = ForgottenKeys(settings.forget_secret)
         self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         drifts.count_from_zero(self._datasets.values())
@@ -81,11 +85,13 @@ class LandingSink:
                 for table, rows in batch.rows.items():
                     rows[:] = map(self._rebased, rows, batch.origins[table])
             async with connection.transaction():
+                forgotten = await self._forgotten.open(connection)
                 shown: list[tuple[Group, Shape, RawRow]] = []
-                for table, rows in batch.rows.items():
+                for table, raw in batch.rows.items():
+                    rows, shapes = self._without_forgotten(forgotten, raw, batch.shapes[table])
                     if rows:
                         landed = await _land(connection, table, rows)
-                        shown += _of_new_rows(rows, batch.shapes[table], landed)
+                        shown += _of_new_rows(rows, shapes, landed)
                 begun = await drifts.record(connection, observations(shown))
         for drift in begun:
             drift.announce()
@@ -93,6 +99,21 @@ class LandingSink:
 
     async def close(self) -> None:
         await self._connection.close()
+
+    def _without_forgotten(
+        self, forgotten: ForgottenKeys | None, rows: list[RawRow], shapes: list[SourceShape]
+    ) -> tuple[list[RawRow], list[SourceShape]]:
+        """Those that name no forgotten key: of the others nothing is kept, not even what fields they have."""
+        if forgotten is None or not rows:
+            return rows, shapes
+        names = [self._mentioned(row) for row in rows]
+        known = forgotten.among(set().union(*names))
+        kept = [number for number, named in enumerate(names) if named.isdisjoint(known)]
+        return [rows[number] for number in kept], [shapes[number] for number in kept]
+
+    def _mentioned(self, row: RawRow) -> set[Name]:
+        topic, _, _, key, _, _, payload, _ = row
+        return mentioned(dataset_named(self._datasets[real_topic(topic)]), key, payload)
 
     def _rebased(self, row: RawRow, origin: Origin) -> RawRow:
         rebased = self._epochs.rebased(origin)

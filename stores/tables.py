@@ -241,6 +241,20 @@ tombstones = Table(
 )
 """Deleted records, remembered for a while: an older record that comes late must not bring one back."""
 
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    *_columns(Text, "dataset", "secret"),
+    _timestamp("forgotten_at", default=True),
+    _timestamp("erased_at", nullable=True),
+    _timestamp("undone_at", nullable=True),
+    Column("erased", JSONB, nullable=False, server_default="{}"),
+)
+"""Keys that somebody had forgotten, as keyed hashes: see stores/forgotten. `secret` tells which secret made the hash.
+`erased` is {table: rows}, over all times that it was asked for; without `erased_at` that has not come to its end.
+"""
+
 etl_checkpoint = Table(
     "etl_checkpoint",
     metadata,

@@ -219,4 +219,6 @@ def _settings(servers: Servers, namespace: str, database: str, home: Path = Path
         database_url=SecretStr(database_url(addresses["DATABASE_URL"], database)),
         redis_url=SecretStr(addresses["REDIS_URL"]),
         elasticsearch_url=addresses["ELASTICSEARCH_URL"],
+        personal_data="shown",
+        forget_secret=SecretStr("the secret of the tests, for hashes of keys"),
     )

@@ -22,6 +22,7 @@ from tests.waiting import eventually
 PROJECT = Path(__file__).parent.parent
 WORKERS = ("normalizer", *(f"sink {sink.name}" for sink in SINKS))
 ELASTICSEARCH_ACCESS = ("elasticsearch_api_key", "elasticsearch_ca_file")
+PERSONAL = ("personal_data", "forget_secret")
 STOP_SECONDS = 20.0
 ABOUT_WHAT_COMES = ('"event": "request"', '"event": "records_refused"')
 
@@ -169,7 +170,7 @@ class Pipeline:
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment variables that make a process of ours see these settings."""
-    access = {name: getattr(settings, name) for name in (*KAFKA_SECURITY.values(), *ELASTICSEARCH_ACCESS)}
+    access = {name: getattr(settings, name) for name in (*KAFKA_SECURITY.values(), *ELASTICSEARCH_ACCESS, *PERSONAL)}
     return {name.upper(): _text(value) for name, value in access.items() if value is not None} | {
         "HEADRACE_HOME": str(settings.home),
         "API_ACCESS": settings.api_access,

@@ -29,6 +29,7 @@ from api.endpoints.failure_models import (
     RetryMany,
 )
 from api.parameters import AsSent, Id, Limit, OptionalText, OptionalTime, StrictRoute
+from api.personal import Masked
 from api.problems import ProblemAnswer, bad_parameter
 from services.failures import actions, editing, listing, replay
 from services.failures.candidates import Plan, plan
@@ -85,12 +86,12 @@ async def failure_groups(clients: OurClients, selection: OurSelection) -> Respon
 @router.get("/items", response_model=FailureItems, summary="Single failures, newest first")
 @needs(Scope.READ)
 async def failure_items(
-    clients: OurClients, selection: OurSelection, limit: Limit = 50, before: Id | None = None
+    clients: OurClients, masked: Masked, selection: OurSelection, limit: Limit = 50, before: Id | None = None
 ) -> Response:
     """`next_before` leads to the older ones, null at the end."""
     async with settled(clients) as connection:
         total = await listing.count(connection, selection)
-        rows = await listing.page(connection, selection, limit, before)
+        rows = await listing.page(connection, selection, limit, before, masked=masked)
     return json_answer({"data": rows, "total": total, "next_before": rows[-1]["id"] if len(rows) == limit else None})
 
 
@@ -147,15 +148,15 @@ def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
 
 @router.get("/{failure_id:int}", response_model=Failure, summary="Everything about a failure")
 @needs(Scope.READ)
-async def failure(clients: OurClients, failure_id: FailureId) -> Response:
+async def failure(clients: OurClients, masked: Masked, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
     async with settled(clients) as connection:
-        return json_answer(await listing.shown(connection, failure_id))
+        return json_answer(await listing.shown(connection, failure_id, masked=masked))
 
 
 @router.post("/{failure_id:int}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
 @needs(Scope.OPERATE)
-async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Response:
+async def edit(clients: OurClients, masked: Masked, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
     given = "payload" in wanted.model_fields_set
     if given == bool(wanted.set):
@@ -166,6 +167,8 @@ async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Resp
         edited = await editing.edit(
             clients.settings, failure_id, who(), values=wanted.set, payload=payload, force=wanted.force
         )
+    if masked:
+        edited = edited.masked()
     return json_answer(
         {"before": payload_text(edited.before), "after": payload_text(edited.after), "valid": edited.valid}
     )
@@ -185,8 +188,8 @@ async def retry(
 
 @router.post("/{failure_id:int}/discard", response_model=Failure, summary="Decide against a failure")
 @needs(Scope.OPERATE)
-async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -> Response:
+async def discard(clients: OurClients, masked: Masked, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""
     async with settled(clients) as connection:
         await actions.discard(connection, [failure_id], who(), wanted.reason_text)
-        return json_answer(await listing.shown(connection, failure_id))
+        return json_answer(await listing.shown(connection, failure_id, masked=masked))

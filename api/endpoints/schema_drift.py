@@ -12,6 +12,8 @@ from api.answers import json_answer
 from api.clients import OurClients
 from api.database import reading
 from api.parameters import Limit, OptionalText, Page, StrictRoute
+from api.personal import Masked
+from schemas.masking import MASK, dataset_of, masks
 from stores.tables import schema_drift
 
 router = APIRouter(tags=["sources"], route_class=StrictRoute)
@@ -60,6 +62,7 @@ class DriftPage(BaseModel):
 @needs(Scope.READ)
 async def list_schema_drift(
     clients: OurClients,
+    masked: Masked,
     page: Page = 1,
     limit: Limit = 50,
     source: OptionalText = None,
@@ -86,12 +89,14 @@ async def list_schema_drift(
     part = select(schema_drift).where(*wanted).order_by(columns.id.desc()).offset((page - 1) * limit).limit(limit)
     async with reading(clients.engine) as connection:
         total = (await connection.execute(count)).scalar_one()
-        data = [_shown(row) for row in (await connection.execute(part)).mappings()]
+        data = [_shown(row, masked=masked) for row in (await connection.execute(part)).mappings()]
     return json_answer({"data": data, "total": total, "page": page, "limit": limit})
 
 
-def _shown(row: RowMapping) -> dict[str, Any]:
+def _shown(row: RowMapping, *, masked: bool) -> dict[str, Any]:
     drift = dict(row)
+    if masked and drift["example"] is not None and masks(dataset_of(drift["dataset"])):
+        drift["example"] = MASK
     drift["source"] = drift.pop("source_name")
     drift["breaking"] = drift["reason"] is not None
     place = {name: drift.pop(name) for name in ("topic", "partition", "offset")}

@@ -13,6 +13,7 @@ from api.answers import json_answer
 from api.clients import OurClients, from_state
 from api.health import require
 from api.parameters import DIGITS, MAX_TEXT, AsSent, StrictRoute, without_nul
+from api.personal import Masked
 from api.problems import ProblemAnswer, bad_parameter
 from producers.source import SOURCE_NAME, check_source_name
 from runtime.settings import Settings
@@ -114,6 +115,7 @@ async def topics(clients: OurClients) -> Response:
 async def messages(
     clients: OurClients,
     reads: OurTopicReads,
+    masked: Masked,
     topic: TopicName,
     partition: Partition = None,
     key: AsSent = None,
@@ -126,7 +128,7 @@ async def messages(
 
     `looked` says which offsets were looked at, and `stopped` why it ended early: after 5 s, or 32 MB.
     """
-    question = PeekQuestion(_declared(clients.settings, topic), partition, key, start, limit)
+    question = PeekQuestion(_declared(clients.settings, topic), partition, key, start, limit, masked=masked)
     await require(clients, "kafka")
     try:
         found = await reads.run(lambda: clients.kafka.ask(lambda admin: peek(clients.settings, admin, question)))

@@ -11,6 +11,7 @@ from api.answers import json_answer
 from api.clients import OurClients
 from api.endpoints.topics import OurTopicReads
 from api.parameters import StrictRoute
+from api.personal import Masked
 from api.problems import ProblemAnswer
 from schemas.registry import UnknownDataset, dataset_named
 from services.trace.model import Trace
@@ -32,7 +33,9 @@ Key = Annotated[str, Path(max_length=LONGEST_KEY, description="In any form that 
     },
 )
 @needs(Scope.READ)
-async def trace_key(request: Request, clients: OurClients, reads: OurTopicReads, dataset: str, key: Key) -> Response:
+async def trace_key(
+    request: Request, clients: OurClients, reads: OurTopicReads, masked: Masked, dataset: str, key: Key
+) -> Response:
     """Always an answer, whatever is away: `stores` and `notes` say so. `known` is false if nobody knows the key.
 
     The API is asked as any reader is, so its answer may be cached by it.
@@ -49,7 +52,7 @@ async def trace_key(request: Request, clients: OurClients, reads: OurTopicReads,
             clients.settings, clients.engine, clients.kafka, clients.redis, clients.elasticsearch, itself
         )
         try:
-            found = await reads.hold(trace(stores, declared, key))
+            found = await reads.hold(trace(stores, declared, key, masked=masked))
         except NoSuchKey as error:
             raise ProblemAnswer(HTTPStatus.BAD_REQUEST, "invalid-key", str(error)) from None
     return json_answer(found)

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from runtime.kafka.clients import MAX_MESSAGE_BYTES, connection_config
@@ -26,6 +34,8 @@ LOOK_TIMEOUT_SECONDS = 4.0
 """Limit of requests that running workers and sinks repeat: they must be able to stop in between."""
 
 WATCH_SECONDS = 5.0
+
+HOUR_MS = 3_600_000
 
 
 def _is_settling(error: BaseException) -> bool:
@@ -97,6 +107,41 @@ def ensure_topics(settings: Settings) -> list[str]:
                 raise
     _add_partitions(admin, settings)
     return sorted(created)
+
+
+def set_retention(settings: Settings) -> list[str]:
+    """Give topics that are there the retention that is set now; returns the physical names of those that had another.
+
+    Idempotent. Raises KafkaException when the broker refuses or cannot be reached.
+    """
+    admin = admin_client(settings)
+    existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    wanted = {
+        name: retention(topic, settings) for topic in all_topics() if (name := settings.named(topic.name)) in existing
+    }
+    if not wanted:
+        return []
+    kind = ConfigResource.Type.TOPIC
+    resources = [ConfigResource(kind, name) for name in wanted]
+    answers = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_SECONDS)
+    known = {resource.name: answer.result() for resource, answer in answers.items()}
+    changed = [
+        name for name, config in wanted.items() if any(known[name][one].value != value for one, value in config.items())
+    ]
+    changes = [
+        ConfigResource(
+            kind,
+            name,
+            incremental_configs=[
+                ConfigEntry(*one, incremental_operation=AlterConfigOpType.SET) for one in wanted[name].items()
+            ],
+        )
+        for name in changed
+    ]
+    if changes:
+        for change in admin.incremental_alter_configs(changes, request_timeout=REQUEST_TIMEOUT_SECONDS).values():
+            change.result()
+    return changed
 
 
 def _add_partitions(admin: AdminClient, settings: Settings) -> None:
@@ -247,6 +292,18 @@ async def watch_topics(
         await asyncio.sleep(WATCH_SECONDS)
 
 
+def retention_hours(topic: Topic, settings: Settings) -> int:
+    """So long a topic keeps its messages. Pure."""
+    own: int | None = getattr(settings, f"{topic.kind}_retention_hours")
+    return own or topic.retention * settings.topic_retention_hours
+
+
+def retention(topic: Topic, settings: Settings) -> dict[str, str]:
+    """The broker's settings for that. It deletes whole segments, so one is ended after a day at the latest. Pure."""
+    hours = retention_hours(topic, settings)
+    return {"retention.ms": str(hours * HOUR_MS), "segment.ms": str(min(hours, 24) * HOUR_MS)}
+
+
 def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
     return NewTopic(
         settings.named(topic.name),
@@ -254,7 +311,7 @@ def _new_topic(topic: Topic, settings: Settings) -> NewTopic:
         replication_factor=settings.topic_replication,
         config={
             **topic_config(topic),
-            "retention.ms": str(topic.retention * settings.topic_retention_hours * 3_600_000),
+            **retention(topic, settings),
             "min.insync.replicas": str(max(1, settings.topic_replication - 1)),
         },
     )

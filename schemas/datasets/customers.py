@@ -29,6 +29,7 @@ DATASET = Dataset(
     key=("customer_id",),
     unique=("email",),
     table="customers",
+    personal=("first_name", "last_name", "address", "date_of_birth", "account_balance"),
     example={
         "customer_id": "CUST001",
         "first_name": "Ada",

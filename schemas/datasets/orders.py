@@ -28,6 +28,7 @@ DATASET = Dataset(
     table="orders",
     first_wins=True,
     indexed=("customer_id", "product", "order_date"),
+    about={"customer_id": "customers"},
     example={
         "order_id": "ORD-1",
         "customer_id": "CUST001",

@@ -25,6 +25,7 @@ DATASET = Dataset(
     model=NormalizedRecord,
     key=("source_name", "source_id"),
     table="normalized_data",
+    personal=("name", "description"),  # whatever a source says of whomever
     serial_id=True,
     example={
         "source": "csv",

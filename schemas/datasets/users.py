@@ -21,6 +21,7 @@ DATASET = Dataset(
     model=User,
     key=("email",),
     table="users",
+    personal=("name",),
     written_by="api",
     example={"name": "Ada Lovelace", "email": "ada@example.org", "role": "admin"},
 )

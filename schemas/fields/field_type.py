@@ -24,6 +24,8 @@ class FieldType(ABC):
 
     search: bool = False
     """True where a search looks into the field."""
+    personal: ClassVar[bool] = False
+    """True for a type whose every value is personal data, and finds its person."""
 
     @abstractmethod
     def normalize(self, value: object) -> str | int | None:

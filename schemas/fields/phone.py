@@ -29,6 +29,8 @@ class Phone(TextColumn):
     7 to 15 digits: E.164 allows 15 at most, and fewer than 7 is no subscriber's number.
     """
 
+    personal = True
+
     search: bool = False
     region: str | None = None
 

@@ -101,6 +101,8 @@ _EMAIL = re.compile(
 class Email(TextColumn):
     """An e-mail address in lower case. Its form is checked (HTML's rule plus a dotted domain), not that it exists."""
 
+    personal = True
+
     max_length: int = 255
     search: bool = False
 

@@ -14,6 +14,7 @@ from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
 from schemas.events import HEADER_MAPPING
 from schemas.field_reading import FieldReading, decode_mapping, plain_name, with_plain_names
+from schemas.masking import MASK, masked_payload
 from schemas.registry import dataset_named
 from schemas.text import unmarked
 from services.failures.actions import lock, not_actionable
@@ -31,9 +32,15 @@ _decode = msgspec.json.Decoder(float_hook=str).decode
 class Edited:
     """An edit that has been kept. `valid` is False only if it was forced."""
 
+    dataset: Dataset
     before: bytes | None
     after: bytes
     valid: bool
+
+    def masked(self) -> "Edited":
+        """The same without personal data."""
+        after = masked_payload(self.dataset, self.after) or b""
+        return replace(self, before=masked_payload(self.dataset, self.before), after=after)
 
 
 async def edit(
@@ -56,6 +63,10 @@ async def edit(
         if raw is None:
             raise ActionRefused(f"failure {failure_id}: the original record is nowhere any more")
         current, dataset = to_send(failure, raw), dataset_named(failure["dataset"])
+        if MASK in (payload or b"").decode("utf-8", "replace"):
+            raise CannotEdit(
+                f"the payload has {MASK} where a value was masked; set single fields instead (`set`, --set)"
+            )
         after = payload if payload is not None else with_fields(current.value, current.headers, values or {}, dataset)
         if len(after) > LARGEST_VALUE_BYTES:
             raise CannotEdit(
@@ -68,7 +79,7 @@ async def edit(
             raise StillInvalid(failure_id, verdict.reason or "invalid", verdict.message, verdict.problems)
         note = None if verdict.key is not None else f"forced: {verdict.message}"
         await save(connection, failure_id, who, before=current.value, edited=edited, note=note)
-    return Edited(current.value, after, verdict.key is not None)
+    return Edited(dataset, current.value, after, verdict.key is not None)
 
 
 async def save(

@@ -9,6 +9,16 @@ from typing import Any
 from sqlalchemy import Executable, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from schemas.events import HEADER_MAPPING
+from schemas.masking import (
+    MASK,
+    dataset_of,
+    masked_key,
+    masked_message,
+    masked_payload,
+    masked_problems,
+    masks,
+)
 from services.failures.selection import Selection
 from stores.failure_states import UnknownFailure
 from stores.tables import coverage, failure_actions, ingest_failures
@@ -68,13 +78,14 @@ async def count(connection: AsyncConnection, selection: Selection) -> int:
 
 
 async def page(
-    connection: AsyncConnection, selection: Selection, limit: int, before: int | None = None
+    connection: AsyncConnection, selection: Selection, limit: int, before: int | None = None, *, masked: bool = False
 ) -> list[Failure]:
-    """The newest `limit` failures with an id below `before`, without their payloads."""
+    """The newest `limit` failures with an id below `before`, without their payloads; personal data may be masked."""
     query = select(*(_f[name] for name in LISTED)).where(*selection.conditions())
     if before is not None:
         query = query.where(_f.id < before)
-    return await rows(connection, query.order_by(_f.id.desc()).limit(limit))
+    found = await rows(connection, query.order_by(_f.id.desc()).limit(limit))
+    return [_masked(one) for one in found] if masked else found
 
 
 async def following(connection: AsyncConnection, selection: Selection, limit: int, after: int = 0) -> list[Failure]:
@@ -101,18 +112,53 @@ async def history(connection: AsyncConnection, failure_id: int) -> list[Mapping[
     return (await rows(connection, latest.limit(MOST_HISTORY)))[::-1]
 
 
-async def shown(connection: AsyncConnection, failure_id: int) -> dict[str, Any]:
-    """Everything about a failure and its history, with payloads as JSON can carry them. Raises UnknownFailure."""
+async def shown(connection: AsyncConnection, failure_id: int, *, masked: bool = False) -> dict[str, Any]:
+    """Everything about a failure and its history, with payloads as JSON can carry them; personal data may be masked.
+
+    Raises UnknownFailure.
+    """
     failure = await one(connection, failure_id)
+    actions = await history(connection, failure_id)
+    if masked:
+        actions = [_masked_action(failure, action) for action in actions]
+        failure = _masked(failure)
     return {
         **{name: value for name, value in failure.items() if name not in NOT_SHOWN},
         "payload": payload_text(failure["payload"]),
         "edited_payload": payload_text(failure["edited_payload"]),
         "history": [
             {**action, "before": payload_text(action["before"]), "after": payload_text(action["after"])}
-            for action in await history(connection, failure_id)
+            for action in actions
         ],
     }
+
+
+def masked_bytes(failure: Failure, payload: bytes | None) -> bytes | None:
+    """A payload of the failure's record, without personal data. Pure."""
+    mapping = (failure.get("raw_headers") or {}).get(HEADER_MAPPING)
+    return masked_payload(dataset_of(failure["dataset"]), payload, mapping.encode() if mapping else None)
+
+
+def _masked(failure: Failure) -> Failure:
+    dataset, hidden = dataset_of(failure["dataset"]), dict[str, Any]()
+    problems = failure.get("problems") or []
+    for name in ("key", "replayed_key", "blocked_by"):
+        if name in failure:
+            hidden[name] = masked_key(dataset, failure[name])
+    for name in ("payload", "edited_payload"):
+        if name in failure:
+            hidden[name] = masked_bytes(failure, failure[name])
+    if "problems" in failure:
+        hidden["problems"] = masked_problems(dataset, problems)
+    return {**failure, **hidden, "message": masked_message(dataset, failure["message"], problems)}
+
+
+def _masked_action(failure: Failure, action: Mapping[str, Any]) -> Mapping[str, Any]:
+    payloads = {name: masked_bytes(failure, action[name]) for name in ("before", "after")}
+    note = (
+        MASK if action["note"] and masks(dataset_of(failure["dataset"])) and "@" in action["note"] else action["note"]
+    )
+    return {**action, **payloads, "note": note}
 
 
 def payload_text(payload: bytes | None) -> dict[str, str] | None:

@@ -19,8 +19,9 @@ from producers.source import Source
 from producers.sources import SourcesError, load_sources, sources_version
 from runtime.errors import DeliveryFailed, Explained
 from runtime.instruments import from_zero
-from runtime.metrics import PUBLISHED, RUN_LAST_SUCCESS, RUN_SECONDS, RUNS
+from runtime.metrics import PRUNED, PUBLISHED, RUN_LAST_SUCCESS, RUN_SECONDS, RUNS
 from runtime.settings import Settings
+from services.retention import KEPT, prune
 from services.runs.history import ask, seconds_since_latest
 from services.runs.run import Run, RunUnderWay, outage, run_source
 from stores.outages import Unavailable
@@ -31,6 +32,8 @@ AGAIN_SECONDS = 10.0
 """After Postgres or Kafka did not answer."""
 
 LOOK_SECONDS = 1.0
+
+PRUNE_EVERY_SECONDS = 3600.0
 
 ENDS = ("success", "failed", "skipped")
 """The ends of scheduled runs, as they are counted."""
@@ -93,6 +96,9 @@ class Scheduler:
         self._version: object = None
         self._problem: str | None = None
         self._broken: Mapping[str, str] = {}
+        self._pruning: asyncio.Task[None] | None = None
+        self._prune_at = 0.0
+        from_zero(PRUNED, [table for kept in KEPT for table in kept.tables])
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run sources until `stopping` is set; then stop the runs under way, which are recorded as failed.
@@ -103,10 +109,11 @@ class Scheduler:
             while not stopping.is_set():
                 await self._read_sources()
                 self._start_due()
+                self._start_pruning()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
         finally:
-            tasks = [plan.task for plan in self._plans.values() if plan.task]
+            tasks = [task for task in (self._pruning, *(plan.task for plan in self._plans.values())) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,6 +184,25 @@ class Scheduler:
         for name, plan in self._plans.items():
             if plan.due <= now and (plan.task is None or plan.task.done()):
                 plan.task = asyncio.create_task(self._run_once(name, plan), name=f"run {name}")
+
+    def _start_pruning(self) -> None:
+        if time.monotonic() >= self._prune_at and (self._pruning is None or self._pruning.done()):
+            self._pruning = asyncio.create_task(self._prune(), name="prune")
+
+    async def _prune(self) -> None:
+        """Take out of Postgres what is too old. One that fails is tried again; two at a time do no harm."""
+        try:
+            pruned = await prune(self._settings)
+            for table, count in pruned.items():
+                PRUNED.labels(table).inc(count)
+            if any(pruned.values()):
+                log.info("pruned", rows=pruned)
+            pause = PRUNE_EVERY_SECONDS
+        except Exception as error:
+            pause = AGAIN_SECONDS if outage(error) else PRUNE_EVERY_SECONDS
+            if not outage(error):
+                log.exception("pruning_failed")
+        self._prune_at = time.monotonic() + pause
 
     async def _run_once(self, name: str, plan: Plan) -> None:
         begun = time.monotonic()

@@ -9,7 +9,7 @@ import msgspec
 from confluent_kafka.admin import AdminClient
 
 from runtime.kafka.browse import bounds
-from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS
+from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, retention_hours
 from runtime.settings import Settings
 from schemas.topics import Topic, all_topics
 
@@ -110,7 +110,7 @@ def _listed(settings: Settings, name: str, topic: Topic, offsets: list[Partition
         partitions=len(offsets),
         written=sum(one.end for one in offsets),
         kept=sum(one.end - one.first for one in offsets),
-        kept_hours=topic.retention * settings.topic_retention_hours,
+        kept_hours=retention_hours(topic, settings),
         offsets=offsets,
         cleanup_policy=topic.cleanup_policy,
         carries=topic.carries,

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from runtime.kafka.browse import (
     Budget,
     Look,
+    TopicMessage,
     Wanted,
     bounds,
     browser,
@@ -53,6 +54,8 @@ class PeekQuestion:
     start: str | None = None
     """`-10`: the newest ten. `1234`: from that offset on. `30m`, or a time in ISO 8601: from then on."""
     limit: int = USUAL_MESSAGES
+    masked: bool = False
+    """Personal data is not shown."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def peek(settings: Settings, admin: AdminClient, question: PeekQuestion) -> Peek
     with browser(settings) as consumer:
         read = newest if count is not None else onward
         look = read(consumer, within, question.limit if count is None else count, budget, wanted)
-    return _peeked(settings, topic, key, look, kept)
+    return _peeked(settings, topic, key, look, kept, masked=question.masked)
 
 
 def follow_topic(settings: Settings, admin: AdminClient, question: PeekQuestion) -> Iterator[ShownMessage]:
@@ -116,17 +119,14 @@ def follow_topic(settings: Settings, admin: AdminClient, question: PeekQuestion)
         if count is not None and question.start is not None:
             budget = Budget(PEEK_SECONDS, PEEK_BYTES)
             look = newest(consumer, kept, count, budget, None if key is None else _of_key(key))
-            yield from (shown(settings, topic, message) for message in reversed(look.messages))
-        yield from _followed(settings, topic, consumer, starts, key)
+            yield from (shown(settings, topic, one, masked=question.masked) for one in reversed(look.messages))
+        for message in _followed(consumer, starts, key):
+            yield shown(settings, topic, message, masked=question.masked)
 
 
-def _followed(
-    settings: Settings, topic: str, consumer: Consumer, starts: Mapping[Place, int], key: str | None
-) -> Iterator[ShownMessage]:
+def _followed(consumer: Consumer, starts: Mapping[Place, int], key: str | None) -> Iterator[TopicMessage]:
     wanted = None if key is None else _of_key(key)
-    for message in follow(consumer, starts):
-        if wanted is None or wanted(message):
-            yield shown(settings, topic, message)
+    return (message for message in follow(consumer, starts) if wanted is None or wanted(message))
 
 
 def _of_key(key: str) -> Wanted:
@@ -185,8 +185,8 @@ def _start(question: PeekQuestion) -> tuple[int | None, int | None, datetime | N
 
 
 def _peeked(
-    settings: Settings, topic: str, key: str | None, look: Look, kept: Mapping[Place, tuple[int, int]]
+    settings: Settings, topic: str, key: str | None, look: Look, kept: Mapping[Place, tuple[int, int]], *, masked: bool
 ) -> Peeked:
-    messages = [shown(settings, topic, message) for message in look.messages]
+    messages = [shown(settings, topic, message, masked=masked) for message in look.messages]
     looked = [LookedRange(place[1], *look.looked[place], *kept[place]) for place in sorted(look.looked)]
     return Peeked(topic, key, messages, looked, look.stopped)

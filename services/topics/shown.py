@@ -1,6 +1,6 @@
 """One message as people want to see it. Pure: bytes become text, JSON stays JSON, and what cannot be read is named."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,8 +8,27 @@ import msgspec
 
 from runtime.kafka.browse import TopicMessage, at_ms
 from runtime.settings import Settings
-from schemas.errors import HOSTILE
-from schemas.events import DELETED, HEADER_PROBLEM, ChangeEvent, CleanRecord, FailedRecord
+from schemas.dataset import Dataset
+from schemas.errors import HOSTILE, FieldProblem
+from schemas.events import (
+    DELETED,
+    HEADER_CONTENT_TYPE,
+    HEADER_MAPPING,
+    HEADER_PROBLEM,
+    ChangeEvent,
+    CleanRecord,
+    FailedRecord,
+)
+from schemas.masking import (
+    MASK,
+    dataset_of,
+    masked_data,
+    masked_key,
+    masked_message,
+    masked_payload,
+    masked_problems,
+    masks,
+)
 from schemas.topics import Topic, all_topics
 
 LONGEST_VALUE = 65_536
@@ -17,6 +36,9 @@ LONGEST_VALUE = 65_536
 
 LONGEST_HEADER = 1_000
 MOST_HEADERS = 50
+
+OUR_HEADERS = ("headrace-", "ce_", "trace", HEADER_CONTENT_TYPE)
+"""Beginnings of the names of headers in which no record speaks."""
 
 Kind = Literal["json", "text", "binary", "none"]
 
@@ -44,9 +66,11 @@ class ShownMessage:
     """The rejected bytes of a message on `failures`, as text if they are, else in hexadecimal."""
 
 
-def shown(settings: Settings, topic: str, message: TopicMessage) -> ShownMessage:
-    """A message of this physical topic as it is shown."""
+def shown(settings: Settings, topic: str, message: TopicMessage, *, masked: bool = False) -> ShownMessage:
+    """A message of this physical topic as it is shown; personal data may be masked."""
     declared = next((one for one in all_topics() if settings.named(one.name) == topic), None)
+    if masked:
+        message = _masked(declared, message)
     kind, value, truncated = _value(message.value)
     remark, payload = _remark(declared, message)
     return ShownMessage(
@@ -65,6 +89,50 @@ def shown(settings: Settings, topic: str, message: TopicMessage) -> ShownMessage
         truncated,
         remark,
         payload,
+    )
+
+
+def _masked(topic: Topic | None, message: TopicMessage) -> TopicMessage:
+    """The message without personal data; what no stage of ours wrote is masked whole."""
+    dataset = dataset_of(topic.name.rpartition(".")[0]) if topic else None
+    headers = dict(message.headers)
+    value: bytes | None = message.value
+    try:
+        if value is None:
+            pass
+        elif topic is None:
+            value = MASK.encode()
+        elif topic.value is None:
+            value = masked_payload(dataset, value, headers.get(HEADER_MAPPING))
+        elif topic.value is FailedRecord:
+            failed = msgspec.json.decode(value, type=FailedRecord)
+            dataset = dataset_of(failed.dataset)
+            value = msgspec.json.encode(_masked_failure(dataset, failed))
+        else:
+            record: Any = msgspec.json.decode(value, type=topic.value)
+            data = msgspec.Raw(masked_data(dataset, bytes(record.data)))
+            value = msgspec.json.encode(msgspec.structs.replace(record, key=masked_key(dataset, record.key), data=data))
+    except HOSTILE:
+        value = MASK.encode()
+    if HEADER_PROBLEM in headers and masks(dataset):
+        reason = (headers[HEADER_PROBLEM] or b"").partition(b";")[0]
+        headers[HEADER_PROBLEM] = reason + b";" + MASK.encode()
+    if masks(dataset):
+        headers = {n: value if n.startswith(OUR_HEADERS) else MASK.encode() for n, value in headers.items()}
+    key = masked_key(dataset, None if message.key is None else message.key.decode("utf-8", "replace"))
+    key_bytes = MASK.encode() if key == MASK else message.key
+    return replace(message, key=key_bytes, headers=tuple(headers.items()), value=value)
+
+
+def _masked_failure(dataset: Dataset | None, failed: FailedRecord) -> FailedRecord:
+    problems = [msgspec.structs.asdict(problem) for problem in failed.problems]
+    mapping = (failed.headers or {}).get(HEADER_MAPPING)
+    return msgspec.structs.replace(
+        failed,
+        key=masked_key(dataset, failed.key),
+        payload=masked_payload(dataset, failed.payload, mapping.encode() if mapping else None),
+        message=masked_message(dataset, failed.message, problems),
+        problems=tuple(FieldProblem(**problem) for problem in masked_problems(dataset, problems)),
     )
 
 

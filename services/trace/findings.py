@@ -1,14 +1,17 @@
 """The material of a trace: what each store said about one key, before anything is made of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from runtime.kafka.browse import TopicMessage
 from runtime.kafka.lookup import Coordinates
 from schemas.dataset import Dataset
-from schemas.events import ChangeEvent, CleanRecord, FailedRecord
+from schemas.events import HEADER_PROBLEM, ChangeEvent, CleanRecord, FailedRecord
+from schemas.masking import MASK, masked_key, masked_row, masks
 from services.trace.model import SearchedTopic
 
 
@@ -138,3 +141,31 @@ class Findings:
     api: ApiFinding | Away
     covered: Mapping[Coordinates, bool] = field(default_factory=dict)
     """Of raw records, whether Postgres has dealt with them; empty if it could not be asked."""
+
+
+def without_personal_data(found: Findings) -> Findings:
+    """The same, as it is shown to those who may not see personal data. What is masked is in rows and in messages."""
+    dataset = found.dataset
+    if not masks(dataset):
+        return found
+    postgres, kafka, api = found.postgres, found.kafka, found.api
+    if isinstance(postgres, PostgresFindings):
+        row = postgres.row and replace(postgres.row, record=masked_row(dataset, postgres.row.record))
+        letters = [
+            replace(one, message=MASK, blocked_by=masked_key(dataset, one.blocked_by)) for one in postgres.dead_letters
+        ]
+        postgres = replace(postgres, row=row, dead_letters=letters)
+    if isinstance(kafka, KafkaFindings):
+        kafka = replace(
+            kafka,
+            raw={place: _masked_problem(message) for place, message in kafka.raw.items()},
+            failed=[(message, msgspec.structs.replace(failed, message=MASK)) for message, failed in kafka.failed],
+        )
+    if isinstance(api, ApiFinding) and isinstance(api.record, Mapping):
+        api = replace(api, record=masked_row(dataset, api.record))
+    return replace(found, postgres=postgres, kafka=kafka, api=api)
+
+
+def _masked_problem(message: TopicMessage) -> TopicMessage:
+    headers = tuple((name, MASK.encode() if name == HEADER_PROBLEM else value) for name, value in message.headers)
+    return replace(message, headers=headers)

@@ -19,7 +19,15 @@ from schemas.dataset import Dataset
 from schemas.events import Origin
 from services.trace import reads
 from services.trace.assemble import assemble
-from services.trace.findings import Away, CacheFinding, DocumentFinding, Findings, KafkaFindings, PostgresFindings
+from services.trace.findings import (
+    Away,
+    CacheFinding,
+    DocumentFinding,
+    Findings,
+    KafkaFindings,
+    PostgresFindings,
+    without_personal_data,
+)
 from services.trace.model import Trace
 from stores.outages import in_words, postgres_trouble
 from stores.postgres_engine import postgres_engine
@@ -77,10 +85,11 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
                 await elasticsearch.close()
 
 
-async def trace(stores: TracedStores, dataset: Dataset, asked: str) -> Trace:
+async def trace(stores: TracedStores, dataset: Dataset, asked: str, *, masked: bool = False) -> Trace:
     """All that is known of a key, which may be given in any form that the dataset normalizes. Raises NoSuchKey.
 
-    Reads Redis before the API is asked, since an answer of the API's may be cached.
+    Personal data may be masked, but for the key, which the caller knows. Reads Redis before the API is asked, since an
+    answer of the API's may be cached.
     """
     if len(asked) > LONGEST_KEY or "\x00" in asked:
         raise NoSuchKey(f"a key has at most {LONGEST_KEY} characters, and no NUL among them")
@@ -99,7 +108,8 @@ async def trace(stores: TracedStores, dataset: Dataset, asked: str) -> Trace:
             kafka = await _with_raw_records(stores.settings, kafka, _places(postgres))
         covered = await _covered(stores, set(kafka.raw) | {_raw(one.origin) for _, one in kafka.clean})
     api = await _asked(reads.read_api(stores.api, dataset, key))
-    return assemble(Findings(dataset, key, asked, postgres, kafka, document, cache, api, covered))
+    found = Findings(dataset, key, asked, postgres, kafka, document, cache, api, covered)
+    return assemble(without_personal_data(found) if masked else found)
 
 
 async def _topics(stores: TracedStores, dataset: Dataset, key: str) -> KafkaFindings | Away:

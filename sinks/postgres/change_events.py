@@ -13,6 +13,14 @@ from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from stores.epochs import real_partition
+from stores.tables import OUTBOX_CHANNEL
+
+_PUT = """
+    INSERT INTO outbox AS o (dataset, key, version, event)
+    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
+    ON CONFLICT (dataset, key) DO UPDATE
+        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
+        WHERE o.version < excluded.version"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -86,3 +94,10 @@ def change_message(topic: str, event: ChangeEvent) -> Outgoing:
     """The message of an event, on the partition that its record came from. Pure."""
     partition = real_partition(event.origin.partition) if event.origin else BY_KEY
     return Outgoing(topic, partition, event.key.encode(), _encode(event))
+
+
+async def put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
+    """Have the relay publish these events once the caller's transaction has committed."""
+    keys, versions = [event.key for event in events], [event.version for event in events]
+    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
+    await connection.execute("SELECT pg_notify($1, '')", OUTBOX_CHANNEL)

@@ -19,12 +19,14 @@ from asyncpg import UniqueViolationError
 from asyncpg.exceptions import PostgresError
 
 from schemas.dataset import Dataset
+from schemas.mentions import names_of
 from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival, newest_per_key, oldest_per_key
 from sinks.postgres.claims import Claim, judge
 from sinks.postgres.connection import Connection, savepoint
 from sinks.postgres.deletions import Deletions, Tombstone
 from sinks.postgres.statements import INSERTED, UPDATED
+from stores.forgotten import ForgottenKeys
 from stores.outages import in_words, is_refusal, reason_of_refusal
 
 _by_arrival = attrgetter("origin.order")
@@ -62,9 +64,16 @@ class Merged(NamedTuple):
     stored: list[Stored]
     superseded: list[Arrival]
     refused: list[Refused]
+    forgotten: Sequence[Arrival] = ()
+    """Of keys that somebody had forgotten: they count as deleted, and leave nothing."""
 
     def __add__(self, other: "Merged") -> "Merged":  # type: ignore[override]
-        return Merged(self.stored + other.stored, self.superseded + other.superseded, self.refused + other.refused)
+        return Merged(
+            self.stored + other.stored,
+            self.superseded + other.superseded,
+            self.refused + other.refused,
+            [*self.forgotten, *other.forgotten],
+        )
 
     def accepted(self) -> list[Arrival]:
         return [*(stored.arrival for stored in self.stored), *self.superseded]
@@ -74,6 +83,7 @@ class Merged(NamedTuple):
         for stored in self.stored:
             ended[stored.outcome].append(stored.arrival)
         ended["superseded"] = self.superseded
+        ended["deleted"].extend(self.forgotten)
         ended["failed"] = [refused.arrival for refused in self.refused]
         return ended
 
@@ -91,7 +101,13 @@ class DatasetMerge:
     """
 
     def __init__(
-        self, connection: Connection, dataset: Dataset, most_refused: int = sys.maxsize, *, contested: bool = False
+        self,
+        connection: Connection,
+        dataset: Dataset,
+        most_refused: int = sys.maxsize,
+        *,
+        contested: bool = False,
+        forgotten: ForgottenKeys | None = None,
     ) -> None:
         self.connection = connection
         self.dataset = dataset
@@ -99,6 +115,7 @@ class DatasetMerge:
         self._staged = False
         self._still_refused = most_refused
         self._contested = contested
+        self._forgotten = forgotten
 
     async def merge(self, arrivals: list[Arrival]) -> Merged:
         """Merge these, in whatever order they are and however many of a key.
@@ -106,6 +123,23 @@ class DatasetMerge:
         Where the record that wins is refused, the next one of its key gets its turn. Where the first wins, a key may
         have two outcomes: deleted, and stored again.
         """
+        if self._forgotten is None:
+            return await self._merge(arrivals)
+        gone, others = self._apart(arrivals, self._forgotten)
+        return Merged([], [], [], gone) + await self._merge(others)
+
+    def _apart(self, arrivals: list[Arrival], forgotten: ForgottenKeys) -> tuple[list[Arrival], list[Arrival]]:
+        """Those that name a forgotten key, and the others."""
+        names = [names_of(self.dataset, arrival.key, arrival.data) for arrival in arrivals]
+        known = forgotten.among(set().union(*names))
+        if not known:
+            return [], arrivals
+        gone, others = list[Arrival](), list[Arrival]()
+        for arrival, named in zip(arrivals, names, strict=True):
+            (others if named.isdisjoint(known) else gone).append(arrival)
+        return gone, others
+
+    async def _merge(self, arrivals: list[Arrival]) -> Merged:
         if not self.dataset.first_wins:
             return await _in_turn(arrivals, newest_per_key, self._apply_newest)
         records = [arrival for arrival in arrivals if not arrival.deletes]

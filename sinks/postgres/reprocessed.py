@@ -7,27 +7,16 @@ raw record counts once. What had failed, or was held, has its outcome now. See d
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 from msgspec import structs
 
-from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection, savepoint
+from sinks.postgres.change_events import put_into_outbox
+from sinks.postgres.connection import savepoint
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
 from stores.coverage import reprocessing_topic
-from stores.tables import OUTBOX_CHANNEL
-
-_PUT = """
-    INSERT INTO outbox AS o (dataset, key, version, event)
-    SELECT $1, key, version, event FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS e (key, version, event)
-    ON CONFLICT (dataset, key) DO UPDATE
-        SET version = excluded.version, event = excluded.event, written_at = excluded.written_at
-        WHERE o.version < excluded.version"""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Reprocessed(NamedTuple):
@@ -66,6 +55,7 @@ async def merge_reprocessed(coverage: CoverageUpdate, merge: DatasetMerge, arriv
         # A delete that is known already is no record that came too late.
         **{id(late): "unchanged" if late.deletes else "superseded" for late in merged.superseded},
         **{id(refused.arrival): "failed" for refused in merged.refused},
+        **{id(arrival): "deleted" for arrival in merged.forgotten},
     }
     for arrival in fresh:
         outcome = ended[id(arrival)]
@@ -116,7 +106,7 @@ async def _withdraw(merge: DatasetMerge, arrivals: Sequence[Arrival]) -> dict[st
     versions = await merge.deletions.withdrawn(sorted(origins))
     # By the relay, since a redelivery of this batch would not know the key any more.
     events = [ChangeEvent(key, "deleted", version, origins[key]) for key, version in versions.items()]
-    await _put_into_outbox(connection, dataset, events)
+    await put_into_outbox(connection, dataset, events)
     return origins
 
 
@@ -130,10 +120,3 @@ def _apart(arrival: Arrival) -> Origin:
     return Origin(
         reprocessing_topic(arrival.reprocess or "", origin.topic), origin.partition, origin.offset, origin.timestamp
     )
-
-
-async def _put_into_outbox(connection: Connection, dataset: Dataset, events: Sequence[ChangeEvent]) -> None:
-    """Have the relay publish these events once the caller's transaction has committed."""
-    keys, versions = [event.key for event in events], [event.version for event in events]
-    await connection.execute(_PUT, dataset.name, keys, versions, [_encode(event) for event in events])
-    await connection.execute("SELECT pg_notify($1, '')", OUTBOX_CHANNEL)

@@ -17,7 +17,9 @@ from runtime.settings import Settings
 from runtime.tracing import note_outcome
 from schemas.dataset import Dataset
 from schemas.events import FailedRecord, Origin
-from schemas.registry import ingested_datasets
+from schemas.masking import masked_key
+from schemas.mentions import mentioned
+from schemas.registry import all_datasets, ingested_datasets
 from sinks.epoch_watch import EpochWatch
 from sinks.failed_records import RawPayloads, outgoing_failure
 from sinks.postgres import statements as sql
@@ -43,6 +45,7 @@ from sinks.sink import Message
 from stores import tables
 from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
+from stores.forgotten import ForgottenKeys
 from stores.migrate import setup_schema
 
 log = structlog.get_logger()
@@ -97,6 +100,7 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
+        self._forgotten = ForgottenKeys(settings.forget_secret)
         self._decoder = Decoder(settings)
         self._purged_at = 0.0
         self._reasons = BoundedLabels()
@@ -185,8 +189,9 @@ class PostgresSink:
         async with connection.transaction():
             coverage = CoverageUpdate(connection)
             await coverage.open(batch.origins())
+            forgotten = await self._forgotten.open(connection)
             merges = {
-                dataset: DatasetMerge(connection, dataset, most_refused)
+                dataset: DatasetMerge(connection, dataset, most_refused, forgotten=forgotten)
                 for dataset in (*batch.arrivals, *batch.reprocessed)
             }
             for dataset, arrivals in batch.arrivals.items():
@@ -199,11 +204,16 @@ class PostgresSink:
             for dataset_name, count in undecodable.items():
                 self._limit.judge(UNDECODABLE.format(dataset_name), count, count)
                 stored.judged[UNDECODABLE.format(dataset_name)] = count, count
-            recorded = list(batch.foreign)
+            gone = _of_forgotten(forgotten, [*batch.foreign, *batch.reported, *batch.undecodable])
+            recorded = [failed for failed in batch.foreign if failed.origin not in gone]
             for failed in (*batch.reported, *batch.undecodable):
                 fresh = not (coverage.is_covered(failed.origin) or (failed.held and coverage.is_held(failed.origin)))
                 if failed.stage in DOWNSTREAM_STAGES:
-                    recorded.append(failed)
+                    if failed.origin not in gone:
+                        recorded.append(failed)
+                elif fresh and failed.origin in gone:
+                    coverage.reached("deleted", [failed])
+                    stored.tally[failed.dataset, "deleted"] += 1
                 elif fresh:
                     outcome = "held" if failed.held else "failed"
                     coverage.reached(outcome, [failed])
@@ -272,7 +282,7 @@ class PostgresSink:
         await insert_failures(connection, failures)
         stored.dead.update((dataset.name, STAGE, refused.reason) for refused in merged.refused)
         await keep_claims(connection, merged.refused)
-        _log_refused(dataset.name, merged.refused)
+        _log_refused(dataset, merged.refused)
         if repeats:
             # Their events may have been lost in a crash after the commit, so all is said again.
             stored.recorded.update(arrival.origin for arrival in repeats)
@@ -300,7 +310,7 @@ class PostgresSink:
         dataset = merge.dataset
         merged, repeats, withdrawn = await merge_reprocessed(coverage, merge, arrivals)
         stored.tally[dataset.name, "reprocessed"] += len(arrivals)
-        _log_refused(dataset.name, merged.refused)
+        _log_refused(dataset, merged.refused)
         # What was held has its original already.
         held = [refused for refused in merged.refused if coverage.is_held(refused.arrival.origin)]
         await insert_failures(merge.connection, [failed_arrival(*refused[:3]) for refused in held])
@@ -318,14 +328,14 @@ class PostgresSink:
         await self._connection.close()
 
 
-def _log_refused(dataset: str, refused: Sequence[Refused]) -> None:
+def _log_refused(dataset: Dataset, refused: Sequence[Refused]) -> None:
     """A line per reason and batch, however many there are; each record is in `ingest_failures`."""
     keys = defaultdict(list)
     for one in refused:
-        keys[one.reason].append(one.arrival.key)
+        keys[one.reason].append(masked_key(dataset, one.arrival.key))
     for reason, of_reason in keys.items():
         log.warning(
-            "records_refused", dataset=dataset, reason=reason, count=len(of_reason), keys=of_reason[:LOGGED_KEYS]
+            "records_refused", dataset=dataset.name, reason=reason, count=len(of_reason), keys=of_reason[:LOGGED_KEYS]
         )
 
 
@@ -342,6 +352,20 @@ def _without_repeats(coverage: CoverageUpdate, arrivals: list[Arrival]) -> tuple
             seen.add(place)
             fresh.append(arrival)
     return fresh, repeats
+
+
+def _of_forgotten(forgotten: ForgottenKeys | None, failures: Sequence[FailedRecord]) -> set[Origin]:
+    """The origins of those failures that name a forgotten key: nothing of them is kept."""
+    if forgotten is None or not failures:
+        return set()
+    datasets = {dataset.name: dataset for dataset in all_datasets()}
+    names = {
+        failed.origin: mentioned(datasets[failed.dataset], failed.key, failed.payload)
+        for failed in failures
+        if failed.dataset in datasets
+    }
+    known = forgotten.among(set().union(*names.values()))
+    return {origin for origin, named in names.items() if not named.isdisjoint(known)}
 
 
 def _hopeless(refused: Sequence[Refused]) -> int:

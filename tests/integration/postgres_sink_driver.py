@@ -134,3 +134,11 @@ async def driver(settings: Settings) -> AsyncIterator[Driver]:
         yield Driver(settings, connection)
     finally:
         await connection.close()
+
+
+def failed(
+    key: str | None, offset: int, payload: bytes, dataset: str = "customers", message: str = "m", **more: Any
+) -> FailedRecord:
+    """A failure that the normalizer reports."""
+    origin = Origin(f"{dataset}.raw", 0, offset, 1_000 + offset)
+    return FailedRecord(dataset, "normalizer", "required", message, origin, 5_000, key=key, payload=payload, **more)

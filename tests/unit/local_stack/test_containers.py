@@ -123,7 +123,7 @@ def test_the_cache_in_containers_takes_the_same_commands_as_the_local_one() -> N
     assert rights.endswith(f" ~* {redis.ALLOWED}")
 
 
-NAMES = ("POSTGRES_PASSWORD", "REDIS_PASSWORD")
+NAMES = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "FORGET_SECRET")
 
 
 @pytest.fixture

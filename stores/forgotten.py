@@ -1,0 +1,70 @@
+"""The keys that somebody had forgotten: what comes of them later is deleted before it is stored anywhere.
+
+A key itself is not kept, but its HMAC-SHA-256 under FORGET_SECRET, which is not in Postgres: without it nobody can tell
+whom a hash stands for, nor try out ids. See decision 0057.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pydantic import SecretStr
+
+from runtime.errors import Backpressure
+from schemas.mentions import Name
+
+# In a sink's transaction this keeps whoever changes the list (`LOCK_LIST`) waiting until its end. So what a sink stores
+# was there before the key was forgotten, or the sink knows that it is.
+_STATE = """
+    SELECT coalesce(array_agg(DISTINCT secret) FILTER (WHERE undone_at IS NULL), '{}'), count(*), max(forgotten_at),
+        max(undone_at)
+    FROM forgotten"""
+
+_HASHES = "SELECT hash FROM forgotten WHERE undone_at IS NULL"
+
+LOCK_LIST = "LOCK TABLE forgotten IN ACCESS EXCLUSIVE MODE"
+"""To be held by whoever changes the list, and times are `clock_timestamp()`: they tell a reader that it has changed."""
+
+_SEPARATOR = b"\x00"  # in no name of a dataset
+
+
+def hash_of(name: Name, secret: bytes) -> str:
+    """The keyed hash of a key, in hex. Pure."""
+    message = name.dataset.encode() + _SEPARATOR + name.key.encode("utf-8", "surrogatepass")
+    return hmac.digest(secret, message, "sha256").hex()
+
+
+def secret_id(secret: bytes) -> str:
+    """A name by which a secret is told from others, and which tells nothing of it. Pure."""
+    return hmac.digest(secret, b"headrace", "sha256").hex()[:8]
+
+
+class ForgottenKeys:
+    """The list, as a sink remembers it between its transactions: to ask for each batch's keys takes far longer."""
+
+    def __init__(self, secret: SecretStr | None) -> None:
+        self._secret = secret.get_secret_value().encode() if secret else None
+        self._state: list[Any] = []
+        self._hashes: frozenset[str] = frozenset()
+
+    async def open(self, connection: Any) -> Self | None:
+        """The list as it is in the caller's transaction; None while nobody is forgotten. Before the caller writes.
+
+        Raises Backpressure where the hashes were made with another secret: nobody could tell then who is forgotten.
+        """
+        secrets, *state = await connection.fetchrow(_STATE)
+        if not secrets:
+            return None
+        if self._secret is None or set(secrets) != {secret_id(self._secret)}:
+            given = "FORGET_SECRET is not set" if self._secret is None else "FORGET_SECRET is another one"
+            reason = f"{given}, and the keys that were forgotten are hashed with it; set it again"
+            raise Backpressure("the list of forgotten keys", reason)
+        if state != self._state:
+            self._hashes = frozenset([row[0] for row in await connection.fetch(_HASHES)])
+            self._state = state
+        return self
+
+    def among(self, names: Iterable[Name]) -> set[Name]:
+        """Those of these keys that are forgotten."""
+        secret, hashes = self._secret or b"", self._hashes
+        return {name for name in names if hash_of(name, secret) in hashes}
