@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
@@ -82,6 +83,16 @@ class Process:
     def wait_until_healthy(self, within: float = 60.0) -> None:
         """Block until the process itself says so."""
         eventually(self._is_healthy, what=f"{self.role} is healthy; its log:\n{self.log_tail()}", within=within)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """It runs, and is healthy."""
+        self.start()
+        try:
+            self.wait_until_healthy(within=300)
+            yield self
+        finally:
+            self.stop()
 
     def kill(self) -> None:
         """kill -9."""

@@ -22,12 +22,8 @@ from tests.waiting import eventually
 def api_process(settings: Settings, folder: Path, **environment: str) -> Iterator[Process]:
     process = Process("api", settings, folder / "api.log")
     process.environment |= environment
-    process.start()
-    try:
-        process.wait_until_healthy(within=300)
+    with process.running():
         yield process
-    finally:
-        process.stop()
 
 
 def ask(process: Process, path: str = "/", headers: Mapping[str, str] = {}) -> httpx.Response:

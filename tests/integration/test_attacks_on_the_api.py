@@ -41,12 +41,8 @@ def process(shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPat
     records = [record("shop", str(number), f"Bread {number}") for number in range(30)]
     asyncio.run(store(shared_pipeline_settings, RECORDS, records))
     process = Process("api", shared_pipeline_settings, tmp_path_factory.mktemp("log") / "api.log")
-    process.start()
-    try:
-        process.wait_until_healthy(within=300)
+    with process.running():
         yield process
-    finally:
-        process.stop()
 
 
 @pytest.fixture

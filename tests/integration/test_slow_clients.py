@@ -28,12 +28,8 @@ def server(
     request: pytest.FixtureRequest, shared_pipeline_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Process]:
     process = Process(request.param, shared_pipeline_settings, tmp_path_factory.mktemp("log") / "log", patch=IMPATIENT)
-    process.start()
-    try:
-        process.wait_until_healthy(within=300)
+    with process.running():
         yield process
-    finally:
-        process.stop()
 
 
 def connect(server: Process, receive_bytes: int = 0) -> socket.socket:
