@@ -22,7 +22,7 @@ ADA = {
     "phone": "+44 20 7946 0018",
     "address": "12 Saint Jamesplatz",
 }
-TRACES = ("ada-1815", "augusta", "kingsworth", "7946", "jamesplatz", "augusta.kingsworth")
+TRACES = ("ada-1815", "augusta", "kingsworth", "7946 0018", "442079460018", "jamesplatz", "augusta.kingsworth")
 
 
 @pytest.fixture(scope="module")

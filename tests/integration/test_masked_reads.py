@@ -13,7 +13,7 @@ from tests.integration.sink_events import publish
 
 EMAIL, NAME = "ada.private@example.org", "Privatissima"
 RAW = f'{{"customer_id": "C1", "first_name": "{NAME}", "email": "{EMAIL}", "phone": "+44 20 7946 0018"}}'.encode()
-PRIVATE = (EMAIL, NAME, "7946")
+PRIVATE = (EMAIL, NAME, "7946 0018")
 
 PATHS = (
     "/failures/items",
