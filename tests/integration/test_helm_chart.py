@@ -21,7 +21,11 @@ INGRESS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": 
 EVERYTHING = {
     "existingSecret": "headrace",
     "tlsSecret": "certificates",
-    "settings": {"KAFKA_BOOTSTRAP_SERVERS": "k1:9092,k2:9092", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+    "settings": {
+        "KAFKA_BOOTSTRAP_SERVERS": "k1:9092,k2:9092",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "RAW_RETENTION_HOURS": 12,
+    },
     "sources": '[shop]\nkind = "csv"\n',
     "alarms": '[rules.a]\nwhen = "drift"\n',
     "topics": {"namespace": "shop", "partitions": 12, "strimzi": {"enabled": True, "cluster": "kafka"}},
@@ -154,7 +158,7 @@ def test_the_environment_is_one_of_settings_that_exist_and_fit(tmp_path: Path) -
 
 def test_topics_are_those_of_the_registry_as_the_set_up_makes_them(tmp_path: Path) -> None:
     made = of_kind(rendered(EVERYTHING, tmp_path), "KafkaTopic")
-    settings = Settings(headrace_namespace="shop", topic_partitions=12, topic_replication=3)
+    settings = Settings(headrace_namespace="shop", topic_partitions=12, topic_replication=3, raw_retention_hours=12)
     wanted = {topic.topic: topic for topic in (_new_topic(one, settings) for one in all_topics())}
     assert made.keys() == wanted.keys()
     for name, resource in made.items():
