@@ -180,7 +180,7 @@ class Fetcher:
             if origin(following.url) != origin(request.url):
                 if request.url.scheme == "https" and following.url.scheme == "http":
                     raise SourceFailed(self.source, f"{url} redirects from https to {following.url}: unencrypted")
-                self.client.cookies.clear()  # httpx' own rules know neither ports nor schemes
+                self.client.cookies.clear()  # whatever httpx' own rules are
                 for secret in ("authorization", "cookie"):
                     following.headers.pop(secret, None)
             request = following
