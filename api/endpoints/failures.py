@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from api.answers import json_answer
 from api.clients import OurClients
@@ -36,6 +37,22 @@ from services.failures.release import release as release_records
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import STATES, UNSETTLED
+
+
+class Digits(Convertor[str]):
+    """Digits, however many: whether they are an id is for the endpoint to say."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("digits", Digits())
 
 router = APIRouter(prefix="/failures", tags=["failures"], route_class=StrictRoute)
 
@@ -139,14 +156,14 @@ def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
     return selection
 
 
-@router.get("/{failure_id:int}", response_model=Failure, summary="Everything about a failure")
+@router.get("/{failure_id:digits}", response_model=Failure, summary="Everything about a failure")
 async def failure(clients: OurClients, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
     async with settled(clients) as connection:
         return json_answer(await listing.shown(connection, failure_id))
 
 
-@router.post("/{failure_id:int}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
+@router.post("/{failure_id:digits}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
 async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
     given = "payload" in wanted.model_fields_set
@@ -163,7 +180,7 @@ async def edit(clients: OurClients, failure_id: FailureId, wanted: Edit) -> Resp
     )
 
 
-@router.post("/{failure_id:int}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
+@router.post("/{failure_id:digits}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
 async def retry(
     clients: OurClients, running: OurReplays, failure_id: FailureId, wanted: Retry | None = None
 ) -> Response:
@@ -174,7 +191,7 @@ async def retry(
     return started(clients, running, job)
 
 
-@router.post("/{failure_id:int}/discard", response_model=Failure, summary="Decide against a failure")
+@router.post("/{failure_id:digits}/discard", response_model=Failure, summary="Decide against a failure")
 async def discard(clients: OurClients, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""
     async with settled(clients) as connection:

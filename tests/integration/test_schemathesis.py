@@ -45,7 +45,7 @@ def test_every_answer_is_as_the_document_says(api: str, tmp_path: Path) -> None:
     told = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "run", f"{api}/openapi.json"),
-            *("--checks", "all", "--max-examples", "100" if thorough else "4", "--workers", "2"),
+            *("--checks", "all", "--max-examples", "100" if thorough else "8", "--workers", "2"),
             *("--phases", "examples,coverage,fuzzing,stateful" if thorough else "examples,fuzzing"),
             *(() if thorough else ("--seed", "1")),
             *("--report", "json", "--report-json-path", report, "--no-color"),
