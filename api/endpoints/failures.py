@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from api.access import Scope, needs
 from api.answers import json_answer
@@ -38,6 +39,22 @@ from services.failures.release import release as release_records
 from services.failures.replay_jobs import ReplayJob
 from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import STATES, UNSETTLED
+
+
+class Digits(Convertor[str]):
+    """Digits, however many: whether they are an id is for the endpoint to say."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("digits", Digits())
 
 router = APIRouter(prefix="/failures", tags=["failures"], route_class=StrictRoute)
 
@@ -146,7 +163,7 @@ def _chosen(wanted: RetryMany | Held, what: str) -> Selection:
     return selection
 
 
-@router.get("/{failure_id:int}", response_model=Failure, summary="Everything about a failure")
+@router.get("/{failure_id:digits}", response_model=Failure, summary="Everything about a failure")
 @needs(Scope.READ)
 async def failure(clients: OurClients, masked: Masked, failure_id: FailureId) -> Response:
     """Its bytes, each field's problem, its coordinates, and what was done about it."""
@@ -154,7 +171,7 @@ async def failure(clients: OurClients, masked: Masked, failure_id: FailureId) ->
         return json_answer(await listing.shown(connection, failure_id, masked=masked))
 
 
-@router.post("/{failure_id:int}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
+@router.post("/{failure_id:digits}/edit", response_model=EditAnswer, summary="Correct the payload that a retry sends")
 @needs(Scope.OPERATE)
 async def edit(clients: OurClients, masked: Masked, failure_id: FailureId, wanted: Edit) -> Response:
     """It must be valid now. The payload before and after are kept."""
@@ -174,7 +191,7 @@ async def edit(clients: OurClients, masked: Masked, failure_id: FailureId, wante
     )
 
 
-@router.post("/{failure_id:int}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
+@router.post("/{failure_id:digits}/retry", status_code=202, response_model=ReplayJob, summary="Send a failure again")
 @needs(Scope.OPERATE)
 async def retry(
     clients: OurClients, running: OurReplays, failure_id: FailureId, wanted: Retry | None = None
@@ -186,7 +203,7 @@ async def retry(
     return started(clients, running, job)
 
 
-@router.post("/{failure_id:int}/discard", response_model=Failure, summary="Decide against a failure")
+@router.post("/{failure_id:digits}/discard", response_model=Failure, summary="Decide against a failure")
 @needs(Scope.OPERATE)
 async def discard(clients: OurClients, masked: Masked, failure_id: FailureId, wanted: Discard) -> Response:
     """It is no longer listed, and stays in Postgres with the reason."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from starlette.routing import Match
 
 from api.app import create_app
 from api.parameters import OptionalTime
@@ -37,6 +38,12 @@ async def test_a_method_that_a_path_does_not_take_is_answered_by_those_that_it_t
     method, _, path = request_line.partition(" ")
     answer = await client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_an_id_of_thousands_of_digits_is_no_error_of_ours() -> None:
+    routes = create_app(Settings()).router.routes
+    scope = {"type": "http", "method": "GET", "path": f"/failures/{'9' * 5000}", "headers": []}
+    assert any(route.matches(dict(scope))[0] == Match.FULL for route in routes)
 
 
 @pytest.mark.parametrize("given", ["0.5", 0.5, "1700000000", 1700000000, "1e3", True, "now", "2024-01-31T"])
