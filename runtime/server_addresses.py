@@ -13,6 +13,7 @@ _URL = re.compile(
     r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)(?P<user>[^\s\"<>]*@)?(?P<place>[^\s?#'\"<>]*)(?P<query>[?#][^\s'\"<>]*)?",
     re.I,
 )
+_SCHEME = re.compile(r"[a-z0-9+.-]*:?/+", re.IGNORECASE)
 _VALUE = re.compile(r"=([^&#]*)")
 _SECRETS = re.compile(r"(?<=[?&]password=)[^&]*")
 
@@ -64,8 +65,9 @@ def check_kafka(servers: str) -> str:
 
 def redacted(url: str) -> str:
     """The address as it may be shown: without user and password."""
-    shown = re.sub(r"^([a-z0-9+.-]*:?/+)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
-    shown = _SECRETS.sub("***", shown)
+    _, user, place = url.rpartition("@")
+    scheme = _SCHEME.match(url)
+    shown = _SECRETS.sub("***", f"{scheme[0] if scheme else ''}***@{place}" if user else url)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 

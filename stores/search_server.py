@@ -94,7 +94,7 @@ class _Json(JsonSerializer):
 
 
 def _kind_and_words(error: Any) -> tuple[str, str]:
-    """What is told of an error: its type, and reasons from the outermost to the cause. Pure."""
+    """The type of an error, and its reasons from the outermost to the cause. Pure."""
     if not isinstance(error, dict):
         return "", str(error)
     cause = error.get("caused_by") or {}

@@ -111,7 +111,7 @@ def test_the_dockerfile_ends_without_root_and_needs_no_frontend_from_a_registry(
 def test_the_tests_servers_are_chosen_by_a_variable() -> None:
     assert choose({}).back_end == "native"
     assert choose({"HEADRACE_TEST_SERVERS": "containers"}).back_end == "containers"
-    with pytest.raises(pytest.UsageError, match=r"podman.*expected containers, native or auto"):
+    with pytest.raises(pytest.UsageError, match=r"podman.*expected containers, native, opensearch or auto"):
         choose({"HEADRACE_TEST_SERVERS": "podman"})
 
 

@@ -14,7 +14,7 @@ from runtime.settings import Settings
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=create_app(Settings()))
+    transport = httpx.ASGITransport(app=create_app(Settings(api_access="open")))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client
 
@@ -41,7 +41,7 @@ async def test_a_method_that_a_path_does_not_take_is_answered_by_those_that_it_t
 
 
 def test_an_id_of_thousands_of_digits_is_no_error_of_ours() -> None:
-    routes = create_app(Settings()).router.routes
+    routes = create_app(Settings(api_access="open")).router.routes
     scope = {"type": "http", "method": "GET", "path": f"/failures/{'9' * 5000}", "headers": []}
     assert any(route.matches(dict(scope))[0] == Match.FULL for route in routes)
 
