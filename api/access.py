@@ -44,6 +44,9 @@ NOBODY = Caller("nobody", frozenset())
 EVERYBODY = Caller("everybody", SCOPES)
 """The caller where nobody is asked who they are: API_ACCESS=open."""
 
+NAMELESS = frozenset({NOBODY, EVERYBODY})
+"""Callers who have shown no key, whether or not one is asked for."""
+
 
 def caller_of(request: HTTPConnection | Mapping[str, Any]) -> Caller:
     """The caller of a request, or of its ASGI scope; NOBODY, without any right, where none has been found out."""

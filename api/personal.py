@@ -4,23 +4,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.access import Scope, caller_of
+from api.access import NAMELESS, Scope, caller_of
 from api.clients import OurClients
 from runtime.settings import Settings
-
-WITHOUT_KEY = ("nobody", "everybody")
-"""Names of callers who have not said who they are."""
 
 
 def sees_personal_data(request: Request, settings: Settings) -> bool:
     """True for a key with the scope `personal`, and for callers without a key where PERSONAL_DATA is `shown`."""
     caller = caller_of(request)
-    if caller.name in WITHOUT_KEY:
+    if caller in NAMELESS:
         return settings.personal_data == "shown"
     return Scope.PERSONAL in caller.scopes
 
 
-def _is_masked(request: Request, clients: OurClients) -> bool:
+async def _is_masked(request: Request, clients: OurClients) -> bool:
     return not sees_personal_data(request, clients.settings)
 
 
