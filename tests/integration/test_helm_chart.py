@@ -32,6 +32,7 @@ EVERYTHING: dict[str, Any] = {
     "settings": {
         "KAFKA_BOOTSTRAP_SERVERS": "k1:9092,k2:9092",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "TRUSTED_PROXIES": "10.1.0.0/16",
         "RAW_RETENTION_HOURS": 12,
     },
     "sources": '[shop]\nkind = "csv"\n',
@@ -114,6 +115,7 @@ def test_a_resource_that_no_cluster_takes_is_found_out(tmp_path: Path) -> None:
         ({"settings": LEAST["settings"]}, "existingSecret"),
         (LEAST | {"roles": {"dashboard": {"replicas": 1}}}, "dashboard.hosts"),
         (LEAST | {"ingress": {"enabled": True}}, "ingress.host"),
+        (LEAST | {"ingress": {"enabled": True, "host": "api.example.org"}}, "settings.TRUSTED_PROXIES"),
         (LEAST | {"topics": {"strimzi": {"enabled": True}}}, "topics.strimzi.cluster"),
     ],
 )
