@@ -13,7 +13,7 @@ import structlog
 from jwt.types import Options
 
 from api.access import Caller, Scope, unauthorized
-from api.single_flight import SingleFlight
+from api.single_flight import Shared
 from producers.http.body import ACCEPTED, UnusableBody, body_pieces
 from runtime.scopes import scopes_by_word
 from runtime.settings import Settings
@@ -73,7 +73,7 @@ class Tokens:
         self._keys: dict[str | None, _Key] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._trouble = ""
-        self._fetches: SingleFlight[None] = SingleFlight()
+        self._fetching = Shared(self._fetch, AGAIN_SECONDS, clock)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -87,7 +87,7 @@ class Tokens:
             raise unauthorized("invalid-token", f"The token is longer than {LONGEST_TOKEN:,} bytes")
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
+        except jwt.PyJWTError:
             detail = "This is neither an API key, hr_<id>_<secret>, nor a token (JWT)"
             raise unauthorized("invalid-token", detail) from None
         key = await self._key(header.get("kid"))
@@ -101,7 +101,7 @@ class Tokens:
                 leeway=LEEWAY_SECONDS,
                 options=_REQUIRED,
             )
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:  # a key that does not fit the token's algorithm is no InvalidTokenError
             raise unauthorized("invalid-token", f"The token is refused: {error}") from None
         return Caller(f"token:{_printable(str(claims['sub']))}", self._granted(claims))
 
@@ -113,10 +113,14 @@ class Tokens:
         return frozenset(scope for word in words if isinstance(word, str) for scope in self._scopes.get(word, ()))
 
     async def _key(self, kid: object) -> _Key:
-        """The issuer's key of that id; its only one for a token that names none."""
+        """The issuer's key of that id; its only one for a token that names none.
+
+        Whoever names one that is not known waits for the fetch that is under way; known ones are used meanwhile.
+        """
         now = self._clock()
-        if (now >= self._fetched_at + FRESH_SECONDS or kid not in self._keys) and now >= self._tried_at + AGAIN_SECONDS:
-            await self._fetches.load("", self._fetch)
+        is_due = now >= self._fetched_at + FRESH_SECONDS and now >= self._tried_at + AGAIN_SECONDS
+        if is_due or kid not in self._keys:
+            await self._fetching.get()
         if not self._keys:
             raise Unavailable("the issuer of tokens", self._trouble or "it has no keys for signatures")
         only = len(self._keys) == 1 and kid is None
@@ -126,9 +130,7 @@ class Tokens:
         return key
 
     async def _fetch(self) -> None:
-        """Fetch the keys, unless somebody has meanwhile. Keys that are known stay where that fails."""
-        if self._clock() < self._tried_at + AGAIN_SECONDS:
-            return
+        """Fetch the keys. Those that are known stay where that fails."""
         self._tried_at = self._clock()
         try:
             async with asyncio.timeout(FETCH_SECONDS):

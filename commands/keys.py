@@ -95,6 +95,8 @@ def rotate(
 ) -> None:
     """Make a new key with the name and the scopes of an old one, which counts a while longer. Nothing is restarted.
 
+    Without --expires the new key lives as long as the old one was made for.
+
     Examples:
 
       headrace keys rotate shop

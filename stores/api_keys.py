@@ -154,12 +154,18 @@ async def keep_key(
 async def rotate_key(
     connection: AsyncConnection, name: str, old_ends: datetime.datetime, expires_at: datetime.datetime | None
 ) -> tuple[ApiKey, str]:
-    """A new key with the name and the scopes of those that have it, which end at `old_ends`. Raises KeyNotThere."""
+    """A new key with the name and the scopes of the newest that has it; all that have it end at `old_ends`.
+
+    Without `expires_at` it lives as long as that one was made for. Raises KeyNotThere.
+    """
     old = [_key(row) for row in await connection.execute(_NAMED, {"name": name})]
     if not old:
         raise KeyNotThere(name)
+    newest = max(old, key=lambda key: key.created_at)
+    if expires_at is None and newest.expires_at is not None:
+        expires_at = datetime.datetime.now(datetime.UTC) + (newest.expires_at - newest.created_at)
     await connection.execute(_END, {"name": name, "at": old_ends})
-    return await _insert(connection, name, max(old, key=lambda key: key.created_at).scopes, expires_at)
+    return await _insert(connection, name, newest.scopes, expires_at)
 
 
 async def revoke_keys(connection: AsyncConnection, named: str) -> list[ApiKey]:

@@ -229,6 +229,21 @@ async def test_after_a_rotation_both_keys_count_until_the_old_one_ends(keyed: Se
         await eventually_async(lambda: _is(answers, [401, 401]), what="a grace of no time ends both at once")
 
 
+async def test_a_rotated_key_lives_as_long_as_the_one_before_was_made_for(keyed: Settings) -> None:
+    ninety = datetime.timedelta(days=90)
+    now = datetime.datetime.now(datetime.UTC)
+    first, _ = await new_key(keyed, "shop", READ, expires_at=now + ninety)
+    for _ in range(2):  # the first one's end is cut by the first rotation, and counts no more in the second
+        fresh, _ = await ask(keyed, lambda connection: rotate_key(connection, "shop", now, None))
+        assert fresh.expires_at is not None
+        lives = fresh.expires_at - fresh.created_at
+        assert abs(lives - ninety) < datetime.timedelta(days=1)
+    in_a_year = now + datetime.timedelta(days=365)
+    asked_for, _ = await ask(keyed, lambda connection: rotate_key(connection, "shop", now, in_a_year))
+    assert asked_for.expires_at == in_a_year
+    assert first.expires_at == now + ninety
+
+
 async def _is(answers: Callable[[], Awaitable[list[int]]], wanted: list[int]) -> bool:
     return await answers() == wanted
 

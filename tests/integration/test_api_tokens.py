@@ -1,9 +1,11 @@
 """Bearer tokens of an issuer whose keys are read from a real endpoint; keys and tokens are made here."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from runtime.settings import Settings, load_settings
 from stores.outages import Unavailable
 from tests.integration.api_client import api_client
 from tests.integration.publish_servers import app_server
+from tests.waiting import eventually_async
 
 ISSUER, AUDIENCE = "https://issuer.example.org/", "headrace"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -49,12 +52,16 @@ class Issuer:
                 {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"},
                 jwk("RS256", RSA_KEY, "rsa"),
                 jwk("ES256", EC_KEY, "ec", alg="ES256"),
+                jwk("ES256", EC_KEY, "ec of no algorithm"),
             ]
         }
         self.asked = 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     async def keys(self, _: Request) -> Response:
         self.asked += 1
+        await asyncio.to_thread(self.may_answer.wait)
         return self.answer if isinstance(self.answer, Response) else JSONResponse(self.answer)
 
 
@@ -108,6 +115,17 @@ async def test_a_token_reads_what_its_scopes_allow(migrated_settings: Settings, 
     assert issuer.asked == 1
 
 
+async def test_a_forged_token_is_refused_by_what_needs_one_and_stops_nothing_else(
+    migrated_settings: Settings, url: str
+) -> None:
+    update = {"api_access": "keys", "oidc_issuer": ISSUER, "oidc_audience": AUDIENCE, "oidc_jwks_url": url}
+    async with api_client(migrated_settings.model_copy(update=update)) as client:
+        for kind, forge in FORGED.items():
+            headers = {"Authorization": f"Bearer {forge()}"}
+            assert (await client.get("/stats", headers=headers)).status_code == 401, kind
+            assert (await client.get("/status", headers=headers)).status_code == 200, kind
+
+
 def unsigned() -> str:
     return jwt.encode({"iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": time.time() + 600}, "", algorithm="none")
 
@@ -120,6 +138,12 @@ def signed_with_the_public_key() -> str:
     return f"{begun}.{_packed(hmac.new(pem, begun.encode(), hashlib.sha256).digest())}"
 
 
+def another_curve() -> str:
+    """What anybody can write who has seen the issuer's keys."""
+    header = {"alg": "ES384", "typ": "JWT", "kid": "ec of no algorithm"}
+    return ".".join((_packed(json.dumps(header).encode()), _packed(b"{}"), "AAAA"))
+
+
 def _packed(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -130,6 +154,7 @@ FORGED: dict[str, Callable[[], str]] = {
     "signed with a shared secret that is published": lambda: token("secret" * 8, "HS256", "shared"),
     "signed by somebody else": lambda: token(OTHER_RSA_KEY),
     "signed with a key that is not published": lambda: token(OTHER_RSA_KEY, kid="other"),
+    "of an algorithm for another curve than its key's": lambda: another_curve(),
     "signed otherwise than its key says": lambda: token(RSA_KEY, "RS256", "ec"),
     "changed": lambda: token()[:-8] + "AAAAAAAA",
     "of another issuer": lambda: token(iss="https://evil.example.org/"),
@@ -203,6 +228,54 @@ async def test_a_key_that_its_issuer_has_just_published_is_fetched_and_strange_o
         assert issuer.asked == 2
     finally:
         await reader.close()
+
+
+async def test_whoever_comes_while_the_issuers_keys_are_fetched_waits_for_them(url: str, issuer: Issuer) -> None:
+    now = 1000.0
+    reader = Tokens(settings_for(url), clock=lambda: now)
+
+    async def both(make: Callable[[], str]) -> list[str]:
+        asked = issuer.asked
+        issuer.may_answer.clear()
+        callers = []
+        try:
+            callers.append(asyncio.create_task(reader.caller(make())))
+            await eventually_async(lambda: _is(issuer.asked == asked + 1), what="the issuer is asked")
+            callers.append(asyncio.create_task(reader.caller(make())))
+            await asyncio.sleep(0)  # it runs as far as it can
+        finally:
+            issuer.may_answer.set()
+        return [caller.name for caller in await asyncio.gather(*callers)]
+
+    try:
+        assert await both(token) == ["token:ada"] * 2
+        issuer.answer = {"keys": [jwk("RS256", OTHER_RSA_KEY, "next")]}
+        now += tokens.AGAIN_SECONDS
+        assert await both(lambda: token(OTHER_RSA_KEY, kid="next")) == ["token:ada"] * 2
+    finally:
+        await reader.close()
+    assert issuer.asked == 2
+
+
+async def test_known_keys_are_used_while_newer_ones_are_fetched(url: str, issuer: Issuer) -> None:
+    now = 1000.0
+    reader = Tokens(settings_for(url), clock=lambda: now)
+    try:
+        await reader.caller(token())
+        now += tokens.FRESH_SECONDS
+        issuer.may_answer.clear()
+        first = asyncio.create_task(reader.caller(token()))
+        await eventually_async(lambda: _is(issuer.asked == 2), what="the issuer is asked again")
+        assert (await reader.caller(token())).name == "token:ada"
+        assert not first.done()
+    finally:
+        issuer.may_answer.set()
+        await reader.close()
+    assert (await first).name == "token:ada"
+
+
+async def _is(true: bool) -> bool:
+    return true
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,38 @@
 """The Helm chart, rendered by Helm and held against the schemas of Kubernetes, KEDA and Strimzi. No cluster runs."""
 
+import asyncio
 import copy
 import json
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.exposure import StartRefused, check_exposure
 from runtime.kafka.topic_admin import _new_topic
 from runtime.settings import Settings
 from schemas.topics import all_topics
+from services.runs.history import ask
+from stores.api_keys import digest_of, read_keys
 from tests.kubernetes.tools import problems, render
+from tests.processes import PROJECT, environment_of
 
 VERSIONS = ("1.30", "1.34", "1.37")
 """The oldest that the chart takes, one between, and the newest whose schemas are to be had."""
 
-LEAST = {"existingSecret": "headrace", "settings": {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}}
+LEAST: dict[str, Any] = {"existingSecret": "headrace", "settings": {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}}
 INGRESS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "existingSecret": "headrace",
     "tlsSecret": "certificates",
     "settings": {
         "KAFKA_BOOTSTRAP_SERVERS": "k1:9092,k2:9092",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "TRUSTED_PROXIES": "10.1.0.0/16",
         "RAW_RETENTION_HOURS": 12,
     },
     "sources": '[shop]\nkind = "csv"\n',
@@ -106,6 +115,7 @@ def test_a_resource_that_no_cluster_takes_is_found_out(tmp_path: Path) -> None:
         ({"settings": LEAST["settings"]}, "existingSecret"),
         (LEAST | {"roles": {"dashboard": {"replicas": 1}}}, "dashboard.hosts"),
         (LEAST | {"ingress": {"enabled": True}}, "ingress.host"),
+        (LEAST | {"ingress": {"enabled": True, "host": "api.example.org"}}, "settings.TRUSTED_PROXIES"),
         (LEAST | {"topics": {"strimzi": {"enabled": True}}}, "topics.strimzi.cluster"),
     ],
 )
@@ -133,27 +143,134 @@ def test_every_pod_is_without_root_capabilities_writable_files_and_tokens(tmp_pa
         assert writable == {"/tmp", "/var/lib/headrace"}  # noqa: S108
 
 
+def environment(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (container,) = pod["spec"]["containers"]
+    named = {one["name"]: one for one in container["env"]}
+    assert len(named) == len(container["env"]), "a name that is given twice"
+    return named
+
+
+def of_the_secret(pod: dict[str, Any]) -> dict[str, str]:
+    """What a pod is given of the Secret: the Secret's keys by the names of variables."""
+    assert "envFrom" not in pod["spec"]["containers"][0], "all of a Secret"
+    references = {
+        name: one["valueFrom"]["secretKeyRef"] for name, one in environment(pod).items() if "valueFrom" in one
+    }
+    assert {one["name"] for one in references.values()} <= {"headrace"}
+    return {name: one["key"] for name, one in references.items()}
+
+
 def test_secrets_come_by_reference_only(tmp_path: Path) -> None:
     resources = rendered(EVERYTHING, tmp_path)
     assert not of_kind(resources, "Secret")
     for pod in pods(resources).values():
-        (container,) = pod["spec"]["containers"]
-        assert container["envFrom"] == [{"secretRef": {"name": "headrace"}}]
-        for variable in container["env"]:
-            field = Settings.model_fields.get(variable["name"].lower())
-            assert field is None or "SecretStr" not in str(field.annotation), variable
-            assert variable["name"] not in {"DATABASE_URL", "REDIS_URL"}
+        for name in environment(pod).keys() - of_the_secret(pod).keys():
+            field = Settings.model_fields.get(name.lower())
+            assert field is None or "SecretStr" not in str(field.annotation), name
+
+
+LOGIN = {"KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD"}
+SEARCH = {"ELASTICSEARCH_URL", "ELASTICSEARCH_API_KEY"}
+
+
+def test_a_role_is_given_of_the_secret_what_its_own_work_takes(tmp_path: Path) -> None:
+    more = {"secretSettings": {"outside": ["SHOP_SECRET"], "everything": ["OTEL_EXPORTER_OTLP_HEADERS"]}}
+    given = {role: set(of_the_secret(pod)) for role, pod in pods(rendered(EVERYTHING | more, tmp_path)).items()}
+    assert all("OTEL_EXPORTER_OTLP_HEADERS" in names for names in given.values())
+    assert {role: names - {"OTEL_EXPORTER_OTLP_HEADERS"} for role, names in given.items()} == {
+        "normalizer": LOGIN,
+        "sink-postgres": LOGIN | {"DATABASE_URL", "FORGET_SECRET"},
+        "sink-landing": LOGIN | {"DATABASE_URL", "FORGET_SECRET"},
+        "sink-elasticsearch": LOGIN | SEARCH,
+        "sink-redis": LOGIN | {"REDIS_URL"},
+        "relay": LOGIN | {"DATABASE_URL"},
+        "scheduler": LOGIN | {"DATABASE_URL", "SHOP_SECRET"},
+        "monitor": LOGIN | {"DATABASE_URL", "SHOP_SECRET"},
+        "api": LOGIN | SEARCH | {"DATABASE_URL", "REDIS_URL", "FORGET_SECRET", "SHOP_SECRET"},
+        "dashboard": {"HEADRACE_API_KEY"},
+        "setup": LOGIN | SEARCH | {"DATABASE_URL"},
+        "setup-keys": {"DATABASE_URL", "GIVEN_0"},
+    }
+
+
+def test_a_role_may_have_a_secret_of_its_own(tmp_path: Path) -> None:
+    made = pods(rendered(LEAST | {"roles": {"normalizer": {"secret": "kafka-normalizer"}}}, tmp_path))
+    secrets = {
+        role: {one["valueFrom"]["secretKeyRef"]["name"] for one in environment(pod).values() if "valueFrom" in one}
+        for role, pod in made.items()
+    }
+    assert secrets.pop("normalizer") == {"kafka-normalizer"}
+    assert all(names == {"headrace"} for names in secrets.values())
+
+
+def test_a_setting_that_is_no_secret_is_not_looked_for_in_the_secret(tmp_path: Path) -> None:
+    values = copy.deepcopy(LEAST)
+    values["settings"] |= {"REDIS_URL": "none"}
+    api = pods(rendered(values, tmp_path))["api"]
+    assert environment(api)["REDIS_URL"] == {"name": "REDIS_URL", "value": "none"}
 
 
 def test_the_environment_is_one_of_settings_that_exist_and_fit(tmp_path: Path) -> None:
-    (container,) = pods(rendered(EVERYTHING, tmp_path))["normalizer"]["spec"]["containers"]
-    given = {one["name"].lower(): one["value"] for one in container["env"]}
-    ours = {name: value for name, value in given.items() if name in Settings.model_fields}
-    assert given.keys() - ours.keys() <= {"api_access"}, "settings of .env.example that Settings has not"
-    access = {"kafka_sasl_mechanism": "SCRAM-SHA-512", "kafka_sasl_username": "a", "kafka_sasl_password": "b"}
-    known = Settings.model_validate(ours | access)
-    assert (known.topic_partitions, known.topic_replication, known.namespace) == (12, 3, "shop")
-    assert known.allowed_hosts == "api.example.org,headrace-api"
+    login = {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}
+    values = EVERYTHING | {"settings": EVERYTHING["settings"] | login}
+    secret = {
+        "KAFKA_SASL_USERNAME": "a",
+        "KAFKA_SASL_PASSWORD": "b",
+        "DATABASE_URL": "postgresql://a:b@postgres/headrace?sslmode=require",
+        "REDIS_URL": "rediss://redis",
+        "HEADRACE_API_KEY": "hr_0123456789ab_" + "S" * 43,
+    }
+    for role, pod in pods(rendered(values, tmp_path)).items():
+        plain = {name: one["value"] for name, one in environment(pod).items() if "value" in one}
+        held = {name: secret[key] for name, key in of_the_secret(pod).items() if key in secret}
+        given = {name.lower(): value for name, value in (plain | held).items()}
+        ours = {name: value for name, value in given.items() if name in Settings.model_fields}
+        assert given.keys() - ours.keys() <= {"given_0"}, f"{role}: settings that Settings has not"
+        known = Settings.model_validate(ours)
+        assert (known.topic_partitions, known.topic_replication, known.namespace) == (12, 3, "shop")
+        assert known.allowed_hosts == "api.example.org,headrace-api"
+
+
+def test_the_set_up_makes_the_keys_of_the_secret_and_then_the_api_starts(
+    migrated_settings: Settings, tmp_path: Path
+) -> None:
+    keys = [
+        {"name": "dashboard", "scopes": ["read", "operate"], "secretKey": "HEADRACE_API_KEY"},
+        {"name": "shop", "scopes": ["write"], "secretKey": "SHOP_KEY"},
+    ]
+    resources = rendered(LEAST | {"keys": keys}, tmp_path)
+    pod = pods(resources)["setup-keys"]
+    (container,) = pod["spec"]["containers"]
+    made = {key: made_as_documented() for key in ("HEADRACE_API_KEY", "SHOP_KEY")}
+    given = {name: made[key] for name, key in of_the_secret(pod).items() if key in made}
+    headrace = tmp_path / "headrace"
+    headrace.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
+    headrace.chmod(0o755)
+    variables = environment_of(migrated_settings) | {"PATH": f"{tmp_path}:{os.defpath}", "PYTHONPATH": str(PROJECT)}
+    beyond = migrated_settings.model_copy(update={"api_access": "keys", "api_bind": "0.0.0.0"})  # noqa: S104
+    with pytest.raises(StartRefused, match="no API key"):
+        check_exposure(beyond)
+    for _ in range(2):  # an upgrade does it again
+        done = subprocess.run(
+            [*container["command"], *container["args"]], env=variables | given, check=True, capture_output=True
+        )
+        assert not any(key.encode() in done.stdout + done.stderr for key in made.values())
+    found = asyncio.run(ask(migrated_settings, read_keys))
+    assert {key.name: sorted(key.scopes) for key in found} == {"dashboard": ["operate", "read"], "shop": ["write"]}
+    assert {key.digest for key in found} == {digest_of(key) for key in made.values()}
+    check_exposure(beyond)
+    del given["GIVEN_1"]
+    assert subprocess.run(
+        [*container["command"], *container["args"]], env=variables | given, check=False, capture_output=True
+    ).returncode, "a key that the Secret has not is no key"
+
+
+def made_as_documented() -> str:
+    """A key, by the command that DEPLOYMENT.md has for it."""
+    (command,) = re.findall(r"^KEY=.*", (PROJECT / "DEPLOYMENT.md").read_text(), re.MULTILINE)
+    return subprocess.run(
+        ["/bin/sh", "-c", f'{command}; printf %s "$KEY"'], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_topics_are_those_of_the_registry_as_the_set_up_makes_them(tmp_path: Path) -> None:
@@ -201,8 +318,11 @@ def test_a_role_reaches_its_servers_and_nothing_else(tmp_path: Path) -> None:
 
 def test_nothing_starts_before_the_set_up_and_every_role_may_finish_its_work(tmp_path: Path) -> None:
     resources = rendered(LEAST, tmp_path)
-    (job,) = of_kind(resources, "Job").values()
-    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    jobs = of_kind(resources, "Job")
+    weights = {name: job["metadata"]["annotations"]["helm.sh/hook-weight"] for name, job in jobs.items()}
+    assert weights == {"headrace-setup": "0", "headrace-setup-keys": "1"}, "tables, and then keys in them"
+    assert {job["metadata"]["annotations"]["helm.sh/hook"] for job in jobs.values()} == {"pre-install,pre-upgrade"}
+    assert of_kind(rendered(LEAST | {"keys": []}, tmp_path), "Job").keys() == {"headrace-setup"}
     made = pods(resources)
     assert made["setup"]["spec"]["containers"][0]["args"][0] == "setup"
     assert made["normalizer"]["spec"]["terminationGracePeriodSeconds"] >= 30
@@ -210,7 +330,7 @@ def test_nothing_starts_before_the_set_up_and_every_role_may_finish_its_work(tmp
         assert made[role]["spec"]["terminationGracePeriodSeconds"] >= 75, "a statement may take 60 s"
     for name, pod in made.items():
         (container,) = pod["spec"]["containers"]
-        assert ("livenessProbe" in container) == (name != "setup")
-        if name not in {"setup", "dashboard"}:
+        assert ("livenessProbe" in container) == (name not in {"setup", "setup-keys"})
+        if name not in {"setup", "setup-keys", "dashboard"}:
             liveness = container["livenessProbe"]["httpGet"]["path"]
             assert liveness in {"/metrics", "/livez"}, "a store that is away is no reason to restart"

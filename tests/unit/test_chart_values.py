@@ -9,6 +9,7 @@ import yaml
 
 from local_stack.programs import ROLES
 from runtime.kafka.topics_file import topics_file
+from runtime.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 CHART = PROJECT / "deploy" / "kubernetes"
@@ -50,6 +51,19 @@ def test_every_role_asks_for_what_it_needed_in_our_measurements() -> None:
 def test_no_value_of_the_chart_is_a_secret() -> None:
     text = (CHART / "values.yaml").read_text()
     assert not re.search(r"(?i)(password|api_key|database_url|redis_url)\s*:\s*\S", text)
+
+
+BY_THE_PODS_ROLE = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+"""Secret settings that no pod needs: a cloud gives its rights to the ServiceAccount."""
+
+
+def test_every_secret_setting_reaches_a_role() -> None:
+    given = {name for names in VALUES["secretSettings"].values() for name in names}
+    given |= {name for role in VALUES["roles"].values() for name in role.get("secrets", ())}
+    secret = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field)}
+    assert secret - BY_THE_PODS_ROLE <= given
+    reached = {server for role in VALUES["roles"].values() for server in role["reaches"]}
+    assert VALUES["secretSettings"].keys() == reached | {"everything"}
 
 
 def _mebibytes(text: str) -> int:

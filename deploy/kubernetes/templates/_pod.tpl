@@ -10,26 +10,46 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "headrace.environment" -}}
 {{- $ownTopics := dict
-  "HEADRACE_NAMESPACE" .Values.topics.namespace
-  "TOPIC_PARTITIONS" .Values.topics.partitions
-  "TOPIC_REPLICATION" .Values.topics.replication
-  "TOPIC_RETENTION_HOURS" .Values.topics.retentionHours -}}
-{{- $_ := required "settings.KAFKA_BOOTSTRAP_SERVERS: the addresses of Kafka's brokers, host:port,host:port" .Values.settings.KAFKA_BOOTSTRAP_SERVERS -}}
+  "HEADRACE_NAMESPACE" .root.Values.topics.namespace
+  "TOPIC_PARTITIONS" .root.Values.topics.partitions
+  "TOPIC_REPLICATION" .root.Values.topics.replication
+  "TOPIC_RETENTION_HOURS" .root.Values.topics.retentionHours -}}
+{{- $_ := required "settings.KAFKA_BOOTSTRAP_SERVERS: the addresses of Kafka's brokers, host:port,host:port" .root.Values.settings.KAFKA_BOOTSTRAP_SERVERS -}}
 {{- $ours := dict
-  "API_URL" (printf "http://%s-api:8000" .Release.Name)
+  "API_URL" (printf "http://%s-api:8000" .root.Release.Name)
   "API_BIND" "0.0.0.0" "API_PORT" "8000"
   "DASHBOARD_BIND" "0.0.0.0" "DASHBOARD_PORT" "8090"
   "HEALTH_BIND" "0.0.0.0" "HEALTH_PORT" "8101"
   "WORKER_ID" "auto" "HEADRACE_STACK" "native" "HEADRACE_HOME" "/var/lib/headrace"
   "OBJECT_STORE_DIR" "/var/lib/headrace/object-store"
   "SOURCES_FILE" "/etc/headrace/sources.toml" "ALARMS_FILE" "/etc/headrace/alarms.toml"
-  "ALLOWED_HOSTS" (join "," (without (list (.Values.api.trustedHosts | default .Values.ingress.host) (printf "%s-api" .Release.Name)) ""))
-  "DASHBOARD_HOSTS" .Values.dashboard.hosts -}}
-{{- range $name, $value := merge $ours $ownTopics .Values.settings }}
-{{- if ne (toString $value) "" }}
+  "ALLOWED_HOSTS" (join "," (without (list (.root.Values.api.trustedHosts | default .root.Values.ingress.host) (printf "%s-api" .root.Release.Name)) ""))
+  "DASHBOARD_HOSTS" .root.Values.dashboard.hosts -}}
+{{- range $name, $value := merge $ours $ownTopics .root.Values.settings }}
+{{- /* Who logs in nowhere at Kafka gets no settings of a login: without its password they would not fit together. */}}
+{{- if and (ne (toString $value) "") (or (not (hasPrefix "KAFKA_" $name)) (has "kafka" $.role.reaches)) }}
 - name: {{ $name }}
   value: {{ toString $value | quote }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Of the Secret: what goes with the servers that a role reaches, what it alone needs, and nothing else. */ -}}
+{{- define "headrace.secrets" -}}
+{{- $from := .role.secret | default .root.Values.existingSecret | required "existingSecret: the Secret whose keys are settings, DATABASE_URL among them" }}
+{{- $names := .role.secrets | default list }}
+{{- range append .role.reaches "everything" }}
+{{- $names = concat $names (get $.root.Values.secretSettings . | default list) }}
+{{- end }}
+{{- range $name := $names }}
+{{- if not (get $.root.Values.settings $name) }}
+- name: {{ $name }}
+  valueFrom: { secretKeyRef: { name: {{ $from }}, key: {{ $name }}, optional: {{ ne $name "DATABASE_URL" }} } }
+{{- end }}
+{{- end }}
+{{- range $name, $key := .role.keys }}
+- name: {{ $name }}
+  valueFrom: { secretKeyRef: { name: {{ $from }}, key: {{ $key }} } }
 {{- end }}
 {{- end }}
 
@@ -79,10 +99,13 @@ spec:
     - name: {{ .name }}
       image: {{ .root.Values.image.repository }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      {{- with .role.entrypoint }}
+      command: {{ toJson . }}
+      {{- end }}
       args: {{ toJson .role.command }}
-      env: {{- include "headrace.environment" .root | nindent 8 }}
-      envFrom:
-        - secretRef: { name: {{ required "existingSecret: the Secret whose keys are settings, DATABASE_URL among them" .root.Values.existingSecret }} }
+      env:
+        {{- include "headrace.environment" . | nindent 8 }}
+        {{- include "headrace.secrets" . | nindent 8 }}
       {{- if .probed }}
       {{- $port := .role.port | default 8101 }}
       {{- $live := ternary (ternary "/livez" "/health" (eq .name "api")) "/metrics" (hasKey .role "port") }}
