@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access import NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
-from api.request_counts import WINDOW_SECONDS, Kind, RequestCounts, Verdict
+from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
 
 WAIT_SECONDS = 2.0
 """An expensive read waits so long for its place."""
@@ -22,10 +22,10 @@ EXPENSIVE_PATHS = (
     *("/schema-drift", "/failures"),
 )
 
-EXPENSIVE_QUERY = re.compile(rb"(?:^|&)(?:(?:q|search|hours)=|page=[0-9]{4})")
-"""A text to look for, a history, or a page so far back that all before it have to be skipped."""
+EXPENSIVE_ENDS = ("/history", "/runs")
 
-HISTORY = "/history"
+CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
+"""What only says which page. All else filters, so it counts; or it lies so far back that all before it are skipped."""
 
 NAMELESS = frozenset({NOBODY.name, "everybody"})
 """Callers who have shown no key, whether or not one is asked for."""
@@ -84,9 +84,9 @@ def kind_of(method: str, path: str, query: bytes) -> Kind:
     """The limit that a request counts against. Pure."""
     if method not in READS:
         return Kind.CHANGES
-    if path.startswith(EXPENSIVE_PATHS) or path.endswith(HISTORY) or (query and EXPENSIVE_QUERY.search(query)):
+    if path.startswith(EXPENSIVE_PATHS) or path.endswith(EXPENSIVE_ENDS):
         return Kind.EXPENSIVE
-    return Kind.READS
+    return Kind.EXPENSIVE if query and not CHEAP_QUERY.fullmatch(query) else Kind.READS
 
 
 def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
@@ -101,7 +101,7 @@ def who_asks(scope: Scope) -> str:
     """The name of the key, and without one the address. Pure."""
     caller = caller_of(scope)
     if caller.name not in NAMELESS:
-        return f"key {caller.name}"
+        return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"
 

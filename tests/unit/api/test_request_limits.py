@@ -131,17 +131,39 @@ def test_made_up_callers_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch)
     assert len(asked._counts) == 1
 
 
+def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.request_counts.MOST_CALLERS", 10)
+    asked = counts(5, Clock())
+    for number in range(40):
+        granted(asked, 1, f"2001:db8:0:{number}::/64")
+    key = who_asks({CALLER: Caller("shop", frozenset())})
+    assert granted(asked, 9, key) == 5
+    assert granted(asked, 9, "2001:db8:0:99::/64") == 0
+
+
 @pytest.mark.parametrize(
     ("request_line", "kind"),
     [
         ("GET /api/customers/CUST001", Kind.READS),
         ("GET /api/customers?page=12&limit=100", Kind.READS),
-        ("HEAD /data?source=titanic", Kind.READS),
+        ("GET /orders?cursor=WyJPMSJd&page_size=20&", Kind.READS),
+        ("GET /runs/0198a", Kind.READS),
         ("GET /users", Kind.READS),
         ("GET /search?q=a", Kind.EXPENSIVE),
         ("GET /users?q=a", Kind.EXPENSIVE),
         ("GET /data?page=1&search=a", Kind.EXPENSIVE),
         ("GET /data?page=1000", Kind.EXPENSIVE),
+        ("GET /data?page=%39999", Kind.EXPENSIVE),
+        ("GET /data?page=1&page=9999", Kind.EXPENSIVE),
+        ("GET /users?%71=a", Kind.EXPENSIVE),
+        ("GET /data?%73earch=a", Kind.EXPENSIVE),
+        ("GET /data?limit=1\n&q=a", Kind.EXPENSIVE),
+        ("HEAD /data?source=titanic", Kind.EXPENSIVE),
+        ("GET /orders?page=2&min_price=0", Kind.EXPENSIVE),
+        ("GET /orders?product=Bread", Kind.EXPENSIVE),
+        ("GET /orders?from=2024-01-01&limit=1", Kind.EXPENSIVE),
+        ("GET /runs", Kind.EXPENSIVE),
+        ("GET /runs?status=failed&page=2", Kind.EXPENSIVE),
         ("GET /trace/customers/CUST001", Kind.EXPENSIVE),
         ("GET /topics/customers.raw/messages", Kind.EXPENSIVE),
         ("GET /lag/normalizer/history", Kind.EXPENSIVE),
