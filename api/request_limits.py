@@ -6,11 +6,14 @@ import re
 from functools import lru_cache
 from http import HTTPStatus
 
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access import NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
+
+log = structlog.get_logger()
 
 WAIT_SECONDS = 2.0
 """An expensive read waits so long for its place."""
@@ -41,6 +44,7 @@ class RequestLimits:
         """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
         self._app = app
         self._places = asyncio.Semaphore(at_once)
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
@@ -49,6 +53,10 @@ class RequestLimits:
         kind = kind_of(scope["method"], scope["path"], scope["query_string"])
         counts: RequestCounts = scope["app"].state.request_counts
         if verdict := counts.ask(kind, who_asks(scope)):
+            if not self._warned and caller_of(scope) is NOBODY and (proxy := unknown_proxy(scope)):
+                self._warned = True
+                hint = "callers without a key share one limit; if it is your proxy, name it in TRUSTED_PROXIES"
+                log.warning("proxy_not_trusted", proxy=proxy, hint=hint)
             scope[MORE_HEADERS] = headers_of(kind, verdict)
             if verdict.wait:
                 detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
@@ -104,6 +112,13 @@ def who_asks(scope: Scope) -> str:
         return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"
+
+
+def unknown_proxy(scope: Scope) -> str | None:
+    """The address of one that says for whom it asks and was not believed, or it would not be the client's. Pure."""
+    named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    address = client[0] if (client := scope.get("client")) else ""
+    return address if named and address.encode() not in named else None
 
 
 @lru_cache(maxsize=4096)
