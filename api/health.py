@@ -29,7 +29,7 @@ from stores.table_fit import fit_of
 PROBE_SECONDS = 2.0
 
 SHARED_SECONDS = 1.0
-"""Callers who ask `/api/health` within so many seconds share an answer."""
+"""Callers who ask `/api/health` or `/readyz` within so many seconds share an answer."""
 
 TABLES_SECONDS = 15.0
 """Between two comparisons of declarations with tables."""
@@ -68,8 +68,12 @@ async def probe_all(clients: Clients) -> Findings:
 async def require(clients: Clients, *stores: Store) -> None:
     """Raises Unavailable for the first of the stores that does not answer within PROBE_SECONDS."""
     for store, finding in zip(stores, await asyncio.gather(*(_probe(clients, s) for s in stores)), strict=True):
-        if finding.status == "down":
-            raise Unavailable(store, finding.reason or "no answer")
+        _refuse_without(store, finding)
+
+
+def _refuse_without(store: Store, finding: Finding) -> None:
+    if finding.status == "down":
+        raise Unavailable(store, finding.reason or "no answer")
 
 
 class HealthReports:
@@ -77,9 +81,14 @@ class HealthReports:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
+        self._postgres = Shared(partial(_probe, clients, "postgres"), SHARED_SECONDS)
         self._misfits = Shared(partial(_misfits, clients.engine), TABLES_SECONDS)
         self.shared = Shared(self._encoded, SHARED_SECONDS)
         """Status and body of an answer for which asking began SHARED_SECONDS before the call, or later."""
+
+    async def require_postgres(self) -> None:
+        """Raises Unavailable if Postgres does not answer, asked within the last SHARED_SECONDS; whoever asks shares."""
+        _refuse_without("postgres", await self._postgres.get())
 
     async def report(self, findings: Findings, **more: object) -> dict[str, Any]:
         """The body of an answer, for stores in this state; `more` comes before the components."""

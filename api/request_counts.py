@@ -24,7 +24,10 @@ SETTLED_FROM = 0.1
 """Of a limit: who asks for less need not be known to the other processes."""
 
 MOST_CALLERS = 50_000
-"""Counts that are kept; callers beyond share one, so that made-up addresses don't fill the memory."""
+"""Counts that are kept. Callers beyond share one, but for those with a key: only addresses can be made up."""
+
+KEY = "key "
+"""Begins the name of a caller who has shown a key; no address begins so."""
 
 OTHERS = "others"
 
@@ -120,8 +123,8 @@ class RequestCounts:
         if len(self._counts) >= MOST_CALLERS and self._tidied != window:
             self._tidied = window
             self._counts = {name: count for name, count in self._counts.items() if count.window >= window - 1}
-        name = (kind, caller if len(self._counts) < MOST_CALLERS else OTHERS)
-        return self._counts.setdefault(name, Count(window))
+        alone = caller.startswith(KEY) or len(self._counts) < MOST_CALLERS
+        return self._counts.setdefault((kind, caller if alone else OTHERS), Count(window))
 
     async def settle(self, shared: SharedCounts) -> bool:
         """Tell Redis what is new, and learn of the others' requests; False if there was nothing to tell.

@@ -6,11 +6,14 @@ import re
 from functools import lru_cache
 from http import HTTPStatus
 
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access import NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
-from api.request_counts import WINDOW_SECONDS, Kind, RequestCounts, Verdict
+from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
+
+log = structlog.get_logger()
 
 WAIT_SECONDS = 2.0
 """An expensive read waits so long for its place."""
@@ -22,10 +25,10 @@ EXPENSIVE_PATHS = (
     *("/schema-drift", "/failures"),
 )
 
-EXPENSIVE_QUERY = re.compile(rb"(?:^|&)(?:(?:q|search|hours)=|page=[0-9]{4})")
-"""A text to look for, a history, or a page so far back that all before it have to be skipped."""
+EXPENSIVE_ENDS = ("/history", "/runs")
 
-HISTORY = "/history"
+CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
+"""What only says which page. All else filters, so it counts; or it lies so far back that all before it are skipped."""
 
 NAMELESS = frozenset({NOBODY.name, "everybody"})
 """Callers who have shown no key, whether or not one is asked for."""
@@ -41,6 +44,7 @@ class RequestLimits:
         """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
         self._app = app
         self._places = asyncio.Semaphore(at_once)
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
@@ -49,6 +53,10 @@ class RequestLimits:
         kind = kind_of(scope["method"], scope["path"], scope["query_string"])
         counts: RequestCounts = scope["app"].state.request_counts
         if verdict := counts.ask(kind, who_asks(scope)):
+            if not self._warned and caller_of(scope) is NOBODY and (proxy := unknown_proxy(scope)):
+                self._warned = True
+                hint = "callers without a key share one limit; if it is your proxy, name it in TRUSTED_PROXIES"
+                log.warning("proxy_not_trusted", proxy=proxy, hint=hint)
             scope[MORE_HEADERS] = headers_of(kind, verdict)
             if verdict.wait:
                 detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
@@ -84,9 +92,9 @@ def kind_of(method: str, path: str, query: bytes) -> Kind:
     """The limit that a request counts against. Pure."""
     if method not in READS:
         return Kind.CHANGES
-    if path.startswith(EXPENSIVE_PATHS) or path.endswith(HISTORY) or (query and EXPENSIVE_QUERY.search(query)):
+    if path.startswith(EXPENSIVE_PATHS) or path.endswith(EXPENSIVE_ENDS):
         return Kind.EXPENSIVE
-    return Kind.READS
+    return Kind.EXPENSIVE if query and not CHEAP_QUERY.fullmatch(query) else Kind.READS
 
 
 def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
@@ -101,9 +109,16 @@ def who_asks(scope: Scope) -> str:
     """The name of the key, and without one the address. Pure."""
     caller = caller_of(scope)
     if caller.name not in NAMELESS:
-        return f"key {caller.name}"
+        return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"
+
+
+def unknown_proxy(scope: Scope) -> str | None:
+    """The address of one that says for whom it asks and was not believed, or it would not be the client's. Pure."""
+    named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    address = client[0] if (client := scope.get("client")) else ""
+    return address if named and address.encode() not in named else None
 
 
 @lru_cache(maxsize=4096)

@@ -43,7 +43,9 @@ class Egress:
         The options are those of AsyncClient.
         """
         if self.proxy is not None:
-            return httpx.AsyncClient(proxy=self.proxy.get_secret_value(), trust_env=False, **options)
+            url, context = self.proxy.get_secret_value(), httpx.create_ssl_context()  # which knows SSL_CERT_FILE
+            proxy = httpx.Proxy(url, ssl_context=context if url.lower().startswith("https:") else None)
+            return httpx.AsyncClient(proxy=proxy, verify=context, trust_env=False, **options)
         return httpx.AsyncClient(transport=_Checked(self.allowed, origin(httpx.URL(declared))[1:]), **options)
 
 

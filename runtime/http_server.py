@@ -1,5 +1,6 @@
 """An ASGI application as a process: binds, serves until SIGTERM or Ctrl-C, and ends with exit code 0."""
 
+import asyncio
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from runtime.slow_clients import PatientProtocol, most_connections
+from runtime.slow_clients import HEAD_SECONDS, PatientProtocol, most_connections
 
 log = structlog.get_logger()
 
@@ -78,6 +79,19 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str, wire: 
 
 
 class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with a time-out of ours: connections are not known to it before the end of their handshake."""
+        await super().startup(sockets=[])
+        config, state = self.config, self.server_state
+        make: Any = config.http_protocol_class
+        protocol = partial(make, config=config, server_state=state, app_state=self.lifespan.state)
+        deadline = HEAD_SECONDS if config.ssl else None
+        for listener in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                protocol, sock=listener, backlog=BACKLOG, ssl=config.ssl, ssl_handshake_timeout=deadline
+            )
+            self.servers.append(server)
+
     async def on_tick(self, counter: int) -> bool:
         if counter % LOOK_EVERY == 0:
             now = time.monotonic()

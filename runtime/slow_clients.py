@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10.0
-"""From the opening of a connection, or the answer before, to the last header."""
+"""From the opening of a connection, or the answer before, to the last header; as long for a TLS handshake before it."""
 
 BODY_SECONDS = 60.0
 """From the last header to the end of the body."""

@@ -12,7 +12,7 @@ from api.access import GuardedRoute, Scope, caller_of, for_everybody, needs
 from api.answers import JSON, encode, json_answer
 from api.clients import OurClients, from_state
 from api.database import reading
-from api.health import Finding, HealthReports, Store, probe_all, require, status_of
+from api.health import Finding, HealthReports, Store, probe_all, status_of
 from runtime.instruments import exposition
 from services.runs.history import list_runs
 from stores.outages import Unavailable
@@ -69,10 +69,10 @@ async def runs() -> dict[str, str]:
 
 @router.get("/readyz")
 @for_everybody
-async def ready(request: Request, clients: OurClients) -> dict[str, str]:
-    """Reads can be served: Postgres answers."""
+async def ready(request: Request, reports: OurReports) -> dict[str, str]:
+    """Reads can be served: Postgres answers, asked within the last second."""
     try:
-        await require(clients, "postgres")
+        await reports.require_postgres()
     except Unavailable as error:
         if _may_read(request):
             raise

@@ -1,5 +1,6 @@
 """Health of the API and its stores, and the shape of every error."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+import api.health
+from api.clients import Clients
 from runtime.settings import Settings
 from tests.integration.api_client import api_client, closed_port
 
@@ -63,6 +66,27 @@ async def test_a_store_that_is_down_is_named_with_its_reason(
         assert "secret" not in answer.text
         assert (await client.get("/readyz")).status_code == ready
         assert (await client.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+async def test_however_many_ask_whether_it_is_ready_postgres_is_asked_once(
+    pipeline_settings: Settings, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ask(clients: Clients, store: api.health.Store) -> str | None:
+        asked.append(store)
+        return await really_ask(clients, store)
+
+    really_ask = api.health._ask
+    monkeypatch.setattr(api.health, "_ask", ask)
+    monkeypatch.setattr(api.health, "SHARED_SECONDS", 3600.0)
+    async with api_client(without(pipeline_settings, "postgres") if away else pipeline_settings) as client:
+        asked.clear()
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {503 if away else 200}
+        assert (await client.get("/readyz")).status_code == answers[0].status_code
+    assert asked == ["postgres"]
 
 
 @pytest.mark.parametrize("store", ["elasticsearch", "redis"])

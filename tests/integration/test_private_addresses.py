@@ -229,6 +229,17 @@ async def test_a_proxy_that_is_set_for_it_is_asked_for_everything() -> None:
     assert [request.headers["host"] for request in asked] == ["feeds.invalid"]
 
 
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:3128", "https://127.0.0.1:3128"])
+@pytest.mark.usefixtures("tls")
+async def test_whom_to_trust_is_the_same_through_a_proxy(proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    way_out = Egress(proxy=proxy and SecretStr(proxy))  # type: ignore[arg-type]
+    async with way_out.client("https://feeds.example.org"):
+        pass
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    with pytest.raises(FileNotFoundError):
+        way_out.client("https://feeds.example.org")
+
+
 @pytest.mark.parametrize(("allowed", "taken"), [("", False), ("declared", True), ("127.0.0.1", True)])
 async def test_an_alarm_is_told_to_no_private_address_unless_allowed(allowed: str, taken: bool) -> None:
     with http_server(lambda _: Answer(405, b"")) as url:

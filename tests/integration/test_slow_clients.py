@@ -4,7 +4,11 @@ import contextlib
 import resource
 import select
 import socket
+import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,15 +16,17 @@ import hypothesis
 import pytest
 
 from runtime.settings import Settings
-from tests.processes import Process
+from tests.processes import PROJECT, Process, free_port
+from tests.servers.secured import make_certificates
+from tests.waiting import eventually
 
 IMPATIENT = """
 import runtime.slow_clients as clients
 clients.HEAD_SECONDS = clients.BODY_SECONDS = clients.READ_SECONDS = 2.0
 """
 
-WITHIN = 60
-"""A socket's seconds until the test gives up; before, they would have been held for ever."""
+WITHIN = 50
+"""A socket's seconds until the test gives up. Without deadlines it would be held for ever, in a handshake for 60 s."""
 
 
 @pytest.fixture(scope="module", params=["api", "mock-server"])
@@ -105,3 +111,48 @@ def test_who_does_not_read_is_hung_up_on(server: Process) -> None:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         pytest.fail("it is still held")
+
+
+OVER_HTTPS = (
+    IMPATIENT
+    + """
+import sys
+from pathlib import Path
+from runtime.http_server import Wire, serve
+loop, port, file = sys.argv[1:]
+if loop == "asyncio":
+    sys.modules["uvloop"] = None
+
+async def answer(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+wire = Wire(certificate_file=Path(file), key_file=Path(file))
+serve(answer, "127.0.0.1", int(port), name="server", variable="PORT", wire=wire)
+"""
+)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a beginning"])
+def test_who_never_ends_its_tls_handshake_is_hung_up_on(loop: str, sent: bytes, tmp_path: Path) -> None:
+    files, port = make_certificates(tmp_path), free_port()
+    trusted = ssl.create_default_context(cafile=files.authority)
+    server = subprocess.Popen([sys.executable, "-c", OVER_HTTPS, loop, str(port), files.server], cwd=PROJECT)
+    try:
+        with httpx.Client(verify=trusted, trust_env=False, timeout=WITHIN) as client:
+
+            def answers() -> bool:
+                with contextlib.suppress(httpx.ConnectError):
+                    return client.get(f"https://127.0.0.1:{port}/").is_success
+                return False
+
+            eventually(answers, what="it answers over HTTPS", within=300)
+            with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+                connection.sendall(sent)
+                wait_until_hung_up(connection)
+            assert answers()
+    finally:
+        server.terminate()
+        assert server.wait() == 0

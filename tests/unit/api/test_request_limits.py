@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 import api.request_limits
 from api.access import CALLER, Caller
@@ -131,17 +132,39 @@ def test_made_up_callers_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch)
     assert len(asked._counts) == 1
 
 
+def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.request_counts.MOST_CALLERS", 10)
+    asked = counts(5, Clock())
+    for number in range(40):
+        granted(asked, 1, f"2001:db8:0:{number}::/64")
+    key = who_asks({CALLER: Caller("shop", frozenset())})
+    assert granted(asked, 9, key) == 5
+    assert granted(asked, 9, "2001:db8:0:99::/64") == 0
+
+
 @pytest.mark.parametrize(
     ("request_line", "kind"),
     [
         ("GET /api/customers/CUST001", Kind.READS),
         ("GET /api/customers?page=12&limit=100", Kind.READS),
-        ("HEAD /data?source=titanic", Kind.READS),
+        ("GET /orders?cursor=WyJPMSJd&page_size=20&", Kind.READS),
+        ("GET /runs/0198a", Kind.READS),
         ("GET /users", Kind.READS),
         ("GET /search?q=a", Kind.EXPENSIVE),
         ("GET /users?q=a", Kind.EXPENSIVE),
         ("GET /data?page=1&search=a", Kind.EXPENSIVE),
         ("GET /data?page=1000", Kind.EXPENSIVE),
+        ("GET /data?page=%39999", Kind.EXPENSIVE),
+        ("GET /data?page=1&page=9999", Kind.EXPENSIVE),
+        ("GET /users?%71=a", Kind.EXPENSIVE),
+        ("GET /data?%73earch=a", Kind.EXPENSIVE),
+        ("GET /data?limit=1\n&q=a", Kind.EXPENSIVE),
+        ("HEAD /data?source=titanic", Kind.EXPENSIVE),
+        ("GET /orders?page=2&min_price=0", Kind.EXPENSIVE),
+        ("GET /orders?product=Bread", Kind.EXPENSIVE),
+        ("GET /orders?from=2024-01-01&limit=1", Kind.EXPENSIVE),
+        ("GET /runs", Kind.EXPENSIVE),
+        ("GET /runs?status=failed&page=2", Kind.EXPENSIVE),
         ("GET /trace/customers/CUST001", Kind.EXPENSIVE),
         ("GET /topics/customers.raw/messages", Kind.EXPENSIVE),
         ("GET /lag/normalizer/history", Kind.EXPENSIVE),
@@ -191,7 +214,7 @@ class Api:
             self.at_work -= 1
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def ask(self, path: str) -> Message:
+    async def ask(self, path: str, **more: Any) -> Message:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
@@ -201,7 +224,8 @@ class Api:
             return {"type": "http.request"}
 
         scope: Scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
-        await self.limits({**scope, "app": self._state, "client": ("203.0.113.7", 1)}, receive, send)
+        scope.update(more)
+        await self.limits({"client": ("203.0.113.7", 1), **scope, "app": self._state}, receive, send)
         return sent[0]
 
 
@@ -231,6 +255,28 @@ async def test_supervisors_are_never_refused() -> None:
     scene = Api(at_once=1, limit=1)
     assert [(await scene.ask("/"))["status"] for _ in range(2)] == [200, 429]
     assert {(await scene.ask(path))["status"] for path in ("/livez", "/readyz", "/api/health", "/metrics")} == {200}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "more", "warnings"),
+    [
+        ("10.0.0.1", b"203.0.113.7", {}, 1),
+        ("203.0.113.7", b"198.51.100.9, 203.0.113.7", {}, 0),  # believed: the caller is whom the proxy has named
+        ("203.0.113.7", b"203.0.113.7:4711", {}, 0),
+        ("10.0.0.1", None, {}, 0),
+        ("10.0.0.1", b"203.0.113.7", {CALLER: Caller("shop", frozenset())}, 0),  # counts by its key
+    ],
+)
+async def test_a_proxy_that_is_not_trusted_is_told_of_once(
+    peer: str, forwarded: bytes | None, more: dict[str, Any], warnings: int
+) -> None:
+    scene = Api(at_once=1, limit=9)
+    headers = [(b"host", b"a"), *([(b"x-forwarded-for", forwarded)] if forwarded else [])]
+    with capture_logs() as logged:
+        for _ in range(3):
+            await scene.ask("/", client=(peer, 0), headers=headers, **more)
+    told = [line for line in logged if line["event"] == "proxy_not_trusted"]
+    assert [(line["log_level"], line["proxy"]) for line in told] == [("warning", peer)] * warnings
 
 
 async def test_a_refusal_says_when_to_come_again() -> None:
