@@ -10,6 +10,7 @@ import resource
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -128,7 +129,8 @@ class PatientProtocol(HttpToolsProtocol):
     def _abort(self) -> None:
         """Close it without waiting for what is unsent, in this process and in the system's buffers."""
         if connection := self.transport.get_extra_info("socket"):
-            with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            # Under TLS it may be closed a moment before we are told.
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
                 same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 

@@ -1,6 +1,7 @@
 """A connection is given up when its client has had its time, and not while the client waits for us."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -134,6 +135,18 @@ async def test_a_request_that_came_before_its_turn_has_its_time_once_it_is_its_t
     scene.may_answer.clear()
     connection.look(after(BODY_SECONDS + 1))
     assert wire.closed
+
+
+async def test_one_that_has_been_closed_in_between_harms_nobody(scene: Scene) -> None:
+    connection, wire = scene.connect()
+    gone = socket.socket()
+    gone.close()
+    wire._extra = {"socket": gone}  # type: ignore[attr-defined]
+    wire.unread = 10 * READ_BYTES
+    start = after(0)
+    connection.look(start)
+    connection.look(start + READ_SECONDS + 1)
+    assert wire.aborted
 
 
 async def test_an_answer_that_nobody_reads_is_thrown_away_even_where_it_is_closed_already(scene: Scene) -> None:
