@@ -82,6 +82,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, with a time-out of ours: connections are not known to it before the end of their handshake."""
         await super().startup(sockets=[])
+        if self.should_exit:
+            return
         config, state = self.config, self.server_state
         make: Any = config.http_protocol_class
         protocol = partial(make, config=config, server_state=state, app_state=self.lifespan.state)

@@ -232,6 +232,8 @@ def secured_servers(home: Path) -> Iterator[Secured]:
         anywhere: dict[str, Any] = {
             "headrace_home": home,
             "headrace_namespace": NAMESPACE,
+            "api_access": "open",
+            "personal_data": "shown",
             "kafka_ssl_ca_file": certificates.authority,
             "database_url": postgres,
             "redis_url": f"rediss://{USER}:{redis.password}@127.0.0.1:{cache.port}/0"
