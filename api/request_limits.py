@@ -28,7 +28,7 @@ EXPENSIVE_PATHS = (
 EXPENSIVE_ENDS = ("/history", "/runs")
 
 CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
-"""What only says which page. All else filters, so it counts; or it lies so far back that all before it are skipped."""
+"""Only pages, and near ones. All else filters, which means counting; and to a page far back all before are skipped."""
 
 NAMELESS = frozenset({NOBODY.name, "everybody"})
 """Callers who have shown no key, whether or not one is asked for."""
