@@ -44,7 +44,7 @@ NOBODY = Caller("nobody", frozenset())
 EVERYBODY = Caller("everybody", SCOPES)
 """The caller where nobody is asked who they are: API_ACCESS=open."""
 
-NAMELESS = frozenset({NOBODY, EVERYBODY})
+NAMELESS = (EVERYBODY, NOBODY)
 """Callers who have shown no key, whether or not one is asked for."""
 
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import NOBODY, caller_of
+from api.access import NAMELESS, NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
 
@@ -29,9 +29,6 @@ EXPENSIVE_ENDS = ("/history", "/runs")
 
 CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
 """Only pages, and near ones. All else filters, which means counting; and to a page far back all before are skipped."""
-
-NAMELESS = frozenset({NOBODY.name, "everybody"})
-"""Callers who have shown no key, whether or not one is asked for."""
 
 IPV6_BITS = 64
 """Of an IPv6 address: the rest is for its owner to choose."""
@@ -108,7 +105,7 @@ def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
 def who_asks(scope: Scope) -> str:
     """The name of the key, and without one the address. Pure."""
     caller = caller_of(scope)
-    if caller.name not in NAMELESS:
+    if caller not in NAMELESS:
         return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"
