@@ -7,11 +7,12 @@ drifts that go on. So an audit says the same before and after.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 
 from runtime.settings import Settings
+from schemas.source_kinds import LandingTable
 from stores.failure_states import UNSETTLED
 
 Connection = Any
@@ -21,7 +22,7 @@ CONNECT_SECONDS = 10.0
 STEP = 5_000
 """Rows that one statement looks at or deletes."""
 
-LANDING = ("raw_api_data", "raw_csv_data")
+LANDING: tuple[LandingTable, ...] = get_args(LandingTable)
 
 _SETTLED = f"f.state <> ALL('{{{','.join(UNSETTLED)}}}')"
 

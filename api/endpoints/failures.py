@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from api.access import Scope, needs
 from api.answers import json_answer
@@ -41,17 +41,10 @@ from services.failures.selection import InvalidSelection, Selection
 from stores.failure_states import STATES, UNSETTLED
 
 
-class Digits(Convertor[str]):
+class Digits(StringConvertor):
     """Digits, however many: whether they are an id is for the endpoint to say."""
 
     regex = "[0-9]+"
-
-    def convert(self, value: str) -> str:
-        """The text itself."""
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("digits", Digits())

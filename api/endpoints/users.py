@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from api.access import Scope, needs
 from api.answers import JSON, encode, etag_of, json_answer, served_model
@@ -25,17 +25,10 @@ from schemas.errors import InvalidField
 from schemas.registry import dataset_named
 
 
-class SomePath(Convertor[str]):
+class SomePath(PathConvertor):
     """A rest of the path that is not empty."""
 
     regex = ".+"
-
-    def convert(self, value: str) -> str:
-        """The text itself."""
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("some", SomePath())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import msgspec
@@ -25,6 +25,7 @@ from runtime.patience import Patience
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
+from schemas.source_kinds import LandingTable
 from schemas.topics import FAILURES_TOPIC, all_topics
 from services.forgetting.search import Found, Person, failure_rows, landed_rows, searchable, what_is_left
 from services.trace.reads import STORE_ERRORS, read_document
@@ -38,7 +39,7 @@ Connection = Any
 """An asyncpg.Connection; the library ships no types."""
 
 CONNECT_SECONDS = 10.0
-LANDING = ("raw_api_data", "raw_csv_data")
+LANDING: tuple[LandingTable, ...] = get_args(LandingTable)
 STEP = 1_000
 ASK_EVERY_SECONDS = 0.1
 MOST_FOLLOWED = 100
