@@ -139,7 +139,9 @@ async def test_no_operation_answers_any_value_with_a_500(client: httpx.AsyncClie
     assert [
         f"{request} {answer.status_code} {answer.text[:200]}" for request, answer in asked if answer.is_server_error
     ] == []
-    assert [str(request) for request, answer in asked if len(answer.content) > 50_000] == []
+    # The metrics have lines for every route, method and status that was answered: as many as there are of them.
+    bounded = [(request, answer) for request, answer in asked if request.address != "/metrics"]
+    assert [str(request) for request, answer in bounded if len(answer.content) > 50_000] == []
 
 
 async def test_what_is_too_long_is_refused_whether_or_not_it_says_its_length(client: httpx.AsyncClient) -> None:

@@ -18,7 +18,7 @@ from tests.integration.api_client import CUSTOMERS, RECORDS, customer, record, s
 from tests.servers.contract import Servers
 from tests.waiting import eventually_async
 
-VARYING = {"x-request-id", "server-timing", "date"}
+VARYING = {"ratelimit", "x-request-id", "server-timing", "date"}
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_watching_goes_on_until_it_is_interrupted(pipeline_settings: Settings, t
     output = tmp_path / "watched"
     with output.open("w") as file:
         words = [sys.executable, "-m", "cli", "lag", "--watch", "--interval", "0.2"]
-        environment = os.environ | environment_of(pipeline_settings) | {"FORCE_COLOR": "1"}
+        environment = os.environ | environment_of(pipeline_settings) | {"FORCE_COLOR": "1", "TERM": "xterm"}
         process = subprocess.Popen(words, cwd=PROJECT, env=environment, stdout=file, stderr=file)
         try:
             eventually(lambda: "All of ours: 0 wait" in output.read_text(), what="the lag is shown")

@@ -28,10 +28,13 @@ HERE = [one for one in locked("requirements.lock") if one.marker is None or one.
 
 def stated(metadata: Distribution) -> str:
     """The licence as an expression: of several classifiers all count."""
-    found = metadata.metadata
-    classifiers = [one for one in found.get_all("Classifier", []) if one.startswith("License :: OSI Approved :: ")]
+
+    def all_of(name: str) -> list[str]:
+        return [str(one) for one in metadata.metadata.get_all(name, [])]
+
+    classifiers = [one for one in all_of("Classifier") if one.startswith("License :: OSI Approved :: ")]
     classified = " AND ".join(one.rpartition(" :: ")[2] for one in classifiers)
-    return found["License-Expression"] or classified or (found["License"] or "").split("\n")[0]
+    return "".join(all_of("License-Expression")) or classified or "".join(all_of("License")).split("\n")[0]
 
 
 def is_allowed(expression: str) -> bool:

@@ -18,7 +18,8 @@ RUN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def printed(*what: object, colours: bool = False, **options: object) -> str:
     file = io.StringIO()
-    PrintableConsole(file=file, force_terminal=colours, width=200).print(*what, **options)  # type: ignore[arg-type]
+    terminal = {"TERM": "xterm"}
+    PrintableConsole(file=file, force_terminal=colours, width=200, _environ=terminal).print(*what, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
