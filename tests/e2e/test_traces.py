@@ -95,7 +95,7 @@ def named(settings: Settings, span: str) -> str:
 def test_a_pushed_record_is_followed_to_the_cache_in_its_callers_trace(
     pipeline: Pipeline, collector: OtlpReceiver
 ) -> None:
-    post(pipeline, customer("T-1"), trace=CALLER)
+    post(pipeline, customer("KEY1"), trace=CALLER)
     trace, caller = CALLER.split("-")[1:3]
     stages = {named(pipeline.settings, span): named(pipeline.settings, before) for span, before in STAGES.items()}
 
@@ -118,17 +118,17 @@ def test_a_pushed_record_is_followed_to_the_cache_in_its_callers_trace(
         [batch] = [one for one in collector.spans if found[span].ids in one.links]
         assert batch.name == f"{span.split()[0]} batch"
         assert found[span].links == (batch.ids,)
-    assert "T-1" not in repr(collector.spans).upper()
+    assert "KEY1" not in repr(collector.spans).upper()
 
     lines = pipeline["api"].logged("request")
     assert [line["path"] for line in lines if line.get("trace_id") == trace] == ["/webhooks/shop"]
 
 
 def test_what_is_not_sampled_is_handed_on_and_leaves_no_span(pipeline: Pipeline, collector: OtlpReceiver) -> None:
-    post(pipeline, customer("T-2"), trace=UNSAMPLED)
-    stored(pipeline, "T-2")
+    post(pipeline, customer("KEY2"), trace=UNSAMPLED)
+    stored(pipeline, "KEY2")
     later = CALLER.replace("0af", "2af")
-    post(pipeline, customer("T-3"), trace=later)
+    post(pipeline, customer("KEY3"), trace=later)
     redis = named(pipeline.settings, "redis customers.changed")
     eventually(lambda: redis in collector.of_trace(later.split("-")[1]), what="a later record is through")
     assert collector.of_trace(UNSAMPLED.split("-")[1]) == {}
