@@ -9,7 +9,7 @@ from pathlib import Path
 from local_stack.servers import start_servers
 from tests.servers.contract import SERVER_NAMES, ServerName
 from tests.servers.databases import spare_the_disk
-from tests.servers.opensearch import start_opensearch
+from tests.servers.opensearch_node import start_opensearch
 
 
 class NativeServers:

@@ -13,7 +13,7 @@ from local_stack.servers import RunningServers
 from local_stack.unprivileged import delete_data_folder, make_data_folder, own, unprivileged
 from tests.processes import free_port
 
-RECIPE = Path(__file__).parent
+RECIPE = Path(__file__).parent / "opensearch"
 JAVA = 21
 
 
