@@ -7,6 +7,8 @@ UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069
 
 def printable(text: str) -> str:
     """The text with control characters written as escapes, line feeds too: one line in, one line out. Pure."""
+    if text.isprintable():
+        return text  # nearly always, and told ten times as fast
     return UNSAFE.sub(lambda found: _escaped(found[0]), text)
 
 
