@@ -5,29 +5,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.elasticsearch import problem
+from local_stack.elasticsearch import JAVA, Elasticsearch
 from local_stack.errors import StackError
-from local_stack.java import compile_java, find_jdk, java_variables
-from local_stack.maven import JavaServer, resolve
+from local_stack.java import compile_java, find_jdk
+from local_stack.maven import resolve
 from local_stack.servers import RunningServers
 from local_stack.unprivileged import delete_data_folder, make_data_folder, own, unprivileged
 from tests.processes import free_port
 
 RECIPE = Path(__file__).parent / "opensearch"
-JAVA = 21
 
 
 @dataclass(frozen=True)
-class OpenSearch:
-    """Implements Server, under the name of what it stands for."""
-
-    installation: JavaServer
-    data: Path
-    port: int
-    transport_port: int
-
-    name = "elasticsearch"
-    stop_signal = "TERM"
+class OpenSearch(Elasticsearch):
+    """Implements Server under the name of what it stands for, and like that but for how it is laid out and started."""
 
     def prepare(self) -> None:
         own(self.data)
@@ -46,15 +37,6 @@ class OpenSearch:
             "cluster.routing.allocation.disk.threshold_enabled=false",
         ]  # fmt: skip
         return unprivileged(words, self.environment())
-
-    def environment(self) -> dict[str, str]:
-        return java_variables()
-
-    def addresses(self) -> dict[str, str]:
-        return {"ELASTICSEARCH_URL": f"http://127.0.0.1:{self.port}"}
-
-    def problem(self) -> str | None:
-        return problem(self.port)
 
 
 @contextmanager
