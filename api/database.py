@@ -14,7 +14,9 @@ from asyncpg import (
     InternalClientError,
     PostgresConnectionError,
 )
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from api.current_request import measured
 from runtime.settings import Settings
@@ -56,19 +58,30 @@ def read_engine(settings: Settings) -> AsyncEngine:
         },
     )
     engine.dialect.do_ping = partial(_ping, engine.dialect.do_ping)  # type: ignore[method-assign]
+    event.listen(engine.sync_engine, "do_connect", _refuse_at_once)
     return engine
 
 
 _LOST = (PostgresConnectionError, AdminShutdownError, CrashShutdownError, InterfaceError, InternalClientError, OSError)
 """Errors of a connection that has been closed, or is being closed by the server."""
 
-_unasked: ContextVar[bool] = ContextVar("unasked", default=False)
-"""True while a connection of the pool is taken without asking it whether it lives."""
+_at_once: ContextVar[bool] = ContextVar("at_once", default=False)
+"""True while a connection is taken from the pool that is there already, without asking it whether it lives."""
+
+
+class _NoneAtOnce(Exception):
+    """The pool would have to open a connection."""
 
 
 def _ping(ask: Callable[[Any], bool], connection: Any) -> bool:
     """The question that the pool asks a connection before it gives it away."""
-    return not connection.driver_connection.is_closed() if _unasked.get() else ask(connection)
+    return not connection.driver_connection.is_closed() if _at_once.get() else ask(connection)
+
+
+def _refuse_at_once(*_: Any) -> None:
+    """Called by the pool before it opens a connection."""
+    if _at_once.get():
+        raise _NoneAtOnce
 
 
 async def fetch(engine: AsyncEngine, query: str, *values: object) -> Sequence[Any]:
@@ -78,29 +91,38 @@ async def fetch(engine: AsyncEngine, query: str, *values: object) -> Sequence[An
     most of them. A connection that breaks meanwhile is replaced once. Raises what `explained` raises.
     """
     with explained(), measured("postgres"):
-        token = _unasked.set(True)
-        try:
-            async with _connection(engine) as connection:
-                driver = await _driver(connection)
-                try:
-                    return await _fetch(driver, query, values)
-                except TimeoutError:
-                    raise
-                except _LOST:
-                    await connection.invalidate()
-        finally:
-            _unasked.reset(token)
+        if idle := _idle_connection(engine):
+            try:
+                return await _fetch(idle.driver_connection, query, values)
+            except TimeoutError:
+                raise
+            except _LOST:
+                idle.invalidate()
+            finally:
+                idle.close()
         async with _connection(engine) as connection:
-            return await _fetch(await _driver(connection), query, values)
+            return await _fetch((await connection.get_raw_connection()).driver_connection, query, values)
+
+
+def _idle_connection(engine: AsyncEngine) -> PoolProxiedConnection | None:
+    """A connection that the pool has, unless none is idle and open. To be closed, which gives it back.
+
+    It is not asked whether it lives, and there is no greenlet: nothing is waited for here.
+    """
+    if not engine.sync_engine.pool.checkedin():  # type: ignore[attr-defined]
+        return None
+    token = _at_once.set(True)
+    try:
+        return engine.sync_engine.raw_connection()
+    except _NoneAtOnce:  # Postgres has closed the last used one
+        return None
+    finally:
+        _at_once.reset(token)
 
 
 async def _fetch(driver: Any, query: str, values: Sequence[object]) -> Sequence[Any]:
     rows: Sequence[Any] = await driver.fetch(query, *values)
     return rows
-
-
-async def _driver(connection: AsyncConnection) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
 
 
 @contextmanager
