@@ -45,8 +45,13 @@ def interpreter(name: str) -> Path:
 
 
 def java_command(name: str, main: str, *options: str) -> list[str]:
-    """The words that run a Java program of `java/<name>`. Blocking the first time: a minute. Raises NotInstalled."""
+    """The words that run a Java program of `java/<name>`, compiled with the rules beside it, if it has any sources.
+
+    Blocking the first time: a minute. Raises NotInstalled.
+    """
     jdk, recipe = _jdk(), HERE / "java" / name
+    own = sorted(recipe.glob("*.java"))
+    sources = [*own, *sorted((HERE / "java" / "rules").glob("*.java"))] if own else []
 
     def build(folder: Path) -> None:
         maven = shutil.which("mvn")
@@ -55,10 +60,11 @@ def java_command(name: str, main: str, *options: str) -> list[str]:
         target = f"-DoutputDirectory={folder / 'lib'}"
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", target]
         _run([maven, "-q", "-B", "-f", str(recipe / "pom.xml"), *goal])
-        if sources := [str(file) for file in sorted(recipe.glob("*.java"))]:
-            _run([jdk.path("javac"), "--release", str(JAVA), "-cp", f"{folder}/lib/*", "-d", str(folder), *sources])
+        if sources:
+            words = [jdk.path("javac"), "--release", str(JAVA), "-cp", f"{folder}/lib/*", "-d", str(folder)]
+            _run([*words, *map(str, sources)])
 
-    folder = _once(name, sorted(recipe.iterdir()), build)
+    folder = _once(name, [recipe / "pom.xml", *sources], build)
     return [jdk.path("java"), *options, "-cp", f"{folder}:{folder}/lib/*", main]
 
 

@@ -48,6 +48,8 @@ SAMPLE = 100
 
 PROGRAMS = "benchmarks.peers.programs"
 JVM = ("-Xmx512m", "-XX:+UseG1GC")
+JVM_OF_FLINK = ("-Xmx1g", "-XX:+UseG1GC", "--add-opens=java.base/java.util=ALL-UNNAMED")
+"""The package is opened as the scripts of its distribution do; the heap holds a job manager besides."""
 
 
 class Candidate(NamedTuple):
@@ -69,6 +71,7 @@ CANDIDATES = {
     OURS: Candidate(lambda: [sys.executable, "-m", "cli", "normalizer"]),
     "bare confluent-kafka loop": Candidate(partial(_python, "bare")),
     "Kafka Streams": Candidate(lambda: java_command("streams", "Normalize", *JVM)),
+    "Flink SQL": Candidate(lambda: java_command("flink", "NormalizeInSql", *JVM_OF_FLINK)),
     "Bytewax": Candidate(partial(_peer, "bytewax", "bytewax.run", f"{PROGRAMS}.bytewax_flow:flow", "-w", "1")),
     "Quix Streams": Candidate(partial(_peer, "quix", f"{PROGRAMS}.quix"), 0.4),
     "FastStream, batches": Candidate(partial(_peer, "faststream", f"{PROGRAMS}.faststream_batch"), 0.2),

@@ -19,7 +19,7 @@ def main() -> None:
         return clean(Raw(RAW, found["partition"], found["offset"], time, key, value, [])).value
 
     out = raw.select(key=raw.key, data=normalize(raw.key, raw.data, raw._metadata))  # noqa: SLF001 (so it is called)
-    producer = {"bootstrap.servers": SERVERS, **PRODUCER}
+    producer = {"bootstrap.servers": SERVERS} | {name: str(value) for name, value in PRODUCER.items()}
     pw.io.kafka.write(out, producer, CLEAN, format="raw", key=out.key, value=out.data)
     pw.run(monitoring_level=pw.MonitoringLevel.NONE, persistence_config=None)
 

@@ -1,16 +1,4 @@
-import com.fasterxml.jackson.core.JsonFactory;
-import com.fasterxml.jackson.core.JsonGenerator;
-import com.fasterxml.jackson.core.StreamReadFeature;
-import com.fasterxml.jackson.core.type.TypeReference;
-import com.fasterxml.jackson.databind.DeserializationFeature;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.ObjectReader;
-import com.fasterxml.jackson.core.util.ByteArrayBuilder;
-import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.time.LocalDate;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
@@ -25,21 +13,8 @@ import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 
-/**
- * Raw customers in, clean ones out, with Kafka Streams and Jackson: one thread, at least once.
- *
- * With PEER_FORM=connect the clean value is the customer alone, with Kafka Connect's types: a date is a number of days,
- * an amount a number. Otherwise it has our envelope: key, coordinates of the raw record, source and kind.
- */
+/** Raw customers in, clean ones out, with Kafka Streams: one thread, at least once. */
 public final class Normalize {
-    private static final ObjectMapper MAPPER = new ObjectMapper(
-            JsonFactory.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build())
-        .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
-        .enable(DeserializationFeature.USE_BIG_INTEGER_FOR_INTS);
-    private static final ObjectReader READER = MAPPER.readerFor(new TypeReference<Map<String, Object>>() {});
-    private static final int DATE = Rules.FIELDS.indexOf("date_of_birth");
-    private static final boolean ENVELOPE = !"connect".equals(System.getenv("PEER_FORM"));
-
     public static void main(String[] arguments) {
         Map<String, String> environment = System.getenv();
         Properties settings = new Properties();
@@ -80,7 +55,7 @@ public final class Normalize {
 
     private static final class Normalizer implements Processor<byte[], byte[], byte[], byte[]> {
         private ProcessorContext<byte[], byte[]> context;
-        private final ByteArrayBuilder buffer = new ByteArrayBuilder(1024);
+        private final Customers customers = new Customers();
 
         @Override
         public void init(ProcessorContext<byte[], byte[]> given) {
@@ -91,69 +66,14 @@ public final class Normalize {
         public void process(Record<byte[], byte[]> record) {
             var place = context.recordMetadata().orElseThrow();
             PARTITION.set(place.partition());
-            List<Rules.Invalid> problems = new ArrayList<>(0);
-            try {
-                Map<String, Object> given = READER.readValue(record.value());
-                String[] data = Rules.customer(given, problems);
-                if (problems.isEmpty()) {
-                    byte[] value = clean(record, data, Rules.unknown(given), place.topic(), place.partition(), place.offset());
-                    byte[] key = data[0].getBytes(StandardCharsets.UTF_8);
-                    context.forward(new Record<>(key, value, record.timestamp()), "clean");
-                    return;
-                }
-            } catch (IOException wrong) {
-                problems.add(new Rules.Invalid("not_json", wrong.getMessage()));
-            }
-            byte[] failure = (problems.get(0).code + ": " + problems.get(0).getMessage()).getBytes(StandardCharsets.UTF_8);
-            context.forward(new Record<>(record.key(), failure, record.timestamp()), "failures");
-        }
-
-        private byte[] clean(Record<byte[], byte[]> record, String[] data, List<String> unknown, String topic,
-            int partition, long offset) throws IOException {
-            buffer.reset();
-            try (JsonGenerator json = MAPPER.getFactory().createGenerator(buffer)) {
-                json.writeStartObject();
-                if (ENVELOPE) {
-                    json.writeStringField("key", data[0]);
-                    json.writeObjectFieldStart("origin");
-                    json.writeStringField("topic", topic);
-                    json.writeNumberField("partition", partition);
-                    json.writeNumberField("offset", offset);
-                    json.writeNumberField("timestamp", record.timestamp());
-                    json.writeEndObject();
-                    json.writeObjectFieldStart("data");
-                }
-                for (int at = 0; at < data.length; at++) {
-                    String name = Rules.FIELDS.get(at);
-                    if (ENVELOPE || at < DATE || data[at] == null) {
-                        json.writeStringField(name, data[at]);
-                    } else if (at == DATE) {
-                        json.writeNumberField(name, (int) LocalDate.parse(data[at]).toEpochDay());
-                    } else {
-                        json.writeFieldName(name);
-                        json.writeNumber(data[at]);
-                    }
-                }
-                if (ENVELOPE) {
-                    json.writeEndObject();
-                    write(json, "source", header(record.headers(), "headrace-source"));
-                    write(json, "kind", header(record.headers(), "headrace-kind"));
-                    if (!unknown.isEmpty()) {
-                        json.writeArrayFieldStart("unknown");
-                        for (String name : unknown) {
-                            json.writeString(name);
-                        }
-                        json.writeEndArray();
-                    }
-                }
-                json.writeEndObject();
-            }
-            return buffer.toByteArray();
-        }
-
-        private static void write(JsonGenerator json, String name, String value) throws IOException {
-            if (value != null) {
-                json.writeStringField(name, value);
+            Customers.Outcome outcome = customers.normalize(record.value(), new Customers.Origin(place.topic(),
+                place.partition(), place.offset(), record.timestamp(), header(record.headers(), "headrace-source"),
+                header(record.headers(), "headrace-kind")));
+            if (outcome.failure() == null) {
+                context.forward(new Record<>(outcome.key(), outcome.value(), record.timestamp()), "clean");
+            } else {
+                byte[] failure = outcome.failure().getBytes(StandardCharsets.UTF_8);
+                context.forward(new Record<>(record.key(), failure, record.timestamp()), "failures");
             }
         }
 
