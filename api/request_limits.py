@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access import NAMELESS, NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
+from api.problems import ProblemAnswer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
 
 log = structlog.get_logger()
@@ -30,12 +31,16 @@ EXPENSIVE_ENDS = ("/history", "/runs")
 CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
 """Only pages, and near ones. All else filters, which means counting; and to a page far back all before are skipped."""
 
+WEBHOOK_PATH = re.compile(r"/webhooks/[^/]+")
+
 IPV6_BITS = 64
 """Of an IPv6 address: the rest is for its owner to choose."""
 
 
 class RequestLimits:
-    """Judges every request but those of supervisors and scrapers. Asks for `app.state.request_counts`."""
+    """Judges every request but those of supervisors and scrapers, and webhooks, which are judged by their signature
+    first. Asks for `app.state.request_counts`.
+    """
 
     def __init__(self, app: ASGIApp, at_once: int) -> None:
         """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
@@ -44,7 +49,7 @@ class RequestLimits:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
+        if scope["type"] != "http" or scope["path"] in QUIET_PATHS or is_webhook(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         kind = kind_of(scope["method"], scope["path"], scope["query_string"])
@@ -56,11 +61,8 @@ class RequestLimits:
                 log.warning("proxy_not_trusted", proxy=proxy, hint=hint)
             scope[MORE_HEADERS] = headers_of(kind, verdict)
             if verdict.wait:
-                detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
-                retry = {"Retry-After": str(verdict.wait)}
-                refusal = problem_answer(
-                    scope["path"], HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", detail, retry
-                )
+                told = too_many(kind, verdict)
+                refusal = problem_answer(scope["path"], told.status, told.code, str(told), told.headers)
                 await refusal(scope, receive, send)
                 return
         if kind is Kind.EXPENSIVE:
@@ -92,6 +94,18 @@ def kind_of(method: str, path: str, query: bytes) -> Kind:
     if path.startswith(EXPENSIVE_PATHS) or path.endswith(EXPENSIVE_ENDS):
         return Kind.EXPENSIVE
     return Kind.EXPENSIVE if query and not CHEAP_QUERY.fullmatch(query) else Kind.READS
+
+
+def is_webhook(method: str, path: str) -> bool:
+    """True for what a source's sender pushes. Pure."""
+    return method == "POST" and WEBHOOK_PATH.fullmatch(path) is not None
+
+
+def too_many(kind: Kind, verdict: Verdict) -> ProblemAnswer:
+    """The answer to who is refused by that verdict. Pure."""
+    detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
+    retry = {"Retry-After": str(verdict.wait)}
+    return ProblemAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", detail, retry)
 
 
 def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:

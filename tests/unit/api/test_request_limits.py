@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 import api.request_limits
 from api.access import CALLER, Caller
-from api.request_counts import MOST_CALLERS, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
+from api.request_counts import MOST_CALLERS, WEBHOOK, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
 from api.request_limits import RequestLimits, headers_of, kind_of, network_of, who_asks
 from stores.shared_counts import SharedCounts, Sums
 
@@ -97,6 +97,39 @@ def test_what_is_left_becomes_less_until_nothing_is_and_is_all_there_after_two_m
     assert judge(count, 3, 6000.0 + 2 * WINDOW_SECONDS).left == 2
 
 
+def test_a_refusal_can_be_foreseen_and_costs_nothing() -> None:
+    clock = Clock()
+    asked = counts(2, clock)
+    assert [asked.refusal(Kind.CHANGES, "a") for _ in range(9)] == [None] * 9
+    for left in (1, 0):
+        assert (verdict := asked.ask(Kind.CHANGES, "a"))
+        assert verdict.left == left
+        assert (asked.refusal(Kind.CHANGES, "a") is None) == bool(left)
+    assert asked.refusal(Kind.CHANGES, "a") == asked.ask(Kind.CHANGES, "a")
+    clock.now += 2 * WINDOW_SECONDS
+    assert asked.refusal(Kind.CHANGES, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("request_line", "judged_later"),
+    [
+        ("POST /webhooks/shop", True),
+        ("GET /webhooks/shop", False),
+        ("POST /webhooks/", False),
+        ("POST /webhooks/shop/", False),
+        ("POST /webhooks/shop/more", False),
+        ("POST /topics/webhooks/shop", False),
+    ],
+)
+async def test_only_what_a_webhooks_endpoint_judges_itself_is_not_judged_before(
+    request_line: str, judged_later: bool
+) -> None:
+    scene = Api(at_once=1, limit=1)
+    method, _, path = request_line.partition(" ")
+    answers = [await scene.ask(path, method=method) for _ in range(2)]
+    assert [answer["status"] for answer in answers] == [200, 200 if judged_later else 429]
+
+
 async def test_processes_learn_of_each_others_requests() -> None:
     clock, redis = Clock(), Redis()
     one, other = counts(10, clock), counts(10, clock)
@@ -139,6 +172,7 @@ def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.Monk
         granted(asked, 1, f"2001:db8:0:{number}::/64")
     key = who_asks({CALLER: Caller("shop", frozenset())})
     assert granted(asked, 9, key) == 5
+    assert granted(asked, 9, f"{WEBHOOK}shop") == 5
     assert granted(asked, 9, "2001:db8:0:99::/64") == 0
 
 
