@@ -38,14 +38,16 @@ class Caller:
     name: str
     scopes: frozenset[Scope]
 
+    @property
+    def is_known(self) -> bool:
+        """True for who has shown a key or a token, whatever its name: NOBODY and EVERYBODY are no names."""
+        return self is not NOBODY and self is not EVERYBODY
+
 
 NOBODY = Caller("nobody", frozenset())
 
 EVERYBODY = Caller("everybody", SCOPES)
 """The caller where nobody is asked who they are: API_ACCESS=open."""
-
-NAMELESS = (EVERYBODY, NOBODY)
-"""Callers who have shown no key, whether or not one is asked for."""
 
 
 def caller_of(request: HTTPConnection | Mapping[str, Any]) -> Caller:

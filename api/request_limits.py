@@ -9,7 +9,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import NAMELESS, NOBODY, caller_of
+from api.access import NOBODY, caller_of
 from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
 from api.problems import ProblemAnswer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
@@ -119,7 +119,7 @@ def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
 def who_asks(scope: Scope) -> str:
     """The name of the key, and without one the address. Pure."""
     caller = caller_of(scope)
-    if caller not in NAMELESS:
+    if caller.is_known:
         return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"

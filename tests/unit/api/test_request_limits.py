@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 import api.request_limits
-from api.access import CALLER, Caller
+from api.access import CALLER, EVERYBODY, NOBODY, Caller
 from api.request_counts import MOST_CALLERS, WEBHOOK, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
 from api.request_limits import RequestLimits, headers_of, kind_of, network_of, who_asks
 from stores.shared_counts import SharedCounts, Sums
@@ -218,6 +218,9 @@ def test_a_key_counts_by_its_name_and_nobody_by_an_address() -> None:
     scope = {"client": ("203.0.113.7", 1)}
     assert who_asks(scope) == "203.0.113.7"
     assert who_asks({**scope, CALLER: Caller("203.0.113.7", frozenset())}) == "key 203.0.113.7"
+    for named in (Caller(NOBODY.name, NOBODY.scopes), Caller(EVERYBODY.name, EVERYBODY.scopes)):
+        assert who_asks({**scope, CALLER: named}) == f"key {named.name}"
+    assert {who_asks({**scope, CALLER: caller}) for caller in (NOBODY, EVERYBODY)} == {"203.0.113.7"}
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("2001:db8:0:1::1")
     assert network_of("::ffff:203.0.113.7") == "203.0.113.7"
     assert network_of("testclient") == "testclient"
