@@ -3,14 +3,16 @@
 import asyncio
 import ipaddress
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
+from weakref import WeakValueDictionary
 
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import NOBODY, caller_of
-from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
+from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, is_webhook, problem_answer
 from api.problems import ProblemAnswer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
 
@@ -23,15 +25,13 @@ RETRY_SECONDS = 2
 
 EXPENSIVE_PATHS = (
     *("/search", "/trace/", "/topics/", "/audit", "/orders/totals", "/stats", "/overview"),
-    *("/schema-drift", "/failures"),
+    *("/schema-drift", "/failures", "/health"),
 )
 
 EXPENSIVE_ENDS = ("/history", "/runs")
 
 CHEAP_QUERY = re.compile(rb"(?:(?:page=[0-9]{1,3}|(?:limit|page_size)=[0-9]+|cursor=[\w-]*)(?:&|\Z))*")
 """Only pages, and near ones. All else filters, which means counting; and to a page far back all before are skipped."""
-
-WEBHOOK_PATH = re.compile(r"/webhooks/[^/]+")
 
 IPV6_BITS = 64
 """Of an IPv6 address: the rest is for its owner to choose."""
@@ -43,9 +43,13 @@ class RequestLimits:
     """
 
     def __init__(self, app: ASGIApp, at_once: int) -> None:
-        """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
+        """`at_once` expensive reads are done at a time, so that all others find a free connection and processor. One
+        caller has half of them at most.
+        """
         self._app = app
         self._places = asyncio.Semaphore(at_once)
+        self._places_of_one = max(1, at_once // 2)
+        self._own: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +75,13 @@ class RequestLimits:
             await self._app(scope, receive, send)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = who_asks(scope)
+        # Kept by those who use it or wait for it.
+        own = self._own.setdefault(caller, asyncio.Semaphore(self._places_of_one))
+        turn = Turn((own, self._places))
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self._places.acquire()
+                await turn.take()
         except TimeoutError:
             detail = "Too many expensive reads are under way; other requests are answered. Try again in a moment"
             retry = {"Retry-After": str(RETRY_SECONDS)}
@@ -81,10 +89,38 @@ class RequestLimits:
                 scope, receive, send
             )
             return
+
+        async def send_when_made(message: Message) -> None:
+            turn.give_back()  # no expensive answer is made piece by piece; who reads it slowly holds up nobody
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_when_made)
         finally:
-            self._places.release()
+            turn.give_back()
+
+
+class Turn:
+    """A place in each of some semaphores."""
+
+    def __init__(self, semaphores: Sequence[asyncio.Semaphore]) -> None:
+        self._semaphores = semaphores
+        self._taken: list[asyncio.Semaphore] = []
+
+    async def take(self) -> None:
+        """Wait for all, one after the other; who gives up waiting has none."""
+        try:
+            for semaphore in self._semaphores:
+                await semaphore.acquire()
+                self._taken.append(semaphore)
+        except BaseException:
+            self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Idempotent."""
+        while self._taken:
+            self._taken.pop().release()
 
 
 def kind_of(method: str, path: str, query: bytes) -> Kind:
@@ -94,11 +130,6 @@ def kind_of(method: str, path: str, query: bytes) -> Kind:
     if path.startswith(EXPENSIVE_PATHS) or path.endswith(EXPENSIVE_ENDS):
         return Kind.EXPENSIVE
     return Kind.EXPENSIVE if query and not CHEAP_QUERY.fullmatch(query) else Kind.READS
-
-
-def is_webhook(method: str, path: str) -> bool:
-    """True for what a source's sender pushes. Pure."""
-    return method == "POST" and WEBHOOK_PATH.fullmatch(path) is not None
 
 
 def too_many(kind: Kind, verdict: Verdict) -> ProblemAnswer:

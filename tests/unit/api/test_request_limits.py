@@ -198,6 +198,7 @@ def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.Monk
         ("GET /orders?product=Bread", Kind.EXPENSIVE),
         ("GET /orders?from=2024-01-01&limit=1", Kind.EXPENSIVE),
         ("GET /runs", Kind.EXPENSIVE),
+        ("GET /health", Kind.EXPENSIVE),
         ("GET /runs?status=failed&page=2", Kind.EXPENSIVE),
         ("GET /trace/customers/CUST001", Kind.EXPENSIVE),
         ("GET /topics/customers.raw/messages", Kind.EXPENSIVE),
@@ -251,10 +252,13 @@ class Api:
             self.at_work -= 1
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def ask(self, path: str, **more: Any) -> Message:
+    async def ask(self, path: str, *, read: asyncio.Event | None = None, **more: Any) -> Message:
+        """The first message of the answer, which the client reads once `read` is set."""
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
+            if read:
+                await read.wait()
             sent.append(message)
 
         async def receive() -> Message:
@@ -269,7 +273,7 @@ class Api:
 async def test_expensive_reads_take_turns_and_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
     scene = Api(at_once=3)
-    searches = [asyncio.create_task(scene.ask("/search")) for _ in range(200)]
+    searches = [asyncio.create_task(scene.ask("/search", client=(str(number), 1))) for number in range(200)]
     refused = {task.result()["status"] async for task in _first_done(searches, 197)}
     assert refused == {503}
     assert [(await scene.ask(path))["status"] for path in ("/api/health", "/api/customers/C1")] == [200, 200]
@@ -277,6 +281,35 @@ async def test_expensive_reads_take_turns_and_hold_up_nothing_else(monkeypatch: 
     await asyncio.gather(*searches)
     assert scene.most_at_work == 3
     assert (await scene.ask("/search"))["status"] == 200  # every place is free again
+
+
+async def test_one_caller_takes_half_of_the_turns_and_leaves_the_others_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Api(at_once=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
+        greedy = [asyncio.create_task(scene.ask("/search")) for _ in range(20)]
+        assert {task.result()["status"] async for task in _first_done(greedy, 18)} == {503}
+    assert scene.at_work == 2
+    more = [asyncio.create_task(scene.ask("/search", client=(other, 1))) for other in ("198.51.100.1", "2001:db8::1")]
+    for _ in range(20):  # turns of the loop
+        await asyncio.sleep(0)
+    assert scene.at_work == 4
+    scene.may_end.set()
+    assert {answer["status"] for answer in await asyncio.gather(*more)} == {200}
+    await asyncio.gather(*greedy)
+    assert not scene.limits._own
+
+
+async def test_an_answer_that_is_read_slowly_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
+    scene, read = Api(at_once=1), asyncio.Event()
+    scene.may_end.set()
+    slow = [asyncio.create_task(scene.ask("/search", read=read)) for _ in range(5)]
+    assert (await scene.ask("/search"))["status"] == 200
+    read.set()
+    assert {answer["status"] for answer in await asyncio.gather(*slow)} == {200}
 
 
 async def _first_done(tasks: list[asyncio.Task[Message]], number: int) -> Any:
