@@ -20,6 +20,9 @@ CALLER = "headrace.caller"
 DOUBT = "headrace.caller.doubt"
 """In a request's scope: the exception to raise instead of a plain 401 or 403, where a key or token was no good."""
 
+AGAIN = "headrace.caller.again"
+"""In a request's scope where its key or token was looked at: the function of the scope that looks at it again."""
+
 CREDENTIALS = ("Authorization", "X-API-Key")
 """Headers by which a caller says who it is. The first counts more."""
 
@@ -55,6 +58,12 @@ def caller_of(request: HTTPConnection | Mapping[str, Any]) -> Caller:
     scope = request.scope if isinstance(request, HTTPConnection) else request
     caller: Caller = scope.get(CALLER, NOBODY)
     return caller
+
+
+async def still_may(scope: Mapping[str, Any], needed: Scope) -> bool:
+    """True if the caller still has a scope that it had: its key may have been revoked since, or have ended."""
+    again = scope.get(AGAIN)
+    return again is None or needed in (await again(scope))[0].scopes
 
 
 def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:

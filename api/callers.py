@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
+from api.access import AGAIN, CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
 from api.current_request import key_name
 from api.key_ring import KeyRing
 from api.middleware import is_webhook
@@ -95,7 +95,7 @@ class IdentifiedCallers:
             elif scope["path"] not in ANONYMOUS and not is_webhook(scope["method"], scope["path"]):
                 callers: Callers = scope["app"].state.callers
                 caller, scope[DOUBT] = await callers.of(scope)
-                scope[CALLER] = caller
+                scope[CALLER], scope[AGAIN] = caller, callers.of
                 key_name.set("" if caller is NOBODY else caller.name)
         await self._app(scope, receive, send)
 
