@@ -216,9 +216,10 @@ class Handshakes:
                 try:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    full = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+                    if full:
                         log.warning("cannot_accept", reason=error.strerror)
-                        await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+                    await asyncio.sleep(ACCEPT_AGAIN_SECONDS if full else 0)  # else the client has gone already
                     continue
                 handshake = Handshake(connection, time.monotonic())
                 self._under_way.add(handshake)

@@ -29,8 +29,9 @@ LONGEST_TEXT = 1_000
 ADDRESS = "an address"
 """In the place of a dataset: the name is an e-mail address or a telephone number. No dataset is called so."""
 
-_ADDRESSES = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+\w|\+[0-9]{7,15}(?!\w)")
-_PLAIN_TAIL = re.compile(r"[\w.+-]+@.*")
+_LOCAL, _PLAIN = r"[\w.!#$%&'*+/=?^`{|}~-]", r"[\w.+-]"
+_ADDRESSES = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@[\w.-]+\w|(?<!{_PLAIN})\+[0-9]{{7,15}}(?!\w)")
+_PLAIN_TAIL = re.compile(rf"(?<!{_PLAIN}){_PLAIN}++@.*")
 
 _CELLS = re.compile(r"[;,|\t\r\n\"']+")
 _WORDS = re.compile(r"[\w.@+%:/-]+")
