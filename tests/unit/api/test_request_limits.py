@@ -307,6 +307,8 @@ async def test_an_answer_that_is_read_slowly_takes_no_turn(monkeypatch: pytest.M
     scene, read = Api(at_once=1), asyncio.Event()
     scene.may_end.set()
     slow = [asyncio.create_task(scene.ask("/search", read=read)) for _ in range(5)]
+    for _ in range(20):  # turns of the loop: all of them are being read
+        await asyncio.sleep(0)
     assert (await scene.ask("/search"))["status"] == 200
     read.set()
     assert {answer["status"] for answer in await asyncio.gather(*slow)} == {200}
