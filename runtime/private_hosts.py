@@ -30,13 +30,13 @@ _METADATA = tuple(
     map(
         ip_network,
         (
-            *("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::/32", "fd00:a9fe:a9fe::/48"),
+            *("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::/32", "fd00:a9fe:a9fe::/48", "fd00:c1::/32", "fd00:100::/32"),
             *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
         ),
     )
 )
-"""Of clouds that keep theirs elsewhere than at a link-local address: AWS, Google, Scaleway, Linode; Alibaba, Oracle,
-Azure.
+"""Of clouds that keep theirs elsewhere than at a link-local address: AWS, Google, Scaleway, Linode, Oracle, Alibaba;
+Alibaba, Oracle, Azure.
 """
 _KINDS = ("loopback", "link_local", "multicast", "unspecified", "private")
 

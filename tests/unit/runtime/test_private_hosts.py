@@ -81,6 +81,7 @@ def test_declared_allows_what_no_stranger_can_point_elsewhere(host: str) -> None
 CLOUDS = [
     *("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
     *("fe80::1", "fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fd00:a9fe:a9fe::1"),
+    *("fd00:c1::a9fe:a9fe", "fd00:100::100:200"),
 ]
 
 
