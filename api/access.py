@@ -20,6 +20,9 @@ CALLER = "headrace.caller"
 DOUBT = "headrace.caller.doubt"
 """In a request's scope: the exception to raise instead of a plain 401 or 403, where a key or token was no good."""
 
+AGAIN = "headrace.caller.again"
+"""In a request's scope where its key or token was looked at: the function of the scope that looks at it again."""
+
 CREDENTIALS = ("Authorization", "X-API-Key")
 """Headers by which a caller says who it is. The first counts more."""
 
@@ -38,14 +41,16 @@ class Caller:
     name: str
     scopes: frozenset[Scope]
 
+    @property
+    def is_known(self) -> bool:
+        """True for who has shown a key or a token, whatever its name: NOBODY and EVERYBODY are no names."""
+        return self is not NOBODY and self is not EVERYBODY
+
 
 NOBODY = Caller("nobody", frozenset())
 
 EVERYBODY = Caller("everybody", SCOPES)
 """The caller where nobody is asked who they are: API_ACCESS=open."""
-
-NAMELESS = (EVERYBODY, NOBODY)
-"""Callers who have shown no key, whether or not one is asked for."""
 
 
 def caller_of(request: HTTPConnection | Mapping[str, Any]) -> Caller:
@@ -53,6 +58,12 @@ def caller_of(request: HTTPConnection | Mapping[str, Any]) -> Caller:
     scope = request.scope if isinstance(request, HTTPConnection) else request
     caller: Caller = scope.get(CALLER, NOBODY)
     return caller
+
+
+async def still_may(scope: Mapping[str, Any], needed: Scope) -> bool:
+    """True if the caller still has a scope that it had: its key may have been revoked since, or have ended."""
+    again = scope.get(AGAIN)
+    return again is None or needed in (await again(scope))[0].scopes
 
 
 def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:

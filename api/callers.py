@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
+from api.access import AGAIN, CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
 from api.current_request import key_name
 from api.key_ring import KeyRing
+from api.middleware import is_webhook
 from api.problems import ProblemAnswer
 from runtime.settings import Settings
 from stores.api_keys import PREFIX
@@ -22,6 +23,11 @@ from stores.outages import TableMisfit, Unavailable
 
 if TYPE_CHECKING:
     from api.tokens import Tokens
+
+ANONYMOUS = frozenset({"/livez", "/status", "/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+"""Paths whose answers are the same for everybody, as those of webhooks are: a key is not looked at, since that may take
+a reading of Postgres.
+"""
 
 Found = tuple[Caller, Exception | None]
 """A caller, and what to answer where it may not do something; None: a plain 401 or 403."""
@@ -86,10 +92,10 @@ class IdentifiedCallers:
         if scope["type"] == "http" and CALLER not in scope:
             if self._open:
                 scope[CALLER], scope[DOUBT] = self._anybody(scope)
-            else:
+            elif scope["path"] not in ANONYMOUS and not is_webhook(scope["method"], scope["path"]):
                 callers: Callers = scope["app"].state.callers
                 caller, scope[DOUBT] = await callers.of(scope)
-                scope[CALLER] = caller
+                scope[CALLER], scope[AGAIN] = caller, callers.of
                 key_name.set("" if caller is NOBODY else caller.name)
         await self._app(scope, receive, send)
 

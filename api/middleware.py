@@ -3,6 +3,7 @@
 Pure ASGI: no task or queue per request.
 """
 
+import re
 import time
 from http import HTTPStatus
 from typing import Any
@@ -41,6 +42,7 @@ it."""
 OWN_BOUNDS = "/webhooks/"
 """Each webhook source has a bound of its own, see `max_bytes`."""
 
+WEBHOOK = re.compile(r"/webhooks/[^/]+")
 
 ROUTE = "headrace.route"
 """In a request's scope: the template of what has answered it without being routed."""
@@ -193,6 +195,11 @@ def _bounded(receive: Receive, longest: int) -> Receive:
         return message
 
     return receive_some
+
+
+def is_webhook(method: str, path: str) -> bool:
+    """True for what a source's sender pushes. Pure."""
+    return method == "POST" and WEBHOOK.fullmatch(path) is not None
 
 
 def problem_answer(path: str, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.access import NAMELESS, Scope, caller_of
+from api.access import Scope, caller_of
 from api.clients import OurClients
 from runtime.settings import Settings
 
@@ -12,9 +12,7 @@ from runtime.settings import Settings
 def sees_personal_data(request: Request, settings: Settings) -> bool:
     """True for a key with the scope `personal`, and for callers without a key where PERSONAL_DATA is `shown`."""
     caller = caller_of(request)
-    if caller in NAMELESS:
-        return settings.personal_data == "shown"
-    return Scope.PERSONAL in caller.scopes
+    return Scope.PERSONAL in caller.scopes if caller.is_known else settings.personal_data == "shown"
 
 
 async def _is_masked(request: Request, clients: OurClients) -> bool:

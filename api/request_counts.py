@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from api.clients import Breaker
@@ -24,10 +24,12 @@ SETTLED_FROM = 0.1
 """Of a limit: who asks for less need not be known to the other processes."""
 
 MOST_CALLERS = 50_000
-"""Counts that are kept. Callers beyond share one, but for those with a key: only addresses can be made up."""
+"""Counts that are kept. Callers beyond share one, but for those with a key and webhooks: only addresses can be made
+up.
+"""
 
-KEY = "key "
-"""Begins the name of a caller who has shown a key; no address begins so."""
+KEY, WEBHOOK = "key ", "webhook "
+"""Begin the name of a caller who has shown a key, and of a source whose sender has signed; no address begins so."""
 
 OTHERS = "others"
 
@@ -119,11 +121,18 @@ class RequestCounts:
             count = self._new_count(kind, caller, int(now // WINDOW_SECONDS))
         return judge(count, limit, now)
 
+    def refusal(self, kind: Kind, caller: str) -> Verdict | None:
+        """The verdict on one more request if it is refused. Nothing is counted."""
+        if (count := self._counts.get((kind, caller))) is None:
+            return None
+        verdict = judge(replace(count), self._limits[kind], self._clock())
+        return verdict if verdict.wait else None
+
     def _new_count(self, kind: Kind, caller: str, window: int) -> Count:
         if len(self._counts) >= MOST_CALLERS and self._tidied != window:
             self._tidied = window
             self._counts = {name: count for name, count in self._counts.items() if count.window >= window - 1}
-        alone = caller.startswith(KEY) or len(self._counts) < MOST_CALLERS
+        alone = caller.startswith((KEY, WEBHOOK)) or len(self._counts) < MOST_CALLERS
         return self._counts.setdefault((kind, caller if alone else OTHERS), Count(window))
 
     async def settle(self, shared: SharedCounts) -> bool:

@@ -3,14 +3,17 @@
 import asyncio
 import ipaddress
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
+from weakref import WeakValueDictionary
 
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access import NAMELESS, NOBODY, caller_of
-from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, problem_answer
+from api.access import NOBODY, caller_of
+from api.middleware import MORE_HEADERS, QUIET_PATHS, READS, is_webhook, problem_answer
+from api.problems import ProblemAnswer
 from api.request_counts import KEY, WINDOW_SECONDS, Kind, RequestCounts, Verdict
 
 log = structlog.get_logger()
@@ -22,7 +25,7 @@ RETRY_SECONDS = 2
 
 EXPENSIVE_PATHS = (
     *("/search", "/trace/", "/topics/", "/audit", "/orders/totals", "/stats", "/overview"),
-    *("/schema-drift", "/failures"),
+    *("/schema-drift", "/failures", "/health"),
 )
 
 EXPENSIVE_ENDS = ("/history", "/runs")
@@ -35,16 +38,22 @@ IPV6_BITS = 64
 
 
 class RequestLimits:
-    """Judges every request but those of supervisors and scrapers. Asks for `app.state.request_counts`."""
+    """Judges every request but those of supervisors and scrapers, and webhooks, which are judged by their signature
+    first. Asks for `app.state.request_counts`.
+    """
 
     def __init__(self, app: ASGIApp, at_once: int) -> None:
-        """`at_once` expensive reads are done at a time, so that all others find a free connection and processor."""
+        """`at_once` expensive reads are done at a time, so that all others find a free connection and processor. One
+        caller has half of them at most.
+        """
         self._app = app
         self._places = asyncio.Semaphore(at_once)
+        self._places_of_one = max(1, at_once // 2)
+        self._own: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
+        if scope["type"] != "http" or scope["path"] in QUIET_PATHS or is_webhook(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         kind = kind_of(scope["method"], scope["path"], scope["query_string"])
@@ -56,11 +65,8 @@ class RequestLimits:
                 log.warning("proxy_not_trusted", proxy=proxy, hint=hint)
             scope[MORE_HEADERS] = headers_of(kind, verdict)
             if verdict.wait:
-                detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
-                retry = {"Retry-After": str(verdict.wait)}
-                refusal = problem_answer(
-                    scope["path"], HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", detail, retry
-                )
+                told = too_many(kind, verdict)
+                refusal = problem_answer(scope["path"], told.status, told.code, str(told), told.headers)
                 await refusal(scope, receive, send)
                 return
         if kind is Kind.EXPENSIVE:
@@ -69,9 +75,13 @@ class RequestLimits:
             await self._app(scope, receive, send)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = who_asks(scope)
+        # Kept by those who use it or wait for it.
+        own = self._own.setdefault(caller, asyncio.Semaphore(self._places_of_one))
+        turn = Turn((own, self._places))
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self._places.acquire()
+                await turn.take()
         except TimeoutError:
             detail = "Too many expensive reads are under way; other requests are answered. Try again in a moment"
             retry = {"Retry-After": str(RETRY_SECONDS)}
@@ -79,10 +89,38 @@ class RequestLimits:
                 scope, receive, send
             )
             return
+
+        async def send_when_made(message: Message) -> None:
+            turn.give_back()  # no expensive answer is made piece by piece; who reads it slowly holds up nobody
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_when_made)
         finally:
-            self._places.release()
+            turn.give_back()
+
+
+class Turn:
+    """A place in each of some semaphores."""
+
+    def __init__(self, semaphores: Sequence[asyncio.Semaphore]) -> None:
+        self._semaphores = semaphores
+        self._taken: list[asyncio.Semaphore] = []
+
+    async def take(self) -> None:
+        """Wait for all, one after the other; who gives up waiting has none."""
+        try:
+            for semaphore in self._semaphores:
+                await semaphore.acquire()
+                self._taken.append(semaphore)
+        except BaseException:
+            self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Idempotent."""
+        while self._taken:
+            self._taken.pop().release()
 
 
 def kind_of(method: str, path: str, query: bytes) -> Kind:
@@ -92,6 +130,13 @@ def kind_of(method: str, path: str, query: bytes) -> Kind:
     if path.startswith(EXPENSIVE_PATHS) or path.endswith(EXPENSIVE_ENDS):
         return Kind.EXPENSIVE
     return Kind.EXPENSIVE if query and not CHEAP_QUERY.fullmatch(query) else Kind.READS
+
+
+def too_many(kind: Kind, verdict: Verdict) -> ProblemAnswer:
+    """The answer to who is refused by that verdict. Pure."""
+    detail = f"{verdict.limit:,} {kind} a minute are allowed; try again in {verdict.wait} s"
+    retry = {"Retry-After": str(verdict.wait)}
+    return ProblemAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", detail, retry)
 
 
 def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
@@ -105,7 +150,7 @@ def headers_of(kind: Kind, verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
 def who_asks(scope: Scope) -> str:
     """The name of the key, and without one the address. Pure."""
     caller = caller_of(scope)
-    if caller not in NAMELESS:
+    if caller.is_known:
         return f"{KEY}{caller.name}"
     client = scope.get("client")
     return network_of(client[0]) if client else "?"

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from runtime.printable import UNSAFE, printable
+from runtime.printable import Escapes, printable
 
 
 class PrintableConsole(Console):
@@ -20,14 +20,19 @@ class PrintableConsole(Console):
         """As Console's, for all that is printed."""
         for segment in super().render(renderable, options):
             text, style, control = segment
-            if control or not UNSAFE.search(text):
-                yield segment
-            else:
-                yield Segment("\n".join(map(printable, text.split("\n"))), style)
+            shown = text if control else "\n".join(map(printable, text.split("\n")))
+            yield segment if shown == text else Segment(shown, style)
 
 
 def json_text(value: Any, *, indent: int = -1) -> str:
     """The value as JSON, in one line unless indented, with such characters as JSON's own escapes: the same value."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
-    lines = (UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
-    return "\n".join(lines)
+    return "\n".join(line.translate(_JSON_ESCAPES) for line in text.split("\n"))
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+_JSON_ESCAPES = Escapes(_json_escape)

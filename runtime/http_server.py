@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from runtime.slow_clients import HEAD_SECONDS, PatientProtocol, most_connections
+from runtime.slow_clients import Handshakes, PatientProtocol, most_connections
 
 log = structlog.get_logger()
 
@@ -57,10 +57,8 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str, wire: 
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _exit_cleanly)
     listener = _bind(address, port, name, variable)
-    protocol: Any = partial(PatientProtocol, most=most_connections(wire.connections))
     config = uvicorn.Config(
         app,
-        http=protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -73,25 +71,29 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str, wire: 
     log.info("listening", name=name, address=address, port=port)
     try:
         with listener:
-            _Server(config).run(sockets=[listener])
+            _Server(config, most_connections(wire.connections)).run(sockets=[listener])
     finally:
         log.info("stopped", name=name)
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, most: int) -> None:
+        super().__init__(config)
+        self._most = most
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with a time-out of ours: connections are not known to it before the end of their handshake."""
+        """As uvicorn's, but with connections that know how long they wait, and that count before their handshake."""
         await super().startup(sockets=[])
         if self.should_exit:
             return
         config, state = self.config, self.server_state
-        make: Any = config.http_protocol_class
-        protocol = partial(make, config=config, server_state=state, app_state=self.lifespan.state)
-        deadline = HEAD_SECONDS if config.ssl else None
+        protocol = partial(PatientProtocol, config, state, self.lifespan.state, most=self._most)
         for listener in sockets or ():
-            server = await asyncio.get_running_loop().create_server(
-                protocol, sock=listener, backlog=BACKLOG, ssl=config.ssl, ssl_handshake_timeout=deadline
-            )
+            server: Any
+            if config.ssl:
+                server = Handshakes(listener, config.ssl, protocol, state.connections, self._most)
+            else:
+                server = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG)
             self.servers.append(server)
 
     async def on_tick(self, counter: int) -> bool:

@@ -5,6 +5,7 @@ or at a cloud's metadata.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -12,16 +13,31 @@ Address = IPv4Address | IPv6Address
 Place = tuple[str, int | None]
 """A host in small letters, and a port; None: any."""
 
+NONE = "none"
+"""The setting that allows nothing, where a local stack would allow something."""
+
 DECLARED = "declared"
 """The word for: those that a block names as an address, as `localhost` or without a dot; never a cloud's metadata."""
 
 _NAME = re.compile(r"(?P<host>[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _PUBLIC = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
-_SPECIAL = IPv4Network("192.0.0.0/24")
-"""Not all of it is private to Python; one cloud has its metadata there."""
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-"""Of clouds that keep theirs elsewhere than at a link-local address."""
+_SPECIAL = tuple(map(IPv4Network, ("192.0.0.0/24", "168.63.129.16/32", "161.26.0.0/16", "166.8.0.0/14")))
+"""Not private to Python, and yet inside: the special addresses of the IETF, one of which is a cloud's metadata; Azure's
+server of settings and certificates; IBM Cloud's services.
+"""
+_METADATA = tuple(
+    map(
+        ip_network,
+        (
+            *("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::/32", "fd00:a9fe:a9fe::/48", "fd00:c1::/32", "fd00:100::/32"),
+            *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
+        ),
+    )
+)
+"""Of clouds that keep theirs elsewhere than at a link-local address: AWS, Google, Scaleway, Linode, Oracle, Alibaba;
+Alibaba, Oracle, Azure.
+"""
 _KINDS = ("loopback", "link_local", "multicast", "unspecified", "private")
 
 
@@ -41,7 +57,7 @@ class PrivateHosts:
         reached, name = without_wrapping(address), host.lower().rstrip(".")
         if (
             is_public(reached)
-            or any(reached in network for network in self.networks)
+            or _is_in(reached, self.networks)
             or not self.places.isdisjoint({(name, None), (name, port), (str(reached), port)})
             or (self.declared and declared == (host.lower(), port) and is_plain(name) and not _is_metadata(reached))
         ):
@@ -60,6 +76,8 @@ def private_hosts(setting: str) -> PrivateHosts:
     """The meaning of the setting. Raises ValueError with the part that is none."""
     places, networks = set[Place](), []
     parts = [part.strip().lower() for part in setting.split(",") if part.strip()]
+    if parts == [NONE]:
+        return NOTHING_PRIVATE
     for part in parts:
         if part == DECLARED:
             continue
@@ -93,12 +111,16 @@ def is_address(host: str) -> bool:
 def is_public(address: Address) -> bool:
     """True for an address of the open internet."""
     if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast and address not in _SPECIAL
+        return address.is_global and not address.is_multicast and not _is_in(address, _SPECIAL)
     return address in _PUBLIC and address.is_global
 
 
 def _is_metadata(address: Address) -> bool:
-    return address.is_link_local or address in _METADATA
+    return address.is_link_local or _is_in(address, _METADATA)
+
+
+def _is_in(address: Address, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def without_wrapping(address: Address) -> Address:

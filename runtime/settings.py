@@ -39,6 +39,10 @@ def _is_postgres(value: SecretStr) -> SecretStr:
     return value
 
 
+SHORTEST_SECRET = 32
+"""Characters of a secret that hashes keys of people."""
+
+
 def _is_an_address(value: str) -> str:
     check_http(value.partition("?")[0])
     return value
@@ -123,7 +127,7 @@ FileAddress = Annotated[str, AfterValidator(_is_a_file)]
 ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 KeysUrl = Annotated[str, AfterValidator(_is_encrypted_or_here)]
 ScopeWords = Annotated[str, AfterValidator(_maps_words)]
-ForgetSecret = Annotated[SecretStr, Field(min_length=32)]
+ForgetSecrets = Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 OR_NONE = BeforeValidator(lambda value: None if isinstance(value, str) and value.lower() == "none" else value)
@@ -244,8 +248,9 @@ class Settings(BaseSettings):
     # Personal data
     personal_data: Literal["shown", "masked"] = "masked"
     """`masked`: commands, and callers of the API without a key, see it in no failure, topic, trace or drift."""
-    forget_secret: ForgetSecret | None = None
-    """Key of the hashes by which `headrace forget` and the sinks know whom to forget. It stays the same for ever."""
+    forget_secret: ForgetSecrets | None = None
+    """Key of the hashes by which `headrace forget` and the sinks know whom to forget. Of several, separated by commas,
+    the first makes new hashes, and the others know those that they have made."""
 
     # Failures
     failure_limit_percent: Annotated[int, Field(ge=0, le=100)] = 90
@@ -391,6 +396,16 @@ class Settings(BaseSettings):
         if self.api_tls_key_file and not self.api_tls_certificate_file:
             raise ValueError("API_TLS_KEY_FILE is set and API_TLS_CERTIFICATE_FILE is not: HTTPS needs both")
         return self
+
+    @property
+    def forget_secrets(self) -> tuple[bytes, ...]:
+        """The parts of `forget_secret`, newest first; none where it is not set. A part that is too short is none: it is
+        one secret then, with a comma in it.
+        """
+        given = self.forget_secret.get_secret_value() if self.forget_secret else ""
+        parts = listed(given)
+        found = parts if all(len(part) >= SHORTEST_SECRET for part in parts) else [given]
+        return tuple(part.encode() for part in found)
 
     @property
     def kafka_security(self) -> KafkaSecurity:

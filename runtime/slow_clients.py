@@ -1,18 +1,23 @@
 """HTTP connections that are given up when their client is too slow, says too much, or only holds them.
 
-uvicorn closes a connection that is idle between two requests, and none other: not one that never begins a request,
-that sends it byte by byte, or that does not read the answer. Each costs memory and a descriptor.
+uvicorn closes a connection that is idle between two requests, and none other: not one that never ends its handshake
+or begins a request, that sends it byte by byte, or that does not read the answer. Each costs memory and a descriptor.
 """
 
 import asyncio
+import errno
 import os
 import resource
 import socket
+import ssl
 import struct
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10.0
@@ -34,6 +39,11 @@ LONGEST_HEAD = 131_072
 
 SPARE_DESCRIPTORS = 200
 """For stores, files and what else is open besides connections."""
+
+ACCEPT_AGAIN_SECONDS = 1.0
+"""After the system had no descriptor or memory for one more connection."""
+
+log = structlog.get_logger()
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -61,7 +71,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._most = most
         self.since = 0.0
         """Begin of what the client has time for now; monotonic."""
-        self._in_body = False
+        self._in_body = self._given_up = False
         self._beside_body = 0
         self._unread = 0
         self._unread_since = 0.0
@@ -70,8 +80,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.since = time.monotonic()
         if len(self.connections) > self._most:
-            waiting = [one for one in self.connections if isinstance(one, PatientProtocol) and one.patience is not None]
-            min(waiting, key=lambda one: one.since).transport.abort()
+            make_room(self.connections)
 
     def data_received(self, data: bytes) -> None:
         self._beside_body += len(data)
@@ -120,6 +129,16 @@ class PatientProtocol(HttpToolsProtocol):
         if (patience := self.patience) is not None and now - self.since > patience:
             self._refuse(_TOO_LATE)
 
+    @property
+    def waits_for_client(self) -> bool:
+        """True if it is the client's turn: also to read the end of an answer, or to say that it has seen the end."""
+        return not self._given_up and (self.patience is not None or self.transport.is_closing())
+
+    def give_up(self) -> None:
+        """Close it at once."""
+        self._given_up = True
+        self.transport.abort()
+
     def send_400_response(self, msg: str) -> None:
         if self.pipeline:
             self._abort()  # another answer may be half sent
@@ -140,3 +159,91 @@ class PatientProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(answer)
         self.transport.close()
+
+
+@dataclass(eq=False)
+class Handshake:
+    """A connection before the end of its TLS handshake."""
+
+    connection: socket.socket
+    since: float
+    waits_for_client: bool = True
+    task: asyncio.Task[None] | None = None
+
+    def give_up(self) -> None:
+        """Let it fail at once, as if the client had gone."""
+        self.waits_for_client = False
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class Handshakes:
+    """Accepts connections, and makes a protocol of each that has ended its TLS handshake.
+
+    As an asyncio server does, but handshakes under way count among the connections, of which there are `most`. To be
+    made in the event loop.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: Collection[object],
+        most: int,
+    ) -> None:
+        self._context = context
+        self._protocol = protocol
+        self._connections = connections
+        self._most = most
+        self._under_way: set[Handshake] = set()
+        self._accepting = asyncio.create_task(self._accept(listener.dup()))
+
+    def close(self) -> None:
+        """Accept nobody more."""
+        self._accepting.cancel()
+        for handshake in self._under_way:
+            handshake.give_up()
+
+    async def wait_closed(self) -> None:
+        await asyncio.wait({self._accepting, *(one.task for one in self._under_way if one.task)})
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            listener.setblocking(False)
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    full = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+                    if full:
+                        log.warning("cannot_accept", reason=error.strerror)
+                    await asyncio.sleep(ACCEPT_AGAIN_SECONDS if full else 0)  # else the client has gone already
+                    continue
+                handshake = Handshake(connection, time.monotonic())
+                self._under_way.add(handshake)
+                handshake.task = asyncio.create_task(self._shake_hands(handshake))
+                if len(self._connections) + len(self._under_way) > self._most:
+                    make_room((*self._connections, *self._under_way))
+                await asyncio.sleep(0)  # who accepts one after the other does nothing else
+
+    async def _shake_hands(self, handshake: Handshake) -> None:
+        try:
+            with suppress(OSError):  # it spoke no TLS, was too slow, or has gone: the loop has closed it
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    self._protocol,
+                    handshake.connection,
+                    ssl=self._context,
+                    ssl_handshake_timeout=HEAD_SECONDS,
+                    ssl_shutdown_timeout=HEAD_SECONDS,
+                )
+        finally:
+            self._under_way.discard(handshake)
+
+
+def make_room(connections: Collection[object]) -> None:
+    """Give up the one that has waited longest for its client, if any waits."""
+    known = (one for one in connections if isinstance(one, PatientProtocol | Handshake))
+    if waiting := [one for one in known if one.waits_for_client]:
+        min(waiting, key=lambda one: one.since).give_up()

@@ -6,6 +6,7 @@ may be no JSON at all: there, whatever could be a key is looked at.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -24,6 +25,13 @@ MOST_TEXTS = 2_000
 """Texts of one raw record that are looked at."""
 
 LONGEST_TEXT = 1_000
+
+ADDRESS = "an address"
+"""In the place of a dataset: the name is an e-mail address or a telephone number. No dataset is called so."""
+
+_LOCAL, _PLAIN = r"[\w.!#$%&'*+/=?^`{|}~-]", r"[\w.+-]"
+_ADDRESSES = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@[\w.-]+\w|(?<!{_PLAIN})\+[0-9]{{7,15}}(?!\w)")
+_PLAIN_TAIL = re.compile(rf"(?<!{_PLAIN}){_PLAIN}++@.*")
 
 _CELLS = re.compile(r"[;,|\t\r\n\"']+")
 _WORDS = re.compile(r"[\w.@+%:/-]+")
@@ -46,18 +54,38 @@ def names_of(dataset: Dataset, key: str, data: bytes) -> set[Name]:
 
 def mentioned(dataset: Dataset, key: str | None, payload: bytes | None) -> set[Name]:
     """The keys that a raw record may name: by its Kafka key, and by the member that is called like the key, or by any
-    text in it where there is no such member. Pure; never raises.
+    text in it where there is no such member. Of one with neither also the addresses in it. Pure; never raises.
     """
-    names = set()
+    names, keyed = set(), key is not None
     if key is not None and (name := _name(dataset, key)):
         names.add(name)
     texts = list(islice(_texts(payload), MOST_TEXTS))
     for called, named in _named_by(dataset):
         said = [text for member, text in texts if member == called]
+        keyed = keyed or bool(said)
         for text in said or [text for _, text in texts if len(text) >= SHORTEST]:
             if name := _name(named, text):
                 names.add(name)
+    if not keyed:
+        names.update(_addresses(payload))
     return names
+
+
+def address(text: str) -> Name:
+    """The name that an address in normal form has here. Pure."""
+    return Name(ADDRESS, text.lower())
+
+
+def _addresses(payload: bytes | None) -> Iterator[Name]:
+    """Whatever has the form of an address, wherever it stands, with and without signs around it."""
+    text = (payload or b"").decode("utf-8", "replace")
+    if "\\u" in text:
+        with suppress(*HOSTILE):  # of escapes the letters
+            text = msgspec.json.encode(msgspec.json.decode(text)).decode()
+    for found in islice(_ADDRESSES.finditer(text), MOST_TEXTS):
+        yield address(found[0])
+        if plain := _PLAIN_TAIL.search(found[0]):
+            yield address(plain[0])
 
 
 def _name(dataset: Dataset, text: str) -> Name | None:

@@ -48,7 +48,7 @@ class LandingSink:
         self._settings = settings
         self._connection = SinkConnection(settings)
         self._epochs = EpochWatch(settings)
-        self._forgotten = ForgottenKeys(settings.forget_secret)
+        self._forgotten = ForgottenKeys(settings.forget_secrets)
         self._datasets = {settings.named(dataset.raw_topic): dataset.name for dataset in ingested_datasets()}
         self.paused: dict[str, str] = {}
         drifts.count_from_zero(self._datasets.values())

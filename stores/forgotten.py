@@ -1,14 +1,13 @@
 """The keys that somebody had forgotten: what comes of them later is deleted before it is stored anywhere.
 
 A key itself is not kept, but its HMAC-SHA-256 under FORGET_SECRET, which is not in Postgres: without it nobody can tell
-whom a hash stands for, nor try out ids. See decision 0057.
+whom a hash stands for, nor try out ids. Nor are addresses, by which a line is known of which nobody can read the key.
+See decision 0057.
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
-
-from pydantic import SecretStr
 
 from runtime.errors import Backpressure
 from schemas.mentions import Name
@@ -20,7 +19,9 @@ _STATE = """
         max(undone_at)
     FROM forgotten"""
 
-_HASHES = "SELECT hash FROM forgotten WHERE undone_at IS NULL"
+_HASHES = """
+    WITH valid AS (SELECT hash FROM forgotten WHERE undone_at IS NULL)
+    SELECT hash FROM valid UNION ALL SELECT hash FROM forgotten_addresses WHERE forgotten IN (SELECT hash FROM valid)"""
 
 LOCK_LIST = "LOCK TABLE forgotten IN ACCESS EXCLUSIVE MODE"
 """To be held by whoever changes the list, and times are `clock_timestamp()`: they tell a reader that it has changed."""
@@ -42,29 +43,32 @@ def secret_id(secret: bytes) -> str:
 class ForgottenKeys:
     """The list, as a sink remembers it between its transactions: to ask for each batch's keys takes far longer."""
 
-    def __init__(self, secret: SecretStr | None) -> None:
-        self._secret = secret.get_secret_value().encode() if secret else None
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = {secret_id(secret): secret for secret in secrets}
+        self._made_by: list[bytes] = []
         self._state: list[Any] = []
         self._hashes: frozenset[str] = frozenset()
 
     async def open(self, connection: Any) -> Self | None:
         """The list as it is in the caller's transaction; None while nobody is forgotten. Before the caller writes.
 
-        Raises Backpressure where the hashes were made with another secret: nobody could tell then who is forgotten.
+        Raises Backpressure where hashes were made with a secret that is not known: nobody could tell then who is
+        forgotten.
         """
-        secrets, *state = await connection.fetchrow(_STATE)
-        if not secrets:
+        made_by, *state = await connection.fetchrow(_STATE)
+        if not made_by:
             return None
-        if self._secret is None or set(secrets) != {secret_id(self._secret)}:
-            given = "FORGET_SECRET is not set" if self._secret is None else "FORGET_SECRET is another one"
+        if not self._secrets.keys() >= set(made_by):
+            given = "FORGET_SECRET is another one" if self._secrets else "FORGET_SECRET is not set"
             reason = f"{given}, and the keys that were forgotten are hashed with it; set it again"
             raise Backpressure("the list of forgotten keys", reason)
+        self._made_by = [self._secrets[one] for one in made_by]
         if state != self._state:
             self._hashes = frozenset([row[0] for row in await connection.fetch(_HASHES)])
             self._state = state
         return self
 
     def among(self, names: Iterable[Name]) -> set[Name]:
-        """Those of these keys that are forgotten."""
-        secret, hashes = self._secret or b"", self._hashes
-        return {name for name in names if hash_of(name, secret) in hashes}
+        """Those of these keys and addresses that are forgotten."""
+        hashes, made_by = self._hashes, self._made_by
+        return {name for name in names if any(hash_of(name, secret) in hashes for secret in made_by)}

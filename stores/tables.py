@@ -255,6 +255,14 @@ forgotten = Table(
 `erased` is {table: rows}, over all times that it was asked for; without `erased_at` that has not come to its end.
 """
 
+forgotten_addresses = Table(
+    "forgotten_addresses",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("forgotten", Text, primary_key=True),
+)
+"""E-mail addresses and telephone numbers of those whose key has the hash `forgotten`, as hashes by the same secret."""
+
 etl_checkpoint = Table(
     "etl_checkpoint",
     metadata,

@@ -18,7 +18,7 @@ from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel
 from starlette.types import Receive, Send
 
-from api.access import Scope, needs
+from api.access import Scope, needs, still_may
 from api.answers import encode, json_answer
 from api.clients import OurClients, from_state
 from api.health import require
@@ -62,11 +62,12 @@ class EventStream(StreamingResponse):
 class CountedStream(EventStream):
     """The events of a watch. It counts as one of its streams from the moment that it is made until it has been sent."""
 
-    def __init__(self, watch: LagWatch, caller: str, headers: dict[str, str]) -> None:
-        super().__init__(_events(watch), headers=headers)
+    def __init__(self, watch: LagWatch, asked: starlette.types.Scope) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(_events(watch, asked), headers=headers)
         self._watch = watch
-        self._caller = caller
-        watch.streams[caller] += 1
+        self._caller = who_asks(asked)
+        watch.streams[self._caller] += 1
 
     async def __call__(self, scope: starlette.types.Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -149,16 +150,15 @@ async def lag(clients: OurClients, watch: Watch) -> Response:
 async def stream(watch: Watch, request: Request) -> Response:
     """The answer of GET /lag as server-sent events: at once, and within two seconds of each change.
 
-    Events are `lag`, and `problem` while the broker does not answer. The stream has no end; so many at most are served
-    at a time: 50, and half of them to one caller.
+    Events are `lag`, and `problem` while the broker does not answer. The stream ends when its key does; so many at most
+    are served at a time: 50, and half of them to one caller.
     """
     caller = who_asks(request.scope)
     if watch.streams.total() >= MOST_STREAMS:
         raise _too_many(f"{MOST_STREAMS} streams are open, which is as many as one process serves")
     if watch.streams[caller] >= MOST_STREAMS_A_CALLER:
         raise _too_many(f"{MOST_STREAMS_A_CALLER} streams of yours are open, which is as many as one caller may have")
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return CountedStream(watch, caller, headers)
+    return CountedStream(watch, request.scope)
 
 
 def _too_many(why: str) -> ProblemAnswer:
@@ -266,11 +266,11 @@ def _unknown(group: str) -> ProblemAnswer:
     )
 
 
-async def _events(watch: LagWatch) -> AsyncIterator[bytes]:
-    """An event per change of the view. Ends when the process is asked to stop."""
+async def _events(watch: LagWatch, asked: starlette.types.Scope) -> AsyncIterator[bytes]:
+    """An event per change of the view. Ends when the process is asked to stop, or the caller's key has ended."""
     shown: object = None
     sent_at = 0.0
-    while not stopping.is_set():
+    while not stopping.is_set() and await still_may(asked, Scope.READ):
         event, content, body = await _event(watch)
         if content != shown:
             shown, sent_at = content, time.monotonic()

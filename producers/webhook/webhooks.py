@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -62,14 +62,16 @@ class Webhook:
     def dataset(self) -> str:
         return self.source.description.dataset.name
 
-    async def accept(self, body: bytes, headers: Mapping[str, str]) -> int:
+    async def accept(self, body: bytes, headers: Mapping[str, str], admit: Callable[[], None] = lambda: None) -> int:
         """Publish the records in a signed body; returns how many when the broker has confirmed them all.
 
+        `admit` is called when the signature is known to be right, before anything else; what it raises is raised.
         With an idempotency header, a delivery that was published before is not published again; the answer is the same.
         Raises SignatureRefused, BodyRefused, TooManyRecords, KeyRefused and KeyReused; DeliveryFailed,
         DeliveryUnderWay and Unavailable: then the sender is to send it again.
         """
         self.source.block.check_signature(body, headers, time.time())
+        admit()
         values = records_in(body)
         if len(values) > self.source.block.max_records:
             raise TooManyRecords(f"{len(values)} records, at most {self.source.block.max_records} are taken at once")

@@ -25,6 +25,7 @@ from runtime.patience import Patience
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
+from schemas.mentions import address
 from schemas.source_kinds import LandingTable
 from schemas.topics import FAILURES_TOPIC, all_topics
 from services.forgetting.search import Found, Person, failure_rows, landed_rows, searchable, what_is_left
@@ -51,6 +52,9 @@ _ADD = """
     INSERT INTO forgotten (hash, dataset, secret, forgotten_at) VALUES ($1, $2, $3, clock_timestamp())
     ON CONFLICT (hash) DO UPDATE SET forgotten_at = excluded.forgotten_at, secret = excluded.secret, undone_at = NULL,
         erased_at = NULL"""
+
+_ADD_ADDRESSES = """
+    INSERT INTO forgotten_addresses (hash, forgotten) SELECT unnest($1::text[]), $2 ON CONFLICT DO NOTHING"""
 
 _COUNT = """
     UPDATE forgotten SET erased = erased || (
@@ -111,12 +115,12 @@ async def forget(settings: Settings, dataset: Dataset, asked: str, *, dry_run: b
         key = dataset.normal_key(asked)
     except ValueError as error:
         raise CannotForget(str(error)) from None
-    secret = _secret(settings)
+    secrets = _secrets(settings)
     async with _connection(settings) as connection:
         person = await _person(connection, dataset, key)
-        name = hash_of(person.name, secret)
+        name, secret = await _name(connection, person, secrets)
         if not dry_run:
-            await _put_on_list(connection, name, dataset, secret)
+            await _put_on_list(connection, name, person, secret, secrets)
             crash_here("forgetting_begun")
         found = await _search(connection, settings, person)
         if dry_run:
@@ -155,13 +159,13 @@ async def undo(settings: Settings, hash_begin: str) -> str:
         return str(rows[0][0])
 
 
-def _secret(settings: Settings) -> bytes:
-    if settings.forget_secret is None:
+def _secrets(settings: Settings) -> tuple[bytes, ...]:
+    if not settings.forget_secrets:
         raise CannotForget(
             "FORGET_SECRET is not set: the key of the hashes by which later records of a forgotten key are known. "
-            "Set it for all processes, to 32 random characters or more (`openssl rand -hex 32`), and never change it"
+            "Set it for all processes, to 32 random characters or more (`openssl rand -hex 32`), and never lose it"
         )
-    return settings.forget_secret.get_secret_value().encode()
+    return settings.forget_secrets
 
 
 @asynccontextmanager
@@ -193,14 +197,26 @@ def _is_key(dataset: Dataset) -> str:
     return " AND ".join(f't."{name}"::text = ${number}' for number, name in enumerate(dataset.key, 1))
 
 
-async def _put_on_list(connection: Connection, name: str, dataset: Dataset, secret: bytes) -> None:
+async def _name(connection: Connection, person: Person, secrets: Sequence[bytes]) -> tuple[str, bytes]:
+    """The hash by which the person is on the list, or is to be, and the secret that made it."""
+    hashes = {hash_of(person.name, secret): secret for secret in secrets}
+    query = "SELECT hash FROM forgotten WHERE hash = ANY($1) AND undone_at IS NULL"
+    name: str = await connection.fetchval(query, list(hashes)) or next(iter(hashes))
+    return name, hashes[name]
+
+
+async def _put_on_list(
+    connection: Connection, name: str, person: Person, secret: bytes, secrets: Sequence[bytes]
+) -> None:
     """From the commit on no sink stores anything of the key: those that were storing have committed before."""
     async with connection.transaction():
         await connection.execute(LOCK_LIST)
-        others = "SELECT EXISTS (SELECT FROM forgotten WHERE secret <> $1 AND undone_at IS NULL)"
-        if await connection.fetchval(others, secret_id(secret)):
+        others = "SELECT EXISTS (SELECT FROM forgotten WHERE secret <> ALL($1) AND undone_at IS NULL)"
+        if await connection.fetchval(others, [*map(secret_id, secrets)]):
             raise CannotForget("FORGET_SECRET is another one than that of the keys forgotten before; set it again")
-        await connection.execute(_ADD, name, dataset.name, secret_id(secret))
+        await connection.execute(_ADD, name, person.dataset.name, secret_id(secret))
+        addresses = [hash_of(address(one), secret) for one in person.addresses]
+        await connection.execute(_ADD_ADDRESSES, addresses, name)
 
 
 async def _search(connection: Connection, settings: Settings, person: Person) -> Found:

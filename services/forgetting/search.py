@@ -15,16 +15,16 @@ from sqlalchemy import LargeBinary, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.dataset import Dataset
-from schemas.mentions import SHORTEST, Name, mentioned
+from schemas.mentions import SHORTEST, Name, address, mentioned
 from schemas.registry import all_datasets
-from stores.tables import all_tables, forgotten
+from stores.tables import all_tables, forgotten, forgotten_addresses
 
 Connection = Any
 """An asyncpg.Connection; the library ships no types."""
 
 FETCH = 1_000
 
-NOT_SEARCHED = (forgotten.name, "coverage", "lag_samples", "lag_minutes")
+NOT_SEARCHED = (forgotten.name, forgotten_addresses.name, "coverage", "lag_samples", "lag_minutes")
 """Tables of numbers and names of ours."""
 
 
@@ -55,21 +55,20 @@ class Person:
         forms |= {_as_bytea(form.encode()) for form in forms}
         return [f"%{_escaped(form.lower())}%" for form in sorted(forms)]
 
+    @cached_property
+    def names(self) -> frozenset[Name]:
+        """The key, and the addresses, by which sinks will know a record that comes again."""
+        return frozenset({self.name, *map(address, self.addresses)})
+
     def is_told_by(self, dataset: Dataset, key: str | None, payload: bytes | None) -> bool:
         """True for a raw record that names the person, or has their address and nobody else's key. Pure."""
-        if self.name in mentioned(dataset, key, payload):
-            return True
-        return key is None and any(one.search(_text(payload)) for one in self._whole_addresses)
+        return not self.names.isdisjoint(mentioned(dataset, key, payload))
 
     @cached_property
     def words(self) -> str | None:
         """For ~, on `searchable` text: the key or an address as a word. None where the key is too short to tell."""
         words = [re.escape(text.lower()) for text in (self.key, *self.addresses) if len(text) >= SHORTEST]
         return rf"(^|[^[:alnum:]_.+-])({'|'.join(words)})($|[^[:alnum:]_])" if words else None
-
-    @cached_property
-    def _whole_addresses(self) -> list[re.Pattern[str]]:
-        return [re.compile(rf"(?<![\w.+-]){re.escape(one)}(?!\w)", re.IGNORECASE) for one in self.addresses]
 
 
 @dataclass
@@ -163,10 +162,6 @@ async def _rows(connection: Connection, query: str, *arguments: Any) -> AsyncIte
     while rows := await cursor.fetch(FETCH):
         for row in rows:
             yield row
-
-
-def _text(payload: bytes | None) -> str:
-    return (payload or b"").decode("utf-8", "replace")
 
 
 def _as_bytea(content: bytes) -> str:

@@ -100,7 +100,7 @@ class PostgresSink:
         self._limit = FailureLimit(settings)
         self._epochs = EpochWatch(settings)
         self._void = VoidOffsets(settings)
-        self._forgotten = ForgottenKeys(settings.forget_secret)
+        self._forgotten = ForgottenKeys(settings.forget_secrets)
         self._decoder = Decoder(settings)
         self._purged_at = 0.0
         self._reasons = BoundedLabels()

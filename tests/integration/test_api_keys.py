@@ -41,7 +41,7 @@ from stores.api_keys import (
 from stores.outages import Unavailable
 from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import CUSTOMERS, api_client, closed_port, customer, store
-from tests.processes import PROJECT, Pipeline, environment_of
+from tests.processes import PROJECT, Pipeline, Process, environment_of
 from tests.waiting import eventually, eventually_async
 
 READ, WRITE, OPERATE = Scope.READ, Scope.WRITE, Scope.OPERATE
@@ -208,6 +208,31 @@ async def test_a_new_key_works_at_once_and_a_revoked_one_stops_without_a_restart
 
         await eventually_async(refused, what="the revoked key is refused")
     assert key_ring.REFRESH_SECONDS <= 5, "what docs/security.md promises"
+
+
+@pytest.mark.parametrize("ending", ["revoked", "expired"])
+def test_an_open_stream_ends_with_its_key(keyed: Settings, tmp_path: Path, ending: str) -> None:
+    made, key = asyncio.run(new_key(keyed, "watcher", READ))
+    _, lasting = asyncio.run(new_key(keyed, "other", READ))
+    now = datetime.datetime.now(datetime.UTC)
+    with (
+        Process("api", keyed, tmp_path / "api.log").running() as api,
+        httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client,
+        client.stream("GET", "/lag/stream", headers=bearer(key)) as events,
+        client.stream("GET", "/lag/stream", headers=bearer(lasting)) as others,
+    ):
+        lines, other_lines = events.iter_lines(), others.iter_lines()
+        assert next(lines).startswith("event: ")
+        if ending == "revoked":
+            asyncio.run(ask(keyed, lambda connection: revoke_keys(connection, made.id)))
+        else:
+            asyncio.run(ask(keyed, lambda connection: rotate_key(connection, "watcher", now, None)))
+        heartbeats = 0
+        for line in lines:  # until it ends; without an end there is a heartbeat every 15 s
+            heartbeats += line == ": still there"
+            assert heartbeats < 20, "it is still open"
+        assert client.get("/lag/stream", headers=bearer(key)).status_code == 401
+        assert next(line for line in other_lines if line == ": still there")
 
 
 async def test_after_a_rotation_both_keys_count_until_the_old_one_ends(keyed: Settings) -> None:

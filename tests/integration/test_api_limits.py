@@ -1,5 +1,7 @@
 """Callers of real API processes have their limits, together and without Redis; HTTPS and proxies are as set."""
 
+import hashlib
+import hmac
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ import pytest
 import trustme
 from playwright.sync_api import sync_playwright
 
+from api.middleware import LONGEST_BODY
 from api.request_counts import WINDOW_SECONDS
 from runtime.probe import problem
 from runtime.settings import Settings
@@ -43,6 +46,45 @@ def test_who_asks_too_often_is_told_when_to_come_again(migrated_settings: Settin
         assert ask(api, "/api/health").is_success
         assert "ratelimit" not in ask(api, "/api/health").headers
         assert ask(api, "/search?q=a").status_code != 429  # which have a limit of their own
+
+
+SECRETS = {"shop": "a secret that only we know", "other": "another secret, of theirs"}
+
+
+def push(client: httpx.Client, body: bytes, source: str = "shop", secret: str | None = None) -> httpx.Response:
+    digest = hmac.digest((secret or SECRETS[source]).encode(), body, hashlib.sha256).hex()
+    return client.post(f"/webhooks/{source}", content=body, headers={"X-Hub-Signature-256": f"sha256={digest}"})
+
+
+def test_who_has_not_the_secret_takes_nothing_from_the_senders_of_webhooks(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
+    """All come from one address, as they do behind a proxy that is not trusted."""
+    sources = tmp_path / "sources.toml"
+    block = '[sources.{}]\nkind = "webhook"\ndataset = "records"\nsecret = "{}"\nmap = {{ source_id = "id" }}\n'
+    sources.write_text("".join(block.format(name, secret) for name, secret in SECRETS.items()))
+    most = 8
+    with (
+        api_process(pipeline_settings, tmp_path, API_CHANGES_PER_MINUTE=str(most), SOURCES_FILE=str(sources)) as api,
+        httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client,
+    ):
+
+        def statuses(*answers: httpx.Response) -> set[int]:
+            return {answer.status_code for answer in answers}
+
+        small, long = b'{"id": 1}', b'{"id": 2, "x": "%s"}' % (b"x" * LONGEST_BODY)
+        assert statuses(*(client.delete("/users/nobody@example.org") for _ in range(2 * most))) >= {429}
+        forged = [push(client, small, secret="a secret that is none of it") for _ in range(2 * most)]
+        made_up = [push(client, small, "other", secret="a secret that is none of it") for _ in range(most)]
+        assert (forged[0].status_code, forged[-1].status_code) == (401, 429)
+        assert forged[-1].json()["type"] == "urn:headrace:problem:too-many-requests"
+        assert 1 <= int(forged[-1].headers["retry-after"]) <= 2 * WINDOW_SECONDS
+        assert statuses(*made_up, client.post("/webhooks/nobody", content=small), push(client, long)) == {429}
+        assert client.post("/webhooks/shop", content=iter([long])).status_code == 429  # of no length that it says
+        genuine = [push(client, small) for _ in range(2 * most)]
+        assert (genuine[0].status_code, genuine[-1].status_code) == (202, 429)
+        assert genuine[0].headers["ratelimit-policy"] == f'"changes";q={most};w={WINDOW_SECONDS}'
+        assert push(client, small, "other").status_code == 202
 
 
 def test_processes_know_of_each_others_requests(migrated_settings: Settings, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.mentions import Name
 from schemas.registry import dataset_named
-from services.forgetting.forget import forget
+from services.forgetting.forget import CannotForget, forget, undo
 from sinks.landing import LandingSink
 from stores.forgotten import LOCK_LIST, ForgottenKeys, hash_of, secret_id
 from tests.integration.postgres_sink_driver import Driver, changes, customer, driver, failed, order
@@ -136,13 +136,70 @@ async def test_whoever_forgets_waits_for_a_sink_that_has_looked_at_the_list(migr
                 return bool(await looking.connection.fetchval(held_up) == 1)
 
             async with postgres.connection.transaction():
-                assert await ForgottenKeys(migrated_settings.forget_secret).open(postgres.connection) is None
+                assert await ForgottenKeys(migrated_settings.forget_secrets).open(postgres.connection) is None
                 forgetting = asyncio.create_task(begin())
                 await eventually_async(waits, what="it waits for the end of the sink's transaction")
                 assert not forgetting.done()
             await forgetting
         await postgres.write(customer("C1", 0))
         assert await postgres.row("C1") is None
+
+
+async def test_a_line_of_which_nobody_can_read_the_key_is_known_by_the_address_in_it(
+    pipeline_settings: Settings,
+) -> None:
+    """It has a cell too many, say; of the address a hash is kept, and no more."""
+    settings = pipeline_settings
+    line, other = b"x;C1;Ada;Lovelace;one@x.io;too;many", b"x;C2;Bob;Builder;two@x.io;too;many"
+    async with driver(settings) as postgres:
+        await postgres.write(customer("C1", 0, email="one@x.io"), failed(None, 1, line), failed(None, 2, other))
+        done = await forget(settings, dataset_named("customers"), "C1", dry_run=False, wait=0)
+        assert (done.erased["ingest_failures"], done.left) == (1, {})
+        kept = "SELECT count(*) FROM forgotten_addresses a WHERE a::text ~ 'one'"
+        assert await postgres.connection.fetchval(kept) == 0
+        await forget(settings, dataset_named("customers"), "C1", dry_run=False, wait=0)  # whose row has gone
+        await postgres.write(failed(None, 3, line), failed(None, 4, other))
+        payloads = "SELECT payload FROM ingest_failures ORDER BY id"
+        assert [row["payload"] for row in await postgres.connection.fetch(payloads)] == [other, other]
+        assert (await postgres.counts())["deleted"] == 1
+        async with running(LandingSink(settings), settings):
+            publish(settings, "customers.raw", (None, line), (None, other))
+
+            async def landed() -> bool:
+                rows = await postgres.connection.fetch("SELECT payload FROM raw_api_data")
+                return [row["payload"] for row in rows] == [other]
+
+            await eventually_async(landed, what="the other line has landed, and nothing else")
+        await undo(settings, done.hash)
+        await postgres.write(failed(None, 5, line))
+        assert len(await postgres.connection.fetch(payloads)) == 3
+
+
+async def test_the_secret_may_be_replaced_as_long_as_the_old_one_is_still_known(migrated_settings: Settings) -> None:
+    customers = dataset_named("customers")
+    old, new = migrated_settings, "a newer secret of thirty-two or more"
+    assert len(old.forget_secrets) == 1, "of a secret with a comma in it the parts are too short"
+    first, rotated, hasty = (
+        old.model_copy(update={"forget_secret": SecretStr(secrets)})
+        for secrets in (new[::-1], f"{new}, {new[::-1]}", new)
+    )
+    async with driver(old) as postgres:
+        made = await forget(first, customers, "C1", dry_run=False, wait=0)
+        other = await forget(rotated, customers, "C2", dry_run=False, wait=0)
+        assert made.hash == hash_of(Name("customers", "C1"), new[::-1].encode())
+        assert other.hash == hash_of(Name("customers", "C2"), new.encode())
+        again = await forget(rotated, customers, "C1", dry_run=False, wait=0)
+        assert again.hash == made.hash, "one person has one entry, so that it can be undone"
+        sink = Driver(rotated, postgres.connection)
+        await sink.write(customer("C1", 0), customer("C2", 1), customer("C3", 2))
+        assert await sink.counts() == {"deleted": 2, "inserted": 1}
+        with pytest.raises(Backpressure, match="FORGET_SECRET"):
+            await Driver(hasty, postgres.connection).write(customer("C4", 3))
+        with pytest.raises(CannotForget, match="FORGET_SECRET"):
+            await forget(hasty, customers, "C5", dry_run=False, wait=0)
+        await undo(rotated, made.hash)
+        await Driver(hasty, postgres.connection).write(customer("C1", 4))
+        assert await postgres.row("C1") is not None
 
 
 async def test_nobody_else_loses_anything_when_a_short_key_is_forgotten(migrated_settings: Settings) -> None:

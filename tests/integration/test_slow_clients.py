@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import hypothesis
 import pytest
 
 from runtime.settings import Settings
+from runtime.slow_clients import SPARE_DESCRIPTORS
 from tests.processes import PROJECT, Process, free_port
 from tests.servers.secured import make_certificates
 from tests.waiting import eventually
@@ -113,15 +115,17 @@ def test_who_does_not_read_is_hung_up_on(server: Process) -> None:
         pytest.fail("it is still held")
 
 
-OVER_HTTPS = (
-    IMPATIENT
-    + """
+OVER_HTTPS = """
+import resource
 import sys
 from pathlib import Path
+import runtime.slow_clients as clients
 from runtime.http_server import Wire, serve
-loop, port, file = sys.argv[1:]
+loop, port, file, descriptors, patience = sys.argv[1:]
 if loop == "asyncio":
     sys.modules["uvloop"] = None
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
+clients.HEAD_SECONDS = float(patience)
 
 async def answer(scope, receive, send):
     if scope["type"] == "http":
@@ -131,28 +135,96 @@ async def answer(scope, receive, send):
 wire = Wire(certificate_file=Path(file), key_file=Path(file))
 serve(answer, "127.0.0.1", int(port), name="server", variable="PORT", wire=wire)
 """
-)
+
+
+@dataclass
+class OverHttps:
+    """A server that speaks HTTPS alone."""
+
+    pid: int
+    port: int
+    trusted: ssl.SSLContext
+
+    def answers(self) -> bool:
+        """True if a client that has no connection yet gets an answer."""
+        with httpx.Client(verify=self.trusted, trust_env=False, timeout=WITHIN) as client:
+            return client.get(f"https://127.0.0.1:{self.port}/").is_success
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WITHIN)
+
+    @property
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def over_https(folder: Path, loop: str, descriptors: int, patience: float) -> Iterator[OverHttps]:
+    """`patience`: seconds for a handshake and for a head."""
+    files, port = make_certificates(folder), free_port()
+    arguments = [loop, str(port), str(files.server), str(descriptors), str(patience)]
+    process = subprocess.Popen([sys.executable, "-c", OVER_HTTPS, *arguments], cwd=PROJECT)
+    server = OverHttps(process.pid, port, ssl.create_default_context(cafile=files.authority))
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.ConnectError):
+            return server.answers()
+        return False
+
+    try:
+        eventually(answers, what="it answers over HTTPS", within=300)
+        yield server
+    finally:
+        process.terminate()
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a beginning"])
 def test_who_never_ends_its_tls_handshake_is_hung_up_on(loop: str, sent: bytes, tmp_path: Path) -> None:
-    files, port = make_certificates(tmp_path), free_port()
-    trusted = ssl.create_default_context(cafile=files.authority)
-    server = subprocess.Popen([sys.executable, "-c", OVER_HTTPS, loop, str(port), files.server], cwd=PROJECT)
-    try:
-        with httpx.Client(verify=trusted, trust_env=False, timeout=WITHIN) as client:
+    with over_https(tmp_path, loop, descriptors=1000, patience=2) as server:
+        with server.connect() as connection:
+            connection.sendall(sent)
+            wait_until_hung_up(connection)
+        assert server.answers()
 
-            def answers() -> bool:
-                with contextlib.suppress(httpx.ConnectError):
-                    return client.get(f"https://127.0.0.1:{port}/").is_success
-                return False
 
-            eventually(answers, what="it answers over HTTPS", within=300)
-            with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+FOR_EVER = 3600.0
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("kind", ["says nothing", "begins a handshake", "ends it", "ends it and does not hang up"])
+def test_connections_over_tls_never_take_all_descriptors(loop: str, kind: str, tmp_path: Path) -> None:
+    """Neither deadline helps: they take the place of each other, and a client that has something to ask finds one."""
+    descriptors = SPARE_DESCRIPTORS + 50
+    with over_https(tmp_path, loop, descriptors, FOR_EVER) as server, contextlib.ExitStack() as held:
+        at_first = server.descriptors
+        for number in range(2 * descriptors):
+            connection = held.enter_context(server.connect())
+            if kind == "begins a handshake":
+                connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+            elif kind != "says nothing":
+                connection = held.enter_context(server.trusted.wrap_socket(connection, server_hostname="127.0.0.1"))
+                if "not hang up" in kind:
+                    connection.sendall(b"no HTTP\r\n\r\n")  # answered by 400, and closed on our side
+            if number % 100 == 99:
+                assert server.answers()
+                assert server.descriptors < at_first + 100
+        assert server.answers()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_who_speaks_no_tls_is_hung_up_on_without_a_word_in_the_log(
+    loop: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with over_https(tmp_path, loop, descriptors=1000, patience=FOR_EVER) as server:
+        capfd.readouterr()
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 100):
+            with server.connect() as connection:
                 connection.sendall(sent)
                 wait_until_hung_up(connection)
-            assert answers()
-    finally:
-        server.terminate()
-        assert server.wait() == 0
+        with server.connect():
+            pass
+        assert server.answers()
+        told = capfd.readouterr()
+        assert (told.out, told.err) == ("", "")

@@ -1,6 +1,7 @@
 """Every endpoint says what it needs, and nobody gets in without it."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -187,6 +188,31 @@ def test_a_request_without_a_known_caller_is_nobodys() -> None:
 )
 def test_an_open_api_knows_which_addresses_others_reach(address: str, *, beyond: bool) -> None:
     assert is_beyond_loopback(address) is beyond
+
+
+async def test_no_key_is_looked_at_where_everybody_gets_the_same_answer() -> None:
+    """It may be one that only Postgres knows, which may be away."""
+    asked: list[str] = []
+
+    class Postgres:
+        async def of(self, scope: Any) -> tuple[Caller, None]:
+            asked.append(scope["path"])
+            return NOBODY, None
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    state = SimpleNamespace(state=SimpleNamespace(callers=Postgres()))
+    identified = IdentifiedCallers(app, Settings(api_access="keys"))
+    for request in (
+        *OPEN,
+        *(f"GET {page}" for page in OWN_PAGES if page != "/static-offline-docs"),
+        "GET /stats",
+        "GET /webhooks/shop",
+    ):
+        method, _, path = request.partition(" ")
+        scope = {"type": "http", "method": method, "path": path, "headers": [(b"x-api-key", b"hr_a_b")], "app": state}
+        await identified(scope, None, None)  # type: ignore[arg-type]
+    assert set(asked) == {"/readyz", "/api/health", "/stats", "/webhooks/shop"}
 
 
 async def open_answer(settings: Settings, server: str, more: dict[str, Any] | None = None) -> Caller:

@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from fastapi import Request
 
+from api.access import AGAIN, Caller, Scope
 from api.endpoints import lag
 from api.endpoints.lag import MOST_STREAMS, MOST_STREAMS_A_CALLER, stream
 from api.problems import ProblemAnswer
@@ -38,5 +39,23 @@ async def test_a_burst_does_not_pass_the_bound_and_a_stream_that_ends_makes_room
     await stream(watch, first)
 
 
-def asked_from(address: str) -> Request:
-    return Request({"type": "http", "client": (address, 1)})
+@pytest.mark.parametrize("scopes", [frozenset(), frozenset({Scope.WRITE})], ids=["revoked", "may no longer read"])
+async def test_a_stream_ends_when_its_key_does(monkeypatch: pytest.MonkeyPatch, scopes: frozenset[Scope]) -> None:
+    events = 0
+
+    async def event(_: LagWatch) -> tuple[str, object, str]:
+        nonlocal events
+        events += 1
+        return "lag", events, "{}"
+
+    async def again(_: Any) -> tuple[Caller, None]:
+        return Caller("shop", frozenset({Scope.READ}) if events < 3 else scopes), None
+
+    monkeypatch.setattr(lag, "_event", event)
+    monkeypatch.setattr(lag, "EVENT_SECONDS", 0.0)
+    answer = cast("Any", await stream(LagWatch(load_settings()), asked_from("10.0.0.1", again)))
+    assert len([piece async for piece in answer.body_iterator]) == events == 3
+
+
+def asked_from(address: str, again: Any = None) -> Request:
+    return Request({"type": "http", "client": (address, 1), **({AGAIN: again} if again else {})})

@@ -3,7 +3,7 @@
 import pytest
 from fastapi import Request
 
-from api.access import CALLER, NOBODY, Caller, Scope
+from api.access import CALLER, EVERYBODY, NOBODY, Caller, Scope
 from api.personal import sees_personal_data
 from runtime.settings import Settings
 
@@ -12,7 +12,13 @@ OPERATOR = Caller("operator", frozenset({Scope.READ, Scope.WRITE, Scope.OPERATE}
 
 
 @pytest.mark.parametrize("setting", ["shown", "masked"])
-@pytest.mark.parametrize(("caller", "sees"), [(AUDITOR, True), (OPERATOR, False), (NOBODY, None), (None, None)])
+@pytest.mark.parametrize(
+    ("caller", "sees"),
+    [
+        *((AUDITOR, True), (OPERATOR, False), (NOBODY, None), (EVERYBODY, None), (None, None)),
+        *((Caller("nobody", frozenset()), False), (Caller("everybody", EVERYBODY.scopes), True)),
+    ],
+)
 def test_a_key_sees_by_its_scope_and_everybody_else_by_the_setting(
     caller: Caller | None, sees: bool | None, setting: str
 ) -> None:

@@ -10,8 +10,8 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 import api.request_limits
-from api.access import CALLER, Caller
-from api.request_counts import MOST_CALLERS, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
+from api.access import CALLER, EVERYBODY, NOBODY, Caller
+from api.request_counts import MOST_CALLERS, WEBHOOK, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
 from api.request_limits import RequestLimits, headers_of, kind_of, network_of, who_asks
 from stores.shared_counts import SharedCounts, Sums
 
@@ -97,6 +97,39 @@ def test_what_is_left_becomes_less_until_nothing_is_and_is_all_there_after_two_m
     assert judge(count, 3, 6000.0 + 2 * WINDOW_SECONDS).left == 2
 
 
+def test_a_refusal_can_be_foreseen_and_costs_nothing() -> None:
+    clock = Clock()
+    asked = counts(2, clock)
+    assert [asked.refusal(Kind.CHANGES, "a") for _ in range(9)] == [None] * 9
+    for left in (1, 0):
+        assert (verdict := asked.ask(Kind.CHANGES, "a"))
+        assert verdict.left == left
+        assert (asked.refusal(Kind.CHANGES, "a") is None) == bool(left)
+    assert asked.refusal(Kind.CHANGES, "a") == asked.ask(Kind.CHANGES, "a")
+    clock.now += 2 * WINDOW_SECONDS
+    assert asked.refusal(Kind.CHANGES, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("request_line", "judged_later"),
+    [
+        ("POST /webhooks/shop", True),
+        ("GET /webhooks/shop", False),
+        ("POST /webhooks/", False),
+        ("POST /webhooks/shop/", False),
+        ("POST /webhooks/shop/more", False),
+        ("POST /topics/webhooks/shop", False),
+    ],
+)
+async def test_only_what_a_webhooks_endpoint_judges_itself_is_not_judged_before(
+    request_line: str, judged_later: bool
+) -> None:
+    scene = Api(at_once=1, limit=1)
+    method, _, path = request_line.partition(" ")
+    answers = [await scene.ask(path, method=method) for _ in range(2)]
+    assert [answer["status"] for answer in answers] == [200, 200 if judged_later else 429]
+
+
 async def test_processes_learn_of_each_others_requests() -> None:
     clock, redis = Clock(), Redis()
     one, other = counts(10, clock), counts(10, clock)
@@ -139,6 +172,7 @@ def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.Monk
         granted(asked, 1, f"2001:db8:0:{number}::/64")
     key = who_asks({CALLER: Caller("shop", frozenset())})
     assert granted(asked, 9, key) == 5
+    assert granted(asked, 9, f"{WEBHOOK}shop") == 5
     assert granted(asked, 9, "2001:db8:0:99::/64") == 0
 
 
@@ -164,6 +198,7 @@ def test_made_up_addresses_take_nothing_away_from_a_key(monkeypatch: pytest.Monk
         ("GET /orders?product=Bread", Kind.EXPENSIVE),
         ("GET /orders?from=2024-01-01&limit=1", Kind.EXPENSIVE),
         ("GET /runs", Kind.EXPENSIVE),
+        ("GET /health", Kind.EXPENSIVE),
         ("GET /runs?status=failed&page=2", Kind.EXPENSIVE),
         ("GET /trace/customers/CUST001", Kind.EXPENSIVE),
         ("GET /topics/customers.raw/messages", Kind.EXPENSIVE),
@@ -184,6 +219,9 @@ def test_a_key_counts_by_its_name_and_nobody_by_an_address() -> None:
     scope = {"client": ("203.0.113.7", 1)}
     assert who_asks(scope) == "203.0.113.7"
     assert who_asks({**scope, CALLER: Caller("203.0.113.7", frozenset())}) == "key 203.0.113.7"
+    for named in (Caller(NOBODY.name, NOBODY.scopes), Caller(EVERYBODY.name, EVERYBODY.scopes)):
+        assert who_asks({**scope, CALLER: named}) == f"key {named.name}"
+    assert {who_asks({**scope, CALLER: caller}) for caller in (NOBODY, EVERYBODY)} == {"203.0.113.7"}
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("2001:db8:0:1::1")
     assert network_of("::ffff:203.0.113.7") == "203.0.113.7"
     assert network_of("testclient") == "testclient"
@@ -214,10 +252,13 @@ class Api:
             self.at_work -= 1
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def ask(self, path: str, **more: Any) -> Message:
+    async def ask(self, path: str, *, read: asyncio.Event | None = None, **more: Any) -> Message:
+        """The first message of the answer, which the client reads once `read` is set."""
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
+            if read:
+                await read.wait()
             sent.append(message)
 
         async def receive() -> Message:
@@ -232,7 +273,7 @@ class Api:
 async def test_expensive_reads_take_turns_and_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
     scene = Api(at_once=3)
-    searches = [asyncio.create_task(scene.ask("/search")) for _ in range(200)]
+    searches = [asyncio.create_task(scene.ask("/search", client=(str(number), 1))) for number in range(200)]
     refused = {task.result()["status"] async for task in _first_done(searches, 197)}
     assert refused == {503}
     assert [(await scene.ask(path))["status"] for path in ("/api/health", "/api/customers/C1")] == [200, 200]
@@ -240,6 +281,37 @@ async def test_expensive_reads_take_turns_and_hold_up_nothing_else(monkeypatch: 
     await asyncio.gather(*searches)
     assert scene.most_at_work == 3
     assert (await scene.ask("/search"))["status"] == 200  # every place is free again
+
+
+async def test_one_caller_takes_half_of_the_turns_and_leaves_the_others_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Api(at_once=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
+        greedy = [asyncio.create_task(scene.ask("/search")) for _ in range(20)]
+        assert {task.result()["status"] async for task in _first_done(greedy, 18)} == {503}
+    assert scene.at_work == 2
+    more = [asyncio.create_task(scene.ask("/search", client=(other, 1))) for other in ("198.51.100.1", "2001:db8::1")]
+    for _ in range(20):  # turns of the loop
+        await asyncio.sleep(0)
+    assert scene.at_work == 4
+    scene.may_end.set()
+    assert {answer["status"] for answer in await asyncio.gather(*more)} == {200}
+    await asyncio.gather(*greedy)
+    assert not scene.limits._own
+
+
+async def test_an_answer_that_is_read_slowly_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.request_limits, "WAIT_SECONDS", 0.01)
+    scene, read = Api(at_once=1), asyncio.Event()
+    scene.may_end.set()
+    slow = [asyncio.create_task(scene.ask("/search", read=read)) for _ in range(5)]
+    for _ in range(20):  # turns of the loop: all of them are being read
+        await asyncio.sleep(0)
+    assert (await scene.ask("/search"))["status"] == 200
+    read.set()
+    assert {answer["status"] for answer in await asyncio.gather(*slow)} == {200}
 
 
 async def _first_done(tasks: list[asyncio.Task[Message]], number: int) -> Any:

@@ -3,6 +3,9 @@
 import io
 import json
 import re
+import string
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from commands.printable import PrintableConsole, json_text
+from runtime.printable import printable
 
 PROJECT = Path(__file__).parents[3]
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07b\x9b31m\u202ec\x08\r\x00"
@@ -34,6 +38,29 @@ def table() -> Table:
 def test_what_a_terminal_would_run_is_printed_as_text(what: object) -> None:
     assert not RUN.search(printed(what, markup=False))
     assert "\\x1b" in printed(what, markup=False)
+
+
+def is_shown(character: str) -> bool:
+    return printable(character) == character
+
+
+def test_whatever_has_no_shape_is_written_as_an_escape_in_texts_and_in_json() -> None:
+    hidden = [
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} or character in "\u115f\u3164\uffa0"
+    ]
+    assert {"\u061c", "\u180e", "\u200e", "\u2066", "\ufff9", "\U000e0001", "\U000e007f"} <= set(hidden)
+    assert [character for character in hidden if is_shown(character)] == []
+    assert not is_shown("\ud83d")
+    assert json.loads(json_text(hidden)) == hidden
+    assert set(json_text(hidden)) <= set('[]",\\' + string.ascii_letters + string.digits)
+    assert printable("a\U000e0001\u061cb") == r"a\U000e0001\u061cb"
+
+
+@pytest.mark.parametrize("text", ["Zoë Müller", "日本語　テキスト", "مرحبا", "👍🏽 ❤️", "a\u00a0b", "\ue000"])
+def test_what_has_a_shape_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
 
 
 def test_colours_and_lines_of_our_own_stay() -> None:

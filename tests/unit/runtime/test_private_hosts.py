@@ -16,10 +16,14 @@ PRIVATE = [
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1",
     "2002:7f00:1::", "2002:a9fe:a9fe::1", "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::127.0.0.1",
     "2001:0:7f00:1::1", "4000::1",
+    "168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::a83f:8110", "2002:a83f:8110::1", "161.26.0.10", "166.9.15.8",
 ]  # fmt: skip
 PUBLIC = [
     "1.1.1.1",
     "8.8.8.8",
+    "168.63.129.17",
+    "161.27.0.1",
+    "166.12.0.1",
     "172.32.0.1",
     "100.128.0.1",
     "2606:4700:4700::1111",
@@ -59,6 +63,8 @@ def test_what_is_listed_is_allowed(setting: str, host: str, port: int, address: 
     ("wiki.example.org:81", "wiki.example.org", 80, "10.0.0.1"),
     ("example.org", "wiki.example.org", 80, "10.0.0.1"),
     ("none", "127.0.0.1", 80, "127.0.0.1"),
+    ("none", "none", 80, "127.0.0.1"),
+    (" None ", "none", 80, "127.0.0.1"),
 ])  # fmt: skip
 def test_nothing_else_is(setting: str, host: str, port: int, address: str) -> None:
     assert private_hosts(setting).refusal(host, port, ip_address(address)) is not None
@@ -72,7 +78,14 @@ def test_declared_allows_what_no_stranger_can_point_elsewhere(host: str) -> None
     assert allowed.refusal(host, 80, ip_address("127.0.0.1"), ("feeds.example.org", 80)) is not None
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "fe80::1"])
+CLOUDS = [
+    *("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
+    *("fe80::1", "fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fd00:a9fe:a9fe::1"),
+    *("fd00:c1::a9fe:a9fe", "fd00:100::100:200"),
+]
+
+
+@pytest.mark.parametrize("host", CLOUDS)
 def test_declared_allows_no_metadata_of_a_cloud_but_its_address_does(host: str) -> None:
     refusal = private_hosts("declared").refusal(host, 80, ip_address(host), (host, 80))
     assert refusal is not None

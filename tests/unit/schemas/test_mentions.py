@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.mentions import Name, mentioned, names_of
+from schemas.mentions import Name, address, mentioned, names_of
 from schemas.registry import dataset_named
 
 CUSTOMERS, ORDERS, USERS, RECORDS = map(dataset_named, ("customers", "orders", "users", "records"))
@@ -54,6 +54,31 @@ def test_whom_a_record_of_somebody_else_speaks_of_is_not_whose_it_is() -> None:
     assert mentioned(CUSTOMERS, "CUST777", b'{"customer_id": "CUST777", "referred_by": "CUST001"}') == {
         Name("customers", "CUST777")
     }
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"CUST9;x;Ada@Example.org;too;many",
+        b"a line,'ada@example.org',\xff",
+        b'{"line": "Ada <ada@example.org>, London"}',
+        rb'{"line": "ada\u0040example.org"}',
+        b'["mailto:ada@example.org?subject=x"]',
+        b'{"cut": "ada@example.org',
+        b"Ada +4930123456, ADA@EXAMPLE.ORG.",
+    ],
+)
+def test_of_a_line_without_a_key_the_addresses_are_names(payload: bytes) -> None:
+    assert address("ada@example.org") in mentioned(CUSTOMERS, None, payload)
+    assert address("ada@example.org") not in mentioned(CUSTOMERS, "CUST777", payload)
+
+
+def test_an_address_says_nothing_where_there_is_a_key_and_is_taken_whole() -> None:
+    keyed = b'{"customer_id": "CUST777", "email": "ada@example.org"}'
+    assert mentioned(CUSTOMERS, None, keyed) == {Name("customers", "CUST777")}
+    for other in (b"x.ada@example.org", b"ada@example.org.uk", b"ada@example.organic", b"ada@example", b"+49301234567"):
+        assert {address("ada@example.org"), address("+4930123456")}.isdisjoint(mentioned(CUSTOMERS, None, other))
+    assert address("+4930123456") in mentioned(CUSTOMERS, None, b"x;+4930123456;y")
 
 
 def test_another_key_that_begins_like_it_is_another_one() -> None:
