@@ -17,7 +17,7 @@ from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
 from stores.cache import READ_SECONDS, VersionedCache
 from stores.outages import Unavailable
-from stores.redis_client import NoBackoff, Redis, Retry
+from stores.redis_client import NoBackoff, Redis, Retry, redis_words
 from stores.search_server import SearchServer
 
 REDIS_CONNECTIONS = 100
@@ -49,7 +49,7 @@ class Breaker:
     def failed(self, error: BaseException) -> None:
         """Ask it again after PAUSE_SECONDS at the earliest."""
         if self._retry_at is None:
-            log.warning("store_lost", store=self._store, reason=str(error) or type(error).__name__)
+            log.warning("store_lost", store=self._store, reason=redis_words(error))
         self._retry_at = self._clock() + PAUSE_SECONDS
 
     def succeeded(self) -> None:

@@ -17,7 +17,7 @@ from schemas.errors import BrokenDataset
 PROCESSES = "Single processes"
 
 PANELS = {
-    "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "keys", "clean"),
+    "The stack": ("up", "down", "restart", "scale", "status", "logs", "env", "keys", "rights", "clean"),
     "Data": (
         *("run", "stats", "reset", "publish", "push", "export"),
         *("failures", "reprocess", "recover", "forget", "prune", "audit", "lag", "alarms", "topics", "trace"),

@@ -11,6 +11,7 @@ from data.generate import RAW_FILE, make_raw_file
 from runtime.kafka.topic_admin import ensure_topics, set_retention
 from runtime.settings import Settings, load_settings
 from stores.epochs import note_epochs
+from stores.grants import grant_tables
 from stores.migrate import STARTING_SECONDS, migrate
 from stores.search_index import ensure_indices
 from stores.search_server import SearchServer
@@ -46,6 +47,9 @@ def setup(
         stdout.print(f"kafka: {name} has the retention that is set now", markup=False)
     with answered_by("Postgres"):
         asyncio.run(note_epochs(settings))
+        if settings.role_users:
+            given = asyncio.run(grant_tables(settings))
+            stdout.print(f"postgres: rights of {', '.join(given) or 'no user, as there is none yet'}", markup=False)
     indices: SetUpReport | None = None
     if settings.elasticsearch_url is None:
         stdout.print("elasticsearch: none; search answers from Postgres")

@@ -26,6 +26,10 @@ STORES = {
 """Whose clients they are: the packages of their exceptions, which need not be loaded to be known."""
 
 
+MISSING_RIGHT = "42501"
+"""Postgres' code where its user may not do what it was asked."""
+
+
 @contextmanager
 def answered_by(store: str, remark: str = "", *, soon: bool = True) -> Iterator[None]:
     """End the command in a line if the store does not answer. What is to be there `soon` is told once it is late."""
@@ -53,7 +57,12 @@ def in_a_line(error: BaseException) -> str | None:
 
 def no_answer(store: str, error: BaseException) -> str:
     """The message that a store does not answer or refuses: its address, its words, and a remedy."""
-    said = "says" if getattr(getattr(error, "orig", error), "sqlstate", None) else "does not answer"
+    code = getattr(getattr(error, "orig", error), "sqlstate", None)
+    if code == MISSING_RIGHT:
+        from stores.outages import GRANTED  # here, since its client takes long to load
+
+        return f"{at(store)} says: {first_line(error)}; {ADDRESSES[store].upper()} names another user; {GRANTED}"
+    said = "says" if code else "does not answer"
     tables = ", `headrace setup` makes its tables" if store == "Postgres" else ""
     return (
         f"{at(store)} {said}: {first_line(error)}; `headrace status` says what is down, `headrace up` starts "

@@ -30,6 +30,9 @@ COMPOSE_ENV = "compose.env"  # the same for the stack in containers
 
 ENV_FILE = Path(".env")  # in the working directory
 
+ROLE_USERS_FORM = r"^[a-z][a-z0-9_]{0,30}$"
+"""A name that no server needs in quotes, and that leaves room for that of a role."""
+
 ENV_ENCODING = "utf-8-sig"
 """UTF-8, with a byte order mark or without."""
 
@@ -187,6 +190,8 @@ class Settings(BaseSettings):
     elasticsearch_api_key: ApiKey | None = None
     elasticsearch_ca_file: FilePath | None = None
     """The same for https:// addresses of Elasticsearch."""
+    role_users: Annotated[str, Field(pattern=ROLE_USERS_FORM)] | None = None
+    """Begins the names of the roles' users; with it the set-up gives those of Postgres their rights on the tables."""
 
     # Naming: set to run several pipelines on the same servers; it prefixes topics, groups, indices and cache keys.
     headrace_namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]*$", max_length=40)] = ""

@@ -13,15 +13,15 @@ from schemas.sinks import sink_named
 from sinks.changes import ChangeReader
 from sinks.sink import PAGE, Held, Holdings, Message
 from stores.cache import Invalidation, VersionedCache
-from stores.redis_client import AuthenticationError, DataError, NoBackoff, NoPermissionError, Redis, RedisError, Retry
+from stores.redis_client import AuthenticationError, DataError, NoBackoff, Redis, RedisError, Retry, redis_words
 
 STORE = "Redis"
 
 # Scripts and keys are ours and fixed, so another answer than a lost connection means: not now (loading, out of memory,
-# a read-only replica).
+# a read-only replica, a user without the right).
 _OUTAGES = (RedisError, OSError, TimeoutError)
 
-_BUGS = (DataError, NoPermissionError, AuthenticationError)
+_BUGS = (DataError, AuthenticationError)
 
 TIMEOUT_SECONDS = 10.0
 
@@ -65,7 +65,7 @@ class RedisInvalidationSink:
         except _BUGS:
             raise
         except _OUTAGES as error:
-            raise Backpressure(STORE, f"{type(error).__name__}: {error}") from error
+            raise Backpressure(STORE, f"{type(error).__name__}: {redis_words(error)}") from error
         return None
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """The meaning of a Postgres error: one table, by SQLSTATE, for who writes, who reads and who keeps a checkpoint.
 
 A record that Postgres refuses fails alone; an outage is waited out by a stage, and answered with 503 by the API; a
-table that does not fit its dataset holds up that dataset; anything else is a bug.
+table that does not fit its dataset, or that our user may not use, holds up that dataset; anything else is a bug.
 """
 
 from enum import Enum, auto
@@ -22,6 +22,12 @@ from runtime.errors import Explained
 
 STORE = "Postgres"
 
+GRANTED = (
+    "`headrace setup`, as the owner of the tables, makes what is missing and grants the users of ROLE_USERS their "
+    "rights (`headrace rights postgres` prints them)"
+)
+"""The way out of a missing right."""
+
 POSTGRES_ERRORS = (OSError, PostgresError, InterfaceError, InternalClientError)
 """All that asyncpg raises when Postgres or the connection to it is in trouble."""
 
@@ -39,8 +45,10 @@ class Meaning(Enum):
     """The migrations have not made the table yet."""
     MISFIT = auto()
     """A column is not there or of another type."""
+    DENIED = auto()
+    """Our user lacks a right: somebody has to give it."""
     STATEMENT = auto()
-    """The statement is wrong in another way, or not allowed."""
+    """The statement is wrong in another way."""
     REFUSED = auto()
     """A record is at fault: its values, a constraint, a limit such as the size of an index row."""
     OTHER = auto()
@@ -58,6 +66,7 @@ _MEANINGS = {
     "3D000": Meaning.CLOSED,
     "40": Meaning.AGAIN,
     "42": Meaning.STATEMENT,
+    "42501": Meaning.DENIED,
     "42703": Meaning.MISFIT,
     "42804": Meaning.MISFIT,
     "42883": Meaning.MISFIT,
@@ -104,8 +113,8 @@ def meaning(error: BaseException) -> Meaning | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """True if the same batch is to be written again after a wait."""
-    return meaning(error) in (Meaning.AWAY, Meaning.AGAIN)
+    """True if the same batch is to be written again after a wait: Postgres is away, or a right is to be given."""
+    return meaning(error) in (Meaning.AWAY, Meaning.AGAIN, Meaning.DENIED)
 
 
 def is_starting(error: BaseException) -> bool:
@@ -123,9 +132,14 @@ def is_misfit(error: BaseException) -> bool:
     return meaning(error) in (Meaning.MISFIT, Meaning.NO_TABLE, Meaning.STATEMENT)
 
 
+def is_denied(error: BaseException) -> bool:
+    """True if our user lacks a right."""
+    return meaning(error) is Meaning.DENIED
+
+
 def postgres_trouble(error: BaseException) -> str | None:
     """Why Postgres cannot answer now, or None if the error is the statement's own fault."""
-    if meaning(error) not in (Meaning.AWAY, Meaning.CLOSED, Meaning.NO_TABLE):
+    if meaning(error) not in (Meaning.AWAY, Meaning.CLOSED, Meaning.NO_TABLE, Meaning.DENIED):
         return None
     original = _original(error)
     if isinstance(original, PoolTimeout):
@@ -139,6 +153,8 @@ def postgres_trouble(error: BaseException) -> str | None:
     if isinstance(original, InternalClientError):
         return f"a connection was lost ({_first_line(original)})"
     code = _sqlstate(original)
+    if is_denied(error):
+        return f"{_first_line(original)}; {GRANTED}"
     return f"{_first_line(original)} (SQLSTATE {code})" if code else _first_line(original)
 
 
@@ -157,8 +173,9 @@ def reason_of_refusal(error: BaseException, table: str, unique: tuple[str, ...])
 
 
 def in_words(error: BaseException) -> str:
-    """One line for people, which begins with the error's class."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+    """One line for people, which begins with the error's class; of a missing right with the way out."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+    return f"{line}; {GRANTED}" if is_denied(error) else line
 
 
 def _original(error: BaseException) -> BaseException:

@@ -24,7 +24,7 @@ from runtime.settings import Settings
 from services.retention import KEPT, prune
 from services.runs.history import ask, seconds_since_latest
 from services.runs.run import Run, RunUnderWay, outage, run_source
-from stores.outages import Unavailable
+from stores.outages import Unavailable, in_words, is_denied
 
 log = structlog.get_logger()
 
@@ -199,9 +199,10 @@ class Scheduler:
                 log.info("pruned", rows=pruned)
             pause = PRUNE_EVERY_SECONDS
         except Exception as error:
-            pause = AGAIN_SECONDS if outage(error) else PRUNE_EVERY_SECONDS
-            if not outage(error):
-                log.exception("pruning_failed")
+            away = outage(error) and not is_denied(error)
+            pause = AGAIN_SECONDS if away else PRUNE_EVERY_SECONDS
+            if not away:
+                log.exception("pruning_failed", reason=in_words(error))
         self._prune_at = time.monotonic() + pause
 
     async def _run_once(self, name: str, plan: Plan) -> None:

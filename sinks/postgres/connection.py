@@ -10,7 +10,7 @@ import asyncpg
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_misfit, is_outage
+from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_denied, is_misfit, is_outage
 
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
@@ -103,7 +103,7 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
 
 
 class DatasetMisfit(Exception):
-    """A table is not as its dataset is declared: nothing of that dataset can be written, and everything else can."""
+    """A table is not as its dataset is declared, or not ours to write: nothing of that dataset can be, all else can."""
 
     def __init__(self, dataset: Dataset, reason: str) -> None:
         super().__init__(f"{dataset.name}: {reason}")
@@ -113,10 +113,12 @@ class DatasetMisfit(Exception):
 
 @contextmanager
 def blaming(dataset: Dataset) -> Iterator[None]:
-    """Raises DatasetMisfit where a statement about the dataset does not fit its table."""
+    """Raises DatasetMisfit where a statement about the dataset does not fit its table, or may not be made on it."""
     try:
         yield
     except Exception as error:
+        if is_denied(error):
+            raise DatasetMisfit(dataset, in_words(error)) from error
         if is_misfit(error):
             reason = f"{in_words(error)}; `headrace setup` says what to do"
             raise DatasetMisfit(dataset, reason) from error

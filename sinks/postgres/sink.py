@@ -47,6 +47,12 @@ from stores.epochs import is_raw
 from stores.failure_states import DOWNSTREAM_STAGES
 from stores.forgotten import ForgottenKeys
 from stores.migrate import setup_schema
+from stores.outages import GRANTED
+
+_DENIED = """SELECT name FROM unnest($1::text[]) AS name WHERE NOT (
+    has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')
+    AND has_table_privilege(quote_ident(name), 'UPDATE') AND has_table_privilege(quote_ident(name), 'DELETE'))"""
+"""Tables that our user may not read and write."""
 
 log = structlog.get_logger()
 
@@ -113,18 +119,21 @@ class PostgresSink:
 
     async def setup(self) -> None:
         misfits = (await setup_schema(self._settings)).misfits
-        self._decoder.raw_topics |= await self._covered_topics()
-        self._void.watch()
-        self.paused = {
-            dataset.clean_topic: misfits[dataset.name] for dataset in ingested_datasets() if dataset.name in misfits
-        }
-
-    async def _covered_topics(self) -> set[str]:
-        """Raw topics of this pipeline that have any coverage, whoever declared them."""
         async with self._connection.use() as (connection, _):
-            rows = await connection.fetch("SELECT DISTINCT topic FROM coverage")
+            covered = await connection.fetch("SELECT DISTINCT topic FROM coverage")
+            tables = [dataset.table for dataset in ingested_datasets()]
+            denied = {table for (table,) in await connection.fetch(_DENIED, tables)}
         self._connection.discard()  # the next write makes its staging tables, of the tables as they are now
-        return {topic for (topic,) in rows if is_raw(topic, self._settings)}
+        # Raw topics of this pipeline that have any coverage, whoever declared them.
+        self._decoder.raw_topics |= {topic for (topic,) in covered if is_raw(topic, self._settings)}
+        self._void.watch()
+        held_up = {
+            dataset: misfits.get(dataset.name)
+            or f"{dataset.name}: permission denied for table {dataset.table}; {GRANTED}"
+            for dataset in ingested_datasets()
+            if dataset.name in misfits or dataset.table in denied
+        }
+        self.paused = {dataset.clean_topic: reason for dataset, reason in held_up.items()}
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
         return self._decoder.decode(messages)

@@ -5,6 +5,7 @@ have none, so a relay in front of them ends it; before Elasticsearch the relay a
 """
 
 import asyncio
+import hashlib
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +48,8 @@ from tests.servers.token_endpoint import AUDIENCE, TokenEndpoint, serving
 
 USER, PASSWORD, API_KEY = "headrace", "correct horse battery", "aWQ6c2VjcmV0"
 NAMESPACE = "shop"
+FORGET_SECRET = "of at least thirty-two characters"
+ADMINISTRATOR = "administrator"
 
 OAUTH = "org.apache.kafka.common.security.oauthbearer"
 OAUTH_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
@@ -128,18 +131,27 @@ class SecuredKafka(Kafka):
 
 @dataclass(frozen=True)
 class SecuredPostgres(Postgres):
-    """It lets in by TLS only."""
+    """It lets in by TLS only, and every role that has a password."""
 
     certificate: Path = Path()
 
     def prepare(self) -> None:
         super().prepare()
-        self._access.write_text(self._access.read_text().replace("host ", "hostssl "))
+        self._access.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
 
     def command(self) -> list[str]:
         # Postgres insists on a key that only its own user reads.
         key = self.certificate
         return [*super().command(), "--ssl=on", f"--ssl_cert_file={key}", f"--ssl_key_file={key}"]
+
+
+@dataclass(frozen=True)
+class SecuredRedis(Redis):
+    """It has an administrator, who makes users."""
+
+    def configuration(self) -> str:
+        digest = hashlib.sha256(self.password.encode()).hexdigest()
+        return f"{super().configuration()}user {ADMINISTRATOR} on #{digest} ~* &* +@all\n"
 
 
 class TlsRelay:
@@ -205,6 +217,10 @@ class Secured:
     tokens: TokenEndpoint
     kafka: str
     """The listener on which everybody may do everything."""
+    postgres: str
+    """The URL of its superuser, in our database."""
+    redis: str
+    """The URL of its administrator."""
 
 
 @contextmanager
@@ -228,14 +244,15 @@ def secured_servers(home: Path) -> Iterator[Secured]:
         elasticsearch = int(running.addresses["ELASTICSEARCH_URL"].rpartition(":")[2])
         cache = stack.enter_context(TlsRelay(redis.port, certificates.server))
         search = stack.enter_context(TlsRelay(elasticsearch, certificates.server, API_KEY))
-        postgres = f"{running.addresses['DATABASE_URL']}?sslmode=verify-full&sslrootcert={certificates.authority}"
+        encrypted = f"?sslmode=verify-full&sslrootcert={certificates.authority}"
         anywhere: dict[str, Any] = {
             "headrace_home": home,
             "headrace_namespace": NAMESPACE,
             "api_access": "open",
             "personal_data": "shown",
+            "forget_secret": FORGET_SECRET,
             "kafka_ssl_ca_file": certificates.authority,
-            "database_url": postgres,
+            "database_url": running.addresses["DATABASE_URL"] + encrypted,
             "redis_url": f"rediss://{USER}:{redis.password}@127.0.0.1:{cache.port}/0"
             f"?ssl_ca_certs={certificates.authority}",
             "elasticsearch_url": f"https://127.0.0.1:{search.port}",
@@ -269,6 +286,8 @@ def secured_servers(home: Path) -> Iterator[Secured]:
             ),
             tokens,
             f"127.0.0.1:{kafka.port}",
+            running.addresses["SUPERUSER_DATABASE_URL"] + encrypted,
+            f"redis://{ADMINISTRATOR}:{redis.password}@127.0.0.1:{redis.port}/0",
         )
 
 
@@ -277,18 +296,21 @@ def _servers(data: Path, certificates: Certificates, tokens: TokenEndpoint) -> l
     ports = {name: free_port() for name in DEFAULT_PORTS}
     passwords = {"postgres": PASSWORD.replace(" ", "-"), "redis": PASSWORD.replace(" ", "-")}
     servers: list[Server] = []
-    for server in build_servers(find_installations(), data, ports, passwords):
+    found = build_servers(find_installations(), data, ports, passwords, superuser_password=passwords["postgres"])
+    for server in found:
         if isinstance(server, Kafka):
             own_ports: dict[str, Any] = {"by_password": free_port(), "by_certificate": free_port()}
             servers.append(SecuredKafka(**_fields(server), **own_ports, certificates=certificates, tokens=tokens))
         elif isinstance(server, Postgres):
             servers.append(SecuredPostgres(**_fields(server), certificate=certificates.server))
+        elif isinstance(server, Redis):
+            servers.append(SecuredRedis(**_fields(server)))
         else:
             servers.append(server)
     return servers
 
 
-def _fields(server: Kafka | Postgres) -> dict[str, Any]:
+def _fields(server: Kafka | Postgres | Redis) -> dict[str, Any]:
     return {one.name: getattr(server, one.name) for one in fields(server)}
 
 

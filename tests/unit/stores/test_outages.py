@@ -2,7 +2,7 @@ import pytest
 from asyncpg import exceptions
 from sqlalchemy.exc import DBAPIError
 
-from stores.outages import is_outage, is_refusal, meaning, postgres_trouble, reason_of_refusal
+from stores.outages import in_words, is_outage, is_refusal, meaning, postgres_trouble, reason_of_refusal
 
 OUTAGES = [
     exceptions.DiskFullError("full"),
@@ -76,3 +76,17 @@ def test_a_statement_prepared_for_an_altered_table_is_prepared_again() -> None:
     error = wrapped(exceptions.InvalidCachedStatementError("cached statement plan is invalid"))
     assert is_outage(error)
     assert postgres_trouble(error) == "a table has just been altered"
+
+
+DENIED = exceptions.InsufficientPrivilegeError("permission denied for table customers")
+
+
+@pytest.mark.parametrize("error", [DENIED, wrapped(DENIED)], ids=["asyncpg", "SQLAlchemy"])
+def test_a_right_that_is_missing_is_waited_for_and_told_with_the_way_out(error: Exception) -> None:
+    """No record is to blame, the process need not die, and readers get a reason instead of an error of ours."""
+    assert is_outage(error)
+    assert not is_refusal(error)
+    for told in (postgres_trouble(error), in_words(error)):
+        assert told is not None
+        assert "permission denied for table customers" in told
+        assert "`headrace rights postgres`" in told
