@@ -116,7 +116,7 @@ RIGHTS: dict[str, Rights] = {
                 "run_outcomes": "SELECT, INSERT, UPDATE, DELETE",
                 "outbox": "SELECT, INSERT, UPDATE",
                 "etl_runs": "SELECT",
-                "forgotten": "SELECT",
+                **dict.fromkeys(("forgotten", "forgotten_addresses"), "SELECT"),
             },
         ),
         versions=True,
@@ -130,7 +130,7 @@ RIGHTS: dict[str, Rights] = {
             {
                 **dict.fromkeys(("raw_api_data", "raw_csv_data"), "SELECT, INSERT"),
                 **dict.fromkeys(("source_schemas", "schema_drift"), "SELECT, INSERT, UPDATE"),
-                "forgotten": "SELECT",
+                **dict.fromkeys(("forgotten", "forgotten_addresses"), "SELECT"),
             },
         ),
         temporary=True,
