@@ -107,9 +107,10 @@ class RequestCounts:
             self._settling = asyncio.create_task(self._settle_again_and_again(shared, redis))
 
     async def close(self) -> None:
-        if self._settling:
+        while self._settling and not self._settling.done():
+            # More than once: before Python 3.12 what redis-py sends by can take a cancellation for its own.
             self._settling.cancel()
-            await asyncio.wait({self._settling})
+            await asyncio.wait({self._settling}, timeout=SETTLE_SECONDS)
 
     def ask(self, kind: Kind, caller: str) -> Verdict | None:
         """The verdict on one more request, which is counted; None where there is no limit."""

@@ -6,7 +6,7 @@ Every source over HTTP reads its answers here, so that the bounds on their lengt
 import asyncio
 import datetime
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -77,19 +77,25 @@ class RateLimit:
     later turns, so over a window the rate is the one asked for. For one event loop.
     """
 
-    def __init__(self, per_second: float | None) -> None:
+    def __init__(
+        self,
+        per_second: float | None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._interval = 1 / per_second if per_second else 0.0
         self._next = 0.0
+        self._now, self._sleep = now, sleep
 
     async def turn(self) -> None:
         """Wait for the next turn. Turns are given in order of asking."""
         if not self._interval:
             return
-        now = time.monotonic()
+        now = self._now()
         mine = max(self._next, now)
         self._next = mine + self._interval
         if mine > now:
-            await asyncio.sleep(mine - now)
+            await self._sleep(mine - now)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from local_stack.state_folder import StateFolder
 from runtime.settings import Settings
 from tests.e2e.command_line import CommandLine
 from tests.e2e.stores import rows
+from tests.processes import PLAIN
 from tests.waiting import eventually
 
 RECORDS = 40
@@ -70,7 +71,7 @@ def metrics(headrace: CommandLine, name: str) -> str:
 def asked(headrace: CommandLine, name: str, path: str) -> httpx.Response:
     """Answer of a process of the stack, without asking `headrace status` for its port each time."""
     [port] = [one.port for one in role_instances(StateFolder.at(headrace.home).read_record()) if one.name == name]
-    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False)
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False, verify=PLAIN)
 
 
 def rehearse(headrace: CommandLine, *words: str) -> dict[str, Any]:

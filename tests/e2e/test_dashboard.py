@@ -11,12 +11,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
 
 from dashboard.shell import PLACES
 from runtime.settings import Settings
 from tests.browser import chromium
-from tests.processes import WORKERS, Pipeline
+from tests.processes import PLAIN, WORKERS, Pipeline
 from tests.waiting import eventually
 
 HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
@@ -38,7 +38,7 @@ def pipeline(
     all_of_it = Pipeline(shared_pipeline_settings, tmp_path_factory.mktemp("pipeline"), roles)
     all_of_it["dashboard"].environment |= measuring
     with all_of_it as running:
-        with httpx.Client(base_url=running["api"].url, timeout=120, trust_env=False) as api:
+        with httpx.Client(base_url=running["api"].url, timeout=120, trust_env=False, verify=PLAIN) as api:
             api.post("/api/ingest").raise_for_status()
             produce(api, customer("HOSTILE", first_name=HOSTILE))
             produce(api, customer("REFUSED", email="not an address", first_name=HOSTILE))
@@ -51,45 +51,51 @@ def pipeline(
 
 @pytest.fixture(scope="module")
 def api(pipeline: Pipeline) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=pipeline["api"].url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=pipeline["api"].url, timeout=30, trust_env=False, verify=PLAIN) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def window() -> Iterator[Page]:
+    """A window of a browser, for all of the file: to start it and compile the scripts is most of what a page costs."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield running
+        yield running.new_context(accept_downloads=True).new_page()
         running.close()
 
 
 @pytest.fixture
-def tab(browser: Browser, pipeline: Pipeline) -> Iterator["Tab"]:
-    """A tab of 1280 by 800; in the end nothing was asked of anybody else, and no page had an error."""
-    with open_tab(browser, pipeline) as opened:
+def tab(window: Page, pipeline: Pipeline) -> Iterator["Tab"]:
+    """The dashboard at 1280 by 800; in the end nothing was asked of anybody else, and no page had an error."""
+    with Tab(window, pipeline) as opened:
         yield opened
 
 
 class Tab:
-    """A page of the dashboard, and whatever it asked for and complained of."""
+    """The dashboard in a window, and whatever its pages asked for and complained of."""
 
-    def __init__(self, browser: Browser, pipeline: Pipeline, width: int, scheme: Any) -> None:
+    def __init__(self, window: Page, pipeline: Pipeline) -> None:
         self.url = pipeline["dashboard"].url
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, accept_downloads=True
-        )
-        self.page: Page = self.context.new_page()
+        self.page = window
         self.asked: list[str] = []
         self.errors: list[str] = []
-        self.page.on("request", self._asked)
-        self.page.on("console", lambda one: self.errors.append(one.text) if one.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self._told = {"request": self._asked, "console": self._complained, "pageerror": self._failed}
+        self.appear()
+
+    def appear(self, scheme: Any = "light", width: int = 1280) -> None:
+        """As somebody has it whose system likes these colours."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": 800})
 
     def __enter__(self) -> "Tab":
+        for event, hear in self._told.items():
+            self.page.on(event, hear)  # type: ignore[call-overload]  # it knows each name for itself
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        self.context.close()
+        for event, hear in self._told.items():
+            self.page.remove_listener(event, hear)
+        self.page.goto("about:blank")
         if kind is None:
             own = urlsplit(self.url).netloc
             assert [url for url in self.asked if urlsplit(url).netloc not in (own, "")] == []
@@ -101,12 +107,15 @@ class Tab:
         expect(self.page.locator(".skeleton")).to_have_count(0, timeout=SEEN_MS)
         return self.page
 
+    def _complained(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def _failed(self, error: object) -> None:
+        self.errors.append(str(error))
+
     def _asked(self, request: Request) -> None:
         self.asked.append(request.url)
-
-
-def open_tab(browser: Browser, pipeline: Pipeline, width: int = 1280, scheme: str = "light") -> Tab:
-    return Tab(browser, pipeline, width, scheme)
 
 
 def customer(key: str, **fields: str) -> dict[str, str]:
@@ -149,7 +158,7 @@ PAGES = {
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_shows_real_data_and_is_accessible_in_both_colours_and_on_a_phone(
-    path: str, browser: Browser, pipeline: Pipeline, api: httpx.Client
+    path: str, tab: Tab, pipeline: Pipeline, api: httpx.Client
 ) -> None:
     run = api.get("/runs").json()["data"][0]["run_id"]
     names = {
@@ -161,15 +170,15 @@ def test_every_page_shows_real_data_and_is_accessible_in_both_colours_and_on_a_p
     }
     title, words = (text.format_map(names) for text in PAGES[path])
     for scheme, width in (("light", 1280), ("dark", 1920), ("dark", 360)):
-        with open_tab(browser, pipeline, width, scheme) as tab:
-            page = tab.go(path.format_map(names))
-            assert page.title() == f"{title} · Headrace"
-            expect(page.get_by_text(words).first).to_be_attached(timeout=SEEN_MS)
-            assert page.evaluate("document.documentElement.dataset.theme") == scheme
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
-            found = Axe().run(page).response["violations"]
-            grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in GRAVE]
-            assert grave == []
+        tab.appear(scheme, width)
+        page = tab.go(path.format_map(names))
+        assert page.title() == f"{title} · Headrace"
+        expect(page.get_by_text(words).first).to_be_attached(timeout=SEEN_MS)
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+        found = Axe().run(page).response["violations"]
+        grave = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in GRAVE]
+        assert grave == []
 
 
 def test_a_record_that_is_pushed_shows_up_by_itself(tab: Tab, api: httpx.Client) -> None:
@@ -301,6 +310,7 @@ def test_colours_are_switched_and_remembered(tab: Tab) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page = tab.go("/runs")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.evaluate("localStorage.clear()")  # the other tests' visitor has not switched
 
 
 def test_the_place_of_who_reads_is_kept_while_numbers_change(tab: Tab, api: httpx.Client) -> None:
@@ -321,17 +331,15 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_of_pages_fit_the_documents(
-    name: str, browser: Browser, pipeline: Pipeline, api: httpx.Client, tmp_path: Path
-) -> None:
+def test_pictures_of_pages_fit_the_documents(name: str, tab: Tab, api: httpx.Client, tmp_path: Path) -> None:
     """`make pictures` keeps them in docs/dashboard."""
     path, scheme, words = PICTURES[name]
     folder = Path(os.environ.get("HEADRACE_PICTURES") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
-    with open_tab(browser, pipeline, 1280, scheme) as tab:
-        page = tab.go(path.format(failure=failure_of(api, "GRACE")))
-        expect(page.get_by_text(words).first).to_be_visible(timeout=SEEN_MS)
-        page.screenshot(path=folder / f"{name}.png")
+    tab.appear(scheme)
+    page = tab.go(path.format(failure=failure_of(api, "GRACE")))
+    expect(page.get_by_text(words).first).to_be_visible(timeout=SEEN_MS)
+    page.screenshot(path=folder / f"{name}.png")
     assert (folder / f"{name}.png").stat().st_size <= MOST_BYTES
 
 
@@ -362,18 +370,17 @@ def test_an_api_that_is_down_is_told_and_comes_back_by_itself(tab: Tab, pipeline
     expect(page.get_by_text("customers_api").first).to_be_visible(timeout=SEEN_MS)
 
 
-def test_it_asks_the_api_nothing_while_nobody_looks(browser: Browser, pipeline: Pipeline) -> None:
+def test_it_asks_the_api_nothing_while_nobody_looks(window: Page, pipeline: Pipeline) -> None:
     def polls() -> int:
-        answer = httpx.get(f"{pipeline['dashboard'].url}/health", timeout=10, trust_env=False).json()
+        answer = pipeline["dashboard"].get("/health").json()
         return int(answer["polls"])
 
-    tabs = [open_tab(browser, pipeline) for _ in range(2)]
-    tabs[0].go("/lag")
-    one = polls()
-    tabs[1].go("/lag")
-    assert polls() == one, "two who look share the questions"
-    for tab in tabs:
-        tab.context.close()
+    eventually(lambda: polls() == 0, what="whoever looked before is gone")
+    with Tab(window, pipeline) as tab, Tab(window.context.new_page(), pipeline) as other:
+        tab.go("/lag")
+        one = polls()
+        other.go("/lag")
+        assert polls() == one, "two who look share the questions"
     eventually(lambda: polls() == 0, what="nobody looks any more")
 
 
@@ -385,7 +392,7 @@ def test_the_api_sends_browsers_to_the_dashboard_and_programs_the_list(api: http
 
 
 def test_a_name_that_is_not_loopback_is_refused(pipeline: Pipeline) -> None:
-    answer = httpx.get(pipeline["dashboard"].url, headers={"Host": "evil.example"}, timeout=10, trust_env=False)
+    answer = pipeline["dashboard"].get("", headers={"Host": "evil.example"})
     assert answer.status_code == 400
 
 
@@ -398,5 +405,5 @@ def test_pages_of_other_sites_get_nothing(path: str, pipeline: Pipeline) -> None
         "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }  # fmt: skip
     for headers in (as_picture, as_socket):
-        with httpx.Client(base_url=pipeline["dashboard"].url, timeout=10, trust_env=False) as browser:
+        with httpx.Client(base_url=pipeline["dashboard"].url, timeout=10, trust_env=False, verify=PLAIN) as browser:
             assert browser.get(path, headers=headers).status_code == 403

@@ -82,7 +82,7 @@ def customer(key: str) -> dict[str, str]:
 
 def stored(pipeline: Pipeline, key: str) -> None:
     eventually(
-        lambda: httpx.get(f"{pipeline['api'].url}/api/customers/{key}", timeout=30, trust_env=False).is_success,
+        lambda: pipeline["api"].get(f"/api/customers/{key}", timeout=30).is_success,
         what=f"{key} is stored",
     )
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from confluent_kafka import Producer
 from prometheus_client import parser
@@ -76,7 +75,7 @@ def produce(settings: Settings, count: int) -> None:
 
 
 def health(process: Process) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{process.url}/health", timeout=5, trust_env=False).json()
+    answer: dict[str, Any] = process.get("/health", timeout=5).json()
     return answer
 
 
@@ -157,7 +156,7 @@ def test_a_stopped_worker_and_a_failed_run_are_told_once_and_their_end_too(
 
 
 def lag_samples(monitor: Process) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = httpx.get(f"{monitor.url}/metrics", timeout=10, trust_env=False).text
+    text = monitor.get("/metrics").text
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in parser.text_string_to_metric_families(text)

@@ -17,7 +17,7 @@ from api.request_counts import WINDOW_SECONDS
 from runtime.probe import problem
 from runtime.settings import Settings
 from tests.browser import chromium
-from tests.processes import Process
+from tests.processes import PLAIN, Process
 from tests.waiting import eventually
 
 
@@ -30,7 +30,7 @@ def api_process(settings: Settings, folder: Path, **environment: str) -> Iterato
 
 
 def ask(process: Process, path: str = "/", headers: Mapping[str, str] = {}) -> httpx.Response:
-    return httpx.get(f"{process.url}{path}", headers=dict(headers), timeout=60, trust_env=False)
+    return process.get(path, headers=headers)
 
 
 @pytest.mark.parametrize("redis", ["Redis", "none", "closed"])
@@ -93,7 +93,7 @@ def test_processes_know_of_each_others_requests(migrated_settings: Settings, tmp
         api_process(migrated_settings, tmp_path, API_READS_PER_MINUTE="200") as one,
         api_process(migrated_settings, tmp_path / "other", API_READS_PER_MINUTE="200") as other,
     ):
-        with httpx.Client(base_url=one.url, timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=one.url, timeout=60, trust_env=False, verify=PLAIN) as client:
             for _ in range(210):
                 client.get("/")
         # It asks now and then, as it must to be looked up at all; alone it would not have come to its limit.

@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from tests.integration.api_client import closed_port
+from tests.processes import PLAIN, STOP_SECONDS
 from tests.waiting import eventually
-
-STOP_SECONDS = 15
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def wait_until_alive(client: httpx.Client, process: subprocess.Popen[str]) -> No
         assert process.poll() is None, "the API ended at its start"
         return client.get("/livez").status_code == 200
 
-    eventually(alive, what="the API answers", within=30)
+    eventually(alive, what="the API answers")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -54,7 +53,7 @@ def test_a_stop_signal_ends_it_with_exit_code_0_even_with_a_client_connected(
     stop: signal.Signals, tmp_path: Path
 ) -> None:
     port = closed_port()
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=PLAIN)
     with api_process(port, tmp_path) as process, client:
         wait_until_alive(client, process)
         assert client.get("/api/health").status_code == 503
@@ -71,7 +70,7 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with api_process(port, tmp_path) as process:
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=STOP_SECONDS)
     assert process.returncode == 1
     assert str(port) in errors
     assert "API_PORT" in errors

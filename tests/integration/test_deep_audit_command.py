@@ -19,7 +19,7 @@ from tests.e2e.stores import rows
 from tests.faults.load import load
 from tests.faults.verify import verify, wait_until_settled
 from tests.faults.workload import Sent
-from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
+from tests.processes import PLAIN, PROJECT, WORKERS, Pipeline, environment_of
 
 KEYS = [f"C{number:03}" for number in range(40)]
 CHANGED = "SELECT customer_id, updated_at FROM customers WHERE updated_at IS NOT NULL ORDER BY 1"
@@ -68,7 +68,7 @@ def differing(stores: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 def request(settings: Settings, method: str, path: str, **more: Any) -> None:
     url = f"{settings.elasticsearch_url}/{settings.named('customers')}{path}"
-    httpx.request(method, url, timeout=60, trust_env=False, **more).raise_for_status()
+    httpx.request(method, url, timeout=60, trust_env=False, verify=PLAIN, **more).raise_for_status()
 
 
 def cache_entry(settings: Settings, key: str) -> str:
@@ -170,7 +170,7 @@ def test_rows_that_were_written_past_the_count_are_reported_and_counted_again(st
 
 def test_an_index_that_was_deleted_comes_back_with_every_document(stored: Settings) -> None:
     url = f"{stored.elasticsearch_url}/{stored.named('customers')}-v1"
-    httpx.delete(url, timeout=60, trust_env=False).raise_for_status()
+    httpx.delete(url, timeout=60, trust_env=False, verify=PLAIN).raise_for_status()
     code, said = deep(stored)
     assert (code, differing(said["stores"])["elasticsearch"]) == (1, dict.fromkeys(KEYS, "missing"))
     assert deep(stored, "--repair")[0] == 0

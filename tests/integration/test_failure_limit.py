@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -43,7 +42,7 @@ def ends(settings: Settings, topic: str) -> int:
 
 def stopped(process: Process) -> str:
     """The problem in /health of a process that has stopped at the limit; empty before."""
-    answer = httpx.get(f"{process.url}/health", trust_env=False, timeout=5)
+    answer = process.get("/health", timeout=5)
     details = answer.json()
     if details.get("state") != "failure_limit_reached":
         return ""
@@ -127,14 +126,14 @@ def test_a_source_that_floods_is_held_while_others_go_on_and_is_released_under_i
         assert not clean
         assert 1_500 - LIMIT < held < 1_500, "the first ones fail one by one"
 
-        told = httpx.get(f"{normalizer.url}/health", trust_env=False)
+        told = normalizer.get("/health")
         assert (told.status_code, told.json()["status"]) == (200, "degraded")
         assert "bad" in told.json()["degraded"]
         assert "headrace failures release" in told.json()["degraded"]
         log = (tmp_path / "normalizer.log").read_text()
         assert log.count('"event": "source_held"') == 1, "one line, however many records"
         assert len(log.splitlines()) < 50
-        metrics = httpx.get(f"{normalizer.url}/metrics", trust_env=False).text
+        metrics = normalizer.get("/metrics").text
         assert 'headrace_normalizer_failure_limit_reached{dataset="customers"} 1.0' in metrics
         health = asyncio.run(through_the_webhook(settings, customer(6_000)))
         assert (health["status"], health["held"]) == ("degraded", held)
@@ -186,7 +185,7 @@ def test_the_postgres_sink_stops_and_goes_on_when_the_table_is_put_right(
         assert ends(settings, "failures") < LIMIT
         log = (tmp_path / "sink.log").read_text()
         assert log.count('"event": "failure_limit_reached"') == 1, "one alarm"
-        metrics = httpx.get(f"{sink.url}/metrics", trust_env=False).text
+        metrics = sink.get("/metrics").text
         assert 'headrace_sink_failure_limit_reached{sink="postgres"} 1.0' in metrics
 
         rows(settings, "ALTER TABLE customers DROP CONSTRAINT nobody")

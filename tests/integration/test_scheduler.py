@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from runtime.settings import Settings
@@ -115,15 +114,15 @@ def test_the_process_tells_the_next_start_and_stops_at_once(settings: Settings, 
     try:
         process.wait_until_healthy()
         run = until_published(settings)
-        health = httpx.get(f"{process.url}/health", trust_env=False).json()
+        health = process.get("/health").json()
         assert health["sources"]["letters"]["last"] == "running"
         eventually(
-            lambda: httpx.get(f"{process.url}/health", trust_env=False).json()["sources"]["gone"]["next_start"],
+            lambda: process.get("/health").json()["sources"]["gone"]["next_start"],
             what="the next start of the source that fails is shown",
         )
         failed = r'headrace_etl_runs_total\{source="gone",status="failed"\} [1-9]'
         eventually(
-            lambda: re.search(failed, httpx.get(f"{process.url}/metrics", trust_env=False).text),
+            lambda: re.search(failed, process.get("/metrics").text),
             what="its failure is counted",
         )
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ from structlog.testing import capture_logs
 
 import api.request_limits
 from api.access import CALLER, EVERYBODY, NOBODY, Caller
+from api.clients import Breaker
 from api.request_counts import MOST_CALLERS, WEBHOOK, WINDOW_SECONDS, Count, Kind, RequestCounts, judge
 from api.request_limits import RequestLimits, headers_of, kind_of, network_of, who_asks
 from stores.shared_counts import SharedCounts, Sums
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Clock:
@@ -152,6 +155,27 @@ async def test_redis_is_not_told_who_asks_nor_of_callers_far_from_their_limit() 
     assert await asked.settle(redis)
     assert list(redis.sums.values()) == [10]
     assert "203" not in str(redis.sums)
+
+
+async def test_it_ends_although_the_redis_client_takes_a_cancellation_for_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So does `asyncio.wait_for` before Python 3.12, by which redis-py sends."""
+    asking = asyncio.Event()
+
+    class Swallowing(Redis):
+        async def add(self, window: int, names: Sequence[str], counts: Sequence[int]) -> list[Sums]:
+            asking.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return await super().add(window, names, counts)
+
+    monkeypatch.setattr(api.request_counts, "SETTLE_SECONDS", 0.01)
+    asked = counts(10, Clock())
+    granted(asked, 6)
+    asked.share(Swallowing(), Breaker("Redis"))
+    await asking.wait()
+    await asyncio.wait_for(asked.close(), PATIENCE_SECONDS)
 
 
 def test_made_up_callers_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http import fetch
 from producers.http.fetch import RateLimit
 
 SECONDS = 10.0
@@ -19,8 +18,8 @@ class Clock:
         self.now = 100.0
         self._late = late
 
-    def monotonic(self) -> float:
-        return self.now
+    def limit(self, per_second: float | None) -> RateLimit:
+        return RateLimit(per_second, lambda: self.now, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds + self._late
@@ -31,7 +30,8 @@ def test_over_a_window_the_rate_is_the_one_asked_for_within_5_percent(
     per_second: float, late: float, latency: float
 ) -> None:
     """`late` and `latency` are shares of the time between two turns."""
-    clock, limit = Clock(late / per_second), RateLimit(per_second)
+    clock = Clock(late / per_second)
+    limit = clock.limit(per_second)
     taken: list[float] = []
 
     async def caller() -> None:
@@ -40,16 +40,14 @@ def test_over_a_window_the_rate_is_the_one_asked_for_within_5_percent(
             taken.append(clock.now)
             clock.now += latency / per_second
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch, "time", clock)
-        patch.setattr(fetch, "asyncio", clock)
-        asyncio.run(caller())
+    asyncio.run(caller())
     expected = per_second * SECONDS
     assert len(taken) - 1 == pytest.approx(expected, rel=0.05, abs=1)
 
 
 def test_an_idle_time_is_not_made_up_for() -> None:
-    clock, limit = Clock(0.0), RateLimit(10)
+    clock = Clock(0.0)
+    limit = clock.limit(10)
 
     async def caller() -> None:
         await limit.turn()
@@ -57,16 +55,11 @@ def test_an_idle_time_is_not_made_up_for() -> None:
         for _ in range(3):
             await limit.turn()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch, "time", clock)
-        patch.setattr(fetch, "asyncio", clock)
-        asyncio.run(caller())
+    asyncio.run(caller())
     assert clock.now == pytest.approx(100 + 60 + 2 / 10)
 
 
 def test_without_a_limit_nobody_waits() -> None:
     clock = Clock(0.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch, "asyncio", clock)
-        asyncio.run(RateLimit(None).turn())
+    asyncio.run(clock.limit(None).turn())
     assert clock.now == 100

@@ -133,7 +133,7 @@ def test_a_message_names_fields_and_quotes_none_that_are_personal() -> None:
     assert [one["message"] for one in masked_problems(None, problems)] == [MASK, MASK]
 
 
-ORIGIN = Origin("customers.raw", 0, 1, 2)
+ORIGIN, SETTINGS = Origin("customers.raw", 0, 1, 2), Settings()
 
 
 @given(secret=SECRETS)
@@ -155,7 +155,7 @@ def test_no_message_of_any_topic_shows_it(secret: str) -> None:
         for content in (value, secret.encode(), f'{{"cut": "{secret}'.encode()):
             key = b"C1" if topic != "of.others" else secret.encode()
             message = TopicMessage(topic, 0, 1, 2, key, content, (header, ("x-remark", secret.encode())))
-            plain = msgspec.json.encode(shown(Settings(), topic, message))
-            masked = msgspec.json.encode(shown(Settings(), topic, message, masked=True))
+            plain = msgspec.json.encode(shown(SETTINGS, topic, message))
+            masked = msgspec.json.encode(shown(SETTINGS, topic, message, masked=True))
             assert says(plain, secret)
             assert not says(masked, secret)
