@@ -9,6 +9,7 @@ from api.exposure import StartRefused, check_exposure
 from commands.output import fail
 from runtime.http_server import CannotListen, Wire, serve
 from runtime.logging import configure_logging
+from runtime.memory import spare_the_collector
 from runtime.settings import listed, load_settings
 from runtime.tracing import start_tracing
 
@@ -36,7 +37,7 @@ def api(
     """
     options = {"api_port": port, "api_bind": bind}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
-    configure_logging(settings, "api")
+    configure_logging(settings, "api", held=True)
     start_tracing(settings, "api")
     try:
         check_exposure(settings)
@@ -46,6 +47,8 @@ def api(
             settings.api_tls_certificate_file,
             settings.api_tls_key_file,
         )
-        serve(create_app(settings), settings.api_bind, settings.api_port, name="API", variable="API_PORT", wire=wire)
+        app = create_app(settings)
+        spare_the_collector()
+        serve(app, settings.api_bind, settings.api_port, name="API", variable="API_PORT", wire=wire)
     except (StartRefused, CannotListen) as error:
         fail(str(error))

@@ -1,9 +1,12 @@
 """Structured logs of every process: JSON lines for machines, coloured lines on a terminal."""
 
+import asyncio
+import atexit
 import io
 import logging
 import re
 import sys
+import threading
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -37,6 +40,9 @@ _ADDRESS = re.compile(
 
 _HIDDEN = r"\g<1>(address)"
 
+HOLD_SECONDS = 0.1
+MOST_HELD = 200
+
 
 def harmless(_logger: object, _level: str, line: str) -> str:
     """The rendered line without e-mail addresses and what is secret in URLs, whoever brought them: a key, a path, a
@@ -61,25 +67,69 @@ def _traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
 
 
 class _Lines:
-    """Writes our own events, a line each in one call, from any thread."""
+    """Writes our own events, a line each, from any thread."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._held: list[str] = []
+        self._adding = threading.RLock()  # a signal's handler may write in the middle of a line
 
     def msg(self, line: str) -> None:
-        """A line that cannot be written, as on a full disk or from within another write, is lost and stops nobody."""
-        with suppress(OSError, ValueError, RuntimeError):
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+        """Write it at once. A line that cannot be written, as on a full disk or from within another write, is lost and
+        stops nobody.
+        """
+        self._add(line)
+        self.flush()
+
+    def _add(self, line: str) -> int:
+        with self._adding:
+            self._held.append(f"{line}\n")
+            return len(self._held)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        with self._adding:
+            held, self._held = self._held, []
+        if held:
+            with suppress(OSError, ValueError, RuntimeError):
+                self._stream.write("".join(held))
+                self._stream.flush()
 
     debug = info = warning = error = critical = msg
 
 
-def configure_logging(settings: Settings, role: str) -> None:
+class _HeldLines(_Lines):
+    """The same, but lines that tell of nothing bad wait up to HOLD_SECONDS for others, where an event loop runs.
+
+    Each write wakes up who reads the lines, which on a busy machine takes as long as a request. A process that is
+    killed loses what it holds; one that ends in any other way does not.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        atexit.register(self.flush)
+
+    def hold(self, line: str) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.msg(line)
+            return
+        count = self._add(line)
+        if count == 1:
+            loop.call_later(HOLD_SECONDS, self.flush)
+        elif count >= MOST_HELD:
+            self.flush()
+
+    debug = info = hold
+
+
+def configure_logging(settings: Settings, role: str, *, held: bool = False) -> None:
     """Set up structlog and the standard library's logging to write to stderr; idempotent. No e-mail address is written,
     and no password or token of a URL.
 
-    Every line carries `role` and `worker`; `log_format` auto means console on a terminal, JSON otherwise.
+    Every line carries `role` and `worker`; `log_format` auto means console on a terminal, JSON otherwise. `held` is for
+    processes that write a line per request: lines that tell of nothing bad are up to HOLD_SECONDS late.
     """
     level = logging.getLevelNamesMapping()[settings.log_level]
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
@@ -97,7 +147,7 @@ def configure_logging(settings: Settings, role: str) -> None:
     hide = cast("structlog.typing.Processor", harmless)  # what comes after the renderer gets its text
     escape = cast("structlog.typing.Processor", one_line)
     final = [escape, renderer, hide] if console else [structlog.processors.format_exc_info, renderer, hide]
-    lines = _Lines(sys.stderr)
+    lines = (_HeldLines if held else _Lines)(sys.stderr)
     structlog.configure(
         # Not by way of the standard library, whose records cost more than all the rest of a line.
         processors=[*shared, *final],

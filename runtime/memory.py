@@ -1,4 +1,4 @@
-"""Memory of processes that work on batches: heaps for few threads, and seldom a look for cycles."""
+"""Memory of busy processes: heaps for few threads, and seldom a look for cycles."""
 
 import contextlib
 import ctypes
@@ -22,8 +22,8 @@ def share_memory_among_threads() -> None:
 def spare_the_collector() -> None:
     """Have Python look for cycles seldom. To be called once everything is imported.
 
-    Batches of records live briefly and form no cycles. Looking for some in them after every 700 objects takes up to a
-    quarter of the time.
+    Batches of records, and requests, live briefly and form few cycles. Looking for some after every 700 objects takes
+    up to a quarter of the time.
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

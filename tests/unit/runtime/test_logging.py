@@ -114,3 +114,47 @@ print("the end")
     assert not set(text) & {"\x1b", "\r", "\x9b", "\u202e"}
     assert [line for line in text.splitlines() if line.startswith("b")] == []
     assert text.count("[2J") >= 6
+
+
+def test_lines_of_requests_are_written_together_in_their_order_before_one_that_tells_of_trouble_and_at_the_end(
+    tmp_path: Path,
+) -> None:
+    code = r"""
+import asyncio, os, sys
+writes = []
+class Stream:
+    def write(self, text): writes.append(os.write(2, text.encode()))
+    def flush(self): pass
+sys.stderr = Stream()
+configure_logging(Settings(log_format="json", log_level="INFO"), "api", held=True)
+async def serve():
+    for number in range(3):
+        log.info("request", number=number)
+    assert writes == []
+    log.warning("slow", number=3)
+    assert len(writes) == 1
+    log.info("request", number=4)
+    await asyncio.to_thread(log.info, "request", number=5)  # no loop there
+    assert len(writes) == 2
+    log.info("request", number=6)
+    while len(writes) < 3:  # and after a moment by itself
+        await asyncio.sleep(0.01)
+    log.info("request", number=7)
+asyncio.run(serve())
+log.info("stopped", number=8)
+print("the end")
+"""
+    lines = written("json", code, tmp_path / "stderr").splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(9))
+
+
+def test_lines_that_are_held_when_a_process_ends_are_written(tmp_path: Path) -> None:
+    code = r"""
+import asyncio
+configure_logging(Settings(log_format="json", log_level="INFO"), "api", held=True)
+async def serve():
+    log.info("request")
+asyncio.run(serve())
+print("the end")
+"""
+    assert "request" in written("json", code, tmp_path / "stderr")
