@@ -184,8 +184,8 @@ def test_200_expensive_searches_at_once_leave_health_and_cached_reads_alone(api:
             assert api.get("/api/health").status_code == 200
             assert api.get("/api/customers/CUST002").headers["x-cache"] == "hit"
         answers = [future.result() for future in asked]
-    assert {answer.status_code for answer in answers} <= {200, 503}
-    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 503)
+    assert {answer.status_code for answer in answers} <= {200, 429, 503}, "429: more than are allowed in a minute"
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code != 200)
     assert any(answer.status_code == 200 for answer in answers)
 
 
