@@ -74,7 +74,7 @@ def test_every_answer_is_as_the_document_says(api: str, keys: dict[str, str], ca
     told = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "run", f"{api}/openapi.json"),
-            *("--checks", "all", "--max-examples", examples, "--workers", "2", *key),
+            *("--checks", "all", "--max-examples", examples, "--workers", "1", *key),
             *("--phases", "examples,coverage,fuzzing,stateful" if thorough else "examples,fuzzing"),
             *(() if thorough else ("--seed", "1")),
             *("--report", "json", "--report-json-path", report, "--no-color"),
