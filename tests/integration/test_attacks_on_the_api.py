@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import http.client
+import itertools
 import json
 import re
 import socket
@@ -19,6 +20,7 @@ from runtime.settings import Settings
 from stores.redis_client import Redis
 from tests.integration.api_client import CUSTOMERS, RECORDS, customer, record, store
 from tests.processes import Process
+from tests.waiting import eventually
 
 NOWHERE = "zzqx7"
 """In no record."""
@@ -106,15 +108,22 @@ def test_no_parameter_is_taken_for_anything_but_a_text(api: httpx.Client, shared
 
 def test_what_is_sent_ends_up_in_no_header_and_makes_no_line_of_the_log(process: Process) -> None:
     evil = "/data?search=%0d%0aset-cookie:%20a=b%1b%5b2J", "/api/customers/%0d%0a%1b[31m%0a{}", "/%0a%22%7d%0a%7b"
-    place = urlsplit(process.url)
-    for target in evil:
+    hidden = {"X-Request-ID": "a\x1b[2J", "User-Agent": "b\x1b[2J"}  # which is refused before anybody reads it
+    place, ids = urlsplit(process.url), []
+    for target, headers in itertools.product(evil, ({}, hidden, {"X-Request-ID": "a%1b%0a{}", "User-Agent": "\xa0"})):
         connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
-        connection.request("GET", target, headers={"X-Request-ID": "a\x1b[2J", "User-Agent": "b\x1b[2J"})
+        connection.request("GET", target, headers=headers)
         answer = connection.getresponse()
         answer.read()
+        ids += answer.headers.get_all("X-Request-ID", [])
+        assert (answer.status == 400) or headers is not hidden
         assert "set-cookie" not in {name.lower() for name, _ in answer.getheaders()}
         assert all(value.isprintable() for _, value in answer.getheaders())
         connection.close()
+    assert len(ids) == 2 * len(evil)
+    eventually(
+        lambda: set(ids) <= {line["request_id"] for line in process.logged("request")}, what="their lines are written"
+    )
     log = process._log.read_bytes().decode()
     assert not set(log) & {"\x1b", "\r"}
     assert all(json.loads(line)["event"] for line in log.splitlines())
