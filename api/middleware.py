@@ -42,7 +42,7 @@ it."""
 OWN_BOUNDS = "/webhooks/"
 """Each webhook source has a bound of its own, see `max_bytes`."""
 
-WEBHOOK = re.compile(r"/webhooks/[^/]+")
+_WEBHOOK = re.compile(f"{OWN_BOUNDS}[^/]+")
 
 ROUTE = "headrace.route"
 """In a request's scope: the template of what has answered it without being routed."""
@@ -199,7 +199,7 @@ def _bounded(receive: Receive, longest: int) -> Receive:
 
 def is_webhook(method: str, path: str) -> bool:
     """True for what a source's sender pushes. Pure."""
-    return method == "POST" and WEBHOOK.fullmatch(path) is not None
+    return method == "POST" and _WEBHOOK.fullmatch(path) is not None
 
 
 def problem_answer(path: str, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:

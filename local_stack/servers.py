@@ -173,7 +173,13 @@ def start_servers(
     servers = build_servers(
         found, data.resolve(), ports, make_passwords(), brokers=brokers, superuser_password=superuser_password
     )
-    running = RunningServers(servers, logs, found.without)
+    with started(RunningServers(servers, logs, found.without), data) as running:
+        yield running
+
+
+@contextmanager
+def started(running: RunningServers, data: Path) -> Iterator[RunningServers]:
+    """Start these servers, and stop them at the end. What `data` holds elsewhere, by a link, is deleted then."""
     try:
         running.start()
         yield running

@@ -14,7 +14,7 @@ from schemas.sinks import Kind
 from schemas.topics import all_topics
 from stores.advisory_locks import MIGRATION, lock_until_commit
 from stores.postgres_engine import postgres_engine
-from stores.rights import RIGHTS, declared, tables_of
+from stores.rights import RIGHTS, VERSIONS, declared, tables_of
 from stores.tables import all_tables, row_version
 
 Server = Literal["postgres", "redis", "kafka"]
@@ -63,7 +63,7 @@ def postgres_users(database: str, prefix: str = PREFIX) -> list[str]:
 def table_grants(role: str, prefix: str = PREFIX) -> list[str]:
     """Statements for the tables' owner, after which the role's user has its rights on them and no others. Pure."""
     user = user_of(role, prefix)
-    ours = ", ".join(f'"{table}"' for table in sorted({*all_tables().tables, "alembic_version"}))
+    ours = ", ".join(f'"{table}"' for table in sorted({*all_tables().tables, VERSIONS}))
     statements = [f"REVOKE ALL ON {ours} FROM {user}", f"REVOKE ALL ON SEQUENCE {row_version.name} FROM {user}"]
     for rights, tables in _by_rights(tables_of(role)):
         names = ", ".join(f'"{table}"' for table in tables)

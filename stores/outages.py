@@ -137,9 +137,14 @@ def is_denied(error: BaseException) -> bool:
     return meaning(error) is Meaning.DENIED
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """True if Postgres cannot answer now, whoever asks."""
+    return meaning(error) in (Meaning.AWAY, Meaning.CLOSED, Meaning.NO_TABLE)
+
+
 def postgres_trouble(error: BaseException) -> str | None:
-    """Why Postgres cannot answer now, or None if the error is the statement's own fault."""
-    if meaning(error) not in (Meaning.AWAY, Meaning.CLOSED, Meaning.NO_TABLE, Meaning.DENIED):
+    """Why Postgres cannot answer us now, or None if the error is the statement's own fault."""
+    if not (is_unavailable(error) or is_denied(error)):
         return None
     original = _original(error)
     if isinstance(original, PoolTimeout):

@@ -7,10 +7,12 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -173,6 +175,15 @@ def pipeline_settings(migrated_settings: Settings) -> Iterator[Settings]:
     """The same with all topics: all that a pipeline needs before its first process starts."""
     with _topics(migrated_settings):
         yield migrated_settings
+
+
+@pytest.fixture
+async def postgres(migrated_settings: Settings) -> AsyncIterator[Any]:
+    """A connection to the test's database, as the owner of its tables."""
+    connect: Any = asyncpg.connect
+    connection = await connect(migrated_settings.plain_database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from services.alarms.findings import Findings
 from services.alarms.telling import Telling
 from services.audits.audit import PartitionAudit
 from stores.alarms import open_alarms, save_alarms
-from stores.outages import is_denied, postgres_trouble
+from stores.outages import is_unavailable
 from stores.postgres_engine import postgres_engine
 
 LOOK_SECONDS = 5.0
@@ -136,7 +136,7 @@ class Alarms:
             async with self._engine.connect() as connection:
                 rows = await open_alarms(connection)
         except Exception as error:
-            if postgres_trouble(error) and not is_denied(error):
+            if is_unavailable(error):
                 return []
             raise
         names = {one.name for one in fields(Alarm)}
@@ -154,7 +154,7 @@ class Alarms:
             async with self._engine.begin() as connection:
                 await save_alarms(connection, bodies)
         except Exception as error:
-            if postgres_trouble(error) and not is_denied(error):
+            if is_unavailable(error):
                 return
             raise
         self._unsaved.clear()

@@ -33,7 +33,7 @@ from monitoring.view import GroupView, SystemLag
 from runtime.settings import Settings
 from services.audits.audit import PartitionAudit, audit
 from stores.epochs import raw_topics
-from stores.outages import is_denied, postgres_trouble
+from stores.outages import is_unavailable
 
 AUDIT_EVERY_SECONDS = 60.0
 
@@ -117,7 +117,7 @@ class Findings:
         except KafkaException:
             return None
         except Exception as error:
-            if postgres_trouble(error) and not is_denied(error):
+            if is_unavailable(error):
                 return None
             raise
 

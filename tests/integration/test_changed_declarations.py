@@ -1,7 +1,6 @@
 """A declaration that has changed since its table was made. Here the table is changed instead: it comes to the same."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -28,14 +27,6 @@ from tests.integration.postgres_sink_driver import customer, order
 from tests.integration.sink_events import publish, running
 from tests.integration.test_migrations import differences
 from tests.waiting import eventually_async
-
-
-@pytest.fixture
-async def postgres(migrated_settings: Settings) -> AsyncIterator[Any]:
-    connect: Any = asyncpg.connect
-    connection = await connect(migrated_settings.plain_database_url)
-    yield connection
-    await connection.close()
 
 
 async def set_up(settings: Settings) -> SetUpReport:

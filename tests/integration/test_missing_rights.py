@@ -1,11 +1,9 @@
 """A user of Postgres that lacks a right: nothing is lost, nothing dies, and what is told names table and way out."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -22,15 +20,6 @@ from tests.integration.sink_events import publish, running
 from tests.integration.test_alarms_without_postgres import view
 from tests.integration.test_changed_declarations import clean
 from tests.waiting import eventually_async
-
-
-@pytest.fixture
-async def postgres(pipeline_settings: Settings) -> AsyncIterator[Any]:
-    """A connection as the tables' owner, who may take rights from themselves and give them back."""
-    connect: Any = asyncpg.connect
-    connection = await connect(pipeline_settings.plain_database_url)
-    yield connection
-    await connection.close()
 
 
 def send(settings: Settings, start: int) -> None:

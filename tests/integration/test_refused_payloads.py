@@ -2,11 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -52,15 +51,6 @@ def published(settings: Settings) -> list[CleanRecord]:
         )
         for n, message in enumerate(messages)
     ]
-
-
-@pytest.fixture
-async def postgres(pipeline_settings: Settings) -> AsyncIterator[Any]:
-    """A connection of the test's own."""
-    connect: Any = asyncpg.connect
-    connection = await connect(pipeline_settings.plain_database_url)
-    yield connection
-    await connection.close()
 
 
 async def test_nobody_waits_for_a_lock_while_an_original_is_looked_up(

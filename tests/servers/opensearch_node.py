@@ -9,8 +9,8 @@ from local_stack.elasticsearch import JAVA, Elasticsearch
 from local_stack.errors import StackError
 from local_stack.java import compile_java, find_jdk
 from local_stack.maven import resolve
-from local_stack.servers import RunningServers
-from local_stack.unprivileged import delete_data_folder, make_data_folder, own, unprivileged
+from local_stack.servers import RunningServers, started
+from local_stack.unprivileged import make_data_folder, own, unprivileged
 from tests.processes import free_port
 
 RECIPE = Path(__file__).parent / "opensearch"
@@ -49,11 +49,6 @@ def start_opensearch(home: Path) -> Iterator[RunningServers]:
     data = home / "data"
     home.mkdir(mode=0o711)
     make_data_folder(data)
-    running = RunningServers([OpenSearch(found, data.resolve() / "opensearch", free_port(), free_port())], home)
-    try:
-        running.start()
+    node = OpenSearch(found, data.resolve() / "opensearch", free_port(), free_port())
+    with started(RunningServers([node], home), data) as running:
         yield running
-    finally:
-        running.close()
-        if data.is_symlink():
-            delete_data_folder(data)
