@@ -75,7 +75,14 @@ class ComposeStack:
 
     def customers(self) -> int:
         """Number of customers that the API serves."""
-        total: int = self.get("/api/customers", page=1, limit=1).json()["total"]
+        return self._total("/api/customers")
+
+    def users(self) -> int:
+        """Number of users that the API serves."""
+        return self._total("/users")
+
+    def _total(self, path: str) -> int:
+        total: int = self.get(path, page=1, limit=1).json()["total"]
         return total
 
     def wait_until_healthy(self, *services: str) -> None:
