@@ -12,6 +12,7 @@ import typer
 from commands.output import INTERRUPTED, WRONG_USAGE, stderr
 from commands.trouble import in_a_line
 from runtime.errors import Explained, SettingsError
+from runtime.lean_import import without
 from schemas.errors import BrokenDataset
 
 PROCESSES = "Single processes"
@@ -103,7 +104,8 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         elif name in wanted:
             if "HEADRACE_PROGRAM" not in os.environ:
                 importlib.import_module("commands.env_file").warn_of_misspelt()
-            command = getattr(importlib.import_module(f"commands.{module}"), module)
+            with without("rich.pretty", "rich.traceback"):  # by structlog, for tracebacks that no log of ours has
+                command = getattr(importlib.import_module(f"commands.{module}"), module)
             if isinstance(command, typer.Typer):
                 app.add_typer(command, name=name, rich_help_panel=panel)
             else:

@@ -5,10 +5,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -30,6 +26,8 @@ STARTING_SECONDS = 30
 
 OUR_REVISION = re.compile(r"\d{4}(_|$)")
 """A number, and since the first release a name; Alembic's own are random."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"  # beside this module, installed or not
 
 LOCK_SECONDS = 10
 """Time that a change of a table waits for a reader of it; everybody else's reads wait behind it."""
@@ -96,21 +94,19 @@ async def _migrate(settings: Settings) -> SetUpReport:
         await engine.dispose()
 
 
+def newest_revision() -> str:
+    """The revision that the last migration here leads to. Each is named as its file is, and begins with its number."""
+    return max(migration.stem for migration in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
 def _upgrade(connection: Connection) -> SetUpReport:
-    config = Config()  # with the migrations beside this module, installed or not
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    revision = MigrationContext.configure(connection).get_current_revision()
     existing, tables = set(inspect(connection).get_table_names()), all_tables()
-    if revision is None:
-        if foreign := existing & tables.tables.keys():
-            raise ForeignTables(foreign)
-        command.stamp(config, "head")
-    elif revision in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
-        command.upgrade(config, "head")
-    else:
-        raise UnknownSchema(revision) if OUR_REVISION.match(revision) else ForeignTables(["alembic_version"])
+    known = "alembic_version" in existing
+    revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+    if revision is None and (foreign := existing & tables.tables.keys()):
+        raise ForeignTables(foreign)
+    if revision != newest_revision():
+        _bring_to_newest(connection, revision)
     existing = set(inspect(connection).get_table_names())
     tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name not in existing])
     report = SetUpReport()
@@ -122,6 +118,24 @@ def _upgrade(connection: Connection) -> SetUpReport:
         if keep_row_counts(connection, dataset_table(dataset)) and dataset.table in existing:
             report.changes.append(f"{dataset.name}: rows are counted as they are written")
     return report
+
+
+def _bring_to_newest(connection: Connection, revision: str | None) -> None:
+    """Have Alembic migrate. It takes a tenth of a second to load, and every start of a sink comes by here."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    if revision is None:
+        command.stamp(config, "head")
+    elif revision in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+        command.upgrade(config, "head")
+    else:
+        raise UnknownSchema(revision) if OUR_REVISION.match(revision) else ForeignTables(["alembic_version"])
 
 
 def _fit(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:

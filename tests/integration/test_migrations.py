@@ -11,11 +11,13 @@ from typing import Any
 import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from runtime.settings import Settings
-from stores.migrate import ForeignTables, migrate
+from stores.migrate import MIGRATIONS, ForeignTables, migrate, newest_revision
 from stores.postgres_engine import postgres_engine
 from stores.tables import all_tables
 from tests.processes import PROJECT, environment_of
@@ -40,6 +42,26 @@ async def test_the_migrated_schema_is_the_declared_one(migrated_settings: Settin
         assert await connection.run_sync(differences) == []
         assert (await connection.execute(text("SELECT nextval('row_version')"))).scalar_one() == 1
     await engine.dispose()
+
+
+def test_a_schema_that_is_current_is_found_so_without_loading_alembic(migrated_settings: Settings) -> None:
+    code = (
+        "import sys; from runtime.settings import load_settings; from stores.migrate import migrate; "
+        "migrate(load_settings()); print('alembic' in sys.modules)"
+    )
+    environment = os.environ | environment_of(migrated_settings)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, check=True)
+    assert done.stdout == b"False\n"
+
+
+def test_a_migration_is_named_as_its_file_is_and_the_newest_is_where_all_lead() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    assert [script.revision for script in scripts.walk_revisions()] == [
+        migration.stem for migration in sorted((MIGRATIONS / "versions").glob("*.py"), reverse=True)
+    ]
+    assert newest_revision() == scripts.get_current_head()
 
 
 async def test_the_schema_of_the_first_release_is_migrated_to_the_declared_one(settings: Settings) -> None:

@@ -31,6 +31,22 @@ def test_the_help_page_loads_no_command() -> None:
     assert modules & (EVERYTHING | {"commands.status"}) == set()
 
 
+@pytest.mark.parametrize("command", ["sink postgres", "run customers_csv"])
+def test_a_command_loads_nothing_for_tracebacks_in_colours(command: str) -> None:
+    modules = loaded(f"from commands.command_line import build_app; build_app({command.split()})")
+    assert modules & {"rich.traceback", "rich.pretty"} == set()
+
+
+def test_what_a_command_has_loaded_is_not_looked_through_for_garbage_when_it_ends() -> None:
+    code = (
+        "import atexit, gc, sys; from cli import main; sys.argv = ['headrace', 'lag', '--help']; "
+        "atexit.register(lambda: print('frozen:', gc.get_freeze_count(), len(gc.get_objects()))); main()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    frozen, others = map(int, said.partition("frozen:")[2].split())
+    assert frozen > others
+
+
 def loaded(code: str) -> set[str]:
     command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
