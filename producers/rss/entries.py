@@ -47,7 +47,7 @@ _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>?\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
-_ZONE = re.compile(r"(?<=[\s\d])[+-]\d\d:?\d\d\s*\Z")
+_ZONE = re.compile(r"(?<=[\s\d])[+-]\d\d:?\d\d\Z")
 _YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
 _IN_FIGURES = re.compile(r"[\d\s:.,/+TWZ-]*")
 _ISO = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?|\d{4})?(?:[T ].*)?")
