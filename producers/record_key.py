@@ -19,7 +19,7 @@ from schemas.field_reading import (
     with_plain_names,
 )
 from schemas.fields import FieldType, FromSource
-from schemas.text import unmarked
+from schemas.text import FRAMES, unmarked
 
 LONGEST_KEY = 1000
 """Characters kept of a key that has no normal form; it only has to keep versions of one record in order."""
@@ -116,8 +116,8 @@ class JsonRecordKey:
 
 
 def _is_simple(value: bytes) -> bool:
-    """True if every name in it is what it looks like: all ASCII, and no escapes."""
-    return value.isascii() and _BACKSLASH not in value
+    """True if every name in it is what it looks like: all ASCII, no escapes, and nothing before the object."""
+    return value.isascii() and _BACKSLASH not in value and not value.startswith(FRAMES)
 
 
 def _default(field_type: FieldType, source: SourceDescription) -> str | None:

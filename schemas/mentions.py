@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from schemas.dataset import Dataset
 from schemas.errors import HOSTILE
 from schemas.field_reading import FieldReading, reader_of
 from schemas.registry import dataset_named
+from schemas.text import unmarked
 
 SHORTEST = 5
 """Characters of what is taken for a key wherever it stands, since ages and quantities are numbers, too."""
@@ -59,7 +60,9 @@ def mentioned(dataset: Dataset, key: str | None, payload: bytes | None) -> set[N
     names, keyed = set(), key is not None
     if key is not None and (name := _name(dataset, key)):
         names.add(name)
-    texts = list(islice(_texts(payload), MOST_TEXTS))
+    # Both ways: what looks like a mark may be none.
+    readings = {unmarked(payload or b""): None, payload or b"": None}
+    texts = list(islice(chain.from_iterable(map(_texts, readings)), MOST_TEXTS))
     for called, named in _named_by(dataset):
         said = [text for member, text in texts if member == called]
         keyed = keyed or bool(said)
@@ -67,7 +70,7 @@ def mentioned(dataset: Dataset, key: str | None, payload: bytes | None) -> set[N
             if name := _name(named, text):
                 names.add(name)
     if not keyed:
-        names.update(_addresses(payload))
+        names.update(chain.from_iterable(map(_addresses, readings)))
     return names
 
 
@@ -76,9 +79,9 @@ def address(text: str) -> Name:
     return Name(ADDRESS, text.lower())
 
 
-def _addresses(payload: bytes | None) -> Iterator[Name]:
+def _addresses(payload: bytes) -> Iterator[Name]:
     """Whatever has the form of an address, wherever it stands, with and without signs around it."""
-    text = (payload or b"").decode("utf-8", "replace")
+    text = payload.decode("utf-8", "replace")
     if "\\u" in text:
         with suppress(*HOSTILE):  # of escapes the letters
             text = msgspec.json.encode(msgspec.json.decode(text)).decode()
@@ -105,7 +108,7 @@ def _normal_key(dataset: Dataset) -> Callable[[str], str | int | None]:
     return reader_of(field.type, FieldReading())
 
 
-def _texts(payload: bytes | None) -> Iterator[tuple[str, str]]:
+def _texts(payload: bytes) -> Iterator[tuple[str, str]]:
     """Every text or number in a payload, with the name of its member; of no JSON the cells of a line, and its words."""
     if not payload:
         return

@@ -127,14 +127,22 @@ _BYTE_ORDER_MARKS = (  # UTF-32's begins with UTF-16's: longest first
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _UTF_8_BYTE_ORDER_MARKS = re.compile(rb"\A(?:\xef\xbb\xbf)+")
+_SCHEMA_ID = re.compile(rb"\A(?:\x00.{4}|\x03\x00.{16})(?=[ \t\r\n]*\{)", re.DOTALL)
+"""A schema's id, which clients of schema registries (Confluent's, AWS Glue's) write before a JSON object."""
+
+FRAMES = (b"\x00", b"\x03")
+"""The bytes with which these begin. No JSON does."""
 
 
 def unmarked(body: bytes) -> bytes:
     """Text in UTF-8 without its byte order mark, and what the mark says is UTF-16 or UTF-32 as UTF-8; else as it is.
 
-    No mark is left before it. What is no text in UTF-16 or UTF-32 becomes U+FFFD.
+    No mark is left before it, nor the id of a schema that a registry's client has written before a JSON object. What is
+    no text in UTF-16 or UTF-32 becomes U+FFFD.
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
             return body.decode(encoding, "replace").lstrip("\ufeff").encode()
+    if body.startswith(FRAMES):
+        return _SCHEMA_ID.sub(b"", body)
     return _UTF_8_BYTE_ORDER_MARKS.sub(b"", body)

@@ -26,7 +26,7 @@ from schemas.source_headers import (
     header_text,
     source_headers,
 )
-from schemas.text import unmarked
+from schemas.text import FRAMES, unmarked
 
 STAGE = "normalizer"
 
@@ -38,6 +38,9 @@ MAX_OUTPUT_BYTES = MAX_MESSAGE_BYTES - 65_536
 
 MAX_KEY_BYTES = 1000
 """A failure keeps so much of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
+
+SHORTEST_FRAME = 5
+"""Bytes of a schema's id with what is before it."""
 
 MAX_SOURCES_CACHED = 1024
 """Each run brings headers of its own; older ones are forgotten all at once, which costs a microsecond per source."""
@@ -229,7 +232,10 @@ def decode_object(value: bytes) -> dict[str, Any]:
     except HOSTILE as error:
         if (text := unmarked(value)) != value:
             return decode_object(text)
-        raise InvalidRecord("not_json", f"the value is not JSON: {str(error)[:200]}") from None
+        why = str(error)[:200]
+        if value.startswith(FRAMES) and len(value) > SHORTEST_FRAME:
+            why = "it may be Avro or Protobuf with a schema's id before it; have its producer write JSON"
+        raise InvalidRecord("not_json", f"the value is not JSON: {why}") from None
     if type(decoded) is not dict:
         raise InvalidRecord("not_an_object", f"the value is JSON, but {_JSON_NAMES[type(decoded)]} and no object")
     colons = value.count(b":")

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.api.sent_records import SentRecords
@@ -21,8 +22,13 @@ from runtime.server_addresses import without_secrets
 from schemas.errors import HOSTILE
 from schemas.text import unmarked
 
+log = structlog.get_logger()
+
 LARGE_PAGE_BYTES = 1_048_576
 """A larger page is read in a thread, so that others have their turn meanwhile."""
+
+MOST_EMPTY_PAGES = 100
+"""In a row, within the total: some servers filter a page after they have cut it. With more the total is no total."""
 
 NO_SUCH_PAGE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 """Answers behind the last page. To the first page they are errors, like any other status to any page."""
@@ -134,7 +140,7 @@ class ApiPages:
         Raises SourceFailed; for pages that cannot be read when all others have been.
         """
         first, style = self.pagination.first_page, self.pagination.style
-        number, before = start + 1, None
+        number, before, empty = start + 1, None, 0
         unreadable: list[ApiPage] = []
         in_flight = deque([asyncio.create_task(self.page(start, sent))])
         try:
@@ -146,25 +152,32 @@ class ApiPages:
                 if page.refusal and total is not None and page.number < first + total:
                     raise self._failed(f"{page.refusal.reason}; it is page {page.number} of {total}")
                 if page.content is not None and not page.content.records:
-                    break
-                if before and page.content and before.content and page.content.records == before.content.records:
-                    raise self._failed(
-                        f"{self.url} answers with the same page again and again: set the names that it understands in "
-                        '`pagination` (page_parameter, limit_parameter), or `style = "none"` if it has no pages'
-                    )
-                yield page
-                total = page.total_pages(total)
-                if page.unreadable:
-                    unreadable.append(page)
-                    if total is None and (before is None or before.unreadable):
-                        break  # it may go on like this for ever
+                    empty += 1
+                    total = page.content.total_pages or total
+                    if total is None or page.number >= first + total - 1:
+                        break
+                    if empty > MOST_EMPTY_PAGES:
+                        log.warning("pages_are_empty", source=self.source, page=page.number, total_pages=total)
+                        break
+                else:
+                    if before and page.content and before.content and page.content.records == before.content.records:
+                        raise self._failed(
+                            f"{self.url} answers with the same page again and again: set the names that it understands "
+                            'in `pagination` (page_parameter, limit_parameter), or `style = "none"` if it has no pages'
+                        )
+                    yield page
+                    total, empty = page.total_pages(total), 0
+                    if page.unreadable:
+                        unreadable.append(page)
+                        if total is None and (before is None or before.unreadable):
+                            break  # it may go on like this for ever
+                    before = page
                 if style == "none":
                     break
                 last = None if total is None else first + total - 1
                 while len(in_flight) < self.concurrency and (last is None or number <= last):
                     in_flight.append(asyncio.create_task(self.page(number, sent)))
                     number += 1
-                before = page
         finally:
             for task in in_flight:
                 task.cancel()

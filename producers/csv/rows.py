@@ -67,6 +67,7 @@ codecs.register_error(UNDECODABLE, _keep_undecodable)
 class CsvRows:
     """Reads a binary stream. Blank lines are no rows, nor are those of blank cells, which are counted in `blank`.
 
+    A byte order mark before a row is no part of it. A row like `header` is rejected.
     `width` is the number of columns once the header is known, `unnamed` how many of the last have no name there: rows
     may lack these, and may have blank cells beyond the last column.
     A row that is malformed, unfinished, or spans lines and has the wrong width gives up its first line only: reading
@@ -78,10 +79,16 @@ class CsvRows:
     ) -> None:
         self.encoding = encoding
         self.width: int | None = None
+        self.header: list[str] | None = None
         self.unnamed = self.blank = 0
         self._comment = comment
         cell_ends = rf"(?=[{re.escape(delimiter)}\r\n]|$)"
         self._mending: _Edit = (re.compile(rf'(?<!")"[ \t]+{cell_ends}'), '"')
+        cell_begins = rf"(?<![^{re.escape(delimiter)}])"
+        self._texts: tuple[_Edit, ...] = (  # ="007", quoted or not: spreadsheets' way to say that it is no number
+            (re.compile(rf'{cell_begins}="([^"\r\n]+)"{cell_ends}'), r'"\1"'),
+            (re.compile(rf'{cell_begins}"=""([^"\r\n]+)"""{cell_ends}'), r'"\1"'),
+        )
         # A blank before a quote is no part of the value; Python refuses to say so where it is the delimiter.
         self._dialect: dict[str, Any] = {
             "delimiter": delimiter, "strict": True, "skipinitialspace": delimiter != " ", "escapechar": escape,
@@ -112,7 +119,7 @@ class CsvRows:
                         self.blank += 1
                     elif self.width is None or len(values) == self.width or not values:
                         if values:
-                            yield values
+                            yield values if values != self.header else self._header_again()
                     elif fitted := self._fitted(values, self.width):
                         yield fitted
                     else:
@@ -169,7 +176,7 @@ class CsvRows:
         while True:
             line = again.popleft() if again else read()
             if comment is not None and not row:
-                while line.startswith(comment, not self._number and line.startswith("\ufeff")):
+                while line.startswith(comment, line.startswith("\ufeff")):
                     self._number += 1
                     if line[-1] not in "\r\n":
                         row.append(line)
@@ -181,7 +188,7 @@ class CsvRows:
                     self._note_unfinished()
                     raise _Unfinished
                 return
-            if not self._number:
+            if not row:  # files that were put together have marks in the middle
                 line = line.removeprefix("\ufeff")
             self._number += 1
             row.append(line)
@@ -196,6 +203,9 @@ class CsvRows:
                 size = len(line)
                 if size >= LONGEST_LINE and not ended:
                     raise _TooLong
+            if '="' in line:
+                for pattern, replacement in self._texts:
+                    line = pattern.sub(replacement, line)
             for pattern, replacement in self._edits:
                 line = pattern.sub(replacement, line)
             yield line
@@ -238,6 +248,10 @@ class CsvRows:
         self._edits = (*self._escapes, self._mending)
         self._give_up()
         return True
+
+    def _header_again(self) -> BadRow:
+        message = f"line {self.line_number()}: the names of the columns again, and no record"
+        return BadRow("repeated_header", message, self.payload())
 
     def _advice(self) -> str:
         advice = "a quote inside a quoted value must be doubled"

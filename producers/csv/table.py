@@ -78,6 +78,7 @@ class CsvTable:
         self._check(columns)
         named = max((number for number, cell in enumerate(header, 1) if cell.strip()), default=0)
         self.rows.width, self.rows.unnamed, self.rows.blank = len(header), len(header) - named, 0
+        self.rows.header = list(header) if len(header) > 1 else None  # of one column, a value may well be its name
         return columns
 
     @property

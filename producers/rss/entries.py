@@ -47,6 +47,12 @@ _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>?\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
+_ZONE = re.compile(r"(?<=[\s\d])[+-]\d\d:?\d\d\Z")
+_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
+_IN_FIGURES = re.compile(r"[\d\s:.,/+TWZ-]*")
+_ISO = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?|\d{4})?(?:[T ].*)?")
+
+
 class Entry(NamedTuple):
     """An entry as JSON; one that could not be read as it is, with the `reason_code;message` why."""
 
@@ -104,13 +110,25 @@ def _feed(body: bytes, content_type: str | None, address: str) -> Feed:
     if problem and not _ENDS.search(unmarked(body)[-1000:]):
         if not whole:
             raise NotAFeed(f"its XML is broken and no entry could be read: {problem}")
-        whole, problem = whole[:-1], f"{problem}; the feed is cut off, and its last entry is left out"
+        if _is_open(body):
+            whole, problem = whole[:-1], f"{problem}; the feed is cut off, and its last entry is left out"
     atom = str(parsed.get("version")).startswith("atom")
     title = _words(_text(parsed.feed, "title"), parsed.feed.get("title_detail"), atom)
     feed = {"title": title, "link": _absolute(address, _text(parsed.feed, "link"))}
     shown = _present({name: value for name, value in feed.items() if len(value or "") <= LONGEST_FEED_MEMBER})
     around = _Around(address, atom, shown)
     return Feed([_read(entry, around) for entry in reversed(whole)], problem)
+
+
+def _is_open(body: bytes) -> bool:
+    """True if nothing closes the last entry."""
+    begun = closed = -1
+    text = unmarked(body)
+    for begin in _BEGINS.finditer(text):
+        begun = begin.start()
+    for close in _CLOSES.finditer(text):
+        closed = close.start()
+    return closed < begun
 
 
 def _in_a_text_encoding(body: bytes, content_type: str | None) -> tuple[bytes, str | None]:
@@ -260,13 +278,22 @@ def _present(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _time(moment: object, written: str | None) -> str | None:
-    if not isinstance(moment, struct_time):
+    if not isinstance(moment, struct_time) or (written and not _is_year_of(written, moment.tm_year)):
         return written
     try:
         seconds = calendar.timegm(moment)
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
         return written
+
+
+def _is_year_of(written: str, year: int) -> bool:
+    """False where feedparser has made a time of what is none: it takes seconds since 1970, or weeks, for years."""
+    text = written.strip()
+    if _IN_FIGURES.fullmatch(text) and not _ISO.fullmatch(text):
+        return False
+    found = _YEAR.search(_ZONE.sub("", text))
+    return found is None or abs(int(found[0]) - year) <= 1  # another one in UTC
 
 
 def _encoded(entry: dict[str, Any]) -> bytes:

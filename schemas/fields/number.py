@@ -17,6 +17,10 @@ _SIGNS = "$€£¥₹"
 # Groups of three between commas, apostrophes or spaces (tidy has made them plain ones), the same throughout.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:([,' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
 _SWAPPED = str.maketrans(",.", ".,")
+_MINUS, _APOSTROPHE = "\u2212", "\u2019"
+_TYPED = str.maketrans({_MINUS: "-", _APOSTROPHE: "'"})
+"""Unicode's own signs as they are typed: programs write them by the customs of Switzerland, Sweden and others."""
+
 _TWO_NUMBERS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 
 Decimals = Literal[".", ",", "unsure", "unsure_comma"]
@@ -27,7 +31,7 @@ Decimals = Literal[".", ",", "unsure", "unsure_comma"]
 def decimal_mark(text: str) -> str | None:
     """The decimal mark that a plain number must have; None where it has no mark, or one that may be either. Pure."""
     point, comma = text.rfind("."), text.rfind(",")
-    if point == comma or _TWO_NUMBERS.fullmatch(text.strip(f" ()+-{_SIGNS}")):
+    if point == comma or _TWO_NUMBERS.fullmatch(text.strip(f" ()+-{_MINUS}{_SIGNS}")):
         return None
     last, other = (".", ",") if point > comma else (",", ".")
     return other if text.count(last) > 1 else last  # 1.234.567: a mark that occurs twice makes groups
@@ -128,6 +132,8 @@ class Number(FieldType):
             return None
         if len(text) > LONGEST_NOTATION:
             raise InvalidField("number_form", f"{text[:40]!r}… is too long for a number")
+        if not text.isascii():
+            text = text.translate(_TYPED)
         negative = text[0] == "(" and text[-1] == ")"
         text = _without_currency(text[1:-1] if negative else text)
         if negative and text[:1] in {"+", "-"}:  # two signs at odds

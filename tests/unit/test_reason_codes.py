@@ -9,7 +9,7 @@ from schemas.registry import all_datasets
 
 PROJECT = Path(__file__).parents[2]
 FOLDERS = ("schemas", "producers", "stream_processors", "sinks", "rehearsals", "services", "stores")
-FIRST_ARGUMENT = {"InvalidRecord", "InvalidField", "_rejected"}
+FIRST_ARGUMENT = {"InvalidRecord", "InvalidField", "BadRow", "_rejected"}
 """What is called with a reason code first."""
 
 

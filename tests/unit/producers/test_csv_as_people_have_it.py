@@ -191,3 +191,54 @@ def test_a_run_resumes_after_a_separator_line_blank_rows_and_comments(file: Path
     batches = list(made.read_on(position))
     assert [record.key for batch in batches for record in batch.records] == ["shop:2"]
     assert sum(batch.blank for batch in batches) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("second", ['2,"b, c"', '"2","b, c"', ' "2" , "b, c"'])
+def test_files_put_together_leave_no_byte_order_mark_in_a_row(file: Path, second: str, encoding: str) -> None:
+    content = f'\ufeff"id","name"\n1,a\n\ufeff{second}\n\ufeff\n3,d\n'
+    read = rows(file, content.encode(encoding))
+    assert read == [{"id": "1", "name": "a"}, {"id": "2", "name": "b, c"}, {"id": "3", "name": "d"}]
+
+
+def test_a_comment_behind_a_mark_in_the_middle_is_a_comment(file: Path) -> None:
+    assert rows(file, "id,name\n1,a\n\ufeff# b\n2,c\n", comment="#")[1:] == [{"id": "2", "name": "c"}]
+
+
+@pytest.mark.parametrize("again", ["id,name", "\ufeffid,name", '"id","name"', "id , name"])
+def test_the_header_of_a_second_file_is_a_failure_and_no_record(file: Path, again: str) -> None:
+    header = again.removeprefix("\ufeff")
+    read = rows(file, f"{header}\n1,a\n{again}\n2,b\n")
+    assert [row if isinstance(row, str) else row["id"] for row in read] == ["1", "repeated_header", "2"]
+
+
+def test_a_header_that_the_block_does_not_skip_is_a_failure(file: Path) -> None:
+    assert rows(file, "id,name\n1,a\n", columns=["id", "name"]) == ["repeated_header", {"id": "1", "name": "a"}]
+
+
+def test_in_a_file_of_one_column_a_value_may_be_its_name(file: Path) -> None:
+    read = rows(file, "name\nname\n", map={"source_id": "name", "name": "name"})
+    assert read == [{"name": "name"}]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('="007"', "007"),
+        ('"=""007"""', "007"),
+        ('="a b"', "a b"),
+        ('="="', "="),
+        ('"=""a"" and ""b"""', '="a" and "b"'),
+        ('"x=""1"""', 'x="1"'),
+        ("=1+2", "=1+2"),
+        ('a="b"', 'a="b"'),
+    ],
+)
+def test_a_text_that_spreadsheets_protect_is_that_text(file: Path, cell: str, text: str, delimiter: str) -> None:
+    content = f"id,name,more\n{cell},{cell},{cell}\n1,a,b\n".replace(",", delimiter)
+    assert rows(file, content)[0] == {"id": text, "name": text, "more": text}
+
+
+def test_a_protected_text_may_contain_the_delimiter(file: Path) -> None:
+    assert rows(file, 'id,name\n1,="a, b"\n2,c\n')[0] == {"id": "1", "name": "a, b"}

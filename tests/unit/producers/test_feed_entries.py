@@ -290,6 +290,40 @@ def test_a_feed_that_is_cut_off_gives_its_whole_entries_and_says_so() -> None:
     assert "the feed is cut off, and its last entry is left out" in (feed.problem or "")
 
 
+@pytest.mark.parametrize(
+    "junk", ["<script>count()</script>", "<br>", "junk", "<", "\0\0", "<!-- served in 1 s -->\n<div>" + "x" * 2000]
+)
+@pytest.mark.parametrize("whole", [RSS_2, RSS_1, ATOM, RSS_2.removesuffix("</channel></rss>")])
+def test_what_follows_the_last_entry_takes_none_away(whole: str, junk: str) -> None:
+    feed = read_feed((whole + junk).encode())
+    assert [entry["id"] for entry in values(feed)] == [entry["id"] for entry in values(read_feed(whole.encode()))]
+    assert feed.problem
+
+
+@pytest.mark.parametrize(
+    ("written", "published"),
+    [
+        ("1706745600", None),
+        ("1706745600123", None),
+        ("2024-W05", None),
+        ("2024-366", None),
+        ("-0001-01-01T00:00:00Z", None),
+        ("+10000-01-01T00:00:00Z", None),
+        ("Sat, 01 Jan 0001 00:00:00 +1400", None),
+        ("01/02/2024", None),
+        ("2024-12-31T23:59:60Z", "2025-01-01T00:00:00Z"),
+        ("2024-01-01T05:00:00+14:00", "2023-12-31T15:00:00Z"),
+        ("20240131", "2024-01-31T00:00:00Z"),
+        ("2024-01-31 10:00:00.5", "2024-01-31T10:00:00Z"),
+        ("Wed, 31 Jan 24 10:00:00 +0100", "2024-01-31T09:00:00Z"),
+        ("Wed, 31 Jan 2024 10:00:00 GMT", "2024-01-31T10:00:00Z"),
+    ],
+)
+def test_a_time_is_the_one_that_is_written_or_stays_as_it_is(written: str, published: str | None) -> None:
+    [entry] = entries(f'<rss version="2.0"><channel><item><pubDate>{written}</pubDate></item></channel></rss>')
+    assert entry["published"] == (published or written)
+
+
 def test_a_feed_with_a_mistake_inside_gives_all_its_entries_and_says_so() -> None:
     feed = read_feed(RSS_2.replace("&amp;", "&").encode())
     assert [entry["id"] for entry in values(feed)] == ["http://n/1", "2"]

@@ -1,8 +1,14 @@
+import asyncio
 import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
-from producers.api.pages import Pagination
+from producers.api.pages import MOST_EMPTY_PAGES, ApiPage, ApiPages, PageContent, Pagination
+from producers.api.sent_records import SentRecords
+from producers.http.fetch import Fetcher
 from producers.http.headers import retry_after_seconds
 from producers.json_parts import NotSplit
 
@@ -117,3 +123,44 @@ def test_a_page_is_read_past_its_mark(codec: str) -> None:
     assert Pagination().read('{"data": [{"a": "é"}]}'.encode(codec)).records == records
     assert Pagination(style="array").read('[{"a": "é"}]'.encode(codec)).records == records
     assert Pagination(style="none").read('[{"a": "é"}]'.encode(codec)).records == records
+
+
+@dataclass(frozen=True)
+class SomePagesEmpty(ApiPages):
+    """Pages of one record each, but for the empty ones; each says how many pages there are."""
+
+    empty: Sequence[int] = ()
+    said: int | None = 1
+    asked: list[int] = field(default_factory=list)
+
+    async def page(self, number: int, sent: SentRecords) -> ApiPage:  # noqa: ARG002 (nothing was sent)
+        self.asked.append(number)
+        return ApiPage(number, PageContent([] if number in self.empty else [b"%d" % number], self.said))
+
+
+def read_pages(empty: Sequence[int], said: int | None, concurrency: int = 4) -> tuple[list[int], list[int]]:
+    """Numbers of the pages that were read, and of those that were asked for."""
+    api = SomePagesEmpty("shop", cast("Fetcher", None), "http://x/y", Pagination(), 1, concurrency, empty, said)
+
+    async def read() -> list[int]:
+        return [page.number async for page in api.read(1, SentRecords())]
+
+    return asyncio.run(read()), api.asked
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("empty", [(1,), (3,), (2, 3, 4), (1, 2, 4, 6), (7,)])
+def test_an_empty_page_within_the_total_hides_no_page_behind_it(empty: tuple[int, ...], concurrency: int) -> None:
+    read, asked = read_pages(empty, 7, concurrency)
+    assert read == [number for number in range(1, 8) if number not in empty]
+    assert asked == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_without_a_total_an_empty_page_is_the_last() -> None:
+    assert read_pages(range(3, 1000), None)[0] == [1, 2]
+
+
+def test_a_total_that_lies_costs_a_bounded_number_of_requests() -> None:
+    read, asked = read_pages(range(3, 10**9), 10**9)
+    assert read == [1, 2]
+    assert len(asked) <= 2 + MOST_EMPTY_PAGES + 5

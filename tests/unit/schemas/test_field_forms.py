@@ -2,6 +2,7 @@
 
 import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 import phonenumbers
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import InvalidField
 from schemas.fields import Date, Email, FromSource, Money, Number, Phone, Text
+from schemas.fields.number import decimal_mark
 from schemas.fields.phone import COUNTRY_CODES_OF_TWO
 from schemas.registry import dataset_named
 
@@ -348,3 +350,28 @@ def test_a_source_name_must_not_contain_the_key_separator() -> None:
     with pytest.raises(InvalidField) as refusal:
         FromSource("name").normalize("a:b")
     assert refusal.value.code == "key_separator"
+
+
+@pytest.mark.parametrize(
+    ("written", "decimal", "number"),
+    [
+        ("1’234’567.50", ".", "1234567.50"),
+        ("−5.5", ".", "-5.50"),
+        ("−1’234,5", ",", "-1234.50"),
+        ("−$5", ".", "-5.00"),
+        ("−1.234.567", "unsure", "-1234567.00"),
+    ],
+)
+def test_a_number_may_have_unicodes_own_signs(written: str, decimal: Any, number: str) -> None:
+    assert Number(decimal=decimal).normalize(written) == number
+
+
+@pytest.mark.parametrize("written", ["−1.234", "−1,234", "(−1.234)"])
+def test_a_number_with_unicodes_minus_that_is_two_numbers_shows_no_decimal_mark(written: str) -> None:
+    assert decimal_mark(written) is None
+
+
+@pytest.mark.parametrize("written", ["5−", "−−5", "(−5)", "1’23", "’5", "−", "１２", "1٬234"])
+def test_other_signs_and_figures_are_no_number(written: str) -> None:
+    with pytest.raises(InvalidField, match="not a number"):
+        Number().normalize(written)

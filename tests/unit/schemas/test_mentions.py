@@ -34,6 +34,8 @@ def test_a_record_in_normal_form_names_its_own_key_and_whom_it_is_about() -> Non
         (None, b'["CUST001;Ada"]'),
         (None, b"\xff\xfe garbage CUST001 garbage"),
         (None, b'{"customer_id": "CUST001", "cut'),
+        (None, '{"customer_id": "CUST001"}'.encode("utf-16")),
+        (None, b'\0\0\0\0\x11{"customer_id": "\\u0043UST001"}'),
     ],
 )
 def test_a_raw_record_of_any_form_names_a_key_wherever_it_stands(key: str | None, payload: bytes | None) -> None:

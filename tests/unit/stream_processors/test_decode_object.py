@@ -80,3 +80,12 @@ def test_an_object_is_read_past_its_byte_order_mark(codec: str) -> None:
 def test_any_number_of_byte_order_marks_is_read_past_at_once(marks: bytes) -> None:
     with pytest.raises(InvalidRecord, match="not JSON"):
         decode_object(marks)
+
+
+@pytest.mark.parametrize("frame", [b"\0\0\0\0\x11", b"\0\n\n\n{", b"\x03\0" + bytes(range(16))])
+def test_a_schema_id_of_a_registry_is_read_past_and_what_is_no_json_behind_it_is_named(frame: bytes) -> None:
+    assert decode_object(frame + b'{"a": 1}') == {"a": 1}
+    with pytest.raises(InvalidRecord, match="Avro or Protobuf"):
+        decode_object(frame + b"\x02\x0eseven")
+    with pytest.raises(InvalidRecord, match="twice"):
+        decode_object(frame + b'{"a": 1, "a": 2}')
