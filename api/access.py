@@ -31,6 +31,8 @@ CHALLENGE = 'Bearer realm="headrace"'
 _NEEDED = "needed_scope"
 """The attribute of an endpoint's function."""
 
+_SAME = "same_for_everybody"
+
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -77,9 +79,28 @@ def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
 
 
 def for_everybody(endpoint: Endpoint) -> Endpoint:
-    """Declare that an endpoint needs no key: it says nothing of the data, or asks for a signature of its own."""
+    """Declare that an endpoint answers everybody the same: it says nothing of the data, or asks for a signature of its
+    own. A key is not looked at, since that may take a reading of Postgres.
+    """
+    setattr(endpoint, _SAME, True)
+    return more_for_callers(endpoint)
+
+
+def more_for_callers(endpoint: Endpoint) -> Endpoint:
+    """Declare that an endpoint needs no key, and says more to who has one."""
     setattr(endpoint, _NEEDED, None)
     return endpoint
+
+
+def anonymous_paths(app: Any) -> frozenset[str]:
+    """Paths of an application whose answers are the same for everybody; FastAPI's own pages are among them. Pure."""
+    found = set[str]()
+    for route in app.routes:
+        if (inner := getattr(route, "original_router", None)) is not None:
+            found |= anonymous_paths(inner)
+        elif not isinstance(route, GuardedRoute) or getattr(route.endpoint, _SAME, False):
+            found.add(route.path)
+    return frozenset(found)
 
 
 class UndeclaredNeed(TypeError):

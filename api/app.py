@@ -46,7 +46,7 @@ from api.health import HealthReports
 from api.middleware import RequestBounds, RequestContext
 from api.page_policies import PagePolicies
 from api.problems import MEDIA_TYPE, Problem, install_problem_handlers
-from api.request_counts import WINDOW_SECONDS, Kind, RequestCounts
+from api.request_counts import RequestCounts, limits_of, shared_counts
 from api.request_limits import RequestLimits
 from api.search import service as searches
 from api.traced_requests import TracedRequests
@@ -59,7 +59,6 @@ from schemas.dataset import Dataset
 from schemas.registry import all_datasets, dataset_named
 from services.runs.ingest import IngestRuns
 from stores.lag_samples import LagSamples
-from stores.shared_counts import SharedCounts
 
 COMPRESS_FROM_BYTES = 1024
 
@@ -211,15 +210,6 @@ def _middleware(settings: Settings) -> list[Middleware]:
     return layers
 
 
-def limits_of(settings: Settings) -> dict[Kind, int]:
-    """Requests of a caller within a minute, by kind; 0 is no limit. Pure."""
-    return {
-        Kind.READS: settings.api_reads_per_minute,
-        Kind.CHANGES: settings.api_changes_per_minute,
-        Kind.EXPENSIVE: settings.api_expensive_per_minute,
-    }
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     METRICS.expose("api")
@@ -239,8 +229,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.overview = overviews(clients, app.state.lag)
         app.state.topic_reads = TopicReads()
         if clients.redis:
-            shared = SharedCounts(clients.redis, settings.named("requests"), WINDOW_SECONDS)
-            app.state.request_counts.share(shared, clients.redis_breaker)
+            app.state.request_counts.share(shared_counts(clients.redis, settings), clients.redis_breaker)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import AGAIN, CALLER, DOUBT, EVERYBODY, NOBODY, Caller, unauthorized
+from api.access import AGAIN, CALLER, DOUBT, EVERYBODY, NOBODY, Caller, anonymous_paths, unauthorized
 from api.current_request import key_name
 from api.key_ring import KeyRing
 from api.middleware import is_webhook
@@ -23,11 +23,6 @@ from stores.outages import TableMisfit, Unavailable
 
 if TYPE_CHECKING:
     from api.tokens import Tokens
-
-ANONYMOUS = frozenset({"/livez", "/status", "/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-"""Paths whose answers are the same for everybody, as those of webhooks are: a key is not looked at, since that may take
-a reading of Postgres.
-"""
 
 Found = tuple[Caller, Exception | None]
 """A caller, and what to answer where it may not do something; None: a plain 401 or 403."""
@@ -87,17 +82,23 @@ class IdentifiedCallers:
         self._app = app
         self._open = settings.api_access == "open"
         self._published = settings.api_published_on is not None
+        self._anonymous: frozenset[str] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and CALLER not in scope:
             if self._open:
                 scope[CALLER], scope[DOUBT] = self._anybody(scope)
-            elif scope["path"] not in ANONYMOUS and not is_webhook(scope["method"], scope["path"]):
+            elif not self._is_anonymous(scope):
                 callers: Callers = scope["app"].state.callers
                 caller, scope[DOUBT] = await callers.of(scope)
                 scope[CALLER], scope[AGAIN] = caller, callers.of
                 key_name.set("" if caller is NOBODY else caller.name)
         await self._app(scope, receive, send)
+
+    def _is_anonymous(self, scope: Scope) -> bool:
+        if self._anonymous is None:  # routes come after the middleware
+            self._anonymous = anonymous_paths(scope["app"])
+        return scope["path"] in self._anonymous or is_webhook(scope["method"], scope["path"])
 
     def _anybody(self, scope: Scope) -> Found:
         """Whoever has sent this to an address of loopback: however this process has been started, by our command or by

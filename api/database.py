@@ -21,9 +21,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from api.current_request import measured
 from runtime.settings import Settings
 from stores.outages import TableMisfit, Unavailable, postgres_trouble, table_trouble
-from stores.postgres_engine import postgres_engine
+from stores.postgres_engine import SOON_SECONDS, postgres_engine
 
-CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3
 """For a connection that is fit for use, whether from the pool or new."""
 
@@ -47,7 +46,7 @@ def read_engine(settings: Settings) -> AsyncEngine:
         pool_pre_ping=True,
         pool_timeout=POOL_WAIT_SECONDS,
         connect_args={
-            "timeout": CONNECT_SECONDS,
+            "timeout": SOON_SECONDS,
             # The client's limit is for a server that no longer answers, so it is the longer one.
             "command_timeout": STATEMENT_SECONDS + 2,
             "server_settings": {

@@ -11,11 +11,10 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.api_keys import read_keys
 from stores.outages import is_misfit, meaning
-from stores.postgres_engine import postgres_engine
+from stores.postgres_engine import SOON_SECONDS, postgres_engine
 
 log = structlog.get_logger()
 
-CONNECT_SECONDS = 3
 
 TOKENS_NEED = ("jwt", "cryptography")
 """Packages of the extra `oidc`."""
@@ -69,7 +68,7 @@ def is_loopback(address: str) -> bool:
 
 async def _is_any_key_valid(settings: Settings) -> bool | None:
     """None if Postgres does not say."""
-    engine = postgres_engine(settings, connect_args={"timeout": CONNECT_SECONDS, "command_timeout": CONNECT_SECONDS})
+    engine = postgres_engine(settings, connect_args={"timeout": SOON_SECONDS, "command_timeout": SOON_SECONDS})
     try:
         async with engine.connect() as connection:
             return any(key.state == "valid" for key in await read_keys(connection))

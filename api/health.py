@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal
@@ -16,17 +16,25 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.answers import encode
 from api.clients import Clients
 from api.database import reading
+from api.request_counts import limits_of, shared_counts
+from api.search.service import search_target
 from api.single_flight import Shared
 from rehearsals.file import running
 from runtime.kafka.clients import reason as kafka_reason
 from schemas.registry import all_datasets
 from services.failures.listing import count_held
-from stores.outages import Unavailable
-from stores.redis_client import RedisError
+from stores.outages import GRANTED, Unavailable
+from stores.redis_client import RedisError, ResponseError, redis_words
+from stores.rights import single_rights
 from stores.search_server import SearchRefused, TransportError
 from stores.table_fit import fit_of
 
 PROBE_SECONDS = 2.0
+
+_REFUSED = "it answers, and refuses our work:"
+"""Begins what is told of a store that is there, and of which we may not use all that we need."""
+
+INDEX_RIGHTS = "its user or API key needs `read` and `write` on the indices of the namespace, and `monitor`"
 
 SHARED_SECONDS = 1.0
 """Callers who ask `/api/health` or `/readyz` within so many seconds share an answer."""
@@ -40,14 +48,26 @@ _CONNECTIONS = text("""
         - coalesce(current_setting('reserved_connections', true)::int, 0)""")
 """Connections that are taken, and those that roles without privileges may take."""
 
+_LACKING = text("""
+    SELECT w.name, string_agg(w.wanted, ', ' ORDER BY w.wanted) FROM unnest(
+        CAST(:names AS text[]), CAST(:wanted AS text[]), CAST(:whole AS boolean[])) AS w (name, wanted, whole)
+    JOIN pg_class ON pg_class.oid = to_regclass(quote_ident(w.name))
+    WHERE NOT CASE WHEN w.whole THEN has_table_privilege(oid, wanted) ELSE has_any_column_privilege(oid, wanted) END
+    GROUP BY 1 ORDER BY 1""")
+"""Rights that the API needs and its user has not, by table."""
+
+NOTHING = {"size": 0, "terminate_after": 1, "track_total_hits": False}
+"""A search that is asked as others are, and finds as little as can be."""
+
 Store = Literal["postgres", "redis", "elasticsearch", "kafka"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Answer of a store: up after `ms`, down with a reason, or disabled because there is none.
+    """Answer of a store to what a read does with it: up after `ms`, down with a reason, or disabled because there is
+    none.
 
-    One that is up with a reason answers us, and not everybody.
+    One that is up with a reason serves some: it has no connection left for others, or our user lacks some rights.
     """
 
     status: Literal["up", "down", "disabled"]
@@ -83,6 +103,7 @@ class HealthReports:
         self._clients = clients
         self._postgres = Shared(partial(_probe, clients, "postgres"), SHARED_SECONDS)
         self._misfits = Shared(partial(_misfits, clients.engine), TABLES_SECONDS)
+        self._lacking = Shared(partial(_lacking, clients.engine), TABLES_SECONDS)
         self.shared = Shared(self._encoded, SHARED_SECONDS)
         """Status and body of an answer for which asking began SHARED_SECONDS before the call, or later."""
 
@@ -99,6 +120,10 @@ class HealthReports:
                 if misfits := await self._misfits.get():
                     troubles["misfits"] = misfits
                 troubles |= await self._held()
+                if lacking := await self._lacking.get():
+                    postgres = findings["postgres"]
+                    reason = "; ".join(filter(None, (postgres.reason, lacking)))
+                    findings = {**findings, "postgres": replace(postgres, reason=reason)}
             except Unavailable:
                 pass
         components = {
@@ -150,6 +175,15 @@ async def _misfits(engine: AsyncEngine) -> dict[str, str]:
         return await connection.run_sync(_compare)
 
 
+async def _lacking(engine: AsyncEngine) -> str:
+    """The rights on tables that our user lacks, with the way out; empty for none. Raises Unavailable."""
+    names, wanted, whole = map(list, zip(*single_rights("api"), strict=True))
+    async with reading(engine) as connection:
+        found = await connection.execute(_LACKING, {"names": names, "wanted": wanted, "whole": whole})
+        lacking = [f"{rights} on {table}" for table, rights in found]
+    return f"{_REFUSED} its user lacks {'; '.join(lacking)}; {GRANTED}" if lacking else ""
+
+
 def _compare(connection: Connection) -> dict[str, str]:
     there = set(inspect(connection).get_table_names())
     found = {}
@@ -177,7 +211,12 @@ async def _probe(clients: Clients, store: Store) -> Finding:
         return Finding("down", reason=kafka_reason(error))
     except Unavailable as error:
         return Finding("down", reason=error.reason)
-    except (RedisError, SearchRefused, TransportError, OSError) as error:
+    except ResponseError as error:
+        return Finding("down", reason=f"{_REFUSED} {redis_words(error)}")
+    except SearchRefused as error:
+        way_out = f"; {INDEX_RIGHTS}" if error.is_denied else ""
+        return Finding("down", reason=f"{_REFUSED} {str(error).rstrip(';')}{way_out}")
+    except (RedisError, TransportError, OSError) as error:
         return Finding("down", reason=str(error) or type(error).__name__)
     return Finding("up", ms=round((time.perf_counter() - started) * 1000, 2), reason=trouble)
 
@@ -191,10 +230,16 @@ async def _ask(clients: Clients, store: Store) -> str | None:
             # Our pool keeps its connections, so reads go on; whoever opens one is refused.
             return None if taken < places else f"all {places} connections that the server allows are taken"
         case "redis":
-            assert clients.redis is not None  # noqa: S101 (judged by the caller)
-            await clients.redis.ping()
+            assert clients.redis is not None and clients.cache is not None  # noqa: S101, PT018 (judged by the caller)
+            await clients.cache.try_out()
+            if any(limits_of(clients.settings).values()):
+                await shared_counts(clients.redis, clients.settings).try_out()
         case "elasticsearch":
             assert clients.elasticsearch is not None  # noqa: S101 (judged by the caller)
+            target = search_target(clients.settings, all_datasets())
+            answer = await clients.elasticsearch.ask("POST", target, NOTHING, seconds=PROBE_SECONDS)
+            if failed := answer["_shards"]["failed"]:
+                raise Unavailable(store, f"{failed} shards of our indices do not answer a search")
             health = await clients.elasticsearch.ask("GET", "/_cluster/health", seconds=PROBE_SECONDS)
             if health["status"] == "red":
                 raise Unavailable(store, "the cluster's status is red: some shards are not allocated")

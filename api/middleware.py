@@ -70,6 +70,11 @@ SECURITY_HEADERS = (
 )
 """With every answer: it is of the kind that it says, no page may frame it, and its address is told to nobody."""
 
+FOR_ITS_CALLER = ((b"cache-control", b"private, no-cache"),)
+"""With answers that say nothing of it: no cache between us may give one to another caller, who may see less, and a
+browser asks whether its own is still right. Caches know of `Authorization`, and nothing of `X-API-Key`.
+"""
+
 
 class BodyTooLarge(HTTPException):
     """Raised where the body is read, for one that is longer than the bound."""
@@ -105,7 +110,9 @@ class RequestContext:
                 ours = (_HEADER, request_id.encode()), (b"server-timing", timing.encode())
                 policy = (b"content-security-policy", scope.get(POLICY, NO_PAGE))
                 more = (*scope.get(MORE_HEADERS, ()), *(ONLY_HTTPS if scope.get("scheme") == "https" else ()))
-                message["headers"] = [*message.get("headers", ()), *ours, policy, *SECURITY_HEADERS, *more]
+                headers = message.get("headers", ())
+                kept = () if any(name == b"cache-control" for name, _ in headers) else FOR_ITS_CALLER
+                message["headers"] = [*headers, *ours, policy, *SECURITY_HEADERS, *kept, *more]
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)

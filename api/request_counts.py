@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from api.clients import Breaker
-from stores.redis_client import RedisError
+from runtime.settings import Settings
+from stores.redis_client import Redis, RedisError
 from stores.shared_counts import SharedCounts
 
 WINDOW_SECONDS = 60
@@ -40,6 +41,20 @@ class Kind(StrEnum):
     READS = "reads"
     CHANGES = "changes"
     EXPENSIVE = "expensive"
+
+
+def limits_of(settings: Settings) -> dict[Kind, int]:
+    """Requests of a caller within a minute, by kind; 0 is no limit. Pure."""
+    return {
+        Kind.READS: settings.api_reads_per_minute,
+        Kind.CHANGES: settings.api_changes_per_minute,
+        Kind.EXPENSIVE: settings.api_expensive_per_minute,
+    }
+
+
+def shared_counts(redis: Redis, settings: Settings) -> SharedCounts:
+    """The counts that all processes add up. Pure."""
+    return SharedCounts(redis, settings.named("requests"), WINDOW_SECONDS)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from commands.output import WRONG_USAGE, fail, print_json, stdout
 from commands.trouble import answered_by
 from runtime.settings import load_settings
 from schemas.registry import UnknownDataset, dataset_named
-from services.forgetting.forget import CannotForget, Forgetting, forgotten_list, undo
+from services.forgetting.forget import CannotForget, Forgetting, forgotten_list, secrets_needed, undo
 from services.forgetting.forget import forget as forget_key
 
 T = TypeVar("T")
@@ -28,7 +28,12 @@ def forget(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="So long wait for the search index and the cache.")
     ] = WAIT_SECONDS,
-    listed: Annotated[bool, typer.Option("--list", help="Show who was forgotten: hashes, times, counts.")] = False,
+    listed: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Show who was forgotten (hashes, times, counts), and which secrets are still needed."
+        ),
+    ] = False,
     undone: Annotated[
         str | None, typer.Option("--undo", metavar="HASH", help="Let records of that key be stored again.")
     ] = None,
@@ -61,6 +66,8 @@ def forget(
             print_json(rows)
         else:
             stdout.print(_table(rows) if rows else "Nobody was forgotten.")
+            for line in secrets_needed(settings, rows):
+                stdout.print(line, markup=False)
         return
     if undone is not None:
         name = _run(undo(settings, undone))

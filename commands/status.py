@@ -32,8 +32,8 @@ def status(
 
     With HEADRACE_STACK=docker the containers are asked, by their health checks; `done` is what was to run once.
 
-    A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a PING,
-    Elasticsearch its cluster health, ours /health. Records that are held are told below, a line per source.
+    A process is `running` only if it is alive and answers: Kafka a metadata request, Postgres a query, Redis a read of
+    the cache, Elasticsearch its cluster health, ours /health. Records that are held are told below, a line per source.
 
     A process that runs older code, datasets or settings than `headrace restart` from here would give it is told, and is
     no error.

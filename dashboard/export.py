@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from dashboard.api_client import Api, ApiProblem
 from dashboard.payloads import as_json
-from schemas.formulas import FORMULA
+from schemas.formulas import FORMULA, HARMLESS, LATER_CELL
 
 PAGE = 100
 """Rows that are asked for at once."""
@@ -121,8 +121,7 @@ def cell_text(value: Any) -> str:
     """A value in a CSV file: numbers with all digits, objects as JSON, text so that no spreadsheet runs it. Pure."""
     if value is None:
         return ""
-    if isinstance(value, dict | list):
-        return as_json(value)
-    if isinstance(value, str) and re.match(FORMULA, value):
-        return f"'{value}"
-    return str(value)
+    text = as_json(value) if isinstance(value, dict | list) else str(value)
+    if not isinstance(value, int | float):
+        text = re.sub(LATER_CELL, HARMLESS, text)
+    return f"'{text}" if isinstance(value, str) and re.match(FORMULA, text) else text

@@ -17,6 +17,8 @@ from redis.retry import Retry
 from local_stack.addresses import redis_url
 from local_stack.server import listens
 from local_stack.unprivileged import show, unprivileged
+from stores.cache import LEASE, TRIAL
+from stores.redis_client import redis_words
 
 MAX_MEMORY = "256mb"
 
@@ -163,7 +165,7 @@ class Redis:
 
 
 def problem(port: int, password: str) -> str | None:
-    """Send PING to the server on this port; see Server.problem."""
+    """Do as our user what a read of the cache does, on this port; see Server.problem."""
     if not listens(port):
         return f"nothing listens on port {port}"
     # The client's own retries would turn one question into half a minute.
@@ -171,9 +173,12 @@ def problem(port: int, password: str) -> str | None:
         redis_url(port, password), socket_timeout=2.5, socket_connect_timeout=2.5, retry=Retry(NoBackoff(), 0)
     )
     try:
-        client.ping()
+        client.hget(f"cache:{TRIAL}:", "data")
+        client.register_script(LEASE)(keys=[f"cache:{TRIAL}:"], args=["", 1])
+    except redis.ResponseError as error:
+        return f"refuses what the cache does: {redis_words(error)}"
     except redis.RedisError as error:
-        return f"does not answer PING: {error}"
+        return f"does not answer: {error}"
     finally:
         client.close()
     return None

@@ -85,7 +85,8 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._beside_body += len(data)
         super().data_received(data)
-        if self._beside_body > LONGEST_HEAD:
+        if self._beside_body > LONGEST_HEAD and not self.transport.is_closing():
+            log.info("request_refused", status=431, reason=f"more than {LONGEST_HEAD:,} bytes beside the body")
             self._refuse(_TOO_LONG)
 
     def on_message_begin(self) -> None:
@@ -140,6 +141,7 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
+        log.info("request_refused", status=400, reason=msg)  # no application hears of it
         if self.pipeline:
             self._abort()  # another answer may be half sent
         else:

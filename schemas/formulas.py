@@ -5,3 +5,11 @@ FORMULA = "^[\\s\ufeff]*[=+\\-@＝＋－＠]|^[\t\r\n]"
 
 In words that Python's expressions and Arrow's share. Not a raw string: Arrow's know no escapes of Unicode.
 """
+
+LATER_CELL = "(;[\\s\ufeff]*)([=@＝＠]|[+\\-＋－][^\\d\\s])"
+"""Fits the begin of a formula within a text, where a spreadsheet of another language begins a cell: at a semicolon,
+quoted or not. The apostrophe goes between its two groups.
+"""
+
+HARMLESS = "\\1'\\2"
+"""In its place."""

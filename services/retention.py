@@ -14,11 +14,11 @@ import asyncpg
 from runtime.settings import Settings
 from schemas.source_kinds import LandingTable
 from stores.failure_states import UNSETTLED
+from stores.postgres_engine import CONNECT_SECONDS
 
 Connection = Any
 """An asyncpg.Connection; the library ships no types."""
 
-CONNECT_SECONDS = 10.0
 STEP = 5_000
 """Rows that one statement looks at or deletes."""
 

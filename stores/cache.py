@@ -12,6 +12,7 @@ is one Lua script, atomic in Redis.
 
 import random
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from stores.batched_reads import BatchedReads
 from stores.redis_client import Redis
 
 ABSENT = b""
+
+TRIAL = "(trial)"
+"""In the place of a dataset's name, which has no such characters."""
 
 READ_SECONDS = 0.5
 """A cache that is slower than the database it spares is of no use."""
@@ -137,6 +141,18 @@ class VersionedCache:
         for start in range(0, len(entries), ENTRIES_A_CALL):
             part = slice(start, start + ENTRIES_A_CALL)
             await self._invalidate(args=[self._floor_ttl_ms, _packed(entries[part]), _packed(versions[part])])
+
+    async def try_out(self) -> None:
+        """Do with an entry of no record what is done with those of records: read, lease, fill, invalidate.
+
+        Raises RedisError, also where our user lacks a right to any of it, or Redis takes no writes.
+        """
+        version = time.time_ns() // 1_000_000  # above the one before, which is the floor now
+        await self.get(TRIAL, "")
+        lease = await self.get_or_lease(TRIAL, "")
+        if isinstance(lease, Lease):
+            await self.fill(lease, version, ABSENT)
+        await self.invalidate([Invalidation(TRIAL, "", version + 1)])
 
 
 def _as_bytes(value: str | bytes) -> bytes:

@@ -16,10 +16,10 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import KEEPALIVES, checkpoint_lock, try_lock
 from stores.outages import POSTGRES_ERRORS, Meaning, meaning
+from stores.postgres_engine import CONNECT_SECONDS
 
 log = structlog.get_logger()
 
-CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
 
 _SESSION = {"application_name": "headrace-checkpoint", **KEEPALIVES}

@@ -20,13 +20,13 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import Origin
 from schemas.registry import ingested_datasets
+from stores.postgres_engine import CONNECT_SECONDS
 
 Connection = Any
 """An asyncpg.Connection; the library ships no types."""
 
 _MOST_PARTITIONS = 100_000
 
-CONNECT_SECONDS = 10.0
 
 RAW_SUFFIX = ".raw"  # of a dataset's raw topic: see schemas/dataset.py
 

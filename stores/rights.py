@@ -219,6 +219,15 @@ def tables_of(role: str) -> dict[str, str]:
     return {table: rights for name, rights in declared(role).items() for table in _named(name)}
 
 
+def single_rights(role: str) -> list[tuple[str, str, bool]]:
+    """(table, right, on the whole of it) for each right that a role needs: one on some columns is not. Pure."""
+    return [
+        (table, right, not columns)
+        for table, rights in tables_of(role).items()
+        for right, columns in _RIGHT.findall(rights)
+    ]
+
+
 def _named(name: str) -> list[str]:
     if name == EVERY:
         return list(all_tables().tables)

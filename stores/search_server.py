@@ -36,6 +36,11 @@ class SearchRefused(ApiError):
         self.kind, said = _kind_and_words(error) if error else ("", str(body))
         super().__init__(f"{self.kind}: {said}" if self.kind else said, meta, body)
 
+    @property
+    def is_denied(self) -> bool:
+        """True where our user or key lacks a right, or the index is closed to readers: somebody has to give it."""
+        return self.status in (401, 403)
+
 
 class SearchServer:
     """A client of the server at ELASTICSEARCH_URL; connects on first use. An async context manager.

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from api.access import GuardedRoute, Scope, caller_of, for_everybody, needs
+from api.access import GuardedRoute, Scope, caller_of, for_everybody, more_for_callers, needs
 from api.answers import JSON, encode, json_answer
 from api.clients import OurClients, from_state
 from api.database import reading
@@ -68,7 +68,7 @@ async def runs() -> dict[str, str]:
 
 
 @router.get("/readyz")
-@for_everybody
+@more_for_callers
 async def ready(request: Request, reports: OurReports) -> dict[str, str]:
     """Reads can be served: Postgres answers, asked within the last second."""
     try:
@@ -91,7 +91,7 @@ def metrics(request: Request) -> Response:
 @router.get(
     "/api/health", response_model=Health, responses=UNHEALTHY, summary="How each store is, asked within the last second"
 )
-@for_everybody
+@more_for_callers
 async def health(request: Request, reports: OurReports) -> Response:
     """200 `healthy`, or `degraded` without Redis, Elasticsearch or Kafka, or where Postgres has no connection left; 503
     `unhealthy` without Postgres.

@@ -73,17 +73,14 @@ async def _in_elasticsearch(
         return None
     try:
         with measured("elasticsearch"):
-            # An index that does not exist yet holds no records; that is no error.
-            indices = ",".join([alias_name(dataset, clients.settings) for dataset in datasets])
-            target = f"/{indices}/_search?ignore_unavailable=true&allow_no_indices=true"
-            body = search_body(datasets, query, offset, limit)
+            target, body = search_target(clients.settings, datasets), search_body(datasets, query, offset, limit)
             answer: dict[str, Any] = await clients.elasticsearch.ask("POST", target, body)
     except (TransportError, OSError) as error:
         breaker.failed(error)
         return None
     except SearchRefused as error:
-        # A 4xx other than "too many requests" means that our query is wrong: no reason to hide it.
-        if error.status < 500 and error.status != 429:
+        # Any other 4xx means that our query is wrong: no reason to hide it.
+        if error.status < 500 and error.status != 429 and not error.is_denied:
             raise
         breaker.failed(error)
         return None
@@ -94,6 +91,12 @@ async def _in_elasticsearch(
     hits = answer["hits"]
     matches = [match_of(dataset_of(clients.settings, hit["_index"], datasets), hit["_source"]) for hit in hits["hits"]]
     return matches, hits["total"]["value"]
+
+
+def search_target(settings: Settings, datasets: Sequence[Dataset]) -> str:
+    """Path and query of a search in these datasets. Pure. An index that is not there yet holds no records."""
+    indices = ",".join([alias_name(dataset, settings) for dataset in datasets])
+    return f"/{indices}/_search?ignore_unavailable=true&allow_no_indices=true"
 
 
 def search_body(datasets: Sequence[Dataset], query: str, offset: int, limit: int) -> dict[str, Any]:

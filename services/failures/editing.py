@@ -36,11 +36,13 @@ class Edited:
     before: bytes | None
     after: bytes
     valid: bool
+    mapping: bytes | None = None
+    """The record's header: by it a member is read into a field of another name, which may be personal."""
 
     def masked(self) -> "Edited":
         """The same without personal data."""
-        after = masked_payload(self.dataset, self.after) or b""
-        return replace(self, before=masked_payload(self.dataset, self.before), after=after)
+        after = masked_payload(self.dataset, self.after, self.mapping) or b""
+        return replace(self, before=masked_payload(self.dataset, self.before, self.mapping), after=after)
 
 
 async def edit(
@@ -77,9 +79,10 @@ async def edit(
         verdict = verdict_on(dataset, edited)
         if verdict.key is None and not force:
             raise StillInvalid(failure_id, verdict.reason or "invalid", verdict.message, verdict.problems)
-        note = None if verdict.key is not None else f"forced: {verdict.message}"
+        # By its code: the message may quote anything, and notes are shown as they are.
+        note = None if verdict.key is not None else f"forced: {verdict.reason or 'invalid'}"
         await save(connection, failure_id, who, before=current.value, edited=edited, note=note)
-    return Edited(dataset, current.value, after, verdict.key is not None)
+    return Edited(dataset, current.value, after, verdict.key is not None, dict(current.headers).get(HEADER_MAPPING))
 
 
 async def save(

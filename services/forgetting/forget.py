@@ -7,7 +7,7 @@ killed in between starts again with the same command. See decision 0057.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,13 +33,13 @@ from services.trace.reads import STORE_ERRORS, read_document
 from services.trace.trace import TracedStores, opened
 from sinks.postgres.change_events import origin_at, put_into_outbox
 from stores.cache import VersionedCache
-from stores.forgotten import LOCK_LIST, hash_of, secret_id
+from stores.forgotten import LOCK_LIST, hash_of, made_by, secret_id
 from stores.outages import in_words
+from stores.postgres_engine import CONNECT_SECONDS
 
 Connection = Any
 """An asyncpg.Connection; the library ships no types."""
 
-CONNECT_SECONDS = 10.0
 LANDING: tuple[LandingTable, ...] = get_args(LandingTable)
 STEP = 1_000
 ASK_EVERY_SECONDS = 0.1
@@ -137,10 +137,37 @@ async def forget(settings: Settings, dataset: Dataset, asked: str, *, dry_run: b
 
 
 async def forgotten_list(settings: Settings) -> list[dict[str, Any]]:
-    """The forgotten keys, by hash: the audit trail, latest first. Raises what asyncpg raises."""
+    """The forgotten keys, by hash: the audit trail, latest first, each with the place in FORGET_SECRET of the secret
+    that it is `made_by`, None for one that is not there. Raises what asyncpg raises.
+    """
     async with _connection(settings) as connection:
         rows = await connection.fetch("SELECT * FROM forgotten ORDER BY forgotten_at DESC, hash")
-        return [{**row, "erased": msgspec.json.decode(row["erased"])} for row in rows]
+        return [
+            {
+                **row,
+                "erased": msgspec.json.decode(row["erased"]),
+                "made_by": made_by(row["secret"], settings.forget_secrets),
+            }
+            for row in rows
+        ]
+
+
+def secrets_needed(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each secret of FORGET_SECRET, and for those that lack in it: whether hashes of `rows` that count are
+    made by it. Pure.
+    """
+    counted = Counter(row["made_by"] for row in rows if not row["undone_at"])
+    places = range(1, len(settings.forget_secrets) + 1)
+    lines = [
+        f"Secret {place} of FORGET_SECRET: {counted[place]:,} hashes that count"
+        + ("" if counted[place] or place == 1 else "; it may be taken out")
+        for place in places
+    ]
+    if counted[None]:
+        lines.append(
+            f"NOT in FORGET_SECRET: the secret of {counted[None]:,} hashes that count; both sinks wait until it is back"
+        )
+    return lines
 
 
 async def undo(settings: Settings, hash_begin: str) -> str:

@@ -14,12 +14,11 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import RUN_HOLDER
 from stores.coverage import Outcome
-from stores.postgres_engine import postgres_engine
+from stores.postgres_engine import CONNECT_SECONDS, postgres_engine
 from stores.tables import OUTCOMES, etl_runs
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10
 
 Status = Literal["running", "success", "failed"]
 

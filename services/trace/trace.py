@@ -30,14 +30,13 @@ from services.trace.findings import (
 )
 from services.trace.model import Trace
 from stores.outages import in_words, postgres_trouble
-from stores.postgres_engine import postgres_engine
+from stores.postgres_engine import SOON_SECONDS, postgres_engine
 from stores.redis_client import Redis
 from stores.search_server import SearchServer
 
 T = TypeVar("T")
 
 POSTGRES_SECONDS = 10.0
-CONNECT_SECONDS = 3.0
 
 LONGEST_KEY = 1000
 
@@ -66,10 +65,10 @@ async def opened(settings: Settings) -> AsyncIterator[TracedStores]:
     engine = postgres_engine(
         settings,
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": POSTGRES_SECONDS},
+        connect_args={"timeout": SOON_SECONDS, "command_timeout": POSTGRES_SECONDS},
     )
     redis = (
-        Redis.from_url(settings.plain_redis_url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS)
+        Redis.from_url(settings.plain_redis_url, socket_timeout=SOON_SECONDS, socket_connect_timeout=SOON_SECONDS)
         if settings.plain_redis_url
         else None
     )

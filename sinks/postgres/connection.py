@@ -11,8 +11,8 @@ from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_denied, is_misfit, is_outage
+from stores.postgres_engine import CONNECT_SECONDS
 
-CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 """A merge takes a fraction of a second; a server that is silent for a minute is treated as gone."""
 

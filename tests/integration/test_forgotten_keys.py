@@ -9,7 +9,7 @@ from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.mentions import Name
 from schemas.registry import dataset_named
-from services.forgetting.forget import CannotForget, forget, undo
+from services.forgetting.forget import CannotForget, forget, forgotten_list, secrets_needed, undo
 from sinks.landing import LandingSink
 from stores.forgotten import LOCK_LIST, ForgottenKeys, hash_of, secret_id
 from tests.integration.postgres_sink_driver import Driver, changes, customer, driver, failed, order
@@ -197,7 +197,15 @@ async def test_the_secret_may_be_replaced_as_long_as_the_old_one_is_still_known(
             await Driver(hasty, postgres.connection).write(customer("C4", 3))
         with pytest.raises(CannotForget, match="FORGET_SECRET"):
             await forget(hasty, customers, "C5", dry_run=False, wait=0)
+        rows = await forgotten_list(rotated)
+        assert {row["hash"]: row["made_by"] for row in rows} == {made.hash: 2, other.hash: 1}
+        told = [f"Secret {place} of FORGET_SECRET: 1 hashes that count" for place in (1, 2)]
+        assert secrets_needed(rotated, rows) == told
+        [_, lacking] = secrets_needed(hasty, await forgotten_list(hasty))
+        assert lacking.startswith("NOT in FORGET_SECRET: the secret of 1 hashes")
         await undo(rotated, made.hash)
+        assert secrets_needed(rotated, await forgotten_list(rotated))[1].endswith("; it may be taken out")
+        assert len(secrets_needed(hasty, await forgotten_list(hasty))) == 1
         await Driver(hasty, postgres.connection).write(customer("C1", 4))
         assert await postgres.row("C1") is not None
 

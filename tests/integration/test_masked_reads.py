@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.settings import Settings
+from schemas.events import HEADER_MAPPING
 from schemas.masking import MASK
 from tests.e2e.headrace import headrace_of
 from tests.integration.api_client import api_client
@@ -71,6 +72,23 @@ async def test_a_payload_that_was_masked_is_not_taken_as_an_edit(settings: Setti
     done = headrace_of(settings)("failures", "edit", "1", "--file", str(masked))
     assert done.returncode != 0
     assert "masked; set single fields" in done.stderr
+
+
+async def test_an_edit_shows_a_payload_by_its_records_mapping(pipeline_settings: Settings) -> None:
+    payload = f'{{"id": "1", "value": "about {NAME}"}}'.encode()
+    mapping = {HEADER_MAPPING: b'{"source_id":"id","description":"value"}'}
+    publish(pipeline_settings, "records.raw", ("s:1", payload), headers=mapping)
+    async with driver(pipeline_settings) as postgres:
+        await postgres.write(failed("s:1", 0, payload, dataset="records"))
+        topic = pipeline_settings.named("records.raw")
+        now = "UPDATE ingest_failures SET id = 1, failed_at = now(), topic = $1"
+        await postgres.connection.execute(now, topic)
+    async with api_client(pipeline_settings.model_copy(update={"personal_data": "masked"})) as client:
+        answer = await client.post("/failures/1/edit", json={"set": {"id": "2"}, "force": True})
+        assert answer.status_code == 200, answer.text
+        assert NAME not in answer.text
+        assert answer.json()["after"]["content"] == f'{{"id":"2","value":"{MASK}"}}'
+        assert NAME not in (await client.get("/failures/1")).text, "it is kept with its mapping from then on"
 
 
 COMMANDS = (

@@ -201,11 +201,17 @@ async def test_no_key_is_looked_at_where_everybody_gets_the_same_answer() -> Non
 
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
-    state = SimpleNamespace(state=SimpleNamespace(callers=Postgres()))
+    def told() -> None: ...
+
+    router = APIRouter(route_class=GuardedRoute)
+    router.add_api_route("/as-it-says-itself", for_everybody(told))
+    routes = [*APP.routes, *router.routes]
+    state = SimpleNamespace(state=SimpleNamespace(callers=Postgres()), routes=routes)
     identified = IdentifiedCallers(app, Settings(api_access="keys"))
     for request in (
         *OPEN,
         *(f"GET {page}" for page in OWN_PAGES if page != "/static-offline-docs"),
+        "GET /as-it-says-itself",
         "GET /stats",
         "GET /webhooks/shop",
     ):

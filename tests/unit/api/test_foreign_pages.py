@@ -97,3 +97,5 @@ async def test_every_answer_says_that_it_is_what_it_says_and_may_not_be_framed()
     for response in (await answer("GET", {}), await answer("GET", {"Host": "evil.example"})):
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["x-frame-options"] == "DENY"
+        # By `X-API-Key` no cache on the way knows that an answer is one caller's.
+        assert response.headers["cache-control"] == "private, no-cache"

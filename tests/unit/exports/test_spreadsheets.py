@@ -7,6 +7,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 import pytest
 
+from dashboard.export import cell_text
 from exports.destinations import ExportError
 from exports.files import FORMATS, formats_named
 
@@ -26,7 +27,16 @@ RUN = [
     "＝1+1",
     "-a",
 ]
+LATER = {
+    "a;=1+1": "a;'=1+1",
+    "a; =cmd|' /C calc'!A0;b": "a; '=cmd|' /C calc'!A0;b",
+    "x;@SUM(A1);+1+a;-b;＝1": "x;'@SUM(A1);+1+a;'-b;'＝1",
+    ";=1": ";'=1",
+}
+"""Texts in which a spreadsheet that takes the semicolon for a separator finds cells with formulas."""
+
 LEFT = ["Ada", "", "+49 30 1234-567", "+4930123456", "-12.5", "- -", "a=b", "'=1", "O'Neill"]
+LEFT += ["a;b", "a; -5;+4930123456", "a = b; c"]
 
 
 def written(name: str, texts: list[str | None], path: Path) -> Path:
@@ -48,8 +58,15 @@ def test_a_text_that_would_be_run_gets_an_apostrophe_and_no_other_does(tmp_path:
     assert read(written("csv", texts, tmp_path / "a.csv")) == [*(f"'{text}" for text in RUN), *LEFT, None]
 
 
+def test_a_cell_that_begins_at_a_semicolon_is_no_formula_either(tmp_path: Path) -> None:
+    assert read(written("csv", [*LATER], tmp_path / "a.csv")) == [*LATER.values()]
+    assert [cell_text(text) for text in LATER] == [*LATER.values()]
+    assert [cell_text(text) for text in LEFT[-3:]] == LEFT[-3:]
+    assert cell_text({"a": ";=1"}) == """{"a":";'=1"}"""
+
+
 def test_programs_get_what_is_stored(tmp_path: Path) -> None:
-    texts = [*RUN, *LEFT, None]
+    texts = [*RUN, *LATER, *LEFT, None]
     assert read(written("csv-as-stored", texts, tmp_path / "a.csv")) == texts
     assert parquet.read_table(written("parquet", texts, tmp_path / "a.parquet"))["text"].to_pylist() == texts
 

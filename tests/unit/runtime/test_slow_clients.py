@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
 from runtime.slow_clients import (
@@ -99,6 +100,27 @@ async def test_a_head_has_its_time(scene: Scene, sent: bytes) -> None:
         connection.data_received(byte)  # what drips in wins no time
     connection.look(after(HEAD_SECONDS + 1))
     assert wire.closed
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: b\x1b[2J\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx : b\r\n\r\n", 400),
+        (b"\x16\x03\x01 a TLS handshake", 400),
+        (HEAD + b"x: " + b"y" * (LONGEST_HEAD + 5_000), 431),
+    ],
+)
+async def test_a_request_that_no_application_hears_of_has_a_line_in_the_log(
+    scene: Scene, sent: bytes, status: int
+) -> None:
+    connection, wire = scene.connect()
+    with capture_logs() as lines:
+        for start in range(0, len(sent), 1000):
+            connection.data_received(sent[start : start + 1000])
+    assert wire.written.startswith(b"HTTP/1.1 %d" % status)
+    assert [(line["event"], line["status"]) for line in lines] == [("request_refused", status)]
+    assert "b\x1b" not in str(lines)
 
 
 async def test_a_body_has_its_time(scene: Scene) -> None:
