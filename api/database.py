@@ -21,7 +21,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from api.current_request import measured
 from runtime.settings import Settings
 from stores.outages import TableMisfit, Unavailable, postgres_trouble, table_trouble
-from stores.postgres_engine import SOON_SECONDS, postgres_engine
+from stores.postgres_connection import SOON_SECONDS
+from stores.postgres_engine import postgres_engine
 
 POOL_WAIT_SECONDS = 3
 """For a connection that is fit for use, whether from the pool or new."""

@@ -11,7 +11,8 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.api_keys import read_keys
 from stores.outages import is_misfit, meaning
-from stores.postgres_engine import SOON_SECONDS, postgres_engine
+from stores.postgres_connection import SOON_SECONDS
+from stores.postgres_engine import postgres_engine
 
 log = structlog.get_logger()
 

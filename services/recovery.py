@@ -22,9 +22,10 @@ from schemas.sinks import POSTGRES, sink_named
 from schemas.topics import topics_read_by
 from services.audits.audit import NO_COVERAGE
 from services.audits.store_repair import raise_versions
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import SinkConnection
 from stores.coverage import read_coverage
 from stores.epochs import note_epochs, raw_topics
+from stores.postgres_connection import Connection
 from stores.postgres_engine import postgres_engine
 
 LANDING = sink_named("landing")

@@ -9,15 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import asyncpg
-
 from runtime.settings import Settings
 from schemas.source_kinds import LandingTable
 from stores.failure_states import UNSETTLED
-from stores.postgres_engine import CONNECT_SECONDS
-
-Connection = Any
-"""An asyncpg.Connection; the library ships no types."""
+from stores.postgres_connection import Connection, postgres_connection
 
 STEP = 5_000
 """Rows that one statement looks at or deletes."""
@@ -77,18 +72,14 @@ async def prune(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
     Each step is a transaction of its own, so that it may be stopped at any time. With `dry_run` it only counts, and an
     action of a failure that would go first is not among them. Raises what asyncpg raises.
     """
-    connect: Any = asyncpg.connect
-    connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
     pruned: dict[str, int] = {}
-    try:
+    async with postgres_connection(settings) as connection:
         for kept in KEPT:
             if days := kept.days(settings):
                 before = await connection.fetchval("SELECT now() - make_interval(days => $1)", days)
                 for table in kept.tables:
                     work = _landed if table in LANDING else _rows
                     pruned[table] = await work(connection, table, before, dry_run=dry_run)
-    finally:
-        await connection.close()
     return pruned
 
 

@@ -8,7 +8,8 @@ from runtime.errors import Backpressure
 from runtime.kafka.clients import reason
 from runtime.settings import Settings
 from schemas.events import Origin
-from stores.epochs import Connection, Epoch, archived, raw_topics, refresh_epochs
+from stores.epochs import Epoch, archived, raw_topics, refresh_epochs
+from stores.postgres_connection import Connection
 
 STORE = "Kafka"
 

@@ -15,11 +15,12 @@ from schemas.source_kinds import LANDING_TABLES, LandingTable
 from sinks.drift import store as drifts
 from sinks.drift.fields import Group, RawRow, Shape, SourceShape, observations, postgres_text, source_shape
 from sinks.epoch_watch import EpochWatch
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import SinkConnection
 from sinks.sink import Message
 from stores.epochs import real_topic
 from stores.forgotten import ForgottenKeys
 from stores.migrate import setup_schema
+from stores.postgres_connection import Connection
 
 TABLES: tuple[LandingTable, ...] = get_args(LandingTable)
 COLUMNS = ("topic", "partition", "offset", "key", "source_name", "run_id", "payload", "received_at")

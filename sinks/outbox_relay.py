@@ -25,10 +25,11 @@ from runtime.settings import Settings
 from runtime.tracing import TRACEPARENT, Received, follow, follower_name, within
 from schemas.registry import dataset_named
 from sinks.lifecycle import Stopped, run_and_drain, through_outages
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import SinkConnection
 from sinks.state import SinkState
 from stores.advisory_locks import KEEPALIVES, RELAY, try_lock
 from stores.migrate import setup_schema
+from stores.postgres_connection import Connection
 from stores.tables import OUTBOX_CHANNEL
 
 NAME = "relay"

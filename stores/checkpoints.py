@@ -16,7 +16,7 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import KEEPALIVES, checkpoint_lock, try_lock
 from stores.outages import POSTGRES_ERRORS, Meaning, meaning
-from stores.postgres_engine import CONNECT_SECONDS
+from stores.postgres_connection import CONNECT_SECONDS
 
 log = structlog.get_logger()
 

@@ -11,19 +11,13 @@ the broker's timestamp: the new topic has none older than its first.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import asyncpg
 
 from runtime.kafka.topic_admin import Incarnation, incarnations
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import Origin
 from schemas.registry import ingested_datasets
-from stores.postgres_engine import CONNECT_SECONDS
-
-Connection = Any
-"""An asyncpg.Connection; the library ships no types."""
+from stores.postgres_connection import Connection, postgres_connection
 
 _MOST_PARTITIONS = 100_000
 
@@ -117,12 +111,8 @@ async def refresh_epochs(connection: Connection, settings: Settings) -> dict[str
 
 async def note_epochs(settings: Settings) -> None:
     """`refresh_epochs` on a connection of its own: before somebody relies on the coverage of a topic as it is now."""
-    connect: Any = asyncpg.connect
-    connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
-    try:
+    async with postgres_connection(settings) as connection:
         await refresh_epochs(connection, settings)
-    finally:
-        await connection.close()
 
 
 async def read_epochs(connection: Connection, topics: Sequence[str]) -> dict[str, list[Epoch]]:

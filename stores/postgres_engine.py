@@ -6,12 +6,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.settings import Settings
 
-CONNECT_SECONDS = 10.0
-"""To connect to Postgres for work that nobody waits for. A run, the monitor and `headrace status` have less time."""
-
-SOON_SECONDS = 3.0
-"""To connect where somebody waits for the answer."""
-
 
 def postgres_engine(settings: Settings, *, connect_args: dict[str, Any] | None = None, **options: Any) -> AsyncEngine:
     """An engine on DATABASE_URL; connects on first use. The options are those of create_async_engine.

@@ -22,9 +22,10 @@ from services.audits.store_comparison import MISSING, NEWER, ORPHANED, StoreAudi
 from sinks.elasticsearch import REQUEST_SECONDS, TRIES, Documents
 from sinks.postgres import statements as sql
 from sinks.postgres.change_events import change_message, origin_at, row_events
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import SinkConnection
 from sinks.postgres.deletions import Deletions
 from sinks.sink import StoreTrouble
+from stores.postgres_connection import Connection
 from stores.search_index import alias_name
 from stores.search_server import SearchServer
 from stores.tables import same_key

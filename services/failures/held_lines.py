@@ -1,12 +1,9 @@
 """Lines about held records; without SQLAlchemy, since `headrace status` does not load it."""
 
-from typing import Any
-
 import asyncpg
 
 from runtime.settings import Settings
-
-CONNECT_SECONDS = 3
+from stores.postgres_connection import SOON_SECONDS, postgres_connection
 
 _HELD_BY_SOURCE = """
     SELECT dataset, source_name, count(*) FROM ingest_failures WHERE state = 'held' GROUP BY 1, 2 ORDER BY 1, 2
@@ -15,13 +12,9 @@ _HELD_BY_SOURCE = """
 
 async def held_lines(settings: Settings) -> list[str]:
     """A line per source with held records: how many, and the way out. None of them if Postgres does not answer."""
-    connect: Any = asyncpg.connect
     try:
-        connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
-        try:
-            rows = await connection.fetch(_HELD_BY_SOURCE, timeout=CONNECT_SECONDS)
-        finally:
-            await connection.close(timeout=CONNECT_SECONDS)
+        async with postgres_connection(settings, SOON_SECONDS) as connection:
+            rows = await connection.fetch(_HELD_BY_SOURCE, timeout=SOON_SECONDS)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         return []
     lines = []

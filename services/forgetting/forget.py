@@ -7,13 +7,11 @@ killed in between starts again with the same command. See decision 0057.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-import asyncpg
 import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource
@@ -35,10 +33,7 @@ from sinks.postgres.change_events import origin_at, put_into_outbox
 from stores.cache import VersionedCache
 from stores.forgotten import LOCK_LIST, hash_of, made_by, secret_id
 from stores.outages import in_words
-from stores.postgres_engine import CONNECT_SECONDS
-
-Connection = Any
-"""An asyncpg.Connection; the library ships no types."""
+from stores.postgres_connection import Connection, postgres_connection
 
 LANDING: tuple[LandingTable, ...] = get_args(LandingTable)
 STEP = 1_000
@@ -116,7 +111,7 @@ async def forget(settings: Settings, dataset: Dataset, asked: str, *, dry_run: b
     except ValueError as error:
         raise CannotForget(str(error)) from None
     secrets = _secrets(settings)
-    async with _connection(settings) as connection:
+    async with postgres_connection(settings) as connection:
         person = await _person(connection, dataset, key)
         name, secret = await _name(connection, person, secrets)
         if not dry_run:
@@ -140,7 +135,7 @@ async def forgotten_list(settings: Settings) -> list[dict[str, Any]]:
     """The forgotten keys, by hash: the audit trail, latest first, each with the place in FORGET_SECRET of the secret
     that it is `made_by`, None for one that is not there. Raises what asyncpg raises.
     """
-    async with _connection(settings) as connection:
+    async with postgres_connection(settings) as connection:
         rows = await connection.fetch("SELECT * FROM forgotten ORDER BY forgotten_at DESC, hash")
         return [
             {
@@ -175,7 +170,7 @@ async def undo(settings: Settings, hash_begin: str) -> str:
 
     Raises CannotForget for no hash, or several, that begin so.
     """
-    async with _connection(settings) as connection:
+    async with postgres_connection(settings) as connection:
         rows = await connection.fetch("SELECT hash FROM forgotten WHERE starts_with(hash, $1)", hash_begin.lower())
         if len(rows) != 1 or not hash_begin:
             how_many = "no hash begins" if not rows else f"{len(rows)} hashes begin"
@@ -193,16 +188,6 @@ def _secrets(settings: Settings) -> tuple[bytes, ...]:
             "Set it for all processes, to 32 random characters or more (`openssl rand -hex 32`), and never lose it"
         )
     return settings.forget_secrets
-
-
-@asynccontextmanager
-async def _connection(settings: Settings) -> AsyncIterator[Connection]:
-    connect: Any = asyncpg.connect
-    connection = await connect(settings.plain_database_url, timeout=CONNECT_SECONDS)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def _person(connection: Connection, dataset: Dataset, key: str) -> Person:

@@ -17,10 +17,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from schemas.dataset import Dataset
 from schemas.mentions import SHORTEST, Name, address, mentioned
 from schemas.registry import all_datasets
+from stores.postgres_connection import Connection
 from stores.tables import all_tables, forgotten, forgotten_addresses
-
-Connection = Any
-"""An asyncpg.Connection; the library ships no types."""
 
 FETCH = 1_000
 

@@ -14,7 +14,8 @@ from runtime.errors import Explained
 from runtime.settings import Settings
 from stores.advisory_locks import RUN_HOLDER
 from stores.coverage import Outcome
-from stores.postgres_engine import CONNECT_SECONDS, postgres_engine
+from stores.postgres_connection import CONNECT_SECONDS
+from stores.postgres_engine import postgres_engine
 from stores.tables import OUTCOMES, etl_runs
 
 T = TypeVar("T")

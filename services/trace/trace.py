@@ -30,7 +30,8 @@ from services.trace.findings import (
 )
 from services.trace.model import Trace
 from stores.outages import in_words, postgres_trouble
-from stores.postgres_engine import SOON_SECONDS, postgres_engine
+from stores.postgres_connection import SOON_SECONDS
+from stores.postgres_engine import postgres_engine
 from stores.redis_client import Redis
 from stores.search_server import SearchServer
 

@@ -20,7 +20,7 @@ from schemas.registry import dataset_named
 from schemas.source_headers import BadMapping, SourceHeaders
 from sinks.drift.fields import Group, Observation
 from sinks.drift.rules import Change, SourceState, What, observe
-from sinks.postgres.connection import Connection
+from stores.postgres_connection import Connection
 
 _CREATE = """
     INSERT INTO source_schemas (source_name, dataset, state, updated_at)

@@ -9,10 +9,10 @@ from runtime.settings import Settings
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent, Origin
 from sinks.postgres import statements as sql
-from sinks.postgres.connection import Connection
 from sinks.postgres.deletions import Deletions
 from sinks.postgres.merge import Stored
 from stores.epochs import real_partition
+from stores.postgres_connection import Connection
 from stores.tables import OUTBOX_CHANNEL
 
 _PUT = """

@@ -11,7 +11,7 @@ from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
 from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_denied, is_misfit, is_outage
-from stores.postgres_engine import CONNECT_SECONDS
+from stores.postgres_connection import CONNECT_SECONDS, Connection
 
 STATEMENT_SECONDS = 60.0
 """A merge takes a fraction of a second; a server that is silent for a minute is treated as gone."""
@@ -29,10 +29,6 @@ SESSION = {
     # Ends a session whose client vanished in the middle, so that it does not hold the locks of the coverage.
     "idle_in_transaction_session_timeout": "60s",
 }
-
-
-Connection = Any
-"""An asyncpg.Connection; the library ships no types."""
 
 
 class SinkConnection:

@@ -12,8 +12,8 @@ from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import Place
 from schemas.events import FailedRecord, Origin
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection
 from stores.failure_states import NOT_DOWNSTREAM
+from stores.postgres_connection import Connection
 from stores.tables import OUTCOMES
 
 _LOCK = """

@@ -7,8 +7,8 @@ from schemas.dataset import Dataset
 from schemas.events import Origin
 from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection
 from sinks.postgres.statements import COORDINATES, newer_than
+from stores.postgres_connection import Connection
 
 _FIND = """
     SELECT key, version, raw_partition, raw_offset, raw_timestamp FROM tombstones

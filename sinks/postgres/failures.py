@@ -12,7 +12,7 @@ from schemas.errors import FieldProblem
 from schemas.events import FailedRecord, Origin
 from sinks.failed_records import RawPayloads, now_ms
 from sinks.postgres.arrivals import Arrival
-from sinks.postgres.connection import Connection
+from stores.postgres_connection import Connection
 
 STAGE = "postgres"
 

@@ -23,11 +23,12 @@ from schemas.mentions import names_of
 from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival, newest_per_key, oldest_per_key
 from sinks.postgres.claims import Claim, judge
-from sinks.postgres.connection import Connection, savepoint
+from sinks.postgres.connection import savepoint
 from sinks.postgres.deletions import Deletions, Tombstone
 from sinks.postgres.statements import INSERTED, UPDATED
 from stores.forgotten import ForgottenKeys
 from stores.outages import in_words, is_refusal, reason_of_refusal
+from stores.postgres_connection import Connection
 
 _by_arrival = attrgetter("origin.order")
 

@@ -14,9 +14,9 @@ from runtime.metrics import OUTCOMES
 from schemas.dataset import Dataset
 from schemas.events import Origin
 from sinks.postgres.arrivals import Arrival, arrival_of, newest_per_key
-from sinks.postgres.connection import Connection
 from sinks.postgres.coverage import CoverageUpdate
 from sinks.postgres.merge import DatasetMerge, Merged, Refused
+from stores.postgres_connection import Connection
 
 _KEEP = """
     UPDATE ingest_failures f SET claim = w.claim, blocked_by = w.blocked_by

@@ -26,7 +26,7 @@ from sinks.postgres import statements as sql
 from sinks.postgres.arrivals import Arrival
 from sinks.postgres.batch import Batch, Decoder
 from sinks.postgres.change_events import row_events, stored_events
-from sinks.postgres.connection import Connection, DatasetMisfit, SinkConnection, blaming
+from sinks.postgres.connection import DatasetMisfit, SinkConnection, blaming
 from sinks.postgres.coverage import CoverageUpdate, purge_run_outcomes
 from sinks.postgres.deletions import purge_tombstones
 from sinks.postgres.failures import (
@@ -48,6 +48,7 @@ from stores.failure_states import DOWNSTREAM_STAGES
 from stores.forgotten import ForgottenKeys
 from stores.migrate import setup_schema
 from stores.outages import GRANTED
+from stores.postgres_connection import Connection
 
 _DENIED = """SELECT name FROM unnest($1::text[]) AS name WHERE NOT (
     has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')

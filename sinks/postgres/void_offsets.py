@@ -21,9 +21,10 @@ from runtime.kafka.holes import HoleReader
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.kafka.topic_admin import LastingAdmin, Place, end_offsets, list_offsets, topic_ids
 from runtime.settings import Settings
-from sinks.postgres.connection import Connection, SinkConnection
+from sinks.postgres.connection import SinkConnection
 from stores.coverage import cover_void, joining
 from stores.epochs import raw_topics, refresh_epochs
+from stores.postgres_connection import Connection
 
 log = structlog.get_logger()
 

@@ -3,8 +3,8 @@
 from typing import Any, cast
 
 from schemas.events import FailedRecord, Origin
-from sinks.postgres.connection import Connection
 from sinks.postgres.failures import insert_failures
+from stores.postgres_connection import Connection
 
 
 class Table:
