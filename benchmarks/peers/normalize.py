@@ -29,7 +29,7 @@ from benchmarks.peers.racing import (
     Race,
     end_of,
     measure,
-    publish_customers,
+    publish,
     records_of,
     running,
     watch,
@@ -104,7 +104,7 @@ def run(name: str, candidate: Candidate, records: int) -> Race:
     settings = load_settings(headrace_namespace=f"bench-{uuid.uuid4().hex[:8]}")
     ensure_topics(settings)
     try:
-        publish_customers(settings, settings.named(CUSTOMERS.raw_topic), records, "p-")
+        publish(settings, settings.named(CUSTOMERS.raw_topic), customers(records, "p-"))
         with running([command], variables(settings)) as processes:
             clean = end_of(settings, settings.named(CUSTOMERS.clean_topic))
             race = watch(processes, [], clean, records)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import psutil
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from benchmarks.customers import customers
 from benchmarks.peers.installing import NotInstalled
 from benchmarks.results import spread
 from benchmarks.running_stack import cpu_seconds, memory
@@ -108,26 +107,43 @@ def _tail(log: Path) -> str:
     return " / ".join(lines[-3:])[-600:]
 
 
-def watch(processes: list[psutil.Process], servers: list[psutil.Process], done: Callable[[], int], total: int) -> Race:
-    """Watch until all records are done. Raises Failed when nothing moves any more or a process ends."""
+def watch(
+    processes: list[psutil.Process],
+    servers: list[psutil.Process],
+    done: Callable[[], int],
+    total: int,
+    second_half: Callable[[], None] = lambda: None,
+) -> Race:
+    """Watch until all records are done. `second_half` is called when half of them are, with the processes frozen: it
+    may publish the others. Raises Failed when nothing moves any more or a process ends.
+    """
     first: Mark | None = None
     half: Mark | None = None
     peak, began, moved, before = 0, time.monotonic(), time.monotonic(), 0
+
+    def mark_of(now: int) -> Mark:
+        return Mark(
+            now, time.monotonic(), sum(map(cpu_seconds, processes)), sum(cpu_seconds(server) for server in servers)
+        )
+
     while True:
         now = done()
         for process in processes:
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
                 raise Failed(f"a process ended when {now:,} of {total:,} records were done")
         peak = max(peak, sum(memory(process) for process in processes))
-        mark = Mark(
-            now, time.monotonic(), sum(map(cpu_seconds, processes)), sum(cpu_seconds(server) for server in servers)
-        )
+        mark = mark_of(now)
         if now > before:
             before, moved = now, mark.seconds
         if first is None and now:
             first = mark
         if first is not None and half is None and now >= total / 2:
-            half = mark
+            for process in processes:
+                process.suspend()
+            second_half()
+            half = mark_of(now)
+            for process in processes:
+                process.resume()
         if first is not None and half is not None and now >= total:
             if half.done >= total:
                 raise Failed(f"all of the second half came at once: {total:,} records are too few to measure")
@@ -137,10 +153,10 @@ def watch(processes: list[psutil.Process], servers: list[psutil.Process], done: 
         time.sleep(WATCH_SECONDS)
 
 
-def publish_customers(settings: Settings, topic: str, count: int, tag: str) -> None:
-    """So many raw customers into a topic. Raises Failed when Kafka does not take them."""
+def publish(settings: Settings, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raw records, each with its key, into a topic. Raises Failed when Kafka does not take them."""
     producer = Producer(producer_config(settings))
-    for key, value in customers(count, tag):
+    for key, value in records:
         produce(producer, topic, key, value)
     if producer.flush(120):
         raise Failed("Kafka did not take the records within 120 s")

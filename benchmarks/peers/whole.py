@@ -6,9 +6,10 @@
 Every run has servers of its own (10 s, 2 GB). Ours are the normalizer and all sinks, which besides keep each raw
 record, versions and coverage, confirm a change event for each row, and invalidate in Redis. The peers are Kafka Streams
 (the rules in Java), Kafka Connect with Debezium's JDBC sink, and into Elasticsearch a bare loop that posts the topic's
-bytes in bulk, since Maven Central has no such connector. All records wait when the processes start; the first half is
-warm-up and stands as `cold`. CPU is that of the processes, and beside it that of the servers. Afterwards all is counted
-in both stores, and a sample compared.
+bytes in bulk, since Maven Central has no such connector. The first half of the records waits when the processes start:
+it is warm-up, and stands as `cold`. Once both stores have it, the second half is published, with the processes frozen.
+One store may be far ahead of the other, so no moment in between would be half of the work. CPU is that of the
+processes, and beside it that of the servers. Afterwards all is counted in both stores, and a sample compared.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +30,11 @@ import psutil
 import typer
 from pydantic import SecretStr
 
+from benchmarks.customers import customers
 from benchmarks.peers import connect
 from benchmarks.peers.installing import java_command
 from benchmarks.peers.normalize import CUSTOMERS, JVM, PROGRAMS, variables
-from benchmarks.peers.racing import Failed, Race, measure, publish_customers, running, watch
+from benchmarks.peers.racing import Failed, Race, measure, publish, running, watch
 from benchmarks.peers.store import ask, check, prepare
 from benchmarks.results import RESULTS, record
 from local_stack.addresses import assign_ports
@@ -102,12 +106,14 @@ def run(name: str, commands: Commands, records: int) -> Race:
                 setup.wait()
         else:
             make_index(settings)
-        publish_customers(settings, settings.named(CUSTOMERS.raw_topic), records, "p-")
+        topic, raw = settings.named(CUSTOMERS.raw_topic), customers(records, "p-")
+        publish(settings, topic, islice(raw, ceil(records / 2)))
         with running(words, addresses) as processes:
             watched = [
                 psutil.Process(servers.pid(server)) for server in ("kafka", "postgres", "elasticsearch", "redis")
             ]
-            race = watch(processes, watched, partial(count, settings, table, index), records)
+            stored = partial(count, settings, table, index)
+            race = watch(processes, watched, stored, records, partial(publish, settings, topic, raw))
         check(name, settings, table, records)
         if (found := documents(settings, index)) != records:
             raise Failed(f"{name} has {found:,} of {records:,} documents")
