@@ -67,7 +67,7 @@ def ingest(headrace: Headrace, *more: str) -> None:
 
 
 def everything(settings: Settings) -> str:
-    """Every row of every table, every document and every entry of the cache, as text in lower case."""
+    """Every row of every table, every document and everything in Redis, as text in lower case."""
     columns = rows(
         settings,
         """SELECT table_name AS name, column_name AS column, data_type = 'bytea' AS bytes
@@ -83,7 +83,10 @@ def everything(settings: Settings) -> str:
     httpx.post(f"{index}/_refresh", timeout=30, trust_env=False).raise_for_status()
     found.append(httpx.get(f"{index}/_search?size=1000", timeout=30, trust_env=False).raise_for_status().text)
     with redis.Redis.from_url(settings.plain_redis_url or "", decode_responses=True) as cache:
-        found += [f"{key} {cache.hgetall(key)}" for key in cache.scan_iter(f"*{settings.namespace}*")]
+        found += [
+            f"{key} {cache.hgetall(key) if cache.type(key) == 'hash' else cache.get(key)}"  # else a count of requests
+            for key in cache.scan_iter(f"*{settings.namespace}*")
+        ]
     return "\n".join(found).lower()
 
 
