@@ -110,4 +110,5 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     held: bool = False
     """True if the record waits for somebody to release or discard it: its source is over the failure limit (0028)."""
     headers: dict[str, str] | None = None
-    """Headers of a held raw record, those without which its payload could not be read again."""
+    """Headers of a raw record that is held or has a mapping: without them nobody could read its payload again, or tell
+    what of it is personal."""

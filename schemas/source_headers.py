@@ -46,6 +46,13 @@ def source_headers(headers: Headers | None) -> HeaderValues:
 LONGEST_NAME = 1000
 """Bytes of a source's name that count."""
 
+MAX_MAPPING_BYTES = 65_536
+"""A longer mapping would not fit beside the payload, and is none of ours: what has one is not held, and the beginning
+that a failure keeps cannot be read, so that nothing of the record is taken for harmless.
+"""
+
+_KEPT = (HEADER_SOURCE, HEADER_KIND, HEADER_RUN, HEADER_MAPPING)
+
 _NO_HEADERS: HeaderValues = (None, None, None, None, None)
 
 
@@ -54,6 +61,13 @@ def header_text(value: bytes | None) -> str | None:
     if not value:
         return None
     return value[:LONGEST_NAME].decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+def kept_headers(headers: SourceHeaders) -> dict[str, str]:
+    """The headers that a failure keeps with its payload, by name: how to read it, and what of it is personal. Pure."""
+    mapping = (headers.mapping or b"")[:MAX_MAPPING_BYTES].decode("utf-8", "replace")
+    texts = (*map(header_text, (headers.name, headers.kind, headers.run)), mapping)
+    return {name: text for name, text in zip(_KEPT, texts, strict=True) if text}
 
 
 def parse_mapping(value: bytes | None, fields: Iterable[str]) -> dict[str, FieldReading]:

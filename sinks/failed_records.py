@@ -16,6 +16,7 @@ from runtime.kafka.confirmed import Outgoing
 from runtime.kafka.lookup import RawLookup, RawMessage
 from runtime.settings import Settings
 from schemas.events import FailedRecord
+from schemas.source_headers import SourceHeaders, kept_headers, source_headers
 from schemas.topics import FAILURES_TOPIC
 from stores.epochs import real_partition
 
@@ -74,6 +75,9 @@ def _with_payload(failed: FailedRecord, message: RawMessage | None, why_not: str
     if message is None or message.timestamp != failed.origin.timestamp:
         why = why_not if message is None else GONE
         return msgspec.structs.replace(failed, message=f"{failed.message}; {why}, {KEPT}")
+    headers = SourceHeaders(*source_headers(message.headers))
+    if headers.mapping:
+        failed = msgspec.structs.replace(failed, headers=kept_headers(headers))
     payload = message.value
     if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
         kept = f" (first {MAX_PAYLOAD_BYTES} of {len(payload)} bytes kept)"

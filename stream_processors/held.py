@@ -12,8 +12,8 @@ import msgspec
 from runtime.failure_limit import FailureWindow
 from runtime.settings import Settings
 from schemas.errors import InvalidRecord
-from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_RUN, HEADER_SOURCE, FailedRecord
-from schemas.source_headers import SourceHeaders, header_text
+from schemas.events import FailedRecord
+from schemas.source_headers import MAX_MAPPING_BYTES, SourceHeaders, kept_headers
 from stream_processors.normalize import Normalized, RawRecord, Rejected, failed_record, kept_key
 
 Source = bytes | None
@@ -25,15 +25,10 @@ MOST_SOURCES = 200
 STALE_SECONDS = 600.0
 """A window that nobody has used for so long makes room for another source."""
 
-MAX_MAPPING_BYTES = 65_536
-"""A longer mapping would not fit beside the payload; what has one is not held."""
-
 REMEDY = (
     "put the mapping, the deploy or the source right, then `headrace failures release --source NAME`, "
     "or `headrace failures discard --source NAME`"
 )
-
-_NAMES = (HEADER_SOURCE, HEADER_KIND, HEADER_RUN, HEADER_MAPPING)
 
 _decode = msgspec.json.Decoder(FailedRecord).decode
 _encode = msgspec.json.Encoder().encode
@@ -61,10 +56,7 @@ def held(dataset: str, record: RawRecord, headers: SourceHeaders, outcome: Norma
     else:
         verdict = InvalidRecord("held", "the record is valid; it waits with the others of its source")
         failed = failed_record(dataset, record, headers, verdict, now_ms)
-    mapping = (headers.mapping or b"").decode("utf-8", "replace")
-    texts = (*map(header_text, (headers.name, headers.kind, headers.run)), mapping)
-    kept = {name: text for name, text in zip(_NAMES, texts, strict=True) if text}
-    return Held(kept_key(record), _encode(msgspec.structs.replace(failed, held=True, headers=kept)))
+    return Held(kept_key(record), _encode(msgspec.structs.replace(failed, held=True, headers=kept_headers(headers))))
 
 
 class SourceLimits:

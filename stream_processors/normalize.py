@@ -24,6 +24,7 @@ from schemas.source_headers import (
     HeaderValues,
     SourceHeaders,
     header_text,
+    kept_headers,
     source_headers,
 )
 from schemas.text import FRAMES, unmarked
@@ -206,6 +207,7 @@ def failed_record(
         source=header_text(headers.name),
         kind=header_text(headers.kind),
         run=header_text(headers.run),
+        headers=kept_headers(headers) if headers.mapping else None,
     )
 
 

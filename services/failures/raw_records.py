@@ -29,8 +29,8 @@ async def find_raw_records(
 ) -> dict[int, RawRecord]:
     """Raw records by failure id, under the failures' coordinates; without those that are nowhere any more.
 
-    Only the topic has all headers, the mapping among them, unless the record was held or edited. A timestamp that is
-    gone is that of the failure. Raises DeliveryFailed.
+    Only the topic has all headers; Postgres keeps those about the source, with the mapping. A timestamp that is gone is
+    that of the failure. Raises DeliveryFailed.
     """
     if not failures:
         return {}
@@ -68,7 +68,7 @@ def json_headers(headers: Headers) -> Headers:
 
 
 def kept_headers(failure: Failure) -> Headers:
-    """The raw record's headers that Postgres keeps of a failure that was held or edited, else `()`. Pure."""
+    """The headers that Postgres keeps of a failure that was held or edited, or has a mapping; else `()`. Pure."""
     return tuple((name, value.encode()) for name, value in (failure["raw_headers"] or {}).items())
 
 

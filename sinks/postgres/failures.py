@@ -60,9 +60,10 @@ _FIND = f"""
     WHERE stage = '{STAGE}' AND (state <> 'resolved' OR right(message, {len(_UNREAD)}) = '{_UNREAD}')"""  # noqa: S608
 
 _KEEP_PAYLOAD = f"""
-    UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END
-    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[])
-        AS w (topic, "partition", "offset", message, payload, is_read)
+    UPDATE ingest_failures f SET message = w.message, payload = CASE WHEN w.is_read THEN w.payload ELSE f.payload END,
+        raw_headers = coalesce(w.raw_headers::jsonb, f.raw_headers)
+    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[], $6::boolean[], $7::text[])
+        AS w (topic, "partition", "offset", message, payload, is_read, raw_headers)
     WHERE (f.topic, f."partition", f."offset") = (w.topic, w."partition", w."offset")
         AND right(f.message, {len(_UNREAD)}) = '{_UNREAD}'"""  # noqa: S608
 
@@ -147,12 +148,14 @@ async def with_raw_payloads(
         return list(failures)
     crash_here("failures_recorded")
     read = await payloads.attach(normal_forms)
+    kind, headers_of = _COLUMNS["raw_headers"]
     await connection.execute(
         _KEEP_PAYLOAD,
         *map(list, zip(*(failed.origin.coordinates for failed in read), strict=True)),
         [_text(failed.message) for failed in read],
         [failed.payload for failed in read],
         [after.payload != before.payload for before, after in zip(normal_forms, read, strict=True)],
+        [_value(kind, headers_of(failed)) for failed in read],
     )
     by_origin = {failed.origin: failed for failed in read}
     return [by_origin.get(failed.origin, failed) for failed in failures]

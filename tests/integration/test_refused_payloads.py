@@ -13,7 +13,7 @@ from runtime.fault_points import VARIABLE
 from runtime.kafka.lookup import Coordinates, RawLookup, RawMessage
 from runtime.kafka.topic_admin import end_offsets
 from runtime.settings import Settings
-from schemas.events import CleanRecord, FailedRecord, Origin
+from schemas.events import HEADER_MAPPING, CleanRecord, FailedRecord, Origin
 from schemas.topics import FAILURES_TOPIC
 from tests.integration.postgres_sink_driver import customer, driver, failures
 from tests.integration.sink_events import publish
@@ -23,6 +23,7 @@ from tests.waiting import eventually
 TOPIC = "customers.raw"
 ORIGINALS = [b"as the source wrote the first", b"as the source wrote the second", b"and this is no clean record"]
 CONFLICT = "email 'ada@example.org' belongs to customer_id 'C0'"
+MAPPING = {HEADER_MAPPING: b'{"email":"mail"}'}
 UNREAD = "its original has not been read yet"
 
 
@@ -42,7 +43,7 @@ def reported(settings: Settings) -> list[FailedRecord]:
 
 def published(settings: Settings) -> list[CleanRecord]:
     """Two customers who want one address, whose originals are in the raw topic."""
-    publish(settings, TOPIC, *((f"C{n}", original) for n, original in enumerate(ORIGINALS)))
+    publish(settings, TOPIC, *((f"C{n}", original) for n, original in enumerate(ORIGINALS)), headers=MAPPING)
     topic = settings.named(TOPIC)
     messages = read(settings, [(topic, 0, n) for n in range(len(ORIGINALS))])
     return [
@@ -69,8 +70,8 @@ async def test_nobody_waits_for_a_lock_while_an_original_is_looked_up(
         (failed,) = failures(await sink.write(first, second))
         assert [tuple(row) for row in locked] == [("{[0,2)}",)], "and it is committed"
         assert (failed.payload, failed.message) == (ORIGINALS[1], CONFLICT)
-        row = await postgres.fetchrow("SELECT payload, message FROM ingest_failures")
-        assert tuple(row) == (ORIGINALS[1], CONFLICT)
+        row = await postgres.fetchrow("SELECT payload, message, raw_headers->>$1 FROM ingest_failures", HEADER_MAPPING)
+        assert tuple(row) == (ORIGINALS[1], CONFLICT, MAPPING[HEADER_MAPPING].decode()), "with how to read it"
         await sink.sink.close()
 
 

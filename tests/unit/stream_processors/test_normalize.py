@@ -21,6 +21,8 @@ from schemas.events import (
 )
 from schemas.fields import Text
 from schemas.registry import all_datasets, dataset_named
+from schemas.source_headers import MAX_MAPPING_BYTES
+from services.failures.listing import masked_bytes
 from stream_processors import normalize as module
 from stream_processors.normalize import Normalized, RecordNormalizer, Rejected
 from tests.unit.stream_processors.raw_records import RawRecord, customer
@@ -189,6 +191,17 @@ def test_a_mapping_says_which_column_a_field_is_read_from() -> None:
     record = clean(RawRecord(value, sent))
     assert (record.key, data(record)["email"], data(record)["first_name"]) == ("7", "a@b.co", "A")
     assert record.unknown == ("shoe",)
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [b'{"last_name":"account_balance"}', b'{"last_name":"account_balance"}' + b" " * MAX_MAPPING_BYTES + b"x"],
+)
+def test_a_failure_keeps_the_mapping_that_tells_what_of_its_payload_is_personal(mapping: bytes) -> None:
+    payload = b'{"account_balance": "Lovelace", "customer_id": "C1"}'
+    failed = failure(RawRecord(payload, [(HEADER_MAPPING, mapping)]))
+    kept = {"dataset": failed.dataset, "raw_headers": failed.headers}
+    assert b"Lovelace" not in (masked_bytes(kept, failed.payload) or b"Lovelace")
 
 
 @pytest.mark.parametrize("mapping", [b"{", b"[]", b'{"email":1}', b'{"shoe":"size"}', b"\xff", b"[" * 100_000])
