@@ -16,7 +16,6 @@ from stores.postgres_engine import postgres_engine
 
 log = structlog.get_logger()
 
-
 TOKENS_NEED = ("jwt", "cryptography")
 """Packages of the extra `oidc`."""
 
