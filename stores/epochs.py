@@ -21,7 +21,6 @@ from stores.postgres_connection import Connection, postgres_connection
 
 _MOST_PARTITIONS = 100_000
 
-
 RAW_SUFFIX = ".raw"  # of a dataset's raw topic: see schemas/dataset.py
 
 _KNOWN = "SELECT topic, epoch, topic_id, began_at FROM topic_epochs WHERE topic = ANY($1::text[]) ORDER BY topic, epoch"

@@ -114,8 +114,8 @@ def watch(
     total: int,
     second_half: Callable[[], None] = lambda: None,
 ) -> Race:
-    """Watch until all records are done. `second_half` is called when half of them are, with the processes frozen: it
-    may publish the others. Raises Failed when nothing moves any more or a process ends.
+    """Watch until all records are done. `second_half` is called when half of them are: it may publish the others, which
+    is no part of the race. Raises Failed when nothing moves any more or a process ends.
     """
     first: Mark | None = None
     half: Mark | None = None
@@ -138,12 +138,8 @@ def watch(
         if first is None and now:
             first = mark
         if first is not None and half is None and now >= total / 2:
-            for process in processes:
-                process.suspend()
             second_half()
             half = mark_of(now)
-            for process in processes:
-                process.resume()
         if first is not None and half is not None and now >= total:
             if half.done >= total:
                 raise Failed(f"all of the second half came at once: {total:,} records are too few to measure")
@@ -151,6 +147,18 @@ def watch(
         if (first is not None and mark.seconds - moved > STALL_SECONDS) or mark.seconds - began > PATIENCE_SECONDS:
             raise Failed(f"{now:,} of {total:,} records after {mark.seconds - began:.0f} s")
         time.sleep(WATCH_SECONDS)
+
+
+@contextmanager
+def frozen(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Stop these processes where they are, and let them go on afterwards."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def publish(settings: Settings, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:

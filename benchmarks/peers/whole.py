@@ -34,7 +34,7 @@ from benchmarks.customers import customers
 from benchmarks.peers import connect
 from benchmarks.peers.installing import java_command
 from benchmarks.peers.normalize import CUSTOMERS, JVM, PROGRAMS, variables
-from benchmarks.peers.racing import Failed, Race, measure, publish, running, watch
+from benchmarks.peers.racing import Failed, Race, frozen, measure, publish, running, watch
 from benchmarks.peers.store import ask, check, prepare
 from benchmarks.results import RESULTS, record
 from local_stack.addresses import assign_ports
@@ -112,8 +112,12 @@ def run(name: str, commands: Commands, records: int) -> Race:
             watched = [
                 psutil.Process(servers.pid(server)) for server in ("kafka", "postgres", "elasticsearch", "redis")
             ]
-            stored = partial(count, settings, table, index)
-            race = watch(processes, watched, stored, records, partial(publish, settings, topic, raw))
+
+            def second_half() -> None:
+                with frozen(processes):
+                    publish(settings, topic, raw)
+
+            race = watch(processes, watched, partial(count, settings, table, index), records, second_half)
         check(name, settings, table, records)
         if (found := documents(settings, index)) != records:
             raise Failed(f"{name} has {found:,} of {records:,} documents")

@@ -45,8 +45,6 @@ _CLOSES = re.compile(rb"</(?:[a-z0-9]{1,50}:)?(?:item|entry)\s{0,50}>", re.IGNOR
 _ROOT = re.compile(rb"<((?:[a-z0-9]{1,50}:)?)(rss|feed|rdf)(?:\s[^<>]*)?>", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>?\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
-
-
 _ZONE = re.compile(r"(?<=[\s\d])[+-]\d\d:?\d\d\Z")
 _YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
 _IN_FIGURES = re.compile(r"[\d\s:.,/+TWZ-]*")
@@ -122,12 +120,8 @@ def _feed(body: bytes, content_type: str | None, address: str) -> Feed:
 
 def _is_open(body: bytes) -> bool:
     """True if nothing closes the last entry."""
-    begun = closed = -1
     text = unmarked(body)
-    for begin in _BEGINS.finditer(text):
-        begun = begin.start()
-    for close in _CLOSES.finditer(text):
-        closed = close.start()
+    begun, closed = (max((found.start() for found in sign.finditer(text)), default=-1) for sign in (_BEGINS, _CLOSES))
     return closed < begun
 
 

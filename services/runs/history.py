@@ -20,7 +20,6 @@ from stores.tables import OUTCOMES, etl_runs
 
 T = TypeVar("T")
 
-
 Status = Literal["running", "success", "failed"]
 
 INTERRUPTED = "interrupted"
