@@ -43,6 +43,7 @@ def api(
         check_exposure(settings)
         wire = Wire(
             settings.api_connections,
+            settings.api_idle_seconds,
             tuple(listed(settings.trusted_proxies)),
             settings.api_tls_certificate_file,
             settings.api_tls_key_file,

@@ -47,6 +47,7 @@ READERS: dict[str, frozenset[str]] = {
     "API_EXPENSIVE_PER_MINUTE": frozenset({"api"}),
     "API_EXPENSIVE_AT_ONCE": frozenset({"api"}),
     "API_CONNECTIONS": frozenset({"api"}),
+    "API_IDLE_SECONDS": frozenset({"api"}),
     "API_TLS_CERTIFICATE_FILE": frozenset({"api"}),
     "API_TLS_KEY_FILE": frozenset({"api"}),
     "TRUSTED_PROXIES": frozenset({"api"}),

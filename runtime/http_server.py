@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from runtime.slow_clients import Handshakes, PatientProtocol, most_connections
+from runtime.slow_clients import IDLE_SECONDS, Handshakes, PatientProtocol, most_connections
 
 log = structlog.get_logger()
 
@@ -40,6 +40,8 @@ class Wire:
     """Everything that the settings say of a server's connections: how many, through whom, and by which certificate."""
 
     connections: int = 1_000
+    idle_seconds: int = IDLE_SECONDS
+    """For so long a connection is kept between two requests."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
     certificate_file: Path | None = None
@@ -62,6 +64,7 @@ def serve(app: Any, address: str, port: int, *, name: str, variable: str, wire: 
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=wire.idle_seconds,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         proxy_headers=bool(wire.trusted_proxies),  # uvicorn alone would believe everybody on this machine
         forwarded_allow_ips=list(wire.trusted_proxies),

@@ -343,6 +343,9 @@ class Settings(BaseSettings):
     """Such reads that one process does at a time, at most half of its pool."""
     api_connections: Positive = 1_000
     """Of one process. One more takes the place of the one that has waited longest for its client."""
+    api_idle_seconds: Positive = 75
+    """For so long a connection is kept between two requests: longer than the proxy before it keeps one (nginx and AWS
+    60 s, Google Cloud 600), which else sends requests that nobody answers."""
     api_tls_certificate_file: FilePath | None = None
     """PEM, with the chain: the API then speaks HTTPS."""
     api_tls_key_file: FilePath | None = None

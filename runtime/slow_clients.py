@@ -21,7 +21,12 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10.0
-"""From the opening of a connection, or the answer before, to the last header; as long for a TLS handshake before it."""
+"""From the opening of a connection, or the first byte of a later request, to the last header; as long for a TLS
+handshake before it."""
+
+IDLE_SECONDS = 75
+"""Between two requests. Who keeps connections for longer than the server may send a request on one that is just being
+closed, and gets no answer: clients keep them for some seconds, nginx and AWS' load balancers for 60 s."""
 
 BODY_SECONDS = 60.0
 """From the last header to the end of the body."""
@@ -71,7 +76,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._most = most
         self.since = 0.0
         """Begin of what the client has time for now; monotonic."""
-        self._in_body = self._given_up = False
+        self._in_request = self._in_body = self._given_up = False
         self._beside_body = 0
         self._unread = 0
         self._unread_since = 0.0
@@ -93,6 +98,9 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_AHEAD:
             raise TooManyAhead
         self._beside_body = 0
+        if self._between_requests:
+            self.since = time.monotonic()
+        self._in_request = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -105,7 +113,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._in_body = False
+        self._in_request = self._in_body = False
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -116,9 +124,15 @@ class PatientProtocol(HttpToolsProtocol):
         """Seconds that the client has for what it is doing; None where it waits for us, or has gone."""
         if self.transport.is_closing() or self.pipeline:
             return None
+        if self._between_requests:
+            return self.timeout_keep_alive
         if self.cycle is None or self.cycle.response_complete:
             return HEAD_SECONDS
         return BODY_SECONDS if self._in_body else None
+
+    @property
+    def _between_requests(self) -> bool:
+        return self.cycle is not None and self.cycle.response_complete and not self._in_request
 
     def look(self, now: float) -> None:
         """Close it if its client has had its time."""
@@ -127,7 +141,11 @@ class PatientProtocol(HttpToolsProtocol):
             self._unread, self._unread_since = unread, now
         elif now - self._unread_since > READ_SECONDS:
             self._abort()
-        if (patience := self.patience) is not None and now - self.since > patience:
+        if (patience := self.patience) is None or now - self.since <= patience:
+            return
+        if self._between_requests:
+            self.transport.close()  # without a word, which its client could take for the answer to a request just sent
+        else:
             self._refuse(_TOO_LATE)
 
     @property

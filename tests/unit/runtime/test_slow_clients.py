@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from runtime.slow_clients import (
     BODY_SECONDS,
     HEAD_SECONDS,
+    IDLE_SECONDS,
     LONGEST_HEAD,
     MOST_AHEAD,
     READ_BYTES,
@@ -61,7 +62,7 @@ class Scene:
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
         self.state = ServerState()
-        self.config = uvicorn.Config(self.app, interface="asgi3", log_config=None)
+        self.config = uvicorn.Config(self.app, interface="asgi3", log_config=None, timeout_keep_alive=IDLE_SECONDS)
 
     async def app(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await self.may_answer.wait()
@@ -145,6 +146,22 @@ async def test_the_client_may_wait_for_us_as_long_as_it_takes_and_then_has_its_t
     assert not wire.closed
     connection.look(after(HEAD_SECONDS + 1))
     assert wire.closed
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "a line"])
+async def test_between_two_requests_a_connection_may_be_idle_longer_than_a_head_may_take(
+    scene: Scene, sent: bytes
+) -> None:
+    connection, wire = scene.connect()
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    await scene.answer()
+    connection.data_received(sent)
+    answer = wire.written
+    connection.look(after(IDLE_SECONDS - 5))
+    assert (wire.closed, wire.written) == (False, answer)
+    connection.look(after(IDLE_SECONDS + 1))
+    # Who asks in this moment would take a word of ours for the answer.
+    assert (wire.closed, wire.written) == (True, answer)
 
 
 async def test_a_request_that_came_before_its_turn_has_its_time_once_it_is_its_turn(scene: Scene) -> None:
