@@ -64,9 +64,9 @@ def forget_before(samples: Iterable[Sample], moment: float) -> list[Sample]:
 def to_restart(stalls: Iterable[Stall], answers: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """The processes of a group that are to be restarted. `answers`: their /health by name; None: it did not answer.
 
-    A process that says what holds it up is left alone: one that waits for its store goes on by itself, and one that has
-    stopped at the failure limit, or paused the topic, is not helped by a restart. Of the others those that hold a
-    stalled partition or do not answer; all of them when none holds it.
+    A process that says what holds it up is left alone: one that waits for its store, or for its answer to a write, goes
+    on by itself, and one that has stopped at the failure limit, or paused the topic, is not helped by a restart. Of the
+    others those that hold a stalled partition or do not answer; all of them when none holds it.
     """
     explained = {topic for answer in answers.values() if answer for topic in answer.get("paused", ())}
     places = {stall.place for stall in stalls if stall.topic not in explained}
@@ -90,7 +90,10 @@ def _since_the_last_outage(samples: Sequence[Sample]) -> list[tuple[float, dict[
 
 
 def _says_why(answer: Mapping[str, Any] | None) -> bool:
-    return answer is not None and answer.get("state") in ("waiting_for_store", "failure_limit_reached")
+    if answer is None:
+        return False
+    writes = "writing_seconds" in answer and "problem" not in answer
+    return writes or answer.get("state") in ("waiting_for_store", "failure_limit_reached")
 
 
 def _partitions(answer: Mapping[str, Any]) -> set[str]:

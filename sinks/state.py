@@ -20,7 +20,7 @@ from runtime.metrics import (
 )
 
 CONFIRM_PATIENCE_SECONDS = 30.0
-"""A broker that takes longer to confirm makes the sink unhealthy."""
+"""A broker that takes longer to confirm, or a store to answer a write, makes the sink unhealthy."""
 
 log = structlog.get_logger()
 
@@ -97,6 +97,8 @@ class SinkState:
             "records": self.records,
             "last_batch_seconds_ago": None if last is None else round(now - last, 1),
         }
+        if writing:
+            details["writing_seconds"] = round(now - writing, 1)
         if self._gone:
             details["records_gone"] = self._gone
         if waiting and now - waiting[0] >= waiting[1].patience_seconds:

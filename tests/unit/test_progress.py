@@ -66,7 +66,8 @@ HOLDS = {"state": "running", "assigned": ["customers.raw/0"]}
 HOLDS_ANOTHER = {"state": "running", "assigned": ["customers.raw/1"]}
 WAITS = {"state": "waiting_for_store", "assigned": ["customers.raw/0"], "problem": "waiting 30 s for postgres"}
 
-
+WRITES = {"state": "running", "assigned": ["customers.raw/0"], "writing_seconds": 11.0}
+HANGS = {**WRITES, "writing_seconds": 31.0, "problem": "the store has not answered a write for 31 s"}
 STOPPED = {"state": "failure_limit_reached", "partitions": ["customers.raw/0"], "problem": "1000 of the latest 1000"}
 
 
@@ -77,6 +78,8 @@ STOPPED = {"state": "failure_limit_reached", "partitions": ["customers.raw/0"], 
         pytest.param({"a": HOLDS, "b": HOLDS_ANOTHER}, ["a"], id="its neighbour is left alone"),
         pytest.param({"a": None, "b": HOLDS_ANOTHER}, ["a"], id="the one that does not answer"),
         pytest.param({"a": WAITS}, [], id="it waits for its store"),
+        pytest.param({"a": WRITES}, [], id="its store has a write in hand"),
+        pytest.param({"a": HANGS}, ["a"], id="a write that takes too long explains nothing"),
         pytest.param(
             {"a": STOPPED, "b": HOLDS_ANOTHER}, [], id="a restart would hide that it has stopped at the limit"
         ),
