@@ -153,9 +153,10 @@ def cursor(made: Input, chance: random.Random, _folder: Path) -> None:
 SECRET = "a secret of 32 letters, or nearly"
 BODY = b'{"id": 1}'
 STAMPED = {"timestamp_header": "X-Time"}
+MANY = {"signature_separator": ",", "timestamp_prefix": "t="}
 HOOKS = [
     WebhookBlock.model_validate({"kind": "webhook", "dataset": "records", "key": "id", "secret": SECRET, **more})
-    for more in ({}, {"signature_encoding": "base64", "signature_prefix": ""}, STAMPED)
+    for more in ({}, {"signature_encoding": "base64", "signature_prefix": ""}, STAMPED, MANY)
 ]
 SIGNATURES = [f"sha256={hmac.digest(SECRET.encode(), BODY, hashlib.sha256).hex()}".encode(), b"1800000000", b"aGFsbG8="]
 

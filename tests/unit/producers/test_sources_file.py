@@ -224,7 +224,10 @@ WEBHOOK = {"kind": "webhook", "secret": "s" * 16}
         ({"kind": "webhook"}, "secret is missing: a source of kind webhook needs it"),
         (WEBHOOK | {"interval_seconds": 3}, "interval_seconds: a webhook is not fetched; leave it out"),
         (WEBHOOK | {"signed": "x"}, "signed: expected {body} in it, once"),
-        (WEBHOOK | {"signed": "{timestamp}{body}"}, "signed: {timestamp} in it and timestamp_header belong together"),
+        (
+            WEBHOOK | {"signed": "{timestamp}{body}"},
+            "signed: {timestamp} in it and timestamp_header or timestamp_prefix belong together",
+        ),
         (WEBHOOK | {"timestamp_header": "X T"}, "timestamp_header = 'X T'"),
         (WEBHOOK | {"max_bytes": 10**9}, "max_bytes = 1000000000: Input should be less than or equal to 5242880"),
         (KAFKA | {"topic": "records.raw", "bootstrap_servers": "127.0.0.1:9092"}, "this is a topic of this pipeline"),

@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import hmac
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,24 @@ from producers.webhook.source import SignatureRefused, WebhookBlock
 
 SECRET = "It's a Secret to Everybody"
 NOW = 1_700_000_000
+
+
+def documented(name: str) -> dict[str, Any]:
+    """A block of docs/sources.md, without its secret."""
+    [blocks] = re.findall(r"```toml\n(\[sources\.stripe\].*?)```", DOCUMENT, re.DOTALL)
+    block: dict[str, Any] = tomllib.loads(blocks)["sources"][name]
+    return {key: value for key, value in block.items() if key != "secret"}
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs/sources.md").read_text()
+STRIPE, STANDARD, SLACK, SHOPIFY = map(documented, ("stripe", "standard", "slack", "shopify"))
+PADDLE = STRIPE | {
+    "signature_header": "Paddle-Signature",
+    "signature_separator": ";",
+    "signature_prefix": "h1=",
+    "timestamp_prefix": "ts=",
+    "signed": "{timestamp}:{body}",
+}
 
 
 def check(body: bytes, headers: dict[str, str], now: float = NOW, **block: Any) -> None:
@@ -70,18 +91,9 @@ def test_two_secrets_are_good_while_one_replaces_the_other() -> None:
 
 
 def test_shops_that_send_base64_without_a_prefix_are_understood() -> None:
-    rule: dict[str, Any] = {"signature_header": "X-Shop-Hmac", "signature_prefix": "", "signature_encoding": "base64"}
-    check(b"x", {"x-shop-hmac": base64.b64encode(signed(b"x")).decode()}, **rule)
+    check(b"x", {"x-shopify-hmac-sha256": base64.b64encode(signed(b"x")).decode()}, **SHOPIFY)
     with pytest.raises(SignatureRefused, match="must be the <base64 of"):
-        check(b"x", {"x-shop-hmac": "not base64!"}, **rule)
-
-
-SLACK: dict[str, Any] = {
-    "signature_header": "X-Slack-Signature",
-    "signature_prefix": "v0=",
-    "timestamp_header": "X-Slack-Request-Timestamp",
-    "signed": "v0:{timestamp}:{body}",
-}
+        check(b"x", {"x-shopify-hmac-sha256": "not base64!"}, **SHOPIFY)
 
 
 @pytest.mark.parametrize("age", [-300, 0, 300])
@@ -118,3 +130,79 @@ def test_a_signature_has_one_form(inside: str) -> None:
     check(b"body", {"X-Hub-Signature-256": f"sha256={text}"})
     with pytest.raises(SignatureRefused):
         check(b"body", {"X-Hub-Signature-256": f"sha256={text[:10]}{inside}{text[10:]}"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text", "form"),
+    [
+        (STRIPE, "stripe-signature", "{0}.", "t={0},v1={1},v0={2}"),
+        (STRIPE, "stripe-signature", "{0}.", "v1={2}, v1={1}, t={0}"),
+        (PADDLE, "paddle-signature", "{0}:", "ts={0};h1={1}"),
+    ],
+    ids=["Stripe", "Stripe, while one secret replaces another", "Paddle"],
+)
+def test_a_header_may_have_the_time_and_several_signatures(
+    rule: dict[str, Any], name: str, text: str, form: str
+) -> None:
+    def header(sent: int) -> dict[str, str]:
+        right = signed(text.format(sent).encode() + b"{}").hex()
+        return {name: form.format(sent, right, signed(b"another").hex())}
+
+    check(b"{}", header(NOW - 300), **rule)
+    with pytest.raises(SignatureRefused, match=r"t?s?= in .* is 301 s away"):
+        check(b"{}", header(NOW - 301), **rule)
+    with pytest.raises(SignatureRefused, match="is not that of this body"):
+        check(b"{ }", header(NOW), **rule)
+    later = {name: header(NOW - 301)[name].replace(str(NOW - 301), str(NOW))}
+    with pytest.raises(SignatureRefused, match="is not that of this body"):
+        check(b"{}", later, **rule)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (f"t={NOW}", "must have, between ',', v1=<hex of the HMAC-SHA256>"),
+        (f"t={NOW},v1=xy", "must have, between ',', v1="),
+        (f"t={NOW},v0={'00' * 32}", "must have, between ',', v1="),
+        (f"t={NOW},v1=", "is not that of this body"),
+        (f"v1={'00' * 32}", "t= in Stripe-Signature must be the time in seconds"),
+        (f"t=soon,v1={'00' * 32}", "t= in Stripe-Signature must be the time in seconds"),
+        (",,,", "must have"),
+    ],
+)
+def test_a_header_of_several_members_that_lacks_one_is_refused(header: str, message: str) -> None:
+    with pytest.raises(SignatureRefused, match=message):
+        check(b"{}", {"Stripe-Signature": header}, **STRIPE)
+
+
+def test_the_example_of_standard_webhooks_is_right_and_its_id_is_signed() -> None:
+    """The vector of its reference libraries (github.com/standard-webhooks/standard-webhooks)."""
+    rule = STANDARD | {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+    body, sent = b'{"test": 2432232314}', 1614265330
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": str(sent),
+        "webhook-signature": f"v1a,{'hnO3' * 21}Ag== v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    check(body, headers, sent, **rule)
+    with pytest.raises(SignatureRefused, match="is not that of this body"):
+        check(body, {**headers, "webhook-id": "msg_another"}, sent, **rule)
+    with pytest.raises(SignatureRefused, match="the header webhook-id is missing"):
+        check(body, {name: value for name, value in headers.items() if name != "webhook-id"}, sent, **rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({**STRIPE, "timestamp_header": "X-Time"}, "expected one of them"),
+        ({**STRIPE, "signature_separator": None}, "give signature_separator too"),
+        ({**STRIPE, "signature_separator": ", "}, "signature_separator"),
+        ({"signed": "{timestamp}.{body}"}, "belong together"),
+        ({"signed": "{id}.{body}"}, "needs idempotency_header"),
+        ({"secret_is_base64": True, "secret": "no base64 at all"}, "expected Base64 of 16 bytes or more"),
+        ({"secret_is_base64": True, "secret": "whsec_whsec_whsec_"}, "expected Base64 of 16 bytes or more"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused_when_it_is_declared(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WebhookBlock.model_validate({"kind": "webhook", "dataset": "records", "secret": SECRET, **rule})
