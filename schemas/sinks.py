@@ -22,6 +22,9 @@ class DeclaredSink:
     refusing: str | None = None
     """MODULE:CLASS of its rehearsed form, made of the settings and the watch, which refuses what a rehearsal strikes.
     For sinks that send to `failures` what their store refuses."""
+    patience_ms: int = 0
+    """For so long it waits for more, however slowly records come, where nobody waits for what it writes: small batches
+    take processor and disk from the sinks that somebody waits for."""
     needs: str | None = None
     """The optional server that it writes to."""
     without: str = ""
@@ -60,6 +63,7 @@ SINKS = [
         "Keep every raw record, untouched, in raw_api_data and raw_csv_data.",
         reads=("raw",),
         code="sinks.landing:LandingSink",
+        patience_ms=200,
     ),
     DeclaredSink(
         "elasticsearch",
@@ -67,6 +71,7 @@ SINKS = [
         reads=("changed",),
         code="sinks.elasticsearch:ElasticsearchSink",
         refusing="rehearsals.elasticsearch:RehearsedElasticsearchSink",
+        patience_ms=100,  # a document is found a second later, once the index is refreshed
         needs="elasticsearch",
         without="there is nothing to index into, and search answers from Postgres",
         versions="sinks.elasticsearch:Documents",

@@ -75,7 +75,14 @@ class GroupConsumer:
     poll that a move of the coordinator needs.
     """
 
-    def __init__(self, settings: Settings, group: str, topics: Iterable[str], gone: Tell = lambda *_: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Iterable[str],
+        gone: Tell = lambda *_: None,
+        patience_ms: int = 0,
+    ) -> None:
         self._settings = settings
         self._gone = GoneRecords(gone)
         self._config = consumer_config(
@@ -90,6 +97,7 @@ class GroupConsumer:
         self._batch_records = settings.sink_batch_records
         self._batch_bytes = settings.sink_batch_bytes
         self._batch_seconds = settings.sink_batch_wait_ms / 1000
+        self._patience_seconds = patience_ms / 1000
         self._rate = 0.0
         """Records per second of late, as they were polled."""
         self._rated_at = 0.0
@@ -135,8 +143,8 @@ class GroupConsumer:
     def poll(self, without: frozenset[str] = frozenset(), seconds: float | None = None) -> Polled:
         """The next batch; empty if nothing came within so long, by default the batch's waiting time.
 
-        What has come is taken at once, and more is waited for only while records come fast. A batch is full with
-        `sink_batch_records`, or with about `sink_batch_bytes`.
+        What has come is taken at once, and more is waited for only while records come fast, or for the patience of this
+        consumer. A batch is full with `sink_batch_records`, or with about `sink_batch_bytes`.
 
         It holds nothing of the physical topics `without`. What is no longer among them comes from where it was left.
         """
@@ -207,9 +215,10 @@ class GroupConsumer:
             close_consumer(self._consumer, seconds)
 
     def _fill_up(self, messages: list[Message]) -> None:
-        """Add what has come, and while records come fast, what comes within the batch's waiting time."""
+        """Add what has come, and what comes within the waiting time, which is longer while records come fast."""
         size = sum(map(len, messages))
-        until = time.monotonic() + self._batch_seconds * min(1.0, self._rate / BUSY_RECORDS_PER_SECOND) ** 2
+        seconds = self._batch_seconds * min(1.0, self._rate / BUSY_RECORDS_PER_SECOND) ** 2
+        until = time.monotonic() + max(seconds, self._patience_seconds)
         while messages and len(messages) < self._batch_records and size < self._batch_bytes:
             of_that_size = 1 + (self._batch_bytes - size) * len(messages) // max(size, 1)
             left = max(0.0, until - time.monotonic())

@@ -87,13 +87,14 @@ class Runner(Generic[Batch]):
     """Runs one sink. `stop` may be called at any time from the event loop's thread."""
 
     def __init__(self, sink: Sink[Batch], settings: Settings) -> None:
-        self._group = group = sink_named(sink.name).group
+        declared = sink_named(sink.name)
+        self._group = group = declared.group
         self._sink = sink
         self._settings = settings
         self._topics = topics_read_by(group)
         self._state = SinkState(sink.name)
         from_zero(SINK_GONE, [sink.name], map(settings.named, self._topics))
-        self._consumer = GroupConsumer(settings, group, self._topics, self._state.gone)
+        self._consumer = GroupConsumer(settings, group, self._topics, self._state.gone, declared.patience_ms)
         self._stopping = asyncio.Event()
         self._ahead: asyncio.Task[_Prepared[Batch]]
         """Polls and prepares the next batch."""

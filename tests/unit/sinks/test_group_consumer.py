@@ -48,8 +48,8 @@ class Queue:
         return taken
 
 
-def consumer_of(queue: Queue, monkeypatch: pytest.MonkeyPatch, **settings: int) -> GroupConsumer:
-    consumer = GroupConsumer(Settings(**cast("Any", settings)), "group", ["t"])
+def consumer_of(queue: Queue, monkeypatch: pytest.MonkeyPatch, patience_ms: int = 0, **settings: int) -> GroupConsumer:
+    consumer = GroupConsumer(Settings(**cast("Any", settings)), "group", ["t"], patience_ms=patience_ms)
     monkeypatch.setattr(consumer, "_consume", queue.consume)
     return consumer
 
@@ -69,6 +69,13 @@ def test_more_is_waited_for_while_records_come_fast(monkeypatch: pytest.MonkeyPa
     consumer._rate, consumer._rated_at = 2.0 * BUSY_RECORDS_PER_SECOND, time.monotonic()
     consumer.poll()
     assert 0 < max(queue.waits[1:]) <= 0.02
+
+
+def test_a_patient_consumer_waits_for_more_however_slowly_records_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(Waiting())
+    consumer = consumer_of(queue, monkeypatch, patience_ms=20)
+    consumer.poll()
+    assert 0.01 < max(queue.waits[1:]) <= 0.02
 
 
 def test_a_batch_under_backlog_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
