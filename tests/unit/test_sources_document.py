@@ -26,7 +26,7 @@ def section(title: str) -> str:
 
 
 def documented(title: str) -> dict[str, str]:
-    return dict(re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", section(title), re.MULTILINE))
+    return dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", section(title), re.MULTILINE))
 
 
 def settings_of(model: type[SourceBlock]) -> dict[str, Any]:
