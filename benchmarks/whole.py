@@ -116,6 +116,7 @@ def latency(settings: Settings, rate: int, seconds: int) -> Latency:
     taken: list[float] = []
     consumer = _at_the_end_of(settings, settings.named(CUSTOMERS.changed_topic))
     producer = Producer({**producer_config(settings), "linger.ms": 0})
+    producer.list_topics(timeout=10)  # connected: its first record would lie here for half a second
 
     def send() -> None:
         began = time.monotonic()

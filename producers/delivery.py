@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.checkpointing import Checkpointing, SentBatch
 from producers.raw_records import RawHeaders, fitting
@@ -17,7 +17,7 @@ from producers.source import Source, SourceBatch, SourceRecord
 from producers.text.found_encoding import TextEncoding
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import delivery_error
-from runtime.kafka.confirmed import BY_KEY, patient_producer
+from runtime.kafka.confirmed import BY_KEY
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 
@@ -54,6 +54,8 @@ class Delivery:
 
     source: Source
     settings: Settings
+    producer: Producer
+    """Not a Publisher, which would take an object per record more, and says only that all are confirmed, not where."""
     run_id: str
     listener: Callable[[Progress], None] | None
     offsets: dict[tuple[str, int], OffsetRanges] = field(default_factory=dict)
@@ -65,8 +67,6 @@ class Delivery:
         self.topic = self.settings.named(description.dataset.raw_topic)
         self.progress = Progress(description.name)
         self._headers = RawHeaders(description, self.run_id)
-        # Not a Publisher: it would take an object per record more, and says only that all are confirmed, not where.
-        self._producer = patient_producer(self.settings, self.settings.publish_timeout_seconds)
         self._notified_at = 0.0
         self._on_delivery = partial(self._delivered, None)
         self._add_offset: dict[int, Callable[[int], None]] = {}
@@ -85,7 +85,7 @@ class Delivery:
         self.progress.blank += batch.blank
         self.progress.encoding = batch.encoding or self.progress.encoding
         self.progress.left_out = self.progress.left_out or batch.left_out
-        self._producer.poll(0)
+        self.producer.poll(0)
         await self._tick()
         if self.progress.unconfirmed:
             self.require_all_confirmed(so_far=True)
@@ -93,13 +93,13 @@ class Delivery:
     async def _wait_for_room(self, record: SourceRecord) -> None:
         waiting_since, confirmed, warned = time.monotonic(), self.progress.confirmed, False
         while not self._try(record):
-            await asyncio.to_thread(self._producer.poll, POLL_SECONDS)
+            await asyncio.to_thread(self.producer.poll, POLL_SECONDS)
             await self._tick()
             if self.progress.confirmed != confirmed:
                 waiting_since, confirmed = time.monotonic(), self.progress.confirmed
             elif not warned and time.monotonic() - waiting_since > SLOW_BROKER_SECONDS:
                 warned = True
-                log.warning("publish_waits_for_kafka", source=self.progress.source, queued=len(self._producer))
+                log.warning("publish_waits_for_kafka", source=self.progress.source, queued=len(self.producer))
 
     def _try(self, record: SourceRecord) -> bool:
         """Hand a record to the producer; False when its queue is full. Raises DeliveryFailed on a fatal error."""
@@ -109,7 +109,7 @@ class Delivery:
         if brought_along:
             headers = [*brought_along, *headers]
         try:
-            self._producer.produce(self.topic, value, key, BY_KEY, self._on_delivery, headers=headers)
+            self.producer.produce(self.topic, value, key, BY_KEY, self._on_delivery, headers=headers)
         except BufferError:
             return False
         except KafkaException as error:
@@ -123,11 +123,11 @@ class Delivery:
     async def flush(self, seconds: float | None = None) -> None:
         """Wait for every delivery report, at most `seconds`; the producer's own delivery timeout bounds it anyway."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        while len(self._producer):
-            await asyncio.to_thread(self._producer.flush, POLL_SECONDS)
+        while len(self.producer):
+            await asyncio.to_thread(self.producer.flush, POLL_SECONDS)
             await self._tick()
             if deadline is not None and time.monotonic() > deadline:
-                self._producer.purge()
+                self.producer.purge()
                 deadline = None
 
     async def end(self, seconds: float | None = None) -> None:

@@ -14,6 +14,7 @@ from producers.delivery import Delivery, Progress
 from producers.raw_records import require_topic
 from producers.run_checks import UnreadableLimit, repeated_keys
 from producers.source import Source, SourceBatch, SourceFailed
+from runtime.kafka.confirmed import patient_producer
 from runtime.kafka.offset_ranges import OffsetRanges
 from runtime.settings import Settings
 from runtime.tracing import span
@@ -67,8 +68,9 @@ async def publish(
     is published and does not.
     """
     started, name = time.monotonic(), source.description.name
-    run = Delivery(source, settings, run_id or str(uuid.uuid4()), progress)
-    await asyncio.to_thread(require_topic, settings, run.topic)
+    await asyncio.to_thread(require_topic, settings, settings.named(source.description.dataset.raw_topic))
+    producer = await asyncio.to_thread(patient_producer, settings, settings.publish_timeout_seconds)
+    run = Delivery(source, settings, producer, run_id or str(uuid.uuid4()), progress)
     log.info("publish_started", source=name, run=run.run_id, topic=run.topic)
     if checkpoint is not None:
         run.checkpoint = await open_checkpoint(source, settings, run.run_id, restart=checkpoint == "restart")

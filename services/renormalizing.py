@@ -77,7 +77,7 @@ def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes 
 
 
 def new_producer(settings: Settings) -> Producer:
-    """A producer for `send_all` that gives up after DELIVERY_SECONDS."""
+    """A producer for `send_all` that gives up after DELIVERY_SECONDS. Blocking until it is connected."""
     return patient_producer(settings, DELIVERY_SECONDS)
 
 

@@ -54,6 +54,10 @@ RATE_SECONDS = 0.5
 """The rate is that of about so long, so that it outlasts the pauses between the batches of the stage before."""
 
 
+PATIENT_BYTES = 1_000_000
+"""The broker answers a patient consumer at once where it has so many. Every answer costs it as much as some records."""
+
+
 class Polled(NamedTuple):
     """Messages in order of arrival per partition, and where that leaves off."""
 
@@ -90,6 +94,7 @@ class GroupConsumer:
             group,
             error_cb=lambda error: self._trouble("client", error.str()),
             on_commit=self._on_commit,
+            **({"fetch.wait.max.ms": patience_ms, "fetch.min.bytes": PATIENT_BYTES} if patience_ms else {}),
             # The only way to learn that markers of transactions, or aborted records, lie behind the last record.
             **{"enable.partition.eof": True},
         )

@@ -159,6 +159,7 @@ class OutboxRelay:
             return
 
     async def _set_up(self) -> None:
+        await self._publisher.connect()
         await setup_schema(self._settings)
         try:
             await asyncio.to_thread(ensure_topics, self._settings)

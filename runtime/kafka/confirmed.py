@@ -17,7 +17,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error, producer_config, reason
+from runtime.kafka.clients import ClientConfig, delivery_error, producer_config, reason
 from runtime.kafka.lookup import Coordinates
 from runtime.settings import Settings
 from runtime.tracing import with_traces
@@ -25,6 +25,9 @@ from runtime.tracing import with_traces
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.1
+
+CONNECT_SECONDS = 1.0
+"""A new producer waits so long for a broker; the first one that it meets takes some 50 ms."""
 
 BY_KEY = -1
 """The partition of a message whose key decides where it goes."""
@@ -46,12 +49,24 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 
 
 def patient_producer(settings: Settings, seconds: float) -> Producer:
-    """A producer whose messages fail when the broker has not confirmed them after so long.
+    """A connected producer whose messages fail when the broker has not confirmed them after so long. Blocking.
 
     Errors reach callers through the delivery reports: librdkafka's own lines would repeat them once per connection.
     """
     timeout = {"delivery.timeout.ms": int(seconds * 1000)}
-    return Producer(producer_config(settings, log_level=0, error_cb=_note, **timeout))
+    return _connected(producer_config(settings, log_level=0, error_cb=_note, **timeout))
+
+
+def _connected(config: ClientConfig) -> Producer:
+    """A producer that has met a broker, or has waited CONNECT_SECONDS for one. Blocking.
+
+    One that has not keeps its first records for half a second, until it asks again for the id of an idempotent producer
+    (librdkafka 2.16).
+    """
+    producer = Producer(config)
+    with contextlib.suppress(KafkaException):
+        producer.list_topics(timeout=CONNECT_SECONDS)
+    return producer
 
 
 def send(producer: Producer, messages: Sequence[Outgoing]) -> list[KafkaError | Coordinates]:
@@ -108,7 +123,7 @@ class _Reports:
 
 
 class Publisher:
-    """A confirmed producer for asyncio. Connects on the first `publish`.
+    """A confirmed producer for asyncio. Connects on the first `publish`, unless `connect` was called before.
 
     Deliveries never time out: while the broker is down they wait, and so does the commit of what they belong to. Giving
     up would only publish the same again after a restart.
@@ -118,6 +133,10 @@ class Publisher:
         self._config = producer_config(settings, **{"delivery.timeout.ms": 0})
         self._producer: Producer | None = None
         self._closing = False
+
+    async def connect(self) -> None:
+        """Meet a broker, so that the first `publish` need not. Gives up after CONNECT_SECONDS. Idempotent."""
+        await asyncio.to_thread(self._open)
 
     async def publish(self, messages: Iterable[Outgoing]) -> "Confirmation":
         """Queue all messages, in order; waits while the queue is full. Raises DeliveryFailed after `close`.
@@ -133,18 +152,20 @@ class Publisher:
             self._producer.purge()
             await asyncio.to_thread(self._producer.flush, POLL_SECONDS)
 
+    def _open(self) -> Producer:
+        self._producer = self._producer or _connected(self._config)
+        return self._producer
+
     def _queue(self, messages: Iterable[Outgoing]) -> "Confirmation":
-        if self._producer is None:
-            self._producer = Producer(self._config)
         reports = _Reports()
-        producer, take, queued = self._producer, reports.take, 0
+        producer, take, queued = self._open(), reports.take, 0
         for message in messages:
             while self._closing or not _queued(producer, message, take):
                 self._require_open("queued")
                 producer.poll(POLL_SECONDS)
             queued += 1
         reports.queued = queued
-        return Confirmation(self, self._producer, reports)
+        return Confirmation(self, producer, reports)
 
     def _require_open(self, what: str) -> None:
         if self._closing:
@@ -187,6 +208,7 @@ class LivePublisher:
         self._producer: Producer | None = None
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
+        self._opening = asyncio.Lock()
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish, and wait until the broker has confirmed every message.
@@ -203,7 +225,7 @@ class LivePublisher:
                 loop.call_soon_threadsafe(all_reported.set)
 
         reports = _Reports(len(messages), tell)
-        producer = self._connected()
+        producer = await self._open()
         try:
             for message in messages:
                 if not _queued(producer, message, reports.take):
@@ -225,13 +247,14 @@ class LivePublisher:
         if self._poller is not None:
             await asyncio.to_thread(self._poller.join)
 
-    def _connected(self) -> Producer:
-        if self._producer is None:
-            self._producer = patient_producer(self._settings, self.timeout_seconds)
-        if self._poller is None:
-            self._poller = threading.Thread(target=self._poll, name="live-publisher", daemon=True)
-            self._poller.start()
-        return self._producer
+    async def _open(self) -> Producer:
+        async with self._opening:
+            if self._producer is None:
+                self._producer = await asyncio.to_thread(patient_producer, self._settings, self.timeout_seconds)
+            if self._poller is None:
+                self._poller = threading.Thread(target=self._poll, name="live-publisher", daemon=True)
+                self._poller.start()
+            return self._producer
 
     def _give_up(self, producer: Producer) -> None:
         """Forget a producer that has had a fatal error; its reports still come."""

@@ -119,6 +119,7 @@ class PostgresSink:
         from_zero(RECORD_SECONDS, names)
 
     async def setup(self) -> None:
+        await self._publisher.connect()
         misfits = (await setup_schema(self._settings)).misfits
         async with self._connection.use() as (connection, _):
             covered = await connection.fetch("SELECT DISTINCT topic FROM coverage")
