@@ -60,7 +60,7 @@ def window() -> Iterator[Page]:
     """A window of a browser, for all of the file: to start it and compile the scripts is most of what a page costs."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield running.new_context(accept_downloads=True).new_page()
+        yield running.new_context(accept_downloads=True, reduced_motion="reduce").new_page()
         running.close()
 
 
