@@ -198,7 +198,7 @@ FIGURES: dict[str, Callable[[Figures], str]] = {
 } | {"whole": whole, "reads": reads, "ratios": ratios, "picture": picture, "fast": fast}
 
 IN_THE_README = {
-    "peers_whole": "From the raw topic into Postgres and Elasticsearch, beside Kafka Streams and Kafka Connect",
+    "peers_normalize": "Records per second from raw to clean, beside nine others",
     "faust_stage": "Records per second from raw to clean, beside a bare loop and stock Faust",
 }
 """The pictures that the README may show: the first that there is."""

@@ -115,7 +115,7 @@ def test_tables_hold_medians_with_ranges_and_why_somebody_is_left_out(kept: Path
     assert "| Flink |  |  | left out: not to be had |" in text
     assert "| raw record to change event at 1,000/s, warm | p50 30 ms, p99 100 ms, worst 150 ms |" in text
     assert "| customer, cached | 4,900 | 0.70 | 3 | 6 |" in text
-    assert "![From the raw topic into Postgres and Elasticsearch" in text
+    assert "![Records per second from raw to clean" in text
     assert text.count(NOT_YET) == 5  # memory, Elasticsearch, CSV and two of the peers' have not been run
     assert filled(text, read(kept)) == text
 
