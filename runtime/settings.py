@@ -10,11 +10,13 @@ import os
 import socket
 from collections.abc import Iterator
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -477,11 +479,20 @@ def read_variables(folder: Path = Path()) -> dict[str, str]:
 
 
 def read_env_file(file: Path) -> dict[str, str | None]:
-    """The variables of a file, none where there is no file. Raises SettingsError."""
+    """The variables of a file, none where there is no file. Raises SettingsError, also for a line that is none."""
     try:
-        return dotenv_values(file, encoding=ENV_ENCODING)
+        text = file.read_text(ENV_ENCODING) if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file.absolute()} cannot be read: {error}; it is to be a text file in UTF-8") from error
+    for line in parse_stream(StringIO(text)):
+        if line.error:  # python-dotenv would leave it out, and name neither the file nor a way out
+            before = len(line.original.string) - len(line.original.string.lstrip())
+            number = line.original.line + line.original.string[:before].count("\n")
+            raise SettingsError(
+                f"{file.absolute()}, line {number}: expected NAME=value, a quoted value to its closing quote; mend it, "
+                "or put # before it"
+            )
+    return dotenv_values(stream=StringIO(text))
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -164,3 +164,24 @@ def test_a_worker_may_be_named_like_its_host(monkeypatch: pytest.MonkeyPatch) ->
     assert load_settings().worker_id == socket.gethostname()
     monkeypatch.setenv("WORKER_ID", "3")
     assert load_settings().worker_id == "3"
+
+
+@pytest.mark.parametrize(
+    "line", ["API_PORT: 8001", "API_PORT 8001", "a sentence", 'API_KEY="never closed', "API_KEY='x' y", "=8001"]
+)
+def test_a_line_of_an_env_file_that_is_none_is_refused_with_its_place_and_without_its_text(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"MOCK_PORT=2002\n\n# a remark\n{line}\n")
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert str(refusal.value).startswith(f"{tmp_path / '.env'}, line 4: expected NAME=value")
+    assert line not in str(refusal.value), "it may hold a secret"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "# API_PORT 8001", "export MOCK_PORT=1", "EMPTY=", "BARE", "A = 'b c' # d", 'B="two\nlines"', "C=d e"]
+)
+def test_what_shells_and_compose_take_in_an_env_file_is_taken(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"{line}\nAPI_PORT=2001\n")
+    assert load_settings().api_port == 2001
