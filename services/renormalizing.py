@@ -76,9 +76,9 @@ def remapped(headers: Headers, source: str | None, mappings: Mapping[str, bytes 
     return (*others, (HEADER_MAPPING, mapping)) if mapping else others
 
 
-def new_producer(settings: Settings) -> Producer:
-    """A producer for `send_all` that gives up after DELIVERY_SECONDS. Blocking until it is connected."""
-    return patient_producer(settings, DELIVERY_SECONDS)
+async def new_producer(settings: Settings) -> Producer:
+    """A connected producer for `send_all` that gives up after DELIVERY_SECONDS."""
+    return await asyncio.to_thread(patient_producer, settings, DELIVERY_SECONDS)
 
 
 async def send_all(settings: Settings, producer: Producer, messages: Sequence[Outgoing], remedy: str) -> None:

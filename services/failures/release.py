@@ -52,7 +52,7 @@ async def release(settings: Settings, selection: Selection, who: str, *, remap: 
     """
     mappings = await asyncio.to_thread(_mappings, settings) if remap else {}
     held = replace(selection, states=("held",))
-    producer = await asyncio.to_thread(new_producer, settings)
+    producer = await new_producer(settings)
     sent = gone = after = 0
     engine = postgres_engine(settings, poolclass=NullPool)
     try:

@@ -110,7 +110,7 @@ class _Replay:
     async def run(self, progress: Callable[[ReplayJob], None] | None) -> ReplayJob:
         async with self._lease(), RawLookup(self._settings) as lookup:
             job = await self._change("running")
-            producer = await asyncio.to_thread(new_producer, self._settings)
+            producer = await new_producer(self._settings)
             started, sent_before = time.monotonic(), job.sent
             rate = job.rate and min(max(job.rate, replay_jobs.LOWEST_RATE), replay_jobs.HIGHEST_RATE)
             size = LARGEST_STEP if rate is None else min(LARGEST_STEP, math.ceil(rate / STEPS_PER_SECOND))

@@ -160,7 +160,7 @@ class Reprocess:
 
         Call `end` when Postgres has them all. Raises DeliveryFailed, CheckpointFailed.
         """
-        producer = await asyncio.to_thread(new_producer, self._settings)
+        producer = await new_producer(self._settings)
         store = self._store(scope)
         try:
             position = await store.begin(restart=from_start)
