@@ -124,11 +124,9 @@ class PatientProtocol(HttpToolsProtocol):
         """Seconds that the client has for what it is doing; None where it waits for us, or has gone."""
         if self.transport.is_closing() or self.pipeline:
             return None
-        if self._between_requests:
-            return self.timeout_keep_alive
-        if self.cycle is None or self.cycle.response_complete:
-            return HEAD_SECONDS
-        return BODY_SECONDS if self._in_body else None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return BODY_SECONDS if self._in_body else None
+        return self.timeout_keep_alive if self._between_requests else HEAD_SECONDS
 
     @property
     def _between_requests(self) -> bool:

@@ -53,7 +53,6 @@ what comes alone does not wait at all."""
 RATE_SECONDS = 0.5
 """The rate is that of about so long, so that it outlasts the pauses between the batches of the stage before."""
 
-
 PATIENT_BYTES = 1_000_000
 """The broker answers a patient consumer at once where it has so many. Every answer costs it as much as some records."""
 

@@ -16,9 +16,9 @@ from producers.source import SourceBatch, SourceDescription, SourceFailed
 from runtime.settings import Settings
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-SHORTEST_KEY_BYTES = 16
-
 Secret = Annotated[SecretStr, Field(min_length=16)]
+
+SHORTEST_KEY_BYTES = 16
 
 
 class SignatureRefused(Exception):
