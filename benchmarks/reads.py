@@ -3,9 +3,10 @@
     HEADRACE_HOME=/tmp/bench .venv/bin/headrace up --free-ports     # or any running stack
     HEADRACE_HOME=/tmp/bench python -m benchmarks.reads             # a table, and benchmarks/results.json
 
-Needs wrk (`apt-get install wrk`): 16 connections, one thread, so many seconds each. Candidates take turns, and medians
-of the rounds count. The contenders are served by the same server with the same settings as our API. Requests a second
-are the machine's; CPU time of the process that answers can be compared where other work goes on, too.
+Needs wrk (`apt-get install wrk`): 16 connections, one thread, so many seconds each. Candidates take turns; the first
+round is warm-up, and medians of the others count. The contenders are served by the same server with the same settings
+as our API. Requests a second are the machine's; CPU time of the process that answers can be compared where other work
+goes on, too.
 """
 
 import re
@@ -81,7 +82,10 @@ def main(
             name: next((pid for address, pid in pids.items() if address and url.startswith(f"{address}/")), None)
             for name, url in urls.items()
         }
-        loads = [{name: ask(url, seconds, answering[name]) for name, url in urls.items()} for _ in range(rounds)]
+        # The first is warm-up: Elasticsearch answers twice as many searches once its code is compiled.
+        loads = [{name: ask(url, seconds, answering[name]) for name, url in urls.items()} for _ in range(1 + rounds)][
+            1:
+        ]
     medians = {
         name: Load(*(median(figures) for figures in zip(*(one[name] for one in loads), strict=True))) for name in urls
     }

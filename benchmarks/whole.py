@@ -30,7 +30,7 @@ from benchmarks.customers import customers
 from benchmarks.results import RESULTS, record
 from benchmarks.running_stack import Cost, measured
 from monitoring.lag import read_lag
-from runtime.kafka.clients import producer_config
+from runtime.kafka.clients import connection_config, producer_config
 from runtime.settings import Settings, load_settings
 from schemas.events import HEADER_KIND, HEADER_SOURCE
 from schemas.registry import dataset_named
@@ -110,12 +110,16 @@ def drain(settings: Settings, count: int) -> Drain:
 
 
 def latency(settings: Settings, rate: int, seconds: int) -> Latency:
-    """Send customers at that rate and read their change events. Raises TimeoutError if some do not come."""
+    """Send customers at that rate and read their change events. Raises TimeoutError if some do not come.
+
+    The producer has librdkafka's own settings, as other people's have: ours sends one request at a time, so that
+    records gather while the broker is slow, which is kinder to it.
+    """
     tag = f"l{uuid.uuid4().hex[:6]}-"
     sent: dict[str, float] = {}
     taken: list[float] = []
     consumer = _at_the_end_of(settings, settings.named(CUSTOMERS.changed_topic))
-    producer = Producer({**producer_config(settings), "linger.ms": 0})
+    producer = Producer(connection_config(settings))
     producer.list_topics(timeout=10)  # connected: its first record would lie here for half a second
 
     def send() -> None:

@@ -1,6 +1,7 @@
 """The normalizer as a process on a real broker: what goes in comes out, and survives kill -9."""
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -14,10 +15,11 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Pro
 from confluent_kafka.admin import AdminClient
 
 from monitoring.lag import read_lag
-from runtime.kafka.clients import producer_config
+from runtime.kafka.clients import connection_config, producer_config
 from runtime.kafka.topic_admin import end_offsets, ensure_topics
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_MAPPING, HEADER_SOURCE, CleanRecord, FailedRecord
+from stream_processors.batch_transport import FETCH_WAIT_MS
 from tests.integration.test_lag import commit
 from tests.processes import Process
 from tests.transactions import aborted, committed, hung, transactional_producer, write
@@ -112,6 +114,26 @@ def test_a_mapping_in_the_headers_decides_how_a_record_is_read(topics: Settings)
     assert record.key == "titanic:17"
     assert record.unknown == ("Cabin",)
     assert msgspec.json.decode(record.data)["value"] == "29.1250"
+
+
+def test_records_that_come_one_by_one_are_taken_by_batches(topics: Settings, worker: Process) -> None:
+    sent = 600
+    producer = Producer({**connection_config(topics), "linger.ms": 0})
+    producer.list_topics(timeout=10)
+    began = time.monotonic()
+    for number in range(sent):
+        producer.produce(topics.named("customers.raw"), CUSTOMER % (number, number, 7), b"C%06d" % number, partition=1)
+        producer.flush()
+    eventually(lambda: end_of(topics, "customers.clean") == sent, what="all are normalized")
+
+    fetches_at_most = (time.monotonic() - began) * 1000 / FETCH_WAIT_MS + 2
+    metrics = worker.get("/metrics").text
+    taken, batches = (
+        float(re.findall(rf'^headrace_normalizer_batch_records_{what}{{dataset="customers"}} (\S+)', metrics, re.M)[0])
+        for what in ("sum", "count")
+    )
+    assert taken == sent
+    assert batches <= fetches_at_most
 
 
 def test_sigterm_drains_commits_and_exits_with_0(topics: Settings, worker: Process) -> None:
