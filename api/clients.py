@@ -11,7 +11,7 @@ import structlog
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.database import read_engine, reading
+from api.database import close_pool, read_engine, reading
 from api.single_flight import SingleFlight
 from runtime.kafka.topic_admin import LastingAdmin
 from runtime.settings import Settings
@@ -108,7 +108,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         await _fill_pool(engine, settings.database_pool_min)
         yield Clients(settings, engine, redis, cache, elasticsearch, LastingAdmin(settings))
     finally:
-        await engine.dispose()
+        await close_pool(engine)
         if redis:
             await redis.aclose()
         if elasticsearch:

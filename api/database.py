@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -26,6 +26,8 @@ from stores.postgres_engine import postgres_engine
 
 POOL_WAIT_SECONDS = 3
 """For a connection that is fit for use, whether from the pool or new."""
+
+LOOK_AGAIN_SECONDS = 0.01
 
 STATEMENT_SECONDS = 10
 """Longer than any read of one page takes; shorter than the floor that guards the cache (cache_floor_ttl_seconds)."""
@@ -60,6 +62,18 @@ def read_engine(settings: Settings) -> AsyncEngine:
     engine.dialect.do_ping = partial(_ping, engine.dialect.do_ping)  # type: ignore[method-assign]
     event.listen(engine.sync_engine, "do_connect", _refuse_at_once)
     return engine
+
+
+async def close_pool(engine: AsyncEngine) -> None:
+    """Close all connections once they are given back, at most POOL_WAIT_SECONDS later. Idempotent.
+
+    A load that callers share goes on when they have given up; the pool would not know any more of what it gives back.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(POOL_WAIT_SECONDS):
+            while engine.pool.checkedout():  # type: ignore[attr-defined]  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    await engine.dispose()
 
 
 _LOST = (PostgresConnectionError, AdminShutdownError, CrashShutdownError, InterfaceError, InternalClientError, OSError)

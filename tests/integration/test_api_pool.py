@@ -8,10 +8,13 @@ from typing import Any
 import asyncpg
 from sqlalchemy import text
 
+from api.database import close_pool, read_engine, reading
+from api.single_flight import Shared
 from runtime.settings import Settings
 from stores.postgres_engine import postgres_engine
 from tests.integration.api_client import CUSTOMERS, api_client, customer, store
 from tests.servers.contract import Servers
+from tests.waiting import eventually_async
 
 OURS = text("SELECT pid FROM pg_stat_activity WHERE application_name = 'headrace-api' AND datname = current_database()")
 
@@ -44,6 +47,27 @@ async def test_the_pool_opens_its_minimum_grows_to_its_maximum_and_keeps_what_it
         assert len(grown) == migrated_settings.database_pool_max
         await asyncio.gather(*(client.get("/api/customers") for _ in range(40)))
         assert await connections(migrated_settings) == grown
+
+
+async def test_a_load_that_has_outlived_its_callers_keeps_no_connection_open_after_the_end(
+    migrated_settings: Settings,
+) -> None:
+    engine = read_engine(migrated_settings)
+    drivers: list[Any] = []
+
+    async def load() -> None:
+        async with reading(engine) as connection:
+            drivers.append((await connection.get_raw_connection()).driver_connection)
+            await connection.execute(text("SELECT pg_sleep(0.3)"))
+
+    async def under_way() -> bool:
+        return bool(drivers)
+
+    caller = asyncio.create_task(Shared(load, 1.0).get())
+    await eventually_async(under_way, what="the load has a connection")
+    caller.cancel()
+    await close_pool(engine)
+    assert drivers[0].is_closed()
 
 
 async def test_health_is_degraded_while_postgres_has_no_connection_left_and_reads_go_on(
