@@ -45,10 +45,22 @@ _CLOSES = re.compile(rb"</(?:[a-z0-9]{1,50}:)?(?:item|entry)\s{0,50}>", re.IGNOR
 _ROOT = re.compile(rb"<((?:[a-z0-9]{1,50}:)?)(rss|feed|rdf)(?:\s[^<>]*)?>", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(x[0-9a-f]{1,20}|[0-9]{1,20});", re.IGNORECASE)
 _ENDS = re.compile(rb"</(?:[a-z0-9]+:)?(?:rss|feed|rdf)\s*>?\s*(?:<!--.*-->\s*)?\Z", re.IGNORECASE | re.DOTALL)
-_ZONE = re.compile(r"(?<=[\s\d])[+-]\d\d:?\d\d\Z")
-_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
+_OFFSET = r"[+-](?:0\d|1[0-4])(?::?[0-5]\d)?"
+_YEAR = re.compile(r"(?<![\d+])(?<!\s-)\d{4}(?!\d)")
 _IN_FIGURES = re.compile(r"[\d\s:.,/+TWZ-]*")
-_ISO = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?|\d{4})?(?:[T ].*)?")
+_ISO = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))?"
+    r"(?:[T ](?:[01]?\d|2[0-4])(?::?[0-5]\d(?::?(?:[0-5]\d|60)(?:[.,]\d+)?)?)?"
+    rf"\s*(?:Z|UTC?|GMT|{_OFFSET})?)?",
+    re.IGNORECASE,
+)
+_AFTER_CLOCK = re.compile(r"\d:\d\d(?!\d)(?::\d\d)?(.*)", re.DOTALL)
+_ZONE = re.compile(
+    rf"(?:Z|UTC?|[AECMP][DS]?T|MES?T|(?:GMT)?{_OFFSET}|GMT|(?P<unknown>[CEW]ES?T|MSK))?(?:\s*\([^()]*\))?(?:\s*\d{{4}})?",
+    re.IGNORECASE,
+)
+_HOURS_AHEAD = {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3}
+"""Zones that feedparser takes for UTC, as all that it does not know."""
 
 
 class Entry(NamedTuple):
@@ -272,22 +284,39 @@ def _present(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _time(moment: object, written: str | None) -> str | None:
-    if not isinstance(moment, struct_time) or (written and not _is_year_of(written, moment.tm_year)):
+    if not isinstance(moment, struct_time) or (ahead := _hours_ahead(written or "", moment.tm_year)) is None:
         return written
     try:
-        seconds = calendar.timegm(moment)
+        seconds = calendar.timegm(moment) - 3600 * ahead
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
         return written
 
 
-def _is_year_of(written: str, year: int) -> bool:
-    """False where feedparser has made a time of what is none: it takes seconds since 1970, or weeks, for years."""
+def _hours_ahead(written: str, year: int) -> int | None:
+    """The hours by which feedparser's time of that year is ahead of UTC; None where it is not the one that is written.
+
+    It takes seconds since 1970, or weeks, for years, 31 February for 2 March, and reads past what it does not know:
+    names of zones, PM.
+    """
     text = written.strip()
-    if _IN_FIGURES.fullmatch(text) and not _ISO.fullmatch(text):
+    if text and (_IN_FIGURES.fullmatch(text) or text[:4].isdecimal()):
+        return 0 if (found := _ISO.fullmatch(text)) and _is_date(found) else None
+    clock = _AFTER_CLOCK.search(text)
+    zone = _ZONE.fullmatch(clock[1].strip()) if clock else None
+    if clock and zone is None:
+        return None
+    if (named := _YEAR.search(text)) and abs(int(named[0]) - year) > 1:  # another one in UTC
+        return None
+    return _HOURS_AHEAD[zone["unknown"].upper()] if zone and zone["unknown"] else 0
+
+
+def _is_date(found: re.Match[str]) -> bool:
+    try:
+        datetime.date(int(found[1]), int(found[2] or found[4] or 1), int(found[3] or found[5] or 1))
+    except ValueError:
         return False
-    found = _YEAR.search(_ZONE.sub("", text))
-    return found is None or abs(int(found[0]) - year) <= 1  # another one in UTC
+    return True
 
 
 def _encoded(entry: dict[str, Any]) -> bytes:
