@@ -161,6 +161,13 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
             API.replace("http://h/x", "${NO_SUCH}/x"),
             "[sources.a] url: NO_SUCH is not set; set it in the environment or in .env",
         ),
+        *(
+            (
+                API + f'api_key = "{wrong}"',
+                "[sources.a] api_key: what begins with ${ must be ${NAME}: letters, digits and _ only, and no default",
+            )
+            for wrong in ("${SHOP-KEY}", "${SHOP_KEY:-hunter2hunter2}", "${ SHOP_KEY }", "${}", "a${SHOP_KEY")
+        ),
         (
             API.replace('"records"', '"recods"'),
             "[sources.a] dataset = 'recods': there is no dataset 'recods'; known are:",
