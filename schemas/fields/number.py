@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 _SIGNS = "$€£¥₹"
-# Groups of three between commas, apostrophes or spaces (tidy has made them plain ones), the same throughout.
-_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:([,' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
+# Groups of three between commas, apostrophes or spaces (tidy has made them plain ones), the same throughout. None
+# stands behind a zero: 0,123 has a decimal comma, whatever the source says.
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:([,' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
 _SWAPPED = str.maketrans(",.", ".,")
 _MINUS, _APOSTROPHE = "\u2212", "\u2019"
 _TYPED = str.maketrans({_MINUS: "-", _APOSTROPHE: "'"})

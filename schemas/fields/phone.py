@@ -48,6 +48,11 @@ class Phone(TextColumn):
             return None
         if text[0] == "+" and 8 <= len(text) <= 16 and (digits := text[1:]).isdigit() and digits.isascii():
             return text if is_plain(digits) else with_country_code(text, None)
+        if text.endswith(".0") and text[:-2].isdigit():
+            raise InvalidField(
+                "phone_form",
+                f"{text[:40]!r} is a telephone number that a program took for a decimal one: write it as text",
+            )
         digits = text
         for character in _PHONE_PUNCTUATION:  # half the time of a translation table or an expression
             digits = digits.replace(character, "")

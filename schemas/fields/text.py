@@ -93,7 +93,7 @@ class FromSource(TextColumn):
 # Possessive, so that nothing is tried twice.
 _LOCAL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
 _EMAIL = re.compile(
-    rf"(?=[^@]{{1,64}}+@){_LOCAL}(?:\.{_LOCAL})*+@(?:(?!-)[a-z0-9-]{{1,63}}+(?<!-)\.)++[a-z0-9-]{{2,63}}+"
+    rf"(?=[^@]{{1,64}}+@){_LOCAL}(?:\.{_LOCAL})*+@(?:(?!-)[a-z0-9-]{{1,63}}+(?<!-)\.)++(?!-)[a-z0-9-]{{2,63}}+(?<!-)"
 )
 
 

@@ -91,7 +91,8 @@ def test_what_most_sources_write_takes_the_shortcut(field: FieldType, value: obj
 
 LOCAL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 ADDRESS = re.compile(
-    rf"(?=[^@]{{1,64}}@){LOCAL}(?:\.{LOCAL})*@(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z0-9-]{{2,63}}"
+    rf"(?=[^@]{{1,64}}@){LOCAL}(?:\.{LOCAL})*@(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+"
+    r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"
 )
 """The same rule, plainly written."""
 
