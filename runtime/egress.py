@@ -19,6 +19,8 @@ from runtime.errors import Explained
 from runtime.private_hosts import NOTHING_PRIVATE, Place, PrivateHosts, is_address, private_hosts
 from runtime.settings import Settings
 
+LAST_PORT = 65_535
+
 
 class AddressRefused(Explained):
     """The host is at a private address that PRIVATE_HOSTS does not allow; nothing was sent there."""
@@ -82,6 +84,8 @@ class _CheckedConnections(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        if port > LAST_PORT:
+            raise httpcore.ConnectError(f"there is no port {port}")
         found = await _resolved(host, port, timeout)
         refusals = {one: self._allowed.refusal(host, port, ip_address(one), self._declared) for one in found}
         permitted = [one for one, refusal in refusals.items() if refusal is None]

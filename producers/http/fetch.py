@@ -166,7 +166,8 @@ class Fetcher:
             seconds = self.block.timeout_seconds
             trouble = f"{url} did not answer within {seconds:g} s ({type(error).__name__})"
             raise self._again("timeout", trouble) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnusableBody, AddressRefused) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, UnusableBody, AddressRefused) as error:
+            # A UnicodeError is a host's, such as xn--: of a redirect httpx raises it as it is.
             raise SourceFailed(self.source, f"{url}: {error}") from error
         except httpx.RemoteProtocolError as error:
             raise self._again("connection", f"{url}: the answer is cut off, or no HTTP: {error}") from error
