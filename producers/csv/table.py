@@ -31,6 +31,15 @@ log = structlog.get_logger()
 EVIDENCE_BYTES = 262_144
 """So much of a file is looked at for what its numbers are like."""
 
+LONGEST_NAME = 2000
+"""Characters of a column's name, which every record repeats."""
+
+MOST_LACKING = 100
+"""Columns without a name that a row may lack: they are in its record all the same."""
+
+LONGEST_LIST = 2000
+"""Characters of a header in a message."""
+
 _OTHER_LINE = ". If that line is no header, set `skip_lines`, `columns` or `delimiter`"
 
 
@@ -75,9 +84,13 @@ class CsvTable:
         if isinstance(header, BadRow):
             raise self._source.failed(f"its header cannot be read: {header.message}{_OTHER_LINE}")
         columns = column_names(header)
+        if (long := max(columns, key=len)) and len(long) > LONGEST_NAME:
+            what = f"column {columns.index(long) + 1} has a name of {len(long):,} characters: {long[:40]!r}…"
+            raise self._source.failed(f"its header cannot be read: {what}; {LONGEST_NAME:,} are taken{_OTHER_LINE}")
         self._check(columns)
         named = max((number for number, cell in enumerate(header, 1) if cell.strip()), default=0)
-        self.rows.width, self.rows.unnamed, self.rows.blank = len(header), len(header) - named, 0
+        self.rows.width, self.rows.unnamed = len(header), min(len(header) - named, MOST_LACKING)
+        self.rows.blank = 0
         self.rows.header = list(header) if len(header) > 1 else None  # of one column, a value may well be its name
         return columns
 
@@ -114,6 +127,8 @@ class CsvTable:
         listed = ", ".join(columns)
         if not listed.isascii() and any(0xDC00 <= ord(character) <= 0xDFFF for character in listed):
             raise self._source.failed(f"its header is not valid {self.format.encoding}; set `encoding`")
+        if len(listed) > LONGEST_LIST:
+            listed = f"{listed[:LONGEST_LIST]}… ({len(columns):,} in all)"
         for field, column in self._description.mapping.items():
             if column not in columns and column != ROW:
                 raise self._source.failed(
