@@ -9,7 +9,8 @@ import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from producers.source import ROW, Source, SourceDescription, check_takes_records
-from runtime.settings import Settings
+from runtime.egress import LAST_PORT
+from runtime.settings import LONGEST_INTERVAL, Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading, plain_name
@@ -71,7 +72,7 @@ class SourceBlock(BaseModel, abc.ABC):
     """The meaning of 01/02/2024; without it such a date is a failure (`ambiguous_date`)."""
     region: Annotated[str, AfterValidator(check_region)] | None = None
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
-    interval_seconds: Annotated[float, Field(ge=0)] | None = None
+    interval_seconds: Annotated[float, Field(ge=0, le=LONGEST_INTERVAL)] | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See services/runs/scheduler.py."""
 
     @classmethod
@@ -202,13 +203,18 @@ class HttpBlock(FetchBlock):
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        try:
-            url = httpx.URL(value)
-        except httpx.InvalidURL as error:
-            raise ValueError(str(error)) from None
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("expected an address like https://host/path")
-        return value
+        return checked_address(value)
+
+
+def checked_address(value: str) -> str:
+    """The value itself. Raises ValueError for what is no http(s) address."""
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from None
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > LAST_PORT:
+        raise ValueError("expected an address like https://host/path")
+    return value
 
 
 def _check_known(setting: str, names: Iterable[str], dataset: Dataset) -> None:

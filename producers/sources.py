@@ -17,6 +17,13 @@ from schemas.source_kinds import SOURCE_KINDS
 
 KINDS: dict[str, type[SourceBlock]] = {kind.name: resolve_name(kind.code) for kind in SOURCE_KINDS}
 
+_IN_TOML = {
+    "tuple_type": 'expected an array, such as ["a", "b"]',
+    "dict_type": "expected a table, such as { name = … }",
+    "model_type": "expected a table, such as { name = … }",
+}
+"""What is expected, in the words of the file instead of Python's."""
+
 _SECRET = re.compile(r"secret|password")
 """Settings whose values are not for anybody's screen or log."""
 
@@ -127,9 +134,13 @@ def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{where} {setting} is missing: a source of kind {block.kind_name()} needs it"
-    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        known = sorted(field.alias or name for name, field in block.model_fields.items())
+    if problem["type"] == "extra_forbidden":
+        table: Any = block
+        for part in problem["loc"][:-1]:
+            table = table.model_fields[part].annotation
+        known = sorted(field.alias or name for name, field in table.model_fields.items())
         return f"{where} {setting}: there is no such setting; known are {', '.join(known)}"
+    message = _IN_TOML.get(problem["type"], message)
     if not setting:
         return f"{where}: {message}"
     return f"{where} {setting} = {_shown(setting, problem['input'])}: {message}"

@@ -35,6 +35,9 @@ ENV_FILE = Path(".env")  # in the working directory
 ROLE_USERS_FORM = r"^[a-z][a-z0-9_]{0,30}$"
 """A name that no server needs in quotes, and that leaves room for that of a role."""
 
+LONGEST_INTERVAL = 366 * 86_400.0
+"""Seconds between two runs of a source."""
+
 ENV_ENCODING = "utf-8-sig"
 """UTF-8, with a byte order mark or without."""
 
@@ -211,7 +214,7 @@ class Settings(BaseSettings):
     `declared`: also those that a block names by an address, as `localhost` or by a name without a dot."""
     egress_proxy: ProxyUrl | None = None
     """A proxy for both, which then judges the addresses. HTTPS_PROXY of the environment is not used."""
-    etl_interval: Annotated[float, Field(ge=0)] = 0.0
+    etl_interval: Annotated[float, Field(ge=0, le=LONGEST_INTERVAL)] = 0.0
     """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
 
     # Topics

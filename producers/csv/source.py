@@ -3,6 +3,7 @@
 A row becomes the JSON object {column: text}. A row that cannot be read is published as its bytes, with the reason.
 """
 
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -15,11 +16,11 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 from msgspec.structs import replace
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from producers.background_reader import read_in_background
-from producers.block import FetchBlock
-from producers.csv.format import NotCsv
+from producers.block import FetchBlock, checked_address
+from producers.csv.format import DELIMITERS, NotCsv
 from producers.csv.resume import READ_BYTES, FilePosition, HashedFile
 from producers.csv.rows import BadRow, CsvRows
 from producers.csv.table import CsvTable
@@ -38,10 +39,12 @@ log = structlog.get_logger()
 BATCH_ROWS = 2000
 BATCH_BYTES = 1_048_576
 
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
 
 def is_address(path: str) -> bool:
     """True for an http(s) address, False for a path. Pure."""
-    return path.startswith(("http://", "https://"))
+    return path.lower().startswith(("http://", "https://"))
 
 
 def _tab(value: object) -> object:
@@ -71,6 +74,15 @@ class CsvBlock(FetchBlock):
     """The character before a quote or a delimiter that is part of a value, where quotes are not doubled."""
     max_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 * 1_048_576
 
+    @field_validator("path")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        if is_address(value):
+            return checked_address(value)
+        if scheme := _OTHER_SCHEME.match(value):
+            raise ValueError(f"{scheme[0]} is not read here; expected a path, or an address like https://host/path")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
@@ -84,6 +96,16 @@ class CsvBlock(FetchBlock):
         if value is not None and (len(value) != 1 or value in '"\r\n'):
             raise ValueError('expected one character such as , ; | or the word tab, and no quote (")')
         return value
+
+    @model_validator(mode="after")
+    def _escape_is_nothing_else(self) -> "CsvBlock":
+        escape = self.escape
+        if escape is not None and (escape.isspace() or escape in {'"', *DELIMITERS, self.delimiter}):
+            raise ValueError(
+                f"escape = {escape!r}: expected a character that is no quote, blank or delimiter, such as \\; where "
+                'quotes are doubled (""), leave it out'
+            )
+        return self
 
     def _decimal_of(self, field_type: FieldType) -> Decimals | None:
         if not isinstance(field_type, Number | WholeNumber) or self.decimal == ".":

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 Secret = Annotated[SecretStr, Field(min_length=16)]
 
 SHORTEST_KEY_BYTES = 16
+
+_PLACEHOLDER = re.compile(r"\{\w*\}")
 
 
 class SignatureRefused(Exception):
@@ -104,6 +107,8 @@ class WebhookBlock(SourceBlock):
     def _is_signed(self) -> "WebhookBlock":
         if self.interval_seconds is not None:
             raise ValueError("interval_seconds: a webhook is not fetched; leave it out")
+        if unknown := sorted({*_PLACEHOLDER.findall(self.signed_form)} - {"{body}", "{timestamp}", "{id}"}):
+            raise ValueError(f"signed: {unknown[0]} is not known; known are {{body}}, {{timestamp}} and {{id}}")
         if self.signed_form.count("{body}") != 1:
             raise ValueError("signed: expected {body} in it, once")
         if self.timestamp_header and self.timestamp_prefix:

@@ -182,6 +182,29 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
         (CSV + 'encoding = "base64"', "[sources.a] encoding = 'base64': expected an encoding of text"),
         (CSV + 'encoding = "idna"', "[sources.a] encoding = 'idna': expected an encoding of text"),
         (CSV + 'encoding = "punycode"', "[sources.a] encoding = 'punycode': expected an encoding of text"),
+        *(
+            (CSV + f"escape = {sign!r}", f"[sources.a]: escape = {sign!r}: expected a character that is no quote")
+            for sign in ('"', ",", ";", " ")
+        ),
+        (CSV + "delimiter = '^'\nescape = '^'", "[sources.a]: escape = '^': expected a character that is no quote"),
+        (CSV.replace("a.csv", "http://[::1/x"), "[sources.a] path = 'http://[::1/x': Invalid port: ':1'"),
+        (CSV.replace("a.csv", "HTTP://"), "[sources.a] path = 'HTTP://': expected an address like https://host/path"),
+        (CSV.replace("a.csv", "https://xn--/x"), "[sources.a] path = 'https://xn--/x': Malformed A-label"),
+        (
+            CSV.replace("a.csv", "s3://b/x"),
+            "[sources.a] path = 's3://b/x': s3:// is not read here; expected a path, or",
+        ),
+        (
+            API.replace("//h/", "//h:99999/"),
+            "[sources.a] url = 'http://h:99999/x': expected an address like https://host",
+        ),
+        (API + "interval_seconds = inf", "[sources.a] interval_seconds = inf: Input should be less than or equal to"),
+        (
+            API + "pagination = { pagesize = 3 }",
+            "[sources.a] pagination.pagesize: there is no such setting; known are data_field, first_page,",
+        ),
+        (API + 'nulls = "NA"', "[sources.a] nulls = 'NA': expected an array, such as"),
+        (API + 'pagination = "array"', "[sources.a] pagination = 'array': expected a table, such as"),
         (CSV + 'delimiter = ",,"', "[sources.a] delimiter = ',,': expected one character"),
     ],
 )
@@ -230,6 +253,10 @@ WEBHOOK = {"kind": "webhook", "secret": "s" * 16}
         ({"kind": "jsonl"}, "path is missing: a source of kind jsonl needs it"),
         ({"kind": "webhook"}, "secret is missing: a source of kind webhook needs it"),
         (WEBHOOK | {"interval_seconds": 3}, "interval_seconds: a webhook is not fetched; leave it out"),
+        (
+            WEBHOOK | {"signed": "{timestmp}.{body}"},
+            "signed: {timestmp} is not known; known are {body}, {timestamp} and",
+        ),
         (WEBHOOK | {"signed": "x"}, "signed: expected {body} in it, once"),
         (
             WEBHOOK | {"signed": "{timestamp}{body}"},
