@@ -20,7 +20,7 @@ SNIFFED_ROWS = 30
 FEWEST_ROWS = 3
 """Of fewer rows with a cell too many it can't be said that all of the file are so."""
 
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 """The first line of some spreadsheets' files; they do not take it for a row."""
 
 _ANY_NUMBER = Number(digits=26, places=10, decimal="unsure")
@@ -115,7 +115,7 @@ def decimals_found(
 
 
 def _first_lines(sample: bytes, encoding: str, skip: int = 0) -> list[str]:
-    text = sample.decode(encoding, "replace").removeprefix("\ufeff")
+    text = sample.decode(encoding, "replace").lstrip("\ufeff")
     lines = list(islice(io.StringIO(text, newline=""), skip, skip + SNIFFED_ROWS))
     if len(lines) > 1 and len(sample) == SAMPLE_BYTES and not lines[-1].endswith(("\n", "\r")):
         lines.pop()

@@ -176,7 +176,7 @@ class CsvRows:
         while True:
             line = again.popleft() if again else read()
             if comment is not None and not row:
-                while line.startswith(comment, line.startswith("\ufeff")):
+                while line.lstrip("\ufeff").startswith(comment):
                     self._number += 1
                     if line[-1] not in "\r\n":
                         row.append(line)
@@ -189,7 +189,7 @@ class CsvRows:
                     raise _Unfinished
                 return
             if not row:  # files that were put together have marks in the middle
-                line = line.removeprefix("\ufeff")
+                line = line.lstrip("\ufeff")
             self._number += 1
             row.append(line)
             ended = line.endswith(("\n", "\r"))

@@ -71,6 +71,29 @@ def test_a_column_is_read_with_the_decimal_mark_that_its_numbers_show(file: Path
     assert values(file, content) == ["1234.0000", "12.5000", "1234.5000"]
 
 
+def test_marks_that_were_put_before_marks_hide_no_quote(file: Path) -> None:
+    assert rows(file, '\ufeff\ufeff"id","name"\n\ufeff\ufeff"1","a"\n2,b\n') == [A, B]
+    assert rows(file, "\ufeff\ufeff#x\nid,name\n\ufeff\ufeff#y\n1,a\n", comment="#") == [A]
+
+
+@pytest.mark.parametrize("line", ['sep="', "sep=\r", "sep="])
+def test_a_separator_that_can_be_none_is_not_taken_for_one(file: Path, line: str) -> None:
+    assert rows(file, f"{line}\nid,name\n1,a\n", skip_lines=1) == [A]
+    with pytest.raises(SourceFailed, match="set skip_lines = 1"):
+        rows(file, f"{line}\nid,name\n1,a\n")
+
+
+def test_what_every_record_repeats_of_a_header_is_bounded(file: Path) -> None:
+    with pytest.raises(SourceFailed, match=r"column 3 has a name of 3,000 characters: 'xxx.*2,000 are taken"):
+        rows(file, f"id,name,{'x' * 3000}\n1,a,b\n")
+    header = f"id,name{',' * 101}"
+    assert rows(file, f"{header}\n1,a{',' * 101}\n") == rows(file, f"{header}\n1,a,\n")
+    assert rows(file, f"{header}\n1,a\n2,b,\n")[:1] == ["ragged_row"]
+    with pytest.raises(SourceFailed, match=r"no column 'id'.*\(100,000 in all\)") as failure:
+        rows(file, ",".join(["x"] * 100_000))
+    assert len(str(failure.value)) < 3000
+
+
 def test_an_ambiguous_number_is_refused_where_the_file_shows_no_decimal_mark(file: Path) -> None:
     assert values(file, "id;name;price\n1;a;1,234\n2;b;5\n3;c;1.234\n") == [
         "ambiguous_number", "5.0000", "ambiguous_number",
