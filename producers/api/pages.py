@@ -141,6 +141,7 @@ class ApiPages:
         """
         first, style = self.pagination.first_page, self.pagination.style
         number, before, empty = start + 1, None, 0
+        marked: ApiPage | None = None  # at 1, 2, 4, 8, … pages, so that a circle of any length comes back to one
         unreadable: list[ApiPage] = []
         in_flight = deque([asyncio.create_task(self.page(start, sent))])
         try:
@@ -160,7 +161,7 @@ class ApiPages:
                         log.warning("pages_are_empty", source=self.source, page=page.number, total_pages=total)
                         break
                 else:
-                    if before and page.content and before.content and page.content.records == before.content.records:
+                    if _has_same_records(page, before) or (total is None and _has_same_records(page, marked)):
                         raise self._failed(
                             f"{self.url} answers with the same page again and again: set the names that it understands "
                             'in `pagination` (page_parameter, limit_parameter), or `style = "none"` if it has no pages'
@@ -172,6 +173,9 @@ class ApiPages:
                         if total is None and (before is None or before.unreadable):
                             break  # it may go on like this for ever
                     before = page
+                    read = page.number - start + 1
+                    if read & (read - 1) == 0:
+                        marked = page
                 if style == "none":
                     break
                 last = None if total is None else first + total - 1
@@ -215,6 +219,10 @@ class ApiPages:
 
     def _failed(self, reason: str) -> SourceFailed:
         return SourceFailed(self.source, reason)
+
+
+def _has_same_records(page: ApiPage, earlier: ApiPage | None) -> bool:
+    return bool(page.content and earlier and earlier.content and page.content.records == earlier.content.records)
 
 
 def _records(body: bytes, what: str) -> list[bytes]:

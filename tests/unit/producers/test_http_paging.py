@@ -11,6 +11,7 @@ from producers.api.sent_records import SentRecords
 from producers.http.fetch import Fetcher
 from producers.http.headers import retry_after_seconds
 from producers.json_parts import NotSplit
+from producers.source import SourceFailed
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -135,6 +136,7 @@ class SomePagesEmpty(ApiPages):
 
     async def page(self, number: int, sent: SentRecords) -> ApiPage:  # noqa: ARG002 (nothing was sent)
         self.asked.append(number)
+        assert len(self.asked) <= 2000, "it goes on for ever"
         return ApiPage(number, PageContent([] if number in self.empty else [b"%d" % number], self.said))
 
 
@@ -164,3 +166,30 @@ def test_a_total_that_lies_costs_a_bounded_number_of_requests() -> None:
     read, asked = read_pages(range(3, 10**9), 10**9)
     assert read == [1, 2]
     assert len(asked) <= 2 + MOST_EMPTY_PAGES + 5
+
+
+@dataclass(frozen=True)
+class PagesInACircle(SomePagesEmpty):
+    """A server that begins again behind its last page, after some that do not come again."""
+
+    before: int = 0
+    length: int = 1
+
+    async def page(self, number: int, sent: SentRecords) -> ApiPage:
+        page = await super().page(number, sent)
+        place = number if number <= self.before else self.before + (number - self.before) % self.length
+        return page._replace(content=PageContent([b"%d" % place], self.said))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("before", [0, 5])
+def test_pages_that_lead_in_a_circle_end_the_run(before: int, length: int) -> None:
+    api = PagesInACircle("shop", cast("Fetcher", None), "http://x/y", Pagination(), 1, 4, (), None, [], before, length)
+
+    async def read() -> None:
+        async for _ in api.read(1, SentRecords()):
+            pass
+
+    with pytest.raises(SourceFailed, match="the same page again and again"):
+        asyncio.run(read())
+    assert len(api.asked) <= 4 * (before + length) + 8
