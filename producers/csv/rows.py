@@ -8,11 +8,20 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+from producers.csv.format import NotCsv
+
 LONGEST_LINE = 1_048_576
 """Characters; a longer line is cut and rejected. Far above any real cell, and as UTF-8 far below Kafka's limit."""
 
 MOST_LINES = 1000
 """Lines that one row with quoted newlines may have. It bounds what an unclosed quote reads ahead."""
+
+MOST_READ_AGAIN = 20
+"""Times that a line is read again, on the average of a file of many lines. Stray quotes need two: the next one ends
+what the first has opened. Lines like `x","y` would need MOST_LINES."""
+
+ALWAYS_READ_AGAIN = 100_000
+"""Lines that any file may have read again."""
 
 UNDECODABLE = "headrace.keep-undecodable"
 """Error handler for decoding: an undecodable byte becomes a lone surrogate (0xDC00 + byte), and back when encoding.
@@ -107,6 +116,7 @@ class CsvRows:
         self._number = 0
         self._skip_lf = self._ended_in_cr = False
         self._unfinished: tuple[str, int] | None = None
+        self._read_again = 0
 
     def __iter__(self) -> Iterator[list[str] | BadRow]:
         # Our own bound on lines is the tighter one; csv's is global and 128 KiB by default.
@@ -266,7 +276,11 @@ class CsvRows:
         return BadRow(reason, f"line {number}: {message}", self._encoded(first))
 
     def _give_up(self) -> None:
-        """Have all lines of the row read again."""
+        """Have all lines of the row read again. Raises NotCsv where that has no end."""
+        self._read_again += len(self._row)
+        if self._read_again > ALWAYS_READ_AGAIN + MOST_READ_AGAIN * self._number:
+            number = self.line_number()
+            raise NotCsv(f"line {number}: quotes open before quotes close, row after row; set `delimiter` or `escape`")
         self._again.extendleft(reversed(self._row))
         self._number -= len(self._row)
         self._row.clear()

@@ -1,8 +1,11 @@
 import io
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 import pytest
 
+from producers.csv.format import NotCsv
 from producers.csv.rows import LONGEST_LINE, MOST_LINES, BadRow, CsvRows
 
 
@@ -68,6 +71,31 @@ def test_every_row_after_an_unclosed_quote_is_read() -> None:
     count = 3 * MOST_LINES
     rows = read(b'1,"open\n' + b"2,b\n" * count)
     assert reasons(rows) == ["unclosed_quote", *[["2", "b"]] * count]
+
+
+@pytest.mark.parametrize("between", [0, 1, 50])
+def test_quotes_that_open_as_others_close_do_not_have_each_line_read_a_thousand_times(between: int) -> None:
+    read_lines = 0
+
+    class Counted(CsvRows):
+        def _lines(self) -> Iterator[str]:
+            nonlocal read_lines
+            for line in super()._lines():
+                read_lines += 1
+                yield line
+
+    count = 20_000
+    rows = Counted(io.BytesIO((b'x","y\n' + b"1,a\n" * between) * (count // (1 + between))), "utf-8", ",")
+    rows.width = 2
+    with suppress(NotCsv):
+        list(rows)
+    assert read_lines <= 30 * count + 100_000
+
+
+@pytest.mark.parametrize("gap", [1, 2, 10, 500])
+def test_a_file_full_of_stray_quotes_is_read_to_its_end(gap: int) -> None:
+    rows = read((b'1,"open\n' + b"2,b\n" * gap) * (20_000 // gap))
+    assert reasons(rows).count(["2", "b"]) == 20_000 // gap * gap
 
 
 def test_a_quoted_value_of_many_lines_within_bounds_is_one_row() -> None:
