@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from producers.block import SourceBlock
 from producers.source import Source, check_source_name
 from runtime.expansion import expanded
+from runtime.server_addresses import redacted, without_secrets
 from runtime.settings import ENV_FILE, Settings, read_variables
 from schemas.source_kinds import SOURCE_KINDS
 
@@ -151,4 +152,6 @@ def _shown(setting: str, value: object) -> str:
         return "(not shown)"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_shown(str(name), inner)}" for name, inner in value.items()) + "}"
-    return repr(value)
+    if setting == "url" and isinstance(value, str):
+        value = redacted(value)
+    return without_secrets(repr(value))

@@ -284,6 +284,9 @@ def test_settings_of_every_kind_are_refused_with_the_way_out(block: dict[str, An
     [
         WEBHOOK | {"secret": "hunter2"},
         WEBHOOK | {"secret": ["hunter2", "s" * 16]},
+        *(RSS | {"url": url} for url in ("ftp://me:hunter2@h", "ftp://h/x?token=hunter2", "me:hunter2@h/x")),
+        {"kind": "csv", "path": "http://me:hunter2@h:99999/x?token=hunter2"},
+        {"kind": "csv", "path": "s3://me:hunter2@h/x"},
         KAFKA | {"security": {"password": "hunter2"}},
         KAFKA | {"security": {"protocol": "SSL", "key_password": "hunter2", "key_file": "k"}},
         KAFKA | {"security": {"protocol": "SASL_SSL", "mechanism": "no", "username": "u", "password": "hunter2"}},
