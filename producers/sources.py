@@ -23,7 +23,7 @@ _IN_TOML = {
     "dict_type": "expected a table, such as { name = … }",
     "model_type": "expected a table, such as { name = … }",
 }
-"""What is expected, in the words of the file instead of Python's."""
+"""The types that are expected, in the words of the file instead of Python's."""
 
 _SECRET = re.compile(r"secret|password")
 """Settings whose values are not for anybody's screen or log."""
