@@ -149,7 +149,10 @@ def _csv_source(paths: Sequence[str], name: str | None, values: dict[str, object
     if len(paths) != 1:
         fail("name one file: headrace publish csv PATH --source NAME --map FIELD=COLUMN …", WRONG_USAGE)
     path = paths[0]
-    stem = Path(urlsplit(path).path if is_address(path) else path).stem
+    try:
+        stem = Path(urlsplit(path).path if is_address(path) else path).stem
+    except ValueError as error:
+        fail(f"csv: {path!r} is no address: {error}", WRONG_USAGE)
     try:
         chosen = check_source_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-"))
     except ValueError as error:
