@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -135,16 +135,20 @@ def _problem(where: str, problem: Any, block: type[SourceBlock]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{where} {setting} is missing: a source of kind {block.kind_name()} needs it"
-    if problem["type"] == "extra_forbidden":
-        table: Any = block
-        for part in problem["loc"][:-1]:
-            table = table.model_fields[part].annotation
-        known = sorted(field.alias or name for name, field in table.model_fields.items())
+    if problem["type"] == "extra_forbidden" and (known := _settings_of(block, problem["loc"][:-1])):
         return f"{where} {setting}: there is no such setting; known are {', '.join(known)}"
     message = _IN_TOML.get(problem["type"], message)
     if not setting:
         return f"{where}: {message}"
     return f"{where} {setting} = {_shown(setting, problem['input'])}: {message}"
+
+
+def _settings_of(model: Any, path: Sequence[str]) -> list[str]:
+    """The names of the settings in a block, or in a table within it; none where it is no model."""
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field and field.annotation
+    return sorted(field.alias or name for name, field in getattr(model, "model_fields", {}).items())
 
 
 def _shown(setting: str, value: object) -> str:
