@@ -9,11 +9,13 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unheeded
+from schemas.declaration import OWN_COLUMNS, UnheededDeclaration, field_types, misnamed, unfit_names, unheeded
 from schemas.fields import FieldType, FromSource, KeyText, Text
 from schemas.text import fold
 
 KEY_SEPARATOR = ":"
+
+_Writer = Literal["pipeline", "api"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Dataset:
     """Give rows a generated BIGINT `id` as primary key; otherwise the key is the primary key."""
     example: Mapping[str, str | int | float] = field(default_factory=dict, compare=False)
     """A record as a source may give it; `headrace topics` shows what becomes of it on each topic."""
-    written_by: Literal["pipeline", "api"] = "pipeline"
+    written_by: _Writer = "pipeline"
     """`api`: requests write the rows, and the outbox tells of them. There are no raw and no clean topic then."""
 
     def __hash__(self) -> int:
@@ -66,7 +68,10 @@ class Dataset:
         named = {"key": self.key, "unique": self.unique, "indexed": self.indexed}
         named |= {"personal": self.personal, "about": tuple(self.about)}
         reserved = OWN_COLUMNS | ({"id"} if self.serial_id else set())
-        if lines := unheeded(self.model) + misnamed(self.model, named, reserved):
+        lines = unfit_names(self.name, self.table) + unheeded(self.model) + misnamed(self.model, named, reserved)
+        if self.written_by not in (ways := get_args(_Writer)):
+            lines.append(f"written_by: {self.written_by!r} is none of {', '.join(ways)}")
+        if lines:
             told = "\n".join(f"  {line}" for line in lines)
             raise UnheededDeclaration(f"dataset {self.name!r} ({self.model.__name__}) cannot be declared so:\n{told}")
 

@@ -5,6 +5,7 @@ validator, alias or setting of Pydantic's would be ignored silently. Everything 
 refused when the declaration is loaded.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -29,6 +30,18 @@ OWN_COLUMNS = frozenset(
 )
 """Columns that every dataset's table has beside its fields."""
 
+SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+"""Columns that Postgres gives every table."""
+
+LONGEST_COLUMN = 63
+"""Bytes of a column's name; Postgres cuts what is longer, and then two may be one."""
+
+_NAME = re.compile("[a-z][a-z0-9_]{0,99}")
+"""A dataset's name: of topics, of an index (one with a hyphen may be another one's, `customers-v1`), in an address."""
+
+_TABLE = re.compile("(?!pg_|stage_)[a-z][a-z0-9_]{0,49}")
+"""A table's name, which leaves room for those of its indexes. The prefixes are Postgres' own and the sinks'."""
+
 
 class UnheededDeclaration(TypeError):
     """A dataset declares what the pipeline does not honour; the message names each such thing and the way out."""
@@ -46,9 +59,30 @@ def unheeded(model: type[BaseModel]) -> list[str]:
     return [*lines, *_of_model(model)]
 
 
+def unfit_names(name: str, table: str) -> list[str]:
+    """Names of a dataset and its table that a topic, an index or Postgres would not take, a line each. Pure."""
+    rules = (
+        ("name", name, _NAME, "a letter, then up to 99 letters, digits and _"),
+        (
+            "table",
+            table,
+            _TABLE,
+            "a letter, then up to 49 letters, digits and _, and begin with neither pg_ nor stage_",
+        ),
+    )
+    return [
+        f"{what}: {given!r} is to be small ASCII: {rule}"
+        for what, given, form, rule in rules
+        if not isinstance(given, str) or not form.fullmatch(given)
+    ]
+
+
 def misnamed(model: type[BaseModel], named: Mapping[str, Sequence[str]], reserved: frozenset[str]) -> list[str]:
     """Fields that do not exist though `named` (by what names them), a line each; and names that are taken. Pure."""
     fields = model.model_fields
+    if texts := [f"{what}: {name!r} is one text; write ({name!r},)" for what, name in named.items()
+                 if isinstance(name, str)]:  # fmt: skip
+        return texts
     lines = [f"{name}: {what} names it, and there is no such field" for what, names in named.items()
              for name in names if name not in fields]  # fmt: skip
     if not named["key"]:
@@ -66,7 +100,19 @@ def misnamed(model: type[BaseModel], named: Mapping[str, Sequence[str]], reserve
         for kind in field_types(fields[name].metadata)
         if not isinstance(kind, TextColumn)
     ]
-    return lines + [f"{name}: the table has a column of that name of its own" for name in fields if name in reserved]
+    lines += [
+        f"{name}: {what} names it twice"
+        for what, names in named.items()
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    lines += [
+        f"{name}: a column's name has {LONGEST_COLUMN} bytes at most"
+        for name in fields
+        if len(name.encode()) > LONGEST_COLUMN
+    ]
+    taken = reserved | SYSTEM_COLUMNS
+    return lines + [f"{name}: the table has a column of that name of its own" for name in fields if name in taken]
 
 
 def _of_field(hint: Any, info: FieldInfo) -> Iterator[str]:

@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 import traceback
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,8 @@ def all_datasets() -> tuple[Dataset, ...]:
         for folder in datasets.__path__
         for module in pkgutil.iter_modules([folder])
     ]
+    if lines := at_odds(found):
+        raise BrokenDataset("\n".join(lines))
     return tuple(sorted(found, key=lambda dataset: dataset.name))
 
 
@@ -38,6 +42,21 @@ def _declared(name: str, file: str) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise BrokenDataset(f"{file}, line 1: DATASET is {dataset!r:.80}, and no Dataset(…)")
     return dataset
+
+
+def at_odds(datasets: Sequence[Dataset]) -> list[str]:
+    """Declarations that do not go together, a line each: two with one name or table, one about none of them. Pure."""
+    lines = []
+    for what in ("name", "table"):
+        taken = Counter(getattr(dataset, what) for dataset in datasets)
+        lines += [f"{times} datasets have the {what} {one!r}; rename one" for one, times in taken.items() if times > 1]
+    names = [dataset.name for dataset in datasets]
+    return lines + [
+        f"dataset {dataset.name!r}: {field} is about {other!r}, and there is no such dataset: {', '.join(names)}"
+        for dataset in datasets
+        for field, other in dataset.about.items()
+        if other not in names
+    ]
 
 
 def ingested_datasets() -> tuple[Dataset, ...]:

@@ -30,6 +30,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from schemas.dataset import Dataset
+from schemas.errors import BrokenDataset
 from schemas.registry import all_datasets
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -413,7 +414,12 @@ lag_minutes = Table(
 
 @cache
 def dataset_table(dataset: Dataset) -> Table:
-    """The table of a dataset: its fields, when they were stored, and the raw record they came from, if there is one."""
+    """The table of a dataset: its fields, when they were stored, and the raw record they came from, if there is one.
+
+    Raises BrokenDataset for one whose name another table of ours has.
+    """
+    if dataset.table in metadata.tables:
+        raise BrokenDataset(f"dataset {dataset.name!r}: the table {dataset.table} is another one of ours; rename it")
     identity = [Column("id", BigInteger, Identity(), primary_key=True)] if dataset.serial_id else []
     key = UniqueConstraint(*dataset.key) if dataset.serial_id else PrimaryKeyConstraint(*dataset.key)
     return Table(

@@ -13,6 +13,9 @@ Shortcut = Callable[[object], str | int | None]
 LONGEST_NOTATION = 100
 """Characters of a number, a date or a telephone number: no way to write one takes more."""
 
+LONGEST_TEXT = 10_485_760
+"""Characters that Postgres' VARCHAR may hold at most."""
+
 
 class FieldType(ABC):
     """All that the pipeline needs to know of a field: a declared field is stored, indexed, served and exported."""
@@ -61,6 +64,12 @@ class TextColumn(FieldType):
     python_types = (str,)
     json_type = "string"
     max_length: int | None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a length that no column has."""
+        longest = self.max_length
+        if longest is not None and not (type(longest) is int and 1 <= longest <= LONGEST_TEXT):
+            raise ValueError(f"{type(self).__name__}: max_length={longest!r} is no number from 1 to {LONGEST_TEXT}")
 
     def sql_type(self) -> "TypeEngine[Any]":
         from sqlalchemy import TEXT, VARCHAR

@@ -28,6 +28,12 @@ Decimals = Literal[".", ",", "unsure", "unsure_comma"]
 """The decimal mark, or that nobody knows it: a number is then read the only way in which it can be meant. Of 1,234 and
 1.234 there are two: `unsure` refuses both, `unsure_comma` the first only."""
 
+MOST_DIGITS = 38
+"""Digits of a decimal with a fixed number of places, in Parquet."""
+
+MOST_STORED_DIGITS = 1000
+"""Digits of Postgres' NUMERIC that may be asked for."""
+
 
 def decimal_mark(text: str) -> str | None:
     """The decimal mark that a plain number must have; None where it has no mark, or one that may be either. Pure."""
@@ -59,6 +65,18 @@ class Number(FieldType):
     most_places: int | None = None
     search: bool = False
     decimal: Decimals = "."
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no column or file holds, and for a minimum that is no number."""
+        most = MOST_DIGITS if self.most_places is None else MOST_STORED_DIGITS
+        if not (type(self.digits) is type(self.places) is int and 0 <= self.places <= self.digits and self.digits):
+            raise ValueError(f"Number: of digits={self.digits!r} {self.places!r} cannot be places after the point")
+        if self.digits > most:
+            raise ValueError(f"Number: digits={self.digits} is more than {most}")
+        if self.most_places is not None and not self.places <= self.most_places <= MOST_STORED_DIGITS:
+            raise ValueError(f"Number: most_places={self.most_places} is not between {self.places} and {most}")
+        if self.minimum is not None and not Decimal(self.minimum).is_finite():
+            raise ValueError(f"Number: minimum={self.minimum} is no number")
 
     def shortcut(self) -> Shortcut | None:
         """For `12`, `12.5` and `12.50`: no arithmetic."""
@@ -194,6 +212,9 @@ def Money(digits: int = 15, places: int = 2) -> Number:  # noqa: N802 (reads as 
 _WHOLE = {mark: Number(digits=19, places=0, exact=True, decimal=mark) for mark in get_args(Decimals)}
 
 
+SMALLEST, LARGEST = -(2**31), 2**31 - 1
+"""Whole numbers that the column holds, an INTEGER."""
+
 LONGEST_PLAIN = 18
 """Digits of a whole number that are read without a closer look."""
 
@@ -206,9 +227,17 @@ class WholeNumber(FieldType):
     json_type = "integer"
 
     minimum: int = 0
-    maximum: int = 2_147_483_647
+    maximum: int = LARGEST
     search: bool = False
     decimal: Decimals = "."
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for bounds between which no number is, or which the column does not hold."""
+        if not SMALLEST <= self.minimum <= self.maximum <= LARGEST:
+            raise ValueError(
+                f"WholeNumber: from minimum={self.minimum} to maximum={self.maximum} is not within "
+                f"{SMALLEST} to {LARGEST}"
+            )
 
     def shortcut(self) -> Shortcut:
         minimum, maximum = self.minimum, self.maximum

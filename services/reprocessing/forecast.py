@@ -56,10 +56,11 @@ def _comparison(dataset: Dataset) -> str:
     theirs = ", ".join(f't."{name}"' for name in fields)
     given = ", ".join(f'd."{name}"::{column}' for name, column in fields.items())
     names = ", ".join(f'"{name}"' for name in fields)
-    # As the sink stores them: Postgres rounds and compares.
+    # As the sink stores them: Postgres rounds and compares. No field's name begins with an underscore.
     return f"""
-        SELECT d.number, ({theirs}) IS DISTINCT FROM ({given})
-        FROM unnest($1::int[], {arrays}) AS d (number, {names}) JOIN "{dataset.table}" t ON {same_key(dataset, "d")}"""  # noqa: S608
+        SELECT d._number, ({theirs}) IS DISTINCT FROM ({given})
+        FROM unnest($1::int[], {arrays}) AS d (_number, {names})
+            JOIN "{dataset.table}" t ON {same_key(dataset, "d")}"""  # noqa: S608
 
 
 def _text(value: object) -> str | None:

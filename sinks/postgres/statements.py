@@ -17,6 +17,9 @@ INSERTED, UPDATED, UNCHANGED = range(3)
 MOVED = "t.raw_partition >= 0 AND excluded.raw_partition >= 0 AND t.raw_partition <> excluded.raw_partition"
 """The record is of another partition than the row's: a foreign producer's partitioner, or partitions were added."""
 
+ORDINAL = "_ordinal"
+"""Column of the staging table. No field's name begins with an underscore."""
+
 COORDINATES = {"raw_partition": "int", "raw_offset": "bigint", "raw_timestamp": "bigint"}
 
 
@@ -34,7 +37,7 @@ def stage(dataset: Dataset) -> str:
 @cache
 def staged_columns(dataset: Dataset) -> tuple[str, ...]:
     """The columns of the staging table."""
-    return "ordinal", *_stored(dataset)
+    return ORDINAL, *_stored(dataset)
 
 
 @cache
@@ -42,7 +45,7 @@ def create_stage(dataset: Dataset) -> str:
     """Make the staging table."""
     return (
         f'CREATE TEMP TABLE IF NOT EXISTS "{stage(dataset)}" ON COMMIT DELETE ROWS AS '
-        f'SELECT 0 AS ordinal, {_list(_stored(dataset))} FROM "{dataset.table}" WITH NO DATA'
+        f'SELECT 0 AS {ORDINAL}, {_list(_stored(dataset))} FROM "{dataset.table}" WITH NO DATA'
     )
 
 
@@ -71,7 +74,7 @@ def merge(dataset: Dataset, *, some: bool = False) -> str:
         WITH merged AS (
         INSERT INTO "{dataset.table}" AS t ({_list(stored)}, version)
         SELECT {_list(stored)}, nextval('row_version') FROM "{stage(dataset)}"
-        {"WHERE ordinal = ANY($1::int[])" if some else ""}
+        {f"WHERE {ORDINAL} = ANY($1::int[])" if some else ""}
         ORDER BY {", ".join(f'"{name}" COLLATE "C"' for name in dataset.key)}
         ON CONFLICT ({_list(dataset.key)}) DO UPDATE SET {", ".join(assignments)}
         WHERE {_wins(dataset, "excluded", "t")}
@@ -93,7 +96,8 @@ def holders(dataset: Dataset) -> str:
         joins.append(f'LEFT JOIN "{dataset.table}" h{number} ON h{number}."{name}" = s."{name}"')
         columns.append(f"{_key_text(dataset, f'h{number}')} AS holder_{number}")
     return f"""
-        SELECT s.ordinal, own."{dataset.key[0]}" IS NULL OR {_wins(dataset, "s", "own")} AS wins, {", ".join(columns)}
+        SELECT s.{ORDINAL} AS ordinal, own."{dataset.key[0]}" IS NULL OR {_wins(dataset, "s", "own")} AS wins,
+            {", ".join(columns)}
         FROM "{stage(dataset)}" s LEFT JOIN "{dataset.table}" own ON {own_key} {" ".join(joins)}"""
 
 

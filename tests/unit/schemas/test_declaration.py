@@ -1,6 +1,7 @@
 """What a declaration says is honoured, or the declaration is refused."""
 
 import datetime
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import (
     StringConstraints,
     computed_field,
     conint,
+    create_model,
     field_serializer,
     field_validator,
     model_validator,
@@ -26,8 +28,12 @@ from pydantic import (
 
 from schemas.dataset import Dataset
 from schemas.declaration import UnheededDeclaration
-from schemas.fields import Date, Number, Text, WholeNumber
-from schemas.registry import all_datasets
+from schemas.errors import BrokenDataset
+from schemas.fields import Date, Email, FromSource, Number, Text, WholeNumber
+from schemas.registry import all_datasets, at_odds
+from services.reprocessing.forecast import _comparison
+from sinks.postgres.statements import staged_columns
+from stores.tables import dataset_table
 
 Name = Annotated[str, Text(100)]
 
@@ -41,6 +47,10 @@ def good(annotation: Any, default: Any = ...) -> type[BaseModel]:
     """A model with a name and one more field."""
     body = {"__annotations__": {"name": Name, "size": annotation}}
     return type("Good", (BaseModel,), body | ({} if default is ... else {"size": default}))
+
+
+class Good(BaseModel):
+    name: Name
 
 
 class Size(StrEnum):
@@ -217,6 +227,81 @@ def test_a_field_does_not_take_the_name_of_a_column_that_every_table_has() -> No
         declare(Versioned)
 
 
+@pytest.mark.parametrize("name", ["ctid", "xmin", "tableoid", "x" * 64, "ü" * 32])
+def test_a_field_does_not_take_a_name_that_postgres_has_for_itself_or_would_cut(name: str) -> None:
+    with pytest.raises(UnheededDeclaration, match=f"\n  {name}: "):
+        declare(create_model("Named", name=(Name, ...), **{name: (Name, ...)}))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Goods", "käse", "a b", "a.b", "a/b", "a:b", 'a"b', "1", "_a", "customers-v1", "x" * 101]
+)
+def test_a_dataset_has_a_name_that_is_one_of_topics_indices_and_addresses(name: str) -> None:
+    with pytest.raises(UnheededDeclaration, match=r"name: .* is to be small ASCII"):
+        declare(Good, name=name)
+
+
+@pytest.mark.parametrize(
+    "table", ["", "Goods", "käse", "a b", "a.b", "a-b", 'a"b', "pg_class", "stage_goods", "x" * 51]
+)
+def test_a_table_has_a_name_that_leaves_room_for_those_of_its_indexes(table: str) -> None:
+    with pytest.raises(UnheededDeclaration, match=r"table: .* is to be small ASCII"):
+        declare(Good, table=table)
+
+
+def test_names_with_the_comma_forgotten_are_told_as_what_they_are() -> None:
+    with pytest.raises(UnheededDeclaration) as caught:
+        declare(Good, key="name")
+    assert str(caught.value).splitlines()[1:] == ["  key: 'name' is one text; write ('name',)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"key": ("name", "name")}, "name: key names it twice"),
+        ({"indexed": ("name", "name")}, "name: indexed names it twice"),
+        ({"written_by": "API"}, "written_by: 'API' is none of pipeline, api"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(UnheededDeclaration, match=told):
+        declare(Good, **arguments)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Text(0),
+        lambda: Text(10_485_761),
+        lambda: Text("5"),  # type: ignore[arg-type]
+        lambda: Email(-1),
+        lambda: FromSource("kind", 0),
+        lambda: Number(0, 0),
+        lambda: Number(5, 6),
+        lambda: Number(5, -1),
+        lambda: Number(39, 2),
+        lambda: Number(10, 4, most_places=3),
+        lambda: Number(minimum=Decimal("NaN")),
+        lambda: WholeNumber(minimum=2, maximum=1),
+        lambda: WholeNumber(maximum=2**31),
+        lambda: WholeNumber(minimum=-(2**31) - 1),
+    ],
+)
+def test_a_field_type_that_no_column_or_file_could_hold_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"^(Text|Email|FromSource|Number|WholeNumber): "):
+        make()
+
+
+def test_fields_may_have_the_names_that_our_own_sql_gives_to_columns() -> None:
+    words = ("ordinal", "number", "outcome", "wins", "merged", "key", "t", "s", "own", "excluded", "select", "order")
+    named: Any = dict.fromkeys(words, (Name, ...))
+    dataset = declare(create_model("Words", **named), key=("number",), unique=("ordinal",))
+    columns = staged_columns(dataset)
+    assert len(set(columns)) == len(columns)
+    assert set(words) <= set(columns)
+    assert "AS d (_number, " in _comparison(dataset)
+
+
 def test_titles_and_descriptions_may_be_declared() -> None:
     class Documented(BaseModel):
         model_config = ConfigDict(title="A good")
@@ -229,3 +314,18 @@ def test_titles_and_descriptions_may_be_declared() -> None:
 
 def test_every_dataset_of_ours_is_declared_without_a_mistake() -> None:
     assert all_datasets()
+
+
+def test_datasets_that_do_not_go_together_are_told() -> None:
+    goods = declare(Good)
+    assert not at_odds([goods, declare(Good, name="parts", table="parts", about={"name": "goods"})])
+    assert at_odds([goods, declare(Good, table="parts")]) == ["2 datasets have the name 'goods'; rename one"]
+    assert at_odds([goods, declare(Good, name="parts")]) == ["2 datasets have the table 'goods'; rename one"]
+    assert at_odds([declare(Good, about={"name": "good"})]) == [
+        "dataset 'goods': name is about 'good', and there is no such dataset: goods"
+    ]
+
+
+def test_a_dataset_does_not_take_the_table_of_something_else() -> None:
+    with pytest.raises(BrokenDataset, match="dataset 'goods': the table coverage is another one of ours; rename it"):
+        dataset_table(declare(Good, table="coverage"))
