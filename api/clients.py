@@ -105,7 +105,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     elasticsearch = SearchServer(settings, ELASTICSEARCH_SECONDS) if settings.elasticsearch_url else None
     engine = read_engine(settings)
     try:
-        await _fill_pool(engine, settings.database_pool_min)
+        await _fill_pool(engine, min(settings.database_pool_min, settings.database_pool_max))
         yield Clients(settings, engine, redis, cache, elasticsearch, LastingAdmin(settings))
     finally:
         await close_pool(engine)

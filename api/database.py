@@ -43,7 +43,7 @@ def read_engine(settings: Settings) -> AsyncEngine:
     engine = postgres_engine(
         settings,
         isolation_level="AUTOCOMMIT",
-        pool_size=max(settings.database_pool_min, settings.database_pool_max),
+        pool_size=settings.database_pool_max,
         max_overflow=0,
         pool_use_lifo=True,
         pool_pre_ping=True,

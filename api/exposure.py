@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import structlog
 
 from runtime.errors import Explained
+from runtime.pem_files import check_pair
 from runtime.settings import Settings
 from stores.api_keys import read_keys
 from stores.outages import is_misfit, meaning
@@ -32,6 +33,13 @@ def check_exposure(settings: Settings) -> None:
     Blocking; may be called where an event loop runs. Without an answer of Postgres it starts: then no key is known, and
     whatever needs one is refused.
     """
+    if settings.api_tls_certificate_file:
+        certificate, key = settings.api_tls_certificate_file, settings.api_tls_key_file
+        try:
+            check_pair(certificate, key)  # here, since processes that have the same settings may not read the key
+        except ValueError as error:
+            named = f", API_TLS_KEY_FILE={key}" if key else " (and API_TLS_KEY_FILE, unless the key is in it too)"
+            raise StartRefused(f"API_TLS_CERTIFICATE_FILE={certificate}{named}: {error}") from None
     where = settings.api_published_on or settings.api_bind
     beyond = not is_loopback(where)
     name = "API_PUBLISHED_ON" if settings.api_published_on else "API_BIND"

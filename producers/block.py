@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from producers.source import ROW, Source, SourceDescription, check_takes_records
 from runtime.egress import LAST_PORT
-from runtime.settings import LONGEST_INTERVAL, Settings
+from runtime.settings import Interval, Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
 from schemas.field_reading import DateOrder, FieldReading, plain_name
@@ -72,7 +72,7 @@ class SourceBlock(BaseModel, abc.ABC):
     """The meaning of 01/02/2024; without it such a date is a failure (`ambiguous_date`)."""
     region: Annotated[str, AfterValidator(check_region)] | None = None
     """The country (ISO 3166) of telephone numbers without a code; without it they are failures (`ambiguous_phone`)."""
-    interval_seconds: Annotated[float, Field(ge=0, le=LONGEST_INTERVAL)] | None = None
+    interval_seconds: Interval | None = None
     """Seconds between two scheduled runs; 0: none. Not given: as ETL_INTERVAL says. See services/runs/scheduler.py."""
 
     @classmethod

@@ -1,6 +1,7 @@
 """An ASGI application as a process: binds, serves until SIGTERM or Ctrl-C, and ends with exit code 0."""
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -133,7 +134,7 @@ def _bind(address: str, port: int, name: str, variable: str) -> socket.socket:
     except OSError as error:
         # The socket module appends the address to the system's words; it is named here already.
         reason = (error.strerror or str(error)).partition(" (while")[0]
-        raise CannotListen(
-            f"The {name} cannot listen on {address}:{port}: {reason}. "
-            f"Stop the process that holds the port, or choose another with {variable} (or --port)"
-        ) from error
+        remedy = f"Stop the process that holds the port, or choose another with {variable} (or --port)"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = f"Choose an address of this machine with {variable.replace('_PORT', '_BIND')} (or --bind)"
+        raise CannotListen(f"The {name} cannot listen on {address}:{port}: {reason}. {remedy}") from error

@@ -7,6 +7,7 @@ command finds the stack it belongs to.
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -17,12 +18,13 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import SettingsError
 from runtime.kafka.security import KafkaSecurity, Mechanism, Protocol, problem
-from runtime.private_hosts import private_hosts
+from runtime.pem_files import check_pair, check_trusted
+from runtime.private_hosts import is_address, private_hosts
 from runtime.scopes import scopes_by_word
 from runtime.server_addresses import check_http, check_kafka, check_postgres, check_redis, redacted, without_secrets
 
@@ -34,9 +36,6 @@ ENV_FILE = Path(".env")  # in the working directory
 
 ROLE_USERS_FORM = r"^[a-z][a-z0-9_]{0,30}$"
 """A name that no server needs in quotes, and that leaves room for that of a role."""
-
-LONGEST_INTERVAL = 366 * 86_400.0
-"""Seconds between two runs of a source."""
 
 ENV_ENCODING = "utf-8-sig"
 """UTF-8, with a byte order mark or without."""
@@ -120,9 +119,55 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
     return value
 
 
+def _is_there(value: Path) -> Path:
+    if not os.path.isfile(value):  # noqa: PTH113 (Path's own raises where a folder may not be read)
+        raise ValueError("there is no such file, or this user may not look into its folder")
+    return value
+
+
+def _is_bindable(value: str) -> str:
+    name = value.strip("[]")
+    if not (is_address(name) or _HOST.fullmatch(value)):
+        raise ValueError("expected an address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all of IPv4")
+    return name
+
+
+def _are_origins(value: str) -> str:
+    for origin in listed(value):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is no origin as browsers send it: https://app.example.org, in small letters and without a "
+                "path; or *"
+            )
+    return value
+
+
+def _are_host_names(value: str) -> str:
+    for name in listed(value):
+        if not _HOST.fullmatch(name.removeprefix("*.")) and name != "*":
+            raise ValueError(f"{name!r} is no name of a host like pipeline.example.org, without scheme and port; or *")
+    return value.lower()
+
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+LARGEST = 2**31 - 1
+"""A number that every client and Postgres' INTEGER hold."""
+
+A_CENTURY = 100 * 366
+"""Days. Longer times end in overflows: of dates, of Kafka's and Redis' milliseconds, of Elasticsearch's nanoseconds."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Connections = Annotated[int, Field(ge=1, le=10_000)]
+Seconds = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Up to eleven days: librdkafka's milliseconds end at 24."""
+Hours = Annotated[int, Field(ge=1, le=A_CENTURY * 24)]
+Days = Annotated[int, Field(ge=0, le=A_CENTURY)]
+Interval = Annotated[float, Field(ge=0, le=A_CENTURY * 86_400.0)]
+"""Seconds, and parts of one."""
 KafkaServers = Annotated[str, AfterValidator(check_kafka)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_is_postgres)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_is_redis)]
@@ -136,6 +181,11 @@ ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 KeysUrl = Annotated[str, AfterValidator(_is_encrypted_or_here)]
 ScopeWords = Annotated[str, AfterValidator(_maps_words)]
 ForgetSecrets = Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)]
+ThereFile = Annotated[Path, AfterValidator(_is_there)]
+Certificates = Annotated[Path, AfterValidator(check_trusted)]
+Bindable = Annotated[str, AfterValidator(_is_bindable)]
+Origins = Annotated[str, AfterValidator(_are_origins)]
+HostNames = Annotated[str, AfterValidator(_are_host_names)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 OR_NONE = BeforeValidator(lambda value: None if isinstance(value, str) and value.lower() == "none" else value)
@@ -187,13 +237,13 @@ class Settings(BaseSettings):
     kafka_sasl_token_url: HttpUrl | None = None
     """Token endpoint for OAUTHBEARER; user and password are the client's id and secret there."""
     kafka_sasl_scope: str | None = None
-    kafka_ssl_ca_file: FilePath | None = None
+    kafka_ssl_ca_file: Certificates | None = None
     """Certificates to trust; by default the system's."""
-    kafka_ssl_certificate_file: FilePath | None = None
-    kafka_ssl_key_file: FilePath | None = None
+    kafka_ssl_certificate_file: ThereFile | None = None
+    kafka_ssl_key_file: ThereFile | None = None
     kafka_ssl_key_password: SecretStr | None = None
     elasticsearch_api_key: ApiKey | None = None
-    elasticsearch_ca_file: FilePath | None = None
+    elasticsearch_ca_file: Certificates | None = None
     """The same for https:// addresses of Elasticsearch."""
     role_users: Annotated[str, Field(pattern=ROLE_USERS_FORM)] | None = None
     """Begins the names of the roles' users; with it the set-up gives those of Postgres their rights on the tables."""
@@ -214,26 +264,26 @@ class Settings(BaseSettings):
     `declared`: also those that a block names by an address, as `localhost` or by a name without a dot."""
     egress_proxy: ProxyUrl | None = None
     """A proxy for both, which then judges the addresses. HTTPS_PROXY of the environment is not used."""
-    etl_interval: Annotated[float, Field(ge=0, le=LONGEST_INTERVAL)] = 0.0
+    etl_interval: Interval = 0.0
     """Seconds between two scheduled runs of a source whose block has no `interval_seconds`; 0: it is not scheduled."""
 
     # Topics
     topic_partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     topic_replication: Annotated[int, Field(ge=1, le=10)] = 1
-    topic_retention_hours: Positive = 7 * 24
-    raw_retention_hours: Positive | None = None
+    topic_retention_hours: Hours = 7 * 24
+    raw_retention_hours: Hours | None = None
     """Of raw topics; None, as for those below: TOPIC_RETENTION_HOURS."""
-    clean_retention_hours: Positive | None = None
-    changed_retention_hours: Positive | None = None
-    failures_retention_hours: Positive | None = None
+    clean_retention_hours: Hours | None = None
+    changed_retention_hours: Hours | None = None
+    failures_retention_hours: Hours | None = None
     """Of the topic `failures`; None: four times TOPIC_RETENTION_HOURS."""
 
     # How many days tables are kept; 0: for ever. What is still needed stays whatever its age, see services/retention
-    landing_retention_days: NotNegative = 90
-    failure_retention_days: NotNegative = 90
+    landing_retention_days: Days = 90
+    failure_retention_days: Days = 90
     """Failures that have been dealt with, from then on."""
-    run_retention_days: NotNegative = 365
-    drift_retention_days: NotNegative = 365
+    run_retention_days: Days = 365
+    drift_retention_days: Days = 365
     """Drifts that are over, from then on."""
 
     # Batches: a sink writes what has come. While more waits, it fills a batch up to one of the first two; while records
@@ -243,7 +293,7 @@ class Settings(BaseSettings):
     sink_batch_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     # Publishing
-    publish_timeout_seconds: Positive = 120
+    publish_timeout_seconds: Seconds = 120
     """Wait of a queued record for the broker's confirmation before its run fails."""
 
     # Checkpoints
@@ -252,7 +302,7 @@ class Settings(BaseSettings):
     Records beyond are sent in every run."""
 
     # Deletes
-    tombstone_retention_hours: Positive = 7 * 24
+    tombstone_retention_hours: Hours = 7 * 24
     """Deletes are remembered so long, so that an older record which comes late does not undo one."""
 
     # Personal data
@@ -283,13 +333,13 @@ class Settings(BaseSettings):
     """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
 
     # Monitor
-    lag_history_hours: Positive = 24
+    lag_history_hours: Hours = 24
     """So long the monitor keeps the lag of every group by the minute, some 2 MB a day in Postgres."""
 
     # Cache
-    cache_ttl_seconds: Positive = 300
-    cache_missing_ttl_seconds: Positive = 10
-    cache_floor_ttl_seconds: Positive = 60
+    cache_ttl_seconds: Seconds = 300
+    cache_missing_ttl_seconds: Seconds = 10
+    cache_floor_ttl_seconds: Seconds = 60
     """An invalidation refuses older fills so long; longer than any read of Postgres may take."""
 
     # Object stores, for exports
@@ -309,21 +359,22 @@ class Settings(BaseSettings):
     """Address of an S3-compatible server; Amazon's unless set."""
 
     # API
-    api_bind: str = "127.0.0.1"
+    api_bind: Bindable = "127.0.0.1"
     api_port: Port = 8000
-    database_pool_min: Positive = 5
-    database_pool_max: Positive = 20
-    ingest_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
-    cors_origins: str = ""
+    database_pool_min: Connections = 5
+    database_pool_max: Connections = 20
+    """Of one process; also where `database_pool_min` is more."""
+    ingest_timeout_seconds: Annotated[Interval, Field(gt=0)] = 60.0
+    cors_origins: Origins = ""
     """Origins whose pages may use the API from a browser, separated by commas; empty: none."""
-    allowed_hosts: str = ""
+    allowed_hosts: HostNames = ""
     """Names by which browsers reach the API, separated by commas; `*`: any. Addresses, `localhost` and names without a
     dot need none."""
 
     # Who may ask the API
     api_access: Literal["open", "keys"] = "keys"
     """`keys`: callers need a key or a token. `open`: nobody is asked; for loopback only, as on a local stack."""
-    api_published_on: str | None = None
+    api_published_on: Bindable | None = None
     """The address on which others reach the API, where `api_bind` is only one within a container."""
     headrace_api_key: ApiKey | None = None
     """The key that the dashboard and commands send to our own API."""
@@ -348,25 +399,25 @@ class Settings(BaseSettings):
     """Such reads that one process does at a time, at most half of its pool."""
     api_connections: Positive = 1_000
     """Of one process. One more takes the place of the one that has waited longest for its client."""
-    api_idle_seconds: Positive = 75
+    api_idle_seconds: Seconds = 75
     """For so long a connection is kept between two requests: longer than the proxy before it keeps one (nginx and AWS
     60 s, Google Cloud 600), which else sends requests that nobody answers."""
-    api_tls_certificate_file: FilePath | None = None
+    api_tls_certificate_file: ThereFile | None = None
     """PEM, with the chain: the API then speaks HTTPS."""
-    api_tls_key_file: FilePath | None = None
+    api_tls_key_file: ThereFile | None = None
     """The certificate's key, PEM, without a password; unless it is in the certificate's file."""
     trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = ""
     """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
 
     # Dashboard
-    dashboard_bind: str = "127.0.0.1"
+    dashboard_bind: Bindable = "127.0.0.1"
     dashboard_port: Port = 8090
-    dashboard_hosts: str = ""
+    dashboard_hosts: HostNames = ""
     """Names besides loopback's by which browsers may ask for it, separated by commas. Without any it listens on
     loopback only, since it asks nobody who they are."""
 
     # Mock server
-    mock_bind: str = "127.0.0.1"
+    mock_bind: Bindable = "127.0.0.1"
     mock_port: Port = 5000
     mock_require_api_key: bool = False
     """The mock server answers customers only to requests that carry `api_key` as `X-API-Key`."""
@@ -384,7 +435,7 @@ class Settings(BaseSettings):
     which a container has to itself and keeps until it is removed."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port on which the process answers `/health` and `/metrics`; 0 means none."""
-    health_bind: str = "127.0.0.1"
+    health_bind: Bindable = "127.0.0.1"
     """Address for it. Whoever reaches it can read both."""
     log_level: Annotated[LogLevel, IN_CAPITALS] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -394,6 +445,19 @@ class Settings(BaseSettings):
         given = {name: getattr(self, setting) for name, setting in KAFKA_SECURITY.items()}
         if found := problem(given, lambda name: KAFKA_SECURITY[name].upper()):
             raise ValueError(found)
+        if self.kafka_ssl_certificate_file:
+            password = self.kafka_ssl_key_password
+            try:
+                check_pair(
+                    self.kafka_ssl_certificate_file,
+                    self.kafka_ssl_key_file,
+                    password.get_secret_value() if password else None,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"KAFKA_SSL_CERTIFICATE_FILE={self.kafka_ssl_certificate_file}, "
+                    f"KAFKA_SSL_KEY_FILE={self.kafka_ssl_key_file}: {error}"
+                ) from None
         return self
 
     @model_validator(mode="after")
@@ -503,9 +567,9 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises SettingsError with a line per wrong variable.
     """
-    home = Path(str(overrides.get("headrace_home") or os.environ.get("HEADRACE_HOME") or DEFAULT_HOME))
-    stack = read_variables().get("HEADRACE_STACK")
-    addresses = home / (COMPOSE_ENV if stack == "docker" else STACK_ENV)
+    given = {name.upper(): value for name, value in read_variables().items()}  # as Pydantic reads names
+    home = Path(str(overrides.get("headrace_home") or given.get("HEADRACE_HOME") or DEFAULT_HOME))
+    addresses = home / (COMPOSE_ENV if given.get("HEADRACE_STACK") == "docker" else STACK_ENV)
     read_env_file(addresses)
     try:
         return Settings(_env_file=(addresses, ENV_FILE), _env_file_encoding=ENV_ENCODING, **overrides)  # type: ignore[arg-type]

@@ -79,12 +79,35 @@ def test_both_libraries_are_told_the_same(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_refused_by_the_names_of_the_variables(
     variables: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ca.pem").write_text("")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as refusal:
         load_settings()
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("variable", ["KAFKA_SSL_CA_FILE", "ELASTICSEARCH_CA_FILE"])
+def test_certificates_to_trust_that_are_none_are_told_by_their_setting(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SSL")
+    for wrong in ("ca.pem", "gone.pem", ".", "x" * 300):
+        monkeypatch.setenv(variable, wrong)
+        with pytest.raises(SettingsError, match=f"{variable}='{wrong}': expected a file of certificates in PEM"):
+            load_settings()
+
+
+def test_a_certificate_for_kafka_with_the_key_of_another_is_refused(tmp_path: Path) -> None:
+    pair, other = (trustme.CA().issue_cert("ada@example.org") for _ in range(2))
+    files: dict[str, Any] = {"kafka_ssl_certificate_file": tmp_path / "own.pem", "kafka_ssl_key_file": tmp_path / "key"}
+    pair.cert_chain_pems[0].write_to_path(files["kafka_ssl_certificate_file"])
+    pair.private_key_pem.write_to_path(files["kafka_ssl_key_file"])
+    load_settings(kafka_security_protocol="SSL", **files)
+    other.private_key_pem.write_to_path(files["kafka_ssl_key_file"])
+    with pytest.raises(SettingsError, match=r"KAFKA_SSL_CERTIFICATE_FILE=.*own.pem, KAFKA_SSL_KEY_FILE=.*: expected"):
+        load_settings(kafka_security_protocol="SSL", **files)
 
 
 def test_no_password_is_shown_where_settings_are() -> None:

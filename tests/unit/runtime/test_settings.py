@@ -1,12 +1,13 @@
 """Settings: where they come from, and what a wrong one says."""
 
+import datetime
 import socket
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import SettingsError
-from runtime.settings import Settings, load_settings
+from runtime.settings import A_CENTURY, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,52 @@ def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.
     assert load_settings().api_port == 1234
 
 
+@pytest.mark.parametrize("name", ["HEADRACE_HOME", "headrace_home"])
+def test_the_stack_of_a_home_that_is_named_in_the_env_file_is_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "stack.env").write_text("API_PORT=1234\n")
+    (tmp_path / ".env").write_text(f"{name}=elsewhere\n")
+    settings = load_settings()
+    assert (settings.home, settings.api_port) == (Path("elsewhere"), 1234)
+
+
+def _is_number(name: str) -> bool:
+    return any(kind in str(Settings.model_fields[name].annotation) for kind in ("int", "float"))
+
+
+@pytest.mark.parametrize("name", [name.upper() for name in Settings.model_fields if _is_number(name)])
+@pytest.mark.parametrize("value", ["99999999999999999999", "1e308", "inf", "nan", "-1", "5 x", "''"])
+def test_a_number_that_some_client_or_clock_could_not_hold_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_the_longest_times_fit_every_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        if name.endswith(("_hours", "_days")):
+            monkeypatch.setenv(name.upper(), str(A_CENTURY * (24 if name.endswith("_hours") else 1)))
+    settings = load_settings()
+    hours = settings.lag_history_hours
+    assert datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours)
+    assert 4 * hours * 3_600_000 < 2**63
+    assert hours * 3_600 * 10**9 < 2**63, "Elasticsearch counts nanoseconds"
+    assert max(hours, settings.landing_retention_days) < 2**31, "Postgres' intervals"
+
+
+@pytest.mark.parametrize(("given", "meant"), [("[::1]", "::1"), ("localhost", "localhost"), ("0.0.0.0", "0.0.0.0")])  # noqa: S104
+def test_an_address_to_listen_on_may_be_written_as_in_a_url(given: str, meant: str) -> None:
+    assert load_settings(api_bind=given).api_bind == meant
+
+
+def test_names_of_hosts_are_compared_as_browsers_send_them() -> None:
+    settings = load_settings(allowed_hosts="API.Example.org, *", dashboard_hosts="*.Example.org,10.0.0.1")
+    assert settings.allowed_hosts == "api.example.org, *"
+    assert settings.dashboard_hosts == "*.example.org,10.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -72,6 +119,13 @@ def test_the_stack_of_another_home_is_found(tmp_path: Path, monkeypatch: pytest.
         ("API_READS_PER_MINUTE", "-1"),
         ("API_TLS_CERTIFICATE_FILE", "/nowhere.pem"),
         ("API_TLS_KEY_FILE", __file__),
+        ("API_TLS_CERTIFICATE_FILE", "x" * 300),
+        *((bind, "ü..x") for bind in ("API_BIND", "DASHBOARD_BIND", "MOCK_BIND", "HEALTH_BIND", "API_PUBLISHED_ON")),
+        *(("API_BIND", value) for value in ("'127.0.0.1'", " ", "127.0.0.1:8000", "http://127.0.0.1", "*", "::1%/")),
+        *(("CORS_ORIGINS", value) for value in ("app.example.org", "https://app.example.org/", "https://App.example")),
+        ("CORS_ORIGINS", "https://a.example https://b.example"),
+        *(("ALLOWED_HOSTS", value) for value in ("https://a.example", "a.example:8000", "a.example b.example")),
+        *(("DASHBOARD_HOSTS", value) for value in ("https://a.example", "a.example:8090", "a*", "*a.example")),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_name_of_its_variable(
