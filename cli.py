@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 INTERRUPTED = 130
 """Exit code that a shell reports for a program that Ctrl-C ended."""
@@ -15,6 +16,7 @@ def main() -> None:
     heeded = usual is signal.default_int_handler  # not of a program in the background, which is to ignore it
     if heeded:
         signal.signal(signal.SIGINT, _end_at_once)
+    _mend_streams()
     from commands.command_line import prepared
 
     run = prepared(sys.argv[1:])
@@ -28,6 +30,18 @@ def main() -> None:
     if heeded:
         signal.signal(signal.SIGINT, _end_at_once)
     sys.exit(code)
+
+
+def _mend_streams() -> None:
+    """Have what is printed go nowhere where there is no stream, and be escaped where an encoding lacks a character."""
+    from commands.printable import ESCAPED
+
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: `headrace reset >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (to the end)
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=ESCAPED)
 
 
 def _interrupted() -> int:

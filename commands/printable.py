@@ -1,5 +1,6 @@
 """Output of commands that is text and nothing but text, wherever it comes from."""
 
+import codecs
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,3 +37,15 @@ def _json_escape(character: str) -> str:
 
 
 _JSON_ESCAPES = Escapes(_json_escape)
+
+ESCAPED = "escaped_as_in_json"
+"""Name of the error handler for streams of another encoding than UTF-8: JSON stays the same JSON, text can be read."""
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_json_escape, error.object[error.start : error.end])), error.end
+
+
+codecs.register_error(ESCAPED, _escaped)
