@@ -18,7 +18,7 @@ from pydantic import (
 from monitoring.alarms import Rule, Severity
 from runtime.errors import Explained
 from runtime.expansion import expanded
-from runtime.settings import Settings, read_variables
+from runtime.settings import ApiKey, Settings, read_variables
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]
@@ -152,7 +152,7 @@ class Target(BaseModel):
     kind: Literal["json", "slack"]
     """`json`: the event as it is; `slack`: a message in Slack's form, which others take too."""
     url: Annotated[SecretStr, AfterValidator(_an_address)]
-    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], SecretStr] = Field(default_factory=dict)
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], ApiKey] = Field(default_factory=dict)
 
 
 class AlarmFile(BaseModel):
@@ -182,12 +182,17 @@ NOTHING = AlarmFile(rules={}, targets={})
 
 
 def load_alarms(settings: Settings) -> AlarmFile:
-    """The file that ALARMS_FILE names; nothing where there is none. Raises AlarmFileError."""
+    """The file that ALARMS_FILE names; nothing where it names none and there is none. Raises AlarmFileError."""
     path = settings.alarms_file
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return NOTHING
+        if "alarms_file" not in settings.model_fields_set:
+            return NOTHING
+        # Nobody is to wait for alarms of a file whose name is misspelt, and none that is open closes while it is away.
+        raise AlarmFileError(
+            f"{path} does not exist: ALARMS_FILE names it; correct that, or put the file there"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise AlarmFileError(f"{path} cannot be read: {error}") from error
     try:

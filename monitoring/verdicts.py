@@ -139,13 +139,14 @@ def patience(points: Sequence[Point]) -> float:
 
 def _since_rewind(points: Sequence[Point]) -> int:
     """The place in the window at which the group stood behind where it had been; 0 if it has not been put back."""
-    furthest, place = -1, 0
+    furthest, before, place = -1, -1, 0
     for number, point in enumerate(points):
-        committed = -1 if point.committed is None else point.committed
+        committed = -1 if point.committed is None else point.committed  # its offsets may have been deleted
         if committed >= furthest:
             furthest, place = committed, 0
-        elif not place or committed < (points[number - 1].committed or 0):
+        elif not place or committed < before:
             place = number
+        before = committed
     return place
 
 

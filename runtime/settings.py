@@ -330,7 +330,7 @@ class Settings(BaseSettings):
 
     # Alarms
     alarms_file: Path = Path("alarms.toml")
-    """Rules of alarms and the webhooks to which they are sent; without the file there are none."""
+    """Rules of alarms and the webhooks to which they are sent; there are none without a file, unless one is named."""
 
     # Monitor
     lag_history_hours: Hours = 24

@@ -22,9 +22,15 @@ def test_the_file_that_is_shipped_has_a_rule_of_every_kind_and_sends_nothing() -
     assert not file.targets
 
 
-def test_without_a_file_there_are_no_alarms(tmp_path: Path) -> None:
-    file = load_alarms(Settings(alarms_file=tmp_path / "none.toml"))
-    assert not file.rules
+def test_without_a_file_there_are_no_alarms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALARMS_FILE", raising=False)
+    assert not load_alarms(Settings()).rules
+
+
+def test_a_file_that_is_named_and_not_there_is_not_taken_for_no_alarms(tmp_path: Path) -> None:
+    with pytest.raises(AlarmFileError, match=r"alarm\.toml does not exist: ALARMS_FILE names it"):
+        load_alarms(Settings(alarms_file=tmp_path / "alarm.toml"))
 
 
 def test_a_target_takes_its_address_from_the_environment_and_shows_it_nowhere() -> None:
@@ -80,6 +86,13 @@ def test_a_target_takes_its_address_from_the_environment_and_shows_it_nowhere() 
             "[targets.a] url = (hidden): expected an http(s) address",
         ),
         ("[targets.a]\nkind = 'json'", "[targets.a] url is missing: a target needs it"),
+        *(
+            (
+                f"[targets.a]\nkind = 'json'\nurl = 'http://x'\nheaders = {{ Authorization = \"{token}\" }}",
+                "[targets.a] headers.Authorization = (hidden): expected printable ASCII",
+            )
+            for token in ("Bearer ü", "Bearer x\\n", " Bearer x")
+        ),
         ("[rules.'a b']\nwhen = 'drift'", "a name has letters, digits, - _ and ."),
     ],
 )

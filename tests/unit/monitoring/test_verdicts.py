@@ -56,6 +56,16 @@ def test_a_partition_that_stands_while_the_group_commits_elsewhere_is_a_stall() 
     assert verdict(window, group_moved_at=window[-1].at - 10 * PATIENCE_SECONDS) is Verdict.STOP
 
 
+@pytest.mark.parametrize(("there", "expected"), [(False, Verdict.NO_CONSUMER), (True, Verdict.STOP)])
+def test_a_group_whose_offsets_were_deleted_is_not_put_back_again_by_every_sample(
+    there: bool, expected: Verdict
+) -> None:
+    committed = [*range(0, 100, 10), *[None] * 16]
+    window = points(committed, [150] * len(committed), [True] * 10 + [there] * 16)
+    assert verdict(window) is expected
+    assert verdict(window[:11]) is Verdict.REWIND
+
+
 def test_a_group_without_members_has_no_consumer_once_a_restart_would_be_over() -> None:
     there = [True] * 4 + [False] * 3
     window = points([4] * 7, [9] * 7, there)
