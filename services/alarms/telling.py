@@ -147,8 +147,6 @@ async def send(client: httpx.AsyncClient, target: Target, event: Event) -> tuple
         return f"no answer within {ANSWER_SECONDS:g} s", True
     except httpx.HTTPError as error:
         return type(error).__name__, True
-    except ValueError as error:  # a header that is not ASCII
-        return type(error).__name__, False
     if answer.is_success:
         return None, False
     if answer.is_redirect:

@@ -12,7 +12,7 @@ from monitoring.alarm_file import Target
 from monitoring.alarms import Alarm, Event
 from runtime.egress import Egress
 from services.alarms import telling
-from services.alarms.telling import Telling, send, trial_event
+from services.alarms.telling import Telling
 
 
 def target(name: str = "a", token: str = "token") -> Target:
@@ -22,15 +22,6 @@ def target(name: str = "a", token: str = "token") -> Target:
 def event(number: int, *names: str) -> Event:
     alarm = Alarm("r", "s", "warning", "wrong", 1, since=1.0, id=str(number), opened_at=1.0)
     return Event("opened", 1.0, alarm, names)
-
-
-async def test_a_header_that_cannot_be_sent_is_a_problem_of_its_target() -> None:
-    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))) as client:
-        assert await send(client, target(), trial_event({})) == (None, False)
-        assert await send(client, target(token="\N{LATIN CAPITAL LETTER A WITH DIAERESIS}"), trial_event({})) == (
-            "UnicodeEncodeError",
-            False,
-        )
 
 
 async def test_a_failure_that_nobody_foresaw_stops_no_later_event(monkeypatch: pytest.MonkeyPatch) -> None:
