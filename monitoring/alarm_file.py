@@ -18,7 +18,7 @@ from pydantic import (
 from monitoring.alarms import Rule, Severity
 from runtime.errors import Explained
 from runtime.expansion import expanded
-from runtime.settings import ApiKey, Settings, read_variables
+from runtime.settings import HeaderText, Settings, read_variables
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]
@@ -152,7 +152,7 @@ class Target(BaseModel):
     kind: Literal["json", "slack"]
     """`json`: the event as it is; `slack`: a message in Slack's form, which others take too."""
     url: Annotated[SecretStr, AfterValidator(_an_address)]
-    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], ApiKey] = Field(default_factory=dict)
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], HeaderText] = Field(default_factory=dict)
 
 
 class AlarmFile(BaseModel):

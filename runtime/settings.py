@@ -177,7 +177,8 @@ HttpUrl = Annotated[str, AfterValidator(_is_an_address)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_is_a_proxy)]
 ApiUrl = Annotated[str, AfterValidator(_is_an_api)]
 FileAddress = Annotated[str, AfterValidator(_is_a_file)]
-ApiKey = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+HeaderText = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+"""A secret that is sent in an HTTP header: a key, or a header of somebody else's."""
 KeysUrl = Annotated[str, AfterValidator(_is_encrypted_or_here)]
 ScopeWords = Annotated[str, AfterValidator(_maps_words)]
 ForgetSecrets = Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)]
@@ -242,7 +243,7 @@ class Settings(BaseSettings):
     kafka_ssl_certificate_file: ThereFile | None = None
     kafka_ssl_key_file: ThereFile | None = None
     kafka_ssl_key_password: SecretStr | None = None
-    elasticsearch_api_key: ApiKey | None = None
+    elasticsearch_api_key: HeaderText | None = None
     elasticsearch_ca_file: Certificates | None = None
     """The same for https:// addresses of Elasticsearch."""
     role_users: Annotated[str, Field(pattern=ROLE_USERS_FORM)] | None = None
@@ -255,7 +256,7 @@ class Settings(BaseSettings):
     sources_file: Path = Path("sources.toml")
     api_host: ApiUrl | None = None
     """Base URL of the JSON API that the `posts` source reads; the mock server by default."""
-    api_key: ApiKey | None = None
+    api_key: HeaderText | None = None
     """Sent as `X-API-Key` to API sources that ask for it (`api_key = true` in their block)."""
     csv_url: FileAddress = "data/titanic.csv"
     """The CSV file that the `titanic` source reads: an http(s) address, or a path relative to `sources_file`."""
@@ -376,7 +377,7 @@ class Settings(BaseSettings):
     """`keys`: callers need a key or a token. `open`: nobody is asked; for loopback only, as on a local stack."""
     api_published_on: Bindable | None = None
     """The address on which others reach the API, where `api_bind` is only one within a container."""
-    headrace_api_key: ApiKey | None = None
+    headrace_api_key: HeaderText | None = None
     """The key that the dashboard and commands send to our own API."""
     oidc_issuer: str | None = None
     """An OpenID Connect issuer whose tokens (JWT) are taken too, letter by letter as its tokens name it."""
