@@ -103,7 +103,7 @@ def rotate(
 
       headrace keys rotate shop --grace 0s --expires 90d
     """
-    old_ends, ends = _moment("--grace", grace), _moment("--expires", expires)
+    old_ends, ends = _moment("--grace", grace, or_now=True), _moment("--expires", expires)
     assert old_ends is not None  # noqa: S101 (it has a default)
     _tell_new(*_ask(lambda connection: rotate_key(connection, name, old_ends, ends)), as_json=as_json)
 
@@ -165,9 +165,9 @@ def _ask(question: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         fail(str(error))
 
 
-def _moment(option: str, text: str | None) -> datetime.datetime | None:
+def _moment(option: str, text: str | None, *, or_now: bool = False) -> datetime.datetime | None:
     try:
-        return None if text is None else moment_to_come(text, datetime.datetime.now(datetime.UTC))
+        return None if text is None else moment_to_come(text, datetime.datetime.now(datetime.UTC), or_now=or_now)
     except ValueError as error:
         fail(f"{option} {error}", WRONG_USAGE)
 

@@ -79,7 +79,10 @@ def destination_at(to: str, settings: Settings) -> Destination:
         return Folder(Path(to))
     if scheme not in REMOTE:
         raise ExportError(f"{to!r}: expected a folder, or a URL that begins with {'://, '.join(REMOTE)}://")
-    parts = urlsplit(to)
+    try:
+        parts = urlsplit(to)
+    except ValueError as error:  # brackets without an address in them
+        raise ExportError(f"{to!r}: {error}; expected e.g. {scheme}://bucket/prefix") from None
     if not _BUCKET.fullmatch(parts.netloc):
         raise ExportError(f"{to!r} names no bucket: expected e.g. {scheme}://bucket/prefix")
     if parts.query or parts.fragment or {".", ".."} & set(parts.path.split("/")):

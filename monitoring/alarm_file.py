@@ -4,7 +4,6 @@ import tomllib
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-import httpx
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,6 +15,7 @@ from pydantic import (
 )
 
 from monitoring.alarms import Rule, Severity
+from runtime.egress import checked_address
 from runtime.errors import Explained
 from runtime.expansion import expanded
 from runtime.settings import HeaderText, Settings, read_variables
@@ -135,12 +135,7 @@ KINDS: dict[str, type[RuleBlock]] = {
 
 
 def _an_address(value: SecretStr) -> SecretStr:
-    try:
-        url = httpx.URL(value.get_secret_value())
-    except httpx.InvalidURL as error:
-        raise ValueError(f"expected an http(s) address: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("expected an http(s) address such as https://hooks.example.org/…")
+    checked_address(value.get_secret_value())
     return value
 
 

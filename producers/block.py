@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from producers.source import ROW, Source, SourceDescription, check_takes_records
-from runtime.egress import LAST_PORT
+from runtime.egress import checked_address
 from runtime.settings import Interval, Settings
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
@@ -204,17 +203,6 @@ class HttpBlock(FetchBlock):
     @classmethod
     def _is_http(cls, value: str) -> str:
         return checked_address(value)
-
-
-def checked_address(value: str) -> str:
-    """The value itself. Raises ValueError for what is no http(s) address."""
-    try:
-        url = httpx.URL(value)
-    except httpx.InvalidURL as error:
-        raise ValueError(str(error)) from None
-    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > LAST_PORT:
-        raise ValueError("expected an address like https://host/path")
-    return value
 
 
 def _check_known(setting: str, names: Iterable[str], dataset: Dataset) -> None:

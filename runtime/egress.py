@@ -51,6 +51,18 @@ class Egress:
         return httpx.AsyncClient(transport=_Checked(self.allowed, origin(httpx.URL(declared))[1:]), **options)
 
 
+def checked_address(value: str) -> str:
+    """The value itself. Raises ValueError, which does not repeat it, for what is no http(s) address."""
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL as error:
+        trouble, _, _ = str(error).partition(": ")  # what follows may be a password with a slash in it
+        raise ValueError(f"expected an address like https://host/path: {trouble}") from None
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > LAST_PORT:
+        raise ValueError("expected an address like https://host/path")
+    return value
+
+
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:
     """Scheme, host and port: whoever is there may be told what the same place has been told."""
     return url.scheme, url.raw_host.decode("ascii").lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)

@@ -17,10 +17,10 @@ def moment(text: str, now: datetime.datetime) -> datetime.datetime:
     return _moment(text, now, -1)
 
 
-def moment_to_come(text: str, now: datetime.datetime) -> datetime.datetime:
-    """The same with so long after `now`. Pure. Raises ValueError for anything else, and for a moment before `now`."""
+def moment_to_come(text: str, now: datetime.datetime, *, or_now: bool = False) -> datetime.datetime:
+    """The same with so long after `now`. Pure. Raises ValueError for anything else, and for a moment that is over."""
     found = _moment(text, now, 1)
-    if found < now:
+    if found < now or (found == now and not or_now):
         raise ValueError(f"{text[:80]!r} is over; expected a time to come, {FORMS}")
     return found
 

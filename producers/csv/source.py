@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from producers.background_reader import read_in_background
-from producers.block import FetchBlock, checked_address
+from producers.block import FetchBlock
 from producers.csv.format import DELIMITERS, NotCsv
 from producers.csv.resume import READ_BYTES, FilePosition, HashedFile
 from producers.csv.rows import BadRow, CsvRows
@@ -28,7 +28,7 @@ from producers.http.fetch import open_fetcher
 from producers.record_key import RecordKey
 from producers.source import ROW, Source, SourceBatch, SourceDescription, SourceFailed, SourceRecord
 from producers.text.found_encoding import CHARSET, EXPECTED, UnsureEncoding, is_text_encoding
-from runtime.egress import Egress
+from runtime.egress import Egress, checked_address
 from runtime.settings import Settings
 from schemas.field_reading import DecimalMark
 from schemas.fields import Decimals, FieldType, Number, WholeNumber

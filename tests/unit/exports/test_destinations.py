@@ -111,6 +111,7 @@ def test_other_clouds_are_reached_by_url(to: str, monkeypatch: pytest.MonkeyPatc
         ("ftp://host/x", "expected a folder, or a URL that begins with s3://, gs://, az://"),
         ("s3://", "names no bucket"),
         ("s3:///prefix", "names no bucket"),
+        ("s3://[x", "Invalid IPv6 URL; expected e.g. s3://bucket/prefix"),
     ],
 )
 def test_an_invalid_url_is_refused(to: str, told: str) -> None:

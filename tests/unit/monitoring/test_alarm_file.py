@@ -81,9 +81,12 @@ def test_a_target_takes_its_address_from_the_environment_and_shows_it_nowhere() 
             "[targets.a]\nkind = 'mail'\nurl = 'http://x'",
             "[targets.a] kind = 'mail': Input should be 'json' or 'slack'",
         ),
-        (
-            "[targets.a]\nkind = 'json'\nurl = 'ftp://me:pw@x'",
-            "[targets.a] url = (hidden): expected an http(s) address",
+        *(
+            (
+                f"[targets.a]\nkind = 'json'\nurl = '{address}'",
+                "[targets.a] url = (hidden): expected an address like https://host/path",
+            )
+            for address in ("ftp://me:pw@x", "https://", "http://h:99999/T0/very-secret", "http://me:very-secret/x@h")
         ),
         ("[targets.a]\nkind = 'json'", "[targets.a] url is missing: a target needs it"),
         *(

@@ -187,7 +187,10 @@ CSV = '[sources.a]\nkind = "csv"\npath = "a.csv"\ndataset = "records"\n'
             for sign in ('"', ",", ";", " ")
         ),
         (CSV + "delimiter = '^'\nescape = '^'", "[sources.a]: escape = '^': expected a character that is no quote"),
-        (CSV.replace("a.csv", "http://[::1/x"), "[sources.a] path = 'http://[::1/x': Invalid port: ':1'"),
+        (
+            CSV.replace("a.csv", "http://[::1/x"),
+            "[sources.a] path = 'http://[::1/x': expected an address like https://host/path: Invalid port",
+        ),
         (CSV.replace("a.csv", "HTTP://"), "[sources.a] path = 'HTTP://': expected an address like https://host/path"),
         (CSV.replace("a.csv", "https://xn--/x"), "[sources.a] path = 'https://xn--/x': Malformed A-label"),
         (

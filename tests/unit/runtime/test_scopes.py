@@ -31,7 +31,7 @@ def test_a_setting_that_says_something_else_is_refused_with_the_form(wrong: str)
 def test_a_length_is_before_now_or_after_it() -> None:
     assert moment("2h", NOW) == NOW - datetime.timedelta(hours=2)
     assert moment_to_come("90d", NOW) == NOW + datetime.timedelta(days=90)
-    assert moment_to_come("0s", NOW) == NOW
+    assert moment_to_come("0s", NOW, or_now=True) == NOW
     assert moment_to_come("2027-01-01T00:00Z", NOW).year == 2027
 
 
@@ -39,3 +39,8 @@ def test_a_length_is_before_now_or_after_it() -> None:
 def test_what_is_over_or_no_time_is_no_time_to_come(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         moment_to_come(wrong, NOW)
+
+
+def test_what_is_over_at_once_is_no_time_to_come() -> None:
+    with pytest.raises(ValueError, match="'0d' is over"):
+        moment_to_come("0d", NOW)
