@@ -49,7 +49,7 @@ test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests
 
 # The gate's form runs several at a time; the long one has the machine to itself, since its figures are published.
 FAULTS_short := $(JAVA_OF_MINUTES) $(BIN)/pytest -n $(WORKERS)
-FAULTS_long := $(BIN)/pytest --timeout 7200
+FAULTS_long := $(BIN)/pytest
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) \
