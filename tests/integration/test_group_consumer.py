@@ -21,7 +21,7 @@ from sinks.runner import Runner
 from tests.integration.sink_events import change, publish, running
 from tests.servers.contract import Servers
 from tests.transactions import aborted, committed, hung, transactional_producer, write
-from tests.waiting import eventually, eventually_async
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_async
 
 GROUP, TOPIC = "sink-test", "customers.changed"
 
@@ -98,7 +98,7 @@ def test_partitions_that_come_back_after_the_store_is_there_again_are_read(pipel
         producer = Producer(producer_config(pipeline_settings))
         for topic, partition in places:
             producer.produce(topic, b"x", b"k", partition)
-        producer.flush()
+        assert producer.flush(60) == 0
         read: set[tuple[str, int]] = set()
 
         def all_are_read() -> bool:
@@ -176,7 +176,10 @@ def test_a_member_does_not_join_once_more_while_the_broker_is_away(
             servers.start("kafka")
 
 
-def test_two_processes_with_one_worker_id_are_told_so(pipeline_settings: Settings) -> None:
+def test_two_processes_with_one_worker_id_are_told_so(
+    pipeline_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.group_consumer.FENCES_WITHIN_SECONDS", 600.0)  # however busy the machine
     consumer = GroupConsumer(pipeline_settings, GROUP, [TOPIC])
     consumer.open()
     try:
@@ -190,9 +193,10 @@ def test_two_processes_with_one_worker_id_are_told_so(pipeline_settings: Setting
 def fence_again_and_again(consumer: GroupConsumer, settings: Settings) -> None:
     for _ in range(FENCES + 1):
         double(settings)
-        seen = len(consumer._fences)
-        while len(consumer._fences) == seen:
+        seen, until = consumer._fences, time.monotonic() + PATIENCE_SECONDS
+        while consumer._fences is seen:
             consumer.poll()
+            assert time.monotonic() < until, "it has not heard that it is fenced"
         eventually(lambda: consumer.poll().messages or consumer.assigned, what="it has joined again")
 
 

@@ -22,12 +22,12 @@ async def test_records_that_a_late_leader_refuses_at_first_are_written_before_th
     def produce(broker: str) -> None:
         behind = pipeline_settings.model_copy(update={"kafka_bootstrap_servers": broker})
         producer, topic = Producer(producer_config(behind)), pipeline_settings.named("records.raw")
-        producer.produce(topic, b"", partition=1)
-        producer.flush()  # with its id the producer sends at once
+        producer.produce(topic, b"", partition=1)  # with its id the producer sends at once
+        assert producer.flush(60) == 0
         for number in range(10):
             producer.produce(topic, str(number), partition=0, on_delivery=report)
             time.sleep(0.02)  # a batch each
-        producer.flush()
+        assert producer.flush(60) == 0
 
     async with late_leader(pipeline_settings.kafka_bootstrap_servers) as broker:
         await asyncio.to_thread(produce, broker)

@@ -56,7 +56,7 @@ def worker(topics: Settings, tmp_path: Path) -> Iterator[Process]:
 def test_a_record_comes_out_normalized_in_its_own_partition(topics: Settings) -> None:
     producer = Producer(producer_config(topics))
     producer.produce(topics.named("customers.raw"), CUSTOMER % (1, 1, 7), b"C000001", partition=2)
-    producer.flush()
+    assert producer.flush(60) == 0
 
     (message,) = read(topics, "customers.clean", 1)
     record = msgspec.json.decode(message.value() or b"", type=CleanRecord)
@@ -86,7 +86,7 @@ def test_garbage_becomes_failures_and_what_follows_goes_on(topics: Settings) -> 
     producer.produce(
         topics.named("customers.raw"), b"{}", b"k", partition=1, headers=[(HEADER_MAPPING, b'{"no_such_field":"x"}')]
     )
-    producer.flush()
+    assert producer.flush(60) == 0
 
     failures = [msgspec.json.decode(m.value() or b"", type=FailedRecord) for m in read(topics, "failures", 9)]
     assert [failed.payload for failed in failures] == [*garbage, None, b"{}"]
@@ -107,7 +107,7 @@ def test_a_mapping_in_the_headers_decides_how_a_record_is_read(topics: Settings)
     value = b'{"PassengerId":"17","Name":"Rice, Master.  Eugene","Fare":"29.125","Cabin":""}'
     producer = Producer(producer_config(topics))
     producer.produce(topics.named("records.raw"), value, b"titanic:17", headers=headers)
-    producer.flush()
+    assert producer.flush(60) == 0
 
     (message,) = read(topics, "records.clean", 1)
     record = msgspec.json.decode(message.value() or b"", type=CleanRecord)
@@ -123,7 +123,7 @@ def test_records_that_come_one_by_one_are_taken_by_batches(topics: Settings, wor
     began = time.monotonic()
     for number in range(sent):
         producer.produce(topics.named("customers.raw"), CUSTOMER % (number, number, 7), b"C%06d" % number, partition=1)
-        producer.flush()
+        assert producer.flush(60) == 0
     eventually(lambda: end_of(topics, "customers.clean") == sent, what="all are normalized")
 
     fetches_at_most = (time.monotonic() - began) * 1000 / FETCH_WAIT_MS + 2

@@ -18,7 +18,7 @@ import pytest
 
 from runtime.settings import Settings
 from runtime.slow_clients import SPARE_DESCRIPTORS
-from tests.processes import PROJECT, Process, free_port
+from tests.processes import PROJECT, STOP_SECONDS, Process, free_port
 from tests.servers.secured import make_certificates
 from tests.waiting import eventually
 
@@ -176,7 +176,7 @@ def over_https(folder: Path, loop: str, descriptors: int, patience: float) -> It
         yield server
     finally:
         process.terminate()
-        assert process.wait() == 0
+        assert process.wait(STOP_SECONDS) == 0
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
