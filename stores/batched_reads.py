@@ -6,28 +6,35 @@ round trip. A read is sent after it was asked for, never answered with what an e
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 from stores.redis_client import ConnectionLost, Redis, ResponseError
 
-_Asked = list[tuple[bytes, asyncio.Future[bytes | None]]]
+Fields = list[bytes | None]
+
+_Asked = list[tuple[bytes, asyncio.Future[Fields]]]
 
 
 class BatchedReads:
-    """Reads of one field of hashes. Within one event loop; takes a connection of the client's pool while it is busy."""
+    """Reads of some fields of hashes. Within one event loop; takes a connection of the client's pool while it is
+    busy.
+    """
 
-    def __init__(self, client: Redis, field: str, seconds: float) -> None:
+    def __init__(self, client: Redis, fields: Sequence[str], seconds: float) -> None:
         self._pool = client.connection_pool
-        self._end = f"\r\n${len(field)}\r\n{field}\r\n".encode()
+        self._begin = f"*{2 + len(fields)}\r\n$5\r\nHMGET\r\n$".encode()
+        self._end = "".join(["\r\n", *(f"${len(field)}\r\n{field}\r\n" for field in fields)]).encode()
         self._seconds = seconds
         self._asked: _Asked = []
         self._busy: asyncio.Task[None] | None = None
 
-    async def get(self, key: str) -> bytes | None:
-        """The field of the hash at `key`, None if there is none. A caller that gives up leaves the others alone.
+    async def get(self, key: str) -> Fields:
+        """The fields of the hash at `key`, None for one that is not there. A caller that gives up leaves the others
+        alone.
 
         Raises RedisError, or TimeoutError when a round trip takes longer than `seconds`.
         """
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
         self._asked.append((key.encode(), answer))
         if self._busy is None:
             self._busy = asyncio.create_task(self._ask())
@@ -64,7 +71,7 @@ class BatchedReads:
     async def _exchange(self, asked: _Asked) -> None:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            commands = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b%b" % (len(key), key, self._end) for key, _ in asked]
+            commands = [b"%b%d\r\n%b%b" % (self._begin, len(key), key, self._end) for key, _ in asked]
             await connection.send_packed_command(b"".join(commands), check_health=False)
             for _, answer in asked:
                 try:

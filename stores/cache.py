@@ -1,15 +1,19 @@
 """The read cache in Redis: filled by readers, invalidated by the sink, and never stale.
 
-One hash per record, `{data, version, floor, lease}`. A reader who finds nothing takes a *lease* before it asks
+One hash per record, `{data, form, version, floor, lease}`. A reader who finds nothing takes a *lease* before it asks
 Postgres, and a fill is taken only while that lease is known. An invalidation leaves the version it announced as a
 *floor*, and a fill with an older version is refused: a reader who read Postgres before a commit cannot fill the cache
 after it. Absence is cached too, as version 0 with empty data.
+
+`form` is the declaration that the data is of: what another one has left, before a deploy or beside it, is read as if
+it was not there. Whatever else is in the place of an entry is thrown away by who writes there.
 
 A floor is needed only beside a lease (decision 0044). Whatever loses the floor, as a restart without a disk, has lost
 the lease with it; and where nobody has a lease, an invalidation leaves nothing, however many records change. Each step
 is one Lua script, atomic in Redis.
 """
 
+import hashlib
 import random
 import secrets
 import time
@@ -20,8 +24,10 @@ from typing import NamedTuple
 import msgspec
 
 from runtime.settings import Settings
+from schemas.dataset import Dataset
+from schemas.registry import all_datasets
 from stores.batched_reads import BatchedReads
-from stores.redis_client import Redis
+from stores.redis_client import Redis, ResponseError
 
 ABSENT = b""
 
@@ -42,9 +48,12 @@ INVALIDATE = """
 local entries, versions = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', unpack(entries)) == 0 then return end
 for i, entry in ipairs(entries) do
-  local known = redis.call('HMGET', entry, 'floor', 'version', 'lease')
-  local version, floor, held = versions[i], tonumber(known[1] or '0'), tonumber(known[2] or '-1')
-  if (known[1] or known[2] or known[3]) and version > math.max(floor, held) then
+  local known = redis.pcall('HMGET', entry, 'floor', 'version', 'lease')
+  local version, floor, held = versions[i], tonumber(known[1] or '') or 0, tonumber(known[2] or '') or -1
+  if known.err then
+    if not string.find(known.err, 'WRONGTYPE') then return known end
+    redis.call('PEXPIRE', entry, 0)
+  elseif (known[1] or known[2] or known[3]) and version > math.max(floor, held) then
     redis.call('HSET', entry, 'floor', string.format('%.0f', version))
     redis.call('HDEL', entry, 'version', 'data')
     redis.call('PEXPIRE', entry, math.max(tonumber(ARGV[1]), redis.call('PTTL', entry)))
@@ -52,24 +61,30 @@ for i, entry in ipairs(entries) do
 end
 """
 
-# KEYS[1] entry; ARGV: a new lease, its time to live in ms. Returns what is cached (false if nothing is) and the lease.
+# KEYS[1] entry; ARGV: a new lease, its time to live in ms, form. Returns what is cached in this form (false if nothing
+# is) and the lease.
 LEASE = """
-local found = redis.call('HMGET', KEYS[1], 'data', 'lease')
-if found[1] then return {found[1], ''} end
+local found = redis.pcall('HMGET', KEYS[1], 'data', 'lease', 'form')
+if found.err then
+  if not string.find(found.err, 'WRONGTYPE') then return found end
+  redis.call('PEXPIRE', KEYS[1], 0)
+  found = {}
+end
+if found[1] and found[3] == ARGV[3] then return {found[1], ''} end
 if not found[2] then redis.call('HSET', KEYS[1], 'lease', ARGV[1]) end
 redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1])))
 return {false, found[2] or ARGV[1]}
 """
 
-# KEYS[1] entry; ARGV: version, data, time to live in ms, lease. Returns 1 if taken, 0 if it may be too old. A floor
-# lives on as long as it must; a lease alone does not make an absence be remembered for longer.
+# KEYS[1] entry; ARGV: version, data, time to live in ms, lease, form. Returns 1 if taken, 0 if it may be too old. A
+# floor lives on as long as it must; a lease alone does not make an absence be remembered for longer.
 FILL = """
 local version = tonumber(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'lease', 'floor', 'version')
 if known[1] ~= ARGV[4] then return 0 end
-if version < tonumber(known[2] or '0') then return 0 end
-if version < tonumber(known[3] or '-1') then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'data', ARGV[2])
+if version < (tonumber(known[2] or '') or 0) then return 0 end
+if version < (tonumber(known[3] or '') or -1) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'data', ARGV[2], 'form', ARGV[5])
 local kept = known[2] and redis.call('PTTL', KEYS[1]) or 0
 redis.call('PEXPIRE', KEYS[1], math.max(tonumber(ARGV[3]), kept))
 return 1
@@ -90,6 +105,13 @@ class Lease:
 
     entry: str
     token: bytes
+    form: str
+
+
+def form_of(dataset: Dataset) -> str:
+    """A name for what a record's JSON consists of, by its declaration. Pure."""
+    declared = [(field.name, field.type.json_type) for field in dataset.fields]
+    return hashlib.blake2b(repr((dataset.serial_id, declared)).encode(), digest_size=6).hexdigest()
 
 
 class VersionedCache:
@@ -101,7 +123,8 @@ class VersionedCache:
         self._ttl_ms = settings.cache_ttl_seconds * 1000
         self._missing_ttl_ms = settings.cache_missing_ttl_seconds * 1000
         self._floor_ttl_ms = settings.cache_floor_ttl_seconds * 1000
-        self._reads = BatchedReads(client, "data", READ_SECONDS)
+        self._forms = {dataset.name: form_of(dataset) for dataset in all_datasets()} | {TRIAL: ""}
+        self._reads = BatchedReads(client, ("data", "form"), READ_SECONDS)
         self._lease = client.register_script(LEASE)
         self._fill = client.register_script(FILL)
         self._invalidate = client.register_script(INVALIDATE)
@@ -112,14 +135,20 @@ class VersionedCache:
 
     async def get(self, dataset: str, key: str) -> bytes | None:
         """The cached JSON, ABSENT (empty) if the record is known not to exist, None if nothing is cached."""
-        return await self._reads.get(self.entry(dataset, key))
+        try:
+            data, form = await self._reads.get(self.entry(dataset, key))
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return None
+        return data if form == self._forms[dataset].encode() else None
 
     async def get_or_lease(self, dataset: str, key: str) -> bytes | Lease:
         """The cached JSON, or a lease to fill the entry with what Postgres answers from now on."""
-        entry, lease = self.entry(dataset, key), secrets.token_hex(8)
-        data, held = await self._lease(keys=[entry], args=[lease, self._floor_ttl_ms])
+        entry, lease, form = self.entry(dataset, key), secrets.token_hex(8), self._forms[dataset]
+        data, held = await self._lease(keys=[entry], args=[lease, self._floor_ttl_ms, form])
         if data is None:
-            return Lease(entry, _as_bytes(held))
+            return Lease(entry, _as_bytes(held), form)
         return _as_bytes(data)
 
     async def fill(self, lease: Lease, version: int, data: bytes) -> bool:
@@ -130,7 +159,7 @@ class VersionedCache:
         """
         ttl = self._ttl_ms if data else self._missing_ttl_ms
         spread = round(ttl * random.uniform(0.9, 1.1))  # noqa: S311 (spreads load, guards no secret)
-        return bool(await self._fill(keys=[lease.entry], args=[version, data, spread, lease.token]))
+        return bool(await self._fill(keys=[lease.entry], args=[version, data, spread, lease.token, lease.form]))
 
     async def invalidate(self, invalidations: Iterable[Invalidation]) -> None:
         """Forget older versions, and refuse them to whoever has a lease. Idempotent, in any order."""

@@ -92,7 +92,7 @@ _COUNTED: Tables = {"row_counts": "SELECT, INSERT, UPDATE"}
 
 def _scripts(*scripts: str) -> tuple[str, ...]:
     """The commands that running these takes: a script may do what its user may."""
-    called = {command: None for script in scripts for command in re.findall(r"redis\.call\('([A-Z]+)'", script)}
+    called = {command: None for script in scripts for command in re.findall(r"redis\.p?call\('([A-Z]+)'", script)}
     return ("EVALSHA", "SCRIPT|LOAD", *called)
 
 
@@ -188,7 +188,7 @@ RIGHTS: dict[str, Rights] = {
             },
         ),
         versions=True,
-        redis=RedisRights(("cache", "requests"), (*_scripts(LEASE, FILL, INVALIDATE, ADD), "HGET")),
+        redis=RedisRights(("cache", "requests"), _scripts(LEASE, FILL, INVALIDATE, ADD)),
     ),
     OPERATOR: Rights(
         KafkaRights(EVERY_KIND, EVERY_KIND, all_groups=True),

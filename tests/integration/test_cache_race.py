@@ -135,3 +135,49 @@ async def test_a_row_read_before_redis_lost_its_memory_does_not_fill_the_cache_a
     # Nor when another reader has made the entry anew meanwhile.
     assert await miss(cache) != lease
     assert not await cache.fill(lease, 1, b"old")
+
+
+async def test_what_another_declaration_has_left_is_not_served_and_is_replaced(
+    cache: VersionedCache, settings: Settings
+) -> None:
+    entry = cache.entry("customers", "C1")
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
+        for form in ([], ["form", "another"]):
+            await client.delete(entry)
+            await client.hset(entry, items=["version", 1, "data", "of before", *form])
+            assert await cache.get("customers", "C1") is None
+            lease = await miss(cache)
+            assert await cache.fill(lease, 1, b"of now")
+            assert await cache.get("customers", "C1") == b"of now"
+        # The other way about, a newer version beside this one: its entry is invalidated as ours is.
+        await client.hset(entry, mapping={"form": "another", "data": "of another"})
+        await cache.invalidate([Invalidation("customers", "C1", 2)])
+        assert await client.hget(entry, "data") is None
+        assert not await cache.fill(lease, 1, b"of now")
+
+
+ODD = {
+    "text": ("SET", "{0}", "text"),
+    "list": ("RPUSH", "{0}", "text"),
+    "a version that is no number": ("HSET", "{0}", "version", "abc", "data", "[]"),
+    "a floor that is no number": ("HSET", "{0}", "floor", "abc", "lease", "x"),
+    "no version": ("HSET", "{0}", "data", "[]"),
+}
+
+
+@pytest.mark.parametrize("command", ODD.values(), ids=ODD)
+async def test_what_is_no_entry_stops_no_invalidation_and_is_replaced(
+    cache: VersionedCache, settings: Settings, command: tuple[str, ...]
+) -> None:
+    assert await cache.fill(await miss(cache, "C2"), 1, b"old")
+    entry = cache.entry("customers", "C1")
+    async with Redis.from_url(str(settings.plain_redis_url)) as client:
+        for first_of_all in ("invalidated", "read"):
+            await client.delete(entry)
+            await client.eval("redis.call(unpack(ARGV))", 0, *(part.format(entry) for part in command))
+            if first_of_all == "invalidated":
+                await cache.invalidate([Invalidation("customers", key, 2) for key in ("C1", "C2")])
+                assert await cache.get("customers", "C2") is None
+            assert await cache.get("customers", "C1") is None
+            assert await cache.fill(await miss(cache), 3, b"new")
+            assert await cache.get("customers", "C1") == b"new"

@@ -88,8 +88,8 @@ async def test_reads_that_are_asked_for_together_share_a_round_trip(
 ) -> None:
     keys = [settings.named(f"shared:{number}") for number in range(200)]
     for number, key in enumerate(keys[:100]):
-        await redis.hset(key, "data", f"é{number}\r\n")
-    reads = BatchedReads(redis, "data", 5.0)
+        await redis.hset(key, mapping={"data": f"é{number}\r\n", **({"more": "x"} if number % 2 else {})})
+    reads = BatchedReads(redis, ("data", "more"), 5.0)
     trips: list[None] = []
     get_connection: Any = redis.connection_pool.get_connection
 
@@ -100,16 +100,17 @@ async def test_reads_that_are_asked_for_together_share_a_round_trip(
     monkeypatch.setattr(redis.connection_pool, "get_connection", counted)
     found = await asyncio.gather(*(reads.get(key) for key in keys))
     assert len(trips) == 1
-    assert found == [f"é{number}\r\n".encode() for number in range(100)] + [None] * 100
+    there = [[f"é{number}\r\n".encode(), b"x" if number % 2 else None] for number in range(100)]
+    assert found == there + [[None, None]] * 100
 
 
 async def test_a_read_never_sees_what_was_there_before_it_was_asked_for(redis: Redis, settings: Settings) -> None:
     key = settings.named("changing")
-    reads = BatchedReads(redis, "data", 5.0)
+    reads = BatchedReads(redis, ("data", "more"), 5.0)
 
     async def write_and_read(number: int) -> None:
         await redis.hset(key, "data", str(number))
-        found = await reads.get(key)
+        found, _ = await reads.get(key)
         assert found is not None
         assert int(found) >= number
 
@@ -128,15 +129,15 @@ async def test_a_caller_that_gives_up_and_a_key_of_another_kind_harm_no_other(re
     good, wrong = settings.named("good"), settings.named("wrong")
     await redis.hset(good, "data", "x")
     await redis.set(wrong, "text")
-    reads = BatchedReads(redis, "data", 5.0)
+    reads = BatchedReads(redis, ("data", "more"), 5.0)
     asked = [asyncio.create_task(reads.get(key)) for key in (good, wrong, good, good)]
     await asyncio.sleep(0)
     asked[2].cancel()
     done = await asyncio.gather(*asked, return_exceptions=True)
-    assert (done[0], done[3]) == (b"x", b"x")
+    assert done[0] == done[3] == [b"x", None]
     assert isinstance(done[1], ResponseError)
     assert isinstance(done[2], asyncio.CancelledError)
-    assert await reads.get(good) == b"x"
+    assert await reads.get(good) == [b"x", None]
 
 
 async def test_a_redis_that_is_frozen_is_an_error_in_time_and_one_that_is_back_answers(
@@ -144,8 +145,8 @@ async def test_a_redis_that_is_frozen_is_an_error_in_time_and_one_that_is_back_a
 ) -> None:
     key = settings.named("back")
     await redis.hset(key, "data", "x")
-    reads = BatchedReads(redis, "data", 0.3)
-    assert await reads.get(key) == b"x"
+    reads = BatchedReads(redis, ("data", "more"), 0.3)
+    assert await reads.get(key) == [b"x", None]
     servers.pause("redis")
     try:
         with pytest.raises((RedisError, OSError)):
@@ -155,11 +156,11 @@ async def test_a_redis_that_is_frozen_is_an_error_in_time_and_one_that_is_back_a
 
     async def answers() -> bool:
         try:
-            return await reads.get(key) == b"x"
+            return await reads.get(key) == [b"x", None]
         except (RedisError, OSError):
             return False
 
     await eventually_async(answers, what="Redis answers again")
     servers.stop("redis")
     servers.start("redis")
-    assert await reads.get(key) in (b"x", None)  # over a new connection, with the first try
+    assert await reads.get(key) in ([b"x", None], [None, None])  # over a new connection, with the first try
