@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, case, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, case, false, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dataset import Dataset
@@ -68,9 +68,10 @@ async def count(connection: AsyncConnection, dataset: Dataset, *conditions: Colu
 def containing(dataset: Dataset, text: str) -> ColumnElement[bool]:
     """The condition that `text` is anywhere in the searched fields, whatever its case and accents.
 
-    `%`, `_` and the escape character stand for themselves.
+    `%`, `_` and the escape character stand for themselves. Accents without a letter are in no record.
     """
-    return dataset_table(dataset).c.search_text.contains(fold(text), autoescape=True)
+    folded = fold(text)
+    return dataset_table(dataset).c.search_text.contains(folded, autoescape=True) if folded else false()
 
 
 async def slice_and_count(

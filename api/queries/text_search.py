@@ -1,18 +1,19 @@
 """Search in Postgres, for when Elasticsearch does not answer: every word somewhere in the record, or its exact key."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import ColumnElement, and_, false, func, or_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.queries.records import Row, count, slice_at
 from schemas.dataset import Dataset
 from schemas.errors import InvalidField
-from schemas.text import fold
-from stores.outages import table_trouble
+from schemas.text import UNSEEN, fold
+from stores.outages import is_misfit
 from stores.tables import dataset_table
 
 
@@ -39,13 +40,13 @@ async def search_text(
 
 
 async def unreadable(connection: AsyncConnection, datasets: Sequence[Dataset]) -> list[Dataset]:
-    """Datasets whose tables lack what is declared. A single one is not looked at: reading it raises TableMisfit."""
+    """Datasets whose tables lack what is declared or are missing. A single one is not looked at: reading it raises."""
     unfit = []
     for dataset in datasets if len(datasets) > 1 else ():
         try:
             await slice_at(connection, dataset, 0, 0)
         except DBAPIError as error:
-            if table_trouble(error) is None:
+            if not is_misfit(error):
                 raise
             unfit.append(dataset)
     return unfit
@@ -54,9 +55,15 @@ async def unreadable(connection: AsyncConnection, datasets: Sequence[Dataset]) -
 def matches(dataset: Dataset, query: str) -> ColumnElement[bool]:
     """Every word of the query is in the searched fields, or the query is a field of the key; case does not matter."""
     columns = dataset_table(dataset).c
-    words = [columns.search_text.contains(word, autoescape=True) for word in fold(query).split()]
+    words = [columns.search_text.contains(word, autoescape=True) for word in words_of(query)]
     keys = [func.lower(columns[name]) == text.lower() for name, text in key_parts(dataset, query)]
-    return or_(and_(*words), *keys)
+    return or_(and_(*words) if words else false(), *keys)
+
+
+def words_of(query: str) -> list[str]:
+    """The folded words of a query, as an index knows them: without what stands around and between them. Pure."""
+    text = UNSEEN.sub(" ", fold(query))
+    return "".join([char if unicodedata.category(char)[0] in "LMN" else " " for char in text]).split()
 
 
 def key_parts(dataset: Dataset, query: str) -> Iterator[tuple[str, str]]:

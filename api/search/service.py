@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, partial
+from types import NoneType
 from typing import Any
 
 from api.clients import Clients
@@ -42,6 +43,10 @@ class Found:
         return "postgres" if self.degraded else "elasticsearch"
 
 
+class NotAnswered(Exception):
+    """Elasticsearch has answered, with something that is no answer to our search."""
+
+
 def count_from_zero() -> None:
     """Show that nothing has been searched for yet. To be called when the process starts."""
     from_zero(SEARCHES, BACKENDS)
@@ -75,22 +80,22 @@ async def _in_elasticsearch(
         with measured("elasticsearch"):
             target, body = search_target(clients.settings, datasets), search_body(datasets, query, offset, limit)
             answer: dict[str, Any] = await clients.elasticsearch.ask("POST", target, body)
-    except (TransportError, OSError) as error:
+        found = _found(clients.settings, datasets, answer)
+    # Whoever has altered an index, or written into it: Postgres has the records.
+    except (TransportError, OSError, SearchRefused, NotAnswered, LookupError, TypeError) as error:
         breaker.failed(error)
-        return None
-    except SearchRefused as error:
-        # Any other 4xx means that our query is wrong: no reason to hide it.
-        if error.status < 500 and error.status != 429 and not error.is_denied:
-            raise
-        breaker.failed(error)
-        return None
-    if answer["timed_out"] or answer["_shards"]["failed"]:
-        breaker.failed(RuntimeError(f"{answer['_shards']['failed']} shards failed; timed out: {answer['timed_out']}"))
         return None
     breaker.succeeded()
+    return found
+
+
+def _found(settings: Settings, datasets: Sequence[Dataset], answer: Mapping[str, Any]) -> tuple[list[Match], int]:
+    """The matches of an answer and their number. Raises NotAnswered, LookupError or TypeError."""
+    if answer["timed_out"] or answer["_shards"]["failed"]:
+        raise NotAnswered(f"{answer['_shards']['failed']} shards failed; timed out: {answer['timed_out']}")
     hits = answer["hits"]
-    matches = [match_of(dataset_of(clients.settings, hit["_index"], datasets), hit["_source"]) for hit in hits["hits"]]
-    return matches, hits["total"]["value"]
+    of = partial(dataset_of, settings, datasets)
+    return [match_of(of(hit["_index"]), hit["_source"]) for hit in hits["hits"]], hits["total"]["value"]
 
 
 def search_target(settings: Settings, datasets: Sequence[Dataset]) -> str:
@@ -132,12 +137,12 @@ def search_body(datasets: Sequence[Dataset], query: str, offset: int, limit: int
     }
 
 
-def dataset_of(settings: Settings, index: str, datasets: Sequence[Dataset]) -> Dataset:
-    """The dataset whose index a hit is from. Behind an alias are indices named `<alias>-…`."""
+def dataset_of(settings: Settings, datasets: Sequence[Dataset], index: str) -> Dataset:
+    """The dataset whose index a hit is from. Behind an alias are indices named `<alias>-…`. Raises NotAnswered."""
     for dataset in datasets:
         if index == alias_name(dataset, settings) or index.startswith(f"{alias_name(dataset, settings)}-"):
             return dataset
-    raise LookupError(f"index {index!r} belongs to none of {', '.join(alias_name(d, settings) for d in datasets)}")
+    raise NotAnswered(f"index {index!r} belongs to none of {', '.join(alias_name(d, settings) for d in datasets)}")
 
 
 @cache
@@ -148,22 +153,36 @@ def exact_field(dataset: Dataset, name: str) -> str:
 
 
 def match_of(dataset: Dataset, source: Mapping[str, Any]) -> Match:
-    """The record of a hit, with the dataset's fields in their order, decimals as numbers and long texts cut."""
+    """The record of a hit, with the dataset's fields in their order, decimals as numbers and long texts cut.
+
+    Raises NotAnswered for a document that is no record of the dataset as it is declared.
+    """
     get, row = source.get, {"id": source["id"]} if "id" in source else {}
-    for name, served in _served_fields(dataset):
-        row[name] = get(name) if served is None else served(get(name))
+    for name, kinds, served in _served_fields(dataset):
+        value = get(name)
+        if type(value) not in kinds:
+            raise NotAnswered(f"a document in the index of {dataset.name} has {type(value).__name__} as {name}")
+        row[name] = value if served is None else served(value)
     for name in ("created_at", "updated_at"):
         if name in source:
             row[name] = source[name]
     return Match(dataset, row)
 
 
+_KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float, str)}
+"""The types of a field's values in a document."""
+
+
 @cache
-def _served_fields(dataset: Dataset) -> list[tuple[str, Callable[[Any], Any] | None]]:
-    """The dataset's fields, and of those that are not served as they are in the index the function that makes it so."""
+def _served_fields(dataset: Dataset) -> list[tuple[str, tuple[type, ...], Callable[[Any], Any] | None]]:
+    """The dataset's fields, with the types of their values, and for those that are not served as they are in the index
+    the function that makes it so.
+    """
     numbers = {field.name: _decimal for field in dataset.fields if field.type.json_type == "number"}
     served: dict[str, Callable[[Any], Any]] = {**numbers, **dict.fromkeys(unlimited_fields(dataset), cut_text)}
-    return [(field.name, served.get(field.name)) for field in dataset.fields]
+    absent = {field.name: () if field.name in dataset.key else (NoneType,) for field in dataset.fields}
+    kinds = {field.name: (*_KINDS[field.type.json_type], *absent[field.name]) for field in dataset.fields}
+    return [(field.name, kinds[field.name], served.get(field.name)) for field in dataset.fields]
 
 
 def _decimal(value: Any) -> Any:
@@ -172,4 +191,4 @@ def _decimal(value: Any) -> Any:
     try:
         return Decimal(str(value))
     except InvalidOperation:
-        return value
+        raise NotAnswered(f"a document has {str(value)[:80]!r} as a number") from None

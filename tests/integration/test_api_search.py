@@ -167,6 +167,12 @@ async def degraded(request: pytest.FixtureRequest, migrated_settings: Settings) 
         ("johns", ["CUST002", "CUST003", "titanic:1"]),
         ("100%", []),
         ("_", []),
+        ('"Johnson"', ["CUST002", "titanic:1"]),
+        ("-johnson, (miss)!", ["titanic:1"]),
+        ("harris,owen\u200b", ["titanic:2"]),
+        ("ada2@example.com", ["CUST002"]),
+        (". ...", []),
+        ("\u0301", []),
     ],
 )
 async def test_without_elasticsearch_postgres_answers_and_says_so(
@@ -180,3 +186,33 @@ async def test_the_fallback_pages_across_datasets(degraded: httpx.AsyncClient) -
     assert [[hit["key"] for hit in page["data"]] for page in pages] == [["CUST002", "CUST003"], ["titanic:1"]]
     assert [page["has_more"] for page in pages] == [True, False]
     assert pages[0]["data"][0]["highlights"] == {"last_name": "<em>Johnson</em>"}
+
+
+STRANGE: dict[str, tuple[str, Any]] = {
+    "a document without a key": ("PUT /{0}/_doc/x?refresh=true", {"search_text": "johnson"}),
+    "a number as a name": (
+        "PUT /{0}/_doc/x?refresh=true",
+        {"search_text": "johnson", "customer_id": "x", "first_name": 5, "address": True},
+    ),
+    "a window that is smaller": ("PUT /{0}-1/_settings", {"index.max_result_window": 5}),
+    "an index of another name behind the alias": ("PUT /{1}/_alias/{0}", None),
+}
+
+
+@pytest.mark.parametrize(("request_", "body"), STRANGE.values(), ids=STRANGE)
+async def test_what_somebody_else_has_done_to_an_index_is_not_answered_postgres_is(
+    indexed: Settings, request_: str, body: Any
+) -> None:
+    people = [{**row, "account_balance": None} for row in PEOPLE]
+    await store(indexed, CUSTOMERS, people)
+    other, alias = indexed.named("strange"), indexed.named("customers")
+    method, _, target = request_.format(alias, other).partition(" ")
+    async with search_server(indexed) as server:
+        await make_index(server, other, {"search_text": {"type": "text"}, "customer_id": {"type": "keyword"}})
+        await server.ask("PUT", f"/{other}/_doc/x?refresh=true", {"search_text": "johnson", "customer_id": "x"})
+        await server.ask(method, target, body)
+        try:
+            async with api_client(indexed) as client:
+                assert await found(client, "postgres", q="johns", dataset="customers") == ["CUST002", "CUST003"]
+        finally:
+            await server.ask("DELETE", f"/{other}")

@@ -1,12 +1,13 @@
 """Queries for Elasticsearch, and its hits as records again."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from api.answers import encode
 from api.queries.records import LISTED_CHARACTERS
-from api.search.service import dataset_of, match_of, search_body
+from api.search.service import NotAnswered, dataset_of, match_of, search_body
 from runtime.settings import Settings
 from schemas.registry import all_datasets, dataset_named
 
@@ -34,9 +35,30 @@ def test_an_index_leads_back_to_its_dataset(namespace: str) -> None:
     settings = Settings(headrace_namespace=namespace)
     name = settings.named("customers")
     for index in (name, f"{name}-000001", f"{name}-v1"):
-        assert dataset_of(settings, index, all_datasets()) is CUSTOMERS
-    with pytest.raises(LookupError):
-        dataset_of(settings, f"{name}archive", all_datasets())
+        assert dataset_of(settings, all_datasets(), index) is CUSTOMERS
+    with pytest.raises(NotAnswered):
+        dataset_of(settings, all_datasets(), f"{name}archive")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"first_name": "Ada"},
+        {"customer_id": None},
+        {"customer_id": 17},
+        {"customer_id": ["C1", "C2"]},
+        {"customer_id": "C1", "first_name": True},
+        {"customer_id": "C1", "address": 5},
+        {"customer_id": "C1", "address": {"street": "x"}},
+        {"customer_id": "C1", "account_balance": "much"},
+        {"customer_id": "C1", "account_balance": [1, 2]},
+        {"customer_id": "C1", "account_balance": True},
+    ],
+)
+def test_a_document_of_a_stranger_is_not_taken_for_a_record(document: dict[str, Any]) -> None:
+    with pytest.raises(NotAnswered):
+        match_of(CUSTOMERS, document)
 
 
 def test_a_long_text_of_a_hit_is_cut() -> None:
