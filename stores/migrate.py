@@ -108,15 +108,15 @@ def _upgrade(connection: Connection) -> SetUpReport:
     if revision != newest_revision():
         _bring_to_newest(connection, revision)
     existing = set(inspect(connection).get_table_names())
-    tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name not in existing])
+    of_datasets = {dataset.table for dataset in all_datasets()}
+    ours = [table for table in tables.sorted_tables if table.name not in existing | of_datasets]
+    tables.create_all(connection, tables=ours)
     report = SetUpReport()
     for dataset in all_datasets():
         if dataset.table in existing:
             _fit(connection, dataset, report)
         else:
-            report.changes.append(f"{dataset.name}: the table {dataset.table} was made")
-        if keep_row_counts(connection, dataset_table(dataset)) and dataset.table in existing:
-            report.changes.append(f"{dataset.name}: rows are counted as they are written")
+            _make(connection, dataset, report)
     return report
 
 
@@ -138,23 +138,44 @@ def _bring_to_newest(connection: Connection, revision: str | None) -> None:
         raise UnknownSchema(revision) if OUR_REVISION.match(revision) else ForeignTables(["alembic_version"])
 
 
+def _make(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:
+    """Make one dataset's table, or report what is in its place."""
+    table = dataset_table(dataset)
+    try:
+        with connection.begin_nested():
+            table.create(connection, checkfirst=False)  # which would take a view for the table
+            keep_row_counts(connection, table)
+    except DBAPIError as error:
+        if is_outage(error):
+            raise
+        report.misfits[dataset.name] = (
+            f"{dataset.name}: Postgres refuses to make the table {table.name}: {_first_line(error.orig)}; rename or "
+            "drop what is in its place"
+        )
+    else:
+        report.changes.append(f"{dataset.name}: the table {table.name} was made")
+
+
 def _fit(connection: Connection, dataset: Dataset, report: SetUpReport) -> None:
     """Do what is safe for one dataset, all of it or, where Postgres refuses a part, nothing."""
     fit = fit_of(connection, dataset)
     report.remarks += fit.remarks
+    done = [line for _, line in fit.safe]
     try:
         with connection.begin_nested():
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-            for sql, line in fit.safe:
+            for sql, _ in fit.safe:
                 connection.execute(text(sql))
-                report.changes.append(line)
+            if keep_row_counts(connection, dataset_table(dataset)):
+                done.append(f"{dataset.name}: rows are counted as they are written")
             connection.execute(text("SET LOCAL lock_timeout = DEFAULT"))
     except DBAPIError as error:
         if is_starting(error) or error.connection_invalidated:
             raise
-        wanted = "; ".join(line for _, line in fit.safe)
-        report.changes = [line for line in report.changes if line not in {line for _, line in fit.safe}]
+        wanted = "; ".join(done) or "to count its rows"
         fit.misfits.append(f"{dataset.name}: Postgres refuses a change ({wanted}): {_first_line(error.orig)}")
+    else:
+        report.changes += done
     if fit.misfits:
         report.misfits[dataset.name] = "; ".join(fit.misfits)
 

@@ -1,7 +1,8 @@
 """The meaning of a Postgres error: one table, by SQLSTATE, for who writes, who reads and who keeps a checkpoint.
 
 A record that Postgres refuses fails alone; an outage is waited out by a stage, and answered with 503 by the API; a
-table that does not fit its dataset, or that our user may not use, holds up that dataset; anything else is a bug.
+table that does not fit its dataset, or that our user may not use, holds up that dataset, as anything else does that
+Postgres has against its statements.
 """
 
 from enum import Enum, auto
@@ -44,7 +45,7 @@ class Meaning(Enum):
     NO_TABLE = auto()
     """The migrations have not made the table yet."""
     MISFIT = auto()
-    """A column is not there or of another type."""
+    """A column is not there, of another type or not ours to write; or something else is in the place of the table."""
     DENIED = auto()
     """Our user lacks a right: somebody has to give it."""
     STATEMENT = auto()
@@ -55,27 +56,38 @@ class Meaning(Enum):
 
 
 # The longest code or class that fits counts (appendix A of the Postgres manual). 25006 is a primary that has become a
-# standby, 53 disk full among others, 57 operator intervention, 58 I/O.
+# standby, 53 disk full among others, 57 operator intervention, 58 I/O; 38, 39 and P0 are errors of functions, which
+# only triggers of others can raise here, and 44 is of a view that checks. What is in the place of a table may not take
+# our statements at all: a rule (0A), a view (55000), columns with values of their own (428C9), a sequence (42809).
 _MEANINGS = {
     "08": Meaning.AWAY,
+    "0A": Meaning.MISFIT,
     "21": Meaning.REFUSED,
     "22": Meaning.REFUSED,
     "23": Meaning.REFUSED,
     "25006": Meaning.AWAY,
     "28": Meaning.CLOSED,
+    "38": Meaning.REFUSED,
+    "39": Meaning.REFUSED,
     "3D000": Meaning.CLOSED,
     "40": Meaning.AGAIN,
     "42": Meaning.STATEMENT,
     "42501": Meaning.DENIED,
     "42703": Meaning.MISFIT,
     "42804": Meaning.MISFIT,
+    "42809": Meaning.MISFIT,
     "42883": Meaning.MISFIT,
+    "428C9": Meaning.MISFIT,
     "42P01": Meaning.NO_TABLE,
+    "42P10": Meaning.MISFIT,
+    "44": Meaning.REFUSED,
     "53": Meaning.AWAY,
     "54": Meaning.REFUSED,
+    "55000": Meaning.MISFIT,
     "55P03": Meaning.AGAIN,
     "57": Meaning.AWAY,
     "58": Meaning.AWAY,
+    "P0": Meaning.REFUSED,
 }
 
 
@@ -95,13 +107,13 @@ class Unavailable(Explained):
 def meaning(error: BaseException) -> Meaning | None:
     """The meaning of an error of asyncpg's or SQLAlchemy's; None if it has nothing to do with Postgres. Pure."""
     original = _original(error)
+    # The table has been altered since the statement was prepared: a new connection prepares it again.
+    if isinstance(original, InvalidCachedStatementError):
+        return Meaning.AWAY
     code = _sqlstate(original)
     for known in (code, code[:2]):
         if known in _MEANINGS:
             return _MEANINGS[known]
-    # The table has been altered since the statement was prepared: a new connection prepares it again.
-    if isinstance(original, InvalidCachedStatementError):
-        return Meaning.AWAY
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Meaning.AWAY
     if isinstance(original, InterfaceError):  # of a closed connection, or of one in an unknown state
@@ -163,9 +175,13 @@ def postgres_trouble(error: BaseException) -> str | None:
     return f"{_first_line(original)} (SQLSTATE {code})" if code else _first_line(original)
 
 
-def table_trouble(error: BaseException) -> str | None:
-    """Why a table does not fit a statement of ours, or None if that is not the trouble."""
-    return _first_line(_original(error)) if meaning(error) is Meaning.MISFIT else None
+def table_trouble(error: BaseException, *, of_valid_rows: bool = False) -> str | None:
+    """Why a table does not fit a statement of ours, or None if that is not the trouble.
+
+    `of_valid_rows`: what it writes is valid as declared, so that a refusal is the table's fault as well.
+    """
+    troubles = {Meaning.MISFIT, Meaning.REFUSED} if of_valid_rows else {Meaning.MISFIT}
+    return _first_line(_original(error)) if meaning(error) in troubles else None
 
 
 def reason_of_refusal(error: BaseException, table: str, unique: tuple[str, ...]) -> str:

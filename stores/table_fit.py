@@ -4,6 +4,7 @@ Safe is what loses no value and refuses no record that was taken before: the tab
 than its declaration fits: so a deploy can be rolled back.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
@@ -45,6 +47,9 @@ _INDEXES = text("""
 """Constraints have an index each, deferrable if its constraint is. One that was not built to its end is not valid."""
 
 
+_NAME_TAKEN = text("SELECT to_regclass(quote_ident(:name)) IS NOT NULL")
+
+
 @dataclass
 class TableFit:
     """Steps that make a dataset fit into its table. Lines name dataset and field."""
@@ -62,7 +67,7 @@ class TableFit:
 def fit_of(connection: Connection, dataset: Dataset) -> TableFit:
     """The steps that make the dataset fit into its table as it stands. Changes nothing."""
     table, fit = dataset_table(dataset), TableFit()
-    there = {column["name"]: column for column in inspect(connection).get_columns(table.name)}
+    there = _columns_of(connection, table)
     indexes = connection.execute(_INDEXES, {"table": table.name}).all()
     for column in table.columns:
         if column.name in there:
@@ -73,13 +78,16 @@ def fit_of(connection: Connection, dataset: Dataset) -> TableFit:
         _left(fit, dataset, name, there[name])
     _compare_keys(fit, dataset, table, indexes)
     if not fit.misfits:
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            names = [column.name for column in index.columns]
-            partial = index.dialect_options["postgresql"]["where"] is not None
-            if not partial and not any(found.columns[: len(names)] == names for found in indexes):
-                sql = str(CreateIndex(index, if_not_exists=True).compile(dialect=DIALECT))
-                fit.safe.append((sql, f"{dataset.name}: an index on {', '.join(names)}"))
+        _add_indexes(connection, fit, dataset, table, indexes)
     return fit
+
+
+def _columns_of(connection: Connection, table: Table) -> dict[str, ReflectedColumn]:
+    """The table's columns as they are. SQLAlchemy warns of types of extensions and of somebody's own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
+        columns = inspect(connection).get_columns(table.name)
+    return {column["name"]: column for column in columns}
 
 
 def holds(found: TypeEngine[Any], declared: TypeEngine[Any]) -> bool:
@@ -123,6 +131,12 @@ def _add(fit: TableFit, dataset: Dataset, column: Column[Any]) -> None:
 def _compare(fit: TableFit, dataset: Dataset, column: Column[Any], there: ReflectedColumn) -> None:
     declared, has, name = sql_name(column.type), sql_name(there["type"]), f"{dataset.name}.{column.name}"
     wide_enough = holds(there["type"], column.type)
+    identity = there.get("identity")
+    if there.get("computed") or (identity and identity["always"] and column.identity is None):
+        fit.misfits.append(
+            f"{name}: the table makes its values itself, so that none can be stored; write a migration that makes it a "
+            "column as others are"
+        )
     alter = f'ALTER TABLE "{dataset.table}" ALTER COLUMN "{column.name}"'
     if wide_enough and not holds(column.type, there["type"]):
         fit.remarks.append(
@@ -198,6 +212,24 @@ def _compare_keys(fit: TableFit, dataset: Dataset, table: Table, indexes: Sequen
             f"{dataset.name}: {_listed(names)} is unique in the table, and not declared so; declare it, or write a "
             "migration that drops the constraint"
         )
+
+
+def _add_indexes(
+    connection: Connection, fit: TableFit, dataset: Dataset, table: Table, indexes: Sequence[Row[Any]]
+) -> None:
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        names = [column.name for column in index.columns]
+        partial = index.dialect_options["postgresql"]["where"] is not None
+        if not partial and any(found.columns[: len(names)] == names for found in indexes):
+            continue
+        line = f"{dataset.name}: an index on {', '.join(names)}"
+        if not connection.scalar(_NAME_TAKEN, {"name": index.name}):
+            fit.safe.append((str(CreateIndex(index).compile(dialect=DIALECT)), line))
+        elif not partial:
+            fit.remarks.append(
+                f"{line} is declared, and {index.name} is another one, or was not built to its end; drop it, then run "
+                "`headrace setup`"
+            )
 
 
 def _listed(names: frozenset[str]) -> str:

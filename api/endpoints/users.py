@@ -1,5 +1,7 @@
 """`/users`: written to Postgres at once. The index and the other readers' caches follow, through the outbox."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -8,12 +10,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from api.access import Scope, needs
 from api.answers import JSON, encode, etag_of, json_answer, served_model
 from api.cached_records import forget, serve_record
-from api.clients import OurClients
+from api.clients import Clients, OurClients
 from api.database import writing
 from api.parameters import Cursor, Limit, OptionalPage, OptionalText, StrictRoute
 from api.problems import ProblemAnswer, bad_parameter
@@ -23,6 +27,7 @@ from api.record_pages import read_page
 from api.search.service import search
 from schemas.errors import InvalidField
 from schemas.registry import dataset_named
+from stores.outages import TableMisfit, table_trouble
 
 
 class SomePath(PathConvertor):
@@ -120,7 +125,7 @@ async def create_user(clients: OurClients, user: NewUser) -> Response:
     back.
     """
     try:
-        async with writing(clients.engine) as connection:
+        async with _writing(clients) as connection:
             written = await insert_row(connection, USERS, user.model_dump())
     except KeyTaken as error:
         raise _taken(error) from None
@@ -171,7 +176,7 @@ async def get_user(request: Request, email: EmailInPath) -> Response:
 async def change_user(clients: OurClients, email: EmailInPath, changes: UserChanges) -> Response:
     """Only what is named changes; the address may. What changes nothing leaves `updated_at` as it is."""
     try:
-        async with writing(clients.engine) as connection:
+        async with _writing(clients) as connection:
             written = await update_row(connection, USERS, _key(email), changes.model_dump(exclude_unset=True))
     except KeyTaken as error:
         raise _taken(error) from None
@@ -185,12 +190,24 @@ async def change_user(clients: OurClients, email: EmailInPath, changes: UserChan
 @needs(Scope.WRITE)
 async def delete_user(clients: OurClients, email: EmailInPath) -> Response:
     """From Postgres at once; from the index and the cache when the event comes."""
-    async with writing(clients.engine) as connection:
+    async with _writing(clients) as connection:
         written = await delete_row(connection, USERS, _key(email))
     if written is None:
         raise _unknown(email)
     await forget(clients, USERS, written.versions)
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@asynccontextmanager
+async def _writing(clients: Clients) -> AsyncIterator[AsyncConnection]:
+    """A transaction for users that are valid as declared. Raises TableMisfit where their table refuses one."""
+    try:
+        async with writing(clients.engine) as connection:
+            yield connection
+    except DBAPIError as error:
+        if reason := table_trouble(error, of_valid_rows=True):
+            raise TableMisfit(reason) from error
+        raise
 
 
 def _key(email: str) -> str:

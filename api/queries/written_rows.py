@@ -48,7 +48,7 @@ async def insert_row(connection: AsyncConnection, dataset: Dataset, content: Row
     await _take_turns(connection, dataset, [key])
     table = dataset_table(dataset)
     values = {**content, "search_text": dataset.search_text(content), "version": row_version.next_value()}
-    statement = insert(table).values(values).on_conflict_do_nothing()
+    statement = insert(table).values(values).on_conflict_do_nothing(index_elements=dataset.key)
     found = await connection.execute(statement.returning(*served_columns(dataset), table.c.version))
     stored = found.mappings().one_or_none()
     if stored is None:

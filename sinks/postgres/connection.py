@@ -10,7 +10,7 @@ import asyncpg
 from runtime.errors import Backpressure
 from runtime.settings import Settings
 from schemas.dataset import Dataset
-from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_denied, is_misfit, is_outage
+from stores.outages import POSTGRES_ERRORS, STORE, in_words, is_denied, is_outage, meaning
 from stores.postgres_connection import CONNECT_SECONDS, Connection
 
 STATEMENT_SECONDS = 60.0
@@ -109,13 +109,13 @@ class DatasetMisfit(Exception):
 
 @contextmanager
 def blaming(dataset: Dataset) -> Iterator[None]:
-    """Raises DatasetMisfit where a statement about the dataset does not fit its table, or may not be made on it."""
+    """Raises DatasetMisfit where Postgres takes no statement about the dataset, though it takes others."""
     try:
         yield
     except Exception as error:
         if is_denied(error):
             raise DatasetMisfit(dataset, in_words(error)) from error
-        if is_misfit(error):
-            reason = f"{in_words(error)}; `headrace setup` says what to do"
-            raise DatasetMisfit(dataset, reason) from error
-        raise
+        if meaning(error) is None or is_outage(error):
+            raise
+        reason = f"{in_words(error)}; `headrace setup` says what to do"
+        raise DatasetMisfit(dataset, reason) from error

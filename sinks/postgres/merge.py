@@ -171,8 +171,14 @@ class DatasetMerge:
                 await self.deletions.forget([stored.arrival.key for stored in result.stored])
         return merged
 
-    async def _delete(self, deletes: list[Arrival]) -> Merged:
-        versions = await self.deletions.delete(deletes)
+    async def _delete(self, deletes: Sequence[Arrival]) -> Merged:
+        try:
+            async with savepoint(self.connection):
+                versions = await self.deletions.delete(deletes)
+        except PostgresError as error:  # a row of somebody else's table refers to one of these
+            if not is_refusal(error):
+                raise
+            return await self._isolate(deletes, error, self._delete)
         stored = [Stored(one, "deleted", versions[one.key], None, None, None) for one in deletes if one.key in versions]
         return Merged(stored, [one for one in deletes if one.key not in versions], [])
 
@@ -193,9 +199,14 @@ class DatasetMerge:
                 raise
             if isinstance(error, UniqueViolationError) and self.dataset.unique and not by_claims:
                 return await self._store(arrivals, by_claims=True)
-            return await self._isolate(arrivals, error)
+            return await self._isolate(arrivals, error, self._store)
 
-    async def _isolate(self, arrivals: Sequence[Arrival], error: PostgresError) -> Merged:
+    async def _isolate(
+        self,
+        arrivals: Sequence[Arrival],
+        error: PostgresError,
+        again: Callable[[Sequence[Arrival]], Awaitable[Merged]],
+    ) -> Merged:
         if len(arrivals) == 1:
             self._still_refused -= 1
             if self._still_refused < 0:
@@ -205,7 +216,7 @@ class DatasetMerge:
             return Merged([], [], [Refused(arrivals[0], reason, in_words(error), field)])
         ordered = sorted(arrivals, key=_by_arrival)
         middle = len(ordered) // 2
-        return await self._store(ordered[:middle]) + await self._store(ordered[middle:])
+        return await again(ordered[:middle]) + await again(ordered[middle:])
 
     async def _stage(self, arrivals: Sequence[Arrival]) -> None:
         if self._staged:  # by an earlier set of the same transaction

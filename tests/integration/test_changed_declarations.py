@@ -1,6 +1,7 @@
 """A declaration that has changed since its table was made. Here the table is changed instead: it comes to the same."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -57,6 +58,7 @@ SAFE = {
         "customers.phone: may be absent now"
     ],
     "DROP INDEX ix_orders_product": ["orders: an index on product"],
+    "DROP INDEX ix_orders_raw_moves": ["orders: an index on raw_moves"],
 }
 
 
@@ -80,6 +82,12 @@ REFUSED = {
     "ALTER TABLE customers ALTER date_of_birth TYPE timestamptz": "customers.date_of_birth: declared DATE",
     # As many digits in all, and fewer before the point.
     "ALTER TABLE customers ALTER account_balance TYPE numeric(15, 4)": "customers.account_balance: declared",
+    "ALTER TABLE customers ALTER phone TYPE point USING NULL": (
+        "customers.phone: declared VARCHAR(20), and the table has a type of its own; declare it as it was"
+    ),
+    "ALTER TABLE customers DROP phone, ADD phone varchar(20) GENERATED ALWAYS AS (email) STORED": (
+        "customers.phone: the table makes its values itself"
+    ),
     "ALTER TABLE customers ADD loyalty int NOT NULL": "customers.loyalty: not declared, and the table has a column of",
     "ALTER TABLE customers DROP CONSTRAINT uq_customers_email": "customers: email is declared unique, and in the table",
     "ALTER TABLE customers DROP CONSTRAINT uq_customers_email, ADD CONSTRAINT x UNIQUE (email)": (
@@ -123,6 +131,53 @@ async def test_an_index_that_could_not_be_built_to_its_end_is_no_misfit(
     assert not (await set_up(migrated_settings)).misfits
 
 
+async def test_an_index_of_that_name_on_something_else_is_told_and_stops_nothing(
+    migrated_settings: Settings, postgres: Any
+) -> None:
+    await postgres.execute("DROP INDEX ix_orders_product; CREATE INDEX ix_orders_product ON orders (quantity)")
+    report = await set_up(migrated_settings)
+    assert (report.changes, report.misfits) == ([], {})
+    [remark] = report.remarks
+    assert remark.startswith("orders: an index on product is declared, and ix_orders_product is another one")
+
+
+IN_ITS_PLACE = {
+    "view": "DROP TABLE customers; CREATE VIEW customers AS SELECT 1 AS n",
+    "materialized view": "DROP TABLE customers; CREATE MATERIALIZED VIEW customers AS SELECT 1 AS n WITH NO DATA",
+    "sequence": "DROP TABLE customers; CREATE SEQUENCE customers",
+    "type": "DROP TABLE customers; CREATE TYPE customers AS (n int)",
+    "table of another name with the constraints": "ALTER TABLE customers RENAME TO old",
+}
+
+
+async def test_what_is_in_the_place_of_a_table_holds_up_its_dataset_alone(
+    migrated_settings: Settings, postgres: Any
+) -> None:
+    await store(migrated_settings, RECORDS, [stored_record("titanic", "1", "Ada")])
+    settings = migrated_settings.model_copy(update={"elasticsearch_url": None, "redis_url": None})
+    for name, statements in IN_ITS_PLACE.items():
+        await postgres.execute(f"BEGIN; {statements}; ALTER TABLE orders ALTER product TYPE varchar(20); COMMIT")
+        report = await set_up(settings)
+        assert set(report.misfits) == {"customers"}, name
+        line = report.misfits["customers"]
+        assert line.startswith("customers: Postgres refuses to make the table customers: relation "), name
+        assert line.endswith(" already exists; rename or drop what is in its place"), name
+        assert report.changes == ["orders.product: VARCHAR(20) is now VARCHAR(200)"]
+        async with api_client(settings) as client:
+            for path in ("/api/customers", "/datasets/customers/C1", "/search?q=ada&dataset=customers"):
+                assert (await client.get(path)).status_code == 503, (name, path)
+            health = (await client.get("/api/health")).json()
+            assert "the table customers is not there; run `headrace setup`" in health["misfits"]["customers"]
+            found = (await client.get("/search?q=ada")).json()
+            assert [hit["dataset"] for hit in found["data"]] == ["records"], name
+            assert found["left_out"] == ["customers"], name
+        for kind in ("VIEW", "MATERIALIZED VIEW", "SEQUENCE", "TYPE"):
+            with suppress(asyncpg.WrongObjectTypeError, asyncpg.DependentObjectsStillExistError):
+                await postgres.execute(f"DROP {kind} IF EXISTS customers")
+        await postgres.execute("DROP TABLE IF EXISTS old")
+        assert (await set_up(settings)).changes == ["customers: the table customers was made"]
+
+
 async def remade(settings: Settings, postgres: Any) -> None:
     await postgres.execute("DROP TABLE customers CASCADE")
     assert (await set_up(settings)).changes == ["customers: the table customers was made"]
@@ -130,6 +185,7 @@ async def remade(settings: Settings, postgres: Any) -> None:
 
 WIDER = {
     "ALTER TABLE customers ADD loyalty int": "customers.loyalty: not declared, and the table keeps",
+    "ALTER TABLE customers ADD place point": "customers.place: not declared, and the table keeps its column of a type",
     "ALTER TABLE customers ADD loyalty int NOT NULL DEFAULT 3": "customers.loyalty: not declared",
     "ALTER TABLE customers ALTER first_name TYPE text": "customers.first_name: declared VARCHAR(100)",
     "ALTER TABLE customers ALTER account_balance TYPE numeric(20, 4)": "customers.account_balance: declared",

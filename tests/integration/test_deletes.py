@@ -108,3 +108,23 @@ async def test_old_tombstones_are_forgotten(migrated_settings: Settings) -> None
         )
         await purge_tombstones(postgres.connection, 2)
         assert await tombstones(postgres) == ["C2"]
+
+
+async def test_a_row_that_others_refer_to_fails_to_be_deleted_alone(migrated_settings: Settings) -> None:
+    async with driver(migrated_settings) as postgres:
+        await postgres.write(*(customer(f"C{number}", number) for number in range(1, 5)))
+        await postgres.connection.execute(
+            "CREATE TABLE invoices (customer_id text REFERENCES customers); INSERT INTO invoices VALUES ('C2')"
+        )
+        told = await postgres.write(*(delete(f"C{number}", 10 + number) for number in range(1, 4)), customer("C4", 14))
+        assert {key: change.op for key, change in changes(told).items()} == {
+            "C1": "deleted",
+            "C3": "deleted",
+            "C4": "stored",
+        }
+        assert await postgres.failures() == [("C2", "postgres_refused")]
+        [failed] = failures(told)
+        assert "invoices" in failed.message
+        assert await postgres.row("C2") is not None
+        assert await tombstones(postgres) == ["C1", "C3"]
+        assert await postgres.counts() == {"inserted": 4, "deleted": 2, "unchanged": 1, "failed": 1}

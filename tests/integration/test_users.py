@@ -297,3 +297,43 @@ async def test_the_status_is_running_with_the_time_in_utc(client: httpx.AsyncCli
     assert body.keys() == {"status", "timestamp"}
     assert body["status"] == "running"
     assert body["timestamp"].endswith(" UTC")
+
+
+REFUSING = {
+    "a constraint": ("ALTER TABLE users ADD CONSTRAINT short CHECK (length(role) < 7) NOT VALID", '"short"'),
+    "a trigger": (
+        """CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF length(NEW.role) < 7 THEN RETURN NEW; END IF; RAISE EXCEPTION 'shorten it'; END $$;
+        CREATE TRIGGER short BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION short()""",
+        "shorten it",
+    ),
+    "a narrower column": ("ALTER TABLE users ALTER role TYPE varchar(6)", "character varying(6)"),
+    "something else that is unique": ("CREATE UNIQUE INDEX short ON users (left(role, 1))", '"short"'),
+    "a rule": (
+        "CREATE RULE short AS ON INSERT TO users DO INSTEAD NOTHING",
+        "INSERT RETURNING",
+    ),
+    "a view": ("ALTER TABLE users RENAME TO short; CREATE VIEW users AS SELECT DISTINCT * FROM short", '"users"'),
+}
+
+
+@pytest.mark.parametrize(("by_hand", "told"), REFUSING.values(), ids=REFUSING)
+async def test_a_user_whom_a_table_altered_by_hand_refuses_is_no_error_of_ours(
+    client: httpx.AsyncClient, migrated_settings: Settings, postgres: Any, by_hand: str, told: str
+) -> None:
+    await client.post("/users/", json=ADA)
+    await client.post("/users/", json={**ADA, "email": "editor@example.org", "role": "editor"})
+    await postgres.execute(by_hand)
+    before = outbox(migrated_settings)
+    requests: list[tuple[str, str, Any]] = [
+        ("POST", "/users/", {**ADA, "email": "new@example.org", "role": "examiner"}),
+        ("PATCH", "/users/ada@example.org", {"role": "examiner"}),
+    ]
+    for method, path, body in requests[: 1 if "ON INSERT" in by_hand else 2]:
+        answer = await client.request(method, path, json=body)
+        while "a table has just been altered" in answer.text:  # once a connection, for a statement of before
+            answer = await client.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:headrace:problem:table-misfit"), answer.text
+        assert told in answer.json()["detail"]
+        assert answer.headers["retry-after"] == "60"
+    assert outbox(migrated_settings) == before

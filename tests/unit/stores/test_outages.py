@@ -2,7 +2,16 @@ import pytest
 from asyncpg import exceptions
 from sqlalchemy.exc import DBAPIError
 
-from stores.outages import in_words, is_outage, is_refusal, meaning, postgres_trouble, reason_of_refusal
+from stores.outages import (
+    in_words,
+    is_misfit,
+    is_outage,
+    is_refusal,
+    meaning,
+    postgres_trouble,
+    reason_of_refusal,
+    table_trouble,
+)
 
 OUTAGES = [
     exceptions.DiskFullError("full"),
@@ -20,6 +29,18 @@ REFUSALS = [
     exceptions.NumericValueOutOfRangeError("too big"),
     exceptions.UniqueViolationError("taken"),
     exceptions.NotNullViolationError("null"),
+    exceptions.RaiseError("a trigger of somebody's"),
+    exceptions.AssertError("a trigger of somebody's"),
+    exceptions.ExternalRoutineError("a trigger of somebody's in C"),
+    exceptions.WithCheckOptionViolationError("a view that checks"),
+]
+MISFITS = [
+    exceptions.UndefinedColumnError("no such column"),
+    exceptions.WrongObjectTypeError("a sequence"),
+    exceptions.FeatureNotSupportedError("a rule"),
+    exceptions.ObjectNotInPrerequisiteStateError("a view"),
+    exceptions.GeneratedAlwaysError("a column with values of its own"),
+    exceptions.InvalidColumnReferenceError("no unique constraint"),
 ]
 
 
@@ -35,10 +56,21 @@ def test_a_record_that_postgres_refuses_is_at_fault_and_nothing_is_waited_for(er
     assert not is_outage(error)
 
 
-def test_a_missing_column_is_a_bug() -> None:
-    error = exceptions.UndefinedColumnError("no such column")
+@pytest.mark.parametrize("error", MISFITS, ids=lambda error: type(error).__name__)
+def test_what_is_no_such_table_as_is_declared_is_blamed_on_no_record_and_told(error: Exception) -> None:
     assert not is_outage(error)
     assert not is_refusal(error)
+    assert is_misfit(error)
+    assert postgres_trouble(error) is None
+    assert table_trouble(error) == str(error)
+
+
+def test_a_refusal_of_what_is_valid_as_declared_is_the_fault_of_the_table() -> None:
+    for error in REFUSALS:
+        assert table_trouble(error) is None
+        assert table_trouble(error, of_valid_rows=True) == str(error)
+    for error in OUTAGES:
+        assert table_trouble(error, of_valid_rows=True) is None
 
 
 def test_a_taken_unique_field_names_its_conflict() -> None:
