@@ -173,8 +173,8 @@ def problem(port: int, password: str) -> str | None:
         redis_url(port, password), socket_timeout=2.5, socket_connect_timeout=2.5, retry=Retry(NoBackoff(), 0)
     )
     try:
-        client.hget(f"cache:{TRIAL}:", "data")
-        client.register_script(LEASE)(keys=[f"cache:{TRIAL}:"], args=["", 1])
+        client.hmget(f"cache:{TRIAL}:", "data", "form")
+        client.register_script(LEASE)(keys=[f"cache:{TRIAL}:"], args=["", 1, ""])
     except redis.ResponseError as error:
         return f"refuses what the cache does: {redis_words(error)}"
     except redis.RedisError as error:

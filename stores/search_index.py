@@ -84,37 +84,54 @@ def index_template(dataset: Dataset, settings: Settings) -> dict[str, Any]:
 async def ensure_indices(server: SearchServer, settings: Settings) -> SetUpReport:
     """Create template, index and alias of every dataset, and bring existing indices into their declared form.
 
-    A field whose form Elasticsearch does not change stays as it is, and is reported. Idempotent, and safe when several
-    processes do it at once. Raises SearchRefused or TransportError.
+    A field whose form Elasticsearch does not change stays as it is, and is reported, as is a dataset whose names are
+    taken. Idempotent, and safe when several processes do it at once. Raises SearchRefused or TransportError.
     """
     report = SetUpReport()
     for dataset in all_datasets():
-        alias, index = alias_name(dataset, settings), index_name(dataset, settings)
-        template = index_template(dataset, settings)
-        await server.ask("PUT", f"/_index_template/{alias}", template)
-        if (found := await _found(server, index)) is None:
-            try:
-                await server.ask("PUT", f"/{index}")
-                report.changes.append(f"{dataset.name}: the index {index} was made")
-            except SearchRefused as error:
-                if error.kind != "resource_already_exists_exception":
-                    raise
-        else:
-            await _put_mapping(server, dataset, index, found["mappings"].get("properties", {}), report)
-            await _refresh_as_by_default(server, dataset, index, found["settings"]["index"], report)
-        await server.ask("PUT", f"/{index}/_alias/{alias}", {"is_write_index": True})
+        try:
+            await _ensure(server, settings, dataset, report)
+        except SearchRefused as error:
+            if not _is_misfit(error):
+                raise
+            alias, index = alias_name(dataset, settings), index_name(dataset, settings)
+            report.misfits[dataset.name] = (
+                f"{dataset.name}: Elasticsearch refuses its template, the index {index} or the alias {alias}: {error}; "
+                "delete or rename what is in the way, then run `headrace setup`"
+            )
     return report
 
 
+def _is_misfit(error: SearchRefused) -> bool:
+    """True if something that somebody has made is in the way of an index, its template or its alias."""
+    return error.status == HTTPStatus.BAD_REQUEST or error.kind == "illegal_state_exception"
+
+
+async def _ensure(server: SearchServer, settings: Settings, dataset: Dataset, report: SetUpReport) -> None:
+    alias, index = alias_name(dataset, settings), index_name(dataset, settings)
+    await server.ask("PUT", f"/_index_template/{alias}", index_template(dataset, settings))
+    if (found := await _found(server, index)) is None:
+        try:
+            await server.ask("PUT", f"/{index}")
+            report.changes.append(f"{dataset.name}: the index {index} was made")
+        except SearchRefused as error:
+            if error.kind != "resource_already_exists_exception":
+                raise
+    else:
+        await _put_mapping(server, dataset, index, found["mappings"].get("properties", {}), report)
+        await _refresh_as_by_default(server, dataset, index, found["settings"]["index"], report)
+    await server.ask("PUT", f"/{index}/_alias/{alias}", {"is_write_index": True})
+
+
 async def _found(server: SearchServer, index: str) -> dict[str, Any] | None:
-    """Mapping and settings of the index as it is; None if it is not there."""
+    """Mapping and settings of the index as it is; None if it is not there. The name may be an alias of it."""
     try:
-        found: dict[str, Any] = (await server.ask("GET", f"/{index}"))[index]
+        answer: dict[str, dict[str, Any]] = await server.ask("GET", f"/{index}")
     except SearchRefused as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
-    return found
+    return next(iter(answer.values()))
 
 
 async def _refresh_as_by_default(

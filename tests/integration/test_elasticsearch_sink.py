@@ -219,3 +219,35 @@ async def test_a_new_field_is_added_to_the_index_that_is_there(
     found = await mapping_of(server, index)
     assert found["account_balance"] == {"type": "double"}
     assert (await ensure_indices(server, pipeline_settings)).changes == []
+
+
+IN_THE_WAY: dict[str, tuple[str, dict[str, Any]]] = {
+    "an index named as the alias": ("{0}", {}),
+    "an index that the alias writes to": ("{0}-other", {"aliases": {"{0}": {"is_write_index": True}}}),
+    "an alias named as the index": ("{0}-other", {"aliases": {"{0}-v1": {}}}),
+    "a template for the same indices": (
+        "_index_template/{0}-other",
+        {"index_patterns": ["{0}-v*"], "priority": 500, "template": {}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("place", "body"), IN_THE_WAY.values(), ids=IN_THE_WAY)
+async def test_what_is_in_the_way_of_an_index_holds_up_its_dataset_alone(
+    server: SearchServer, pipeline_settings: Settings, place: str, body: dict[str, Any]
+) -> None:
+    alias = alias_name(CUSTOMERS, pipeline_settings)
+    place = place.replace("{0}", alias)
+    await server.ask("PUT", f"/{place}", msgspec.json.decode(msgspec.json.encode(body).replace(b"{0}", alias.encode())))
+    try:
+        report = await ensure_indices(server, pipeline_settings)
+        assert list(report.misfits) == ["customers"]
+        line = report.misfits["customers"]
+        assert line.startswith("customers: Elasticsearch refuses its template, the index ")
+        assert line.endswith("delete or rename what is in the way, then run `headrace setup`")
+        orders = dataset_named("orders")
+        found = await server.ask("GET", f"/_alias/{alias_name(orders, pipeline_settings)}")
+        assert list(found) == [index_name(orders, pipeline_settings)]
+    finally:
+        await server.ask("DELETE", f"/{place}")
+    assert not (await ensure_indices(server, pipeline_settings)).misfits

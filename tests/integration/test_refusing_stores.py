@@ -34,7 +34,7 @@ def user(name: str, keys: str, commands: list[str]) -> str:
 
 
 class UnequalRedis(local_redis.Redis):
-    """With a user for each command that it lacks (`no-hget`), one that lacks keys, and one with all the API needs."""
+    """With a user for each command that it lacks (`no-hmget`), one that lacks keys, and one with all the API needs."""
 
     def configuration(self) -> str:
         keys = " ".join(f"~*{name}:*" for name in API.keys)
@@ -103,7 +103,7 @@ async def test_an_outage_is_told_in_other_words(pipeline_settings: Settings) -> 
     assert "refuses" not in component["reason"]
 
 
-@pytest.mark.parametrize("command", ["hget", "evalsha", "hset"])
+@pytest.mark.parametrize("command", ["hmget", "evalsha", "hset"])
 async def test_the_stacks_own_status_tries_the_cache_out_too(unequal: int, command: str) -> None:
     async with Redis.from_url(f"redis://whoever:any@127.0.0.1:{unequal}/0") as administrator:
         assert await asyncio.to_thread(local_redis.problem, unequal, "secret") is None
