@@ -18,10 +18,13 @@ from runtime.tracing import traceparent
 from schemas.dataset import Dataset
 from schemas.events import ChangeEvent
 from stores.advisory_locks import lock_until_commit
+from stores.outages import TableMisfit
 from stores.tables import OUTBOX_CHANNEL, dataset_table, outbox, row_version, tombstones
 
 NO_RAW_RECORD = -1
 """In the coordinates of a tombstone behind which there is no raw record."""
+
+NOT_KEPT = "it takes the row and keeps nothing of it; a trigger drops it"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +46,9 @@ class Written:
 
 
 async def insert_row(connection: AsyncConnection, dataset: Dataset, content: Row) -> Written:
-    """Store a record whose fields are in normal form. Raises KeyTaken. In the caller's transaction, as all here."""
+    """Store a record whose fields are in normal form. Raises KeyTaken or TableMisfit. In the caller's transaction, as
+    all here.
+    """
     key = dataset.key_text(content)
     await _take_turns(connection, dataset, [key])
     table = dataset_table(dataset)
@@ -52,7 +57,9 @@ async def insert_row(connection: AsyncConnection, dataset: Dataset, content: Row
     found = await connection.execute(statement.returning(*served_columns(dataset), table.c.version))
     stored = found.mappings().one_or_none()
     if stored is None:
-        raise KeyTaken(key)
+        if await read_one(connection, dataset, dataset.key_fields(key)):
+            raise KeyTaken(key)
+        raise TableMisfit(NOT_KEPT)
     row = dict(stored)
     version = row.pop("version")
     await _forget_tombstone(connection, dataset, key)
@@ -61,7 +68,7 @@ async def insert_row(connection: AsyncConnection, dataset: Dataset, content: Row
 
 
 async def update_row(connection: AsyncConnection, dataset: Dataset, key: str, changes: Row) -> Written | None:
-    """Change fields of a record, its key among them; None if there is no such record. Raises KeyTaken.
+    """Change fields of a record, its key among them; None if there is none. Raises KeyTaken or TableMisfit.
 
     What changes nothing leaves no trace. A record that gets another key keeps its `created_at`.
     """
@@ -118,7 +125,10 @@ async def _replace(
         )
         .returning(*served_columns(dataset), table.c.version)
     )
-    row = dict((await connection.execute(statement)).mappings().one())
+    stored = (await connection.execute(statement)).mappings().one_or_none()
+    if stored is None:
+        raise TableMisfit(NOT_KEPT)
+    row = dict(stored)
     return VersionedRow(version=row.pop("version"), row=row)
 
 

@@ -307,6 +307,11 @@ REFUSING = {
         CREATE TRIGGER short BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION short()""",
         "shorten it",
     ),
+    "a trigger that drops rows": (
+        """CREATE FUNCTION short() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER short BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION short()""",
+        "a trigger drops it",
+    ),
     "a narrower column": ("ALTER TABLE users ALTER role TYPE varchar(6)", "character varying(6)"),
     "something else that is unique": ("CREATE UNIQUE INDEX short ON users (left(role, 1))", '"short"'),
     "a rule": (
