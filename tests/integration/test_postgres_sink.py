@@ -11,6 +11,7 @@ from runtime.failure_limit import FailureLimitReached
 from runtime.settings import Settings
 from schemas.events import FailedRecord, Origin
 from sinks.postgres.batch import Batch
+from sinks.postgres.connection import DatasetMisfit
 from tests.integration.postgres_sink_driver import Driver, changes, customer, driver, failures, record
 
 
@@ -269,3 +270,27 @@ async def test_undecodable_messages_of_one_dataset_do_not_count_for_another(migr
         with pytest.raises(FailureLimitReached, match="10 of the latest 10 records of messages of orders"):
             await sink.sink.store(sink.connection, Batch(undecodable=[broken("customers", 0), broken("orders", 9)]))
         assert await sink.counts() == {"failed": 18}
+
+
+RAISING = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF NEW.customer_id = 'C2' THEN RAISE EXCEPTION 'not this one' {}; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON customers FOR EACH ROW EXECUTE FUNCTION refuse()"""
+
+
+async def test_a_record_that_a_trigger_of_somebody_else_refuses_fails_alone(migrated_settings: Settings) -> None:
+    async with driver(migrated_settings) as postgres:
+        await postgres.connection.execute(RAISING.format(""))
+        told = await postgres.write(*(customer(f"C{number}", number) for number in range(1, 4)))
+        assert set(changes(told)) == {"C1", "C3"}
+        assert await postgres.failures() == [("C2", "postgres_refused")]
+        assert await postgres.counts() == {"inserted": 2, "failed": 1}
+
+
+async def test_an_error_of_its_own_in_a_trigger_holds_up_its_dataset_alone(migrated_settings: Settings) -> None:
+    async with driver(migrated_settings) as postgres:
+        await postgres.connection.execute(RAISING.format("USING ERRCODE = 'HR001'"))
+        with pytest.raises(DatasetMisfit, match="not this one") as misfit:
+            await postgres.write(*(customer(f"C{number}", number) for number in range(1, 4)))
+        assert misfit.value.dataset.name == "customers"
+        assert await postgres.counts() == {}
