@@ -40,7 +40,7 @@ from stores.rights import OPERATOR, RIGHTS
 from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
 from tests.servers.databases import run_async
 from tests.servers.secured import NAMESPACE, PASSWORD, Right, Secured, let_in, secured_servers
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_async
 
 CUSTOMER = {"customer_id": "ADA", "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org"}
 
@@ -205,13 +205,23 @@ def binding(right: KafkaRight, name: str) -> Right:
 async def execute(url: str, *statements: str) -> Any:
     """Run scripts in a connection; the last one's value."""
     connect: Any = asyncpg.connect
-    connection = await connect(url)
+    try:
+        connection = await connect(url)
+    except asyncpg.PostgresError:
+        # asyncpg does not wait for the end of TLS, and a loop that ends before leaves the transport to another test.
+        await eventually_async(_nothing_is_open, what="the refused connection is closed")
+        raise
     try:
         for statement in statements[:-1]:
             await connection.execute(statement)
         return await connection.fetchval(statements[-1])
     finally:
         await connection.close()
+
+
+async def _nothing_is_open() -> bool:
+    loop: Any = asyncio.get_running_loop()
+    return len(loop._selector.get_map()) == 1  # the loop's own pipe
 
 
 def test_each_role_does_its_work_with_its_own_rights(
