@@ -17,8 +17,9 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import TopicPartition
 
 from monitoring.samples import PartitionSample, Sample
-from runtime.kafka.holes import READ_COMMITTED, Chunk, judge, whole_batches, without_replica
+from runtime.kafka.holes import READ_COMMITTED, Chunk, judge, without_replica
 from runtime.kafka.offset_ranges import Evidence
+from runtime.kafka.record_batches import whole_batches
 from runtime.kafka.topic_admin import Place
 
 PARTITION_BYTES = 1_048_576

@@ -6,6 +6,7 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple, get_args
 
+from runtime.kafka.message_headers import message_headers
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
 from schemas.mentions import Name, mentioned
@@ -62,7 +63,7 @@ class LandingSink:
         batch = Batch({table: [] for table in TABLES}, {table: [] for table in TABLES}, {table: [] for table in TABLES})
         text, moment = cache(postgres_text), cache(_moment)  # sources, runs and times: few of a batch are distinct
         for message in messages:
-            headers = dict(message.headers() or ())
+            headers = dict(message_headers(message))
             table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
             origin = Origin(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             row = (

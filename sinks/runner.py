@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from runtime.instruments import from_zero
+from runtime.kafka.message_headers import message_headers
 from runtime.kafka.topic_admin import TopicRecreated, watch_topics
 from runtime.memory import spare_the_collector
 from runtime.metrics import SINK_GONE
@@ -278,7 +279,7 @@ class Runner(Generic[Batch]):
 def _received(message: Message) -> Received:
     topic = message.topic()
     name = follower_name(topic, message.key())
-    return Received(name, topic, message.partition(), message.offset(), message.headers())
+    return Received(name, topic, message.partition(), message.offset(), message_headers(message))
 
 
 def _started(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

@@ -24,6 +24,7 @@ from faust.types.events import EventT
 from faust.types.tuples import Message
 from mode.utils.futures import notify
 
+from runtime.kafka.record_batches import read_leniently
 from stream_processors.out_of_range import LOST, begin_again, seek_to_places
 from stream_processors.positions import Cut, Positions
 
@@ -125,6 +126,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return cast("Mapping[TP, int]", await self.call_thread(seek_to_places, self._ensure_consumer()))
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        read_leniently()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 (Faust offers no setting for it)
         # Nor for this, unless it is to write in transactions too. What is aborted, or not committed yet, is no record.

@@ -40,6 +40,9 @@ MAX_OUTPUT_BYTES = MAX_MESSAGE_BYTES - 65_536
 MAX_KEY_BYTES = 1000
 """A failure keeps so much of a Kafka key: any key of ours is shorter, and an envelope must stay within the limit."""
 
+LONGEST_REASON = 100
+"""Characters of a producer's own reason code: failures are grouped by it, and it stands in an index."""
+
 SHORTEST_FRAME = 5
 """Bytes of a schema's id with what is before it."""
 
@@ -150,7 +153,9 @@ class RecordNormalizer:
     def _new_plan(self, headers: SourceHeaders) -> ReadingPlan:
         if headers.problem:  # never has a plan, so the hot path need not look
             reason, _, message = (header_text(headers.problem) or "").partition(";")
-            raise InvalidRecord(reason or "unreadable", message or "the producer could not read this record")
+            raise InvalidRecord(
+                reason[:LONGEST_REASON] or "unreadable", message or "the producer could not read this record"
+            )
         try:
             plan = reading_plan(self._dataset, headers)
         except BadMapping as error:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from confluent_kafka import KafkaException, Message
 from pydantic import Field
@@ -19,6 +19,7 @@ from producers.kafka.reading import FirstRun, Reading
 from producers.record_key import LONGEST_KEY, JsonRecordKey, RecordKey
 from producers.source import RecordHeaders, SourceBatch, SourceDescription, SourceRecord
 from runtime.kafka.clients import reason
+from runtime.kafka.message_headers import message_headers
 from runtime.kafka.security import KafkaSecurity
 from runtime.settings import Settings
 from schemas.events import HEADER_CONTENT_TYPE, HEADER_ORIGIN
@@ -118,11 +119,10 @@ class ForeignRecords:
 
 
 def _headers(message: Message) -> RecordHeaders:
-    given = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
     place = f"{message.topic()}:{message.partition()}:{message.offset()}"
     kept = tuple(
-        (name, value.encode() if isinstance(value, str) else value)
-        for name, value in given
+        (name, value)
+        for name, value in message_headers(message)
         if not name.startswith(OURS) and name != HEADER_CONTENT_TYPE
     )
     return (*kept, (HEADER_ORIGIN, place.encode()))

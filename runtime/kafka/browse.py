@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka.clients import READ_COMMITTED, close_consumer, connection_config
+from runtime.kafka.message_headers import Headers, message_headers
 from runtime.kafka.topic_admin import REQUEST_TIMEOUT_SECONDS, Place, list_offsets
 from runtime.settings import Settings
 
@@ -36,7 +37,7 @@ class TopicMessage:
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: Headers = ()
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -277,9 +278,8 @@ class Reading:
 
 
 def _message(message: Message) -> TopicMessage:
-    headers = cast("tuple[tuple[str, bytes | None], ...]", tuple(message.headers() or ()))
     place = cast("str", message.topic()), cast("int", message.partition()), cast("int", message.offset())
-    return TopicMessage(*place, message.timestamp()[1], message.key(), message.value(), headers)
+    return TopicMessage(*place, message.timestamp()[1], message.key(), message.value(), message_headers(message))
 
 
 def _arrived(consumer: Consumer) -> list[Message]:

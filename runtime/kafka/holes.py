@@ -7,8 +7,7 @@ their headers only, which costs microseconds a batch.
 """
 
 import asyncio
-import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
@@ -22,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from runtime.kafka.clients import open_aiokafka
 from runtime.kafka.offset_ranges import Evidence, OffsetRanges
+from runtime.kafka.record_batches import LenientBatch, whole_batches
 from runtime.kafka.topic_admin import Place
 from runtime.settings import Settings
 
@@ -37,11 +37,6 @@ EMPTY_ANSWERS = 3
 
 PAUSE_SECONDS = 0.1
 
-# BaseOffset, Length, PartitionLeaderEpoch, Magic, CRC, Attributes, LastOffsetDelta, FirstTimestamp, MaxTimestamp,
-# ProducerId, ProducerEpoch, BaseSequence, Records: the head of a batch, format 2.
-_HEAD = struct.Struct(">qiibIhiqqqhii")
-_LENGTH_COVERS_FROM = 12
-_MAGIC = 2
 _TRANSACTIONAL, _CONTROL = 0x10, 0x20
 
 
@@ -153,27 +148,12 @@ def judge(chunk: Chunk, position: int, evidence: Evidence) -> int:
         elif count == after - base:
             evidence.records.add_range(start, after)
         else:
-            for record in DefaultRecordBatch(batch):
+            for record in LenientBatch(batch):
                 if record.offset >= start:
                     evidence.records.add(record.offset)
         evidence.read.add_range(position, after)
         position = after
     return position
-
-
-def whole_batches(data: bytes) -> Iterator[tuple[int, int, int, int, int, bytes]]:
-    """Base offset, the offset behind it, attributes, producer, number of records and bytes of each whole batch.
-
-    Ends before a batch of an older format, which topics of long ago may still have on brokers before Kafka 4.
-    """
-    at, end = 0, len(data)
-    while at + _HEAD.size <= end:
-        base, length, _, magic, _, attributes, delta, _, _, producer, _, _, count = _HEAD.unpack_from(data, at)
-        after = at + _LENGTH_COVERS_FROM + length
-        if after > end or magic != _MAGIC:
-            return  # the answer ends within it, or it has another head
-        yield base, base + delta + 1, attributes, producer, count, data[at:after]
-        at = after
 
 
 def _is_abort(batch: bytes) -> bool:

@@ -10,6 +10,7 @@ from confluent_kafka.admin import TopicMetadata
 
 from runtime.errors import DeliveryFailed
 from runtime.kafka.clients import READ_COMMITTED, close_consumer, connection_config, reason
+from runtime.kafka.message_headers import Headers, message_headers
 from runtime.settings import Settings
 
 Coordinates = tuple[str, int, int]
@@ -39,7 +40,7 @@ class RawMessage(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
+    headers: Headers
     timestamp: int
 
 
@@ -160,8 +161,9 @@ def _read(consumer: Consumer, remaining: Places, found: dict[Coordinates, RawMes
                 offsets.pop(0)
             if offsets and offsets[0] == offset:
                 offsets.pop(0)
-                headers = cast("tuple[tuple[str, bytes | None], ...]", tuple(message.headers() or ()))
-                found[*place, offset] = RawMessage(message.key(), message.value(), headers, message.timestamp()[1])
+                found[*place, offset] = RawMessage(
+                    message.key(), message.value(), message_headers(message), message.timestamp()[1]
+                )
                 size += len(message.value() or b"")
             if not offsets:
                 del remaining[place]

@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 
 from schemas.dataset import KEY_SEPARATOR, Dataset
-from schemas.errors import InvalidRecord
+from schemas.errors import HOSTILE, InvalidRecord
 from schemas.events import DELETED, CleanRecord, Origin
 from schemas.text import fold
 
 NULL = r"\N"
+
+LONGEST_JOB = 100
+"""Characters of the name of a job that reprocesses."""
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -50,12 +53,17 @@ def decode_arrival(dataset: Dataset, value: bytes | None) -> Arrival:
     try:
         record = _decode_clean(value)
         key, data = record.key, bytes(record.data)
+        if "\x00" in key:
+            raise ValueError("no key of ours has a NUL")
+        if record.reprocess and not (record.reprocess.isalnum() and len(record.reprocess) <= LONGEST_JOB):
+            raise ValueError("`reprocess` names no job")
         if data != DELETED:
             data, row, unique = _row_of(dataset, key, data)
-        else:
-            dataset.key_fields(key)
+        elif dataset.normal_key(key) == key:
             row, unique = "", ()
-    except (msgspec.MsgspecError, ValueError) as error:
+        else:
+            raise ValueError("the key that is to be deleted is not in its normal form")
+    except (msgspec.MsgspecError, *HOSTILE) as error:
         raise InvalidRecord("clean_form", f"not a clean record of {dataset.name}: {error}") from error
     return Arrival(
         dataset, key, record.origin, data, row, unique, record.source, record.kind, record.run, record.reprocess

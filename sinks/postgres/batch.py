@@ -21,7 +21,7 @@ from sinks.failed_records import NO_PARTITION, now_ms
 from sinks.postgres.arrivals import Arrival, decode_arrival
 from sinks.postgres.failures import STAGE, unread
 from sinks.sink import Message
-from stores.epochs import raw_topics, real_partition
+from stores.epochs import archived, raw_topics
 from stores.failure_states import DOWNSTREAM_STAGES
 
 UNKNOWN = "unknown"
@@ -32,6 +32,13 @@ LATEST_MS = 253_402_300_800_000
 
 LARGEST = 2**62
 """Of an offset or a time: what is larger no broker gave, and Postgres cannot count on from."""
+
+
+LONGEST_EPOCH = 4
+"""Digits of the number of an ended epoch: with more, its partitions have no number in Postgres."""
+
+LONGEST_LABEL = 200
+"""Characters of the dataset, stage and reason of a failure: they stand in an index, and are grouped by."""
 
 
 @dataclass
@@ -135,7 +142,7 @@ class Decoder:
         """True where a store refused a row that the API has written: there is no raw record behind it."""
         place = failed.origin.topic, failed.origin.partition
         written = {(one.changed_topic, NO_PARTITION) for one in all_datasets() if one.written_by == "api"}
-        return failed.stage in DOWNSTREAM_STAGES and place in written and 0 <= failed.origin.offset < LARGEST
+        return failed.stage in DOWNSTREAM_STAGES and place in written and _can_be_kept(failed.origin)
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -171,14 +178,18 @@ def _is_ours(origin: Origin, topics: Collection[str], partition: int) -> bool:
     `topics` are our physical raw topics. Stages write to the partition that they read from, so the numbers are equal;
     of an ended epoch both are archived (`stores/epochs.py`).
     """
-    if not (0 <= origin.offset < LARGEST and -1 <= origin.timestamp < LARGEST):
+    if not _can_be_kept(origin):
         return False
     if origin.topic in topics:
         return origin.partition == partition
     topic, _, epoch = origin.topic.partition("@")
-    return (
-        topic in topics and epoch.isdecimal() and origin.partition < 0 and real_partition(origin.partition) == partition
-    )
+    if topic not in topics or not (epoch.isascii() and epoch.isdecimal() and len(epoch) <= LONGEST_EPOCH):
+        return False
+    return origin == archived(Origin(topic, partition, origin.offset, origin.timestamp), int(epoch))
+
+
+def _can_be_kept(origin: Origin) -> bool:
+    return 0 <= origin.offset < LARGEST and -1 <= origin.timestamp < LARGEST
 
 
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode
@@ -192,6 +203,8 @@ def _failed_record(value: bytes | None) -> FailedRecord:
         raise InvalidRecord("failure_form", f"not a failed record: {error}") from error
     if not 0 <= failed.failed_at < LATEST_MS:
         raise InvalidRecord("failure_form", f"not a failed record: failed_at {failed.failed_at} is no time")
+    if max(map(len, (failed.dataset, failed.stage, failed.reason))) > LONGEST_LABEL:
+        raise InvalidRecord("failure_form", f"not a failed record: a name of more than {LONGEST_LABEL} characters")
     return failed
 
 

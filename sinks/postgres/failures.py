@@ -168,7 +168,7 @@ def _value(kind: str, value: Any) -> object:
 
 
 def _texts(values: Mapping[str, str]) -> dict[str, str | None]:
-    return {name: _text(value) for name, value in values.items()}
+    return {name.replace("\x00", "\ufffd"): _text(value) for name, value in values.items()}
 
 
 def _text(value: str | None) -> str | None:
