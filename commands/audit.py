@@ -22,11 +22,12 @@ WRONG: tuple[tuple[Callable[[PartitionAudit], int], str], ...] = (
     (lambda row: sum(stop - start for start, stop in row.holes), "LOST"),
     (lambda row: row.expired, "EXPIRED (deleted from Kafka before Postgres had them)"),
     (lambda row: row.unprovable, "UNPROVABLE (vanished from Kafka before Postgres had them)"),
+    (lambda row: row.beyond, "BOOKED BUT NOT IN KAFKA (forged on a clean topic, or Kafka has lost the end of its log)"),
     (lambda row: row.outcomes.get("held", 0), "HELD (`headrace failures list` says why)"),
 )
 """Counts that make an audit unclean, with their words in the last line."""
 
-RARE = ("void", "held", "expired", "unprovable")
+RARE = ("void", "held", "expired", "unprovable", "beyond")
 """Columns that are shown only where one of their numbers is not 0."""
 
 SHOWN_KEYS = 10
@@ -56,9 +57,9 @@ def audit(
     """Compare what Postgres has booked with what the raw topics hold, and say of every record where it is.
 
     Exit code 0 if all are accounted for, in flight or held by an open transaction; 1 if records are lost, were deleted
-    (expired) or have vanished (unprovable) before Postgres had them, while records of a source that is over the failure
-    limit are held, on counts that do not add up, or if --wait runs out. An offset is not a record: markers and aborted
-    records of transactions are counted as void.
+    (expired) or have vanished (unprovable) before Postgres had them, where Postgres has booked what Kafka does not have
+    (beyond), while records of a source that is over the failure limit are held, on counts that do not add up, or if
+    --wait runs out. An offset is not a record: markers and aborted records of transactions are counted as void.
     With --deep also 1 if a document or a cache entry is missing, stale, newer than its row, or has no row, or if a
     table's rows are not as many as is kept.
     With --repair, which means --deep, such keys are published and compared again, and such rows counted again: 0 if all

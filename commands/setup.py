@@ -8,7 +8,7 @@ import typer
 from commands.output import fail, stderr, stdout
 from commands.trouble import answered_by
 from data.generate import RAW_FILE, make_raw_file
-from runtime.kafka.topic_admin import ensure_topics, set_retention
+from runtime.kafka.topic_admin import ensure_topics, set_configuration
 from runtime.settings import Settings, load_settings
 from stores.epochs import note_epochs
 from stores.grants import grant_tables
@@ -41,10 +41,11 @@ def setup(
     _tell("postgres", "schema is current", schema)
     with answered_by("Kafka"):
         created = ensure_topics(settings)
-        changed = set_retention(settings)
+        changed = set_configuration(settings)
     stdout.print(f"kafka: {len(created)} topics created" if created else "kafka: all topics exist")
-    for name in changed:
-        stdout.print(f"kafka: {name} has the retention that is set now", markup=False)
+    for name, config in changed.items():
+        told = ", ".join(f"{one}={value}" for one, value in config.items())
+        stdout.print(f"kafka: {name} has {told} now", markup=False)
     with answered_by("Postgres"):
         asyncio.run(note_epochs(settings))
         if settings.role_users:

@@ -1,11 +1,11 @@
 """`headrace sink landing`: *.raw → raw_csv_data (CSV rows) and raw_api_data (all else), bytes untouched."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from typing import NamedTuple, get_args
 
+from runtime.kafka.browse import at_ms
 from runtime.kafka.message_headers import message_headers
 from runtime.settings import Settings
 from schemas.events import HEADER_KIND, HEADER_RUN, HEADER_SOURCE, Origin
@@ -61,7 +61,7 @@ class LandingSink:
     def prepare(self, messages: Sequence[Message]) -> Batch:
         """Make rows that Postgres takes, whatever the bytes are. Implements Sink.prepare."""
         batch = Batch({table: [] for table in TABLES}, {table: [] for table in TABLES}, {table: [] for table in TABLES})
-        text, moment = cache(postgres_text), cache(_moment)  # sources, runs and times: few of a batch are distinct
+        text, moment = cache(postgres_text), cache(at_ms)  # sources, runs and times: few of a batch are distinct
         for message in messages:
             headers = dict(message_headers(message))
             table = LANDING_TABLES.get(headers.get(HEADER_KIND) or b"", "raw_api_data")
@@ -83,7 +83,7 @@ class LandingSink:
         async with self._connection.use() as (connection, new):
             if new:
                 await _create_stages(connection)
-            if await self._epochs.check(connection, chain(*batch.origins.values())):
+            if await self._epochs.check(connection, [*chain(*batch.origins.values())]):
                 for table, rows in batch.rows.items():
                     rows[:] = map(self._rebased, rows, batch.origins[table])
             async with connection.transaction():
@@ -100,6 +100,7 @@ class LandingSink:
         return None
 
     async def close(self) -> None:
+        await self._epochs.close()
         await self._connection.close()
 
     def _without_forgotten(
@@ -120,10 +121,6 @@ class LandingSink:
     def _rebased(self, row: RawRow, origin: Origin) -> RawRow:
         rebased = self._epochs.rebased(origin)
         return (rebased.topic, rebased.partition, *row[2:])
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 async def _create_stages(connection: Connection) -> None:

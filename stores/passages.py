@@ -34,6 +34,13 @@ class Passage:
     """True if neither the normalizer nor the Postgres sink has anything left to do for it."""
     held: int = 0
     """Offsets behind the end that wait for an open transaction."""
+    seen_to: int = 0
+    """The end of the log when it was looked at once more, where more was covered than there had been."""
+
+    @property
+    def top(self) -> int:
+        """The end of the log: what lies behind it is not there."""
+        return max(self.end + self.held, self.seen_to)
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,9 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
         passed = threads.submit(committed_offsets, settings, settings.named(NORMALIZER), list(places))
         taken = threads.submit(committed_offsets, settings, settings.named(POSTGRES.group), later)
         done = {**passed.result(), **taken.result()}
-    # After the commits: whatever the normalizer had handed on when it committed is below these ends.
-    ends |= _offsets(admin, later, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    # After the commits: whatever the normalizer had handed on when it committed is below these ends. Some of it may
+    # lie behind a transaction that somebody has open there, where nobody can read it yet.
+    ends |= _offsets(admin, later, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
 
     def finished(place: Place) -> bool:
         return max(done.get(place, 0), begins[place]) >= ends[place]
@@ -90,6 +98,12 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
         )
         for place in places
     }
+
+
+def ends_of_logs(settings: Settings, places: Collection[Place]) -> dict[Place, int]:
+    """The next offset to be written in each of these partitions. Blocking. Raises KafkaException."""
+    uncommitted = IsolationLevel.READ_UNCOMMITTED
+    return _offsets(admin_client(settings), places, OffsetSpec.latest(), uncommitted)  # type: ignore[no-untyped-call]
 
 
 def judge_missing(passage: Passage, missing: OffsetRanges, evidence: Evidence) -> Missing:

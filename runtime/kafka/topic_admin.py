@@ -4,6 +4,7 @@ Blocking, but for `watch_topics`; call it from a thread in async code.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -109,31 +110,36 @@ def ensure_topics(settings: Settings) -> list[str]:
     return sorted(created)
 
 
-def set_retention(settings: Settings) -> list[str]:
-    """Give topics that are there the retention that is set now; returns the physical names of those that had another.
+def set_configuration(settings: Settings) -> dict[str, dict[str, str]]:
+    """Give topics that are there the configuration that they are declared with, and the retention that is set now.
 
-    Idempotent. Raises KafkaException when the broker refuses or cannot be reached.
+    Whoever made them, or has changed them since. A larger `max.message.bytes` stays. Returns what was changed, by
+    physical name. Idempotent. Raises KafkaException when the broker refuses or cannot be reached.
     """
     admin = admin_client(settings)
     existing = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
     wanted = {
-        name: retention(topic, settings) for topic in all_topics() if (name := settings.named(topic.name)) in existing
+        name: topic_config(topic) | retention(topic, settings)
+        for topic in all_topics()
+        if (name := settings.named(topic.name)) in existing
     }
     if not wanted:
-        return []
+        return {}
     kind = ConfigResource.Type.TOPIC
     resources = [ConfigResource(kind, name) for name in wanted]
     answers = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_SECONDS)
     known = {resource.name: answer.result() for resource, answer in answers.items()}
-    changed = [
-        name for name, config in wanted.items() if any(known[name][one].value != value for one, value in config.items())
-    ]
+    changed = {
+        name: odd
+        for name, config in wanted.items()
+        if (odd := {one: value for one, value in config.items() if not _suits(one, known[name][one].value, value)})
+    }
     changes = [
         ConfigResource(
             kind,
             name,
             incremental_configs=[
-                ConfigEntry(*one, incremental_operation=AlterConfigOpType.SET) for one in wanted[name].items()
+                ConfigEntry(*one, incremental_operation=AlterConfigOpType.SET) for one in changed[name].items()
             ],
         )
         for name in changed
@@ -142,6 +148,10 @@ def set_retention(settings: Settings) -> list[str]:
         for change in admin.incremental_alter_configs(changes, request_timeout=REQUEST_TIMEOUT_SECONDS).values():
             change.result()
     return changed
+
+
+def _suits(setting: str, there: str, wanted: str) -> bool:
+    return there == wanted or (setting == "max.message.bytes" and int(there) > int(wanted))
 
 
 def _add_partitions(admin: AdminClient, settings: Settings) -> None:
@@ -281,15 +291,20 @@ async def watch_topics(
     admin = LastingAdmin(settings)
     known: dict[str, str] = {}
     while True:
-        try:
-            now = await asyncio.to_thread(admin.ask, lambda client: topic_ids(client, topics))
-        except KafkaException:
-            now = known
-        if recreated := sorted(name for name in known if known[name] != now[name]):
+        now: dict[str, str] = {}
+        with contextlib.suppress(KafkaException):
+            now = await asyncio.to_thread(admin.ask, lambda client: _ids_of_existing(client, topics))
+        if recreated := sorted(name for name in now if known.get(name, now[name]) != now[name]):
             await rewind(recreated)
             raise TopicRecreated(recreated)
-        known = now
+        known |= now  # one that is away may come back as another
         await asyncio.sleep(WATCH_SECONDS)
+
+
+def _ids_of_existing(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
+    there = admin.list_topics(timeout=LOOK_TIMEOUT_SECONDS).topics
+    existing = [name for name in topics if name in there]
+    return topic_ids(admin, existing) if existing else {}
 
 
 def retention_hours(topic: Topic, settings: Settings) -> int:

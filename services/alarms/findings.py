@@ -239,6 +239,7 @@ def of_audit(partitions: Iterable[PartitionAudit]) -> list[Finding]:
                 (lost, "lost"),
                 (one.expired, "deleted by Kafka before they were stored"),
                 (one.unprovable, "that nobody can prove"),
+                (one.beyond, "that are booked and not in Kafka"),
             )
             if number
         ]

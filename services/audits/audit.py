@@ -23,7 +23,7 @@ from runtime.settings import Settings
 from schemas.registry import ingested_datasets
 from stores.coverage import PartitionCoverage, cover_void, joining, read_coverage, read_reprocessed
 from stores.epochs import is_raw, raw_topics, read_epochs
-from stores.passages import Passage, judge_missing, read_passages
+from stores.passages import Passage, ends_of_logs, judge_missing, read_passages
 from stores.postgres_engine import postgres_engine
 from stores.tables import dataset_table
 
@@ -59,6 +59,9 @@ class PartitionAudit:
     """Offsets that the broker has deleted before Postgres had them, by retention or by order."""
     unprovable: int = 0
     """Offsets that have vanished before Postgres had them, by compaction: nobody can tell what they carried."""
+    beyond: int = 0
+    """Offsets that Postgres has booked and the topic does not have: forged in a clean topic, or the log was cut off.
+    A record that comes there will be taken for a repeat."""
     held: int = 0
     """Offsets behind `end`, written but not to be read before an open transaction ends. Neither in flight nor lost."""
     balanced: bool = True
@@ -68,8 +71,9 @@ class PartitionAudit:
 
     @property
     def clean(self) -> bool:
-        """No record is lost, counted twice, unprovable, or held."""
-        return self.balanced and not (self.holes or self.expired or self.unprovable or self.outcomes.get("held"))
+        """No record is lost, counted twice, unprovable, booked before there is one, or held."""
+        wrong = self.holes or self.expired or self.unprovable or self.beyond or self.outcomes.get("held")
+        return self.balanced and not wrong
 
     @property
     def on_its_way(self) -> int:
@@ -150,6 +154,7 @@ async def audit(settings: Settings, engine: AsyncEngine) -> list[PartitionAudit]
     undeclared = {topic for topic, _ in coverage if is_raw(topic, settings)} - declared.keys()
     passages |= await asyncio.to_thread(_undeclared_passages, settings, sorted(undeclared))
     coverage = {place: coverage.get(place, NO_COVERAGE) for place in sorted(passages)}
+    passages |= await asyncio.to_thread(_up_to_date, settings, passages, coverage)
     from runtime.kafka.holes import HoleReader  # here, since it loads a second Kafka client
 
     reader = HoleReader(settings)
@@ -191,6 +196,7 @@ def audit_partition(place: Place, passage: Passage, coverage: PartitionCoverage,
         void=coverage.void + len(missing.void),
         expired=len(missing.expired),
         unprovable=len(missing.unprovable),
+        beyond=len(coverage.accounted.within(passage.top, coverage.accounted.end())),
         held=passage.held,
         balanced=sum(coverage.outcomes.values()) + coverage.void == len(coverage.accounted),
     )
@@ -221,6 +227,15 @@ async def _cover(
             for place, offsets in empty.items():
                 if place[0] in now and now[place[0]].topic_id == read[place[0]].topic_id:
                     await cover_void(driver, place, offsets, now[place[0]].topic_id)
+
+
+def _up_to_date(
+    settings: Settings, passages: Mapping[Place, Passage], coverage: Mapping[Place, PartitionCoverage]
+) -> dict[Place, Passage]:
+    """Those passages of which more is covered than there was: records have come since, if the topic has them now."""
+    overtaken = [place for place in coverage if coverage[place].accounted.end() > passages[place].top]
+    ends = ends_of_logs(settings, overtaken) if overtaken else {}
+    return {place: replace(passages[place], seen_to=end) for place, end in ends.items()}
 
 
 def _undeclared_passages(settings: Settings, topics: list[str]) -> dict[Place, Passage]:

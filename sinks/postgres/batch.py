@@ -31,7 +31,10 @@ LATEST_MS = 253_402_300_800_000
 """The year 10000: no time that a database knows."""
 
 LARGEST = 2**62
-"""Of an offset or a time: what is larger no broker gave, and Postgres cannot count on from."""
+"""Of an offset: what is larger no broker gave, and Postgres cannot count on from."""
+
+ANY_TIME = range(-(2**63), 2**63)
+"""Times that Kafka takes of a producer, where it does not stamp records itself, and that Postgres can keep."""
 
 
 LONGEST_EPOCH = 4
@@ -189,7 +192,7 @@ def _is_ours(origin: Origin, topics: Collection[str], partition: int) -> bool:
 
 
 def _can_be_kept(origin: Origin) -> bool:
-    return 0 <= origin.offset < LARGEST and -1 <= origin.timestamp < LARGEST
+    return 0 <= origin.offset < LARGEST and origin.timestamp in ANY_TIME
 
 
 _decode_failed = msgspec.json.Decoder(FailedRecord).decode

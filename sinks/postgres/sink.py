@@ -335,6 +335,7 @@ class PostgresSink:
     async def close(self) -> None:
         await self._publisher.close()
         await self._payloads.close()
+        await self._epochs.close()
         await self._void.close()
         await self._connection.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from services.audits.audit import MovedKeys, PartitionAudit, audit, whole_audit
 from stores.epochs import note_epochs
 from stores.postgres_engine import postgres_engine
 from tests.e2e.stores import rows, value
+from tests.foreign_batches import Record, batch, send_batch
 from tests.processes import Pipeline
 from tests.recreated_topic import recreate
 from tests.waiting import eventually
@@ -74,6 +76,29 @@ def test_a_topic_that_is_recreated_under_running_workers_loses_nothing(
         after = audited(settings)
     assert all(row.clean for row in after)
     assert sum(row.covered for row in after) == 100
+
+
+def test_records_that_are_older_than_their_recreated_topic_are_its_own(
+    pipeline_settings: Settings, tmp_path: Path
+) -> None:
+    """Somebody has made the topic by hand, so its records have their producer's times, as a mirror's have."""
+    settings, raw = pipeline_settings, pipeline_settings.named(RAW)
+    with Pipeline(settings, tmp_path, ROLES):
+        publish(settings, [customer(number, "old") for number in range(10)], partition=0)
+        eventually(lambda: settled(settings) and stored(settings, "old") == 10, what="the old epoch is stored")
+    recreate(settings, raw, by_hand=True)
+    now = round(time.time() * 1000)
+    times = [now, *(now - hours * 3_600_000 for hours in range(8)), -5]
+    new = [json.dumps(customer(100 + number, "new")).encode() for number in range(10)]
+    records = [Record(b"", value, (), at) for value, at in zip(new, times, strict=True)]
+    asyncio.run(send_batch(settings, raw, batch(records)))
+    with Pipeline(settings, tmp_path, ROLES):
+        eventually(lambda: stored(settings, "new") == 10, what="the new epoch is stored")
+        eventually(lambda: value(settings, "SELECT count(*) FROM raw_api_data") == 20, what="all are landed")
+        eventually(lambda: settled(settings), what="nothing is in flight")
+        after = audited(settings)
+    assert all(row.clean for row in after)
+    assert sum(row.covered for row in after) == 10
 
 
 def test_a_topic_that_a_sink_has_missed_for_a_while_is_read_when_it_is_there_again(

@@ -50,7 +50,9 @@ ORIGINS: list[dict[str, Any]] = [
     {"topic": "RAW@", "partition": -1},
     {"topic": "users.changed", "partition": -1, "offset": 3, "timestamp": 2**70},
     {"topic": "users.changed", "partition": -1, "offset": 2**62},
-    {"offset": 2**62 - 1, "timestamp": 2**62 - 1},
+    {"offset": 2**62 - 1, "timestamp": 2**63 - 1},
+    {"timestamp": -(2**63)},
+    {"timestamp": -(2**63) - 1},
     {"partition": 2**80},
     {"offset": 2**80},
 ]

@@ -166,6 +166,17 @@ async def test_what_an_open_transaction_holds_is_a_state_of_its_own(coverage: Co
         producer.begin_transaction()
 
 
+@pytest.mark.parametrize("behind", ["customers.clean", "failures"])
+async def test_a_record_whose_outcome_waits_behind_a_strangers_open_transaction_is_not_lost(
+    coverage: Coverage, behind: str
+) -> None:
+    plain(coverage.settings, coverage.topic, [RECORD])
+    with hung(coverage.settings, coverage.settings.named(behind), [RECORD]):
+        plain(coverage.settings, coverage.settings.named(behind), [RECORD])
+        row = await coverage.audit_when_settled()
+        assert (row.holes, row.in_flight, row.clean) == ((), 1, True)
+
+
 async def test_offsets_without_a_record_are_covered_once_they_have_lasted(
     coverage: Coverage, foreign: Producer
 ) -> None:

@@ -4,9 +4,12 @@ import secrets
 from typing import Any
 
 import asyncpg
+from confluent_kafka.admin import NewTopic
 
+from runtime.kafka.topic_admin import admin_client, ensure_topics
 from runtime.settings import Settings
 from sinks.landing import LandingSink
+from tests.foreign_batches import Record, batch, send_batch
 from tests.integration.sink_events import publish, running
 from tests.servers.contract import Servers
 from tests.waiting import eventually_async
@@ -83,3 +86,23 @@ async def test_the_landing_sink_waits_while_postgres_is_stopped_and_then_stores_
             return [row["payload"] for row in await rows(pipeline_settings, "raw_api_data")] == [b"1", b"2"]
 
         await eventually_async(both, what="the second record has landed")
+
+
+async def test_a_record_of_any_time_is_landed(migrated_settings: Settings) -> None:
+    """Where the topic is not as `headrace setup` makes it, times are those of producers: in microseconds, or forged."""
+    settings, topic = migrated_settings, migrated_settings.named("customers.raw")
+    producers_times = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+    admin = admin_client(settings)  # kept until the answer is in: its end would cancel it
+    admin.create_topics([NewTopic(topic, 3, 1, config=producers_times)])[topic].result()
+    ensure_topics(settings)
+    times = [-1, -(2**62), 0, 1_700_000_000_000_000, 1_700_000_000_000_000_000, 2**63 - 1]
+    for time in times:
+        await send_batch(settings, topic, batch([Record(b"1", b"{}", (), time)]))
+    async with running(LandingSink(settings), settings):
+
+        async def landed() -> bool:
+            return len(await rows(settings, "raw_api_data")) == len(times)
+
+        await eventually_async(landed, what="all have landed")
+    years = [row["received_at"].year for row in await rows(settings, "raw_api_data")]
+    assert years == [1970, 1970, 1970, 9999, 9999, 9999]

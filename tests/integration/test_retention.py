@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import ConfigResource
 
-from runtime.kafka.topic_admin import admin_client, set_retention
+from runtime.kafka.topic_admin import admin_client, set_configuration
 from runtime.settings import Settings
 from services import retention
 from services.audits.audit import whole_audit
@@ -141,10 +141,10 @@ def test_set_up_gives_each_kind_of_topic_its_retention_also_one_that_is_there(pi
     changed = {"raw_retention_hours": 5, "failures_retention_hours": 500}
     settings = pipeline_settings.model_copy(update=changed)
     hours = {"customers.raw": 5, "customers.clean": 168, "orders.raw": 5, "users.changed": 168, "failures": 500}
-    assert len(set_retention(settings)) == 4
+    assert len(set_configuration(settings)) == 4
     wanted = {name: (kept, min(kept, 24)) for name, kept in hours.items()}
     eventually(lambda: kept_hours(settings, hours) == wanted, what="the broker has taken them over")
-    assert set_retention(settings) == []
+    assert set_configuration(settings) == {}
 
 
 def kept_hours(settings: Settings, topics: Any) -> dict[str, tuple[int, int]]:

@@ -4,12 +4,15 @@ import json
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from typer.testing import CliRunner
 
 from commands.topics import topics
+from runtime.kafka.clients import MAX_MESSAGE_BYTES
+from runtime.kafka.topic_admin import set_configuration
 from runtime.settings import Settings
 from schemas.topics import FAILURES_TOPIC, all_topics
+from tests.integration.test_gaps import configure
 from tests.processes import environment_of
 from tests.waiting import eventually
 
@@ -33,6 +36,30 @@ def test_no_topic_is_compacted_and_failures_are_kept_four_times_as_long(pipeline
     for name, entries in found.items():
         assert entries["cleanup.policy"] == "delete"
         assert int(entries["retention.ms"]) == (4 * kept if name == failures else kept)
+
+
+def test_set_up_gives_topics_their_declared_configuration_back(pipeline_settings: Settings) -> None:
+    """An administrator has changed it, or has made them by hand with the broker's defaults."""
+    raw, clean, failures = map(pipeline_settings.named, ("customers.raw", "customers.clean", FAILURES_TOPIC))
+    odd = {
+        raw: {"message.timestamp.type": "CreateTime", "max.message.bytes": "1000"},
+        clean: {"cleanup.policy": "compact"},
+        failures: {"max.message.bytes": str(2 * MAX_MESSAGE_BYTES)},
+    }
+    for name, config in odd.items():
+        configure(pipeline_settings, ResourceType.TOPIC, name, config)
+
+    def taken_over() -> bool:
+        now = configured(pipeline_settings)
+        return all(now[name][one] == value for name, config in odd.items() for one, value in config.items())
+
+    eventually(taken_over, what="the broker has taken it over")
+    assert set_configuration(pipeline_settings) == {
+        raw: {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_MESSAGE_BYTES)},
+        clean: {"cleanup.policy": "delete"},
+    }
+    eventually(lambda: not set_configuration(pipeline_settings), what="all is as it is declared")
+    assert configured(pipeline_settings)[failures]["max.message.bytes"] == str(2 * MAX_MESSAGE_BYTES)
 
 
 def test_the_topics_command_shows_a_topic_with_an_example(

@@ -46,6 +46,13 @@ def test_offsets_that_are_not_covered_are_missing(offsets: set[int], end: int) -
     assert {offset for start, stop in missing for offset in range(start, stop)} == set(range(end)) - offsets
 
 
+def test_what_is_booked_and_not_in_the_log_is_not_clean() -> None:
+    row = audited((0, 10), (12, 15), held=3)
+    assert (row.clean, row.beyond, row.covered) == (False, 2, 13)
+    assert "2 BOOKED BUT NOT IN KAFKA" in verdict([row])
+    assert audited((0, 13), held=3).clean
+
+
 def test_one_range_to_the_end_is_clean() -> None:
     row = audited((0, 10))
     assert (row.clean, row.covered, row.in_flight, row.holes) == (True, 10, 0, ())
