@@ -15,7 +15,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, Message, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import delivery_error
+from runtime.kafka.clients import delivery_error, refusal
 
 SERVE_SECONDS = 0.002
 """Between two looks for delivery reports while batches are outstanding; nothing is done while none is."""
@@ -42,7 +42,7 @@ class Outstanding:
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Called from `poll`, once per output."""
         if (trouble := delivery_error(error, message)) is not None:
-            self._confirmations.report_failure(DeliveryFailed(trouble.str()))
+            self._confirmations.report_failure(DeliveryFailed(refusal(trouble, message)))
             return
         self._received += 1
         if self._received == self._expected:

@@ -54,6 +54,14 @@ def delivery_error(error: KafkaError | None, message: Message) -> KafkaError | N
     return error or (WITHOUT_OFFSET if message.offset() is None else None)
 
 
+def refusal(error: KafkaError, message: Message) -> str:
+    """Why the broker did not take a message, with its topic; where somebody has made that too small, the way out."""
+    told = f"{message.topic()}: {error.str()}"
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        told += "; `headrace setup` gives the topic the max.message.bytes that it is declared with"
+    return told
+
+
 def connection_config(settings: Settings) -> ClientConfig:
     """The beginning of every configuration of librdkafka's: where Kafka is and how to get in. Contains secrets."""
     return {

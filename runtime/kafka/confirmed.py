@@ -17,7 +17,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runtime.errors import DeliveryFailed
-from runtime.kafka.clients import ClientConfig, delivery_error, producer_config, reason
+from runtime.kafka.clients import ClientConfig, delivery_error, producer_config, reason, refusal
 from runtime.kafka.lookup import Coordinates
 from runtime.settings import Settings
 from runtime.tracing import with_traces
@@ -107,7 +107,7 @@ class _Reports:
 
     def __init__(self, queued: int = 0, then: Callable[[], None] | None = None) -> None:
         self.queued = queued
-        self.error: KafkaError | None = None
+        self.error: str | None = None
         self._then = then
         self._reports: list[None] = []
 
@@ -116,7 +116,8 @@ class _Reports:
         return self.queued - len(self._reports)
 
     def take(self, error: KafkaError | None, message: Message) -> None:
-        self.error = self.error or delivery_error(error, message)
+        if self.error is None and (trouble := delivery_error(error, message)) is not None:
+            self.error = refusal(trouble, message)
         self._reports.append(None)
         if self._then is not None and not self.outstanding:
             self._then()
@@ -178,7 +179,7 @@ class Publisher:
             # Flushing sends at once instead of lingering for more; it returns early once the queue is empty.
             producer.flush(POLL_SECONDS)
         if reports.error is not None:
-            raise DeliveryFailed(f"the broker refused a record: {reports.error.str()}")
+            raise DeliveryFailed(f"the broker refused a record: {reports.error}")
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class LivePublisher:
             raise DeliveryFailed(f"Kafka refused a record: {reason(error)}") from error
         await all_reported.wait()
         if (trouble := reports.error) is not None:
-            raise DeliveryFailed(f"Kafka at {self._settings.kafka_bootstrap_servers} did not confirm: {trouble.str()}")
+            raise DeliveryFailed(f"Kafka at {self._settings.kafka_bootstrap_servers} did not confirm: {trouble}")
 
     async def close(self) -> None:
         """Wait a moment for what is queued, and stop."""

@@ -155,4 +155,12 @@ async def test_a_report_without_an_offset_is_a_failure() -> None:
     batch.delivered(None, Message(topic="clean"))
     await turn()
     assert scene.confirmed == []
-    assert [str(failure) for failure in scene.failed] == ["reported as written, but without an offset"]
+    assert [str(failure) for failure in scene.failed] == ["clean: reported as written, but without an offset"]
+
+
+async def test_an_output_that_is_too_large_for_its_topic_is_told_with_the_way_out() -> None:
+    scene = Scene()
+    deliver(await scene.begin("first"), error=KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    (failed,) = scene.failed
+    assert str(failed).startswith("clean: ")
+    assert "`headrace setup`" in str(failed)
