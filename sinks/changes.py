@@ -14,6 +14,10 @@ from sinks.sink import Message
 log = structlog.get_logger()
 
 
+LARGEST_VERSION = 2**62
+"""Postgres numbers rows from 1 on. A version beyond would keep all that follows out of the stores."""
+
+
 class Change(Protocol):
     """The least that a follower decodes of a `schemas.events.ChangeEvent`."""
 
@@ -45,7 +49,8 @@ class ChangeReader(Generic[Followed]):
         for message in messages:
             try:
                 change = decode(message.value() or b"")
-            except (msgspec.MsgspecError, UnicodeError) as error:
+                _require_possible(change.version)
+            except (msgspec.MsgspecError, ValueError) as error:
                 log.error(  # noqa: TRY400 (the input is at fault: no trace needed)
                     "not_a_change_event",
                     topic=message.topic(),
@@ -59,3 +64,8 @@ class ChangeReader(Generic[Followed]):
             if change.version > held.version:
                 of_topic[change.key] = change
         return [(self._datasets[topic], change) for topic, changes in newest.items() for change in changes.values()]
+
+
+def _require_possible(version: int) -> None:
+    if not 0 <= version < LARGEST_VERSION:
+        raise ValueError(f"Postgres gives no version like {version}")

@@ -64,15 +64,15 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
 
     Coverage that is read afterwards has all that was below the end of a settled partition.
     """
-    admin, datasets = admin_client(settings), raw_topics(settings)
+    admin, datasets, counts = admin_client(settings), raw_topics(settings), partition_counts(settings)
     if places is None:
-        counts = partition_counts(settings)
         places = [(topic, number) for topic in datasets if topic in counts for number in range(counts[topic])]
     behind = {
         (topic, number): [(settings.named(name), number) for name in (datasets[topic].clean_topic, FAILURES_TOPIC)]
         for topic, number in places
     }
-    later = sorted({place for outputs in behind.values() for place in outputs})
+    # Somebody may have added partitions to a raw topic alone, or deleted a topic behind it.
+    later = sorted({(name, n) for outputs in behind.values() for name, n in outputs if n < counts.get(name, 0)})
     # The high watermark first: what comes between the two looks is not held.
     tops = _offsets(admin, places, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
     begins = _offsets(admin, [*places, *later], OffsetSpec.earliest())  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
     ends |= _offsets(admin, later, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
 
     def finished(place: Place) -> bool:
-        return max(done.get(place, 0), begins[place]) >= ends[place]
+        return place in ends and max(done.get(place, 0), begins[place]) >= ends[place]
 
     return {
         place: Passage(

@@ -234,7 +234,7 @@ def committed_offsets(settings: Settings, group: str, places: Sequence[Place]) -
 class Incarnation:
     """A topic as it is now. A topic that is deleted and made again has another id.
 
-    `first_at` is the time of its earliest record, in ms since the epoch; None while it is empty.
+    `first_at` is the time of its earliest record, in ms since the epoch, 0 if it is older; None while it is empty.
     """
 
     topic_id: str
@@ -256,10 +256,17 @@ def incarnations(settings: Settings, topics: Sequence[str]) -> dict[str, Incarna
         for partition in metadata[name].partitions
     }
     first: dict[str, int] = {}
+    silent = []
     for place, future in admin.list_offsets(since_ever, request_timeout=LOOK_TIMEOUT_SECONDS).items():
         found = future.result()
         if found.offset >= 0:
             first[place.topic] = min(found.timestamp, first.get(place.topic, found.timestamp))
+        else:
+            silent.append(place)
+    # Empty, or producers have given its records no time.
+    ends = list_offsets(admin, {place: OffsetSpec.latest() for place in silent})  # type: ignore[no-untyped-call]
+    begins = list_offsets(admin, {place: OffsetSpec.earliest() for place in silent})  # type: ignore[no-untyped-call]
+    first |= {place.topic: 0 for place in silent if ends[place] > begins[place]}
     return {name: Incarnation(ids[name], first.get(name)) for name in existing}
 
 

@@ -2,41 +2,16 @@
 
 import json
 import random
-from typing import Any, NamedTuple
+from typing import Any
 
 from runtime.settings import Settings
 from sinks.postgres.batch import Decoder
+from tests.forged_message import Forged
 from tests.integration.postgres_sink_driver import driver
 
 CHANCE = random.Random(1)
 LONG = "".join(CHANCE.choice("abcdefghijklmnopqrstuvwxyz0123456789äöüß漢字仮名") for _ in range(20_000))
 """Text that no compression makes short enough for an index."""
-
-
-class Forged(NamedTuple):
-    """A message of librdkafka's consumer."""
-
-    on: str
-    content: bytes
-    number: int
-
-    def topic(self) -> str:
-        return self.on
-
-    def partition(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        return self.number
-
-    def timestamp(self) -> tuple[int, int]:
-        return (1, 1_000)
-
-    def key(self) -> bytes:
-        return b"\xff\x00"
-
-    def value(self) -> bytes:
-        return self.content
 
 
 ORIGINS: list[dict[str, Any]] = [

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
 
 from producers.delivery import Progress
 from producers.publish import PublishReport
@@ -175,6 +175,18 @@ async def test_a_record_whose_outcome_waits_behind_a_strangers_open_transaction_
         plain(coverage.settings, coverage.settings.named(behind), [RECORD])
         row = await coverage.audit_when_settled()
         assert (row.holes, row.in_flight, row.clean) == ((), 1, True)
+
+
+async def test_a_record_in_a_partition_that_only_its_raw_topic_has_is_in_flight(coverage: Coverage) -> None:
+    admin = admin_client(coverage.settings)
+    added = coverage.settings.topic_partitions
+    admin.create_partitions([NewPartitions(coverage.topic, added + 1)])[coverage.topic].result()
+    await asyncio.to_thread(write, Producer(producer_config(coverage.settings)), coverage.topic, [RECORD], added)
+    engine = postgres_engine(coverage.settings)
+    found = await eventually_async(lambda: audit(coverage.settings, engine), what="the broker knows the partition")
+    await engine.dispose()
+    row = next(row for row in found if (row.topic, row.partition) == (coverage.topic, added))
+    assert (row.end, row.in_flight, row.holes, row.clean) == (1, 1, (), True)
 
 
 async def test_offsets_without_a_record_are_covered_once_they_have_lasted(

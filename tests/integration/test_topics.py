@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from typer.testing import CliRunner
 
 from commands.topics import topics
 from runtime.kafka.clients import MAX_MESSAGE_BYTES
-from runtime.kafka.topic_admin import set_configuration
+from runtime.kafka.topic_admin import admin_client, incarnations, set_configuration
 from runtime.settings import Settings
 from schemas.topics import FAILURES_TOPIC, all_topics
+from tests.foreign_batches import Record, batch, send_batch
 from tests.integration.test_gaps import configure
 from tests.processes import environment_of
 from tests.waiting import eventually
@@ -60,6 +61,15 @@ def test_set_up_gives_topics_their_declared_configuration_back(pipeline_settings
     }
     eventually(lambda: not set_configuration(pipeline_settings), what="all is as it is declared")
     assert configured(pipeline_settings)[failures]["max.message.bytes"] == str(2 * MAX_MESSAGE_BYTES)
+
+
+async def test_a_topic_whose_records_have_no_time_is_not_empty(settings: Settings) -> None:
+    admin, topic = admin_client(settings), settings.named("customers.raw")
+    admin.create_topics([NewTopic(topic, 3, 1, config={"message.timestamp.type": "CreateTime"})])[topic].result()
+    looks = eventually(lambda: incarnations(settings, [topic]), what="the broker knows the topic")
+    assert looks[topic].first_at is None
+    await send_batch(settings, topic, batch([Record(b"1", b"{}", (), -1)]))
+    assert incarnations(settings, [topic])[topic].first_at == 0
 
 
 def test_the_topics_command_shows_a_topic_with_an_example(
