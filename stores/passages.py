@@ -84,9 +84,12 @@ def read_passages(settings: Settings, places: Collection[Place] | None = None) -
     # After the commits: whatever the normalizer had handed on when it committed is below these ends. Some of it may
     # lie behind a transaction that somebody has open there, where nobody can read it yet.
     ends |= _offsets(admin, later, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
+    # A group that stands behind the end of a log, which was cut off or where somebody has set it, begins again.
+    ahead = [place for place, passed in done.items() if passed > ends[place]]
+    astray = {place for place, end in ends_of_logs(settings, ahead).items() if done[place] > end}
 
     def finished(place: Place) -> bool:
-        return place in ends and max(done.get(place, 0), begins[place]) >= ends[place]
+        return place in ends and place not in astray and max(done.get(place, 0), begins[place]) >= ends[place]
 
     return {
         place: Passage(

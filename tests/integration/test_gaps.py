@@ -177,6 +177,13 @@ async def test_a_record_whose_outcome_waits_behind_a_strangers_open_transaction_
         assert (row.holes, row.in_flight, row.clean) == ((), 1, True)
 
 
+async def test_nothing_is_lost_while_a_group_stands_behind_the_end_and_is_to_begin_again(coverage: Coverage) -> None:
+    plain(coverage.settings, coverage.topic, [RECORD])
+    await asyncio.to_thread(coverage.normalizer_commits, 1_000)
+    row = await coverage.audit()
+    assert (row.holes, row.in_flight, row.clean) == ((), 1, True)
+
+
 async def test_a_record_in_a_partition_that_only_its_raw_topic_has_is_in_flight(coverage: Coverage) -> None:
     admin = admin_client(coverage.settings)
     added = coverage.settings.topic_partitions
