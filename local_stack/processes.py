@@ -1,5 +1,6 @@
 """The processes of a stack, each with the question whether it is well, and their status."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,11 +81,11 @@ def examine(state: StateFolder) -> list[ProcessStatus]:
     problems = ask(alive)
     notes = ask(alive, lambda one: one.note())
     deaths = read_history(state.supervisor_log) if running else {}
-    stalls = state.watchdog_restarts() if running else {}
+    stalls = Counter(one["name"] for one in state.watchdog_restarts()) if running else Counter[str]()
     older = _outdated(state, record) if running else {}
 
     def status(one: StackProcess) -> ProcessStatus:
-        name, stalled = one.name, stalls.get(one.name, 0)
+        name, stalled = one.name, stalls[one.name]
         pid, word, problem = _judge(known.get(name), problems.get(name))
         restarts = deaths.get(name, History()).restarts + stalled
         outdated = older.get(name) if pid is not None else None

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +16,7 @@ from typing import Self
 
 from local_stack.errors import StackError
 from local_stack.unprivileged import delete_data_folder
-from runtime.settings import STACK_ENV
+from runtime.settings import COMPOSE_ENV, STACK_ENV
 
 REQUIRED_BYTES = 1024**3
 """Servers, indices and logs of the first ingestion take some 600 MB; below that Kafka and Postgres die mid-write."""
@@ -27,6 +26,12 @@ SOCKET_PATH_BYTES = 100
 
 MARK = ".headrace-state"
 """A file that only our state folders hold, so `clean` can't be pointed at anything else."""
+
+NEW_DISK = "lost+found"
+"""The folder that a new file system begins with."""
+
+UNMARKED = frozenset({"run", COMPOSE_ENV, NEW_DISK})
+"""May be in a folder before it has the mark: what processes without a stack keep there, and what a new disk holds."""
 
 
 def require_space(folder: Path, required_bytes: int = REQUIRED_BYTES) -> None:
@@ -127,8 +132,11 @@ class StateFolder:
         return self.logs / f"{program}.log"
 
     def make(self) -> None:
-        """Create the folders, closed to everybody else. Idempotent. Raises StackError where that is not possible."""
+        """Create the folders, closed to everybody else. Idempotent. Raises StackError where that is not possible, and
+        for a folder that holds anything else, since `clean` deletes all of it, or is another user's.
+        """
         try:
+            self._require_ours()
             for folder in (self.home, self.logs, self.run):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
@@ -136,14 +144,21 @@ class StateFolder:
             (self.home / MARK).touch()
         except OSError as error:
             raise StackError(
-                f"The state folder {self.home} can't be made: {error.strerror}.",
+                f"The state folder {self.home} can't be made: {error.strerror} ({error.filename}).",
                 remedy="Choose another one: HEADRACE_HOME=/some/folder headrace up",
             ) from error
-        owner = self.supervisor_socket.parent.stat().st_uid
-        if owner != os.getuid():
+        _require_own(self.supervisor_socket.parent, "a state folder with a shorter path")
+
+    def _require_ours(self) -> None:
+        if not self.home.exists():
+            return
+        _require_own(self.home, "another one")
+        strangers = sorted({path.name for path in self.home.iterdir()} - UNMARKED)
+        if strangers and not self.is_ours():
             raise StackError(
-                f"{self.supervisor_socket.parent} belongs to another user (uid {owner}).",
-                remedy="Choose a state folder with a shorter path: HEADRACE_HOME=/some/folder headrace up",
+                f"{self.home} is not a state folder of headrace: it holds {', '.join(strangers[:3])}"
+                + (" and more." if len(strangers) > 3 else "."),
+                remedy="Choose a new or an empty one: HEADRACE_HOME=/some/folder headrace up",
             )
 
     def is_ours(self) -> bool:
@@ -160,7 +175,9 @@ class StateFolder:
             return StackRecord()
         except (ValueError, TypeError) as error:
             raise StackError(
-                f"{self._record_file} is damaged: {error}.", remedy="Delete it; the ports are then chosen again."
+                f"{self._record_file} is damaged: {error}.",
+                remedy="Mend it, or take it from a backup: without its FORGET_SECRET nobody knows who was forgotten. "
+                "If nobody was, delete it; ports and passwords are then made again.",
             ) from error
 
     def write_record(self, record: StackRecord) -> None:
@@ -185,19 +202,33 @@ class StateFolder:
         with self.watchdog_log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": at, "name": name, "group": group, "reason": reason}) + "\n")
 
-    def watchdog_restarts(self) -> Counter[str]:
-        """Restarts by the watchdog since the stack was started, by process."""
+    def watchdog_restarts(self) -> list[dict[str, str]]:
+        """Restarts by the watchdog since the stack was started: {at, name, group, reason}. Blocking."""
         try:
-            lines = self.watchdog_log.read_text(encoding="utf-8").splitlines()
+            lines = self.watchdog_log.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
-            return Counter()
-        return Counter(str(json.loads(line)["name"]) for line in lines)
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # one that was cut short as it was written
+                found.append(json.loads(line))
+        return found
 
     def delete(self) -> None:
-        """Delete the folder and everything in it."""
+        """Delete the folder and everything in it; the folder itself stays where a disk is mounted.
+
+        The mark goes last, so that a deletion which was cut short can be done again.
+        """
         self.supervisor_socket.unlink(missing_ok=True)
         delete_data_folder(self.data)
-        shutil.rmtree(self.home)
+        for path in self.home.iterdir():
+            if path.is_dir() and not path.is_symlink() and path.name != NEW_DISK:
+                shutil.rmtree(path)
+            elif path.name not in (MARK, NEW_DISK):
+                path.unlink()
+        (self.home / MARK).unlink()
+        if not self.home.is_mount():
+            self.home.rmdir()
 
     def is_being_changed(self) -> bool:
         """True while `up`, `down`, `scale` or `restart` changes this stack."""
@@ -241,9 +272,25 @@ class StateFolder:
         return self.home / "stack.json"
 
 
+def _require_own(folder: Path, instead: str) -> None:
+    if (owner := folder.stat().st_uid) != os.getuid():
+        raise StackError(
+            f"{folder} belongs to another user (uid {owner}).",
+            remedy=f"Choose {instead}: HEADRACE_HOME=/some/folder headrace up",
+        )
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file's content; a reader sees the old or the new, never half. Mode 0600."""
+    """Replace the file's content; a reader sees the old or the new, never half, nor does who starts after a power cut.
+    Mode 0600. Raises OSError; the old content then stays.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).rename(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)  # else the new name may be on the disk before the content is
+        Path(temporary).rename(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,7 +103,7 @@ class Findings:
         every: dict[type[RuleBlock], Callable[[], Awaitable[Any]]] = {
             FailureRate: lambda: self._count(file),
             AuditHole: self._holes,
-            WatchdogRestarts: lambda: asyncio.to_thread(restarts, self._settings),
+            WatchdogRestarts: lambda: asyncio.to_thread(StateFolder.at(self._settings.home).watchdog_restarts),
             RunFailed: lambda: self._rows(_LATEST_RUNS),
             Drift: lambda: self._rows(_DRIFT),
         }
@@ -284,19 +283,6 @@ def of_drift(rule: Drift, rows: Iterable[Any]) -> list[Finding]:
         for source, dataset, field, what, reason in rows
         if (reason is not None or not rule.breaking_only) and _any(rule.sources, source)
     ]
-
-
-def restarts(settings: Settings) -> list[dict[str, str]]:
-    """The watchdog's restarts since the local stack was started; none where there is no watchdog. Blocking."""
-    try:
-        lines = StateFolder.at(settings.home).watchdog_log.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # one that was cut short as it was written
-            found.append(json.loads(line))
-    return found
 
 
 def _any(patterns: Iterable[str], name: str) -> bool:

@@ -107,13 +107,16 @@ def test_the_next_start_keeps_counts_and_brokers(monkeypatch: pytest.MonkeyPatch
     assert record.folder == str(tmp_path)
 
 
-def test_restarts_of_the_watchdog_are_counted_by_process(tmp_path: Path) -> None:
+def test_restarts_of_the_watchdog_are_kept_until_a_line_was_cut_short(tmp_path: Path) -> None:
     state = StateFolder.at(tmp_path / "home")
     state.make()
-    assert state.watchdog_restarts() == {}
+    assert state.watchdog_restarts() == []
     for name in ("normalizer", "normalizer-1", "normalizer"):
         state.remember_watchdog_restart(name, "normalizer", "why")
-    assert state.watchdog_restarts() == {"normalizer": 2, "normalizer-1": 1}
+    with state.watchdog_log.open("a") as file:
+        file.write('{"at": "2026-11-29T')  # the disk was full
+    found = [(one["name"], one["group"], one["reason"]) for one in state.watchdog_restarts()]
+    assert found == [(name, "normalizer", "why") for name in ("normalizer", "normalizer-1", "normalizer")]
 
 
 def test_other_commands_see_that_the_stack_is_being_changed(tmp_path: Path) -> None:

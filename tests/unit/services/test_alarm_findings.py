@@ -1,7 +1,6 @@
 """Each kind of rule finds what it is about, names the value and the bound, and nothing else."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,7 +30,6 @@ from services.alarms.findings import (
     of_groups,
     of_restarts,
     of_runs,
-    restarts,
 )
 from services.audits.audit import PartitionAudit
 
@@ -175,7 +173,7 @@ async def test_a_rule_that_cannot_be_looked_at_holds_up_no_other(monkeypatch: py
         "away": KafkaAway(when="kafka_away"),
     }
     # No line of the watchdog's, and an engine that is none.
-    monkeypatch.setattr("services.alarms.findings.restarts", lambda _: [{"at": "no time", "group": "relay"}])
+    monkeypatch.setattr(StateFolder, "watchdog_restarts", lambda _: [{"at": "no time", "group": "relay"}])
     findings = Findings(SETTINGS, cast("AsyncEngine", None))
     file = AlarmFile(rules=rules, targets={})
     with structlog.testing.capture_logs() as logs:
@@ -184,10 +182,3 @@ async def test_a_rule_that_cannot_be_looked_at_holds_up_no_other(monkeypatch: py
             assert (found["restarts"], found["runs"]) == (None, None)
             assert [one.subject for one in found["away"] or ()] == ["kafka"]
     assert [line["rule"] for line in logs if line["event"] == "rule_not_judged"] == ["RunFailed", "restarts"]
-
-
-def test_a_line_of_the_watchdog_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
-    log = StateFolder.at(tmp_path).watchdog_log
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text('{"at": "2026-01-01T00:00:00+00:00", "group": "relay"}\n{"at": "2026-')
-    assert [line["group"] for line in restarts(Settings(headrace_home=tmp_path))] == ["relay"]
