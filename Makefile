@@ -10,6 +10,11 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Nothing is compiled when it is installed. Each of hundreds of processes would compile all that it imports, a second or more.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What the caller's Python and pip are told of other projects (other modules called `api`, another place to install to) is
+# not meant for this environment.
+unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
+export PIP_USER := no
+
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs clean up-docker build test test-faults test-containers test-opensearch test-compose nightly test-world check-wheels pictures bench bench-whole bench-peers lint lint-workflow format lock shell db-shell
 
@@ -125,7 +130,7 @@ lock: ## Rewrite the lock files from pyproject.toml (needs uv; ARGS=--upgrade fo
 	$(call lock,requirements-dev.lock,requirements.lock,--extra local --extra msk --extra dev)
 
 shell: $(RUNTIME_STAMP) ## A shell with the virtual environment and the running stack's addresses
-	@addresses=$$($(BIN)/headrace env) && export $$addresses && VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}
+	@addresses=$$($(BIN)/headrace env) && export $$addresses && VIRTUAL_ENV="$$PWD/$(VENV)" PATH="$$PWD/$(BIN):$$PATH" "$${SHELL:-/bin/sh}"
 
 db-shell: $(RUNTIME_STAMP) ## psql in the running stack's database
 	@$(BIN)/python -m local_stack.db_shell $(ARGS)
@@ -143,7 +148,7 @@ $(BIN)/python:
 define install
 	@echo "Installing $(1) into $(VENV) ..."
 	@if command -v uv >/dev/null 2>&1; then \
-	  export VIRTUAL_ENV=$(abspath $(VENV)) && \
+	  export VIRTUAL_ENV="$$PWD/$(VENV)" && \
 	  uv pip install --quiet --no-deps --require-hashes -r $(1) && \
 	  uv pip install --quiet --no-deps --no-build-isolation -e . && \
 	  uv pip check --quiet; \

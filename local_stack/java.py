@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from local_stack.errors import StackError
 from local_stack.log_reading import LOG_TAIL_LINES
+from local_stack.server import IN_UTC
 
 COMPILE_TIMEOUT_SECONDS = 120
 
@@ -32,16 +34,25 @@ def find_jdk(at_least: int) -> Jdk | None:
 
 
 def java_variables() -> dict[str, str]:
-    """Options for every JVM, which Java itself reads. Root's servers get no other variables."""
+    """Options for every JVM, which Java itself reads, and its locale. Root's servers get no other variables.
+
+    In the caller's locale Java may not be able to name a file (`/home/jürgen` in C), or has other letters (Turkish).
+    """
     options = os.environ.get("JDK_JAVA_OPTIONS")
-    return {"JDK_JAVA_OPTIONS": options} if options else {}
+    named = {"LC_ALL": "C.UTF-8"} if sys.platform == "linux" else {}  # elsewhere there is none of that name
+    return IN_UTC | named | ({"JDK_JAVA_OPTIONS": options} if options else {})
 
 
 def compile_java(jdk: Jdk, source: Path, folder: Path, release: int) -> None:
     """Compile a launcher against the folder's jars (`lib`) into its `app`. Blocks for seconds. Raises StackError."""
     compiler = [jdk.path("javac"), "--release", str(release), "-cp", f"{folder / 'lib'}/*", "-d", str(folder / "app")]
     done = subprocess.run(
-        [*compiler, str(source)], capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False
+        [*compiler, str(source)],
+        env=os.environ | java_variables(),
+        capture_output=True,
+        text=True,
+        timeout=COMPILE_TIMEOUT_SECONDS,
+        check=False,
     )
     if done.returncode != 0:
         raise StackError(

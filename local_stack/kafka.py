@@ -3,7 +3,9 @@
 A cluster is several of these with the same cluster id and voters; a single node is its own only voter.
 """
 
+import json
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -77,7 +79,7 @@ class Kafka:
         """Write the configuration and format the log folder, once. Implements Server.prepare."""
         self.data.mkdir(exist_ok=True)
         show(self.data)
-        self._properties_file.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
+        self._properties_file.write_text(self.configuration())
         show(self._properties_file)
         own(self._log_folder)
         if (self._log_folder / "meta.properties").exists():
@@ -87,7 +89,8 @@ class Kafka:
         own(self._log_folder)
         tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties_file)]
         done = subprocess.run(
-            unprivileged([*self._java("-XX:TieredStopAtLevel=1"), *tool]),
+            unprivileged([*self._java("-XX:TieredStopAtLevel=1"), *tool], self.environment()),
+            env=os.environ | self.environment(),
             cwd="/",
             capture_output=True,
             text=True,
@@ -99,6 +102,10 @@ class Kafka:
                 log_lines=(done.stdout + done.stderr).splitlines()[-LOG_TAIL_LINES:],
                 remedy="Check that the folder is writable; `headrace clean` starts with an empty one.",
             )
+
+    def configuration(self) -> str:
+        """The content of server.properties, which Java reads as Latin-1 with such escapes as JSON's."""
+        return "".join(f"{key}={json.dumps(value)[1:-1]}\n" for key, value in self.properties().items())
 
     def properties(self) -> dict[str, str]:
         """The broker's configuration."""

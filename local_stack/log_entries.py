@@ -114,7 +114,7 @@ def entry_of(process: str, line: str) -> LogEntry | None:
         return _dated(process, found)
     if found := _REDIS.fullmatch(line):
         try:
-            at = datetime.datetime.strptime(found["time"], "%d %b %Y %H:%M:%S.%f").astimezone(datetime.UTC)
+            at = _in_utc(process, datetime.datetime.strptime(found["time"], "%d %b %Y %H:%M:%S.%f"))
         except ValueError:
             return None
         return LogEntry(process, at, _REDIS_LEVELS[found["mark"]], found["rest"])
@@ -136,13 +136,20 @@ def _of_ours(process: str, line: str) -> LogEntry | None:
 def _dated(process: str, found: re.Match[str]) -> LogEntry | None:
     zone = (found["zone"] or "").replace(" UTC", "Z")
     try:
-        at = datetime.datetime.fromisoformat(found["time"].replace(",", ".") + zone).astimezone(datetime.UTC)
+        at = _in_utc(process, datetime.datetime.fromisoformat(found["time"].replace(",", ".") + zone))
     except (ValueError, OverflowError):  # the latter of a time just outside of the calendar in UTC
         return None
     rest, level = found["rest"], None
     if (named := _LEVEL.fullmatch(rest)) and (level := _NAMES.get(named["level"].lower())):
         rest = named["rest"]
     return LogEntry(process, at, level, rest)
+
+
+def _in_utc(process: str, time: datetime.datetime) -> datetime.datetime:
+    """Servers run in UTC (`local_stack.server.IN_UTC`); the supervisor is in the zone of who started it."""
+    if time.tzinfo is None and not process.startswith("supervisord"):
+        return time.replace(tzinfo=datetime.UTC)
+    return time.astimezone(datetime.UTC)
 
 
 def wanted(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_stack.errors import StackError
-from local_stack.java import Jdk
+from local_stack.java import Jdk, java_variables
 from local_stack.log_reading import LOG_TAIL_LINES
 from local_stack.state_folder import require_space
 from local_stack.unprivileged import reachable
@@ -58,7 +58,7 @@ def resolve(recipe: Path, jdk: Jdk, lay_out: Callable[[Path], object]) -> JavaSe
         with (root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():  # otherwise somebody else resolved it while we waited
-                _build(recipe, lay_out, folder)
+                _build(recipe, jdk, lay_out, folder)
     return JavaServer(Jdk(reachable(jdk.home), jdk.major), reachable(folder))
 
 
@@ -77,10 +77,10 @@ def _folder_name(recipe: Path) -> str:
     return f"{recipe.name}-{version_of(recipe)}-{digest.hexdigest()[:8]}"
 
 
-def _build(recipe: Path, lay_out: Callable[[Path], object], folder: Path) -> None:
+def _build(recipe: Path, jdk: Jdk, lay_out: Callable[[Path], object], folder: Path) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=folder.parent))
     try:
-        _copy_dependencies(recipe, building / "lib")
+        _copy_dependencies(recipe, jdk, building / "lib")
         lay_out(building)
         building.chmod(0o755)
         building.rename(folder)
@@ -88,7 +88,7 @@ def _build(recipe: Path, lay_out: Callable[[Path], object], folder: Path) -> Non
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _copy_dependencies(recipe: Path, target: Path) -> None:
+def _copy_dependencies(recipe: Path, jdk: Jdk, target: Path) -> None:
     server = f"{recipe.name} {version_of(recipe)}"
     maven = shutil.which("mvn")
     if maven is None:
@@ -100,7 +100,12 @@ def _copy_dependencies(recipe: Path, target: Path) -> None:
     options = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
     try:
         done = subprocess.run(
-            [*command, *options], capture_output=True, text=True, timeout=RESOLVE_TIMEOUT_SECONDS, check=False
+            [*command, *options],
+            env=os.environ | java_variables() | {"JAVA_HOME": str(jdk.home)},  # the caller's may be none
+            capture_output=True,
+            text=True,
+            timeout=RESOLVE_TIMEOUT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise StackError(

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from local_stack.addresses import redis_url
-from local_stack.server import listens
+from local_stack.server import IN_UTC, listens
 from local_stack.unprivileged import show, unprivileged
 from stores.cache import LEASE, TRIAL
 from stores.redis_client import redis_words
@@ -148,10 +148,10 @@ class Redis:
         )
 
     def command(self) -> list[str]:
-        return unprivileged([self.program, str(self._configuration_file)])
+        return unprivileged([self.program, str(self._configuration_file)], self.environment())
 
     def environment(self) -> dict[str, str]:
-        return {}
+        return IN_UTC
 
     def addresses(self) -> dict[str, str]:
         return {"REDIS_URL": redis_url(self.port, self.password)}

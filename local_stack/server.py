@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 ANSWER_SECONDS = 2.5
 
+IN_UTC = {"TZ": "UTC"}
+"""For servers whose logs have times without a zone."""
+
 
 class NoAnswer(Exception):
     """A process that listens has not answered, or not in time."""

@@ -263,7 +263,7 @@ def render(state: StateFolder, servers: Iterable[Server], instances: Iterable[In
 
 def _program(state: StateFolder, process: Server | Instance, tier: Tier, folder: Path) -> dict[str, object]:
     return {
-        "command": shlex.join(process.command()),
+        "command": " ".join(map(_shell_word, process.command())),
         "directory": folder,
         # The mark tells our processes from others, should a supervisor be killed and leave them behind.
         "environment": {**process.environment(), "HEADRACE_PROGRAM": process.name},
@@ -276,10 +276,15 @@ def _program(state: StateFolder, process: Server | Instance, tier: Tier, folder:
         "stopasgroup": "false",
         "killasgroup": "true",
         "redirect_stderr": "true",
-        "stdout_logfile": state.log(process.name),
+        "stdout_logfile": str(state.log(process.name)).replace("%", "%%"),  # supervisord expands this one twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": LOG_BACKUPS,
     }
+
+
+def _shell_word(word: str) -> str:
+    # As shlex.quote, but for an apostrophe, which that writes with double quotes.
+    return "\\'".join(map(shlex.quote, word.split("'")))
 
 
 def _value(value: object) -> str:

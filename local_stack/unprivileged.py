@@ -149,6 +149,11 @@ def make_data_folder(folder: Path) -> None:
             folder.symlink_to(tempfile.mkdtemp(prefix=f"{folder.parent.name.lstrip('.')}-", dir=_elsewhere()))
         if moving.exists():
             _move(moving, folder.resolve())
+        if "," in str(folder.resolve()):
+            raise StackError(
+                f"The servers' data can't be in {folder.resolve()}: Kafka takes a path with a comma for two.",
+                remedy="Choose another one: HEADRACE_HOME=/some/folder",
+            )
         folder.resolve().mkdir(mode=0o700, exist_ok=True)
         show(folder.resolve())
     except OSError as error:

@@ -13,9 +13,12 @@ STALL_SECONDS = 10
 
 @pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """`headrace` on a running stack that has ingested nothing. A test leaves every process running, one of each."""
+    """`headrace` on a running stack that has ingested nothing. A test leaves every process running, one of each.
+
+    Its folder has a name that people give to folders, and that configuration files have other ideas of.
+    """
     variables = {"TOPIC_PARTITIONS": "2", "WATCHDOG_STALL_SECONDS": str(STALL_SECONDS), "LOG_FORMAT": "json"}
-    with running_stack(tmp_path_factory.mktemp("stack") / ".headrace", variables) as command_line:
+    with running_stack(tmp_path_factory.mktemp("stack") / "it's 5% ü", variables) as command_line:
         yield command_line
 
 

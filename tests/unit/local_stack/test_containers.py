@@ -100,7 +100,7 @@ def test_addresses_come_from_the_published_ports_of_running_containers() -> None
         inspected("normalizer"),
     ]
     assert addresses_of_containers(found) == {
-        "DATABASE_URL": "postgresql://headrace:of=postgres@127.0.0.1:15432/headrace",
+        "DATABASE_URL": "postgresql://headrace:of=postgres@127.0.0.1:15432/headrace?sslmode=disable",
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:19092,127.0.0.1:9094",
         "ELASTICSEARCH_URL": "http://127.0.0.1:9200",
         "API_URL": "http://127.0.0.1:8000",

@@ -69,6 +69,15 @@ def test_deleting_data_that_was_moved_elsewhere_deletes_only_that_folder(tmp_pat
     assert not list((tmp_path / "home").iterdir())
 
 
+def test_data_in_a_folder_that_kafka_would_take_for_two_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_folder, "can_enter", lambda _: True)
+    with pytest.raises(StackError, match="comma") as refusal:
+        make_data_folder(tmp_path / "a,b" / "data")
+    assert "HEADRACE_HOME" in str(refusal.value)
+
+
 def test_a_data_folder_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path, elsewhere: Path) -> None:
     elsewhere.touch()
     with pytest.raises(StackError, match="elsewhere") as refusal:

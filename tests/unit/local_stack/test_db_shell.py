@@ -19,6 +19,8 @@ def test_the_password_is_in_the_environment_and_in_no_argument(tmp_path: Path, m
         raise Became(program, words, environment)
 
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("PGSERVICE", "of-work")
+    monkeypatch.setenv("PSQL_PAGER", "less")
     StateFolder.at(tmp_path).write_addresses({"DATABASE_URL": "postgresql://headrace:p%2Fw@127.0.0.1:5432/headrace"})
     monkeypatch.setattr(Supervisor, "is_running", lambda _: True)
     monkeypatch.setattr(db_shell, "find_psql", lambda: "/usr/bin/psql")
@@ -31,4 +33,5 @@ def test_the_password_is_in_the_environment_and_in_no_argument(tmp_path: Path, m
         "/usr/bin/psql",
         ["/usr/bin/psql", "postgresql://headrace@127.0.0.1:5432/headrace", "-c", "SELECT 1"],
     )
-    assert environment["PGPASSWORD"] == "p/w"
+    assert {name: value for name, value in environment.items() if name.startswith("PG")} == {"PGPASSWORD": "p/w"}
+    assert environment["PSQL_PAGER"] == "less"

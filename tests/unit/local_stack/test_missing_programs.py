@@ -64,6 +64,21 @@ def test_without_maven_the_message_says_what_to_install(monkeypatch: pytest.Monk
         find_installations({"kafka"})
 
 
+def test_maven_runs_on_the_jdk_that_was_found_whatever_java_home_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    maven = tmp_path / "mvn"
+    maven.write_text('#!/bin/sh\necho "it runs on $JAVA_HOME in $LC_ALL"\nexit 1\n')
+    maven.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_SERVERS", str(tmp_path / "servers"))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
+    with_jdks(monkeypatch, 17)
+    with pytest.raises(StackError, match=r"it runs on /jdk-17 in (?!tr_TR)"):
+        find_installations({"kafka"})
+
+
 def test_a_full_disk_is_said_before_a_server_dies_of_it(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "there" / "yet", required_bytes=1)
     with pytest.raises(StackError, match="The disk is full") as refusal:

@@ -48,6 +48,13 @@ def test_a_broker_of_three_knows_all_voters_and_replicates_its_own_topics() -> N
     assert properties["transaction.state.log.min.isr"] == "2"
 
 
+def test_paths_are_written_to_the_properties_of_kafka_as_java_reads_them() -> None:
+    odd = Kafka(JavaServer(Jdk(Path("/jdk"), 21), Path("/kafka")), Path("/home/jürgen/5%\\ '😀"), 9092, 9093)
+    lines = odd.configuration().splitlines()
+    assert r"log.dirs=/home/j\u00fcrgen/5%\\ '\ud83d\ude00/log" in lines
+    assert "node.id=1" in lines
+
+
 def test_older_jdks_are_not_given_the_flag_that_they_do_not_know() -> None:
     def flags(major: int) -> list[str]:
         installation = JavaServer(Jdk(Path("/jdk"), major), Path("/es"))
@@ -62,7 +69,7 @@ def test_java_servers_get_the_options_in_jdk_java_options(monkeypatch: pytest.Mo
     node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
     servers: tuple[Server, ...] = (kafka(), node)
     for server in servers:
-        assert server.environment() == {"JDK_JAVA_OPTIONS": "-Xlog:gc"}
+        assert server.environment()["JDK_JAVA_OPTIONS"] == "-Xlog:gc"
         assert os.geteuid() != 0 or "JDK_JAVA_OPTIONS=-Xlog:gc" in server.command()
 
 

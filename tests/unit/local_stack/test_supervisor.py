@@ -1,9 +1,14 @@
 import configparser
+import shlex
 from pathlib import Path
 
 import pytest
+from supervisor.options import ServerOptions
 
 from local_stack.errors import StackError
+from local_stack.java import Jdk
+from local_stack.kafka import Kafka
+from local_stack.maven import JavaServer
 from local_stack.programs import ROLES, Instance, Tier, port_defaults, role_instances
 from local_stack.redis import Redis
 from local_stack.state_folder import StackRecord, StateFolder
@@ -43,6 +48,22 @@ def test_a_server_that_dies_is_started_again_for_over_an_hour(tmp_path: Path) ->
 
 def test_percent_signs_in_paths_are_not_taken_for_expansions(tmp_path: Path) -> None:
     assert section_of("api", tmp_path)["directory"] == "/work here/50%%"
+
+
+def test_supervisord_reads_the_paths_and_words_that_were_written(tmp_path: Path) -> None:
+    state = StateFolder.at(tmp_path / "it's 50% %d ü, $HOME")
+    state.make()
+    folder = state.home / "servers"
+    kafka = Kafka(JavaServer(Jdk(folder, 21), folder), folder, 1, 2)
+    state.supervisor_config.write_text(render(state, [kafka], [], folder), encoding="utf-8")
+    options = ServerOptions()
+    options.realize(["-c", str(state.supervisor_config)])
+    [group] = options.process_group_configs
+    [read] = group.process_configs
+    assert options.logfile == str(state.supervisor_log)
+    assert read.stdout_logfile == str(state.log("kafka"))
+    assert shlex.split(read.command) == kafka.command()
+    assert read.environment == kafka.environment() | {"HEADRACE_PROGRAM": "kafka"}
 
 
 def test_a_path_that_supervisord_conf_cannot_express_is_refused(tmp_path: Path) -> None:
