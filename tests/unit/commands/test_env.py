@@ -17,7 +17,8 @@ ADDRESSES = {
 @pytest.fixture(autouse=True)
 def _a_stack_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_STACK", "docker")
-    monkeypatch.setattr(command, "running_addresses", lambda: ADDRESSES)
+    known = ADDRESSES | {"DATABASE_URL": f"{ADDRESSES['DATABASE_URL']}?sslmode=disable"}
+    monkeypatch.setattr(command, "running_addresses", lambda: known)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> dict[str, str]:

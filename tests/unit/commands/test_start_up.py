@@ -1,9 +1,13 @@
 """No command loads the client of a store that it does not ask, nor what only another one needs."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.processes import PROJECT
 
 SERVING = {"elasticsearch", "fastapi", "faust", "feedparser", "pyarrow", "alembic"}
 """Each takes 0.2 to 0.7 s to load."""
@@ -45,6 +49,20 @@ def test_what_a_command_has_loaded_is_not_looked_through_for_garbage_when_it_end
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     frozen, others = map(int, said.partition("frozen:")[2].split())
     assert frozen > others
+
+
+def test_modules_of_another_project_do_not_take_the_place_of_ours(tmp_path: Path) -> None:
+    for package in ("api", "commands", "runtime", "schemas", "local_stack"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise AssertionError('this is another project')")
+    code = (
+        f"import sys; sys.path.append('{PROJECT}'); sys.argv = ['headrace', 'status', '--help']; from cli import main"
+    )
+    command = [sys.executable, "-c", f"{code}; main()"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "headrace status" in done.stdout
 
 
 def loaded(code: str) -> set[str]:
