@@ -1,6 +1,7 @@
 """The terminal of a command: results on stdout, remarks and errors on stderr, JSON for scripts, and its user."""
 
 import getpass
+import os
 import socket
 import sys
 import threading
@@ -45,7 +46,11 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 def who() -> str:
     """The user of this machine, as an action's author."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = str(os.getuid())  # a container's user may have no name
+    return f"{name}@{socket.gethostname()}"
 
 
 SLOW_SECONDS = 1.0

@@ -237,7 +237,7 @@ class Postgres:
         file = self.data / "postmaster.pid"
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(file.read_text().splitlines()[0])
-            if not _is_postgres(pid):
+            if not _is_postgres(pid, self.data):
                 file.unlink()
 
 
@@ -250,9 +250,11 @@ def problem(port: int, password: str) -> str | None:
         return thread.submit(lambda: asyncio.run(_query(database_url(port, password)))).result()
 
 
-def _is_postgres(pid: int) -> bool:
+def _is_postgres(pid: int, data: Path) -> bool:
     try:
-        return "postgres" in psutil.Process(pid).name()
+        process = psutil.Process(pid)
+        # It works in its data folder. Where numbers are small (a container) the next to get this one may be another's.
+        return "postgres" in process.name() and Path(process.cwd()) == data.resolve()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

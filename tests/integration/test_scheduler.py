@@ -12,6 +12,7 @@ import pytest
 
 from runtime.settings import Settings
 from services.runs.scheduler import Scheduler
+from stores.postgres_connection import postgres_connection
 from tests.integration.etl_runs import ROWS, EmptySource, begun, cover, recorded, small_sources, until_published
 from tests.processes import Process
 from tests.waiting import eventually, eventually_async
@@ -88,6 +89,17 @@ async def test_two_schedulers_share_the_work(settings: Settings) -> None:
         await until(settings, lambda runs: sum(run["status"] == "success" for run in runs) >= 4, "four runs succeed")
     starts = [run["started_at"] for run in await recorded_async(settings)]
     assert all((after - before).total_seconds() > interval / 2 for before, after in pairwise(starts))
+
+
+async def test_a_run_from_before_the_clock_was_set_back_keeps_nobody_waiting(settings: Settings) -> None:
+    await asyncio.to_thread(cover, settings)
+    async with scheduling(settings):
+        await until(settings, lambda runs: any(run["status"] == "success" for run in runs), "a run succeeds")
+    async with postgres_connection(settings) as connection:
+        await connection.execute("UPDATE etl_runs SET started_at = started_at + interval '1 year'")
+    before = len(await recorded_async(settings))
+    async with scheduling(settings):
+        await until(settings, lambda runs: len(runs) > before, "the source is run again")
 
 
 async def test_a_changed_sources_file_is_noticed_and_a_wrong_one_is_reported(settings: Settings) -> None:
