@@ -1,14 +1,15 @@
 """Writes the data that the mock server serves: `python -m mock_server.generate`.
 
-The same bytes come out on every run: the seeds are fixed, no date depends on today, and Faker's version is pinned by
-the lock file (another version may know other names). A test compares the committed files with a fresh run.
+The same bytes come out on every run: the seeds are fixed, no date depends on today or on a time zone, and Faker's
+version is pinned by the lock file (another version may know other names). A test compares the committed files with a
+fresh run.
 """
 
 import json
 import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from faker import Faker
@@ -23,7 +24,8 @@ POST_SEED = 20240102
 CUSTOMER_ID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "customers.headrace.example")
 """`example` is reserved (RFC 2606), so no one else derives ids from this name."""
 
-EARLIEST_BIRTH, LATEST_BIRTH = date(1940, 1, 1), date(2006, 12, 31)
+EARLIEST_BIRTH, LATEST_BIRTH = datetime(1940, 1, 1, tzinfo=UTC), datetime(2006, 12, 31, tzinfo=UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)
 EARLIEST_CREATED, LATEST_CREATED = datetime(2019, 1, 1, tzinfo=UTC), datetime(2025, 6, 30, tzinfo=UTC)
 MAIL_DOMAINS = ("example.com", "example.net", "example.org")
 PHONE_FORMS = ("+1 ({area}) 555-{line}", "+1-{area}-555-{line}", "001 {area} 555 {line}", "+1{area}555{line}")
@@ -46,7 +48,7 @@ def build_customers(samples: Sequence[Record], count: int = CUSTOMER_COUNT) -> l
 
 def _customer(faker: Faker, number: int, emails: set[str]) -> Record:
     first_name, last_name = faker.first_name(), faker.last_name()
-    created_at = faker.date_time_between_dates(EARLIEST_CREATED, LATEST_CREATED, tzinfo=UTC)
+    created_at = _moment(faker, EARLIEST_CREATED, LATEST_CREATED)
     return {
         "customer_id": str(uuid.uuid5(CUSTOMER_ID_NAMESPACE, str(number))),
         "first_name": first_name,
@@ -54,10 +56,15 @@ def _customer(faker: Faker, number: int, emails: set[str]) -> Record:
         "email": _free_email(first_name, last_name, faker.random.choice(MAIL_DOMAINS), emails),
         "phone": _fictional_phone(faker),
         "address": f"{faker.street_address()}, {faker.city()}, {faker.state_abbr()} {faker.postcode()}",
-        "date_of_birth": faker.date_between_dates(EARLIEST_BIRTH, LATEST_BIRTH).isoformat(),
+        "date_of_birth": _moment(faker, EARLIEST_BIRTH, LATEST_BIRTH).date().isoformat(),
         "account_balance": faker.random.randint(-50_000, 10_000_000) / 100,
         "created_at": created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def _moment(faker: Faker, earliest: datetime, latest: datetime) -> datetime:
+    # Faker's own are moments of the machine's time zone.
+    return EPOCH + timedelta(seconds=faker.random.uniform(earliest.timestamp(), latest.timestamp()))
 
 
 def _free_email(first_name: str, last_name: str, domain: str, taken: set[str]) -> str:

@@ -2,8 +2,6 @@
 
 import datetime
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from local_stack.log_entries import LogEntry, entries, merged, wanted
 from local_stack.log_reading import ending
 from local_stack.maven import JavaServer
 from local_stack.redis import Redis
+from tests.time_zone import time_zone
 
 SAID = '"role": "n", "level": "warning", "timestamp": "2026-11-29T22:56:21Z"'
 OURS = f'{{"topic": "customers.raw", "event": "resumed", {SAID}}}'
@@ -26,20 +25,11 @@ def at(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
-@pytest.fixture
-def _in_kathmandu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "Asia/Kathmandu")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.usefixtures("_in_kathmandu")
 def test_servers_run_in_utc_wherever_their_logs_are_read_and_the_supervisor_in_the_zone_of_who_reads() -> None:
     line = "2026-11-29 22:55:57,491 INFO up"
-    assert [one.at for one in entries("kafka", [line])] == [at("2026-11-29T22:55:57.491Z")]
-    assert [one.at for one in entries("supervisord", [line])] == [at("2026-11-29T17:10:57.491Z")]
+    with time_zone("Asia/Kathmandu"):
+        assert [one.at for one in entries("kafka", [line])] == [at("2026-11-29T22:55:57.491Z")]
+        assert [one.at for one in entries("supervisord", [line])] == [at("2026-11-29T17:10:57.491Z")]
     folder = Path("/nowhere")
     servers = (
         Kafka(JavaServer(Jdk(folder, 21), folder), folder, 1, 2),

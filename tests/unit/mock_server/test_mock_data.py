@@ -11,6 +11,7 @@ import pytest
 
 from mock_server.generate import build_customers, generate
 from mock_server.records import CUSTOMERS_FILE, POSTS_FILE, SAMPLE_CUSTOMERS_FILE, DataFileError, read_records
+from tests.time_zone import time_zone
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,12 @@ def test_generating_fewer_customers_gives_a_prefix_of_generating_more(customers:
     samples = customers[:25]
     assert build_customers(samples, 60) == customers[:60]
     assert build_customers(samples, 3) == customers[:3]
+
+
+@pytest.mark.parametrize("zone", ["America/St_Johns", "Pacific/Kiritimati"])
+def test_generating_is_the_same_in_every_time_zone(customers: list[dict[str, Any]], zone: str) -> None:
+    with time_zone(zone):
+        assert build_customers(customers[:25], 200) == customers[:200]
 
 
 def test_ids_and_emails_are_unique_regardless_of_case(customers: list[dict[str, Any]]) -> None:
