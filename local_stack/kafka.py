@@ -82,6 +82,7 @@ class Kafka:
         self._properties_file.write_text(self.configuration())
         show(self._properties_file)
         own(self._log_folder)
+        own(self._libraries)
         if (self._log_folder / "meta.properties").exists():
             return
         # A format cut short leaves a folder that a broker refuses; without meta.properties it holds no records.
@@ -165,6 +166,11 @@ class Kafka:
     def _log_folder(self) -> Path:
         return self.data / "log"
 
+    @property
+    def _libraries(self) -> Path:
+        """For what Java unpacks to read zstd and snappy: many a machine lets nothing be run from /tmp."""
+        return self.data / "tmp"
+
     def _java(self, *options: str) -> list[str]:
         folder = self.installation.folder
         return [
@@ -178,6 +184,7 @@ class Kafka:
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+            f"-Djava.io.tmpdir={self._libraries}",
             *options,
             "-cp",
             f"{folder / 'lib'}/*",

@@ -64,6 +64,12 @@ def test_older_jdks_are_not_given_the_flag_that_they_do_not_know() -> None:
     assert "--sun-misc-unsafe-memory-access=allow" in flags(25)
 
 
+def test_java_servers_run_what_they_unpack_from_their_own_folder() -> None:
+    node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
+    assert "-Djava.io.tmpdir=/d/es/tmp" in node.command()
+    assert "-Djava.io.tmpdir=/d/kafka/tmp" in kafka().command()
+
+
 def test_java_servers_get_the_options_in_jdk_java_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xlog:gc")
     node = Elasticsearch(JavaServer(Jdk(Path("/jdk"), 21), Path("/es")), Path("/d/es"), 9200, 9300)
