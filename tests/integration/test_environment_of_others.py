@@ -1,7 +1,5 @@
 """What the environment and the machine say of other servers changes nothing about the local stack's own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,10 @@ def test_postgres_is_reached_whatever_the_environment_says_of_another_one(
 
 
 def test_postgres_starts_after_a_crash_though_its_number_is_now_that_of_another_postgres(tmp_path: Path) -> None:
-    namesake = tmp_path / "postgres"
-    namesake.symlink_to(sys.executable)
-    with start_servers(tmp_path, ["postgres"]) as running:
-        running.kill("postgres")
-        mark = (tmp_path / "data" / "postgres" / "postmaster.pid").resolve()
+    with start_servers(tmp_path / "one", ["postgres"]) as one, start_servers(tmp_path / "other", ["postgres"]) as other:
+        one.kill("postgres")
+        mark = (tmp_path / "one" / "data").resolve() / "postgres" / "postmaster.pid"
         _, _, rest = mark.read_text().partition("\n")
-        with subprocess.Popen([namesake, "-c", "input()"], stdin=subprocess.PIPE, cwd="/") as other:
-            mark.write_text(f"{other.pid}\n{rest}")
-            running.start()
-            other.communicate()
+        mark.write_text(f"{other.pid('postgres')}\n{rest}")
+        one.start()
+        assert one.pid("postgres") != other.pid("postgres")
