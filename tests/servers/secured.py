@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import trustme
 from confluent_kafka.admin import (
     AclBinding,
@@ -44,6 +45,7 @@ from local_stack.servers import RunningServers
 from local_stack.unprivileged import delete_data_folder, make_data_folder, show
 from runtime.settings import Settings
 from tests.processes import free_port
+from tests.servers.databases import run_async
 from tests.servers.token_endpoint import AUDIENCE, TokenEndpoint, serving
 
 USER, PASSWORD, API_KEY = "headrace", "correct horse battery", "aWQ6c2VjcmV0"
@@ -143,6 +145,18 @@ class SecuredPostgres(Postgres):
         # Postgres insists on a key that only its own user reads.
         key = self.certificate
         return [*super().command(), "--ssl=on", f"--ssl_cert_file={key}", f"--ssl_key_file={key}"]
+
+    def problem(self) -> str | None:
+        """By TLS; the stack's own has none."""
+
+        async def asked() -> None:
+            await (await asyncpg.connect(plain(self.addresses()["DATABASE_URL"]), ssl="require")).close()
+
+        try:
+            run_async(asked())
+        except (OSError, asyncpg.PostgresError) as error:
+            return str(error)
+        return None
 
 
 @dataclass(frozen=True)
