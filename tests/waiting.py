@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -42,3 +42,17 @@ async def eventually_async(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}; last: {last!r}")
         await asyncio.sleep(every)
+
+
+async def wait_until_nothing_is_open() -> None:
+    """Every connection of the running loop is closed, of those that somebody has closed and not waited for.
+
+    asyncio and asyncpg end TLS in the background. A loop that ends before leaves the transport to a later test, which
+    fails by it.
+    """
+    loop: Any = asyncio.get_running_loop()
+
+    async def nothing_is_open() -> bool:
+        return len(loop._selector.get_map()) == 1  # the loop's own pipe
+
+    await eventually_async(nothing_is_open, what="every connection is closed")

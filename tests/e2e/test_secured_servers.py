@@ -40,7 +40,7 @@ from stores.rights import OPERATOR, RIGHTS
 from tests.processes import PROJECT, WORKERS, Pipeline, environment_of
 from tests.servers.databases import run_async
 from tests.servers.secured import NAMESPACE, PASSWORD, Right, Secured, let_in, secured_servers
-from tests.waiting import eventually, eventually_async
+from tests.waiting import eventually, wait_until_nothing_is_open
 
 CUSTOMER = {"customer_id": "ADA", "first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.org"}
 
@@ -208,8 +208,7 @@ async def execute(url: str, *statements: str) -> Any:
     try:
         connection = await connect(url)
     except asyncpg.PostgresError:
-        # asyncpg does not wait for the end of TLS, and a loop that ends before leaves the transport to another test.
-        await eventually_async(_nothing_is_open, what="the refused connection is closed")
+        await wait_until_nothing_is_open()
         raise
     try:
         for statement in statements[:-1]:
@@ -217,11 +216,6 @@ async def execute(url: str, *statements: str) -> Any:
         return await connection.fetchval(statements[-1])
     finally:
         await connection.close()
-
-
-async def _nothing_is_open() -> bool:
-    loop: Any = asyncio.get_running_loop()
-    return len(loop._selector.get_map()) == 1  # the loop's own pipe
 
 
 def test_each_role_does_its_work_with_its_own_rights(

@@ -66,7 +66,7 @@ async def test_a_reprocessed_record_of_a_forgotten_key_stays_away(migrated_setti
         await postgres.write(failed("C1", 0, b"{}"))
         await put_on_list(migrated_settings, postgres.connection, "C1")
         again = customer("C1", 0)
-        again = type(again)(again.key, again.origin, again.data, "api", "api", None, (), "job-1")
+        again = type(again)(again.key, again.origin, again.data, "api", "api", None, (), "job1")
         await postgres.write(again)
         assert await postgres.row("C1") is None
         books = await postgres.connection.fetch("SELECT topic, deleted, failed FROM coverage ORDER BY topic")

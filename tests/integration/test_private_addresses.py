@@ -16,6 +16,7 @@ from monitoring.alarm_file import Target
 from producers.source import SourceFailed, SourceRecord
 from producers.sources import build_source
 from runtime.egress import Egress
+from runtime.errors import SettingsError
 from runtime.settings import Settings
 from services.alarms.telling import open_client, send, trial_event
 from tests.integration.publish_servers import Answer, Request, http_server
@@ -236,7 +237,7 @@ async def test_whom_to_trust_is_the_same_through_a_proxy(proxy: str | None, monk
     async with way_out.client("https://feeds.example.org"):
         pass
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SettingsError, match=r"SSL_CERT_FILE='/nonexistent/ca\.pem'"):
         way_out.client("https://feeds.example.org")
 
 

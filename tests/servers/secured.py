@@ -47,6 +47,7 @@ from runtime.settings import Settings
 from tests.processes import free_port
 from tests.servers.databases import run_async
 from tests.servers.token_endpoint import AUDIENCE, TokenEndpoint, serving
+from tests.waiting import wait_until_nothing_is_open
 
 USER, PASSWORD, API_KEY = "headrace", "correct horse battery", "aWQ6c2VjcmV0"
 NAMESPACE = "shop"
@@ -151,7 +152,8 @@ class SecuredPostgres(Postgres):
 
         async def asked() -> None:
             connection = await asyncpg.connect(plain(self.addresses()["DATABASE_URL"]), ssl="require")
-            connection.terminate()  # at once: TLS takes its time to say goodbye, and the loop ends here
+            await connection.close()
+            await wait_until_nothing_is_open()
 
         try:
             run_async(asked())
@@ -191,6 +193,7 @@ class TlsRelay:
             self._server.close()
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
+            await wait_until_nothing_is_open()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
