@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
-from local_stack.addresses import DEFAULT_PORTS, assign_ports
+from local_stack.addresses import DEFAULT_PORTS, assign_ports, plain
 from local_stack.containers import BROKERS
 from local_stack.programs import ROLES
 from runtime.kafka.clients import QUIET
@@ -90,7 +90,7 @@ def test_headrace_commands_the_containers_when_headrace_stack_says_docker(stack:
     assert statuses.keys() == {*SERVER_NAMES, *OURS, "setup", "ingest"}
     assert {name for name, one in statuses.items() if one["state"] == "done"} == {"setup", "ingest"}
     addresses = json.loads(headrace("env", "--json").stdout)
-    assert addresses == stack.addresses()
+    assert addresses == {name: plain(address) for name, address in stack.addresses().items()}
     assert addresses["API_URL"].endswith(f":{stack.variables['API_PORT']}")
     lag = json.loads(headrace("lag", "--json").stdout)
     assert {"normalizer", "sink-postgres"} <= {row["group"] for row in lag}
