@@ -52,9 +52,12 @@ CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3
 test: $(DEV_STAMP) ## Run the whole test suite on servers of its own (ARGS=tests/unit for a part; .venv/bin/coverage report names the lines left out)
 	$(JAVA_OF_MINUTES) COVERAGE_CORE=$(CORE) $(BIN)/pytest $(or $(ARGS),-n $(WORKERS) --no-loadscope-reorder --cov --cov-report= --cov-fail-under=93 --durations=15)
 
+# A test of the long forms may take hours.
+UNHURRIED := PYTEST_ADDOPTS="--timeout 14400 -o faulthandler_timeout=15000"
+
 # The gate's form runs several at a time; the long one has the machine to itself, since its figures are published.
 FAULTS_short := $(JAVA_OF_MINUTES) $(BIN)/pytest -n $(WORKERS)
-FAULTS_long := $(BIN)/pytest
+FAULTS_long := $(UNHURRIED) $(BIN)/pytest
 
 test-faults: $(DEV_STAMP) ## Kill, stop and starve everything under load (FAULTS=short for the gate's form; ARGS=tests/faults/test_zombie.py for a part)
 	FAULTS=$(or $(FAULTS),long) HEADRACE_FIGURES=$(or $(HEADRACE_FIGURES),.figures) \
@@ -78,7 +81,7 @@ test-compose: $(DEV_STAMP) ## The stack of docker-compose.yml: up, kills, restar
 	$(BIN)/pytest --durations=15 -x $(COMPOSE_$(COMPOSE)) $(or $(ARGS),tests/compose)
 
 nightly: $(DEV_STAMP) ## All that is too long for the gate, some hours; docs/nightly.md has how it ended last (ARGS="faults compose" for a part)
-	$(BIN)/python -m tests.nightly $(ARGS)
+	$(UNHURRIED) $(BIN)/python -m tests.nightly $(ARGS)
 
 test-world: $(DEV_STAMP) ## Read what other projects' tests and data hold; docs/world.md has how it went last (ARGS="-k feeds" for a part)
 	$(BIN)/pytest tests/world $(ARGS)

@@ -34,9 +34,6 @@ STEPS: Mapping[str, Sequence[str]] = {
 HANDED_DOWN = {"ARGS", "MAKEFLAGS", "MAKEOVERRIDES"}
 """From the make above, whose ARGS are the names of the steps, to the make of a step."""
 
-UNHURRIED = {"PYTEST_ADDOPTS": "--timeout 14400 -o faulthandler_timeout=15000"}
-"""A test of the night may take hours."""
-
 SUMMARY = re.compile(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
 """pytest's last line."""
 
@@ -61,7 +58,7 @@ class Ended:
 def run(step: str) -> Ended:
     """Run a step and show what it prints. Blocking, up to hours."""
     began, lines = time.monotonic(), []
-    environment = {name: value for name, value in os.environ.items() if name not in HANDED_DOWN} | UNHURRIED
+    environment = {name: value for name, value in os.environ.items() if name not in HANDED_DOWN}
     with subprocess.Popen(STEPS[step], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             sys.stdout.write(line)
