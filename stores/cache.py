@@ -105,13 +105,13 @@ class Lease:
 
     entry: str
     token: bytes
-    form: str
+    form: bytes
 
 
-def form_of(dataset: Dataset) -> str:
+def form_of(dataset: Dataset) -> bytes:
     """A name for what a record's JSON consists of, by its declaration. Pure."""
     declared = [(field.name, field.type.json_type) for field in dataset.fields]
-    return hashlib.blake2b(repr((dataset.serial_id, declared)).encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(repr((dataset.serial_id, declared)).encode(), digest_size=6).hexdigest().encode()
 
 
 class VersionedCache:
@@ -123,7 +123,7 @@ class VersionedCache:
         self._ttl_ms = settings.cache_ttl_seconds * 1000
         self._missing_ttl_ms = settings.cache_missing_ttl_seconds * 1000
         self._floor_ttl_ms = settings.cache_floor_ttl_seconds * 1000
-        self._forms = {dataset.name: form_of(dataset) for dataset in all_datasets()} | {TRIAL: ""}
+        self._forms = {dataset.name: form_of(dataset) for dataset in all_datasets()} | {TRIAL: b""}
         self._reads = BatchedReads(client, ("data", "form"), READ_SECONDS)
         self._lease = client.register_script(LEASE)
         self._fill = client.register_script(FILL)
@@ -141,7 +141,7 @@ class VersionedCache:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             return None
-        return data if form == self._forms[dataset].encode() else None
+        return data if form == self._forms[dataset] else None
 
     async def get_or_lease(self, dataset: str, key: str) -> bytes | Lease:
         """The cached JSON, or a lease to fill the entry with what Postgres answers from now on."""

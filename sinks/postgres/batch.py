@@ -36,7 +36,6 @@ LARGEST = 2**62
 ANY_TIME = range(-(2**63), 2**63)
 """Times that Kafka takes of a producer, where it does not stamp records itself, and that Postgres can keep."""
 
-
 LONGEST_EPOCH = 4
 """Digits of the number of an ended epoch: with more, its partitions have no number in Postgres."""
 
